@@ -1,0 +1,167 @@
+"""Every way in which the gateway itself refuses or fails a request.
+
+Only the list of refusals lives here: their stable reason codes (for logs and
+metrics), their HTTP face, and the exception that carries them. How they are
+written to a client is ``server/responses.py``; nothing else builds an answer.
+
+The reason code never reaches the client. What the client reads is the kind's
+error code and one of the fixed texts below (RFC 6750 section 3, RFC 9110
+section 11.6.1), so no byte of a request can come back in an answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Challenge(Enum):
+    """What the ``WWW-Authenticate`` field of an answer says (RFC 6750 section 3)."""
+
+    NONE = "none"
+    BARE = "bare"  # the scheme and realm only: no credential was presented
+    ERROR = "error"  # with error= and error_description=
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The HTTP face that several reasons share.
+
+    Attributes:
+        status: HTTP status code.
+        error: the ``error`` member of the JSON body and of the challenge.
+        description: the fixed text for people.
+        challenge: whether and how ``WWW-Authenticate`` is sent.
+        close: the connection cannot be trusted afterwards and is closed.
+        retry_after: seconds for ``Retry-After``; None sends no such field.
+    """
+
+    status: int
+    error: str
+    description: str
+    challenge: Challenge = Challenge.NONE
+    close: bool = False
+    retry_after: int | None = None
+
+
+MISSING_TOKEN = Kind(401, "missing_token", "A bearer token is required.", Challenge.BARE)
+INVALID_TOKEN = Kind(401, "invalid_token", "The access token is not valid here.", Challenge.ERROR)
+INVALID_REQUEST = Kind(
+    400, "invalid_request", "The request must carry exactly one well-formed credential.", Challenge.ERROR
+)
+INSUFFICIENT_SCOPE = Kind(
+    403, "insufficient_scope", "The access token does not grant this request.", Challenge.ERROR
+)
+NO_ROUTE = Kind(404, "no_route", "Nothing is served at this address.")
+BAD_PATH = Kind(400, "bad_path", "The request target is ambiguous.")
+BAD_REQUEST = Kind(400, "bad_request", "The request is not well-formed HTTP.", close=True)
+METHOD_REFUSED = Kind(405, "method_not_allowed", "This method is not served.")
+EXPECTATION_FAILED = Kind(417, "expectation_failed", "The expectation cannot be met.")
+HEAD_TOO_LARGE = Kind(431, "too_large", "The request's header section is too large.", close=True)
+BODY_TOO_LARGE = Kind(413, "too_large", "The request's content is too large.", close=True)
+TIMED_OUT = Kind(408, "request_timeout", "The request did not arrive in time.", close=True)
+UNAVAILABLE = Kind(503, "unavailable", "The gateway cannot decide or serve this now.", retry_after=1)
+BAD_GATEWAY = Kind(502, "bad_gateway", "The service behind the gateway did not answer properly.")
+GATEWAY_TIMEOUT = Kind(504, "gateway_timeout", "The service behind the gateway did not answer in time.")
+LOOP = Kind(508, "loop_detected", "The request has passed through this gateway before.")
+
+
+class Reason(Enum):
+    """The stable code of each refusal, and its kind.
+
+    The value's first part is what logs and metrics show. Codes are part of
+    the contract: they are added, never renamed. ``docs/reasons.md`` explains
+    each.
+    """
+
+    def __init__(self, code: str, kind: Kind, text: str | None = None) -> None:
+        self.code = code
+        self.kind = kind
+        #: A fixed text more helpful than the kind's, where it gives nothing away.
+        self.text = text or kind.description
+
+    # --- credential (tokens/extract.py) ---
+    NO_CREDENTIAL = ("no_credential", MISSING_TOKEN)
+    OTHER_SCHEME = ("other_scheme", MISSING_TOKEN)
+    SEVERAL_CREDENTIALS = ("several_credentials", INVALID_REQUEST)
+    MALFORMED_AUTHORIZATION = ("malformed_authorization", INVALID_REQUEST)
+    # --- form of the token (tokens/verify.py) ---
+    TOKEN_TOO_LONG = ("token_too_long", INVALID_TOKEN)
+    NOT_A_JWS = ("not_a_jws", INVALID_TOKEN, "The access token is not a signed JWT.")
+    ENCRYPTED_TOKEN = ("encrypted_token", INVALID_TOKEN, "The access token is not a signed JWT.")
+    BAD_ENCODING = ("bad_encoding", INVALID_TOKEN)
+    BAD_HEADER = ("bad_header", INVALID_TOKEN)
+    BAD_PAYLOAD = ("bad_payload", INVALID_TOKEN)
+    DUPLICATE_MEMBER = ("duplicate_member", INVALID_TOKEN)
+    CRITICAL_HEADER = ("critical_header", INVALID_TOKEN)
+    UNENCODED_PAYLOAD = ("unencoded_payload", INVALID_TOKEN)
+    ALGORITHM_REFUSED = ("algorithm_refused", INVALID_TOKEN)
+    TYPE_REFUSED = ("type_refused", INVALID_TOKEN)
+    # --- issuer, key and signature ---
+    UNKNOWN_ISSUER = ("unknown_issuer", INVALID_TOKEN)
+    UNKNOWN_KEY = ("unknown_key", INVALID_TOKEN)
+    BAD_SIGNATURE = ("bad_signature", INVALID_TOKEN)
+    VERIFICATION_FAILED = ("verification_failed", INVALID_TOKEN)
+    # --- claims ---
+    EXPIRED = ("expired", INVALID_TOKEN, "The access token expired.")
+    NOT_YET_VALID = ("not_yet_valid", INVALID_TOKEN, "The access token is not valid yet.")
+    ISSUED_IN_FUTURE = ("issued_in_future", INVALID_TOKEN, "The access token is not valid yet.")
+    LIFETIME_TOO_LONG = ("lifetime_too_long", INVALID_TOKEN)
+    BAD_CLAIM_TYPE = ("bad_claim_type", INVALID_TOKEN)
+    MISSING_CLAIM = ("missing_claim", INVALID_TOKEN)
+    WRONG_AUDIENCE = ("wrong_audience", INVALID_TOKEN)
+    WRONG_CLAIM = ("wrong_claim", INVALID_TOKEN)
+    SENDER_CONSTRAINED = ("sender_constrained", INVALID_TOKEN)
+    UNSAFE_CLAIM = ("unsafe_claim", INVALID_TOKEN)
+    # --- the route's rules (policy/) ---
+    ISSUER_NOT_ACCEPTED = ("issuer_not_accepted", INVALID_TOKEN)
+    MISSING_SCOPE = ("missing_scope", INSUFFICIENT_SCOPE)
+    CLAIM_NOT_ACCEPTED = ("claim_not_accepted", INSUFFICIENT_SCOPE)
+    NO_ROUTE = ("no_route", NO_ROUTE)
+    BAD_PATH = ("bad_path", BAD_PATH)
+    BAD_TARGET = ("bad_target", BAD_REQUEST)
+    BAD_HOST = ("bad_host", BAD_REQUEST)
+    METHOD_REFUSED = ("method_refused", METHOD_REFUSED)
+    # --- HTTP (server/) ---
+    MALFORMED_HTTP = ("malformed_http", BAD_REQUEST)
+    HTTP_VERSION = ("http_version", BAD_REQUEST)
+    HEAD_TOO_LARGE = ("head_too_large", HEAD_TOO_LARGE)
+    BODY_TOO_LARGE = ("body_too_large", BODY_TOO_LARGE)
+    HEAD_TIMEOUT = ("head_timeout", TIMED_OUT)
+    BODY_TIMEOUT = ("body_timeout", TIMED_OUT)
+    EXPECTATION = ("expectation", EXPECTATION_FAILED)
+    LOOP = ("loop", LOOP)
+    INTERNAL = ("internal", UNAVAILABLE)
+    # --- cannot decide, cannot serve ---
+    NO_KEYS = ("no_keys", UNAVAILABLE)
+    STALE_KEYS = ("stale_keys", UNAVAILABLE)
+    TOO_MANY_CONNECTIONS = ("too_many_connections", UNAVAILABLE)
+    POOL_EXHAUSTED = ("pool_exhausted", UNAVAILABLE)
+    UPSTREAM_CONNECT = ("upstream_connect", BAD_GATEWAY)
+    UPSTREAM_TLS = ("upstream_tls", BAD_GATEWAY)
+    UPSTREAM_DISCONNECTED = ("upstream_disconnected", BAD_GATEWAY)
+    UPSTREAM_PROTOCOL = ("upstream_protocol", BAD_GATEWAY)
+    UPSTREAM_CONNECT_TIMEOUT = ("upstream_connect_timeout", GATEWAY_TIMEOUT)
+    UPSTREAM_TIMEOUT = ("upstream_timeout", GATEWAY_TIMEOUT)
+
+
+class GatewayError(Exception):
+    """A request that the gateway refuses, or cannot serve.
+
+    Args:
+        reason: the stable code and with it the answer.
+        scope: for ``insufficient_scope``: the scopes that the route asks for,
+            space-separated, from configuration (RFC 6750 section 3.1).
+        detail: a hint for the operator's log. It never reaches a client and
+            must not hold token content or key material.
+        retry_after: seconds, instead of the kind's own.
+    """
+
+    def __init__(
+        self, reason: Reason, *, scope: str = "", detail: str = "", retry_after: int | None = None
+    ) -> None:
+        super().__init__(reason.code)
+        self.reason = reason
+        self.scope = scope
+        self.detail = detail
+        self.retry_after = reason.kind.retry_after if retry_after is None else retry_after

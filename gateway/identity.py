@@ -1,0 +1,168 @@
+"""Who is asking: the frozen value that crosses from "who" to "may they".
+
+Only the identity itself, the freezing of claims, the look-up of a claim by its
+path and the coding of claims as header values live here. It knows no token,
+no key and no route. The danger of this file is the header value: whatever it
+returns is sent to services that believe it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
+
+#: A claim's address: the name of a top-level claim, or the path into nested ones.
+ClaimPath = tuple[str, ...]
+
+#: Longest header value made from one claim, in bytes.
+MAX_HEADER_VALUE = 8192
+
+#: Names in ``[identity]`` that are the gateway's own, not claims.
+SCOPES, ISSUER, CLIENT = "$scopes", "$issuer", "$client"
+OWN_NAMES = frozenset({SCOPES, ISSUER, CLIENT})
+
+# Everything printable except "%" (else the coding could not be undone) and the
+# space (which a field value loses at its ends, RFC 9110 section 5.5).
+_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+
+
+class UnsafeClaimError(ValueError):
+    """A claim cannot be a header value: control characters, or too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller whose token was verified. It holds nothing that depends on a route.
+
+    Attributes:
+        issuer_name: the ``name`` of the configured issuer.
+        issuer: the token's ``iss``.
+        subject: the token's ``sub``; None when the issuer does not require one.
+        scopes: the granted scopes, whatever claim carried them (RFC 8693 section 4.2).
+        claims: the top-level claims that some route rule looks at, frozen.
+        headers: the identity headers for the upstream: lower-case name, value.
+        expires_at: ``exp``; infinity when the issuer does not require one.
+        not_before: ``nbf``; minus infinity when absent.
+        token_id: ``jti`` when it is a string, else None.
+    """
+
+    issuer_name: str
+    issuer: str
+    subject: str | None
+    scopes: tuple[str, ...]
+    claims: Mapping[str, Any]
+    headers: tuple[tuple[bytes, bytes], ...]
+    expires_at: float
+    not_before: float
+    token_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderRule:
+    """One ``[identity]`` entry: the header's name, and what fills it.
+
+    Attributes:
+        name: the header in lower case.
+        path: where the claim is, or one of ``OWN_NAMES`` alone.
+    """
+
+    name: bytes
+    path: ClaimPath
+
+
+def freeze(value: Any) -> Any:
+    """Return a JSON value that nobody can change: tuples and read-only mappings."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: freeze(item) for key, item in value.items()})
+    if isinstance(value, list | tuple):
+        return tuple(freeze(item) for item in value)
+    return value
+
+
+def find_claim(claims: Mapping[str, Any], path: ClaimPath) -> Any:
+    """Return the claim at ``path``, or None when any step is missing or no object.
+
+    The path is a list of names, so a claim whose own name holds dots or is a
+    URL needs no quoting and cannot be mistaken for a path.
+    """
+    value: Any = claims
+    for name in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def header_value(value: Any) -> bytes | None:
+    """Code a claim as one header value (RFC 9110 section 5.5).
+
+    Strings of printable ASCII stand as they are; other text, and text that
+    begins or ends with a space, is percent-encoded UTF-8; numbers and booleans
+    are JSON; a list of strings is joined with ``,`` unless an element holds a
+    comma; every other list or object is JSON.
+
+    Returns:
+        The value, or None for an absent or null claim: no header is sent.
+
+    Raises:
+        UnsafeClaimError: for control characters and for values over
+            ``MAX_HEADER_VALUE`` bytes.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        coded = _coded_text(value)
+    elif isinstance(value, list | tuple) and all(isinstance(item, str) and "," not in item for item in value):
+        coded = b",".join(_coded_text(item) for item in value)
+    else:
+        coded = json.dumps(value, ensure_ascii=True, separators=(",", ":"), default=_thaw).encode("ascii")
+    if len(coded) > MAX_HEADER_VALUE:
+        raise UnsafeClaimError("the claim is longer than a header value may be")
+    return coded
+
+
+def identity_headers(
+    rules: Iterable[HeaderRule], claims: Mapping[str, Any], scopes: tuple[str, ...]
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the identity headers that ``rules`` make from verified ``claims``.
+
+    Raises:
+        UnsafeClaimError: when a claim cannot be a header value.
+    """
+    headers = []
+    for rule in rules:
+        match rule.path:
+            case (name,) if name == SCOPES:
+                value: Any = " ".join(scopes) if scopes else None
+            case (name,) if name == ISSUER:
+                value = claims.get("iss")
+            case (name,) if name == CLIENT:
+                value = claims.get("azp", claims.get("client_id"))
+            case path:
+                value = find_claim(claims, path)
+        coded = header_value(value)
+        if coded is not None:
+            headers.append((rule.name, coded))
+    return tuple(headers)
+
+
+def _coded_text(text: str) -> bytes:
+    if text.isascii() and text.isprintable() and text.strip(" ") == text:
+        return text.encode("ascii")
+    if any(character < " " or character == "\x7f" for character in text):
+        raise UnsafeClaimError("the claim holds a control character")
+    try:
+        return quote(text, safe=_SAFE).encode("ascii")
+    except UnicodeEncodeError:
+        raise UnsafeClaimError("the claim holds a lone surrogate") from None
+
+
+def _thaw(value: Any) -> Any:
+    """Let ``json`` write what ``freeze`` made."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(type(value).__name__)

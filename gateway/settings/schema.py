@@ -1,0 +1,210 @@
+"""Every option of the gateway, declared once.
+
+Only declarations live here: names, types, defaults, bounds, units, meaning.
+Flags, environment names, the configuration reference, the example file and
+the JSON Schema are all derived from these models; nothing may be declared a
+second time elsewhere. Checks of one value are in ``values.py``; checks that
+need several options are in ``checks.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from gateway.settings import values
+
+#: What tokens may be signed with: asymmetric algorithms only (RFC 8725 section 3.2).
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
+]
+
+NonEmptyText = Annotated[str, Field(min_length=1)]
+Address = Annotated[str, AfterValidator(values.listen_address)]
+Network = Annotated[str, AfterValidator(values.network)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+HeaderName = Annotated[str, AfterValidator(values.identity_header_name)]
+ClaimSource = Annotated[str | list[NonEmptyText], AfterValidator(values.claim_source)]
+Scope = Annotated[str, AfterValidator(values.scope)]
+Text = str | int | float | bool
+
+#: The ``[identity]`` mapping used when the configuration has none.
+DEFAULT_IDENTITY: dict[str, str | list[str]] = {
+    "x-user-id": "sub",
+    "x-user-role": "role",
+    "x-scope": "$scopes",
+}
+
+
+class Section(BaseModel):
+    """A table of the configuration: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class Server(Section):
+    """The listener, the admin port, and the limits of one connection."""
+
+    listen: Address = "0.0.0.0:8080"
+    """Where clients connect: `host:port`, `[v6]:port`, or `unix:/path`. Port 0 lets the system pick."""
+    admin_listen: Address = "127.0.0.1:9090"
+    """Health, readiness, metrics and status: never on the public port. Same forms as `listen`."""
+    workers: Literal[1] = 1
+    """Worker processes on the port. This version runs one; start more gateways behind a load balancer for more cores."""
+    tls_cert: str = ""
+    """PEM certificate chain; with `tls_key`, `listen` speaks HTTPS."""
+    tls_key: str = ""
+    """PEM private key of `tls_cert`."""
+    tls_client_ca: str = ""
+    """PEM bundle of authorities: clients must then present a certificate that one of them signed."""
+    trusted_proxies: list[Network] = []
+    """CIDRs of proxies whose X-Forwarded-* and Forwarded are believed. Empty: nobody's."""
+    request_head_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10
+    """From the first byte of a request to the end of its header section; then the connection is closed."""
+    keepalive_timeout_seconds: Annotated[float, Field(gt=0, le=86400)] = 75
+    """How long an idle client connection is kept."""
+    max_head_bytes: Annotated[int, Field(ge=1024, le=1048576)] = 65536
+    """The whole header section of a request; above: 431."""
+    max_body_bytes: Annotated[int, Field(ge=0)] = 0
+    """A request's content; above: 413. 0 = no limit."""
+    max_connections: Annotated[int, Field(ge=1)] = 10000
+    """Client connections per worker; the next one is answered 503 and closed."""
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30
+    """How long running requests may take to finish after SIGTERM or SIGINT."""
+    access_log: Literal["json", "text", "off"] = "json"
+    """One line a request on standard output, in this form."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity of the gateway's own messages on standard error."""
+
+
+class Tokens(Section):
+    """What is accepted as a bearer token, and how long a verified one is remembered."""
+
+    max_bytes: Annotated[int, Field(ge=256, le=65536)] = 8192
+    """Longer bearer tokens are refused unread."""
+    cache_size: Annotated[int, Field(ge=0, le=10_000_000)] = 10000
+    """Verified tokens kept, per worker. 0 = off."""
+    cache_seconds: Annotated[float, Field(gt=0, le=86400)] = 300
+    """A cached token is verified anew after this, whatever its `exp`."""
+    scope_claims: Annotated[list[NonEmptyText], Field(min_length=1)] = ["scope", "scp", "scopes"]
+    """Claims that may hold the scopes; the first one present wins."""
+    invalid_token_status: Literal[401, 403] = 401
+    """Status for bad tokens: 401 (RFC 6750), or 403 for clients written against gateways that answer 403."""
+    realm: Annotated[str, AfterValidator(values.quoted_text)] = "gateway"
+    """The realm of every `WWW-Authenticate` challenge."""
+
+
+class Issuer(Section):
+    """Who signs tokens, where the keys are, and what every token of this issuer must say."""
+
+    name: Name
+    """What routes, logs and metrics call this issuer."""
+    issuer: str | list[NonEmptyText]
+    """The exact `iss` value, or a list of them. Compared byte for byte: a trailing slash counts (RFC 8725 section 3.8)."""
+    jwks_url: Annotated[str, AfterValidator(values.optional_http_url)] = ""
+    """Where the keys are. Empty, without `jwks_file`: OIDC discovery from the first issuer value."""
+    jwks_file: str = ""
+    """Instead of a URL: a JWKS or PEM file, read again when it changes."""
+    audience: Annotated[list[NonEmptyText], Field(min_length=1)]
+    """The token must be for any of these (RFC 8725 section 3.9)."""
+    audience_claim: NonEmptyText = "aud"
+    """The claim that names the audience, e.g. `client_id` for providers that set no `aud`."""
+    algorithms: Annotated[list[Algorithm], Field(min_length=1)] = ["RS256", "ES256"]
+    """Accepted signature algorithms: asymmetric only. EdDSA and Ed25519 are two names of one algorithm for Ed25519 keys: either admits both."""
+    token_type: Literal["any", "at+jwt"] = "any"
+    """`at+jwt`: the header's `typ` must say so (RFC 9068 section 4)."""
+    required_claims: list[NonEmptyText] = ["exp", "sub"]
+    """Claims without which a token is refused. `iss` and the audience are always required."""
+    claims: dict[str, Text] = {}
+    """Exact values that every token of this issuer must carry, e.g. `{ token_use = "access" }`."""
+    leeway_seconds: Annotated[float, Field(ge=0, le=300)] = 30
+    """Allowed clock difference for `exp`, `nbf` and `iat`."""
+    max_lifetime_seconds: Annotated[float, Field(ge=0)] = 86400
+    """A token whose `exp` is further than this after its `iat` (or after now, without `iat`) is refused. 0 = off."""
+    jwks_refresh_seconds: Annotated[float, Field(ge=1, le=86400)] = 300
+    """Time between two fetches of the keys. An answer with Cache-Control sets its own, within 15 s and 24 h."""
+    jwks_cooldown_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 10
+    """Least time between two fetches caused by tokens with an unknown `kid`."""
+    jwks_max_stale_seconds: Annotated[float, Field(gt=0, le=2592000)] = 86400
+    """After this long without a good fetch the keys are no longer believed: 503."""
+    jwks_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 3
+    """Bound on one fetch, from connecting to the last byte."""
+    jwks_ca_file: str = ""
+    """PEM bundle for the issuer's TLS certificate, instead of the system's authorities."""
+    jwks_token_file: str = ""
+    """File with a bearer token for the JWKS and discovery endpoints; read again at each fetch, sent to no other host."""
+    allow_http: bool = False
+    """Accept `http://` addresses that are not loopback, for an issuer inside a private network."""
+
+
+class Upstream(Section):
+    """A service behind the gateway, and the pool of connections to it."""
+
+    name: Name
+    """What routes, logs and metrics call this upstream."""
+    urls: Annotated[list[Annotated[str, AfterValidator(values.upstream_url)]], Field(min_length=1)]
+    """Base URLs, `http://` or `https://`; requests go to them in turn. A path is put before the request's."""
+    pool_size: Annotated[int, Field(ge=1, le=65536)] = 256
+    """Connections per worker and URL."""
+    pool_wait_seconds: Annotated[float, Field(gt=0, le=3600)] = 2
+    """Waiting longer than this for a connection of a full pool: 503."""
+    connect_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 2
+    """To an open connection, TLS included; above: 504."""
+    response_timeout_seconds: Annotated[float, Field(gt=0, le=86400)] = 30
+    """From the end of the request to the end of the response's header section; above: 504."""
+    idle_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 300
+    """Between two reads of a response body; then the response is cut off. 0 = none, for server-sent events."""
+    preserve_host: bool = False
+    """Send the client's Host to the upstream instead of the URL's."""
+
+
+class Route(Section):
+    """Which requests go to an upstream, and what they must prove first."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """A path, decoded: `/orders` also covers `/orders/1`, never `/ordersX`. With `match = "regex"`: a pattern for the whole path."""
+    match: Literal["prefix", "exact", "regex"] = "prefix"
+    """How `path` is compared: `prefix` on a segment border, `exact`, or `regex`."""
+    hosts: list[Annotated[str, AfterValidator(values.host)]] = []
+    """Only for these hosts, without port. Empty: any."""
+    methods: list[Annotated[str, AfterValidator(values.method)]] = []
+    """Only for these methods. Empty: any."""
+    upstream: str
+    """Name of the upstream that serves this route."""
+    strip_prefix: bool = False
+    """Remove `path` from the front of the request's path before forwarding."""
+    auth: Literal["required", "optional", "public"] = "required"
+    """`required`; `optional`: identity if a good token is there, a bad one is still 401; `public`: tokens are not looked at."""
+    issuers: list[str] = []
+    """Names of the issuers whose tokens are accepted. Empty: any configured issuer."""
+    scopes: list[Scope] = []
+    """All of these scopes are needed; else 403."""
+    any_scopes: list[Scope] = []
+    """At least one of these scopes is needed; else 403."""
+    claims: dict[str, Text | Annotated[list[Text], Field(min_length=1)]] = {}
+    """Claim and its accepted values; a claim that is a list needs any one of them. Else 403."""
+    forward_authorization: bool = False
+    """Send the Authorization header on to the upstream."""
+    observe: bool = False
+    """Let requests pass that would be refused for their token; count and log why. For a safe roll-out."""
+    allow_encoded_slash: bool = False
+    """Accept `%2F` in the path as an ordinary character of a segment, for APIs that put it there. Otherwise 400."""
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    server: Server = Server()
+    tokens: Tokens = Tokens()
+    issuers: list[Issuer] = []
+    upstreams: Annotated[list[Upstream], Field(min_length=1)]
+    routes: Annotated[list[Route], Field(min_length=1)]
+    identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
+    """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer` and `$client` are the gateway's own."""
+
+
+def issuer_values(issuer: Issuer) -> tuple[str, ...]:
+    """Return the exact ``iss`` values of an issuer entry, the first one first."""
+    return (issuer.issuer,) if isinstance(issuer.issuer, str) else tuple(issuer.issuer)
+
