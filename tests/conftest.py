@@ -1,0 +1,58 @@
+"""What holds for every test: the event loop, no task left behind, hypothesis, and what CI insists on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import hypothesis
+import pytest
+import uvloop
+
+from gateway import tasks
+
+#: Under CI=true nothing may be skipped because something is missing.
+CI = os.environ.get("CI", "").lower() == "true"
+
+# No deadline: a slow machine is no failure. Under CI the same examples in each run.
+hypothesis.settings.register_profile("gateway", deadline=None, max_examples=100, derandomize=CI)
+hypothesis.settings.load_profile("gateway")
+
+
+def require(condition: bool, reason: str) -> None:
+    """Skip the calling test when what it needs is missing; under CI=true fail it."""
+    if condition:
+        return
+    if CI:
+        pytest.fail(f"{reason}, and CI=true allows no gaps")
+    pytest.skip(reason)
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run the tests on the loop that the gateway runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def _only_ended_tasks(request: pytest.FixtureRequest) -> None:
+    """Give every async test the check below, without giving the others an event loop."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("_no_task_left")
+
+
+@pytest.fixture
+async def _no_task_left() -> AsyncIterator[None]:
+    """Fail a test that ends while a task of the gateway still runs.
+
+    Made first, so that it looks after all other fixtures of the test are gone.
+    """
+    yield
+    for _ in range(3):  # what ended in the last moment tells so in the loop's next turns
+        await asyncio.sleep(0)
+    left = [task for task in tasks.running() if task.get_loop() is asyncio.get_running_loop()]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    assert not left, f"still running: {sorted(task.get_name() for task in left)}"

@@ -1,0 +1,80 @@
+"""The OpenID-certified ``oidc-provider`` (npm) as the issuer: ``server.mjs``, started and asked for tokens.
+
+Its packages are installed by ``scripts/test`` (``npm ci``). Where Node.js or
+they are missing, its tests skip and say so; under CI=true they fail.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from joserfc.jwk import RSAKey
+
+from tests.conftest import require
+from tests.peers.process import Process
+
+_HERE = Path(__file__).parent
+CLIENT_ID = "shop"
+CLIENT_SECRET = "loopback-only"
+
+
+def require_oidc_provider() -> None:
+    """Skip the calling test where the provider cannot run; under CI=true fail it."""
+    require(shutil.which("node") is not None, "Node.js is not installed")
+    require((_HERE / "node_modules" / "oidc-provider").is_dir(), f"run `npm ci` in {_HERE.name}")
+
+
+def signing_key() -> dict[str, Any]:
+    """Return a new private RS256 key as a JWK, its ``kid`` being its thumbprint (RFC 7638)."""
+    key = RSAKey.generate_key(2048)
+    return {**key.as_dict(private=True), "kid": key.thumbprint(), "use": "sig", "alg": "RS256"}
+
+
+class OidcProvider(Process):
+    """One provider on a loopback port that it keeps over restarts, so that its issuer stays.
+
+    Args:
+        folder: where its key file and log go.
+        resources: resource indicator, which becomes ``aud`` -> the scopes that it knows.
+        keys: private JWKs; the first one signs, all are published.
+    """
+
+    def __init__(self, folder: Path, resources: Mapping[str, str], keys: Sequence[Mapping[str, Any]]) -> None:
+        self.issuer = ""
+        self.keys = list(keys)
+        self._key_file = folder / "signing-keys.json"
+        environment = {
+            "JWKS_FILE": str(self._key_file),
+            "RESOURCES": json.dumps(dict(resources)),
+            "CLIENT_ID": CLIENT_ID,
+            "CLIENT_SECRET": CLIENT_SECRET,
+        }
+        super().__init__(["node", _HERE / "server.mjs"], folder / "oidc-provider.log", environment)
+
+    async def start(self) -> None:
+        self._key_file.write_text(json.dumps({"keys": self.keys}))
+        await super().start()
+        await self.wait_until(lambda: "listening " in self.output())
+        issuer = next(line for line in self.output().splitlines() if line.startswith("listening ")).split()[1]
+        self.issuer = issuer
+        self.environment["PORT"] = issuer.rpartition(":")[2]
+
+    async def restart(self, keys: Sequence[Mapping[str, Any]]) -> None:
+        """Stop it and start it anew with other keys."""
+        await self.stop()
+        self.keys = list(keys)
+        await self.start()
+
+    async def token(self, session: aiohttp.ClientSession, resource: str, scope: str) -> str:
+        """Return an access token by client credentials (RFC 6749 section 4.4) for one resource (RFC 8707)."""
+        form = {"grant_type": "client_credentials", "resource": resource, "scope": scope}
+        credentials = aiohttp.encode_basic_auth(CLIENT_ID, CLIENT_SECRET)
+        async with session.post(f"{self.issuer}/token", data=form, headers={"Authorization": credentials}) as answer:
+            assert answer.status == 200, await answer.text()
+            token: str = (await answer.json())["access_token"]
+            return token
