@@ -16,9 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from gateway.settings import values
 
 #: What tokens may be signed with: asymmetric algorithms only (RFC 8725 section 3.2).
-Algorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
-]
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 
 NonEmptyText = Annotated[str, Field(min_length=1)]
 Address = Annotated[str, AfterValidator(values.listen_address)]
@@ -40,7 +38,9 @@ DEFAULT_IDENTITY: dict[str, str | list[str]] = {
 class Section(BaseModel):
     """A table of the configuration: unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Server(Section):
@@ -98,15 +98,17 @@ class Tokens(Section):
 class Issuer(Section):
     """Who signs tokens, where the keys are, and what every token of this issuer must say."""
 
-    name: Name
+    name: Annotated[Name, Field(examples=["main"])]
     """What routes, logs and metrics call this issuer."""
-    issuer: str | list[NonEmptyText]
+    issuer: Annotated[
+        NonEmptyText | Annotated[list[NonEmptyText], Field(min_length=1)], Field(examples=["https://idp.example.com/"])
+    ]
     """The exact `iss` value, or a list of them. Compared byte for byte: a trailing slash counts (RFC 8725 section 3.8)."""
     jwks_url: Annotated[str, AfterValidator(values.optional_http_url)] = ""
     """Where the keys are. Empty, without `jwks_file`: OIDC discovery from the first issuer value."""
     jwks_file: str = ""
     """Instead of a URL: a JWKS or PEM file, read again when it changes."""
-    audience: Annotated[list[NonEmptyText], Field(min_length=1)]
+    audience: Annotated[list[NonEmptyText], Field(min_length=1, examples=[["api"]])]
     """The token must be for any of these (RFC 8725 section 3.9)."""
     audience_claim: NonEmptyText = "aud"
     """The claim that names the audience, e.g. `client_id` for providers that set no `aud`."""
@@ -141,9 +143,12 @@ class Issuer(Section):
 class Upstream(Section):
     """A service behind the gateway, and the pool of connections to it."""
 
-    name: Name
+    name: Annotated[Name, Field(examples=["orders"])]
     """What routes, logs and metrics call this upstream."""
-    urls: Annotated[list[Annotated[str, AfterValidator(values.upstream_url)]], Field(min_length=1)]
+    urls: Annotated[
+        list[Annotated[str, AfterValidator(values.upstream_url)]],
+        Field(min_length=1, examples=[["http://127.0.0.1:9000"]]),
+    ]
     """Base URLs, `http://` or `https://`; requests go to them in turn. A path is put before the request's."""
     pool_size: Annotated[int, Field(ge=1, le=65536)] = 256
     """Connections per worker and URL."""
@@ -155,6 +160,8 @@ class Upstream(Section):
     """From the end of the request to the end of the response's header section; above: 504."""
     idle_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 300
     """Between two reads of a response body; then the response is cut off. 0 = none, for server-sent events."""
+    pool_idle_seconds: Annotated[float, Field(gt=0, le=3600)] = 4
+    """How long an idle connection is kept. Below the upstream's own limit, so that it is not used as it closes."""
     preserve_host: bool = False
     """Send the client's Host to the upstream instead of the URL's."""
 
@@ -162,7 +169,7 @@ class Upstream(Section):
 class Route(Section):
     """Which requests go to an upstream, and what they must prove first."""
 
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, Field(min_length=1, examples=["/orders"])]
     """A path, decoded: `/orders` also covers `/orders/1`, never `/ordersX`. With `match = "regex"`: a pattern for the whole path."""
     match: Literal["prefix", "exact", "regex"] = "prefix"
     """How `path` is compared: `prefix` on a segment border, `exact`, or `regex`."""
@@ -170,7 +177,7 @@ class Route(Section):
     """Only for these hosts, without port. Empty: any."""
     methods: list[Annotated[str, AfterValidator(values.method)]] = []
     """Only for these methods. Empty: any."""
-    upstream: str
+    upstream: Annotated[NonEmptyText, Field(examples=["orders"])]
     """Name of the upstream that serves this route."""
     strip_prefix: bool = False
     """Remove `path` from the front of the request's path before forwarding."""
@@ -207,4 +214,3 @@ class Settings(Section):
 def issuer_values(issuer: Issuer) -> tuple[str, ...]:
     """Return the exact ``iss`` values of an issuer entry, the first one first."""
     return (issuer.issuer,) if isinstance(issuer.issuer, str) else tuple(issuer.issuer)
-

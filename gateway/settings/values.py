@@ -1,0 +1,208 @@
+"""Checks of one value, used by the declarations in ``schema.py``.
+
+Each function takes the text as configured and returns the one form that the
+rest of the gateway sees, or raises ``ValueError`` with a sentence for the
+person who wrote the configuration. Nothing here looks at a second option
+(``checks.py`` does), at the network or at a file. No message repeats a value
+that may hold a password.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from gateway.identity import OWN_NAMES
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_DNS_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_PORT = re.compile(r"[0-9]{1,5}")
+
+#: Fields that an upstream or a hop reads for framing, routing or credentials, or that the gateway writes itself.
+#: One of these as an identity header would corrupt requests (rather than name a caller).
+_RESERVED_HEADERS = frozenset(
+    "accept accept-encoding authorization cache-control connection content-encoding content-length content-range"
+    " content-type cookie date expect forwarded from host http2-settings if-match if-modified-since if-none-match"
+    " if-range if-unmodified-since keep-alive max-forwards origin proxy-authenticate proxy-authorization"
+    " proxy-connection range referer set-cookie te trailer transfer-encoding upgrade user-agent via x-request-id"
+    " www-authenticate x-forwarded-by x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix"
+    " x-forwarded-proto".split()
+)
+
+
+def listen_address(text: str) -> str:
+    """Check where to listen: ``host:port``, ``[v6]:port`` or ``unix:/path``."""
+    if text.startswith("unix:"):
+        if not text.startswith("unix:/") or text.endswith("/") or "\0" in text:
+            raise ValueError("a socket is written unix:/absolute/path")
+        return text
+    if text.startswith(":"):
+        raise ValueError(f"the host is missing: write 0.0.0.0{text} for every IPv4 address, or [::]{text}")
+    name, colon, port = text.rpartition(":")
+    if not colon or not _PORT.fullmatch(port) or int(port) > 65535:
+        raise ValueError("must be host:port, [v6]:port or unix:/path, with a port up to 65535")
+    return f"{host(name)}:{int(port)}"
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Return host (v6 without brackets) and port of a checked address that is no ``unix:`` one."""
+    name, _, port = text.rpartition(":")
+    return name.strip("[]"), int(port)
+
+
+def network(text: str) -> str:
+    """Check an address or CIDR block of proxies (RFC 4632)."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        pass
+    try:
+        fitting = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("must be an IP address or a CIDR block, e.g. 10.0.0.0/8") from None
+    raise ValueError(f"bits are set behind the mask; the block is {fitting}")
+
+
+def fold_header_name(name: str) -> str:
+    """Return the one name of all spellings that a service may take for the same field.
+
+    Lower case, everything but letters and digits as ``-``, without the
+    ``http-`` that CGI and WSGI put in front.
+    """
+    return re.sub(r"[^a-z0-9]", "-", name.lower()).removeprefix("http-")
+
+
+def identity_header_name(text: str) -> str:
+    """Check a header's name and return it in lower case (RFC 9110 section 5.1)."""
+    if not _TOKEN.fullmatch(text):
+        raise ValueError("is not a header name: letters, digits and hyphens")
+    folded = fold_header_name(text)
+    if folded in _RESERVED_HEADERS or folded.startswith("sec-"):
+        raise ValueError(
+            "HTTP or the gateway itself gives this header another meaning; choose a name such as x-user-id"
+        )
+    if not folded.strip("-"):
+        raise ValueError("is not a header name: letters, digits and hyphens")
+    return text.lower()
+
+
+def claim_source(source: str | list[str]) -> str | list[str]:
+    """Check what fills an identity header: a claim, a path into claims, or a ``$`` name."""
+    if isinstance(source, str):
+        if not source:
+            raise ValueError("names no claim")
+        if source.startswith("$") and source not in OWN_NAMES:
+            raise ValueError(
+                f"{_quoted(sorted(OWN_NAMES))} are the gateway's own names;"
+                ' a claim that begins with "$" is written as a list of one'
+            )
+        return source
+    if not source:
+        raise ValueError("names no claim")
+    if len(source) == 1 and source[0] in OWN_NAMES:
+        raise ValueError("the gateway's own names stand alone, not in a list")
+    return source
+
+
+def scope(text: str) -> str:
+    """Check one scope (RFC 6749 section 3.3)."""
+    if not _SCOPE.fullmatch(text):
+        raise ValueError(
+            'is not a scope: printable ASCII without spaces, quotes and backslashes; write several as ["a", "b"]'
+        )
+    return text
+
+
+def quoted_text(text: str) -> str:
+    """Check text that is sent as a quoted-string without escapes (RFC 9110 section 5.6.4)."""
+    if not text.isascii() or not text.isprintable() or '"' in text or "\\" in text or len(text) > 200:
+        raise ValueError("must be printable ASCII without quotes and backslashes, up to 200 characters")
+    return text
+
+
+def optional_http_url(text: str) -> str:
+    """Check an absolute ``http`` or ``https`` URL; empty is "not given"."""
+    if text:
+        http_url(text)
+    return text
+
+
+def upstream_url(text: str) -> str:
+    """Check the base URL of a service: scheme, host, port and path only."""
+    parts = http_url(text)
+    if "?" in text:
+        raise ValueError("has a query; a base URL is scheme, host, port and path")
+    if any(segment in (".", "..") for segment in parts.path.lower().replace("%2e", ".").split("/")):
+        raise ValueError("has dot segments in its path")
+    if "//" in parts.path:
+        raise ValueError("has an empty segment in its path")
+    return text
+
+
+def http_url(text: str) -> SplitResult:
+    """Return the parts of an absolute ``http`` or ``https`` URL (RFC 9110 section 4.2), or raise ``ValueError``."""
+    if not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
+        raise ValueError("is not a URL: printable ASCII without spaces and backslashes")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not a URL: its host or port is malformed") from None
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("must begin with http:// or https://")
+    if "@" in parts.netloc:
+        raise ValueError("has a user or password in it; credentials do not belong in URLs")
+    if "#" in text:
+        raise ValueError("has a fragment")
+    if not parts.hostname or parts.netloc.endswith(":") or port == 0:
+        raise ValueError("is not a URL: its host or port is missing")
+    host(f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname)
+    return parts
+
+
+def is_loopback(name: str) -> bool:
+    """Tell whether a host of a URL is this machine by its name alone (RFC 6761 section 6.3)."""
+    name = name.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def host(text: str) -> str:
+    """Check a host without port and return it in lower case, without a trailing dot; IPv6 in brackets."""
+    name = text.lower().removesuffix(".")
+    if name.startswith("[") and name.endswith("]"):
+        try:
+            return f"[{ipaddress.IPv6Address(name[1:-1])}]"
+        except ValueError:
+            raise ValueError("is not an IPv6 address in brackets") from None
+    if ":" in name:
+        raise ValueError("a host is written without port, an IPv6 address in brackets")
+    if not name.isascii():
+        raise ValueError("must be ASCII: write an international name as xn--...")
+    if "*" in name:
+        raise ValueError("wildcards are not known here: list each host")
+    if not _DNS_NAME.fullmatch(name) or len(name) > 253:
+        raise ValueError("is not a host name or IP address")
+    return name
+
+
+def method(text: str) -> str:
+    """Check a request method (RFC 9110 section 9.1): case counts."""
+    if not _TOKEN.fullmatch(text):
+        raise ValueError("is not a method, e.g. GET")
+    if text != text.upper():
+        raise ValueError(f"methods are upper case: write {text.upper()}")
+    if text in ("CONNECT", "TRACE"):
+        raise ValueError("CONNECT and TRACE are never served")
+    return text
+
+
+def _quoted(names: list[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
