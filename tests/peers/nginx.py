@@ -66,7 +66,8 @@ class Nginx(Process):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder = folder
-        super().__init__([BINARY, "-p", folder, "-e", folder / "error.log", "-c", folder / "nginx.conf"], folder / "out")
+        command: list[str | Path] = [BINARY, "-p", folder, "-e", folder / "error.log", "-c", folder / "nginx.conf"]
+        super().__init__(command, folder / "out")
 
     async def start(self) -> None:
         answer = "".join(f"{name}={variable}\\n" for name, variable in SEEN.items())

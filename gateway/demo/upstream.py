@@ -1,0 +1,87 @@
+"""The service behind the demo's gateway: it answers with what it received, and adds nothing.
+
+Only the echo lives here. It reads the request below aiohttp's routing, so that
+the target and the header fields are shown byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Self
+
+from aiohttp import hdrs, web
+
+#: The gateway's limits are what the demo shows, so this server's own are out of the way.
+_MAX_LINE = 1 << 20
+
+
+class EchoUpstream:
+    """An HTTP server on a loopback port of its own; ``async with`` starts and stops it.
+
+    Every request is answered 200 with JSON: ``method``, ``target``, ``headers``
+    (name and value pairs, in order) and ``body`` (``length`` in bytes and
+    ``sha256`` in hex). Bytes that are not ASCII stand as Latin-1.
+
+    Args:
+        port: where to listen; 0 lets the system pick.
+
+    Attributes:
+        url: its base URL, once it listens.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self._port = port
+        self._runner: web.ServerRunner | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        server = web.Server(
+            echo,
+            access_log=None,
+            auto_decompress=False,
+            max_line_size=_MAX_LINE,
+            max_field_size=_MAX_LINE,
+        )
+        self._runner = web.ServerRunner(server)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        except BaseException:
+            await self.stop()
+            raise
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+
+async def echo(request: web.BaseRequest) -> web.Response:
+    """Answer with what was received, once all of it was."""
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # below routing nobody else says it
+    length, digest = 0, hashlib.sha256()
+    async for chunk in request.content.iter_any():
+        length += len(chunk)
+        digest.update(chunk)
+    shown: dict[str, Any] = {
+        "method": request.method,
+        "target": request.raw_path.encode("utf-8", "surrogateescape").decode("latin-1"),
+        "headers": [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers],
+        "body": {"length": length, "sha256": digest.hexdigest()},
+    }
+    return web.json_response(shown)
