@@ -49,9 +49,7 @@ INVALID_TOKEN = Kind(401, "invalid_token", "The access token is not valid here."
 INVALID_REQUEST = Kind(
     400, "invalid_request", "The request must carry exactly one well-formed credential.", Challenge.ERROR
 )
-INSUFFICIENT_SCOPE = Kind(
-    403, "insufficient_scope", "The access token does not grant this request.", Challenge.ERROR
-)
+INSUFFICIENT_SCOPE = Kind(403, "insufficient_scope", "The access token does not grant this request.", Challenge.ERROR)
 NO_ROUTE = Kind(404, "no_route", "Nothing is served at this address.")
 BAD_PATH = Kind(400, "bad_path", "The request target is ambiguous.")
 BAD_REQUEST = Kind(400, "bad_request", "The request is not well-formed HTTP.", close=True)
@@ -118,6 +116,7 @@ class Reason(Enum):
     MISSING_SCOPE = ("missing_scope", INSUFFICIENT_SCOPE)
     CLAIM_NOT_ACCEPTED = ("claim_not_accepted", INSUFFICIENT_SCOPE)
     NO_ROUTE = ("no_route", NO_ROUTE)
+    ENCODED_SLASH = ("encoded_slash", BAD_PATH)
     BAD_PATH = ("bad_path", BAD_PATH)
     BAD_TARGET = ("bad_target", BAD_REQUEST)
     BAD_HOST = ("bad_host", BAD_REQUEST)
@@ -131,6 +130,7 @@ class Reason(Enum):
     BODY_TIMEOUT = ("body_timeout", TIMED_OUT)
     EXPECTATION = ("expectation", EXPECTATION_FAILED)
     LOOP = ("loop", LOOP)
+    CLIENT_GONE = ("client_gone", BAD_REQUEST)
     INTERNAL = ("internal", UNAVAILABLE)
     # --- cannot decide, cannot serve ---
     NO_KEYS = ("no_keys", UNAVAILABLE)
@@ -138,6 +138,7 @@ class Reason(Enum):
     TOO_MANY_CONNECTIONS = ("too_many_connections", UNAVAILABLE)
     POOL_EXHAUSTED = ("pool_exhausted", UNAVAILABLE)
     UPSTREAM_CONNECT = ("upstream_connect", BAD_GATEWAY)
+    UPSTREAM_NAME = ("upstream_name", BAD_GATEWAY)
     UPSTREAM_TLS = ("upstream_tls", BAD_GATEWAY)
     UPSTREAM_DISCONNECTED = ("upstream_disconnected", BAD_GATEWAY)
     UPSTREAM_PROTOCOL = ("upstream_protocol", BAD_GATEWAY)
@@ -157,11 +158,15 @@ class GatewayError(Exception):
         retry_after: seconds, instead of the kind's own.
     """
 
-    def __init__(
-        self, reason: Reason, *, scope: str = "", detail: str = "", retry_after: int | None = None
-    ) -> None:
+    def __init__(self, reason: Reason, *, scope: str = "", detail: str = "", retry_after: int | None = None) -> None:
         super().__init__(reason.code)
         self.reason = reason
         self.scope = scope
         self.detail = detail
         self.retry_after = reason.kind.retry_after if retry_after is None else retry_after
+
+
+def printable(text: str, limit: int = 64) -> str:
+    """Return foreign text that can stand in one log line: escaped, at most ``limit`` characters (CWE-117)."""
+    escaped = text[:limit].encode("unicode_escape").decode("ascii")
+    return escaped if len(text) <= limit and len(escaped) <= limit else escaped[: limit - 3] + "..."
