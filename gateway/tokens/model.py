@@ -1,0 +1,98 @@
+"""The values that verification works on: a token not yet believed, and what an issuer demands.
+
+Only frozen values, and the compilation of the second from settings, live here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.identity import HeaderRule
+from gateway.settings import schema
+from gateway.tokens.keys import ED25519_NAMES
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """A token whose form is right. Nothing in it is true before its signature was checked.
+
+    Attributes:
+        algorithm: the header's ``alg``.
+        key_id: the header's ``kid``; None when absent or null.
+        token_type: the header's ``typ`` as it stands; None when absent.
+        claims: the payload.
+        issuer: the claim ``iss`` if it is a string.
+        signing_input: what was signed (RFC 7515 section 5.2).
+        signature: the decoded signature.
+        header_nonce: the header has a ``nonce``, as tokens for Microsoft Graph do.
+    """
+
+    algorithm: str
+    key_id: str | None
+    token_type: str | None
+    claims: dict[str, Any]
+    issuer: str | None
+    signing_input: bytes
+    signature: bytes
+    header_nonce: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerPolicy:
+    """What every token of one issuer must say, compiled once from its settings.
+
+    Attributes:
+        name: what the configuration calls the issuer.
+        issuers: its exact ``iss`` values.
+        audience: the token must be for any of these.
+        audience_claim: the claim that names the audience.
+        algorithms: accepted ``alg`` names, both names of Ed25519 if either.
+        access_token_type: the header's ``typ`` must be ``at+jwt`` (RFC 9068 section 4).
+        required_claims: must be there and not null.
+        exact_claims: must have exactly this value.
+        leeway: seconds of clock difference.
+        max_lifetime: seconds from ``iat`` (or now) to ``exp``; 0 = unlimited.
+        scope_claims: where the scopes may be, the first one present wins.
+        header_rules: the identity headers.
+        kept_claims: top-level claims that some route looks at.
+    """
+
+    name: str
+    issuers: frozenset[str]
+    audience: frozenset[str]
+    audience_claim: str
+    algorithms: frozenset[str]
+    access_token_type: bool
+    required_claims: tuple[str, ...]
+    exact_claims: tuple[tuple[str, Any], ...]
+    leeway: float
+    max_lifetime: float
+    scope_claims: tuple[str, ...]
+    header_rules: tuple[HeaderRule, ...]
+    kept_claims: frozenset[str]
+
+
+def compile_policy(issuer: schema.Issuer, settings: schema.Settings) -> IssuerPolicy:
+    """Return the policy of one configured issuer."""
+    algorithms: frozenset[str] = frozenset(issuer.algorithms)
+    if not algorithms.isdisjoint(ED25519_NAMES):
+        algorithms |= ED25519_NAMES
+    return IssuerPolicy(
+        name=issuer.name,
+        issuers=frozenset(schema.issuer_values(issuer)),
+        audience=frozenset(issuer.audience),
+        audience_claim=issuer.audience_claim,
+        algorithms=algorithms,
+        access_token_type=issuer.token_type == "at+jwt",  # noqa: S105  a media type, no password
+        required_claims=tuple(issuer.required_claims),
+        exact_claims=tuple(issuer.claims.items()),
+        leeway=issuer.leeway_seconds,
+        max_lifetime=issuer.max_lifetime_seconds,
+        scope_claims=tuple(settings.tokens.scope_claims),
+        header_rules=tuple(
+            HeaderRule(name.lower().encode("ascii"), (source,) if isinstance(source, str) else tuple(source))
+            for name, source in settings.identity.items()
+        ),
+        kept_claims=frozenset(claim for route in settings.routes for claim in route.claims),
+    )

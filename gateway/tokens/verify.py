@@ -1,0 +1,186 @@
+"""The form and the signature of a token: from bytes to claims that somebody vouches for.
+
+Only pure steps live here, in the order in which ``authenticate.py`` takes
+them; no key is fetched and no clock is read. The danger of this file is an
+odd token: whatever it holds, the outcome is a value or a ``GatewayError``,
+and nothing that a token names (a key, an address, an algorithm) is followed.
+"""
+
+from __future__ import annotations
+
+import binascii
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from joserfc.jws import JWSRegistry
+
+from gateway.errors import GatewayError, Reason, printable
+from gateway.tokens.claims import check_claims, granted_scopes, is_current, make_identity, unknown_issuer
+from gateway.tokens.keys import VerifyingKey
+from gateway.tokens.model import IssuerPolicy, Unverified, compile_policy
+from gateway.tokens.strict_json import StrictJsonError, parse_object
+
+__all__ = [
+    "IssuerPolicy",
+    "Unverified",
+    "check_claims",
+    "check_header",
+    "compile_policy",
+    "granted_scopes",
+    "is_current",
+    "make_identity",
+    "parse_token",
+    "unknown_issuer",
+    "verify_signature",
+]
+
+#: Bounds before anything is decoded, in base64url characters: 2048 bytes of
+#: header, and 1024 of signature, which is RSA with 8192 bits.
+MAX_HEADER, MAX_SIGNATURE = 2731, 1366
+
+# Every byte that base64url does not use becomes one that base64 does not use.
+_TO_BASE64 = bytes(
+    byte if chr(byte).isalnum() and byte < 128 else {ord("-"): ord("+"), ord("_"): ord("/")}.get(byte, ord("!"))
+    for byte in range(256)
+)
+_PADDING = {0: b"", 2: b"==", 3: b"="}
+# The last character whose unused bits are zero (RFC 4648 section 3.5), by length modulo 4.
+_LAST = {2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
+
+_VERIFIERS = {
+    name: JWSRegistry.algorithms[name]
+    for name in (
+        *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+        *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
+    )
+}
+
+
+class _Header(NamedTuple):
+    algorithm: str
+    key_id: str | None
+    token_type: str | None
+    nonce: bool
+
+
+def parse_token(token: bytes, max_bytes: int) -> Unverified:
+    """Take a compact JWS apart (RFC 7515 section 7.1), strictly, and believe nothing.
+
+    Args:
+        token: the credential as received.
+        max_bytes: longer ones are refused unread.
+
+    Raises:
+        GatewayError: for every other form, with the reason.
+    """
+    if len(token) > max_bytes:
+        raise GatewayError(Reason.TOKEN_TOO_LONG, detail=f"more than {max_bytes} bytes")
+    header_segment, _, rest = token.partition(b".")
+    payload_segment, _, signature_segment = rest.partition(b".")
+    dots = token.count(b".")
+    if dots != 2 or not (header_segment and payload_segment and signature_segment):
+        reason = Reason.ENCRYPTED_TOKEN if dots == 4 else Reason.NOT_A_JWS
+        raise GatewayError(reason, detail="not a signed JWT")
+    if len(header_segment) > MAX_HEADER or len(signature_segment) > MAX_SIGNATURE:
+        raise GatewayError(Reason.TOKEN_TOO_LONG, detail="the header or the signature is too long")
+    header = _parse_header(header_segment)
+    claims = _parse_json(payload_segment, Reason.BAD_PAYLOAD)
+    issuer = claims.get("iss")
+    return Unverified(
+        header.algorithm,
+        header.key_id,
+        header.token_type,
+        claims,
+        issuer if isinstance(issuer, str) else None,
+        token[: -len(signature_segment) - 1],
+        _decode(signature_segment),
+        header.nonce,
+    )
+
+
+def check_header(token: Unverified, policy: IssuerPolicy) -> None:
+    """Refuse an algorithm that the issuer may not use, and a JWT of another kind.
+
+    Raises:
+        GatewayError: ``ALGORITHM_REFUSED`` or ``TYPE_REFUSED``.
+    """
+    if token.algorithm not in policy.algorithms:
+        raise GatewayError(Reason.ALGORITHM_REFUSED, detail=f"alg is '{printable(token.algorithm)}'")
+    kind = "" if token.token_type is None else token.token_type.lower().removeprefix("application/")
+    if kind == "at+jwt":
+        return
+    # A JWT that says what it is (logout+jwt, dpop+jwt, secevent+jwt, kb+jwt, ...) is
+    # that and no access token (RFC 8725 section 3.11); plain and absent types are not explicit.
+    if policy.access_token_type or kind.endswith(("+jwt", "+sd-jwt")) or kind == "jwe":
+        shown = "absent" if token.token_type is None else f"'{printable(token.token_type)}'"
+        raise GatewayError(Reason.TYPE_REFUSED, detail=f"typ is {shown}")
+
+
+def verify_signature(token: Unverified, candidates: tuple[VerifyingKey, ...]) -> VerifyingKey:
+    """Return the first of ``candidates`` that signed the token (RFC 7515 section 5.2).
+
+    Raises:
+        GatewayError: ``BAD_SIGNATURE`` when none did; ``VERIFICATION_FAILED``
+            when none did and a check broke instead of answering.
+    """
+    verifier = _VERIFIERS.get(token.algorithm)
+    if verifier is None:
+        raise GatewayError(Reason.ALGORITHM_REFUSED)
+    broken = ""
+    for candidate in candidates:
+        if token.algorithm not in candidate.algorithms:
+            continue
+        try:
+            if verifier.verify(token.signing_input, token.signature, candidate.key):
+                return candidate
+        except Exception as error:  # the answer to an unknown fault is no
+            broken = type(error).__name__
+    if broken:
+        raise GatewayError(Reason.VERIFICATION_FAILED, detail=broken)
+    hint = "token for Microsoft Graph; request a token for this API" if token.header_nonce else ""
+    raise GatewayError(Reason.BAD_SIGNATURE, detail=hint)
+
+
+@lru_cache(maxsize=256)
+def _parse_header(segment: bytes) -> _Header:
+    """Read a header. Tokens of one issuer share its bytes, so the answer is remembered; refusals are not.
+
+    Unknown members are ignored (RFC 7515 section 4). ``jku``, ``jwk``, ``x5u``
+    and ``x5c`` are among them: keys come from the issuer's set alone.
+    """
+    members = _parse_json(segment, Reason.BAD_HEADER)
+    if "crit" in members:  # RFC 7515 section 4.1.11: no extension is understood here
+        raise GatewayError(Reason.CRITICAL_HEADER)
+    if "b64" in members:  # RFC 7797 section 7: not for JWTs
+        raise GatewayError(Reason.UNENCODED_PAYLOAD)
+    algorithm, key_id, token_type = members.get("alg"), members.get("kid"), members.get("typ", "")
+    if not isinstance(algorithm, str):
+        raise GatewayError(Reason.BAD_HEADER, detail="alg is absent or not a string")
+    if not (key_id is None or isinstance(key_id, str)):
+        raise GatewayError(Reason.BAD_HEADER, detail="kid is not a string")
+    if not isinstance(token_type, str):
+        raise GatewayError(Reason.BAD_HEADER, detail="typ is not a string")
+    return _Header(algorithm, key_id, token_type if "typ" in members else None, "nonce" in members)
+
+
+def _parse_json(segment: bytes, reason: Reason) -> dict[str, Any]:
+    data = _decode(segment)
+    try:
+        return parse_object(data)
+    except StrictJsonError as error:
+        raise GatewayError(Reason.DUPLICATE_MEMBER if error.duplicate else reason, detail=str(error)) from None
+
+
+def _decode(segment: bytes) -> bytes:
+    """Decode base64url without padding, in its one canonical spelling (RFC 7515 section 2).
+
+    Two spellings of one token would be two tokens to caches and revocation lists.
+    """
+    remainder = len(segment) % 4
+    last = _LAST.get(remainder)
+    if remainder == 1 or (last is not None and segment[-1] not in last):
+        raise GatewayError(Reason.BAD_ENCODING)
+    try:
+        return binascii.a2b_base64(segment.translate(_TO_BASE64) + _PADDING[remainder], strict_mode=True)
+    except binascii.Error:
+        raise GatewayError(Reason.BAD_ENCODING) from None
