@@ -51,7 +51,8 @@ class Server(Section):
     admin_listen: Address = "127.0.0.1:9090"
     """Health, readiness, metrics and status: never on the public port. Same forms as `listen`."""
     workers: Literal[1] = 1
-    """Worker processes on the port. This version runs one; start more gateways behind a load balancer for more cores."""
+    """Worker processes on the port. This version runs one; start more gateways behind a load balancer for more cores.
+    """
     tls_cert: str = ""
     """PEM certificate chain; with `tls_key`, `listen` speaks HTTPS."""
     tls_key: str = ""
@@ -103,7 +104,8 @@ class Issuer(Section):
     issuer: Annotated[
         NonEmptyText | Annotated[list[NonEmptyText], Field(min_length=1)], Field(examples=["https://idp.example.com/"])
     ]
-    """The exact `iss` value, or a list of them. Compared byte for byte: a trailing slash counts (RFC 8725 section 3.8)."""
+    """The exact `iss` value, or a list of them. Compared byte for byte: a trailing slash counts (RFC 8725 section
+    3.8)."""
     jwks_url: Annotated[str, AfterValidator(values.optional_http_url)] = ""
     """Where the keys are. Empty, without `jwks_file`: OIDC discovery from the first issuer value."""
     jwks_file: str = ""
@@ -113,8 +115,9 @@ class Issuer(Section):
     audience_claim: NonEmptyText = "aud"
     """The claim that names the audience, e.g. `client_id` for providers that set no `aud`."""
     algorithms: Annotated[list[Algorithm], Field(min_length=1)] = ["RS256", "ES256"]
-    """Accepted signature algorithms: asymmetric only. EdDSA and Ed25519 are two names of one algorithm for Ed25519 keys: either admits both."""
-    token_type: Literal["any", "at+jwt"] = "any"
+    """Accepted signature algorithms: asymmetric only. EdDSA and Ed25519 are two names of one algorithm for Ed25519
+    keys: either admits both."""
+    token_type: Literal["any", "at+jwt"] = "any"  # noqa: S105  (a type, no secret)
     """`at+jwt`: the header's `typ` must say so (RFC 9068 section 4)."""
     required_claims: list[NonEmptyText] = ["exp", "sub"]
     """Claims without which a token is refused. `iss` and the audience are always required."""
@@ -135,7 +138,8 @@ class Issuer(Section):
     jwks_ca_file: str = ""
     """PEM bundle for the issuer's TLS certificate, instead of the system's authorities."""
     jwks_token_file: str = ""
-    """File with a bearer token for the JWKS and discovery endpoints; read again at each fetch, sent to no other host."""
+    """File with a bearer token for the JWKS and discovery endpoints; read again at each fetch, sent to no other host.
+    """
     allow_http: bool = False
     """Accept `http://` addresses that are not loopback, for an issuer inside a private network."""
 
@@ -170,7 +174,8 @@ class Route(Section):
     """Which requests go to an upstream, and what they must prove first."""
 
     path: Annotated[str, Field(min_length=1, examples=["/orders"])]
-    """A path, decoded: `/orders` also covers `/orders/1`, never `/ordersX`. With `match = "regex"`: a pattern for the whole path."""
+    """A path, decoded: `/orders` also covers `/orders/1`, never `/ordersX`. With `match = "regex"`: a pattern for the
+    whole path."""
     match: Literal["prefix", "exact", "regex"] = "prefix"
     """How `path` is compared: `prefix` on a segment border, `exact`, or `regex`."""
     hosts: list[Annotated[str, AfterValidator(values.host)]] = []
@@ -182,7 +187,8 @@ class Route(Section):
     strip_prefix: bool = False
     """Remove `path` from the front of the request's path before forwarding."""
     auth: Literal["required", "optional", "public"] = "required"
-    """`required`; `optional`: identity if a good token is there, a bad one is still 401; `public`: tokens are not looked at."""
+    """`required`; `optional`: identity if a good token is there, a bad one is still 401; `public`: tokens are not
+    looked at."""
     issuers: list[str] = []
     """Names of the issuers whose tokens are accepted. Empty: any configured issuer."""
     scopes: list[Scope] = []
@@ -208,7 +214,8 @@ class Settings(Section):
     upstreams: Annotated[list[Upstream], Field(min_length=1)]
     routes: Annotated[list[Route], Field(min_length=1)]
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
-    """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer` and `$client` are the gateway's own."""
+    """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer` and `$client` are the gateway's own.
+    """
 
 
 def issuer_values(issuer: Issuer) -> tuple[str, ...]:

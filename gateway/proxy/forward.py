@@ -1,0 +1,217 @@
+"""One exchange with an upstream: the request out, the response's head back.
+
+The full lane's exchange over a leased connection: framing of the request's
+content, the wait for the final response head, its validation, and the
+translation of every fault into a GatewayError. Relaying the response's content
+to a client is ``relay.py``. Head bytes come in ready-made (``headers.py``);
+nothing here adds, drops or decodes a field.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from aiohttp import ClientError, ServerDisconnectedError
+from aiohttp.client_exceptions import SocketTimeoutError
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
+from aiohttp.http_writer import StreamWriter
+from aiohttp.streams import StreamReader
+
+from gateway.errors import GatewayError, Reason
+from gateway.proxy.reply import Reply, checked_reply
+from gateway.proxy.upstreams import Lease
+from gateway.tasks import spawn
+
+#: Bounds on a response's head: one line or field, and the number of fields.
+MAX_RESPONSE_FIELD = 65536
+MAX_RESPONSE_FIELDS = 1000
+
+#: Content is read and written in pieces of about this size; it bounds what one exchange holds in memory.
+BUFFER = 65536
+
+
+class Content(Protocol):
+    """A request's content as it comes from the client."""
+
+    chunked: bool
+
+    def whole(self) -> bytes | None:
+        """Return all of it if it has arrived completely, else None."""
+        ...
+
+    async def read(self) -> bytes:
+        """Return the next piece; empty at the end.
+
+        Raises:
+            GatewayError: malformed, too large, or the client left.
+        """
+        ...
+
+
+async def exchange(
+    lease: Lease,
+    head: bytes,
+    content: Content | None,
+    *,
+    head_only: bool,
+    response_timeout: float,
+    idle_timeout: float,
+) -> Reply:
+    """Send a request over a leased connection and return the final response's head.
+
+    Args:
+        lease: the connection; it is discarded on every fault.
+        head: the request's head, complete.
+        content: the request's content, or None when it has none.
+        head_only: the request is HEAD: the response has no content.
+        response_timeout: seconds from the end of the request to the end of the response's head.
+        idle_timeout: seconds between two reads of the response's content; 0 for none.
+
+    Raises:
+        GatewayError: with an ``UPSTREAM_…`` reason, or what reading ``content`` raised.
+    """
+    protocol = lease.protocol
+    protocol.set_response_params(
+        skip_payload=head_only,
+        read_until_eof=True,
+        auto_decompress=False,
+        read_timeout=idle_timeout or None,
+        read_bufsize=BUFFER,
+        max_line_size=MAX_RESPONSE_FIELD,
+        max_field_size=MAX_RESPONSE_FIELD,
+        max_headers=MAX_RESPONSE_FIELDS,
+    )
+    upload: asyncio.Task[None] | None = None
+    timer = _ResponseTimer(protocol, response_timeout)
+    try:
+        if content is None:
+            _write(protocol, head)
+        elif (whole := content.whole()) is not None:
+            _write(protocol, head + (_last_chunks(whole) if content.chunked else whole))
+        else:
+            upload = spawn(_send(protocol, head, content, timer.start), "upload", awaited=True)
+        if upload is None:
+            timer.start()
+        message, payload = await _final_response(protocol, upload)
+        reply = checked_reply(message, payload, lease, upload, head_only=head_only)
+    except BaseException as error:
+        if upload is not None:
+            upload.cancel()
+        lease.discard()
+        if isinstance(error, Exception):
+            raise _exchange_fault(error) from error
+        raise
+    finally:
+        timer.stop()
+    return reply
+
+
+class _ResponseTimer:
+    """The bound on the time to the response's head, however its bytes trickle in."""
+
+    __slots__ = ("_handle", "_protocol", "_seconds", "_stopped")
+
+    def __init__(self, protocol: ResponseHandler, seconds: float) -> None:
+        self._protocol = protocol
+        self._seconds = seconds
+        self._handle: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        if not self._stopped:
+            self._handle = asyncio.get_running_loop().call_later(self._seconds, self._expired)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def _expired(self) -> None:
+        self._protocol.set_exception(SocketTimeoutError("no response in time"))
+
+
+async def _final_response(
+    protocol: ResponseHandler, upload: asyncio.Task[None] | None
+) -> tuple[RawResponseMessage, StreamReader]:
+    """Wait for the first response that is not interim (RFC 9110 section 15.2)."""
+    while True:
+        if upload is None:
+            message, payload = await protocol.read()
+        else:
+            message, payload = await _response_during(protocol, upload)
+        if message.code == 101 or not 100 <= message.code <= 199:
+            return message, payload
+
+
+async def _response_during(
+    protocol: ResponseHandler, upload: asyncio.Task[None]
+) -> tuple[RawResponseMessage, StreamReader]:
+    """Wait for a response while content is sent; what goes wrong with the content ends the wait."""
+    reading = spawn(protocol.read(), "response head", awaited=True)
+    try:
+        await asyncio.wait({reading, upload}, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            # The content is sent, or could not be: a fault of the client's side is
+            # raised here; one of the upstream's side shows in the response's read.
+            upload.result()
+        return await reading
+    finally:
+        reading.cancel()
+
+
+async def _send(protocol: ResponseHandler, head: bytes, content: Content, sent: Callable[[], None]) -> None:
+    """Send head and content, at the pace of the upstream."""
+    writer = StreamWriter(protocol, asyncio.get_running_loop())
+    try:
+        await writer.write(head, drain=False)
+        while piece := await content.read():
+            await writer.write(_chunk(piece) if content.chunked else piece)
+        if content.chunked:
+            await writer.write(b"0\r\n\r\n")
+    except ConnectionError:
+        # The upstream closed before it had everything. It may have answered
+        # first (RFC 9112 section 9.6): the read of the response tells.
+        pass
+    sent()
+
+
+def _write(protocol: ResponseHandler, data: bytes) -> None:
+    transport = protocol.transport
+    if transport is None or transport.is_closing():
+        raise ServerDisconnectedError
+    transport.write(data)
+
+
+def _chunk(piece: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+def _last_chunks(whole: bytes) -> bytes:
+    return (_chunk(whole) if whole else b"") + b"0\r\n\r\n"
+
+
+def died_unanswered(error: GatewayError) -> bool:
+    """Whether the upstream closed the connection before it sent a byte of a response."""
+    cause = error.__cause__
+    if isinstance(cause, ServerDisconnectedError):
+        return isinstance(cause.message, str)  # else: the part of a head that had arrived
+    return isinstance(cause, ConnectionError)
+
+
+def _exchange_fault(error: Exception) -> GatewayError:
+    """Translate what an exchange raised; the only place that does."""
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, TimeoutError):
+        reason = Reason.UPSTREAM_TIMEOUT
+    elif isinstance(error, HttpProcessingError):
+        reason = Reason.UPSTREAM_PROTOCOL
+    elif isinstance(error, ServerDisconnectedError | ConnectionError | OSError | ClientError):
+        reason = Reason.UPSTREAM_DISCONNECTED
+    else:
+        reason = Reason.UPSTREAM_PROTOCOL
+    return GatewayError(reason, detail=type(error).__name__)

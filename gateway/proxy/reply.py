@@ -1,0 +1,120 @@
+"""A response's head as the upstream sent it, and whether it can be believed.
+
+Only the frozen facts of a response and the checks of its framing live here
+(RFC 9112 section 6.3, RFC 9110 section 15). What cannot be framed for sure is
+a failure of the upstream: guessing is how responses get split.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+
+from aiohttp.http_parser import RawResponseMessage
+from aiohttp.streams import StreamReader
+
+from gateway.errors import GatewayError, Reason
+from gateway.proxy.upstreams import Lease
+
+_DIGITS = re.compile(rb"[0-9]{1,19}")
+# RFC 9110 section 5.5: no control characters but the tab in a field value.
+_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+@dataclass(slots=True)
+class Reply:
+    """A response whose head has arrived.
+
+    Attributes:
+        status: its status code.
+        phrase: its reason phrase, cleaned of what may not stand there.
+        headers: its fields as received.
+        length: content length; None when the content ends with the last chunk or the connection.
+        bodyless: the response has no content, whatever its fields say (RFC 9112 section 6.3).
+        until_close: the content ends when the connection does.
+        content: where the content comes from.
+        lease: the connection, until ``finish``.
+        upload: the request's content that is still being sent, if any.
+    """
+
+    status: int
+    phrase: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    length: int | None
+    bodyless: bool
+    until_close: bool
+    content: StreamReader
+    lease: Lease
+    upload: asyncio.Task[None] | None
+
+    @property
+    def answered_early(self) -> bool:
+        """Whether the upstream answered before it had the whole request."""
+        upload = self.upload
+        return upload is not None and (not upload.done() or upload.cancelled() or upload.exception() is not None)
+
+    def finish(self) -> None:
+        """Return the connection to the pool, or close it when the exchange is not whole."""
+        if self.answered_early or not self.content.is_eof():
+            self.abort()
+        else:
+            self.lease.release()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self.upload is not None:
+            self.upload.cancel()
+        self.lease.discard()
+
+    def truncated(self) -> bool:
+        """Whether a response that ends with its connection ended by a fault instead (R287)."""
+        if not self.until_close:
+            return False
+        closed = self.lease.protocol.closed
+        return closed is not None and closed.done() and not closed.cancelled() and closed.exception() is not None
+
+
+def checked_reply(
+    message: RawResponseMessage,
+    payload: StreamReader,
+    lease: Lease,
+    upload: asyncio.Task[None] | None,
+    *,
+    head_only: bool,
+) -> Reply:
+    """Refuse a response whose head or framing is not sound (RFC 9112 section 6.3, RFC 9110 section 15)."""
+    if message.code == 101 or not 200 <= message.code <= 599:
+        raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="status code")
+    lengths, codings = [], []
+    for name, value in message.raw_headers:
+        if _FORBIDDEN.search(value) or _FORBIDDEN.search(name):
+            raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="control character in a field")
+        match name.lower():
+            case b"content-length":
+                lengths.append(value)
+            case b"transfer-encoding":
+                codings.append(value)
+    bodyless = head_only or message.code in (204, 304)
+    if len(lengths) > 1 or (lengths and codings) or len(codings) > 1:
+        raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="conflicting framing")
+    if lengths and not _DIGITS.fullmatch(lengths[0]):
+        raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="content length")
+    if codings and (codings[0].lower() != b"chunked" or message.version < (1, 1)):
+        raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="transfer coding")
+    return Reply(
+        status=message.code,
+        phrase=_clean_phrase(message.reason),
+        headers=message.raw_headers,
+        length=int(lengths[0]) if lengths else None,
+        bodyless=bodyless,
+        until_close=not (bodyless or lengths or codings),
+        content=payload,
+        lease=lease,
+        upload=upload,
+    )
+
+
+def _clean_phrase(reason: str) -> bytes:
+    """Keep a reason phrase only if it is plain text (RFC 9112 section 4: clients ignore it)."""
+    return reason.encode("ascii") if reason.isascii() and reason.isprintable() else b""

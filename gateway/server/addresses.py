@@ -1,0 +1,51 @@
+"""Listening on an address as the configuration writes it.
+
+Only the three forms of an address live here: ``host:port``, ``[v6]:port`` and
+``unix:/path``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import stat
+from collections.abc import Callable
+
+
+async def listen(
+    protocol: Callable[[], asyncio.BaseProtocol],
+    address: str,
+    *,
+    tls: ssl.SSLContext | None = None,
+    backlog: int = 128,
+) -> asyncio.Server:
+    """Return a server that listens on ``address``.
+
+    Raises:
+        OSError: the address is taken, not ours, or not permitted.
+    """
+    loop = asyncio.get_running_loop()
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        _remove_stale_socket(path)
+        return await loop.create_unix_server(protocol, path, ssl=tls, backlog=backlog)
+    host, _, port = address.rpartition(":")
+    return await loop.create_server(
+        protocol, host.strip("[]") or None, int(port), ssl=tls, backlog=backlog, reuse_address=True
+    )
+
+
+def bound_port(server: asyncio.Server) -> int:
+    """Return the TCP port of a server; 0 for a Unix socket."""
+    name = server.sockets[0].getsockname()
+    return int(name[1]) if isinstance(name, tuple) else 0
+
+
+def _remove_stale_socket(path: str) -> None:
+    """Remove the socket file that an earlier run left; anything else stays and fails the start."""
+    try:
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,199 @@
+"""The running gateway: every part built once, started and stopped in order.
+
+Only construction, the order of start and stop, signals and exit codes live
+here. Start: keys, upstream pools, admin port, then the public port. Stop:
+readiness off, no new connections, running requests to their end, then pools
+and refreshers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+import uvloop
+from aiohttp import web
+
+from gateway.clock import Clock, SystemClock
+from gateway.proxy.upstreams import open_upstreams
+from gateway.server.addresses import bound_port, listen
+from gateway.server.admin import Admin
+from gateway.server.full_lane import FullLane
+from gateway.server.listener import Listener, PurePythonParserError, demand_native_parser, server_tls
+from gateway.server.pipeline import Pipeline
+from gateway.settings.schema import Settings
+from gateway.tasks import spawn, where
+from gateway.telemetry import AccessLog, Telemetry
+from gateway.tokens.authenticate import Authenticator, build_issuers
+
+_log = logging.getLogger("gateway")
+
+#: Exit codes of ``gateway run``.
+OK, FAILED = 0, 1
+
+
+class GatewayApp:
+    """One gateway in this process.
+
+    Args:
+        settings: a validated configuration.
+        clock: time, for tests.
+        out: where the access log goes; standard output by default.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None, out: TextIO | None = None) -> None:
+        demand_native_parser()
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self._out = out or sys.stdout
+        self._stop = contextlib.AsyncExitStack()
+
+    async def start(self) -> None:
+        """Open the ports. Keys are fetched in the background: until then protected routes answer 503.
+
+        Raises:
+            OSError: an address cannot be listened on, or a TLS file cannot be read.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop.aclose()
+            raise
+
+    async def _start(self) -> None:
+        settings, clock = self.settings, self.clock
+        log = AccessLog(settings.server.access_log, self._out, clock, _in_thread)
+        self._stop.callback(log.flush)
+        self.telemetry = Telemetry(log)
+        self.issuers = build_issuers(settings, clock)
+        for issuer in self.issuers.values():
+            issuer.start()
+            self._stop.push_async_callback(issuer.stop)
+        self.authenticator = Authenticator(settings, self.issuers, clock)
+        self.upstreams = open_upstreams(settings.upstreams)
+        for upstream in self.upstreams.values():
+            self._stop.push_async_callback(upstream.close)
+        self.admin = Admin(self.telemetry, self.authenticator, self.issuers, self.upstreams)
+        await self._start_admin()
+        await self._start_listener()
+
+    async def _start_admin(self) -> None:
+        runner = web.AppRunner(self.admin.application(), access_log=None, handle_signals=False, shutdown_timeout=1)
+        await runner.setup()
+        self._stop.push_async_callback(runner.cleanup)
+        assert runner.server is not None
+        self._admin_server = await listen(runner.server, self.settings.server.admin_listen)
+        self._stop.callback(self._admin_server.close)
+        self.admin_port = bound_port(self._admin_server)
+
+    async def _start_listener(self) -> None:
+        settings = self.settings
+        pipeline = Pipeline(settings, self.authenticator, self.clock, pseudonym(settings))
+        lane = FullLane(settings, pipeline, self.upstreams, self.telemetry, self.clock, new_request_id)
+        self.listener = Listener(lane.handle, lane.refuse_connection, settings.server, self.telemetry)
+        self._stop.push_async_callback(self.listener.shutdown, 0)
+        self._server = await listen(
+            self.listener, settings.server.listen, tls=server_tls(settings.server), backlog=1024
+        )
+        self._stop.callback(self._server.close)
+        self.port = bound_port(self._server)
+
+    async def drain(self) -> None:
+        """Refuse readiness and new connections; let running requests end, up to ``drain_seconds`` (R370)."""
+        self.admin.draining = True
+        self._server.close()
+        self.listener.start_drain()
+        deadline = self.clock.monotonic() + self.settings.server.drain_seconds
+        while self.listener.connections and self.clock.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        """Close everything that is still open."""
+        await self._stop.aclose()
+
+
+def new_request_id() -> bytes:
+    """Return an id for a request that brought none: 128 random bits in hex."""
+    return os.urandom(16).hex().encode("ascii")
+
+
+def pseudonym(settings: Settings) -> bytes:
+    """Return this gateway's name in ``Via`` (RFC 9110 section 7.6.3).
+
+    The same for every worker of one gateway and different for two gateways in
+    a chain, so that a loop is told from a chain.
+    """
+    seed = f"{socket.gethostname()} {settings.server.listen} {settings.server.admin_listen}"
+    return b"gateway-" + hashlib.sha256(seed.encode()).hexdigest()[:12].encode("ascii")
+
+
+def run(settings: Settings) -> int:
+    """Run the gateway in the foreground until SIGTERM or SIGINT; return the exit code."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=settings.server.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # Third-party debug lines may quote header fields: they are kept out at every level.
+    for name in ("asyncio", "aiohttp", "charset_normalizer"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(settings))
+    except PurePythonParserError as error:
+        _log.error("%s", error)
+    except (OSError, ssl.SSLError) as error:
+        _log.error("cannot start: %s", error)
+    return FAILED
+
+
+async def _serve(settings: Settings) -> int:
+    app = GatewayApp(settings)
+    stopping = asyncio.Event()
+    _on_signals(stopping)
+    await app.start()
+    _log.info("listening on %s (port %s), admin on port %s", settings.server.listen, app.port, app.admin_port)
+    try:
+        await stopping.wait()
+        _log.info("draining for up to %g s", settings.server.drain_seconds)
+        await app.drain()
+    finally:
+        await app.stop()
+    _log.info("stopped")
+    return OK
+
+
+def _on_signals(stopping: asyncio.Event) -> None:
+    """First SIGTERM or SIGINT: drain. Second one: leave at once (R372)."""
+    loop = asyncio.get_running_loop()
+
+    def received() -> None:
+        if stopping.is_set():
+            sys.stdout.flush()
+            os._exit(FAILED)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, received)
+
+
+def _in_thread(work: Callable[[], None], done: Callable[[], None]) -> None:
+    """Run blocking ``work`` in a thread, then ``done`` on the loop."""
+
+    async def through() -> None:
+        try:
+            await asyncio.to_thread(work)
+        except Exception as error:
+            _log.error("access log: %s", where(error))
+        done()
+
+    spawn(through(), "access log")

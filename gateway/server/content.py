@@ -1,0 +1,70 @@
+"""A request's content on its way in from the client.
+
+Only its pace, its limit and the translation of what goes wrong with it live
+here. Nothing is buffered beyond what aiohttp's stream holds, and nothing is
+decoded but the chunked framing (RFC 9112 section 7.1).
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
+
+from gateway.errors import GatewayError, Reason
+from gateway.server.pipeline import Fields
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class ClientContent:
+    """The content of one request.
+
+    Attributes:
+        chunked: it came, and is sent on, in chunks.
+        size: bytes read so far.
+        awaited: the client still waits for a 100 before it sends (RFC 9110 section 10.1.1).
+    """
+
+    __slots__ = ("_limit", "_request", "awaited", "chunked", "size")
+
+    def __init__(self, request: web.BaseRequest, fields: Fields, limit: int) -> None:
+        self._request = request
+        self._limit = limit
+        self.chunked = bool(fields.transfer_encoding)
+        self.size = 0
+        self.awaited = bool(fields.expect) and request.version >= (1, 1) and not request.content.is_eof()
+
+    def whole(self) -> bytes | None:
+        """Return all of the content if it has arrived completely, else None."""
+        stream = self._request.content
+        if not stream.is_eof() or stream.exception() is not None:
+            return None
+        return self._counted(b"" if stream.at_eof() else stream.read_nowait())
+
+    async def read(self) -> bytes:
+        """Return the next piece of content; empty at the end.
+
+        Raises:
+            GatewayError: the framing is broken, the limit is passed, or the client left.
+        """
+        if self.awaited:
+            # Only now: the caller is accepted and a connection to the upstream stands (R293).
+            self.awaited = False
+            await self._request.writer.write(CONTINUE)
+        try:
+            return self._counted(await self._request.content.readany())
+        except (RequestPayloadError, PayloadAccessError):
+            raise GatewayError(Reason.MALFORMED_HTTP, detail="content framing") from None
+        except ConnectionError:
+            raise GatewayError(Reason.CLIENT_GONE) from None
+
+    def _counted(self, piece: bytes) -> bytes:
+        self.size += len(piece)
+        if self._limit and self.size > self._limit:
+            raise GatewayError(Reason.BODY_TOO_LARGE)
+        return piece
+
+
+def has_content(fields: Fields) -> bool:
+    """Return whether a request announces content (RFC 9112 section 6.3)."""
+    return bool(fields.transfer_encoding) or bool(fields.content_length and fields.content_length[0].strip(b"0"))

@@ -1,0 +1,216 @@
+"""The public port's protocol: aiohttp's, with the limits that it lacks.
+
+Only what happens before a request exists lives here: the number of
+connections, the size of and the time for a header section, and the answer to
+bytes that are no HTTP request. Everything after is a lane's business. The
+danger of this file is the answer to malformed input: nothing of the input may
+be in it, or in a log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import HttpRequestParser
+from aiohttp.web_protocol import RequestHandler
+
+from gateway.errors import GatewayError, Reason
+from gateway.settings.schema import Server
+from gateway.telemetry import Telemetry
+
+#: Fields of one header section; ``max_head_bytes`` bounds their size.
+MAX_FIELDS = 1000
+
+#: How long content that nobody wants is read before its connection is closed, in seconds.
+LINGER = 2.0
+
+Refuse = Callable[["Protocol", GatewayError], web.StreamResponse]
+
+
+class PurePythonParserError(RuntimeError):
+    """aiohttp runs without its C parser, whose strictness the gateway relies on."""
+
+
+def demand_native_parser() -> None:
+    """Refuse to run on aiohttp's pure-Python parser (R215).
+
+    Raises:
+        PurePythonParserError: the C extension is missing or switched off.
+    """
+    if HttpRequestParser.__module__ != "aiohttp._http_parser":
+        raise PurePythonParserError(
+            "aiohttp's C parser is not available (AIOHTTP_NO_EXTENSIONS set, or an installation without extensions)"
+        )
+
+
+class Listener(web.Server):
+    """Makes one protocol for each connection, and knows them all.
+
+    Args:
+        handler: a lane: request to sent response.
+        refuse: writes the answer for a connection that has no request yet.
+        settings: the limits.
+        telemetry: where connections are counted.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        refuse: Refuse,
+        settings: Server,
+        telemetry: Telemetry,
+    ) -> None:
+        super().__init__(handler, handler_cancellation=True)  # type: ignore[arg-type]
+        self.settings = settings
+        self.telemetry = telemetry
+        self.refuse = refuse
+        self.draining = False
+
+    def __call__(self) -> RequestHandler:
+        return Protocol(self, loop=asyncio.get_running_loop())
+
+    def start_drain(self) -> None:
+        """Close idle connections now; the others close after their running request."""
+        self.draining = True
+        for connection in self.connections:
+            cast("Protocol", connection).drain()
+
+
+class Protocol(RequestHandler):
+    """One client connection."""
+
+    __slots__ = ("_counted", "_head_bytes", "_head_timer", "_listener", "head_began")
+
+    def __init__(self, listener: Listener, *, loop: asyncio.AbstractEventLoop) -> None:
+        limits = listener.settings
+        super().__init__(
+            listener,
+            loop=loop,
+            keepalive_timeout=limits.keepalive_timeout_seconds,
+            max_line_size=limits.max_head_bytes,
+            max_field_size=limits.max_head_bytes,
+            max_headers=MAX_FIELDS,
+            lingering_time=LINGER,
+            auto_decompress=False,
+            access_log=cast(Any, None),
+        )
+        self._listener = listener
+        self._counted = False
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        #: Monotonic loop time of the first byte of the head that is coming in; 0 when none is.
+        self.head_began = 0.0
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client speaks TLS to this port."""
+        return self.ssl_context is not None
+
+    @property
+    def closing(self) -> bool:
+        """Whether the connection ends after the running request."""
+        return self._listener.draining or self._close or self._force_close
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        listener = self._listener
+        if listener.telemetry.connections >= listener.settings.max_connections:
+            listener.telemetry.connections_refused += 1
+            self._turn_away(cast(asyncio.Transport, transport))
+            return
+        listener.telemetry.connections += 1
+        self._counted = True
+        super().connection_made(transport)
+
+    def _turn_away(self, transport: asyncio.Transport) -> None:
+        """Answer 503 and close, without making a task for the connection."""
+        self._force_close = True
+        self._manager = None
+        self.transport = transport
+        self._listener.refuse(self, GatewayError(Reason.TOO_MANY_CONNECTIONS))
+        transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._counted:
+            self._counted = False
+            self._listener.telemetry.connections -= 1
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        idle = self._waiter is not None and not self._messages
+        if idle and data and not self.head_began:
+            self.head_began = self._loop.time()
+            self._head_timer = self._loop.call_later(
+                self._listener.settings.request_head_timeout_seconds, self._head_too_slow
+            )
+        super().data_received(data)
+        if not idle:
+            return
+        if self._messages or self._upgraded:
+            self._stop_head_timer()
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > self._listener.settings.max_head_bytes:
+            self._refuse_and_close(GatewayError(Reason.HEAD_TOO_LARGE))
+
+    def drain(self) -> None:
+        """Close the connection if no request is running or coming in."""
+        if self._waiter is not None and not self._messages and not self.head_began:
+            self._close_idle()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP request; nothing of it is quoted (R274)."""
+        too_large = isinstance(exc, LineTooLong) or message == "Too many headers received"
+        reason = Reason.HEAD_TOO_LARGE if too_large else Reason.MALFORMED_HTTP
+        return self._listener.refuse(self, GatewayError(reason))
+
+    def _head_too_slow(self) -> None:
+        if self._waiter is not None and not self._messages:
+            self._refuse_and_close(GatewayError(Reason.HEAD_TIMEOUT))
+
+    def _refuse_and_close(self, error: GatewayError) -> None:
+        self._listener.refuse(self, error)
+        self._stop_head_timer()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        self.close()
+        if self.transport is not None:
+            self.transport.close()
+
+    def _stop_head_timer(self) -> None:
+        self.head_began = 0.0
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def server_tls(settings: Server) -> ssl.SSLContext | None:
+    """Return the context of an HTTPS listener, or None for plain HTTP.
+
+    TLS 1.2 is the least version; HTTP/1.1 is what ALPN offers (RFC 7301).
+
+    Raises:
+        OSError, ssl.SSLError: a file cannot be read or does not fit.
+    """
+    if not settings.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.tls_client_ca or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    context.set_alpn_protocols(["http/1.1"])
+    if settings.tls_client_ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context

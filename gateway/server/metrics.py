@@ -1,0 +1,153 @@
+"""The metrics page: the gateway's plain counters in Prometheus' words.
+
+Only the translation lives here; the counters are kept where things happen.
+Every label is a configured name or one of a fixed set, never something that a
+client chose (R198). ``docs/metrics.md`` explains each metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from gateway.proxy.upstreams import Upstream
+from gateway.telemetry import BUCKETS, Histogram, Telemetry
+from gateway.tokens.authenticate import Authenticator
+from gateway.tokens.jwks_refresh import IssuerKeys
+
+
+class GatewayCollector(Collector):
+    """Reads every counter at the moment of a scrape."""
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        authenticator: Authenticator,
+        issuers: Mapping[str, IssuerKeys],
+        upstreams: Mapping[str, Upstream],
+    ) -> None:
+        self._telemetry = telemetry
+        self._authenticator = authenticator
+        self._issuers = issuers
+        self._upstreams = upstreams
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics of one scrape."""
+        yield from _requests(self._telemetry)
+        yield from _cache(self._authenticator)
+        yield from _issuers(self._issuers)
+        yield from _upstreams(self._upstreams)
+
+
+def _requests(telemetry: Telemetry) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "gateway_requests",
+        "Finished requests, by configured route, kind of method, status and outcome.",
+        labels=("route", "method_class", "status", "outcome"),
+    )
+    for (route, method, status, outcome), count in telemetry.requests.items():
+        requests.add_metric((route, method, str(status), outcome), count)
+    yield requests
+    yield _counter("gateway_refusals", "Requests refused or failed, by reason code.", "reason", telemetry.refusals)
+    observed = CounterMetricFamily(
+        "gateway_observed_refusals",
+        "Requests that a route with observe = true let pass, by the reason they would have been refused for.",
+        labels=("route", "reason"),
+    )
+    for labels, count in telemetry.observed.items():
+        observed.add_metric(labels, count)
+    yield observed
+    yield _histogram("gateway_request_duration_seconds", "Whole time of a request.", telemetry.whole)
+    yield _histogram(
+        "gateway_upstream_duration_seconds",
+        "Time from asking for an upstream connection to the response's head.",
+        telemetry.upstream,
+    )
+    yield _histogram(
+        "gateway_verification_duration_seconds",
+        "Time to verify a token that was not cached, waiting for keys included.",
+        telemetry.verification,
+    )
+    yield GaugeMetricFamily("gateway_open_connections", "Client connections open now.", telemetry.connections)
+    yield CounterMetricFamily(
+        "gateway_connections_refused", "Client connections over max_connections.", telemetry.connections_refused
+    )
+    yield CounterMetricFamily("gateway_access_log_dropped", "Access log lines dropped.", telemetry.access_log.dropped)
+
+
+def _cache(authenticator: Authenticator) -> Iterator[Metric]:
+    cache = authenticator.cache
+    yield GaugeMetricFamily("gateway_token_cache_entries", "Verified tokens remembered now.", len(cache))
+    yield GaugeMetricFamily("gateway_token_cache_bytes", "Estimated size of what is remembered.", cache.bytes_used)
+    yield CounterMetricFamily("gateway_token_cache_hits", "Tokens found in the cache.", cache.hits)
+    yield CounterMetricFamily("gateway_token_cache_misses", "Tokens not found in the cache.", cache.misses)
+    yield CounterMetricFamily("gateway_token_cache_evictions", "Entries pushed out by newer ones.", cache.evictions)
+    yield CounterMetricFamily(
+        "gateway_bad_token_cache_hits", "Bad tokens refused from memory, without verification.", cache.bad_hits
+    )
+
+
+def _issuers(issuers: Mapping[str, IssuerKeys]) -> Iterator[Metric]:
+    names = ("issuer",)
+    usable = GaugeMetricFamily("gateway_jwks_usable", "1 while the issuer's keys may be believed.", labels=names)
+    age = GaugeMetricFamily("gateway_jwks_age_seconds", "Time since the last good fetch of keys.", labels=names)
+    keys = GaugeMetricFamily("gateway_jwks_keys", "Keys in use.", labels=names)
+    rejected = GaugeMetricFamily("gateway_jwks_rejected_keys", "Published keys that are not usable.", labels=names)
+    fetches = CounterMetricFamily("gateway_jwks_fetches", "Fetches of keys begun.", labels=names)
+    failures = CounterMetricFamily("gateway_jwks_failures", "Fetches of keys that failed.", labels=names)
+    unknown = CounterMetricFamily(
+        "gateway_jwks_unknown_keys", "Plausible tokens that named a key which was not known.", labels=names
+    )
+    for name, issuer in issuers.items():
+        labels = (name,)
+        usable.add_metric(labels, 1.0 if issuer.usable() is None else 0.0)
+        if (seconds := issuer.age()) is not None:
+            age.add_metric(labels, seconds)
+        keys.add_metric(labels, len(issuer.keys.keys))
+        rejected.add_metric(labels, len(issuer.keys.rejected))
+        fetches.add_metric(labels, issuer.fetches)
+        failures.add_metric(labels, issuer.failures)
+        unknown.add_metric(labels, issuer.unknown_keys)
+    yield from (usable, age, keys, rejected, fetches, failures, unknown)
+
+
+def _upstreams(upstreams: Mapping[str, Upstream]) -> Iterator[Metric]:
+    labels = ("upstream", "url")
+    in_use = GaugeMetricFamily("gateway_upstream_connections_in_use", "Connections serving a request.", labels=labels)
+    idle = GaugeMetricFamily("gateway_upstream_connections_idle", "Connections kept for the next.", labels=labels)
+    waiting = GaugeMetricFamily("gateway_upstream_waiting", "Requests waiting for a connection.", labels=labels)
+    failures = CounterMetricFamily(
+        "gateway_upstream_failures", "Exchanges without a usable answer, by reason code.", labels=("upstream", "reason")
+    )
+    for upstream in upstreams.values():
+        for origin in upstream.origins:
+            state = origin.state()
+            in_use.add_metric((upstream.name, state.url), state.in_use)
+            idle.add_metric((upstream.name, state.url), state.idle)
+            waiting.add_metric((upstream.name, state.url), state.waiting)
+        for reason, count in upstream.failures.items():
+            failures.add_metric((upstream.name, reason), count)
+    yield from (in_use, idle, waiting, failures)
+
+
+def _counter(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=(label,))
+    for value, count in counts.items():
+        family.add_metric((value,), count)
+    return family
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    buckets: list[tuple[str, float]] = []
+    running = 0
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), histogram.counts, strict=True):
+        running += count
+        buckets.append((bound, running))
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=histogram.total)

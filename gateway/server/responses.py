@@ -1,0 +1,106 @@
+"""A GatewayError becomes an answer here, and nowhere else.
+
+Status, body and ``WWW-Authenticate`` of every answer that the gateway gives
+itself (RFC 6750 section 3, RFC 9110 section 11.6.1). Everything in an answer
+is a fixed text or comes from the configuration; the request's own bytes never
+do, except for a request id that was checked before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import orjson
+
+from gateway.errors import Challenge, GatewayError, Kind, Reason
+from gateway.settings.schema import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the gateway itself, ready to be framed.
+
+    Attributes:
+        status: HTTP status code.
+        headers: fields of the answer, without framing and connection fields.
+        body: the JSON body.
+        close: the connection is closed afterwards.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    close: bool
+
+
+def answer(error: GatewayError, tokens: Tokens, request_id: str) -> Answer:
+    """Return the answer to a refused or failed request."""
+    reason, kind = error.reason, error.reason.kind
+    headers = [
+        (b"Content-Type", b"application/json"),
+        (b"Cache-Control", b"no-store"),
+        (b"X-Request-Id", request_id.encode("latin-1", "replace")),
+    ]
+    if kind.challenge is not Challenge.NONE:
+        headers.append((b"WWW-Authenticate", challenge(reason, tokens.realm, error.scope)))
+    if error.retry_after is not None:
+        headers.append((b"Retry-After", b"%d" % max(1, error.retry_after)))
+    if kind.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        # RFC 9110 section 15.5.6 demands the field; which methods a target allows is not told.
+        headers.append((b"Allow", b""))
+    body = orjson.dumps({"error": kind.error, "error_description": reason.text, "request_id": request_id})
+    return Answer(_status(kind, tokens), tuple(headers), body, kind.close)
+
+
+def challenge(reason: Reason, realm: str, scope: str = "") -> bytes:
+    """Return the value of ``WWW-Authenticate`` (RFC 6750 section 3).
+
+    Every parameter is a quoted string of characters that need no escape: the
+    realm and scopes are checked when the configuration is loaded.
+    """
+    parts = [f'Bearer realm="{realm}"']
+    if reason.kind.challenge is Challenge.ERROR:
+        parts.append(f'error="{reason.kind.error}"')
+        parts.append(f'error_description="{reason.text}"')
+        if scope:
+            parts.append(f'scope="{scope}"')
+    return ", ".join(parts).encode("ascii")
+
+
+def _status(kind: Kind, tokens: Tokens) -> int:
+    if kind.error == "invalid_token":
+        return tokens.invalid_token_status
+    return kind.status
+
+
+def render(reply: Answer, *, http_11: bool, keep_alive: bool, head_only: bool) -> bytes:
+    """Return the whole answer as bytes (RFC 9112 section 4).
+
+    Args:
+        http_11: the request's version; a 1.0 client is told that the connection stays open.
+        keep_alive: whether the connection stays open.
+        head_only: the request was HEAD: the body's length is told, the body is not sent.
+    """
+    lines = [b"HTTP/1.1 %d %s" % (reply.status, phrase(reply.status))]
+    lines += [b"%s: %s" % pair for pair in reply.headers]
+    lines.append(b"Content-Length: %d" % len(reply.body))
+    if connection := connection_field(http_11=http_11, keep_alive=keep_alive):
+        lines.append(b"Connection: " + connection)
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    return head if head_only else head + reply.body
+
+
+def connection_field(*, http_11: bool, keep_alive: bool) -> bytes:
+    """Return the value of ``Connection``, or nothing when the version's default says it (RFC 9112 section 9.3)."""
+    if not keep_alive:
+        return b"close"
+    return b"" if http_11 else b"keep-alive"
+
+
+def phrase(status: int) -> bytes:
+    """Return the registered reason phrase of a status code, or nothing."""
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""

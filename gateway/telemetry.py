@@ -1,0 +1,226 @@
+"""What the gateway tells its operators: counters, durations, the access log.
+
+Only the collection lives here: plain integers that the request path adds to,
+and one line for each finished request. The metrics page that shows them is
+``server/metrics.py``. Nothing in this file may hold a token, and no counter's
+label may hold what a client chose freely (a subject, a kid, a raw path).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, TextIO
+
+import orjson
+
+from gateway.clock import Clock
+from gateway.identity import Identity
+
+#: Upper bounds of the duration histograms, in seconds.
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+#: Log text kept in memory while standard output is blocked; beyond it lines are dropped and counted.
+MAX_BUFFERED = 8 * 1024 * 1024
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
+_WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+_log = logging.getLogger("gateway")
+
+
+def method_class(method: str) -> str:
+    """Return ``read``, ``write`` or ``other``: a bounded label for any method."""
+    if method in _READS:
+        return "read"
+    return "write" if method in _WRITES else "other"
+
+
+class Histogram:
+    """Counts of durations by bucket, as plain integers."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of one request; filled on its way, counted and logged once.
+
+    Times are monotonic seconds. ``reason`` is the code of a refusal or failure
+    and empty for a forwarded request; ``observed`` the code of the refusal
+    that a route with ``observe = true`` let pass.
+    """
+
+    started: float
+    client: str = ""
+    request_id: str = ""
+    method: str = ""
+    path: str = ""
+    route: str = ""
+    status: int = 0
+    outcome: Literal["forwarded", "refused", "failed", "client_gone"] = "forwarded"
+    reason: str = ""
+    detail: str = ""
+    observed: str = ""
+    identity: Identity | None = None
+    cache_hit: bool | None = None
+    verify_seconds: float | None = None
+    upstream: str = ""
+    upstream_seconds: float | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+@dataclass(slots=True)
+class Telemetry:
+    """Every counter of the request path, and the access log that it feeds."""
+
+    access_log: AccessLog
+    requests: Counter[tuple[str, str, int, str]] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+    observed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    whole: Histogram = field(default_factory=Histogram)
+    upstream: Histogram = field(default_factory=Histogram)
+    verification: Histogram = field(default_factory=Histogram)
+    connections: int = 0
+    connections_refused: int = 0
+
+    def finish(self, record: Record, now: float) -> None:
+        """Count the outcome of a request, once, and write its line."""
+        seconds = now - record.started
+        self.requests[record.route, method_class(record.method), record.status, record.outcome] += 1
+        if record.reason:
+            self.refusals[record.reason] += 1
+        if record.observed:
+            self.observed[record.route, record.observed] += 1
+        self.whole.observe(seconds)
+        if record.upstream_seconds is not None:
+            self.upstream.observe(record.upstream_seconds)
+        if record.verify_seconds is not None:
+            self.verification.observe(record.verify_seconds)
+        self.access_log.write(record, seconds)
+
+
+class AccessLog:
+    """One line a request, written without ever making a request wait.
+
+    Lines are collected and handed to a thread in one write at a time; while
+    the reader of standard output is stuck, up to ``MAX_BUFFERED`` characters
+    wait, and later lines are dropped and counted.
+
+    Args:
+        form: ``json``, ``text`` or ``off``.
+        out: where the lines go.
+        clock: the time in each line.
+        run: hands a blocking call to a thread; its callback runs on the loop afterwards.
+    """
+
+    def __init__(
+        self,
+        form: Literal["json", "text", "off"],
+        out: TextIO,
+        clock: Clock,
+        run: Callable[[Callable[[], None], Callable[[], None]], None] | None = None,
+    ) -> None:
+        self.dropped = 0
+        self._form = form
+        self._out = out
+        self._clock = clock
+        self._run = run
+        self._lines: list[str] = []
+        self._size = 0
+        self._writing = False
+
+    def write(self, record: Record, seconds: float) -> None:
+        """Add the line of a finished request."""
+        if self._form == "off":
+            return
+        if self._size > MAX_BUFFERED:
+            self.dropped += 1
+            return
+        fields = _fields(record, seconds, self._clock.wall())
+        line = orjson.dumps(fields).decode() if self._form == "json" else _text(fields)
+        self._lines.append(line)
+        self._size += len(line)
+        if self._run is None:
+            self.flush()
+        elif not self._writing:
+            self._writing = True
+            self._run(self.flush, self._written)
+
+    def flush(self) -> None:
+        """Write every collected line now."""
+        lines, self._lines, self._size = self._lines, [], 0
+        if not lines:
+            return
+        try:
+            self._out.write("\n".join(lines) + "\n")
+            self._out.flush()
+        except (OSError, ValueError):
+            # Nobody reads standard output any more. Requests are still served.
+            self.dropped += len(lines)
+
+    def _written(self) -> None:
+        self._writing = False
+        if self._lines and self._run is not None:
+            self._writing = True
+            self._run(self.flush, self._written)
+
+
+def _fields(record: Record, seconds: float, wall: float) -> dict[str, str | int | float | bool]:
+    fields: dict[str, str | int | float | bool] = {
+        "time": datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds"),
+        "request_id": record.request_id,
+        "client": record.client,
+        "method": record.method,
+        "path": record.path,
+        "route": record.route,
+        "status": record.status,
+        "outcome": record.outcome,
+        "duration_ms": round(seconds * 1000, 3),
+    }
+    if record.reason:
+        fields["reason"] = record.reason
+    if record.detail:
+        fields["detail"] = record.detail
+    if record.observed:
+        fields["observed"] = record.observed
+    if record.identity is not None:
+        fields["issuer"] = record.identity.issuer_name
+        if record.identity.subject is not None:
+            fields["subject_hash"] = hashlib.sha256(record.identity.subject.encode()).hexdigest()[:16]
+    if record.cache_hit is not None:
+        fields["cache_hit"] = record.cache_hit
+    if record.upstream:
+        fields["upstream"] = record.upstream
+    if record.upstream_seconds is not None:
+        fields["upstream_ms"] = round(record.upstream_seconds * 1000, 3)
+    fields["bytes_in"] = record.bytes_in
+    fields["bytes_out"] = record.bytes_out
+    return fields
+
+
+def _text(fields: dict[str, str | int | float | bool]) -> str:
+    """Write ``name=value`` pairs; values with anything but plain characters are quoted as JSON."""
+    return " ".join(
+        f"{name}={value if not isinstance(value, str) or _plain(value) else orjson.dumps(value).decode()}"
+        for name, value in fields.items()
+    )
+
+
+def _plain(value: str) -> bool:
+    return bool(value) and value.isascii() and value.isprintable() and not set(value) & {" ", '"', "=", "\\"}
