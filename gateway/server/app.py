@@ -100,7 +100,8 @@ class GatewayApp:
         pipeline = Pipeline(settings, self.authenticator, self.clock, pseudonym(settings))
         lane = FullLane(settings, pipeline, self.upstreams, self.telemetry, self.clock, new_request_id)
         self.listener = Listener(lane.handle, lane.refuse_connection, settings.server, self.telemetry)
-        self._stop.push_async_callback(self.listener.shutdown, 0)
+        # Whoever is still there after the drain is cut off; 0 would mean no limit to aiohttp.
+        self._stop.push_async_callback(self.listener.shutdown, 0.05)
         self._server = await listen(
             self.listener, settings.server.listen, tls=server_tls(settings.server), backlog=1024
         )
@@ -112,9 +113,9 @@ class GatewayApp:
         self.admin.draining = True
         self._server.close()
         self.listener.start_drain()
-        deadline = self.clock.monotonic() + self.settings.server.drain_seconds
-        while self.listener.connections and self.clock.monotonic() < deadline:
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.server.drain_seconds):
+                await self.listener.empty.wait()
 
     async def stop(self) -> None:
         """Close everything that is still open."""

@@ -70,6 +70,8 @@ class Listener(web.Server):
         self.telemetry = telemetry
         self.refuse = refuse
         self.draining = False
+        #: Set once a drain has begun and no connection is left.
+        self.empty = asyncio.Event()
 
     def __call__(self) -> RequestHandler:
         return Protocol(self, loop=asyncio.get_running_loop())
@@ -79,6 +81,12 @@ class Listener(web.Server):
         self.draining = True
         for connection in self.connections:
             cast("Protocol", connection).drain()
+        self.connection_ended()
+
+    def connection_ended(self) -> None:
+        """Note that a connection is gone."""
+        if self.draining and self.telemetry.connections == 0:
+            self.empty.set()
 
 
 class Protocol(RequestHandler):
@@ -140,6 +148,7 @@ class Protocol(RequestHandler):
             self._listener.telemetry.connections -= 1
         self._stop_head_timer()
         super().connection_lost(exc)
+        self._listener.connection_ended()
 
     def data_received(self, data: bytes) -> None:
         idle = self._waiter is not None and not self._messages

@@ -1,0 +1,217 @@
+"""A real gateway on loopback for end-to-end tests, and a client that speaks raw bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.server.app import GatewayApp
+from gateway.settings.schema import Settings
+from tests.support.minting import SigningKey, good_claims, jwks, mint
+
+ISSUER = "https://idp.test/"
+
+
+@dataclass
+class RawResponse:
+    """A response as it came off the wire."""
+
+    head: bytes
+    body: bytes = b""
+    complete: bool = True
+
+    @property
+    def status(self) -> int:
+        return int(self.head.split(b" ", 2)[1])
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        lines = self.head.split(b"\r\n")[1:]
+        return [(name, value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines if line)]
+
+    def all(self, name: bytes) -> list[bytes]:
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def one(self, name: bytes) -> bytes | None:
+        values = self.all(name)
+        assert len(values) <= 1, values
+        return values[0] if values else None
+
+    @property
+    def json(self) -> dict[str, Any]:
+        value = json.loads(self.body)
+        assert isinstance(value, dict)
+        return value
+
+
+@dataclass
+class RawClient:
+    """One connection to the gateway."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def response(self, *, head_only: bool = False, timeout: float = 5) -> RawResponse:
+        """Read one response; ``complete`` is False when the connection ended before its content did."""
+        async with asyncio.timeout(timeout):
+            response = RawResponse(await self.reader.readuntil(b"\r\n\r\n"))
+            if head_only or response.status in (204, 304) or 100 <= response.status < 200:
+                return response
+            try:
+                response.body = await self._body(response)
+            except (asyncio.IncompleteReadError, ConnectionError) as error:
+                response.body = getattr(error, "partial", b"")
+                response.complete = False
+        return response
+
+    async def _body(self, response: RawResponse) -> bytes:
+        if response.one(b"transfer-encoding") is not None:
+            body = b""
+            while size := int((await self.reader.readuntil(b"\r\n"))[:-2], 16):
+                body += await self.reader.readexactly(size)
+                await self.reader.readexactly(2)
+            await self.reader.readexactly(2)
+            return body
+        if (length := response.one(b"content-length")) is not None:
+            return await self.reader.readexactly(int(length))
+        return await self.reader.read()
+
+    async def exchange(self, data: bytes, **options: Any) -> RawResponse:
+        await self.send(data)
+        return await self.response(**options)
+
+    async def at_end(self, timeout: float = 5) -> bool:
+        """Whether the gateway closes the connection, with nothing more sent on it."""
+        async with asyncio.timeout(timeout):
+            try:
+                return await self.reader.read(1) == b""
+            except ConnectionError:
+                return True
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+@dataclass
+class RunningGateway:
+    """A started gateway, its log, and tokens that it accepts."""
+
+    app: GatewayApp
+    out: io.StringIO
+    key: SigningKey
+    clients: list[RawClient] = field(default_factory=list)
+
+    async def client(self) -> RawClient:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.app.port, limit=1 << 22)
+        client = RawClient(reader, writer)
+        self.clients.append(client)
+        return client
+
+    async def exchange(self, data: bytes, **options: Any) -> RawResponse:
+        """Send bytes on a new connection and read one response."""
+        return await (await self.client()).exchange(data, **options)
+
+    async def get(self, target: str | bytes = b"/", *headers: tuple[bytes, bytes], token: bytes = b"") -> RawResponse:
+        """Send a plain GET; with ``token``, as a bearer token."""
+        return await self.exchange(request(b"GET", target, *headers, token=token))
+
+    async def admin(self, path: str) -> RawResponse:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.app.admin_port)
+        client = RawClient(reader, writer)
+        self.clients.append(client)
+        return await client.exchange(request(b"GET", path))
+
+    def token(self, **overrides: Any) -> bytes:
+        return mint(self.key, good_claims(time.time(), **overrides))
+
+    async def log(self) -> list[dict[str, Any]]:
+        """The access log's lines so far."""
+        for _ in range(200):
+            text = self.out.getvalue()
+            if text:
+                break
+            await asyncio.sleep(0.005)
+        return [json.loads(line) for line in self.out.getvalue().splitlines()]
+
+
+def request(
+    method: bytes, target: str | bytes, *headers: tuple[bytes, bytes], token: bytes = b"", body: bytes = b""
+) -> bytes:
+    """Build a request byte by byte; Host is added unless given."""
+    path = target.encode() if isinstance(target, str) else target
+    lines = [b"%b %b HTTP/1.1" % (method, path)]
+    if not any(name.lower() == b"host" for name, _ in headers):
+        lines.append(b"Host: gateway.test")
+    if token:
+        lines.append(b"Authorization: Bearer " + token)
+    lines += [b"%b: %b" % pair for pair in headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def configuration(
+    upstream_url: str | Sequence[str],
+    jwks_file: Path,
+    *,
+    routes: Sequence[Mapping[str, Any]] = ({"path": "/"},),
+    **sections: Any,
+) -> dict[str, Any]:
+    """A one-issuer, one-upstream configuration as a dictionary; routes go to that upstream."""
+    urls = [upstream_url] if isinstance(upstream_url, str) else list(upstream_url)
+    server = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "drain_seconds": 2, **sections.pop("server", {})}
+    issuer = {
+        "name": "main",
+        "issuer": ISSUER,
+        "jwks_file": str(jwks_file),
+        "audience": ["api"],
+        **sections.pop("issuer", {}),
+    }
+    upstream = {"name": "main", "urls": urls, **sections.pop("upstream", {})}
+    return {
+        "server": server,
+        "issuers": [issuer],
+        "upstreams": [upstream],
+        "routes": [{"upstream": "main", **route} for route in routes],
+        **sections,
+    }
+
+
+@contextlib.asynccontextmanager
+async def running_gateway(
+    upstream_url: str | Sequence[str], directory: Path, *, key: SigningKey | None = None, **options: Any
+) -> AsyncIterator[RunningGateway]:
+    """Run a gateway with one RSA key ``a``; ``options`` are those of ``configuration``."""
+    key = key or SigningKey.rsa("a")
+    file = directory / "jwks.json"
+    file.write_bytes(jwks(key))
+    settings = Settings.model_validate(configuration(upstream_url, file, **options))
+    async with running(settings, key) as gateway:
+        yield gateway
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, key: SigningKey) -> AsyncIterator[RunningGateway]:
+    """Run a gateway until its issuers have had their first try."""
+    out = io.StringIO()
+    gateway = RunningGateway(GatewayApp(settings, out=out), out, key)
+    await gateway.app.start()
+    try:
+        for issuer in gateway.app.issuers.values():
+            await issuer.wait_until_loaded()
+        yield gateway
+    finally:
+        for client in gateway.clients:
+            await client.close()
+        await gateway.app.stop()
