@@ -1,0 +1,211 @@
+"""From a bearer token to an identity: the cache, and on a miss every check in order.
+
+Only the order of the steps lives here; what each checks is in the files named
+after it. The dangers: a check that is skipped on some path (so there is one
+path, and a cache hit looks again at everything that can change), and an error
+that lets a token pass or becomes a fault (so every exception is a refusal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError, Reason, printable
+from gateway.identity import Identity
+from gateway.settings import schema
+from gateway.tokens.cache import CachedToken, TokenCache
+from gateway.tokens.jwks_fetch import make_source
+from gateway.tokens.jwks_refresh import IssuerKeys
+from gateway.tokens.keys import VerifyingKey
+from gateway.tokens.verify import (
+    IssuerPolicy,
+    Unverified,
+    check_claims,
+    check_header,
+    compile_policy,
+    make_identity,
+    parse_token,
+    unknown_issuer,
+    verify_signature,
+)
+
+#: Verdicts that neither time nor a later fetch can change: what is wrong with the token's form alone.
+_PERMANENT = frozenset(
+    {
+        Reason.NOT_A_JWS,
+        Reason.ENCRYPTED_TOKEN,
+        Reason.BAD_ENCODING,
+        Reason.BAD_HEADER,
+        Reason.BAD_PAYLOAD,
+        Reason.DUPLICATE_MEMBER,
+        Reason.CRITICAL_HEADER,
+        Reason.UNENCODED_PAYLOAD,
+        Reason.ALGORITHM_REFUSED,
+        Reason.TYPE_REFUSED,
+    }
+)
+
+#: Verdicts that hold as long as the issuer's keys stay what they are.
+_PERMANENT_FOR_KEYS = frozenset({Reason.BAD_SIGNATURE, Reason.UNSAFE_CLAIM})
+
+#: How many configured issuers a refusal's detail shows when none is similar.
+_SHOWN_ISSUERS = 3
+
+
+def build_issuers(settings: schema.Settings, clock: Clock) -> dict[str, IssuerKeys]:
+    """Return the keys of each configured issuer, by its name, not yet started."""
+    return {issuer.name: IssuerKeys(issuer, make_source(issuer), clock) for issuer in settings.issuers}
+
+
+class Authenticator:
+    """Who may be asking, under one configuration. A new configuration gets a new one, with an empty cache.
+
+    Args:
+        settings: the whole configuration.
+        issuers: the keys of each issuer that it names (``build_issuers``).
+        clock: the time.
+
+    Attributes:
+        cache: the verified tokens, for ``/status`` and metrics.
+    """
+
+    def __init__(self, settings: schema.Settings, issuers: Mapping[str, IssuerKeys], clock: Clock) -> None:
+        self.cache = TokenCache(settings.tokens.cache_size, settings.tokens.cache_seconds)
+        self._clock = clock
+        self._max_bytes = settings.tokens.max_bytes
+        # A token's "iss" leads to one issuer's rules and keys, and to nobody else's (RFC 8725 section 3.8).
+        self._issuers: dict[str, tuple[IssuerPolicy, IssuerKeys]] = {}
+        self._similar: dict[str, list[str]] = {}
+        for issuer in settings.issuers:
+            policy = compile_policy(issuer, settings)
+            for value in schema.issuer_values(issuer):
+                self._issuers[value] = (policy, issuers[issuer.name])
+                self._similar.setdefault(_without_slash(value), []).append(value)
+
+    def cached(self, token: bytes) -> Identity | None:
+        """Return the identity of a token that was verified before, if all that it rests on still holds.
+
+        This is the hot path: no waiting, no decoding. None means: call ``authenticate``.
+
+        Raises:
+            GatewayError: for a token longer than is read, for one that was
+                found bad a moment ago, and when its issuer's keys are too old
+                to be believed.
+        """
+        if len(token) > self._max_bytes:
+            raise GatewayError(Reason.TOKEN_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
+        digest = sha256(token).digest()
+        monotonic = self._clock.monotonic()
+        entry = self.cache.get(digest, self._clock.wall(), monotonic)
+        if entry is not None:
+            if monotonic > entry.issuer.stale_at:
+                raise _cannot_decide(entry.issuer)
+            return entry.identity
+        reason = self.cache.bad(digest, monotonic)
+        if reason is not None:
+            raise GatewayError(reason, detail="refused a moment ago")
+        return None
+
+    async def authenticate(self, token: bytes) -> Identity:
+        """Verify a token that ``cached`` does not know, and remember the outcome.
+
+        It waits only for keys: for the first fetch of an issuer's, and for one
+        shared fetch when a token that is otherwise plausible names an unknown key.
+
+        Raises:
+            GatewayError: the refusal; ``NO_KEYS`` and ``STALE_KEYS`` when there
+                is nothing to decide with. No other exception but cancellation.
+        """
+        try:
+            return await self._authenticate(token)
+        except GatewayError:
+            raise
+        except Exception as error:
+            # An unforeseen fault on input from outside is a refusal. Its text may quote the token: only its type is kept.
+            raise GatewayError(Reason.VERIFICATION_FAILED, detail=type(error).__name__) from None
+
+    async def _authenticate(self, token: bytes) -> Identity:
+        unverified, policy, issuer = self._plausible(token)
+        if not issuer.loaded:
+            await issuer.wait_until_loaded()
+            if (identity := self.cached(token)) is not None:  # another request with it was first
+                return identity
+        key = self._key_that_signed(token, unverified, issuer)
+        if key is None and await issuer.refetch_for_unknown_key():
+            if (identity := self.cached(token)) is not None:
+                return identity
+            check_claims(unverified, policy, self._clock.wall())  # the fetch took time
+            key = self._key_that_signed(token, unverified, issuer)
+        if key is None:
+            raise GatewayError(Reason.UNKNOWN_KEY, detail=f"kid is '{printable(unverified.key_id or '')}'")
+        try:
+            identity = make_identity(unverified, policy)
+        except GatewayError as error:
+            self._remember_bad(token, error, issuer)
+            raise
+        entry = CachedToken(identity, key, issuer, policy, self._clock.monotonic())
+        self.cache.put(sha256(token).digest(), entry)
+        return identity
+
+    def _plausible(self, token: bytes) -> tuple[Unverified, IssuerPolicy, IssuerKeys]:
+        """Return a token of which everything is right but perhaps its signature; only such a one may cause a fetch."""
+        try:
+            unverified = parse_token(token, self._max_bytes)
+            policy, issuer = self._issuer_of(unverified)
+            check_header(unverified, policy)
+        except GatewayError as error:
+            self._remember_bad(token, error, None)
+            raise
+        check_claims(unverified, policy, self._clock.wall())
+        return unverified, policy, issuer
+
+    def _issuer_of(self, token: Unverified) -> tuple[IssuerPolicy, IssuerKeys]:
+        found = self._issuers.get(token.issuer) if token.issuer is not None else None
+        if found is None:
+            # All of a long list would cost more to write than the token to refuse.
+            similar = self._similar.get(_without_slash(token.issuer or ""))
+            raise unknown_issuer(token.issuer, similar or list(self._issuers)[:_SHOWN_ISSUERS])
+        return found
+
+    def _key_that_signed(self, token: bytes, unverified: Unverified, issuer: IssuerKeys) -> VerifyingKey | None:
+        """Return the issuer's key that signed the token; None when the token names a key that is not in the set.
+
+        A named key that is missing may stand for a nameless one (C33), so those
+        are tried; but when they did not sign, the key is still missing.
+
+        Raises:
+            GatewayError: the refusal, when no fetch could change it; and when no keys can be believed.
+        """
+        if issuer.usable() is not None:
+            raise _cannot_decide(issuer)
+        keys = issuer.keys
+        candidates = keys.candidates(unverified.key_id, unverified.algorithm)
+        try:
+            if candidates:
+                return verify_signature(unverified, candidates)
+        except GatewayError as error:
+            if unverified.key_id is None or unverified.key_id in keys.kids:
+                self._remember_bad(token, error, issuer)
+                raise
+            return None
+        if unverified.key_id is None or unverified.key_id in keys.kids:
+            raise GatewayError(Reason.UNKNOWN_KEY, detail=f"no such key is for {printable(unverified.algorithm)}")
+        return None
+
+    def _remember_bad(self, token: bytes, error: GatewayError, issuer: IssuerKeys | None) -> None:
+        permanent = _PERMANENT if issuer is None else _PERMANENT_FOR_KEYS
+        if error.reason in permanent:
+            self.cache.put_bad(sha256(token).digest(), error.reason, self._clock.monotonic(), issuer)
+
+
+def _cannot_decide(issuer: IssuerKeys) -> GatewayError:
+    return GatewayError(
+        issuer.usable() or Reason.NO_KEYS, detail=f"issuer {issuer.name}", retry_after=issuer.retry_after()
+    )
+
+
+def _without_slash(issuer: str) -> str:
+    """Return what two issuers share that people take for the same one; never used to accept a token."""
+    return issuer.rstrip("/").lower()

@@ -1,0 +1,188 @@
+"""Verified tokens, remembered for a while: a bounded map from a token's hash to its identity.
+
+Only the remembering lives here; it is pure and never waits. The danger of this
+file is an entry that lives longer than what it stands for: so on every hit the
+token's own times, the entry's age and the key that verified it are looked at,
+and nothing that depends on a route is kept. The key is the SHA-256 of the
+whole token: no token text is in memory, and no two tokens share an entry.
+
+Tokens found bad are remembered apart, few and briefly, so that garbage cannot
+push out good entries.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.errors import Reason
+from gateway.identity import Identity
+from gateway.tokens.jwks_refresh import IssuerKeys
+from gateway.tokens.keys import KeySet, VerifyingKey
+from gateway.tokens.verify import IssuerPolicy, is_current
+
+#: Memory granted per configured entry, and in all, in bytes.
+BYTES_PER_ENTRY, MOST_BYTES = 4096, 1 << 30
+
+#: How many bad tokens are remembered, and for how many seconds.
+BAD_SIZE, BAD_SECONDS = 1000, 10.0
+
+# The entry itself, the identity, its digest and its place in the map, measured.
+_FIXED_COST = 900
+
+
+class CachedToken:
+    """A verified token, and what its verdict rests on.
+
+    Attributes:
+        identity: who is asking.
+        key: the key that verified the token.
+        issuer: whose keys these are; asked on every hit whether ``key`` is still trusted.
+        policy: what its times are judged by.
+        stored_at: monotonic seconds.
+        cost: estimated bytes of memory.
+        keyset: the set in which ``key`` was last seen, to look again only after a change.
+    """
+
+    __slots__ = ("cost", "identity", "issuer", "key", "keyset", "leeway", "policy", "stored_at")
+
+    def __init__(
+        self, identity: Identity, key: VerifyingKey, issuer: IssuerKeys, policy: IssuerPolicy, stored_at: float
+    ) -> None:
+        self.identity = identity
+        self.key = key
+        self.issuer = issuer
+        self.policy = policy
+        self.leeway = policy.leeway
+        self.stored_at = stored_at
+        self.cost = _FIXED_COST + identity_cost(identity)
+        # Not the current set: whether it holds the key is for the first hit to find out.
+        self.keyset: KeySet | None = None
+
+
+class TokenCache:
+    """The verified tokens of one worker, least recently used out first.
+
+    A new configuration gets a new cache: nothing judged by old rules survives.
+
+    Args:
+        size: most entries; 0 switches the cache off.
+        seconds: an entry is dropped after this, whatever its token's ``exp``.
+        max_total_bytes: most memory of all entries, as estimated; by default
+            ``BYTES_PER_ENTRY`` for each entry, and ``MOST_BYTES`` at most.
+
+    Attributes:
+        hits, misses, bad_hits: look-ups by outcome.
+        evictions: entries dropped for want of room.
+        bytes_used: estimated memory of the entries.
+    """
+
+    def __init__(self, size: int, seconds: float, max_total_bytes: int | None = None) -> None:
+        self.hits = 0
+        self.misses = 0
+        self.bad_hits = 0
+        self.evictions = 0
+        self.bytes_used = 0
+        self._size = size
+        self._seconds = seconds
+        self._max_bytes = min(size * BYTES_PER_ENTRY, MOST_BYTES) if max_total_bytes is None else max_total_bytes
+        self._entries: OrderedDict[bytes, CachedToken] = OrderedDict()
+        self._bad: OrderedDict[bytes, tuple[Reason, float, IssuerKeys | None, KeySet | None]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, digest: bytes, now: float, monotonic: float) -> CachedToken | None:
+        """Return the entry of a token if everything it rests on still holds; else drop it.
+
+        Args:
+            digest: SHA-256 of the token as received.
+            now: epoch seconds, for the token's own times.
+            monotonic: monotonic seconds, for the entry's age.
+        """
+        entry = self._entries.get(digest)
+        if entry is None:
+            self.misses += 1
+            return None
+        identity, keys = entry.identity, entry.issuer.keys
+        if (
+            monotonic - entry.stored_at >= self._seconds
+            or is_current(identity.expires_at, identity.not_before, entry.leeway, now) is not None
+            or (keys is not entry.keyset and not keys.trusts(entry.key))
+        ):
+            self._drop(digest)
+            self.misses += 1
+            return None
+        entry.keyset = keys
+        self._entries.move_to_end(digest)
+        self.hits += 1
+        return entry
+
+    def put(self, digest: bytes, entry: CachedToken) -> None:
+        """Remember a verified token, making room first. One that would not fit at all is not kept."""
+        if digest in self._entries:
+            self._drop(digest)
+        if self._size == 0 or entry.cost > self._max_bytes:
+            return
+        self._entries[digest] = entry
+        self.bytes_used += entry.cost
+        while len(self._entries) > self._size or self.bytes_used > self._max_bytes:
+            self._drop(next(iter(self._entries)))
+            self.evictions += 1
+
+    def bad(self, digest: bytes, monotonic: float) -> Reason | None:
+        """Return why a token was found bad a moment ago, if that still holds."""
+        found = self._bad.get(digest)
+        if found is None:
+            return None
+        reason, stored_at, issuer, keyset = found
+        if monotonic - stored_at >= BAD_SECONDS or (issuer is not None and issuer.keys is not keyset):
+            del self._bad[digest]
+            return None
+        self.bad_hits += 1
+        return reason
+
+    def put_bad(self, digest: bytes, reason: Reason, monotonic: float, issuer: IssuerKeys | None = None) -> None:
+        """Remember a permanent verdict; the oldest goes first.
+
+        Args:
+            digest: SHA-256 of the token as received.
+            reason: a verdict that no later fetch and no passing of time can change.
+            monotonic: monotonic seconds.
+            issuer: for a verdict by this issuer's keys: it holds only while they stay.
+        """
+        if self._size == 0:
+            return
+        self._bad[digest] = (reason, monotonic, issuer, issuer.keys if issuer is not None else None)
+        self._bad.move_to_end(digest)
+        if len(self._bad) > BAD_SIZE:
+            self._bad.popitem(last=False)
+
+    def _drop(self, digest: bytes) -> None:
+        self.bytes_used -= self._entries.pop(digest).cost
+
+
+def identity_cost(identity: Identity) -> int:
+    """Return about how many bytes of memory an identity holds: its strings and the containers around them."""
+    total = 0
+    waiting: list[Any] = [
+        identity.issuer,
+        identity.subject,
+        identity.token_id,
+        identity.scopes,
+        identity.claims,
+        identity.headers,
+    ]
+    while waiting:
+        value = waiting.pop()
+        total += sys.getsizeof(value)
+        if isinstance(value, Mapping):
+            # A read-only view shows its own size alone; the table behind it is the larger part.
+            total += 64 + 100 * len(value)
+            waiting.extend(value.keys())
+            waiting.extend(value.values())
+        elif isinstance(value, tuple | list | frozenset):
+            waiting.extend(value)
+    return total

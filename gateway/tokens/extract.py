@@ -1,0 +1,80 @@
+"""Where a bearer token may stand: exactly one, in one ``Authorization`` field.
+
+Only finding the credential lives here; it is pure and knows no key. The danger
+of this file is a second credential: whatever is overlooked here is read by the
+service behind the gateway, which then acts for somebody whom nobody verified.
+So two credentials are refused, wherever the second one stands, instead of
+choosing one (RFC 6750 section 2, RFC 9110 section 11.6.2).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from urllib.parse import unquote_to_bytes
+
+from gateway.errors import GatewayError, Reason
+
+#: The scheme is compared without regard to case (RFC 9110 section 11.1).
+_SCHEME = b"bearer"
+
+#: What a scheme may consist of: a token in HTTP's own sense (RFC 9110 section 5.6.2).
+_SCHEME_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+#: A bearer credential as a later element of a list. Blanks only: the scan stays linear.
+_LISTED_BEARER = re.compile(rb",[ \t]*bearer(?:[ \t]|$)", re.IGNORECASE)
+
+#: Upstreams split a query on "&"; some on ";" as well, so both count.
+_PARAMETERS = re.compile(rb"[&;]")
+
+
+def bearer_token(authorization: Sequence[bytes], query: bytes) -> bytes:
+    """Return the one bearer token of a request, byte for byte as it was sent.
+
+    What the token looks like is not judged here: a token of odd characters is
+    for the verifier to refuse as an invalid token, not a malformed request.
+
+    Args:
+        authorization: the values of all ``Authorization`` fields, as received.
+        query: the raw query, without its "?". A token in it is never used
+            (RFC 6750 section 2.3 is off): alone it is no credential, beside a
+            bearer header it is a second one.
+
+    Raises:
+        GatewayError: ``NO_CREDENTIAL`` and ``OTHER_SCHEME`` (401 without error
+            code), ``SEVERAL_CREDENTIALS`` and ``MALFORMED_AUTHORIZATION`` (400).
+    """
+    if len(authorization) != 1:
+        raise GatewayError(Reason.SEVERAL_CREDENTIALS if authorization else Reason.NO_CREDENTIAL)
+    value = authorization[0].strip(b" \t")
+    if value[:7].lower() != b"bearer ":
+        raise GatewayError(_other_form(value))
+    token = value[7:].lstrip(b" ")
+    if b"," in token:
+        raise GatewayError(Reason.SEVERAL_CREDENTIALS)
+    if b" " in token or b"\t" in token:
+        raise GatewayError(Reason.MALFORMED_AUTHORIZATION)
+    if query and _has_token_parameter(query):
+        raise GatewayError(Reason.SEVERAL_CREDENTIALS)
+    return token
+
+
+def _other_form(value: bytes) -> Reason:
+    """Say what a field value is that does not begin with ``Bearer`` and a space."""
+    if _LISTED_BEARER.search(value):
+        return Reason.SEVERAL_CREDENTIALS
+    scheme = _SCHEME_NAME.match(value)
+    if scheme is None or scheme.group().lower() == _SCHEME:
+        # "Bearer" alone, "Bearer=x", TAB instead of a space, an empty field.
+        return Reason.MALFORMED_AUTHORIZATION
+    return Reason.OTHER_SCHEME
+
+
+def _has_token_parameter(query: bytes) -> bool:
+    """Return whether an upstream could read an ``access_token`` in the query, however its name is encoded."""
+    if b"access" not in query and b"%" not in query:
+        return False
+    return any(
+        unquote_to_bytes(parameter.partition(b"=")[0].replace(b"+", b" ")) == b"access_token"
+        for parameter in _PARAMETERS.split(query)
+    )
