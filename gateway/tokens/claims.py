@@ -9,12 +9,15 @@ never pass for one that was checked.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from gateway.errors import GatewayError, Reason, printable
 from gateway.identity import Identity, UnsafeClaimError, freeze, identity_headers
 from gateway.tokens.model import IssuerPolicy, Unverified
+
+_NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
 
 
 def is_current(expires_at: float, not_before: float, leeway: float, now: float) -> Reason | None:
@@ -99,13 +102,14 @@ def make_identity(token: Unverified, policy: IssuerPolicy) -> Identity:
         headers = identity_headers(policy.header_rules, claims, scopes)
     except UnsafeClaimError as error:
         raise GatewayError(Reason.UNSAFE_CLAIM, detail=str(error)) from None
+    kept = {name: claims[name] for name in policy.kept_claims if name in claims}
     token_id = claims.get("jti")
     return Identity(
         issuer_name=policy.name,
         issuer=token.issuer or "",
         subject=claims.get("sub"),
         scopes=scopes,
-        claims=freeze({name: claims[name] for name in policy.kept_claims if name in claims}),
+        claims=freeze(kept) if kept else _NO_CLAIMS,
         headers=headers,
         expires_at=_moment(claims, "exp", math.inf),
         not_before=_moment(claims, "nbf", -math.inf),

@@ -97,19 +97,21 @@ class KeySet:
     keys: tuple[VerifyingKey, ...] = ()
     rejected: tuple[RejectedKey, ...] = ()
     _identities: frozenset[tuple[str | None, str, frozenset[str]]] = field(init=False, repr=False, compare=False)
-    _by_kid: Mapping[str | None, tuple[VerifyingKey, ...]] = field(init=False, repr=False, compare=False)
+    _fitting: Mapping[tuple[str | None, str], tuple[VerifyingKey, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_kid: dict[str | None, tuple[VerifyingKey, ...]] = {None: ()}
+        fitting: dict[tuple[str | None, str], tuple[VerifyingKey, ...]] = {}
         for key in self.keys:
-            by_kid[key.kid] = (*by_kid.get(key.kid, ()), key)
-        object.__setattr__(self, "_by_kid", by_kid)
+            for algorithm in key.algorithms:
+                slot = (key.kid, algorithm)
+                fitting[slot] = (*fitting.get(slot, ()), key)
+        object.__setattr__(self, "_fitting", fitting)
         object.__setattr__(self, "_identities", frozenset(map(_identity, self.keys)))
 
     @property
     def kids(self) -> tuple[str, ...]:
         """The names in the set, each once, in the issuer's order."""
-        return tuple(kid for kid in self._by_kid if kid is not None)
+        return tuple(dict.fromkeys(key.kid for key in self.keys if key.kid is not None))
 
     def candidates(self, kid: str | None, algorithm: str) -> tuple[VerifyingKey, ...]:
         """Return the keys that a token's header points at and that serve its algorithm.
@@ -119,9 +121,14 @@ class KeySet:
         token gets every key. The last two give at most ``MAX_CANDIDATES``.
         Empty: the issuer has no such key, as far as is known now.
         """
-        named = self._by_kid.get(kid) if kid is not None else self.keys
-        fitting = tuple(key for key in (self._by_kid[None] if named is None else named) if algorithm in key.algorithms)
-        return fitting if kid is not None and named is not None else fitting[:MAX_CANDIDATES]
+        if kid is None:
+            return tuple(key for key in self.keys if algorithm in key.algorithms)[:MAX_CANDIDATES]
+        named = self._fitting.get((kid, algorithm))
+        if named is not None:
+            return named
+        if kid in self.kids:
+            return ()
+        return self._fitting.get((None, algorithm), ())[:MAX_CANDIDATES]
 
     def trusts(self, key: VerifyingKey) -> bool:
         """Say whether this very key (name, material and algorithms) is in the set."""

@@ -6,16 +6,17 @@ Only frozen values, and the compilation of the second from settings, live here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.identity import HeaderRule
 from gateway.settings import schema
 from gateway.tokens.keys import ED25519_NAMES
 
 
-@dataclass(frozen=True, slots=True)
-class Unverified:
+class Unverified(NamedTuple):
     """A token whose form is right. Nothing in it is true before its signature was checked.
+
+    A tuple, because one is made for every token that the cache does not know.
 
     Attributes:
         algorithm: the header's ``alg``.

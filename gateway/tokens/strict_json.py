@@ -42,29 +42,21 @@ def parse_object(data: bytes) -> dict[str, Any]:
     Raises:
         StrictJsonError: for anything else, and nothing but this.
     """
-    return _parse_plain(data) or _parse_any(data)
+    # The usual case, fast: text that is its own shortest form. When the parsed
+    # value is written again as exactly these bytes, no member was lost as a
+    # duplicate and no number was rounded; and orjson itself takes only strict
+    # UTF-8, finite numbers and whole surrogate pairs.
+    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
+        try:
+            value = orjson.loads(data)
+            if type(value) is dict and orjson.dumps(value) == data:
+                return value
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+            pass
+    return _parse_thoroughly(data)
 
 
-def _parse_plain(data: bytes) -> dict[str, Any] | None:
-    """Read the usual case fast: text that is its own shortest form.
-
-    When the parsed value is written again as exactly these bytes, no member
-    was lost as a duplicate and no number was rounded; orjson itself takes only
-    strict UTF-8, finite numbers and whole surrogate pairs. Everything else
-    returns None and is left to the thorough reader.
-    """
-    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
-        return None
-    try:
-        value = orjson.loads(data)
-        if type(value) is dict and orjson.dumps(value) == data:
-            return value
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        pass
-    return None
-
-
-def _parse_any(data: bytes) -> dict[str, Any]:
+def _parse_thoroughly(data: bytes) -> dict[str, Any]:
     try:
         value = _DECODER.decode(data.decode("utf-8"))
     except StrictJsonError:

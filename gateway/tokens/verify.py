@@ -43,9 +43,10 @@ _TO_BASE64 = bytes(
     byte if chr(byte).isalnum() and byte < 128 else {ord("-"): ord("+"), ord("_"): ord("/")}.get(byte, ord("!"))
     for byte in range(256)
 )
-_PADDING = {0: b"", 2: b"==", 3: b"="}
-# The last character whose unused bits are zero (RFC 4648 section 3.5), by length modulo 4.
-_LAST = {2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
+# By length modulo 4: the padding, and the last characters whose unused bits are
+# zero (RFC 4648 section 3.5). No text has the remainder 1.
+_PADDING = (b"", b"", b"==", b"=")
+_LAST = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")
 
 _VERIFIERS = {
     name: JWSRegistry.algorithms[name]
@@ -75,12 +76,11 @@ def parse_token(token: bytes, max_bytes: int) -> Unverified:
     """
     if len(token) > max_bytes:
         raise GatewayError(Reason.TOKEN_TOO_LONG, detail=f"more than {max_bytes} bytes")
-    header_segment, _, rest = token.partition(b".")
-    payload_segment, _, signature_segment = rest.partition(b".")
-    dots = token.count(b".")
-    if dots != 2 or not (header_segment and payload_segment and signature_segment):
-        reason = Reason.ENCRYPTED_TOKEN if dots == 4 else Reason.NOT_A_JWS
+    segments = token.split(b".", 5)
+    if len(segments) != 3 or b"" in segments:
+        reason = Reason.ENCRYPTED_TOKEN if len(segments) == 5 else Reason.NOT_A_JWS
         raise GatewayError(reason, detail="not a signed JWT")
+    header_segment, payload_segment, signature_segment = segments
     if len(header_segment) > MAX_HEADER or len(signature_segment) > MAX_SIGNATURE:
         raise GatewayError(Reason.TOKEN_TOO_LONG, detail="the header or the signature is too long")
     header = _parse_header(header_segment)
@@ -107,7 +107,7 @@ def check_header(token: Unverified, policy: IssuerPolicy) -> None:
     if token.algorithm not in policy.algorithms:
         raise GatewayError(Reason.ALGORITHM_REFUSED, detail=f"alg is '{printable(token.algorithm)}'")
     kind = "" if token.token_type is None else token.token_type.lower().removeprefix("application/")
-    if kind == "at+jwt":
+    if kind == "at+jwt" or (kind == "jwt" and not policy.access_token_type):
         return
     # A JWT that says what it is (logout+jwt, dpop+jwt, secevent+jwt, kb+jwt, ...) is
     # that and no access token (RFC 8725 section 3.11); plain and absent types are not explicit.
@@ -177,8 +177,7 @@ def _decode(segment: bytes) -> bytes:
     Two spellings of one token would be two tokens to caches and revocation lists.
     """
     remainder = len(segment) % 4
-    last = _LAST.get(remainder)
-    if remainder == 1 or (last is not None and segment[-1] not in last):
+    if remainder and segment[-1] not in _LAST[remainder]:
         raise GatewayError(Reason.BAD_ENCODING)
     try:
         return binascii.a2b_base64(segment.translate(_TO_BASE64) + _PADDING[remainder], strict_mode=True)
