@@ -23,14 +23,17 @@ _PORT = re.compile(r"[0-9]{1,5}")
 
 #: Fields that an upstream or a hop reads for framing, routing or credentials, or that the gateway writes itself.
 #: One of these as an identity header would corrupt requests (rather than name a caller).
-_RESERVED_HEADERS = frozenset(
-    "accept accept-encoding authorization cache-control connection content-encoding content-length content-range"
-    " content-type cookie date expect forwarded from host http2-settings if-match if-modified-since if-none-match"
-    " if-range if-unmodified-since keep-alive max-forwards origin proxy-authenticate proxy-authorization"
-    " proxy-connection range referer set-cookie te trailer transfer-encoding upgrade user-agent via x-request-id"
-    " www-authenticate x-forwarded-by x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix"
-    " x-forwarded-proto".split()
-)
+# fmt: off
+_RESERVED_HEADERS = frozenset({
+    "accept", "accept-encoding", "authorization", "cache-control", "connection", "content-encoding", "content-length",
+    "content-range", "content-type", "cookie", "date", "expect", "forwarded", "from", "host", "http2-settings",
+    "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "keep-alive", "max-forwards",
+    "origin", "proxy-authenticate", "proxy-authorization", "proxy-connection", "range", "referer", "set-cookie", "te",
+    "trailer", "transfer-encoding", "upgrade", "user-agent", "via", "www-authenticate", "x-forwarded-by",
+    "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-proto",
+    "x-request-id",
+})
+# fmt: on
 
 
 def listen_address(text: str) -> str:

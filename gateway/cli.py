@@ -1,0 +1,146 @@
+"""The ``gateway`` command: flags become settings, settings start things.
+
+Only the commands and the writing of faults live here; what a command does is a
+function of a lower floor. Exit codes: 0 done, 2 the configuration or the
+command line is wrong, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from importlib.metadata import version as distribution_version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gateway import __version__
+from gateway.demo import run as demo_run
+from gateway.server import app
+from gateway.settings import environment
+from gateway.settings.effective import effective_toml
+from gateway.settings.faults import ConfigError
+from gateway.settings.load import Loaded, load
+from gateway.settings.render import json_schema
+from gateway.settings.toml import value_text
+
+#: The libraries whose versions decide how the gateway behaves.
+LIBRARIES = ("aiohttp", "joserfc", "authlib", "cryptography", "orjson", "uvloop", "pydantic")
+
+CONFIG_FAULT = 2
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def versions() -> str:
+    """Return the version of the gateway, of Python and of ``LIBRARIES``, one a line."""
+    lines = [f"gateway {__version__}", f"{platform.python_implementation()} {platform.python_version()}"]
+    return "\n".join(lines + [f"{name} {distribution_version(name)}" for name in LIBRARIES])
+
+
+def configured(command: Function) -> Function:
+    """Give a command ``--config`` and a flag for each option that has one.
+
+    The command gets them as keyword arguments, which ``_load`` understands.
+    """
+    for option in reversed(environment.options()):
+        default = value_text(option.info.default)
+        text = f"{' '.join((option.info.description or '').split())}  [default: {default}]"
+        command = click.option(option.flag, metavar="VALUE", help=text.replace("`", ""))(command)
+    path = click.Path(path_type=Path)
+    help_text = f"The TOML file.  [variable: {environment.CONFIG}]"
+    return click.option("--config", metavar="FILE", type=path, help=help_text)(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message=versions().replace("%", "%%"))
+def cli() -> None:
+    """An API gateway that verifies JWT bearer tokens and forwards requests with trusted identity headers."""
+
+
+@cli.command()
+@configured
+def run(**given: Any) -> None:
+    """Run the gateway in the foreground, until SIGTERM or SIGINT."""
+    loaded = _load(given)
+    _print_warnings(loaded)
+    sys.exit(app.run(loaded.settings))
+
+
+@cli.command()
+@configured
+def check(**given: Any) -> None:
+    """Read and check the whole configuration without listening."""
+    loaded = _load(given)
+    _print_warnings(loaded)
+    counts = ((len(getattr(loaded.settings, name)), name) for name in ("issuers", "upstreams", "routes"))
+    click.echo("ok: " + ", ".join(f"{count} {name if count != 1 else name[:-1]}" for count, name in counts))
+
+
+@cli.command()
+@configured
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the configuration instead.")
+def config(schema: bool, **given: Any) -> None:
+    """Print the configuration in force as TOML, with the origin of each value."""
+    click.echo(json_schema() if schema else effective_toml(_load(given)).rstrip("\n"))
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="Send the three requests, print the results, and end.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Where the gateway listens.  [default: 8080, or any free one]"
+)
+def demo(once: bool, port: int | None) -> None:
+    """Run the gateway between a small identity provider and an echoing service, all on loopback."""
+    sys.exit(demo_run.demo(once=once, port=port))
+
+
+@cli.command()
+@click.option("--issuer", default=demo_run.DEFAULT_ISSUER, show_default=True, help="The demo identity provider.")
+@click.option("--claim", "claims", multiple=True, metavar="K=V", help="A claim; V is JSON, or else text. Repeatable.")
+@click.option("--expires-in", type=click.IntRange(min=1), metavar="S", help="Seconds until the token expires.")
+def token(issuer: str, claims: tuple[str, ...], expires_in: int | None) -> None:
+    """Print a token from a running demo identity provider."""
+    sys.exit(demo_run.token(issuer, dict(map(_claim, claims)), expires_in))
+
+
+@cli.command()
+def version() -> None:
+    """Print the version, and those of Python and of the libraries that matter."""
+    click.echo(versions())
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    cli(prog_name="gateway")
+
+
+def _load(given: dict[str, Any]) -> Loaded:
+    """Load the configuration, or print every fault and exit."""
+    flags = {f"--{name}".replace("_", "-"): text for name, text in given.items() if text is not None}
+    file = flags.pop("--config", None)
+    try:
+        return load(file, os.environ, flags)
+    except ConfigError as error:
+        for fault in error.faults:
+            click.echo(str(fault), err=True)
+        sys.exit(CONFIG_FAULT)
+
+
+def _print_warnings(loaded: Loaded) -> None:
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _claim(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.BadParameter("must be name=value", param_hint="'--claim'")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,197 @@
+"""Checks that need several options, or a file that an option names.
+
+They find what types and bounds cannot see: names that point nowhere, rules that
+can never apply, two routes of which nobody could say which is meant. Faults
+stop the start; warnings are for what is allowed but seldom meant. The
+danger of this file is the false fault: a check looks only at options that are
+sound, because the others already have a fault of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from gateway.settings import files, route_checks
+from gateway.settings.faults import KeyPath, did_you_mean, path_text
+from gateway.settings.schema import Issuer, Route, Server, Settings, issuer_values
+from gateway.settings.values import fold_header_name, http_url, is_loopback, split_address
+
+#: The place of an option and what is wrong with it.
+Problem = tuple[KeyPath, str]
+
+_WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  (compared with, not listened on)
+
+
+class _Sound:
+    """Tells whether options are free of faults of their own."""
+
+    def __init__(self, faulty: Collection[KeyPath]) -> None:
+        self._faulty = faulty
+
+    def __call__(self, *paths: KeyPath) -> bool:
+        return not any(path[: len(other)] == other[: len(path)] for path in paths for other in self._faulty if other)
+
+    def options(self, place: KeyPath, *names: str) -> bool:
+        """Tell it for several options of one table."""
+        return self(*((*place, name) for name in names))
+
+
+def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Sequence[str]) -> list[Problem]:
+    """Return what is wrong between options.
+
+    Args:
+        settings: the configuration; where an option has a fault of its own, any value.
+        faulty: the keys that have a fault of their own.
+        identity: the headers' names as they are written.
+    """
+    sound = _Sound(faulty)
+    return [
+        *_server(settings.server, sound),
+        *_repeated(settings, sound),
+        *(problem for i, issuer in enumerate(settings.issuers) for problem in _issuer(issuer, ("issuers", i), sound)),
+        *_issuer_values(settings, sound),
+        *_references(settings, sound),
+        *_need_of_issuers(settings, sound),
+        *(problem for i, route in enumerate(settings.routes) for problem in _route(route, ("routes", i), sound)),
+        *_ties(settings, sound),
+        *_identity(identity),
+    ]
+
+
+def _server(server: Server, sound: _Sound) -> Iterator[Problem]:
+    place = ("server",)
+    if sound.options(place, "listen", "admin_listen") and _same_address(server.listen, server.admin_listen):
+        yield (*place, "admin_listen"), "is the address of `listen`; the admin port is a port of its own"
+    if sound.options(place, "tls_cert", "tls_key", "tls_client_ca"):
+        if server.tls_cert and not server.tls_key:
+            yield (*place, "tls_key"), "is required with `tls_cert`"
+        elif server.tls_key and not server.tls_cert:
+            yield (*place, "tls_cert"), "is required with `tls_key`"
+        elif server.tls_cert and (problem := files.certificate_problem(server.tls_cert, server.tls_key)):
+            yield (*place, problem[0]), problem[1]
+        if server.tls_client_ca and not server.tls_cert and not server.tls_key:
+            yield (*place, "tls_client_ca"), "has no effect without `tls_cert` and `tls_key`"
+        elif server.tls_client_ca and (text := files.authorities_problem(server.tls_client_ca)):
+            yield (*place, "tls_client_ca"), text
+
+
+def _same_address(one: str, other: str) -> bool:
+    if one.startswith("unix:") or other.startswith("unix:"):
+        return one == other
+    (host, port), (other_host, other_port) = split_address(one), split_address(other)
+    return port == other_port != 0 and (host == other_host or bool(_WILDCARDS & {host, other_host}))
+
+
+def _repeated(settings: Settings, sound: _Sound) -> Iterator[Problem]:
+    tables: dict[str, list[str]] = {
+        "issuers": [issuer.name for issuer in settings.issuers],
+        "upstreams": [upstream.name for upstream in settings.upstreams],
+    }
+    for table, names in tables.items():
+        for index, name in enumerate(names):
+            if sound((table, index, "name")) and name in names[:index]:
+                yield (table, index, "name"), f"is also the name of {path_text((table, names.index(name)))}"
+
+
+def _issuer(issuer: Issuer, place: KeyPath, sound: _Sound) -> Iterator[Problem]:
+    if not sound.options(place, "jwks_url", "jwks_file"):
+        return
+    if issuer.jwks_url and issuer.jwks_file:
+        yield (*place, "jwks_file"), "excludes `jwks_url`: the keys come from one place"
+    elif not issuer.jwks_file and sound.options(place, "issuer", "allow_http"):
+        key = "jwks_url" if issuer.jwks_url else "issuer"
+        yield from (((*place, key), text) for text in _address_problems(issuer))
+    if (
+        sound.options(place, "jwks_ca_file")
+        and issuer.jwks_ca_file
+        and (text := files.authorities_problem(issuer.jwks_ca_file))
+    ):
+        yield (*place, "jwks_ca_file"), text
+
+
+def _address_problems(issuer: Issuer) -> Iterator[str]:
+    """Look at the address of the keys or of the discovery document (OIDC Discovery 1.0 section 4)."""
+    url = issuer.jwks_url or issuer_values(issuer)[0]
+    try:
+        parts = http_url(url)
+    except ValueError as error:
+        yield f"keys are looked for at this address by discovery, but it {error}; or give `jwks_url` or `jwks_file`"
+        return
+    if not issuer.jwks_url and "?" in url:
+        yield "has a query, so discovery cannot use it; give `jwks_url` or `jwks_file`"
+    if parts.scheme == "http" and not issuer.allow_http and not is_loopback(parts.hostname or ""):
+        yield "keys over http:// can be replaced on the way: use https://, or `allow_http = true` in a private network"
+
+
+def _issuer_values(settings: Settings, sound: _Sound) -> Iterator[Problem]:
+    owner: dict[str, int] = {}
+    for index, issuer in enumerate(settings.issuers):
+        if not sound(("issuers", index, "issuer")):
+            continue
+        for value in issuer_values(issuer):
+            if owner.setdefault(value, index) != index:
+                yield ("issuers", index, "issuer"), f"a value of it also belongs to issuers[{owner[value]}]"
+                break
+
+
+def _references(settings: Settings, sound: _Sound) -> Iterator[Problem]:
+    issuers, upstreams = [issuer.name for issuer in settings.issuers], [one.name for one in settings.upstreams]
+    all_issuers = all(sound(("issuers", index, "name")) for index in range(len(issuers))) and sound(("issuers",))
+    all_upstreams = all(sound(("upstreams", index, "name")) for index in range(len(upstreams)))
+    for index, route in enumerate(settings.routes):
+        place: KeyPath = ("routes", index)
+        if sound((*place, "upstream")) and all_upstreams and upstreams and route.upstream not in upstreams:
+            yield (*place, "upstream"), "is the name of no upstream" + did_you_mean(route.upstream, upstreams)
+        if not sound((*place, "issuers")) or not all_issuers:
+            continue
+        for number, name in enumerate(route.issuers):
+            if name not in issuers:
+                yield (*place, "issuers", number), "is the name of no issuer" + did_you_mean(name, issuers)
+
+
+def _need_of_issuers(settings: Settings, sound: _Sound) -> Iterator[Problem]:
+    if settings.issuers or not sound(("issuers",)):
+        return
+    for index, route in enumerate(settings.routes):
+        if sound(("routes", index, "auth")) and route.auth != "public":
+            yield (
+                ("issuers",),
+                f'is empty, but routes[{index}] looks at tokens; name an issuer, or write auth = "public"',
+            )
+            return
+
+
+def _route(route: Route, place: KeyPath, sound: _Sound) -> Iterator[Problem]:
+    if sound.options(place, "path", "match"):
+        for text in route_checks.path_problems(route):
+            yield (*place, "path"), text
+    if sound.options(place, "match", "strip_prefix") and route.strip_prefix and route.match == "regex":
+        yield (*place, "strip_prefix"), 'has no meaning with match = "regex"'
+    if not sound((*place, "auth")):
+        return
+    if route.auth == "public":
+        for name in ("issuers", "scopes", "any_scopes", "claims"):
+            if sound((*place, name)) and getattr(route, name):
+                yield (*place, name), 'can never apply: with auth = "public" tokens are not looked at'
+    if sound((*place, "observe")) and route.observe and route.auth != "required":
+        yield (*place, "observe"), 'has a meaning with auth = "required" only'
+
+
+def _ties(settings: Settings, sound: _Sound) -> Iterator[Problem]:
+    for index, earlier in route_checks.ties(
+        [
+            route if sound.options(("routes", index), "path", "match", "hosts", "methods") else None
+            for index, route in enumerate(settings.routes)
+        ]
+    ):
+        yield (
+            ("routes", index, "path"),
+            f"ties with routes[{earlier}]: one request could match both, and neither is more specific",
+        )
+
+
+def _identity(names: Sequence[str]) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for name in names:
+        if (other := first.setdefault(fold_header_name(name), name)) != name:
+            yield ("identity", name), f"is the same header as {other} for services that fold names"

@@ -1,0 +1,286 @@
+"""From variables and flags to the tables of a configuration.
+
+Names are derived here and nowhere written: ``[server] listen`` is
+``GATEWAY_SERVER_LISTEN`` and ``--server-listen``. pydantic-settings finds the
+values under these names; this file decides which names exist, so that a
+misspelt one is a fault instead of being ignored. Flags are read as if they
+were variables, so that both mean the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, get_origin
+
+from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from gateway.settings.faults import Fault, KeyPath, did_you_mean, path_text
+from gateway.settings.schema import Settings
+
+PREFIX = "GATEWAY_"
+
+#: Names the configuration file, as ``--config`` does.
+CONFIG = "GATEWAY_CONFIG"
+#: The one-issuer, one-upstream case without a file.
+SHORT_ISSUER, SHORT_AUDIENCE = "GATEWAY_ISSUER", "GATEWAY_AUDIENCE"
+SHORT_JWKS_URL, SHORT_UPSTREAM = "GATEWAY_JWKS_URL", "GATEWAY_UPSTREAM"
+SHORT_NAMES = (SHORT_ISSUER, SHORT_AUDIENCE, SHORT_JWKS_URL, SHORT_UPSTREAM)
+#: What the short names stand for, and what therefore cannot come from elsewhere at the same time.
+SHORT_TABLES = ("issuers", "upstreams", "routes")
+
+# CGI/1.1 (RFC 3875 section 4.1.4) happens to own a name with our prefix.
+_FOREIGN = frozenset({"GATEWAY_INTERFACE"})
+# A Kubernetes Service called "gateway" or "gateway-..." puts these into the environment of every pod beside it.
+_KUBERNETES = re.compile(
+    r"GATEWAY(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_KUBERNETES_PORT = re.compile(r"GATEWAY(_[A-Z0-9]+)*_PORT")
+_KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://")
+
+
+@dataclass(slots=True)
+class Reading:
+    """What one place of configuration says.
+
+    Attributes:
+        data: the tables, as a file would have them.
+        origins: for each key found, the variable or flag.
+        faults: what could not be read.
+        covered: the keys that these faults are about: they are not reported as missing, too.
+    """
+
+    data: dict[str, Any] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    covered: set[KeyPath] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option that has a variable and a flag.
+
+    Attributes:
+        section: the name of its table.
+        name: its name in the table.
+        info: its declaration.
+    """
+
+    section: str
+    name: str
+    info: FieldInfo
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return variable_name(self.section, self.name)
+
+    @property
+    def flag(self) -> str:
+        """The flag of the command line."""
+        return f"--{self.section}-{self.name}".replace("_", "-")
+
+
+def variable_name(*path: str) -> str:
+    """Return the environment variable of a table or of an option in one."""
+    return PREFIX + "_".join(path).upper()
+
+
+@cache
+def options() -> tuple[Option, ...]:
+    """Return the options that have a variable and a flag: those of the single tables."""
+    return tuple(
+        Option(section, name, info) for section, model in _sections() for name, info in model.model_fields.items()
+    )
+
+
+@cache
+def table_names() -> tuple[str, ...]:
+    """Return the tables that are given whole, as JSON: those with entries of the user's own number or names."""
+    single = {section for section, _ in _sections()}
+    return tuple(name for name in Settings.model_fields if name not in single)
+
+
+def read_environment(variables: Mapping[str, str]) -> Reading:
+    """Read the variables with our prefix. A name that means nothing is a fault.
+
+    The four short names and ``GATEWAY_CONFIG`` are left to ``read_short_names``
+    and to the caller.
+    """
+    ours = {name: text for name, text in variables.items() if name.startswith(PREFIX)}
+    known: dict[str, KeyPath] = {option.variable: (option.section, option.name) for option in options()}
+    known.update({variable_name(name): (name,) for name in table_names()})
+    unknown = [name for name in sorted(ours) if name not in known and not _is_other(name, ours[name])]
+    reading = _read({name: text for name, text in ours.items() if name in known}, known)
+    names = (*known, *SHORT_NAMES, CONFIG)
+    reading.faults += [Fault(name, "unknown variable" + did_you_mean(name, names)) for name in unknown]
+    return reading
+
+
+def read_flags(flags: Mapping[str, str]) -> Reading:
+    """Read flags, given with their dashes, as if they were variables."""
+    by_flag = {option.flag: option for option in options()}
+    given = {by_flag[flag].variable: flag for flag in flags}
+    known: dict[str, KeyPath] = {by_flag[flag].variable: (by_flag[flag].section, by_flag[flag].name) for flag in flags}
+    reading = _read({variable: flags[flag] for variable, flag in given.items()}, known)
+    reading.origins = {path: given[variable] for path, variable in reading.origins.items()}
+    reading.faults = [Fault(fault.path, fault.message, given[fault.origin]) for fault in reading.faults]
+    return reading
+
+
+def read_short_names(variables: Mapping[str, str], other: Mapping[str, Any]) -> Reading:
+    """Read the four short names into an issuer, an upstream and a route.
+
+    Args:
+        variables: the environment; empty short names count as not set.
+        other: what flags, variables and the file gave. If it has an issuer, an
+            upstream or a route, the short names are refused: nobody could say
+            which was meant.
+    """
+    given = {name: variables[name].strip() for name in SHORT_NAMES if variables.get(name, "").strip()}
+    reading = Reading()
+    if not given:
+        return reading
+    if taken := [name for name in SHORT_TABLES if name in other]:
+        message = f"only for a configuration without issuers, upstreams and routes of its own; this one has {taken[0]}"
+        reading.faults += [Fault(name, message) for name in given]
+        return reading
+    upstream: dict[str, Any] = {"name": "default"}
+    issuer: dict[str, Any] = {"name": "default"}
+    places: dict[str, tuple[dict[str, Any], KeyPath]] = {
+        SHORT_ISSUER: (issuer, ("issuers", 0, "issuer")),
+        SHORT_AUDIENCE: (issuer, ("issuers", 0, "audience")),
+        SHORT_JWKS_URL: (issuer, ("issuers", 0, "jwks_url")),
+        SHORT_UPSTREAM: (upstream, ("upstreams", 0, "urls")),
+    }
+    for name, (table, path) in places.items():
+        if name in given:
+            table[str(path[-1])] = _words(given[name]) if name in (SHORT_AUDIENCE, SHORT_UPSTREAM) else given[name]
+            reading.origins[path] = name
+        elif name != SHORT_JWKS_URL:
+            reading.faults.append(Fault(name, f"is needed together with {next(iter(given))}"))
+            reading.covered.add(path)
+    made: tuple[tuple[KeyPath, str], ...] = (
+        (("issuers", 0, "name"), SHORT_ISSUER),
+        (("upstreams", 0, "name"), SHORT_UPSTREAM),
+        (("routes", 0, "path"), SHORT_UPSTREAM),
+        (("routes", 0, "upstream"), SHORT_UPSTREAM),
+    )
+    reading.origins.update(made)
+    reading.data = {"issuers": [issuer], "upstreams": [upstream], "routes": [{"path": "/", "upstream": "default"}]}
+    return reading
+
+
+class _Source(EnvSettingsSource):
+    """pydantic-settings' reader over the given variables instead of the process's own."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._given = {name.lower(): text for name, text in variables.items()}
+        super().__init__(_model())
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return self._given
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Decode a list: JSON, or words between commas. Tables are JSON."""
+        if field_name in table_names() or value.lstrip().startswith("["):
+            return _json(value)
+        return _words(value)
+
+
+class _Variables(BaseSettings):
+    """Tells pydantic-settings how a name is put together."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="_", env_nested_max_split=1, extra="ignore"
+    )
+
+
+@cache
+def _model() -> type[BaseSettings]:
+    fields: dict[str, Any] = {name: (info.annotation, None) for name, info in Settings.model_fields.items()}
+    return create_model("Variables", __base__=_Variables, **fields)
+
+
+def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, info in Settings.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield name, info.annotation
+
+
+def _read(variables: Mapping[str, str], known: Mapping[str, KeyPath]) -> Reading:
+    """Read known variables. Those whose text is not the JSON that it should be are faults."""
+    reading = Reading()
+    readable = {}
+    lists = {option.variable for option in options() if get_origin(option.info.annotation) is list}
+    for name, text in variables.items():
+        if len(known[name]) == 1 or (name in lists and text.lstrip().startswith("[")):
+            try:
+                _json(text)
+            except (ValueError, RecursionError) as error:
+                reading.faults.append(Fault(path_text(known[name]), f"is not JSON: {_where(error)}", name))
+                reading.covered.add(known[name])
+                continue
+        readable[name] = text
+        reading.origins[known[name]] = name
+    reading.data = _Source(readable)()
+    for option in options():
+        table = reading.data.get(option.section, {})
+        if isinstance(table.get(option.name), str):
+            table[option.name] = _typed(option.info, table[option.name])
+    return reading
+
+
+def _typed(info: FieldInfo, text: str) -> Any:
+    """Return ``text`` as the option's own type where it can be, else as it is, for validation to refuse."""
+    adapter: TypeAdapter[Any] = TypeAdapter(info.rebuild_annotation())
+    for strict, value in ((True, text), (False, text)):
+        try:
+            return adapter.validate_python(value, strict=strict)
+        except ValidationError:
+            continue
+    try:
+        value = _json(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, int | float) else text
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _is_other(name: str, text: str) -> bool:
+    """Tell whether a variable with our prefix is known, but no option."""
+    if name in SHORT_NAMES or name == CONFIG or name in _FOREIGN or _KUBERNETES.fullmatch(name):
+        return True
+    return bool(_KUBERNETES_PORT.fullmatch(name) and _KUBERNETES_URL.match(text))
+
+
+def _where(error: Exception) -> str:
+    """Say where JSON is broken, without its text."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg.lower()} at character {error.pos + 1}"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_without_doubles)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object as TOML would: a key that is there twice is a fault, not a choice."""
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)} is there twice")
+    return table

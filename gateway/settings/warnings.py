@@ -1,0 +1,80 @@
+"""What a valid configuration says that is seldom meant.
+
+Nothing here stops the gateway. Each warning is one sentence for the operator,
+with the key that it is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.settings.faults import KeyPath
+from gateway.settings.files import read_problem
+from gateway.settings.schema import Issuer, Route, Settings, issuer_values
+from gateway.settings.values import http_url, is_loopback
+
+
+def find_warnings(settings: Settings) -> list[tuple[KeyPath, str]]:
+    """Return the doubtful options of a valid configuration, each with a sentence."""
+    return [
+        *_limits(settings),
+        *(found for index, issuer in enumerate(settings.issuers) for found in _issuer(issuer, ("issuers", index))),
+        *(found for index, route in enumerate(settings.routes) for found in _route(route, ("routes", index))),
+        *_unused(settings),
+        *_identity(settings),
+    ]
+
+
+def _limits(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    if settings.tokens.max_bytes >= settings.server.max_head_bytes:
+        yield ("tokens", "max_bytes"), "has no effect: longer heads than `server.max_head_bytes` are refused before"
+
+
+def _issuer(issuer: Issuer, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    if "account" in issuer.audience:
+        yield (
+            (*place, "audience"),
+            "`account` is in the tokens of every client of a Keycloak realm: any of them gets in;"
+            " give this API an audience of its own",
+        )
+    if "exp" not in issuer.required_claims:
+        yield (*place, "required_claims"), "without `exp` a token that names no end is good for ever"
+    if issuer.jwks_file:
+        if problem := read_problem(issuer.jwks_file):
+            yield (*place, "jwks_file"), f"{problem}; until it can, tokens of this issuer get 503"
+        for name in ("jwks_ca_file", "jwks_token_file", "allow_http"):
+            if getattr(issuer, name):
+                yield (*place, name), "has no effect with `jwks_file`"
+        return
+    if issuer.jwks_token_file and (problem := read_problem(issuer.jwks_token_file)):
+        yield (*place, "jwks_token_file"), f"{problem}; until it can, no keys are fetched"
+    parts = http_url(issuer.jwks_url or issuer_values(issuer)[0])
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        yield (*place, "allow_http"), "the keys come over http://: whoever is on the way can replace them"
+
+
+def _route(route: Route, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    if route.auth == "public" and route.path == "/" and route.match == "prefix":
+        yield (*place, "auth"), "everything that no other route covers is open to anybody"
+    if route.auth == "optional" and (route.scopes or route.any_scopes or route.claims):
+        yield (*place, "auth"), "a request without a token passes without the scopes and claims of this route"
+    if route.observe:
+        yield (*place, "observe"), "requests with a bad token or none pass; only for a roll-out"
+
+
+def _unused(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    used = {route.upstream for route in settings.routes}
+    for index, upstream in enumerate(settings.upstreams):
+        if upstream.name not in used:
+            yield ("upstreams", index, "name"), "no route leads to this upstream"
+    looking = [route for route in settings.routes if route.auth != "public"]
+    if all(route.issuers for route in looking):
+        accepted = {name for route in looking for name in route.issuers}
+        for index, issuer in enumerate(settings.issuers):
+            if issuer.name not in accepted:
+                yield ("issuers", index, "name"), "no route accepts tokens of this issuer"
+
+
+def _identity(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    if not settings.identity and any(route.auth != "public" for route in settings.routes):
+        yield ("identity",), "is empty: the services do not learn who calls"
