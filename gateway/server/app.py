@@ -31,7 +31,7 @@ from gateway.server.full_lane import FullLane
 from gateway.server.listener import Listener, PurePythonParserError, demand_native_parser, server_tls
 from gateway.server.pipeline import Pipeline
 from gateway.settings.schema import Settings
-from gateway.tasks import spawn, where
+from gateway.tasks import spawn
 from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.authenticate import Authenticator, build_issuers
 
@@ -56,6 +56,7 @@ class GatewayApp:
         self.clock = clock or SystemClock()
         self._out = out or sys.stdout
         self._stop = contextlib.AsyncExitStack()
+        self._writers: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Open the ports. Keys are fetched in the background: until then protected routes answer 503.
@@ -71,8 +72,9 @@ class GatewayApp:
 
     async def _start(self) -> None:
         settings, clock = self.settings, self.clock
-        log = AccessLog(settings.server.access_log, self._out, clock, _in_thread)
+        log = AccessLog(settings.server.access_log, self._out, clock, self._in_thread)
         self._stop.callback(log.flush)
+        self._stop.push_async_callback(self._writers_done)
         self.telemetry = Telemetry(log)
         self.issuers = build_issuers(settings, clock)
         for issuer in self.issuers.values():
@@ -120,6 +122,21 @@ class GatewayApp:
     async def stop(self) -> None:
         """Close everything that is still open."""
         await self._stop.aclose()
+
+    def _in_thread(self, work: Callable[[], None], done: Callable[[], None]) -> None:
+        """Run blocking ``work`` in a thread, then ``done`` on the loop."""
+
+        async def through() -> None:
+            await asyncio.to_thread(work)
+            done()
+
+        task = spawn(through(), "access log")
+        self._writers.add(task)
+        task.add_done_callback(self._writers.discard)
+
+    async def _writers_done(self) -> None:
+        while self._writers:
+            await asyncio.wait(self._writers)
 
 
 def new_request_id() -> bytes:
@@ -185,16 +202,3 @@ def _on_signals(stopping: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, received)
-
-
-def _in_thread(work: Callable[[], None], done: Callable[[], None]) -> None:
-    """Run blocking ``work`` in a thread, then ``done`` on the loop."""
-
-    async def through() -> None:
-        try:
-            await asyncio.to_thread(work)
-        except Exception as error:
-            _log.error("access log: %s", where(error))
-        done()
-
-    spawn(through(), "access log")

@@ -18,7 +18,7 @@ from gateway.clock import Clock
 from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reason
 from gateway.identity import Identity
 from gateway.proxy.forward import Reply, died_unanswered, exchange
-from gateway.proxy.headers import Peer, render_head, request_id, response_headers
+from gateway.proxy.headers import Peer, address_text, render_head, request_id, response_headers
 from gateway.proxy.relay import relay
 from gateway.proxy.upstreams import Upstream
 from gateway.server.content import ClientContent, has_content
@@ -255,6 +255,6 @@ def _client(protocol: Protocol) -> Peer:
     """Return who is at the other end of a connection."""
     peername = protocol.peername
     sockname = protocol.sockname
-    address = peername[0].encode("ascii", "replace") if isinstance(peername, tuple) else b"unknown"
+    address = address_text(peername[0]) if isinstance(peername, tuple) else b"unknown"
     port = sockname[1] if isinstance(sockname, tuple) else 0
     return Peer(address=address, secure=protocol.secure, port=port)

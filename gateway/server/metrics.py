@@ -103,18 +103,18 @@ def _issuers(issuers: Mapping[str, IssuerKeys]) -> Iterator[Metric]:
     fetches = CounterMetricFamily("gateway_jwks_fetches", "Fetches of keys begun.", labels=names)
     failures = CounterMetricFamily("gateway_jwks_failures", "Fetches of keys that failed.", labels=names)
     unknown = CounterMetricFamily(
-        "gateway_jwks_unknown_keys", "Plausible tokens that named a key which was not known.", labels=names
+        "gateway_jwks_unknown_key_fetches", "Fetches that a token with an unknown kid caused.", labels=names
     )
     for name, issuer in issuers.items():
         labels = (name,)
         usable.add_metric(labels, 1.0 if issuer.usable() is None else 0.0)
-        if (seconds := issuer.age()) is not None:
+        if (seconds := issuer.status()["age_seconds"]) is not None:
             age.add_metric(labels, seconds)
         keys.add_metric(labels, len(issuer.keys.keys))
         rejected.add_metric(labels, len(issuer.keys.rejected))
         fetches.add_metric(labels, issuer.fetches)
         failures.add_metric(labels, issuer.failures)
-        unknown.add_metric(labels, issuer.unknown_keys)
+        unknown.add_metric(labels, issuer.unknown_key_refetches)
     yield from (usable, age, keys, rejected, fetches, failures, unknown)
 
 

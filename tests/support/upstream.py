@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -65,12 +66,13 @@ class RawUpstream:
     open_connections: int = 0
     raw: bytes = b""
     port: int = 0
+    scheme: str = "http"
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     got_request: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -124,10 +126,12 @@ class RawUpstream:
 
 
 @contextlib.asynccontextmanager
-async def raw_upstream(respond: Responder | None = None, *, early: bool = False) -> AsyncIterator[RawUpstream]:
+async def raw_upstream(
+    respond: Responder | None = None, *, early: bool = False, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RawUpstream]:
     """Run a recording upstream on loopback."""
-    upstream = RawUpstream(respond, early)
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=1 << 20)
+    upstream = RawUpstream(respond, early, scheme="https" if tls else "http")
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=1 << 20, ssl=tls)
     upstream.port = server.sockets[0].getsockname()[1]
     try:
         yield upstream
