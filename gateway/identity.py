@@ -9,6 +9,7 @@ returns is sent to services that believe it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,13 +22,22 @@ ClaimPath = tuple[str, ...]
 #: Longest header value made from one claim, in bytes.
 MAX_HEADER_VALUE = 8192
 
+#: All identity headers of one caller, names and values, in bytes: what services still take as a head.
+MAX_HEADERS_TOTAL = 32768
+
 #: Names in ``[identity]`` that are the gateway's own, not claims.
 SCOPES, ISSUER, CLIENT = "$scopes", "$issuer", "$client"
 OWN_NAMES = frozenset({SCOPES, ISSUER, CLIENT})
 
+# Where the token's client is named: OpenID Connect Core section 2, then RFC 9068 section 2.2.
+_CLIENT_CLAIMS = ("azp", "client_id")
+
 # Everything printable except "%" (else the coding could not be undone) and the
 # space (which a field value loses at its ends, RFC 9110 section 5.5).
 _SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+
+# C0, DEL and C1 (Unicode's category Cc).
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]").search
 
 
 class UnsafeClaimError(ValueError):
@@ -102,15 +112,17 @@ def header_value(value: Any) -> bytes | None:
 
     Strings of printable ASCII stand as they are; other text, and text that
     begins or ends with a space, is percent-encoded UTF-8; numbers and booleans
-    are JSON; a list of strings is joined with ``,`` unless an element holds a
-    comma; every other list or object is JSON.
+    are JSON; a list of strings is joined with ``,``, each coded by itself,
+    unless an element holds a comma; every other list or object is JSON in
+    ASCII. Text that stands as it is may hold a ``%``: a service that decodes
+    must know that its issuer's values can be anything but ASCII.
 
     Returns:
         The value, or None for an absent or null claim: no header is sent.
 
     Raises:
-        UnsafeClaimError: for control characters and for values over
-            ``MAX_HEADER_VALUE`` bytes.
+        UnsafeClaimError: for text with control characters, for what JSON cannot
+            say, and for values over ``MAX_HEADER_VALUE`` bytes.
     """
     if value is None:
         return None
@@ -119,7 +131,7 @@ def header_value(value: Any) -> bytes | None:
     elif isinstance(value, list | tuple) and all(isinstance(item, str) and "," not in item for item in value):
         coded = b",".join(_coded_text(item) for item in value)
     else:
-        coded = json.dumps(value, ensure_ascii=True, separators=(",", ":"), default=_thaw).encode("ascii")
+        coded = _coded_json(value)
     if len(coded) > MAX_HEADER_VALUE:
         raise UnsafeClaimError("the claim is longer than a header value may be")
     return coded
@@ -131,34 +143,67 @@ def identity_headers(
     """Return the identity headers that ``rules`` make from verified ``claims``.
 
     Raises:
-        UnsafeClaimError: when a claim cannot be a header value.
+        UnsafeClaimError: when a claim cannot be a header value, or all headers
+            together are over ``MAX_HEADERS_TOTAL`` bytes: nothing is cut off.
     """
     headers = []
+    total = 0
     for rule in rules:
         match rule.path:
             case (name,) if name == SCOPES:
-                value: Any = " ".join(scopes) if scopes else None
+                value: Any = _scope_text(scopes)
             case (name,) if name == ISSUER:
                 value = claims.get("iss")
             case (name,) if name == CLIENT:
-                value = claims.get("azp", claims.get("client_id"))
+                value = next((claims[name] for name in _CLIENT_CLAIMS if isinstance(claims.get(name), str)), None)
             case path:
                 value = find_claim(claims, path)
         coded = header_value(value)
         if coded is not None:
             headers.append((rule.name, coded))
+            total += len(rule.name) + len(coded)
+    if total > MAX_HEADERS_TOTAL:
+        raise UnsafeClaimError("the claims are longer than a header section may be")
     return tuple(headers)
 
 
 def _coded_text(text: str) -> bytes:
     if text.isascii() and text.isprintable() and text.strip(" ") == text:
         return text.encode("ascii")
-    if any(character < " " or character == "\x7f" for character in text):
+    return _percent_coded(text)
+
+
+def _percent_coded(text: str) -> bytes:
+    if _CONTROL(text):
         raise UnsafeClaimError("the claim holds a control character")
     try:
         return quote(text, safe=_SAFE).encode("ascii")
     except UnicodeEncodeError:
         raise UnsafeClaimError("the claim holds a lone surrogate") from None
+
+
+def _coded_json(value: Any) -> bytes:
+    try:
+        text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_thaw)
+    except (ValueError, TypeError, RecursionError):
+        raise UnsafeClaimError("the claim cannot be written as JSON") from None
+    # The one control character that JSON leaves as it is; it can only stand in a string.
+    return text.replace("\x7f", "\\u007f").encode("ascii")
+
+
+def _scope_text(scopes: tuple[str, ...]) -> str | None:
+    """Return scopes for a header, None when there are none.
+
+    An issuer that writes scopes as a list can have one with a space in it.
+    Each is coded by itself, so that a service which splits at spaces finds
+    the scopes that were granted and no others.
+    """
+    coded = (
+        _percent_coded(scope).decode("ascii") if " " in scope else _coded_text(scope).decode("ascii")
+        for scope in scopes
+        if scope
+    )
+    return " ".join(coded) or None
 
 
 def _thaw(value: Any) -> Any:

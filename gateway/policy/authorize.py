@@ -1,0 +1,68 @@
+"""May this caller use this route?
+
+Only the comparison of an identity with a route's rules lives here. It runs on
+every request and its result is never kept with the token: the same token may
+be enough for one route and not for the next.
+
+How claims are compared: a claim that is a list needs any one of its elements
+to be accepted; text is compared whole, never by substring or letter case; the
+JSON types are kept apart, so ``true``, ``1`` and ``"1"`` are three different
+values, while ``1`` and ``1.0`` are one number (RFC 8259 section 6). Objects,
+null, and lists inside lists are never accepted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.errors import GatewayError, Reason
+from gateway.identity import Identity
+from gateway.policy.routes import ClaimRule, Route
+
+# Claims are frozen, so their lists are tuples; a list is read the same.
+_LIST = (tuple, list)
+_NUMBER = (int, float)
+
+
+def authorize(route: Route, identity: Identity) -> None:
+    """Return when ``identity`` fulfils all of the route's rules.
+
+    Raises:
+        GatewayError: ``ISSUER_NOT_ACCEPTED`` when this route does not believe the
+            issuer, ``MISSING_SCOPE`` with the scopes that would do (RFC 6750
+            section 3.1), or ``CLAIM_NOT_ACCEPTED``.
+    """
+    if route.issuers and identity.issuer_name not in route.issuers:
+        raise GatewayError(Reason.ISSUER_NOT_ACCEPTED)
+    for scope in route.scopes:
+        if scope not in identity.scopes:
+            raise GatewayError(Reason.MISSING_SCOPE, scope=_needed_scopes(route, identity))
+    if route.any_scopes and route.any_scopes.isdisjoint(identity.scopes):
+        raise GatewayError(Reason.MISSING_SCOPE, scope=_needed_scopes(route, identity))
+    for rule in route.claim_rules:
+        if not _accepts(rule, identity.claims.get(rule.name)):
+            raise GatewayError(Reason.CLAIM_NOT_ACCEPTED, detail=f"claim {rule.name}")
+
+
+def _accepts(rule: ClaimRule, value: Any) -> bool:
+    if isinstance(value, _LIST):
+        return any(_accepts_one(rule, element) for element in value)
+    return _accepts_one(rule, value)
+
+
+def _accepts_one(rule: ClaimRule, value: Any) -> bool:
+    if isinstance(value, str):
+        return value in rule.texts
+    if isinstance(value, bool):  # before numbers: to Python a bool is an int
+        return value in rule.booleans
+    if isinstance(value, _NUMBER):
+        return value in rule.numbers
+    return False
+
+
+def _needed_scopes(route: Route, identity: Identity) -> str:
+    """Return what would do: all of ``scopes``, and the choice of ``any_scopes`` when there is none of them."""
+    needed = list(route.settings.scopes)
+    if route.any_scopes and route.any_scopes.isdisjoint(identity.scopes):
+        needed.extend(route.settings.any_scopes)
+    return " ".join(dict.fromkeys(needed))

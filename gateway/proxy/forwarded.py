@@ -1,0 +1,155 @@
+"""What the upstream is told about the client's connection, and what is believed of it.
+
+Only X-Forwarded-For, -Proto, -Host and -Port, Forwarded (RFC 7239), and the
+client's address live here. A client's own statements are believed only when
+the peer of the connection is a trusted proxy; then X-Forwarded-For and
+Forwarded are continued by the peer's address, and of the other three the last
+value stands, which is the nearest proxy's word. Each is sent on one line.
+
+A trusted proxy must itself overwrite or continue every one of these fields:
+what it lets through from its clients is taken for its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from gateway.proxy.names import FORWARDING, HeaderPolicy
+from gateway.proxy.trust import Peer, parse_node
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_IS_TOKEN = re.compile(_TOKEN).fullmatch
+_QUOTED = rb'"(?:[\t !#-\[\]-~]|\\[\t -~])*"'
+
+# One parameter of a forwarded-element and what ends it (RFC 7239 section 4).
+_PARAMETER = re.compile(rb"[ \t]*(" + _TOKEN + rb")=(" + _TOKEN + rb"|" + _QUOTED + rb")[ \t]*(;|,|\Z)")
+_EMPTY_ELEMENT = re.compile(rb"[ \t]*(?:,|\Z)")
+_ESCAPED = re.compile(rb"\\(.)")
+
+# What may stand in the single-valued fields; anything else is not passed on.
+_SANE: dict[bytes, re.Pattern[bytes]] = {
+    b"x-forwarded-proto": re.compile(rb"https?", re.IGNORECASE),
+    b"x-forwarded-host": re.compile(rb"[A-Za-z0-9._:\[\]-]{1,261}"),
+    b"x-forwarded-port": re.compile(rb"[0-9]{1,5}"),
+}
+
+
+def forwarding_headers(
+    received: RawHeaders, peer: Peer, client_host: bytes, *, trusted: bool
+) -> list[tuple[bytes, bytes]]:
+    """Return the forwarding fields for the upstream, one line each.
+
+    Args:
+        received: the client's fields of these names.
+        peer: the connection's other end.
+        client_host: the host that the client asked for, as received; empty when it named none.
+        trusted: the peer is a trusted proxy; otherwise ``received`` is not looked at.
+    """
+    proto = b"https" if peer.secure else b"http"
+    port = b"%d" % peer.port if peer.port else b""
+    forwarded = b""
+    chain = peer.address
+    if trusted and received:
+        chain = b", ".join([*_values(received, b"x-forwarded-for"), peer.address])
+        forwarded = _continue_forwarded(_values(received, b"forwarded"), peer, client_host, proto)
+        proto = _last_word(received, b"x-forwarded-proto", proto).lower()
+        client_host = _last_word(received, b"x-forwarded-host", client_host)
+        port = _last_word(received, b"x-forwarded-port", port)
+    headers = [(b"X-Forwarded-For", chain), (b"X-Forwarded-Proto", proto)]
+    if client_host:
+        headers.append((b"X-Forwarded-Host", client_host))
+    if port:
+        headers.append((b"X-Forwarded-Port", port))
+    if forwarded:
+        headers.append((b"Forwarded", forwarded))
+    return headers
+
+
+def client_address(headers: RawHeaders, policy: HeaderPolicy, peer: Peer) -> bytes:
+    """Return the address of the client as far as it can be known.
+
+    The peer's own, unless that is a trusted proxy. Then X-Forwarded-For, or
+    else Forwarded, is read from the right past all trusted proxies: the first
+    other address is the client's. What stands left of it is the client's own
+    story. An entry that is no address ends the walk at the last proxy known.
+    """
+    if not policy.trusted.believes(peer.address):
+        return peer.address
+    received = [pair for pair in headers if pair[0].lower() in FORWARDING]
+    nearest = peer.address
+    for node in reversed(_nodes(received)):
+        address = parse_node(node)
+        if address is None:
+            return nearest
+        nearest = str(address).encode("ascii")
+        if not policy.trusted.believes(nearest):
+            return nearest
+    return nearest
+
+
+def _nodes(received: RawHeaders) -> list[bytes]:
+    """Return the addresses that the forwarding fields name, the client's first."""
+    chain = _values(received, b"x-forwarded-for")
+    if chain:
+        return chain
+    elements = parse_forwarded(b", ".join(_values(received, b"forwarded", split=False)))
+    return [] if elements is None else [element.get(b"for", b"unknown") for element in elements]
+
+
+def _values(received: RawHeaders, name: bytes, *, split: bool = True) -> list[bytes]:
+    """Return the members of all lines of one list field; with ``split`` off, the lines that are not empty."""
+    lines = [value for line_name, value in received if line_name.lower() == name]
+    members = [member for line in lines for member in line.split(b",")] if split else lines
+    return [stripped for member in members if (stripped := member.strip(b" \t"))]
+
+
+def _last_word(received: RawHeaders, name: bytes, otherwise: bytes) -> bytes:
+    values = _values(received, name)
+    return values[-1] if values and _SANE[name].fullmatch(values[-1]) else otherwise
+
+
+def parse_forwarded(value: bytes) -> list[dict[bytes, bytes]] | None:
+    """Read a Forwarded field (RFC 7239 section 4): lower-case parameters per element, or None when it is malformed."""
+    elements: list[dict[bytes, bytes]] = []
+    element: dict[bytes, bytes] = {}
+    position = 0
+    while position < len(value):
+        parameter = _PARAMETER.match(value, position)
+        if parameter is None:
+            empty = None if element else _EMPTY_ELEMENT.match(value, position)
+            if empty is None:
+                return None
+            position = empty.end()
+            continue
+        name, text, end = parameter.groups()
+        if name.lower() in element:  # at most once in an element
+            return None
+        element[name.lower()] = _ESCAPED.sub(rb"\1", text[1:-1]) if text.startswith(b'"') else text
+        position = parameter.end()
+        if end != b";":
+            elements.append(element)
+            element = {}
+    return None if element else elements  # a dangling ";" is malformed
+
+
+def _continue_forwarded(members: list[bytes], peer: Peer, client_host: bytes, proto: bytes) -> bytes:
+    """Return the trusted peer's Forwarded with the peer's own element added; empty when there was none."""
+    if not members:
+        return b""
+    received = b", ".join(members)
+    own = b"for=" + _quote(_node_identifier(peer.address))
+    if client_host and _SANE[b"x-forwarded-host"].fullmatch(client_host):
+        own += b";host=" + _quote(client_host)
+    own += b";proto=" + proto
+    return received + b", " + own if parse_forwarded(received) is not None else own
+
+
+def _node_identifier(address: bytes) -> bytes:
+    return b"[" + address + b"]" if b":" in address else address
+
+
+def _quote(value: bytes) -> bytes:
+    return value if _IS_TOKEN(value) else b'"' + value + b'"'

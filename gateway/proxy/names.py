@@ -1,0 +1,166 @@
+"""What each request header name means to the gateway.
+
+Only names live here: their folding, the lists of names with a meaning, and the
+compiled ``HeaderPolicy`` that answers "what is to be done with this field?" in
+one dictionary look-up. The danger of this file is a spelling that the gateway
+takes for an unknown field and an upstream takes for a protected one: CGI, WSGI
+and PHP read ``X_User_Id``, ``X.User.Id`` and ``X-User-Id`` as one name.
+
+So a name is first folded. Names that fold to a protected one but are not
+spelled like it (letter case aside) are dropped, always. Every other name passes
+as it is, underscores included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from gateway.proxy.trust import TrustedProxies
+from gateway.settings.schema import Settings
+
+
+class Action(IntEnum):
+    """What becomes of a client's field."""
+
+    KEEP = 0  # falsy: the hot loop asks only whether there is anything to do
+    DROP = 1
+    CONNECTION = 2  # dropped, after the names that it nominates
+    AUTHORIZATION = 3  # dropped, unless the route sends it on
+    FORWARDING = 4  # dropped, but read first when a trusted proxy sent it
+
+
+#: Fields between two neighbours (RFC 9110 section 7.6.1), and those that went with older ones.
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"http2-settings",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+#: The forwarding fields that the gateway itself writes; believed from a trusted proxy.
+FORWARDING = frozenset(
+    {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"}
+)
+
+# Always made anew or left out, whoever sent them. In folded spelling.
+_DROPPED = HOP_BY_HOP | {
+    # made by the gateway
+    b"host",
+    b"content-length",
+    b"x-request-id",
+    # answered by the gateway (RFC 9110 section 10.1.1)
+    b"expect",
+    # becomes HTTP_PROXY in CGI (CVE-2016-5385)
+    b"proxy",
+    # would let a request be one method to the rules and another to the upstream
+    b"x-http-method",
+    b"x-http-method-override",
+    b"x-method-override",
+    # statements about the client that upstreams believe
+    b"x-real-ip",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
+    b"true-client-ip",
+    b"cf-connecting-ip",
+    b"cf-connecting-ipv6",
+    b"fastly-client-ip",
+    b"client-cert",
+    b"client-cert-chain",
+    # statements about the target that upstreams believe
+    b"x-original-url",
+    b"x-original-uri",
+    b"x-original-host",
+    b"x-original-method",
+    b"x-rewrite-url",
+    b"front-end-https",
+    b"x-url-scheme",
+}
+
+# Whole families of the same kind: X-Forwarded-User, -Uri, -Method, -Prefix, -Client-Cert, ...
+_DROPPED_PREFIXES = (b"x-forwarded", b"x-client-cert", b"x-ssl-client", b"ssl-client")
+
+# Protected only against other spellings.
+_EXACT: dict[bytes, Action] = {
+    b"authorization": Action.AUTHORIZATION,
+    b"connection": Action.CONNECTION,
+    b"via": Action.KEEP,
+    **dict.fromkeys(FORWARDING, Action.FORWARDING),
+}
+
+# Every byte to lower case if it is a letter or digit, else to "-".
+_FOLDING = bytes(
+    code if chr(code) in "abcdefghijklmnopqrstuvwxyz0123456789" else ord("-") for code in bytes(range(256)).lower()
+)
+
+#: Names whose action is remembered, and how long they may be: the memory is the clients' to fill.
+_MAX_REMEMBERED = 1024
+_MAX_REMEMBERED_NAME = 64
+
+
+def fold(name: bytes) -> bytes:
+    """Return one name for every spelling that an upstream may read as the same.
+
+    Lower case, every byte but letters and digits as ``-``, and without a
+    leading ``HTTP_``, which CGI puts before names: ``X_User.ID`` and
+    ``HTTP_X_USER_ID`` are ``x-user-id``.
+    """
+    return name.translate(_FOLDING).removeprefix(b"http-")
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderPolicy:
+    """Everything about header fields that the configuration decides.
+
+    Attributes:
+        identity_names: the ``[identity]`` headers, folded. No client's field of such a name passes.
+        pseudonym: the gateway's name in Via (RFC 9110 section 7.6.3).
+        trusted: the proxies whose forwarding fields are believed.
+        actions: what was found out about names so far; see ``learn``.
+    """
+
+    identity_names: frozenset[bytes]
+    pseudonym: bytes
+    trusted: TrustedProxies
+    actions: dict[bytes, Action] = field(default_factory=dict, repr=False, compare=False)
+
+    def learn(self, name: bytes) -> Action:
+        """Find out what becomes of a client's field of this name, and remember it in ``actions``."""
+        action = self._decide(name)
+        if len(name) <= _MAX_REMEMBERED_NAME:
+            if len(self.actions) >= _MAX_REMEMBERED:
+                self.actions.clear()
+            self.actions[name] = action
+        return action
+
+    def _decide(self, name: bytes) -> Action:
+        folded = fold(name)
+        if folded in self.identity_names:
+            return Action.DROP
+        exact = _EXACT.get(folded)
+        if exact is not None:
+            return exact if name.lower() == folded else Action.DROP
+        if folded in _DROPPED or folded.startswith(_DROPPED_PREFIXES):
+            return Action.DROP
+        return Action.KEEP
+
+
+def compile_header_policy(settings: Settings, pseudonym: bytes) -> HeaderPolicy:
+    """Compile the header rules of a configuration, once."""
+    return header_policy(settings.identity, pseudonym, settings.server.trusted_proxies)
+
+
+def header_policy(identity: Iterable[str], pseudonym: bytes, trusted_proxies: Iterable[str] = ()) -> HeaderPolicy:
+    """Compile header rules from the names of the identity headers, the Via pseudonym and CIDRs."""
+    names = frozenset(fold(name.encode("ascii")) for name in identity)
+    return HeaderPolicy(names, pseudonym, TrustedProxies(trusted_proxies))
