@@ -25,6 +25,7 @@ from gateway.demo import identity_provider
 from gateway.demo.identity_provider import IdentityProvider
 from gateway.demo.upstream import EchoUpstream
 from gateway.server.app import GatewayApp
+from gateway.server.listener import PurePythonParserError
 from gateway.settings import schema
 
 #: Where the gateway listens while the demo stays up; when taken, the system picks.
@@ -73,7 +74,7 @@ def demo(*, once: bool = False, port: int | None = None) -> int:
     """
     try:
         return uvloop.run(_demo(once, port))
-    except OSError as error:
+    except (OSError, PurePythonParserError) as error:
         print(f"gateway demo: {error}", file=sys.stderr)
         return 1
 
@@ -181,15 +182,18 @@ def _on_interrupt() -> asyncio.Event:
 
 
 def _explain(app: GatewayApp, provider: IdentityProvider, upstream: EchoUpstream, url: str) -> None:
-    print(f"identity provider  {provider.issuer}  (POST /token gives a token, POST /rotate makes a new signing key)")
-    print(f"upstream           {upstream.url}  (answers with what it received)")
+    print(f"identity provider  {provider.issuer}")
+    print(f"upstream           {upstream.url} (answers with what it received)")
     print(f"gateway            http://127.0.0.1:{app.port}")
-    print(f"its admin port     http://127.0.0.1:{app.admin_port}  (/healthz, /readyz, /status, /metrics)")
+    print(f"its admin port     http://127.0.0.1:{app.admin_port} (/healthz, /readyz, /status, /metrics)")
     for request in requests(provider):
         print(f"\n# {request.title}: {request.status}")
         print(curl(url, request.token))
-    print(f"\n# more tokens: gateway token --issuer {provider.issuer} --claim role=admin --expires-in 60")
-    print("# Ctrl-C ends the demo.\n", flush=True)
+    print("\n# another token, or: gateway token --claim role=admin")
+    print(f"""curl -d grant_type=client_credentials -d 'claims={{"role": "admin"}}' {provider.issuer}/token""")
+    print("\n# a new signing key; tokens of the one before stay good until the next rotation")
+    print(f"curl -X POST {provider.issuer}/rotate")
+    print("\n# Ctrl-C ends the demo.\n", flush=True)
 
 
 def curl(url: str, token: str) -> str:
@@ -203,10 +207,15 @@ async def _send(url: str, wanted: tuple[Request, ...]) -> int:
     async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session:
         for request in wanted:
             headers = {"Authorization": f"Bearer {request.token}"} if request.token else {}
-            async with session.get(url, headers=headers) as answer:
-                body = await answer.json()
-            wrong = fault(request, answer.status, body)
-            print(f"{request.title}: {answer.status}, {_result(body)}: {wrong or 'as it should be'}")
+            try:
+                async with session.get(url, headers=headers) as answer:
+                    status, body = answer.status, await answer.json()
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                print(f"{request.title}: WRONG, no answer: {str(error) or type(error).__name__}")
+                right = False
+                continue
+            wrong = fault(request, status, body)
+            print(f"{request.title}: {status}, {_result(body)}: {wrong or 'as it should be'}")
             right = right and not wrong
     return 0 if right else 1
 

@@ -74,13 +74,14 @@ class Nginx(Process):
         configuration = _CONFIGURATION.format(folder=self._folder, port=self.port, answer=answer)
         (self._folder / "nginx.conf").write_text(configuration)
         await super().start()
-        await self.wait_until(self._listens)
+        await self.wait_until(self.listens)
 
     def requests(self) -> list[str]:
         """Return ``METHOD target`` of every request that reached nginx, in order."""
         return (self._folder / "access.log").read_text().splitlines()
 
-    def _listens(self) -> bool:
+    def listens(self) -> bool:
+        """Tell whether its port can be connected to."""
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         except OSError:

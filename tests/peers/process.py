@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -60,6 +61,16 @@ class Process:
             if self._child is None or self._child.returncode is not None or loop.time() > deadline:
                 raise RuntimeError(f"{self._command[0]} did not start:\n{self.output()}")
             await asyncio.sleep(0.02)
+
+    async def ended_by(self, number: signal.Signals) -> int:
+        """Send a signal and return the exit code.
+
+        Raises:
+            TimeoutError: the program goes on.
+        """
+        assert self._child is not None
+        self._child.send_signal(number)
+        return await asyncio.wait_for(self._child.wait(), PATIENCE)
 
     async def stop(self) -> None:
         """End the program: politely, then by force."""
