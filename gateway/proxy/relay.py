@@ -14,7 +14,7 @@ from aiohttp import ClientError
 from aiohttp.streams import StreamReader
 
 from gateway.errors import GatewayError, Reason
-from gateway.proxy.forward import Reply
+from gateway.proxy.reply import Reply
 
 Write = Callable[[bytes], Awaitable[None]]
 

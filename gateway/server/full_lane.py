@@ -17,9 +17,10 @@ from aiohttp import web
 from gateway.clock import Clock
 from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reason
 from gateway.identity import Identity
-from gateway.proxy.forward import Reply, died_unanswered, exchange
+from gateway.proxy.forward import died_unanswered, exchange
 from gateway.proxy.headers import Peer, address_text, render_head, request_id, response_headers
 from gateway.proxy.relay import relay
+from gateway.proxy.reply import Reply
 from gateway.proxy.upstreams import Upstream
 from gateway.server.content import ClientContent, has_content
 from gateway.server.listener import Protocol

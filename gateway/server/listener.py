@@ -65,7 +65,7 @@ class Listener(web.Server):
         settings: Server,
         telemetry: Telemetry,
     ) -> None:
-        super().__init__(handler, handler_cancellation=True)  # type: ignore[arg-type]
+        super().__init__(handler, handler_cancellation=True)
         self.settings = settings
         self.telemetry = telemetry
         self.refuse = refuse

@@ -199,9 +199,11 @@ async def test_forwarding_fields_of_an_untrusted_peer_are_replaced(tmp_path: Pat
 
 async def test_forwarding_fields_of_a_trusted_proxy_are_appended_to(tmp_path: Path) -> None:
     """C54 (b), R257: and the log shows the client behind the proxy."""
-    options = {"server": {"trusted_proxies": ["127.0.0.0/8"]}}
     given = ((b"X-Forwarded-For", b"198.51.100.7"), (b"X-Forwarded-Proto", b"https"))
-    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC, **options) as gateway:
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server={"trusted_proxies": ["127.0.0.0/8"]}) as gateway,
+    ):
         await gateway.get("/", *given)
         log = await gateway.log()
     received = upstream.requests[0]

@@ -137,13 +137,11 @@ class RunningGateway:
     def token(self, **overrides: Any) -> bytes:
         return mint(self.key, good_claims(time.time(), **overrides))
 
-    async def log(self) -> list[dict[str, Any]]:
-        """The access log's lines so far."""
-        for _ in range(200):
-            text = self.out.getvalue()
-            if text:
-                break
-            await asyncio.sleep(0.005)
+    async def log(self, count: int = 1) -> list[dict[str, Any]]:
+        """The access log once it has ``count`` lines: a line is written just after its response."""
+        async with asyncio.timeout(5):
+            while self.out.getvalue().count("\n") < count:
+                await asyncio.sleep(0.005)
         return [json.loads(line) for line in self.out.getvalue().splitlines()]
 
 
