@@ -6,6 +6,7 @@ reached it at all. Only its configuration and its start live here.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from pathlib import Path
@@ -66,6 +67,7 @@ class Nginx(Process):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder = folder
+        self._fences = 0
         command: list[str | Path] = [BINARY, "-p", folder, "-e", folder / "error.log", "-c", folder / "nginx.conf"]
         super().__init__(command, folder / "out")
 
@@ -76,9 +78,20 @@ class Nginx(Process):
         await super().start()
         await self.wait_until(self.listens)
 
-    def requests(self) -> list[str]:
-        """Return ``METHOD target`` of every request that reached nginx, in order."""
-        return (self._folder / "access.log").read_text().splitlines()
+    async def requests(self) -> list[str]:
+        """Return ``METHOD target`` of every request that reached nginx until now, in order.
+
+        nginx writes its log after the answer. So a request of our own goes
+        straight to it: when that one is logged, the ones before it are.
+        """
+        self._fences += 1
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(b"GET /fence HTTP/1.0\r\n\r\n")
+        await reader.read()
+        writer.close()
+        log = self._folder / "access.log"
+        await self.wait_until(lambda: log.read_text().count("GET /fence\n") == self._fences)
+        return [line for line in log.read_text().splitlines() if line != "GET /fence"]
 
     def listens(self) -> bool:
         """Tell whether its port can be connected to."""

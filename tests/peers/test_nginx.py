@@ -68,7 +68,7 @@ async def test_the_peer_shows_what_it_received(nginx: Nginx) -> None:
     ):
         shown = seen(await answer.text())
     assert (shown["target"], shown["user"], shown["scope"]) == ("/a%20b?q=1", "mallory", "")
-    assert nginx.requests() == ["GET /a%20b?q=1"]
+    assert await nginx.requests() == ["GET /a%20b?q=1"]
 
 
 async def test_the_peer_ends_with_its_context(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ async def test_a_refused_request_never_reaches_nginx(nginx: Nginx, gateway: str,
         session.post(f"{gateway}/orders", headers=headers, data=b"x" * 100) as answer,
     ):
         assert answer.status == 401
-    assert nginx.requests() == []
+    assert await nginx.requests() == []
 
 
 async def test_the_services_own_answers_pass_untouched(gateway: str, session: aiohttp.ClientSession) -> None:

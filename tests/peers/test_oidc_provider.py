@@ -81,7 +81,7 @@ async def test_a_token_found_by_discovery_reaches_nginx_as_identity(
     assert status == 200
     assert (shown["user"], shown["role"], shown["scope"]) == (CLIENT_ID, "merchant", "orders:read orders:write")
     assert (shown["target"], shown["authorization"]) == ("/orders/7?full=%20yes", "")
-    assert nginx.requests() == ["GET /orders/7?full=%20yes"]
+    assert await nginx.requests() == ["GET /orders/7?full=%20yes"]
 
 
 async def test_a_token_for_another_resource_is_401_and_never_reaches_nginx(
@@ -91,7 +91,7 @@ async def test_a_token_for_another_resource_is_401_and_never_reaches_nginx(
     token = await provider.token(session, OTHER, "orders:read")
     status, text = await get(session, gateway, token)
     assert (status, '"invalid_token"' in text) == (401, True)
-    assert nginx.requests() == []
+    assert await nginx.requests() == []
 
 
 async def test_a_token_without_the_routes_scope_is_403(
@@ -101,7 +101,7 @@ async def test_a_token_without_the_routes_scope_is_403(
     token = await provider.token(session, API, "orders:write")
     status, text = await get(session, gateway, token)
     assert (status, '"insufficient_scope"' in text) == (403, True)
-    assert nginx.requests() == []
+    assert await nginx.requests() == []
 
 
 async def test_rotation_interrupts_nothing(
