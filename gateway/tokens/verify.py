@@ -21,14 +21,17 @@ from gateway.tokens.model import IssuerPolicy, Unverified, compile_policy
 from gateway.tokens.strict_json import StrictJsonError, parse_object
 
 __all__ = [
+    "Header",
     "IssuerPolicy",
     "Unverified",
     "check_claims",
     "check_header",
     "compile_policy",
+    "decode_segment",
     "granted_scopes",
     "is_current",
     "make_identity",
+    "parse_header",
     "parse_token",
     "unknown_issuer",
     "verify_signature",
@@ -57,7 +60,9 @@ _VERIFIERS = {
 }
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
+    """What counts of a header: ``alg``, ``kid`` (null is absent), ``typ``, and whether there is a ``nonce``."""
+
     algorithm: str
     key_id: str | None
     token_type: str | None
@@ -83,7 +88,7 @@ def parse_token(token: bytes, max_bytes: int) -> Unverified:
     header_segment, payload_segment, signature_segment = segments
     if len(header_segment) > MAX_HEADER or len(signature_segment) > MAX_SIGNATURE:
         raise GatewayError(Reason.TOKEN_TOO_LONG, detail="the header or the signature is too long")
-    header = _parse_header(header_segment)
+    header = parse_header(header_segment)
     claims = _parse_json(payload_segment, Reason.BAD_PAYLOAD)
     issuer = claims.get("iss")
     return Unverified(
@@ -93,7 +98,7 @@ def parse_token(token: bytes, max_bytes: int) -> Unverified:
         claims,
         issuer if isinstance(issuer, str) else None,
         token[: -len(signature_segment) - 1],
-        _decode(signature_segment),
+        decode_segment(signature_segment),
         header.nonce,
     )
 
@@ -142,11 +147,14 @@ def verify_signature(token: Unverified, candidates: tuple[VerifyingKey, ...]) ->
 
 
 @lru_cache(maxsize=256)
-def _parse_header(segment: bytes) -> _Header:
+def parse_header(segment: bytes) -> Header:
     """Read a header. Tokens of one issuer share its bytes, so the answer is remembered; refusals are not.
 
     Unknown members are ignored (RFC 7515 section 4). ``jku``, ``jwk``, ``x5u``
     and ``x5c`` are among them: keys come from the issuer's set alone.
+
+    Raises:
+        GatewayError: the same for the same bytes, each time.
     """
     members = _parse_json(segment, Reason.BAD_HEADER)
     if "crit" in members:  # RFC 7515 section 4.1.11: no extension is understood here
@@ -160,21 +168,24 @@ def _parse_header(segment: bytes) -> _Header:
         raise GatewayError(Reason.BAD_HEADER, detail="kid is not a string")
     if not isinstance(token_type, str):
         raise GatewayError(Reason.BAD_HEADER, detail="typ is not a string")
-    return _Header(algorithm, key_id, token_type if "typ" in members else None, "nonce" in members)
+    return Header(algorithm, key_id, token_type if "typ" in members else None, "nonce" in members)
 
 
 def _parse_json(segment: bytes, reason: Reason) -> dict[str, Any]:
-    data = _decode(segment)
+    data = decode_segment(segment)
     try:
         return parse_object(data)
     except StrictJsonError as error:
         raise GatewayError(Reason.DUPLICATE_MEMBER if error.duplicate else reason, detail=str(error)) from None
 
 
-def _decode(segment: bytes) -> bytes:
+def decode_segment(segment: bytes) -> bytes:
     """Decode base64url without padding, in its one canonical spelling (RFC 7515 section 2).
 
     Two spellings of one token would be two tokens to caches and revocation lists.
+
+    Raises:
+        GatewayError: ``BAD_ENCODING`` for every other spelling.
     """
     remainder = len(segment) % 4
     if remainder and segment[-1] not in _LAST[remainder]:

@@ -1,0 +1,91 @@
+"""The whole synchronous verification of one token, as the gateway does it on a cache miss.
+
+For tests of rules: a token goes in, an identity or the reason of its refusal
+comes out. Fetching, caching and HTTP are not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.errors import GatewayError, Reason
+from gateway.identity import Identity
+from gateway.settings import schema
+from gateway.tokens.keys import KeySet, KeySetError, import_jwks
+from gateway.tokens.verify import (
+    IssuerPolicy,
+    check_claims,
+    check_header,
+    compile_policy,
+    make_identity,
+    parse_token,
+    verify_signature,
+)
+from tests.support.minting import AUDIENCE, ISSUER, SigningKey, jwks
+
+#: The moment at which tests judge tokens.
+NOW = 1_800_000_000.0
+
+MAX_BYTES = 8192
+
+ALL_ALGORITHMS = [
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
+]
+
+
+def make_settings(issuer: Mapping[str, Any] | None = None, **sections: Any) -> schema.Settings:
+    """Return settings with the default test issuer; ``issuer`` holds options of it, ``sections`` replace tables."""
+    options: dict[str, Any] = {"name": "main", "issuer": ISSUER, "audience": [AUDIENCE], **(issuer or {})}
+    usual: dict[str, Any] = {
+        "issuers": [schema.Issuer(**options)],
+        "upstreams": [schema.Upstream(name="orders", urls=["http://127.0.0.1:9000"])],
+        "routes": [schema.Route(path="/", upstream="orders")],
+    }
+    return schema.Settings(**{**usual, **sections})
+
+
+def make_policy(issuer: Mapping[str, Any] | None = None, **sections: Any) -> IssuerPolicy:
+    """Return the compiled policy of ``make_settings``' issuer."""
+    settings = make_settings(issuer, **sections)
+    return compile_policy(settings.issuers[0], settings)
+
+
+DEFAULT_POLICY = make_policy()
+
+
+def keys_of(*keys: SigningKey | Mapping[str, Any]) -> KeySet:
+    """Import the published part of ``keys``; an empty set when none of them is usable."""
+    try:
+        return import_jwks(jwks(*keys))
+    except KeySetError:
+        return KeySet()
+
+
+def judge(
+    token: bytes,
+    *keys: SigningKey | Mapping[str, Any],
+    policy: IssuerPolicy = DEFAULT_POLICY,
+    now: float = NOW,
+    key_set: KeySet | None = None,
+) -> Identity | Reason:
+    """Verify a token with the published part of ``keys``; return who it is, or why not."""
+    try:
+        unverified = parse_token(token, MAX_BYTES)
+        check_header(unverified, policy)
+        check_claims(unverified, policy, now)
+        known = keys_of(*keys) if key_set is None else key_set
+        candidates = known.candidates(unverified.key_id, unverified.algorithm)
+        if not candidates:
+            return Reason.UNKNOWN_KEY
+        verify_signature(unverified, candidates)
+        return make_identity(unverified, policy)
+    except GatewayError as refusal:
+        return refusal.reason
+
+
+def accepted(verdict: Identity | Reason) -> Identity:
+    """Return the identity of a verdict that must be one."""
+    assert isinstance(verdict, Identity), verdict
+    return verdict
