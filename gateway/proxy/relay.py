@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from aiohttp import ClientError
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
 from gateway.errors import GatewayError, Reason
@@ -59,6 +60,8 @@ async def relay(reply: Reply, head: bytes, write: Write, *, chunked: bool) -> in
             raise
         if isinstance(error, TimeoutError):
             raise GatewayError(Reason.UPSTREAM_TIMEOUT, detail="between two reads of content") from error
+        if isinstance(error, HttpProcessingError):
+            raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="content framing") from error
         if isinstance(error, ClientError):
             raise GatewayError(Reason.UPSTREAM_DISCONNECTED, detail="content broke off") from error
         raise

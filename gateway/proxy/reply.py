@@ -69,10 +69,7 @@ class Reply:
 
     def truncated(self) -> bool:
         """Whether a response that ends with its connection ended by a fault instead (R287)."""
-        if not self.until_close:
-            return False
-        closed = self.lease.protocol.closed
-        return closed is not None and closed.done() and not closed.cancelled() and closed.exception() is not None
+        return self.until_close and self.lease.protocol.broken
 
 
 def checked_reply(

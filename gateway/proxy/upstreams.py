@@ -9,6 +9,7 @@ sent over it is ``forward.py``'s business.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections import deque
 from collections.abc import Mapping
@@ -25,11 +26,11 @@ from aiohttp import (
     DummyCookieJar,
     TCPConnector,
 )
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from yarl import URL
 
 from gateway.errors import GatewayError, Reason
+from gateway.proxy.connection import UpstreamConnection
 from gateway.settings import schema
 
 _log = logging.getLogger("gateway.upstreams")
@@ -39,14 +40,14 @@ class Lease:
     """One connection to an upstream, held for one exchange.
 
     Attributes:
-        protocol: aiohttp's protocol of the connection.
+        protocol: the connection's protocol.
         reused: it has served an exchange before, so the upstream may have
             closed it in the meantime (RFC 9112 section 9.3.1).
     """
 
     __slots__ = ("_connection", "_origin", "protocol", "reused")
 
-    def __init__(self, origin: Origin, connection: Connection, protocol: ResponseHandler, reused: bool) -> None:
+    def __init__(self, origin: Origin, connection: Connection, protocol: UpstreamConnection, reused: bool) -> None:
         self._origin = origin
         self._connection: Connection | None = connection
         self.protocol = protocol
@@ -104,6 +105,10 @@ class Origin:
             keepalive_timeout=settings.pool_idle_seconds,
             ttl_dns_cache=10,
         )
+        # aiohttp has no public way to choose the protocol of its pooled connections.
+        self._connector._factory = functools.partial(  # type: ignore[assignment]
+            UpstreamConnection, loop=asyncio.get_running_loop()
+        )
         # The session owns the connector; nothing is ever requested through the session's own
         # methods, which would add header fields, keep cookies and follow redirects.
         self._session = ClientSession(
@@ -127,8 +132,8 @@ class Origin:
             while True:
                 connection = await self._connector.connect(self._template, traces=[], timeout=self._timeout)
                 protocol = connection.protocol
-                assert protocol is not None
-                reused = _mark_used(protocol)
+                assert isinstance(protocol, UpstreamConnection)
+                reused, protocol.used = protocol.used, True
                 if not reused or not (fresh or protocol.should_close):
                     return Lease(self, connection, protocol, reused)
                 # Bytes that nobody asked for arrived while it was idle: they would be
@@ -210,23 +215,6 @@ class Upstream:
 def open_upstreams(upstreams: list[schema.Upstream]) -> Mapping[str, Upstream]:
     """Return the upstreams by name. To be called on the event loop that will use them."""
     return {settings.name: Upstream(settings) for settings in upstreams}
-
-
-def _mark_used(protocol: ResponseHandler) -> bool:
-    """Mark a connection as used; return whether it was marked before."""
-    if getattr(protocol, "gateway_used", False):
-        return True
-    protocol.gateway_used = True  # type: ignore[attr-defined]
-    if (closed := protocol.closed) is not None:
-        # Kept to tell a reset from a clean end; read when it comes, so that
-        # asyncio does not report an exception that nobody asked for.
-        closed.add_done_callback(_read_exception)
-    return False
-
-
-def _read_exception(future: asyncio.Future[None]) -> None:
-    if not future.cancelled():
-        future.exception()
 
 
 def _connect_fault(error: Exception) -> GatewayError:

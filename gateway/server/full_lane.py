@@ -235,6 +235,7 @@ class FullLane:
         except ConnectionError:
             self._client_left(run)
             return False
+        run.record.bytes_out = len(reply.body)
         return keep_alive
 
     def _account(self, record: Record, error: GatewayError) -> Answer:

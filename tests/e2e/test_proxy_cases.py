@@ -437,10 +437,9 @@ async def test_upstream_with_a_certificate_that_nobody_vouches_for_is_a_bad_gate
     certificate = authority(tmp_path).sign("upstream", "127.0.0.1")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate.cert, certificate.key)
-    async with raw_upstream(tls=context) as upstream:
-        async with running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
-            response = await gateway.get("/")
-            log = await gateway.log()
+    async with raw_upstream(tls=context) as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
+        response = await gateway.get("/")
+        log = await gateway.log()
     assert response.status == 502
     assert log[0]["reason"] == "upstream_tls"
     assert upstream.requests == []

@@ -7,7 +7,7 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,9 @@ class RawClient:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def response(self, *, head_only: bool = False, timeout: float = 5) -> RawResponse:
+    async def response(self, *, head_only: bool = False, within: float = 5) -> RawResponse:
         """Read one response; ``complete`` is False when the connection ended before its content did."""
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(within):
             response = RawResponse(await self.reader.readuntil(b"\r\n\r\n"))
             if head_only or response.status in (204, 304) or 100 <= response.status < 200:
                 return response
@@ -91,9 +91,9 @@ class RawClient:
         await self.send(data)
         return await self.response(**options)
 
-    async def at_end(self, timeout: float = 5) -> bool:
+    async def at_end(self, within: float = 5) -> bool:
         """Whether the gateway closes the connection, with nothing more sent on it."""
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(within):
             try:
                 return await self.reader.read(1) == b""
             except ConnectionError:
@@ -139,10 +139,17 @@ class RunningGateway:
 
     async def log(self, count: int = 1) -> list[dict[str, Any]]:
         """The access log once it has ``count`` lines: a line is written just after its response."""
-        async with asyncio.timeout(5):
-            while self.out.getvalue().count("\n") < count:
-                await asyncio.sleep(0.005)
+        await until(lambda: self.out.getvalue().count("\n") >= count)
         return [json.loads(line) for line in self.out.getvalue().splitlines()]
+
+
+async def until(condition: Callable[[], bool], within: float = 5) -> None:
+    """Wait for something that sockets will bring about; fail when it does not come."""
+    for _ in range(int(within / 0.005)):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not happen in time")
 
 
 def request(

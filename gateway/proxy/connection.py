@@ -1,0 +1,38 @@
+"""One pooled connection to an upstream: aiohttp's client protocol, made to tell the whole truth.
+
+Only two things are added to aiohttp's: a response whose content cannot be
+parsed fails at once for whoever reads it (aiohttp leaves the reader waiting),
+and a connection that ended by a fault can be told from one that was closed in
+order, which matters to content that ends with its connection (RFC 9112
+section 8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp.client_proto import ResponseHandler
+
+
+class UpstreamConnection(ResponseHandler):
+    """A connection of the pool.
+
+    Attributes:
+        used: it has served an exchange before.
+        broken: it ended by a fault, such as a reset, instead of a close.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.used = False
+        self.broken = False
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.broken = exc is not None
+        super().connection_lost(exc)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        content = self._payload
+        super().set_exception(exc, *cause)
+        if content is not None and not content.is_eof() and content.exception() is None:
+            content.set_exception(exc, *cause)
