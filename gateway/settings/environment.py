@@ -9,19 +9,19 @@ were variables, so that both mean the same.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, get_origin
 
-from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from gateway.settings.faults import Fault, KeyPath, did_you_mean, path_text
 from gateway.settings.schema import Settings
+from gateway.settings.texts import is_text, parse_json, typed, where, words
 
 PREFIX = "GATEWAY_"
 
@@ -42,6 +42,8 @@ _KUBERNETES = re.compile(
 )
 _KUBERNETES_PORT = re.compile(r"GATEWAY(_[A-Z0-9]+)*_PORT")
 _KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://")
+
+_NO_TEXT = "is not UTF-8 text"
 
 
 @dataclass(slots=True)
@@ -143,8 +145,8 @@ def read_short_names(variables: Mapping[str, str], other: Mapping[str, Any]) -> 
             which was meant.
     """
     given = {name: variables[name].strip() for name in SHORT_NAMES if variables.get(name, "").strip()}
-    reading = Reading()
-    if not given:
+    reading = Reading(faults=[Fault(name, _NO_TEXT) for name, text in given.items() if not is_text(text)])
+    if not given or reading.faults:
         return reading
     if taken := [name for name in SHORT_TABLES if name in other]:
         message = f"only for a configuration without issuers, upstreams and routes of its own; this one has {taken[0]}"
@@ -160,7 +162,7 @@ def read_short_names(variables: Mapping[str, str], other: Mapping[str, Any]) -> 
     }
     for name, (table, path) in places.items():
         if name in given:
-            table[str(path[-1])] = _words(given[name]) if name in (SHORT_AUDIENCE, SHORT_UPSTREAM) else given[name]
+            table[str(path[-1])] = words(given[name]) if name in (SHORT_AUDIENCE, SHORT_UPSTREAM) else given[name]
             reading.origins[path] = name
         elif name != SHORT_JWKS_URL:
             reading.faults.append(Fault(name, f"is needed together with {next(iter(given))}"))
@@ -189,8 +191,8 @@ class _Source(EnvSettingsSource):
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """Decode a list: JSON, or words between commas. Tables are JSON."""
         if field_name in table_names() or value.lstrip().startswith("["):
-            return _json(value)
-        return _words(value)
+            return parse_json(value)
+        return words(value)
 
 
 class _Variables(BaseSettings):
@@ -219,11 +221,15 @@ def _read(variables: Mapping[str, str], known: Mapping[str, KeyPath]) -> Reading
     readable = {}
     lists = {option.variable for option in options() if get_origin(option.info.annotation) is list}
     for name, text in variables.items():
+        if not is_text(text):
+            reading.faults.append(Fault(path_text(known[name]), _NO_TEXT, name))
+            reading.covered.add(known[name])
+            continue
         if len(known[name]) == 1 or (name in lists and text.lstrip().startswith("[")):
             try:
-                _json(text)
+                parse_json(text)
             except (ValueError, RecursionError) as error:
-                reading.faults.append(Fault(path_text(known[name]), f"is not JSON: {_where(error)}", name))
+                reading.faults.append(Fault(path_text(known[name]), f"is not JSON: {where(error)}", name))
                 reading.covered.add(known[name])
                 continue
         readable[name] = text
@@ -231,28 +237,10 @@ def _read(variables: Mapping[str, str], known: Mapping[str, KeyPath]) -> Reading
     reading.data = _Source(readable)()
     for option in options():
         table = reading.data.get(option.section, {})
-        if isinstance(table.get(option.name), str):
-            table[option.name] = _typed(option.info, table[option.name])
+        text = table.get(option.name)
+        if isinstance(text, str):  # not decoded by pydantic-settings: no list, or an empty one
+            table[option.name] = words(text) if option.variable in lists else typed(option.info, text)
     return reading
-
-
-def _typed(info: FieldInfo, text: str) -> Any:
-    """Return ``text`` as the option's own type where it can be, else as it is, for validation to refuse."""
-    adapter: TypeAdapter[Any] = TypeAdapter(info.rebuild_annotation())
-    for strict, value in ((True, text), (False, text)):
-        try:
-            return adapter.validate_python(value, strict=strict)
-        except ValidationError:
-            continue
-    try:
-        value = _json(text)
-    except (ValueError, RecursionError):
-        return text
-    return value if isinstance(value, int | float) else text
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _is_other(name: str, text: str) -> bool:
@@ -260,27 +248,3 @@ def _is_other(name: str, text: str) -> bool:
     if name in SHORT_NAMES or name == CONFIG or name in _FOREIGN or _KUBERNETES.fullmatch(name):
         return True
     return bool(_KUBERNETES_PORT.fullmatch(name) and _KUBERNETES_URL.match(text))
-
-
-def _where(error: Exception) -> str:
-    """Say where JSON is broken, without its text."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg.lower()} at character {error.pos + 1}"
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
-
-
-def _json(text: str) -> Any:
-    return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_without_doubles)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object as TOML would: a key that is there twice is a fault, not a choice."""
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)} is there twice")
-    return table

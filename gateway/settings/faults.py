@@ -94,7 +94,16 @@ def translate(errors: Sequence[ErrorDetails], data: Mapping[str, Any], schema: M
     by_place: dict[KeyPath, list[ErrorDetails]] = {}
     for error in errors:
         by_place.setdefault(_place(error, data), []).append(error)
-    return {place: _sentence(found, place, schema) for place, found in by_place.items()}
+    return {
+        place: _sentence(found, place, schema)
+        for place, found in by_place.items()
+        if not (_only_types(found) and any(other != place and other[: len(place)] == place for other in by_place))
+    }
+
+
+def _only_types(errors: Sequence[ErrorDetails]) -> bool:
+    """Tell whether all errors are about the type: of a union, then, branches that were not meant."""
+    return all(error["type"] in _TYPES for error in errors)
 
 
 def _place(error: ErrorDetails, data: object) -> KeyPath:
@@ -114,9 +123,8 @@ def _place(error: ErrorDetails, data: object) -> KeyPath:
 
 def _sentence(errors: list[ErrorDetails], place: KeyPath, schema: Mapping[str, Any]) -> str:
     """Say what is wrong with one key, whose errors may come from several branches of a union."""
-    not_types = [error for error in errors if error["type"] not in _TYPES]
-    if not_types:
-        return _message(not_types[0], place, schema)
+    if not _only_types(errors):
+        return _message(next(error for error in errors if error["type"] not in _TYPES), place, schema)
     wanted = [_TYPES[error["type"]] for error in errors]
     if "a number" in wanted and "a whole number" in wanted:
         wanted.remove("a whole number")

@@ -28,10 +28,10 @@ _RESERVED_HEADERS = frozenset({
     "accept", "accept-encoding", "authorization", "cache-control", "connection", "content-encoding", "content-length",
     "content-range", "content-type", "cookie", "date", "expect", "forwarded", "from", "host", "http2-settings",
     "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "keep-alive", "max-forwards",
-    "origin", "proxy-authenticate", "proxy-authorization", "proxy-connection", "range", "referer", "set-cookie", "te",
-    "trailer", "transfer-encoding", "upgrade", "user-agent", "via", "www-authenticate", "x-forwarded-by",
-    "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-proto",
-    "x-request-id",
+    "origin", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization", "proxy-connection", "range",
+    "referer", "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "user-agent", "via", "www-authenticate",
+    "x-forwarded-by", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
+    "x-forwarded-proto", "x-request-id",
 })
 # fmt: on
 
@@ -59,14 +59,14 @@ def split_address(text: str) -> tuple[str, int]:
 def network(text: str) -> str:
     """Check an address or CIDR block of proxies (RFC 4632)."""
     try:
-        return str(ipaddress.ip_network(text))
+        block = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        pass
-    try:
-        fitting = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError("must be an IP address or a CIDR block, e.g. 10.0.0.0/8") from None
-    raise ValueError(f"bits are set behind the mask; the block is {fitting}")
+        block = None
+    if block is None or "%" in text:
+        raise ValueError("must be an IP address or a CIDR block, e.g. 10.0.0.0/8")
+    if ipaddress.ip_address(text.partition("/")[0]) != block.network_address:
+        raise ValueError(f"bits are set behind the mask; the block is {block}")
+    return str(block)
 
 
 def fold_header_name(name: str) -> str:
@@ -180,7 +180,7 @@ def is_loopback(name: str) -> bool:
 def host(text: str) -> str:
     """Check a host without port and return it in lower case, without a trailing dot; IPv6 in brackets."""
     name = text.lower().removesuffix(".")
-    if name.startswith("[") and name.endswith("]"):
+    if name.startswith("[") and name.endswith("]") and "%" not in name:
         try:
             return f"[{ipaddress.IPv6Address(name[1:-1])}]"
         except ValueError:

@@ -1,0 +1,146 @@
+"""Checks between options: what contradicts itself is a fault."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.settings.configs import SMALL, changed, faults_of
+
+# fmt: off
+CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "an upstream that does not exist": (
+        "routes", {"upstream": "order"}, "routes[0].upstream: is the name of no upstream; did you mean `orders`?"),
+    "an issuer that does not exist": (
+        "routes", {"issuers": ["main", "mian"]},
+        "routes[0].issuers[1]: is the name of no issuer; did you mean `main`?"),
+    "keys from two places": (
+        "issuers", {"jwks_url": "https://idp.test/keys", "jwks_file": "keys.json"},
+        "issuers[0].jwks_file: excludes `jwks_url`: the keys come from one place"),
+    "a key without a certificate": ("server", {"tls_key": "key.pem"}, "server.tls_cert: is required with `tls_key`"),
+    "a certificate without a key": ("server", {"tls_cert": "cert.pem"}, "server.tls_key: is required with `tls_cert`"),
+    "client certificates without TLS": (
+        "server", {"tls_client_ca": "ca.pem"}, "server.tls_client_ca: has no effect without `tls_cert` and `tls_key`"),
+    "the admin port on the public port": (
+        "server", {"listen": "127.0.0.1:9090"},
+        "server.admin_listen: is the address of `listen`; the admin port is a port of its own"),
+    "the admin port under a wildcard": (
+        "server", {"listen": "0.0.0.0:9090"},
+        "server.admin_listen: is the address of `listen`; the admin port is a port of its own"),
+    "scopes on a public route": (
+        "routes", {"auth": "public", "scopes": ["a"]},
+        'routes[0].scopes: can never apply: with auth = "public" tokens are not looked at'),
+    "claims on a public route": (
+        "routes", {"auth": "public", "claims": {"role": "admin"}},
+        'routes[0].claims: can never apply: with auth = "public" tokens are not looked at'),
+    "issuers on a public route": (
+        "routes", {"auth": "public", "issuers": ["main"]},
+        'routes[0].issuers: can never apply: with auth = "public" tokens are not looked at'),
+    "observing a public route": (
+        "routes", {"auth": "public", "observe": True},
+        'routes[0].observe: has a meaning with auth = "required" only'),
+    "observing an optional token": (
+        "routes", {"auth": "optional", "observe": True},
+        'routes[0].observe: has a meaning with auth = "required" only'),
+    "stripping a pattern": (
+        "routes", {"path": "/a.*", "match": "regex", "strip_prefix": True},
+        'routes[0].strip_prefix: has no meaning with match = "regex"'),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_a_contradiction_is_a_fault_at_its_key(case: str, tmp_path: Path) -> None:
+    """R381, R383: what can never apply or points nowhere stops the start."""
+    table, options, fault = CONTRADICTIONS[case]
+    assert faults_of(tmp_path, changed(table, **options)) == [fault]
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8080", "unix:/run/gateway.sock", "127.0.0.1:0", "[::1]:9090"])
+def test_different_addresses_are_no_contradiction(listen: str, tmp_path: Path) -> None:
+    """Port 0 is another port each time; a v4 and a v6 address are two."""
+    admin = "127.0.0.1:0" if listen.endswith(":0") else "127.0.0.1:9090"
+    assert faults_of(tmp_path, changed("server", listen=listen, admin_listen=admin)) == []
+
+
+def test_one_socket_file_cannot_serve_both(tmp_path: Path) -> None:
+    config = changed("server", listen="unix:/run/g.sock", admin_listen="unix:/run/g.sock")
+    assert [line.partition(":")[0] for line in faults_of(tmp_path, config)] == ["server.admin_listen"]
+
+
+def test_names_and_issuer_values_belong_to_one_entry(tmp_path: Path) -> None:
+    """R381."""
+    config = copy.deepcopy(SMALL)
+    config["issuers"].append({"name": "main", "issuer": ["https://b.test", "https://idp.test/"], "audience": ["b"]})
+    config["upstreams"].append({"name": "orders", "urls": ["http://127.0.0.1:9001"]})
+    assert faults_of(tmp_path, config) == [
+        "issuers[1].name: is also the name of issuers[0]",
+        "issuers[1].issuer: a value of it also belongs to issuers[0]",
+        "upstreams[1].name: is also the name of upstreams[0]",
+    ]
+
+
+@pytest.mark.parametrize("auth", ["required", "optional"])
+def test_a_route_that_looks_at_tokens_needs_an_issuer(auth: str, tmp_path: Path) -> None:
+    """R382: without `auth` a route requires a token, so no issuer is no open door."""
+    config = changed("routes", auth=auth)
+    del config["issuers"]
+    assert faults_of(tmp_path, config) == [
+        'issuers: is empty, but routes[0] looks at tokens; name an issuer, or write auth = "public"'
+    ]
+    config["routes"][0]["auth"] = "public"
+    assert faults_of(tmp_path, config) == []
+
+
+@pytest.mark.parametrize("url", ["http://idp.internal/", "http://10.0.0.1:8080", "http://127.0.0.1.example/"])
+@pytest.mark.parametrize("key", ["issuer", "jwks_url"])
+def test_keys_over_http_must_be_allowed(key: str, url: str, tmp_path: Path) -> None:
+    """R141, R381: an http:// issuer whose keys are fetched from there."""
+    (fault,) = faults_of(tmp_path, changed("issuers", **{key: url}))
+    assert fault.startswith(f"issuers[0].{key}: keys over http:// can be replaced")
+    assert faults_of(tmp_path, changed("issuers", allow_http=True, **{key: url})) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8080/", "http://127.0.0.1:9", "http://[::1]:9/x", "https://idp.test"]
+)
+def test_keys_over_loopback_or_https_need_no_permission(url: str, tmp_path: Path) -> None:
+    assert faults_of(tmp_path, changed("issuers", issuer=url)) == []
+    assert faults_of(tmp_path, changed("issuers", issuer="any text", jwks_url=url)) == []
+
+
+def test_an_issuer_that_is_no_url_needs_a_place_for_its_keys(tmp_path: Path) -> None:
+    """R141: discovery starts from the first issuer value."""
+    (fault,) = faults_of(tmp_path, changed("issuers", issuer=["accounts.test", "https://accounts.test"]))
+    assert fault.startswith("issuers[0].issuer: keys are looked for at this address by discovery, but it must begin")
+    (fault,) = faults_of(tmp_path, changed("issuers", issuer="https://idp.test/?tenant=a"))
+    assert fault.startswith("issuers[0].issuer: has a query")
+    assert faults_of(tmp_path, changed("issuers", issuer="accounts.test", jwks_file="keys.pem")) == []
+
+
+def test_two_identity_headers_that_services_fold_together_are_one(tmp_path: Path) -> None:
+    """R341, R359: and names that differ in case only are not lost silently."""
+    config = {**SMALL, "identity": {"X-User-Id": "sub", "x_user_id": "email", "x-user-id": "name"}}
+    assert faults_of(tmp_path, config) == [
+        "identity.x_user_id: is the same header as X-User-Id for services that fold names",
+        "identity.x-user-id: is the same header as X-User-Id for services that fold names",
+    ]
+
+
+def test_a_faulty_option_causes_no_second_fault_elsewhere(tmp_path: Path) -> None:
+    """An issuer without a sound name is not also "the name of no issuer"; `auth = "requird"` is not also observed."""
+    config = changed("routes", auth="requird", observe=True, issuers=["b b"], path=5)
+    config["routes"].append({"path": "/orders", "upstream": "orders"})
+    config["issuers"][0].update(name="b b", jwks_url="ftp://x", jwks_file="keys.json", issuer=["x"])
+    config["server"] = {"listen": "nowhere", "admin_listen": "0.0.0.0:8080", "tls_cert": 1, "tls_key": "x"}
+    assert [line.partition(":")[0] for line in faults_of(tmp_path, config)] == [
+        "server.listen",
+        "server.tls_cert",
+        "issuers[0].name",
+        "issuers[0].jwks_url",
+        "routes[0].path",
+        "routes[0].auth",
+    ]

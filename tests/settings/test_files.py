@@ -1,0 +1,60 @@
+"""Files that options name are looked at before anything depends on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.settings.configs import changed, faults_of
+from tests.support.certificates import authority
+
+
+def test_certificates_are_looked_at_before_the_start(tmp_path: Path) -> None:
+    """R381: what would fail when the listener starts, or with the first client, is named by `check`."""
+    ca = authority(tmp_path / "ca")
+    one, other = ca.sign("one", "localhost"), ca.sign("other", "localhost")
+    nothing, text = str(tmp_path / "nothing"), tmp_path / "text.pem"
+    text.write_text("no certificate")
+    encrypted = tmp_path / "encrypted.key"
+    encrypted.write_bytes(
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+
+    def fault(cert: object, key: object, **more: object) -> list[str]:
+        options = {"tls_cert": str(cert), "tls_key": str(key), **{name: str(value) for name, value in more.items()}}
+        return faults_of(tmp_path, changed("server", **options))
+
+    assert fault(one.cert, one.key, tls_client_ca=ca.bundle) == []
+    missing = "this file cannot be read: no such file or directory"
+    assert fault(nothing, one.key) == [f"server.tls_cert: {missing}"]
+    assert fault(one.cert, nothing) == [f"server.tls_key: {missing}"]
+    assert fault(one.cert, one.key, tls_client_ca=nothing) == [f"server.tls_client_ca: {missing}"]
+    assert fault(one.cert, tmp_path) == ["server.tls_key: this file cannot be read: is a directory"]
+    assert fault(one.cert, other.key) == ["server.tls_key: is not the key of the certificate in `tls_cert`"]
+    assert fault(text, one.key) == ["server.tls_cert: with `tls_key` is no PEM certificate chain and its private key"]
+    assert fault(one.cert, encrypted) == ["server.tls_key: is encrypted; the gateway asks nobody for a password"]
+    assert fault(one.cert, one.key, tls_client_ca=text) == ["server.tls_client_ca: this file holds no PEM certificates"]
+    assert faults_of(tmp_path, changed("issuers", jwks_ca_file=str(text))) == [
+        "issuers[0].jwks_ca_file: this file holds no PEM certificates"
+    ]
+    assert faults_of(tmp_path, changed("issuers", jwks_ca_file=str(ca.bundle))) == []
+
+
+def test_a_key_pasted_instead_of_its_file_is_not_repeated(tmp_path: Path) -> None:
+    """R384."""
+    secret = "-----BEGIN PRIVATE KEY-----\nMIG-secret"
+    config = changed("server", tls_cert=secret, tls_key=secret, tls_client_ca=secret)
+    config["issuers"][0]["jwks_ca_file"] = secret * 200
+    lines = faults_of(tmp_path, config)
+    assert [line.partition(":")[0] for line in lines] == [
+        "server.tls_cert",
+        "server.tls_client_ca",
+        "issuers[0].jwks_ca_file",
+    ]
+    assert "secret" not in "\n".join(lines)

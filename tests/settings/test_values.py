@@ -1,0 +1,238 @@
+"""Checks of one value: what is taken, in which form, and what is refused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.proxy import names
+from gateway.settings import values
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("0.0.0.0:8080", "0.0.0.0:8080"),
+        ("localhost:0", "localhost:0"),
+        ("[::]:8080", "[::]:8080"),
+        ("[0:0:0:0:0:0:0:1]:65535", "[::1]:65535"),
+        ("Gateway.Example:080", "gateway.example:80"),
+        ("unix:/run/gateway.sock", "unix:/run/gateway.sock"),
+    ],
+)
+def test_a_listen_address_has_three_forms(text: str, result: str) -> None:
+    """R381: wrong values are refused at the start."""
+    assert values.listen_address(text) == result
+
+
+# fmt: off
+@pytest.mark.parametrize(
+    "text",
+    ["", "8080", ":8080", "host", "host:", "host:65536", "host:-1", "host:\uff18\uff10", "::1:80", "[::1]", "[::1",
+     "a b:80", "http://host:80", "unix:", "unix:relative", "unix:/dir/", "unix:/a\0b", "*:80", "host:80\n",
+     "ho\nst:80"],
+)
+def test_other_listen_addresses_are_refused(text: str) -> None:
+    """R381."""
+    with pytest.raises(ValueError, match=r"."):
+        values.listen_address(text)
+# fmt: on
+
+
+def test_a_port_without_host_is_answered_with_what_to_write() -> None:
+    with pytest.raises(ValueError, match=re.escape("write 0.0.0.0:8080")):
+        values.listen_address(":8080")
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("::1", "::1/128"),
+        ("2001:DB8::/32", "2001:db8::/32"),
+    ],
+)
+def test_a_network_is_an_address_or_a_block(text: str, result: str) -> None:
+    assert values.network(text) == result
+
+
+@pytest.mark.parametrize(
+    "text", ["", "proxy", "10.0.0.0/33", "10.0.0.0/8/8", "10.0.0", "fe80::1%eth0/64", "10.0.0.0/8 "]
+)
+def test_other_networks_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be an IP address or a CIDR block"):
+        values.network(text)
+
+
+def test_bits_behind_the_mask_are_refused_with_the_block_that_was_meant() -> None:
+    with pytest.raises(ValueError, match=re.escape("10.0.0.0/8")):
+        values.network("10.1.2.3/8")
+
+
+@pytest.mark.parametrize("name", ["X-User-Id", "x_user_id", "X-Forwarded-User", "x-forwarded-groups", "remote.user"])
+def test_identity_headers_may_have_any_name_of_their_own(name: str) -> None:
+    assert values.identity_header_name(name) == name.lower()
+
+
+# fmt: off
+@pytest.mark.parametrize(
+    "name",
+    ["Host", "Content-Length", "transfer-encoding", "TE", "Trailer", "Connection", "Keep-Alive", "Upgrade", "Via",
+     "Proxy-Authorization", "Authorization", "Cookie", "Forwarded", "X-Forwarded-For", "X-Request-Id", "Expect",
+     "content_length", "HTTP_HOST", "x_forwarded.for", "Sec-WebSocket-Key"],
+)
+def test_identity_headers_never_have_the_name_of_a_field_with_a_meaning(name: str) -> None:
+    """R359."""
+    with pytest.raises(ValueError, match="another meaning"):
+        values.identity_header_name(name)
+# fmt: on
+
+
+@pytest.mark.parametrize("name", ["", " ", "x user", "x:y", "x\r\ny", "größe", "x-user\0", "(x)", "--", "_"])
+def test_identity_headers_are_tokens(name: str) -> None:
+    """R359 (RFC 9110 section 5.6.2)."""
+    with pytest.raises(ValueError, match="not a header name"):
+        values.identity_header_name(name)
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=127), max_size=30))
+def test_names_fold_here_as_they_fold_where_requests_are_cleaned(name: str) -> None:
+    """R341: two identity headers that one stripped name covers are found at the start."""
+    assert values.fold_header_name(name).encode() == names.fold(name.encode())
+
+
+@pytest.mark.parametrize("name", sorted(names.HOP_BY_HOP))
+def test_no_hop_by_hop_field_can_be_an_identity_header(name: bytes) -> None:
+    """R359: the list of the configuration is not shorter than the one of the data path."""
+    with pytest.raises(ValueError, match="another meaning"):
+        values.identity_header_name(name.decode())
+
+
+@pytest.mark.parametrize(
+    "source", ["sub", "$scopes", "$issuer", "$client", ["realm_access", "roles"], ["$odd"], ["https://a.example/b"]]
+)
+def test_a_claim_source_is_a_claim_a_path_or_an_own_name(source: str | list[str]) -> None:
+    assert values.claim_source(source) == source
+
+
+@pytest.mark.parametrize("source", ["", "$scope", "$", [], ["$scopes"]])
+def test_other_claim_sources_are_refused(source: str | list[str]) -> None:
+    with pytest.raises(ValueError, match=r"names no claim|own names"):
+        values.claim_source(source)
+
+
+@pytest.mark.parametrize("text", ["orders:read", "https://api.example/.default", "!", "~"])
+def test_a_scope_is_one_word(text: str) -> None:
+    assert values.scope(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "a b", 'a"', "a\\b", "größe", "a\n", " a"])
+def test_other_scopes_are_refused(text: str) -> None:
+    """RFC 6749 section 3.3."""
+    with pytest.raises(ValueError, match="not a scope"):
+        values.scope(text)
+
+
+@pytest.mark.parametrize("text", ['a"b', "a\\b", "a\nb", "ü", "x" * 201])
+def test_the_realm_needs_no_escapes(text: str) -> None:
+    with pytest.raises(ValueError, match="must be printable ASCII"):
+        values.quoted_text(text)
+    assert values.quoted_text("API of Example, Inc.") == "API of Example, Inc."
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://idp.example/keys", "http://127.0.0.1:8080", "https://[2001:db8::1]:8443/", "HTTPS://idp.example/?p=b2c"],
+)
+def test_urls_are_absolute_http(text: str) -> None:
+    assert values.optional_http_url(text) == text
+    assert values.optional_http_url("") == ""
+
+
+# fmt: off
+@pytest.mark.parametrize(
+    "text",
+    ["idp.example", "//idp.example", "/keys", "ftp://idp.example/", "file:///etc/passwd", "javascript:alert(1)",
+     "http://", "http:///keys", "http://host:", "http://host:0", "http://host:65536", "http://host:http/",
+     "http://host/#keys", "http://ho st/", "http://host\\@evil/", "http://[::1", "http://[::z]/", "http://h/\n",
+     "http://größe/", "http://a..b/", "http://host /"],
+)
+def test_other_urls_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        values.optional_http_url(text)
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    "text", ["https://user:s3cret@idp.example/", "https://s3cret@idp.example", "https://@idp.example"]
+)
+def test_credentials_in_a_url_are_refused_and_not_repeated(text: str) -> None:
+    """R384."""
+    with pytest.raises(ValueError, match="credentials do not belong in URLs") as caught:
+        values.upstream_url(text)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["http://h/?", "http://h/?a=b", "http://h/a/../b", "http://h/%2E%2e/", "http://h//a"])
+def test_an_upstream_url_is_a_base(text: str) -> None:
+    with pytest.raises(ValueError, match=r"query|segment"):
+        values.upstream_url(text)
+    assert values.upstream_url("https://orders.internal/v1/") == "https://orders.internal/v1/"
+
+
+# fmt: off
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [("API.Example.com", "api.example.com"), ("api.example.", "api.example"), ("[2001:DB8::0:1]", "[2001:db8::1]"),
+     ("192.0.2.1", "192.0.2.1"), ("my_host", "my_host"), ("xn--gre-6ka8i.example", "xn--gre-6ka8i.example")],
+)
+def test_hosts_are_compared_in_one_form(text: str, result: str) -> None:
+    """R243."""
+    assert values.host(text) == result
+# fmt: on
+
+
+# fmt: off
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "api.example:443", "::1", "[::1]:80", "*.example.com", "größe.example", "a..b", "a b", "-", "x" * 254,
+     "http://host", "host/", "host\n"],
+)
+def test_other_hosts_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        values.host(text)
+# fmt: on
+
+
+def test_methods_are_tokens_in_upper_case_that_are_served() -> None:
+    """R223, R224: CONNECT and TRACE on a route could never apply."""
+    assert values.method("PURGE") == "PURGE"
+    with pytest.raises(ValueError, match="write GET"):
+        values.method("get")
+    for text in ("", "GET POST", "GET,POST", "GÉT", "GET\n"):
+        with pytest.raises(ValueError, match="not a method"):
+            values.method(text)
+    for text in ("CONNECT", "TRACE"):
+        with pytest.raises(ValueError, match="never served"):
+            values.method(text)
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST.", "idp.localhost", "127.0.0.1", "127.9.9.9", "::1"])
+def test_loopback_is_known_by_name(name: str) -> None:
+    assert values.is_loopback(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "localhost.example", "mylocalhost", "10.0.0.1", "128.0.0.1", "127.0.0.1.example", "::2"]
+)
+def test_nothing_else_is_loopback(name: str) -> None:
+    assert not values.is_loopback(name)
+
+
+def test_addresses_are_split_into_host_and_port() -> None:
+    assert values.split_address("[::]:80") == ("::", 80)
+    assert values.split_address("127.0.0.1:0") == ("127.0.0.1", 0)
