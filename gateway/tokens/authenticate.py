@@ -73,7 +73,7 @@ class Authenticator:
 
     def __init__(self, settings: schema.Settings, issuers: Mapping[str, IssuerKeys], clock: Clock) -> None:
         self.cache = TokenCache(settings.tokens.cache_size, settings.tokens.cache_seconds)
-        self._clock = clock
+        self._wall, self._monotonic = clock.wall, clock.monotonic
         self._max_bytes = settings.tokens.max_bytes
         # A token's "iss" leads to one issuer's rules and keys, and to nobody else's (RFC 8725 section 3.8).
         self._issuers: dict[str, tuple[IssuerPolicy, IssuerKeys]] = {}
@@ -97,8 +97,8 @@ class Authenticator:
         if len(token) > self._max_bytes:
             raise GatewayError(Reason.TOKEN_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
         digest = sha256(token).digest()
-        monotonic = self._clock.monotonic()
-        entry = self.cache.get(digest, self._clock.wall(), monotonic)
+        monotonic = self._monotonic()
+        entry = self.cache.get(digest, self._wall(), monotonic)
         if entry is not None:
             if monotonic > entry.issuer.stale_at:
                 raise _cannot_decide(entry.issuer)
@@ -123,7 +123,7 @@ class Authenticator:
         except GatewayError:
             raise
         except Exception as error:
-            # An unforeseen fault on input from outside is a refusal. Its text may quote the token: only its type is kept.
+            # An unforeseen fault on foreign input is a refusal. Its text may quote the token: only its type is kept.
             raise GatewayError(Reason.VERIFICATION_FAILED, detail=type(error).__name__) from None
 
     async def _authenticate(self, token: bytes) -> Identity:
@@ -136,7 +136,7 @@ class Authenticator:
         if key is None and await issuer.refetch_for_unknown_key():
             if (identity := self.cached(token)) is not None:
                 return identity
-            check_claims(unverified, policy, self._clock.wall())  # the fetch took time
+            check_claims(unverified, policy, self._wall())  # the fetch took time
             key = self._key_that_signed(token, unverified, issuer)
         if key is None:
             raise GatewayError(Reason.UNKNOWN_KEY, detail=f"kid is '{printable(unverified.key_id or '')}'")
@@ -145,7 +145,7 @@ class Authenticator:
         except GatewayError as error:
             self._remember_bad(token, error, issuer)
             raise
-        entry = CachedToken(identity, key, issuer, policy, self._clock.monotonic())
+        entry = CachedToken(identity, key, issuer, policy, self._monotonic())
         self.cache.put(sha256(token).digest(), entry)
         return identity
 
@@ -158,7 +158,7 @@ class Authenticator:
         except GatewayError as error:
             self._remember_bad(token, error, None)
             raise
-        check_claims(unverified, policy, self._clock.wall())
+        check_claims(unverified, policy, self._wall())
         return unverified, policy, issuer
 
     def _issuer_of(self, token: Unverified) -> tuple[IssuerPolicy, IssuerKeys]:
@@ -197,7 +197,7 @@ class Authenticator:
     def _remember_bad(self, token: bytes, error: GatewayError, issuer: IssuerKeys | None) -> None:
         permanent = _PERMANENT if issuer is None else _PERMANENT_FOR_KEYS
         if error.reason in permanent:
-            self.cache.put_bad(sha256(token).digest(), error.reason, self._clock.monotonic(), issuer)
+            self.cache.put_bad(sha256(token).digest(), error.reason, self._monotonic(), issuer)
 
 
 def _cannot_decide(issuer: IssuerKeys) -> GatewayError:

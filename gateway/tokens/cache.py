@@ -12,9 +12,9 @@ push out good entries.
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 from collections.abc import Mapping
+from sys import getsizeof
 from typing import Any
 
 from gateway.errors import Reason
@@ -23,8 +23,8 @@ from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.keys import KeySet, VerifyingKey
 from gateway.tokens.verify import IssuerPolicy, is_current
 
-#: Memory granted per configured entry, and in all, in bytes.
-BYTES_PER_ENTRY, MOST_BYTES = 4096, 1 << 30
+#: Memory granted per configured entry, and the bounds on the sum, in bytes.
+BYTES_PER_ENTRY, LEAST_BYTES, MOST_BYTES = 4096, 1 << 20, 1 << 30
 
 #: How many bad tokens are remembered, and for how many seconds.
 BAD_SIZE, BAD_SECONDS = 1000, 10.0
@@ -71,7 +71,7 @@ class TokenCache:
         size: most entries; 0 switches the cache off.
         seconds: an entry is dropped after this, whatever its token's ``exp``.
         max_total_bytes: most memory of all entries, as estimated; by default
-            ``BYTES_PER_ENTRY`` for each entry, and ``MOST_BYTES`` at most.
+            ``BYTES_PER_ENTRY`` for each entry, within ``LEAST_BYTES`` and ``MOST_BYTES``.
 
     Attributes:
         hits, misses, bad_hits: look-ups by outcome.
@@ -87,7 +87,8 @@ class TokenCache:
         self.bytes_used = 0
         self._size = size
         self._seconds = seconds
-        self._max_bytes = min(size * BYTES_PER_ENTRY, MOST_BYTES) if max_total_bytes is None else max_total_bytes
+        granted = min(MOST_BYTES, max(LEAST_BYTES, size * BYTES_PER_ENTRY))
+        self._max_bytes = granted if max_total_bytes is None else max_total_bytes
         self._entries: OrderedDict[bytes, CachedToken] = OrderedDict()
         self._bad: OrderedDict[bytes, tuple[Reason, float, IssuerKeys | None, KeySet | None]] = OrderedDict()
 
@@ -166,23 +167,26 @@ class TokenCache:
 
 def identity_cost(identity: Identity) -> int:
     """Return about how many bytes of memory an identity holds: its strings and the containers around them."""
+    total = getsizeof(identity.issuer) + getsizeof(identity.subject) + getsizeof(identity.token_id)
+    for _, value in identity.headers:
+        total += len(value) + 100
+    for scope in identity.scopes:
+        total += getsizeof(scope) + 8
+    return total + (_claims_cost(identity.claims) if identity.claims else 0)
+
+
+def _claims_cost(claims: Mapping[str, Any]) -> int:
+    """Walk the claims that some route looks at; how deep they are nested was bounded when they were read."""
     total = 0
-    waiting: list[Any] = [
-        identity.issuer,
-        identity.subject,
-        identity.token_id,
-        identity.scopes,
-        identity.claims,
-        identity.headers,
-    ]
+    waiting: list[Any] = [claims]
     while waiting:
         value = waiting.pop()
-        total += sys.getsizeof(value)
+        total += getsizeof(value)
         if isinstance(value, Mapping):
             # A read-only view shows its own size alone; the table behind it is the larger part.
             total += 64 + 100 * len(value)
             waiting.extend(value.keys())
             waiting.extend(value.values())
-        elif isinstance(value, tuple | list | frozenset):
+        elif isinstance(value, tuple):
             waiting.extend(value)
     return total

@@ -1,0 +1,74 @@
+"""Rules on where a bearer token may stand (RFC 6750 section 2), one test a rule."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.errors import Challenge, GatewayError
+from gateway.tokens.extract import bearer_token
+
+
+def _refusal(authorization: list[bytes], query: bytes = b"") -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        bearer_token(authorization, query)
+    return caught.value
+
+
+def _face(error: GatewayError) -> tuple[int, str, Challenge]:
+    kind = error.reason.kind
+    return kind.status, kind.error, kind.challenge
+
+
+NO_CREDENTIAL = (401, "missing_token", Challenge.BARE)
+BAD_REQUEST = (400, "invalid_request", Challenge.ERROR)
+
+
+def test_no_credential_is_401_without_an_error_code() -> None:
+    """R100."""
+    assert _face(_refusal([])) == NO_CREDENTIAL
+
+
+@pytest.mark.parametrize("value", [b"Bearer", b"Bearer ", b"Bearer a b", b"Bearer a,b", b"Bearer=x"])
+def test_malformed_authorization_is_400(value: bytes) -> None:
+    """R101."""
+    assert _face(_refusal([value])) == BAD_REQUEST
+
+
+@pytest.mark.parametrize("value", [b"bearer x", b"BEARER x", b"Bearer  x"])
+def test_scheme_is_case_insensitive_with_one_or_more_spaces(value: bytes) -> None:
+    """R102."""
+    assert bearer_token([value], b"") == b"x"
+
+
+def test_a_tab_after_the_scheme_is_refused() -> None:
+    """R102."""
+    assert _face(_refusal([b"Bearer\tx"])) == BAD_REQUEST
+
+
+@pytest.mark.parametrize("value", [b"Basic x", b"Digest x"])
+def test_other_scheme_is_401_with_a_bearer_challenge(value: bytes) -> None:
+    """R103."""
+    assert _face(_refusal([value])) == NO_CREDENTIAL
+
+
+@pytest.mark.parametrize(
+    "authorization", [[b"Bearer a", b"Bearer a"], [b"Bearer a", b"Bearer b"], [b"Bearer a, Bearer b"]]
+)
+def test_two_authorization_fields_are_400(authorization: list[bytes]) -> None:
+    """R104."""
+    assert _face(_refusal(authorization)) == BAD_REQUEST
+
+
+def test_header_and_query_token_together_are_400() -> None:
+    """R105. Cookies and form bodies are no place for a credential here (R107), so they are none."""
+    assert _face(_refusal([b"Bearer a"], b"access_token=b")) == BAD_REQUEST
+
+
+def test_a_query_token_alone_is_no_credential() -> None:
+    """R106: the query form is not supported, so it is neither logged as one nor forwarded as one."""
+    assert _face(_refusal([], b"access_token=b")) == NO_CREDENTIAL
+
+
+def test_only_the_header_and_the_query_are_ever_looked_at() -> None:
+    """R107: the extraction is given no body; a form token is no credential."""
+    assert _face(_refusal([], b"")) == NO_CREDENTIAL

@@ -1,0 +1,236 @@
+"""``gateway/tokens/cache.py``: what is remembered, for how long, and within which bounds."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from gateway.errors import Reason
+from gateway.identity import Identity, freeze
+from gateway.tokens.cache import (
+    BAD_SECONDS,
+    BAD_SIZE,
+    BYTES_PER_ENTRY,
+    LEAST_BYTES,
+    CachedToken,
+    TokenCache,
+    identity_cost,
+)
+from gateway.tokens.jwks_fetch import FileSource
+from gateway.tokens.jwks_refresh import IssuerKeys
+from gateway.tokens.keys import KeySet, import_jwks
+from gateway.tokens.verify import compile_policy
+from tests.support.clock import FakeClock
+from tests.support.idp import gateway_settings, issuer_settings
+from tests.support.minting import SigningKey, jwks
+
+NOW, MONOTONIC = 1_800_000_000.0, 1000.0
+KEYS = import_jwks(jwks(SigningKey.ec("a"), SigningKey.ec("b")))
+
+
+def _digest(name: object) -> bytes:
+    return hashlib.sha256(str(name).encode()).digest()
+
+
+def _issuer(keys: KeySet = KEYS) -> IssuerKeys:
+    settings = issuer_settings(jwks_file="/nonexistent")
+    issuer = IssuerKeys(settings, FileSource(settings), FakeClock())
+    issuer.keys = keys
+    return issuer
+
+
+def _entry(
+    issuer: IssuerKeys, *, key: int = 0, stored_at: float = MONOTONIC, leeway: float = 30, **fields: Any
+) -> CachedToken:
+    values: dict[str, Any] = {
+        "issuer_name": "main",
+        "issuer": "https://idp.test/",
+        "subject": "alice",
+        "scopes": ("read",),
+        "claims": MappingProxyType({}),
+        "headers": ((b"x-user-id", b"alice"),),
+        "expires_at": NOW + 600,
+        "not_before": -math.inf,
+        "token_id": None,
+    }
+    settings = issuer_settings(jwks_file="/nonexistent", leeway_seconds=leeway)
+    policy = compile_policy(settings, gateway_settings(settings))
+    return CachedToken(Identity(**values | fields), KEYS.keys[key], issuer, policy, stored_at)
+
+
+def test_a_stored_token_is_found_and_counted() -> None:
+    """R180: by the digest of the whole token."""
+    cache, entry = TokenCache(10, 300), _entry(_issuer())
+    cache.put(_digest(1), entry)
+    assert cache.get(_digest(1), NOW, MONOTONIC) is entry
+    assert cache.get(_digest(2), NOW, MONOTONIC) is None
+    assert (cache.hits, cache.misses, len(cache)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("now", "found"),
+    [(NOW + 600 + 29.9, True), (NOW + 600 + 30, False), (NOW + 700, False), (math.inf, False)],
+)
+def test_expiry_is_looked_at_on_every_hit(now: float, found: bool) -> None:
+    """R181, C73: until exp + leeway, and the entry is gone afterwards."""
+    cache = TokenCache(10, 10_000)
+    cache.put(_digest(1), _entry(_issuer()))
+    assert (cache.get(_digest(1), now, MONOTONIC) is not None) is found
+    assert len(cache) == int(found)
+    assert (cache.bytes_used > 0) is found
+
+
+def test_not_before_is_looked_at_on_every_hit() -> None:
+    """R182: the wall clock was stepped back."""
+    cache = TokenCache(10, 300)
+    cache.put(_digest(1), _entry(_issuer(), not_before=NOW))
+    assert cache.get(_digest(1), NOW - 29, MONOTONIC) is not None
+    assert cache.get(_digest(1), NOW - 31, MONOTONIC) is None
+
+
+@pytest.mark.parametrize("expires_at", [NOW + 10 * 365 * 86400, math.inf])
+def test_an_entry_is_verified_anew_after_its_age(expires_at: float) -> None:
+    """R183, C73: whatever exp says, also without one."""
+    cache = TokenCache(10, 300)
+    cache.put(_digest(1), _entry(_issuer(), expires_at=expires_at))
+    assert cache.get(_digest(1), NOW, MONOTONIC + 299.9) is not None
+    assert cache.get(_digest(1), NOW, MONOTONIC + 300) is None
+
+
+def test_an_entry_goes_when_its_key_goes_and_others_stay() -> None:
+    """R185, C78: at the first look after the swap; no sweep is needed."""
+    issuer, cache = _issuer(), TokenCache(10, 300)
+    cache.put(_digest("a"), _entry(issuer, key=0))
+    cache.put(_digest("b"), _entry(issuer, key=1))
+    assert cache.get(_digest("a"), NOW, MONOTONIC) is not None
+    issuer.keys = import_jwks(jwks(SigningKey.ec("b")))
+    assert cache.get(_digest("a"), NOW, MONOTONIC) is None
+    assert cache.get(_digest("b"), NOW, MONOTONIC) is not None
+    assert len(cache) == 1
+
+
+def test_an_entry_stored_after_the_swap_is_judged_by_the_new_set() -> None:
+    """R185: also when the key left between verification and storing."""
+    issuer, cache = _issuer(), TokenCache(10, 300)
+    entry = _entry(issuer, key=0)
+    issuer.keys = import_jwks(jwks(SigningKey.ec("b")))
+    cache.put(_digest("a"), entry)
+    assert cache.get(_digest("a"), NOW, MONOTONIC) is None
+
+
+def test_same_name_with_new_material_is_another_key() -> None:
+    """R170, C78."""
+    issuer, cache = _issuer(), TokenCache(10, 300)
+    cache.put(_digest(1), _entry(issuer, key=0))
+    issuer.keys = import_jwks(jwks(SigningKey.ec("a", variant=1)))
+    assert cache.get(_digest(1), NOW, MONOTONIC) is None
+
+
+def test_size_is_bounded_and_the_least_recently_used_goes() -> None:
+    """C81, R191."""
+    cache, issuer = TokenCache(3, 300), _issuer()
+    for name in range(3):
+        cache.put(_digest(name), _entry(issuer))
+    assert cache.get(_digest(0), NOW, MONOTONIC) is not None
+    cache.put(_digest(3), _entry(issuer))
+    assert [cache.get(_digest(name), NOW, MONOTONIC) is not None for name in range(4)] == [True, False, True, True]
+    assert (len(cache), cache.evictions) == (3, 1)
+
+
+def test_putting_a_token_again_replaces_it() -> None:
+    """C81: the count of bytes stays right."""
+    cache, issuer = TokenCache(3, 300), _issuer()
+    cache.put(_digest(1), _entry(issuer))
+    used = cache.bytes_used
+    cache.put(_digest(1), _entry(issuer, stored_at=MONOTONIC + 5))
+    assert (len(cache), cache.bytes_used, cache.evictions) == (1, used, 0)
+
+
+def test_memory_is_bounded_in_bytes() -> None:
+    """R191: big identities push out sooner; one that exceeds the bound alone is not kept."""
+    cache, issuer = TokenCache(1000, 300, max_total_bytes=50_000), _issuer()
+    for name in range(50):
+        cache.put(_digest(name), _entry(issuer, headers=((b"x-roles", b"r" * 5000),)))
+        assert cache.bytes_used <= 50_000
+    assert 5 <= len(cache) <= 10
+    before = len(cache)
+    cache.put(_digest("huge"), _entry(issuer, headers=((b"x-roles", b"r" * 60_000),)))
+    assert len(cache) == before
+    assert cache.get(_digest("huge"), NOW, MONOTONIC) is None
+
+
+@pytest.mark.parametrize(("size", "bound"), [(2, LEAST_BYTES), (1000, 1000 * BYTES_PER_ENTRY)])
+def test_default_byte_bound_follows_the_size(size: int, bound: int) -> None:
+    """R191: a small cache still has room for a few large identities."""
+    cache, issuer = TokenCache(size, 300), _issuer()
+    fits = bound // 2 - 5000
+    cache.put(_digest(1), _entry(issuer, headers=((b"x", b"r" * fits),)))
+    cache.put(_digest(2), _entry(issuer, headers=((b"x", b"r" * fits),)))
+    assert (len(cache), cache.evictions) == (2, 0)
+    assert bound - 12_000 < cache.bytes_used <= bound
+    if size > 2:
+        cache.put(_digest(3), _entry(issuer, headers=((b"x", b"r" * 12_000),)))
+        assert (len(cache), cache.evictions) == (2, 1)
+
+
+def test_estimated_cost_covers_what_claims_really_take() -> None:
+    """R191: nested claims count with their containers."""
+
+    def real(value: Any) -> int:
+        size = sys.getsizeof(value)
+        if isinstance(value, MappingProxyType):
+            table = dict(value)
+            return size + sys.getsizeof(table) + sum(real(key) + real(item) for key, item in table.items())
+        return size + sum(map(real, value)) if isinstance(value, tuple) else size
+
+    claims = freeze(
+        {"groups": [f"group-{number}" for number in range(200)], "tree": {"a": [{}] * 50, "b": {"c": "d" * 999}}}
+    )
+    bare, full = _entry(_issuer()).identity, _entry(_issuer(), claims=claims).identity
+    assert identity_cost(full) - identity_cost(bare) >= real(claims)
+    assert identity_cost(_entry(_issuer(), scopes=("s" * 50,) * 100).identity) > identity_cost(bare) + 5000
+
+
+def test_size_zero_switches_everything_off() -> None:
+    """Contract: cache_size = 0."""
+    cache = TokenCache(0, 300)
+    cache.put(_digest(1), _entry(_issuer()))
+    cache.put_bad(_digest(2), Reason.BAD_SIGNATURE, MONOTONIC)
+    assert (len(cache), cache.get(_digest(1), NOW, MONOTONIC), cache.bad(_digest(2), MONOTONIC)) == (0, None, None)
+
+
+def test_bad_tokens_are_remembered_briefly() -> None:
+    """R188."""
+    cache = TokenCache(10, 300)
+    cache.put_bad(_digest(1), Reason.BAD_SIGNATURE, MONOTONIC)
+    assert cache.bad(_digest(1), MONOTONIC + BAD_SECONDS - 0.1) is Reason.BAD_SIGNATURE
+    assert cache.bad(_digest(1), MONOTONIC + BAD_SECONDS) is None
+    assert cache.bad(_digest(1), MONOTONIC) is None
+    assert cache.bad_hits == 1
+
+
+def test_a_verdict_by_keys_ends_with_these_keys() -> None:
+    """R188, R170: a new key may have signed the token that the old one did not."""
+    cache, issuer = TokenCache(10, 300), _issuer()
+    cache.put_bad(_digest(1), Reason.BAD_SIGNATURE, MONOTONIC, issuer)
+    assert cache.bad(_digest(1), MONOTONIC) is Reason.BAD_SIGNATURE
+    issuer.keys = import_jwks(jwks(SigningKey.ec("c")))
+    assert cache.bad(_digest(1), MONOTONIC) is None
+
+
+def test_bad_tokens_have_their_own_bound_and_never_push_out_good_ones() -> None:
+    """R190, C81."""
+    cache, issuer = TokenCache(10, 300), _issuer()
+    for name in range(10):
+        cache.put(_digest(name), _entry(issuer))
+    for name in range(3 * BAD_SIZE):
+        cache.put_bad(_digest(f"bad {name}"), Reason.BAD_SIGNATURE, MONOTONIC)
+    assert all(cache.get(_digest(name), NOW, MONOTONIC) for name in range(10))
+    remembered = sum(cache.bad(_digest(f"bad {name}"), MONOTONIC) is not None for name in range(3 * BAD_SIZE))
+    assert remembered == BAD_SIZE
+    assert cache.evictions == 0

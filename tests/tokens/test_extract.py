@@ -1,0 +1,150 @@
+"""``gateway/tokens/extract.py``: the one credential, or why there is none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import GatewayError, Reason
+from gateway.tokens.extract import bearer_token
+
+TOKEN = b"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"
+
+
+def _reason(authorization: list[bytes], query: bytes = b"") -> Reason | None:
+    try:
+        bearer_token(authorization, query)
+    except GatewayError as error:
+        return error.reason
+    return None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"Bearer " + TOKEN,
+        b"bearer " + TOKEN,
+        b"BEARER " + TOKEN,
+        b"bEaReR " + TOKEN,
+        b"Bearer  " + TOKEN,
+        b"Bearer      " + TOKEN,
+        b" Bearer " + TOKEN + b" \t",
+    ],
+)
+def test_scheme_in_any_case_and_spaces_before_the_token_are_accepted(value: bytes) -> None:
+    """R102, C20."""
+    assert bearer_token([value], b"") == TOKEN
+
+
+@pytest.mark.parametrize(
+    "token", [b"a", b"00Dxx!AQ.Uo_.x", b"a.b.c==", b"\xff\xfe", b"'--", b"{}", b"a\x00b", b"Bearer"]
+)
+def test_odd_characters_are_left_to_the_verifier(token: bytes) -> None:
+    """C06, C95: not a malformed request but an invalid token."""
+    assert bearer_token([b"Bearer " + token], b"") == token
+
+
+def test_the_token_keeps_its_bytes() -> None:
+    """R199: no case folding, no decoding."""
+    assert bearer_token([b"Bearer AbC%2e.dEf"], b"") == b"AbC%2e.dEf"
+
+
+@pytest.mark.parametrize("query", [b"", b"a=1", b"access_token=" + TOKEN])
+def test_no_field_is_no_credential_even_with_a_token_in_the_query(query: bytes) -> None:
+    """R100, R106: a query token is never used."""
+    assert _reason([], query) is Reason.NO_CREDENTIAL
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"Basic abc", b"Token " + TOKEN, b'Digest username="x", realm="y"', TOKEN, b"BearerX y", b"Bearer.x y", b"DPoP x"],
+)
+def test_other_scheme_or_bare_token_is_other_scheme(value: bytes) -> None:
+    """R103, C20."""
+    assert _reason([value]) is Reason.OTHER_SCHEME
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"Bearer",
+        b"Bearer ",
+        b"bearer",
+        b"Bearer a b",
+        b"Bearer a\tb",
+        b"Bearer=x",
+        b"Bearer\tx",
+        b"Bearer \tx",
+        b"",
+        b"  ",
+        b"\xff x",
+    ],
+)
+def test_malformed_field_is_malformed(value: bytes) -> None:
+    """R101, R102 (TAB), C20."""
+    assert _reason([value]) is Reason.MALFORMED_AUTHORIZATION
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        [b"Bearer " + TOKEN, b"Bearer " + TOKEN],
+        [b"Bearer " + TOKEN, b"junk"],
+        [b"junk", b"Bearer " + TOKEN],
+        [b"Basic abc", b"Bearer " + TOKEN],
+        [b"", b"Bearer " + TOKEN],
+        [b"Bearer a,b"],
+        [b"Bearer a, Bearer b"],
+        [b"Bearer a , Bearer b"],
+        [b"Basic abc, Bearer " + TOKEN],
+        [b"Basic abc,bearer " + TOKEN],
+        [b"Bearer, Bearer x"],
+    ],
+)
+def test_two_credentials_are_refused_never_chosen_from(authorization: list[bytes]) -> None:
+    """R104, C20, C21."""
+    assert _reason(authorization) is Reason.SEVERAL_CREDENTIALS
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"access_token=x",
+        b"a=1&access_token=x&b=2",
+        b"a=1;access_token=x",
+        b"access%5Ftoken=x",
+        b"%61ccess_token=x",
+        b"access_token",
+        b"access_token=",
+        b"&&access_token=x",
+    ],
+)
+def test_a_second_token_in_the_query_is_refused(query: bytes) -> None:
+    """R105, C21: whoever reads the query would use another credential than the one checked."""
+    assert _reason([b"Bearer " + TOKEN], query) is Reason.SEVERAL_CREDENTIALS
+
+
+@pytest.mark.parametrize(
+    "query", [b"a=access_token", b"xaccess_token=1", b"access_tokens=1", b"access=1", b"%zz=1", b"Access_Token=1"]
+)
+def test_other_parameters_are_no_credentials(query: bytes) -> None:
+    """R105."""
+    assert bearer_token([b"Bearer " + TOKEN], query) == TOKEN
+
+
+@given(st.lists(st.binary(max_size=60), max_size=3), st.binary(max_size=60))
+def test_any_bytes_give_a_token_or_a_refusal(authorization: list[bytes], query: bytes) -> None:
+    """D7: no other exception; and a token never holds what could separate two."""
+    try:
+        token = bearer_token(authorization, query)
+    except GatewayError:
+        return
+    assert token
+    assert not set(token) & set(b" \t,")
+
+
+def test_long_hostile_values_cost_linear_time() -> None:
+    """R101: a head of commas and blanks is scanned once."""
+    for value in (b"," * 60_000, b", " * 30_000, b"Basic x" + b" ," * 30_000 + b"bearer", b" " * 60_000 + b"x"):
+        assert _reason([value]) is not None
