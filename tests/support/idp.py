@@ -174,11 +174,15 @@ def gateway_settings(*issuers: schema.Issuer, **sections: Any) -> schema.Setting
     return schema.Settings(issuers=list(issuers), **defaults | sections)
 
 
-def private_authority(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Make an authority that no system knows; return its PEM file, and a server context for 127.0.0.1 signed by it."""
+def private_authority(folder: Path, *names: str) -> tuple[Path, ssl.SSLContext]:
+    """Make an authority that no system knows.
+
+    Returns:
+        Its PEM file, and a server context for 127.0.0.1 and ``names`` that it signed.
+    """
     authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority = _certificate("test authority", authority_key, authority_key, "test authority", ca=True)
-    server = _certificate("127.0.0.1", server_key, authority_key, "test authority", ca=False)
+    authority = _certificate("test authority", authority_key, authority_key, "test authority")
+    server = _certificate("127.0.0.1", server_key, authority_key, "test authority", names)
     bundle, chain = folder / "authority.pem", folder / "server.pem"
     bundle.write_bytes(authority.public_bytes(Encoding.PEM))
     chain.write_bytes(
@@ -190,7 +194,11 @@ def private_authority(folder: Path) -> tuple[Path, ssl.SSLContext]:
 
 
 def _certificate(
-    subject: str, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey, issuer: str, *, ca: bool
+    subject: str,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    names: tuple[str, ...] | None = None,
 ) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
     builder = (
@@ -201,11 +209,11 @@ def _certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=24))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=names is None, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
-    if not ca:
-        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        builder = builder.add_extension(names, critical=False)
+    if names is not None:
+        hosts = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *map(x509.DNSName, names)]
+        builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
     return builder.sign(signer, hashes.SHA256())
