@@ -22,7 +22,7 @@ from gateway.tokens.verify import (
     parse_token,
     verify_signature,
 )
-from tests.support.minting import AUDIENCE, ISSUER, SigningKey, jwks
+from tests.support.minting import AUDIENCE, ISSUER, SigningKey, good_claims, jwks, mint
 
 #: The moment at which tests judge tokens.
 NOW = 1_800_000_000.0
@@ -54,6 +54,8 @@ def make_policy(issuer: Mapping[str, Any] | None = None, **sections: Any) -> Iss
 
 DEFAULT_POLICY = make_policy()
 
+CLAIMS_KEY = SigningKey.ec("claims")
+
 
 def keys_of(*keys: SigningKey | Mapping[str, Any]) -> KeySet:
     """Import the published part of ``keys``; an empty set when none of them is usable."""
@@ -83,6 +85,11 @@ def judge(
         return make_identity(unverified, policy)
     except GatewayError as refusal:
         return refusal.reason
+
+
+def judge_claims(now: float = NOW, policy: IssuerPolicy = DEFAULT_POLICY, **overrides: Any) -> Identity | Reason:
+    """Judge a well-signed token with good claims of ``NOW``, some of them replaced; ``ABSENT`` removes one."""
+    return judge(mint(CLAIMS_KEY, good_claims(NOW, **overrides)), CLAIMS_KEY, policy=policy, now=now)
 
 
 def accepted(verdict: Identity | Reason) -> Identity:

@@ -1,0 +1,192 @@
+"""Rules R085-R097 of the checklist: issuer, audience, subject, scopes, and what is no access token."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from gateway.errors import Reason
+from gateway.identity import HeaderRule, find_claim
+from gateway.tokens import claims as claims_module
+from gateway.tokens import keys as keys_module
+from gateway.tokens import verify as verify_module
+from tests.support.minting import ABSENT
+from tests.support.verifying import accepted, judge_claims, make_policy
+
+NO_HEADERS = make_policy(identity={})
+
+
+@pytest.mark.parametrize(
+    "iss",
+    [
+        *(ABSENT, None, 5, ["https://idp.test/"], "", "https://idp.test", "https://IDP.test/", "https://idp.test/x"),
+        *("https://idp.test.evil/", "https://idp.test//", " https://idp.test/", "http://169.254.169.254/"),
+    ],
+)
+def test_iss_is_exact(iss: Any) -> None:
+    """R085, R086, C94: nothing is normalised."""
+    assert judge_claims(iss=iss) is Reason.UNKNOWN_ISSUER
+
+
+@pytest.mark.parametrize("aud", ["api", ["api"], ["x", "api"], ["api", "api"]])
+def test_the_audience_is_one_of_the_tokens(aud: Any) -> None:
+    """R087, C18."""
+    accepted(judge_claims(aud=aud))
+
+
+@pytest.mark.parametrize("aud", ["ap", "myapi2", "api2", "API", "", [], ["x"], "x api", [""], "api "])
+def test_another_audience_is_refused(aud: Any) -> None:
+    """R087, C18."""
+    assert judge_claims(aud=aud) is Reason.WRONG_AUDIENCE
+
+
+@pytest.mark.parametrize("aud", [1, ["a", 1], ["api", 1], {}, {"api": 1}, [["api"]], True, ["api", None]])
+def test_an_audience_of_another_type_is_refused(aud: Any) -> None:
+    """R088, C18: also when the right one is among it."""
+    assert judge_claims(aud=aud) is Reason.BAD_CLAIM_TYPE
+
+
+def test_the_audience_is_required() -> None:
+    """R087: whatever required_claims says."""
+    policy = make_policy({"required_claims": []})
+    assert judge_claims(aud=ABSENT, policy=policy) is Reason.MISSING_CLAIM
+    assert judge_claims(aud=None, policy=policy) is Reason.MISSING_CLAIM
+
+
+def test_another_claim_may_name_the_audience() -> None:
+    """R087, R090: for issuers without aud; with the same strictness."""
+    policy = make_policy({"audience_claim": "client_id"})
+    accepted(judge_claims(client_id="api", aud=ABSENT, policy=policy))
+    assert judge_claims(client_id="other", policy=policy) is Reason.WRONG_AUDIENCE
+    assert judge_claims(client_id={"api": 1}, policy=policy) is Reason.BAD_CLAIM_TYPE
+    assert judge_claims(policy=policy) is Reason.MISSING_CLAIM
+
+
+@pytest.mark.parametrize("sub", ["", 5, None, True, [], ["alice"], {"a": 1}])
+def test_sub_is_text(sub: Any) -> None:
+    """R089: also where it is not required."""
+    assert judge_claims(sub=sub) is Reason.BAD_CLAIM_TYPE
+    assert judge_claims(sub=sub, policy=make_policy({"required_claims": ["exp"]})) is Reason.BAD_CLAIM_TYPE
+
+
+def test_sub_is_required_unless_configured_otherwise() -> None:
+    """R089."""
+    assert judge_claims(sub=ABSENT) is Reason.MISSING_CLAIM
+    assert accepted(judge_claims(sub=ABSENT, policy=make_policy({"required_claims": ["exp"]}))).subject is None
+
+
+def test_required_claims_are_there_and_not_null() -> None:
+    """R075, R090: false, zero and empty are values."""
+    policy = make_policy({"required_claims": ["exp", "azp"]})
+    for nothing in (ABSENT, None):
+        assert judge_claims(azp=nothing, policy=policy) is Reason.MISSING_CLAIM
+    values: list[Any] = ["x", 0, False, "", []]
+    for value in values:
+        accepted(judge_claims(azp=value, policy=policy))
+
+
+@pytest.mark.parametrize(
+    ("expected", "right", "wrong"),
+    [
+        ("access", ["access"], ["id", "Access", "", None, True, ["access"], {"access": 1}, ABSENT]),
+        (1, [1, 1.0], [True, "1", 2, None, [1], ABSENT]),
+        (True, [True], [1, "true", False, None, ABSENT]),
+        (False, [False], [0, "", None, [], ABSENT]),
+        ("", [""], [None, False, ABSENT]),
+    ],
+)
+def test_exact_claims_compare_value_and_type(expected: Any, right: list[Any], wrong: list[Any]) -> None:
+    """R090, C87: a claim rule per issuer, such as token_use = "access"."""
+    policy = make_policy({"claims": {"token_use": expected}})
+    for value in right:
+        accepted(judge_claims(token_use=value, policy=policy))
+    for value in wrong:
+        assert judge_claims(token_use=value, policy=policy) is Reason.WRONG_CLAIM
+
+
+@pytest.mark.parametrize(
+    ("claims", "scopes"),
+    [
+        ({"scope": "read write"}, ("read", "write")),
+        ({"scope": ["read", "write"]}, ("read", "write")),
+        ({"scope": "a\tb"}, ("a\tb",)),
+        ({"scope": " read  write "}, ("read", "write")),
+        ({"scope": ""}, ()),
+        ({"scope": 5}, ()),
+        ({"scope": {"read": 1}}, ()),
+        ({"scope": True}, ()),
+        ({"scope": ["read", 5]}, ()),
+        ({"scope": ["read write", "", "x"]}, ("x",)),
+        ({"scope": None, "scp": "read"}, ("read",)),
+        ({"scp": "read"}, ("read",)),
+        ({"scp": ["read"]}, ("read",)),
+        ({"scopes": ["read"]}, ("read",)),
+        ({"scope": "read", "scp": "write"}, ("read",)),
+        ({"scope": "", "scp": "write"}, ()),
+        ({"scope": 5, "scp": "write"}, ()),
+        ({}, ()),
+    ],
+)
+def test_scopes_are_exact_tokens(claims: dict[str, Any], scopes: tuple[str, ...]) -> None:
+    """R091, C97: the first claim present decides; nothing raises and nothing is guessed."""
+    assert accepted(judge_claims(policy=NO_HEADERS, **{"scope": ABSENT, **claims})).scopes == scopes
+
+
+def test_claims_are_addressed_by_path_not_by_spelling() -> None:
+    """R093: a dot or a slash in a name is no step."""
+    policy = make_policy(
+        identity={"x-roles": ["https://x/roles"], "x-realm": ["realm_access", "roles"], "x-odd": "realm_access.roles"}
+    )
+    token: dict[str, Any] = {"https://x/roles": "a", "realm_access": {"roles": ["b", "c"]}}
+    assert accepted(judge_claims(policy=policy, **token)).headers == ((b"x-roles", b"a"), (b"x-realm", b"b,c"))
+    assert policy.header_rules[1] == HeaderRule(b"x-realm", ("realm_access", "roles"))
+    assert find_claim(token, ("realm_access", "roles", "0")) is None
+
+
+def test_the_actor_is_not_the_subject() -> None:
+    """R095."""
+    identity = accepted(judge_claims(act={"sub": "admin"}, may_act={"sub": "root"}))
+    assert identity.subject == "alice"
+    assert (b"x-user-id", b"alice") in identity.headers
+
+
+@pytest.mark.parametrize("cnf", [{"jkt": "x"}, {"x5t#S256": "x"}, {}, "x", False, 0, []])
+def test_sender_constrained_tokens_are_no_bearer_tokens(cnf: Any) -> None:
+    """R096: the proof cannot be checked here, so the token does not pass without it."""
+    assert judge_claims(cnf=cnf) is Reason.SENDER_CONSTRAINED
+
+
+LOGOUT: dict[str, Any] = {"http://schemas.openid.net/event/backchannel-logout": {}}
+
+
+@pytest.mark.parametrize("events", [LOGOUT, {"urn:example:event": {}}, {"x": 1, "https://e.test/": None}])
+def test_security_events_are_no_access_tokens(events: Any) -> None:
+    """R050: logout tokens and SETs, also those without their own typ."""
+    assert judge_claims(events=events) is Reason.TYPE_REFUSED
+
+
+@pytest.mark.parametrize("events", [{}, {"concert": 1}, ["http://x"], "http://x", None, 5])
+def test_other_claims_of_that_name_are_nobodys_business(events: Any) -> None:
+    """R050."""
+    accepted(judge_claims(events=events))
+
+
+def test_id_tokens_fail_by_their_audience_or_type() -> None:
+    """R049, C87: nonce and at_hash alone tell nothing."""
+    extra: dict[str, Any] = {"nonce": "n", "at_hash": "h"}
+    assert judge_claims(aud="client", **extra) is Reason.WRONG_AUDIENCE
+    assert judge_claims(policy=make_policy({"token_type": "at+jwt"}), **extra) is Reason.TYPE_REFUSED
+    assert (
+        judge_claims(policy=make_policy({"claims": {"token_use": "access"}}), token_use="id", **extra)
+        is Reason.WRONG_CLAIM
+    )
+    accepted(judge_claims(**extra))
+
+
+def test_no_secret_is_compared_here() -> None:
+    """R097: signatures are checked with public keys; there is no secret whose comparison could be timed."""
+    for module in (verify_module, claims_module, keys_module):
+        assert "hmac" not in inspect.getsource(module)
+    assert not [name for name in verify_module._VERIFIERS if name.startswith("HS") or name == "none"]

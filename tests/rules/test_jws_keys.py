@@ -1,0 +1,265 @@
+"""Rules R001-R036 of the checklist: which key may verify which token."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pydantic import ValidationError
+
+from gateway.errors import Reason
+from tests.support.minting import SigningKey, b64, good_claims, mint, mint_raw, unb64
+from tests.support.verifying import ALL_ALGORITHMS, NOW, accepted, judge, make_policy
+
+RSA, EC, ED = SigningKey.rsa("a"), SigningKey.ec("b"), SigningKey.ed25519("c")
+CLAIMS = good_claims(NOW)
+EVERY = make_policy({"algorithms": ALL_ALGORITHMS})
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [
+        *[(RSA, name) for name in ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")],
+        (EC, "ES256"),
+        (SigningKey.ec("p", "P-384"), "ES384"),
+        (SigningKey.ec("p", "P-521"), "ES512"),
+        (ED, "EdDSA"),
+        (ED, "Ed25519"),
+    ],
+)
+def test_only_configured_algorithms_pass(key: SigningKey, algorithm: str) -> None:
+    """R001: the allow-list decides, the key and the signature being fine."""
+    token = mint(key, CLAIMS, alg=algorithm)
+    assert accepted(judge(token, key, policy=EVERY)).subject == "alice"
+    others = sorted(set(ALL_ALGORITHMS) - {algorithm} - ({"EdDSA", "Ed25519"} if key is ED else set()))
+    assert judge(token, key, policy=make_policy({"algorithms": others})) is Reason.ALGORITHM_REFUSED
+
+
+@pytest.mark.parametrize("algorithms", [[], ["none"], ["none", "RS256"], ["HS256"], ["RS256", "HS512"], ["ES256K"]])
+def test_unsafe_algorithm_lists_cannot_be_configured(algorithms: list[str]) -> None:
+    """R002, R004, C02: an empty list is a fault and no default."""
+    with pytest.raises(ValidationError):
+        make_policy({"algorithms": algorithms})
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", " none", "none ", "", "HS256", "HS384", "rs256"])
+@pytest.mark.parametrize("signature", [b"", b"AAAA", b64(b"x" * 256)])
+def test_unsecured_and_unknown_algorithms_are_refused(algorithm: str, signature: bytes) -> None:
+    """R003, C02: in every spelling, with no signature and with junk."""
+    header = b64(json.dumps({"alg": algorithm, "kid": "a"}).encode())
+    token = header + b"." + b64(json.dumps(CLAIMS).encode()) + b"." + signature
+    assert judge(token, RSA, policy=EVERY) is (Reason.ALGORITHM_REFUSED if signature else Reason.NOT_A_JWS)
+
+
+def public_key_secrets() -> list[bytes]:
+    pem, der = RSA.public_bytes(), RSA.public_bytes(Encoding.DER)
+    ed_raw = ED.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return [
+        pem,
+        pem.rstrip(b"\n"),
+        der,
+        RSA.public_bytes(form=PublicFormat.PKCS1),
+        b64(der),
+        json.dumps(RSA.public_jwk()).encode(),
+        unb64(RSA.public_jwk()["n"].encode()),
+        EC.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint),
+        EC.public_bytes(),
+        ed_raw,
+        json.dumps(ED.public_jwk()).encode(),
+    ]
+
+
+@pytest.mark.parametrize("secret", public_key_secrets())
+@pytest.mark.parametrize("key", [RSA, EC, ED])
+def test_a_public_key_is_no_hmac_secret(secret: bytes, key: SigningKey) -> None:
+    """R005, R006, C01: nor when the allow-list is at its widest."""
+    for algorithm in ("HS256", "HS384", "HS512"):
+        token = mint(SigningKey.hmac(key.kid, secret), CLAIMS, alg=algorithm)
+        assert judge(token, key, policy=EVERY) is Reason.ALGORITHM_REFUSED
+
+
+def test_a_published_secret_verifies_nothing() -> None:
+    """R007, C38: neither under its own algorithm nor under another's name."""
+    secret = SigningKey.hmac("s", b"0123456789abcdef0123456789abcdef")
+    assert judge(mint(secret, CLAIMS), RSA, secret, policy=EVERY) is Reason.ALGORITHM_REFUSED
+    forged = mint(secret, CLAIMS, header={"alg": "RS256"})
+    assert judge(forged, RSA, secret, policy=EVERY) is Reason.UNKNOWN_KEY
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key"),
+    [
+        ("ES256", SigningKey.ec("x", "P-384")),
+        ("ES384", SigningKey.ec("x", "P-256")),
+        ("ES512", SigningKey.ec("x", "P-256")),
+        ("ES256", SigningKey.ec("x", "P-521")),
+        ("ES256", SigningKey.ec("x", "secp256k1")),
+        ("RS256", SigningKey.ec("x")),
+        ("ES256", SigningKey.rsa("x")),
+        ("EdDSA", SigningKey.ec("x")),
+        ("EdDSA", SigningKey.ed448("x")),
+        ("Ed25519", SigningKey.ed448("x")),
+    ],
+)
+def test_the_algorithm_must_fit_the_key(algorithm: str, key: SigningKey) -> None:
+    """R009, R021, R022, C24: a signature of another family or curve is never even tried."""
+    token = mint(key, CLAIMS, header={"alg": algorithm})
+    assert judge(token, key, policy=EVERY) is Reason.UNKNOWN_KEY
+
+
+def test_ed448_tokens_are_refused_by_name() -> None:
+    """R022: the name cannot be configured either."""
+    assert judge(mint(ED, CLAIMS, header={"alg": "Ed448"}), ED, policy=EVERY) is Reason.ALGORITHM_REFUSED
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"alg": "PS256"}, {"use": "enc"}, {"key_ops": ["sign"]}, {"key_ops": ["encrypt"]}],
+)
+def test_the_members_of_the_key_bind(members: dict[str, Any]) -> None:
+    """R010, R011, R012: with a signature that the key did make."""
+    assert judge(mint(RSA, CLAIMS), RSA.public_jwk(**members)) is Reason.UNKNOWN_KEY
+
+
+@pytest.mark.parametrize("bits", [1024])
+def test_a_short_rsa_key_verifies_nothing(bits: int) -> None:
+    """R016."""
+    short = SigningKey.rsa("short", bits)
+    assert judge(mint(short, CLAIMS), short, RSA) is Reason.UNKNOWN_KEY
+
+
+@pytest.mark.parametrize("member", ["EdDSA", "Ed25519", None])
+@pytest.mark.parametrize("algorithm", ["EdDSA", "Ed25519"])
+@pytest.mark.parametrize("configured", ["EdDSA", "Ed25519"])
+def test_either_name_of_ed25519_admits_both(member: str | None, algorithm: str, configured: str) -> None:
+    """R020, C24."""
+    policy = make_policy({"algorithms": [configured]})
+    jwk = ED.public_jwk() if member is None else ED.public_jwk(alg=member)
+    accepted(judge(mint(ED, CLAIMS, alg=algorithm), jwk, policy=policy))
+
+
+@pytest.mark.parametrize("salt", [0, 20, 31, 33])
+def test_the_pss_salt_has_the_length_of_the_hash(salt: int) -> None:
+    """R023."""
+    assert isinstance(RSA.private, rsa.RSAPrivateKey)
+    signing_input = mint(RSA, CLAIMS, alg="PS256").rpartition(b".")[0]
+    signature = RSA.private.sign(signing_input, padding.PSS(padding.MGF1(SHA256()), salt), SHA256())
+    assert judge(signing_input + b"." + b64(signature), RSA, policy=EVERY) is Reason.BAD_SIGNATURE
+
+
+def ecdsa_parts(token: bytes) -> tuple[int, int]:
+    signature = unb64(token.rpartition(b".")[2])
+    return int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        pytest.param(bytes(64), id="zeros"),
+        pytest.param(P256_ORDER.to_bytes(32, "big") * 2, id="order"),
+        pytest.param((P256_ORDER + 1).to_bytes(32, "big") + (1).to_bytes(32, "big"), id="above the order"),
+        pytest.param(bytes(63), id="63 bytes"),
+        pytest.param(bytes(65), id="65 bytes"),
+        pytest.param(b"\xff" * 64, id="ones"),
+        pytest.param(b"x", id="1 byte"),
+    ],
+)
+def test_degenerate_ecdsa_signatures_are_refused(signature: bytes) -> None:
+    """R025, C24."""
+    signing_input = mint(EC, CLAIMS).rpartition(b".")[0]
+    assert judge(signing_input + b"." + b64(signature), EC) is Reason.BAD_SIGNATURE
+
+
+def test_der_is_no_jws_signature() -> None:
+    """R024, C24."""
+    token = mint(EC, CLAIMS)
+    der = encode_dss_signature(*ecdsa_parts(token))
+    assert judge(token.rpartition(b".")[0] + b"." + b64(der), EC) is Reason.BAD_SIGNATURE
+
+
+def test_the_ecdsa_twin_is_the_same_token_by_its_id() -> None:
+    """R026: (r, n - s) verifies by nature; what tells tokens apart for revocation is jti, which both share."""
+    assert isinstance(EC.private, ec.EllipticCurvePrivateKey)
+    token = mint(EC, good_claims(NOW, jti="one"))
+    r, s = ecdsa_parts(token)
+    twin = token.rpartition(b".")[0] + b"." + b64(r.to_bytes(32, "big") + (P256_ORDER - s).to_bytes(32, "big"))
+    assert twin != token
+    assert accepted(judge(twin, EC)).token_id == accepted(judge(token, EC)).token_id == "one"
+
+
+@pytest.mark.parametrize("key", [RSA, EC, ED])
+def test_stripped_cut_or_lengthened_signatures_are_refused(key: SigningKey) -> None:
+    """R027."""
+    token = mint(key, CLAIMS)
+    signing_input, _, encoded = token.rpartition(b".")
+    signature = unb64(encoded)
+    assert judge(signing_input + b".", key, policy=EVERY) is Reason.NOT_A_JWS
+    for other in (signature[:-3], b"\0" + signature, signature + b"\0", signature[1:], signature * 2):
+        assert judge(signing_input + b"." + b64(other), key, policy=EVERY) is Reason.BAD_SIGNATURE
+
+
+def test_an_issuer_is_verified_by_its_own_keys_only() -> None:
+    """R028, R029: two issuers, one kid; each key set is the issuer's own."""
+    other = SigningKey.rsa("a", variant=1)
+    assert judge(mint(other, CLAIMS), RSA) is Reason.BAD_SIGNATURE
+    accepted(judge(mint(RSA, CLAIMS), RSA))
+    elsewhere = mint(RSA, good_claims(NOW, iss="https://b.test/"))
+    assert judge(elsewhere, RSA) is Reason.UNKNOWN_ISSUER
+
+
+def test_a_token_without_kid_tries_the_fitting_keys() -> None:
+    """R031, C33: any of them may verify, none is skipped for its place."""
+    keys = [SigningKey.rsa(str(number), variant=number) for number in range(3)]
+    for key in keys:
+        accepted(judge(mint(key, CLAIMS, header={"kid": None}), EC, *keys))
+    assert judge(mint(RSA, CLAIMS, header={"kid": None}), *keys) is Reason.BAD_SIGNATURE
+
+
+def test_repeated_kids_are_all_tried() -> None:
+    """R032: the right one second, and with a key of another type between."""
+    first, second = SigningKey.rsa("1"), SigningKey.rsa("1", variant=1)
+    accepted(judge(mint(second, CLAIMS), first, SigningKey.ec("1"), second))
+    accepted(judge(mint(SigningKey.ec("1"), CLAIMS), first, second, SigningKey.ec("1")))
+
+
+@pytest.mark.parametrize("kid", ["../../dev/null", "' OR 1=1", "k" * 1500, "a\0", "\U0001f600", "", "A", " a"])
+def test_a_kid_is_only_looked_up(kid: str) -> None:
+    """R033: odd names find nothing and break nothing."""
+    assert judge(mint(RSA, CLAIMS, header={"kid": kid}), RSA) is Reason.UNKNOWN_KEY
+
+
+@pytest.mark.parametrize("kid", [1, 0, 1.5, True, [], ["a"], {}, {"a": 1}])
+def test_a_kid_of_another_type_is_a_bad_header(kid: object) -> None:
+    """R034, C08."""
+    assert judge(mint(RSA, CLAIMS, header={"kid": kid}), RSA) is Reason.BAD_HEADER
+
+
+@pytest.mark.parametrize("kid", ["a", None])
+@pytest.mark.parametrize("member", ["jwk", "jku", "x5u", "x5c"])
+def test_a_key_in_the_header_is_ignored(kid: str | None, member: str) -> None:
+    """R035, R036, C03: there is no code that would look at it, so nothing is fetched."""
+    attacker = SigningKey.rsa("a", variant=9)
+    smuggled = {"jwk": attacker.public_jwk(), "jku": "http://127.0.0.1:1/", "x5u": "http://127.0.0.1:1/", "x5c": ["AA"]}
+    header = {"kid": kid, member: smuggled[member]}
+    assert judge(mint(attacker, CLAIMS, header=header), RSA) is Reason.BAD_SIGNATURE
+    accepted(judge(mint(RSA, CLAIMS, header=header), RSA))
+
+
+@pytest.mark.parametrize("header", [{"alg": "dir", "enc": "A256GCM"}, {"alg": "dir", "enc": "A256GCM", "zip": "DEF"}])
+def test_encrypted_tokens_are_refused(header: dict[str, str]) -> None:
+    """R037, R038, C25: before anything of them is decoded."""
+    token = b".".join((b64(json.dumps(header).encode()), b"", b"!", b"A" * 4000, b64(b"tag")))
+    assert judge(token, RSA) is Reason.ENCRYPTED_TOKEN
+
+
+def test_a_token_in_a_token_is_refused() -> None:
+    """R037, R051."""
+    inner = mint(RSA, CLAIMS)
+    token = mint_raw(RSA, b'{"alg":"RS256","kid":"a","cty":"JWT"}', inner)
+    assert judge(token, RSA) is Reason.BAD_PAYLOAD
