@@ -26,7 +26,8 @@ from gateway.telemetry import Telemetry
 #: Fields of one header section; ``max_head_bytes`` bounds their size.
 MAX_FIELDS = 1000
 
-#: How long content that nobody wants is read before its connection is closed, in seconds.
+#: How long input that nobody wants is read before its connection is closed, in seconds: closed with
+#: unread input, TCP resets the connection, and the client may never see the answer (RFC 9112 section 9.6).
 LINGER = 2.0
 
 Refuse = Callable[["Protocol", GatewayError], web.StreamResponse]
@@ -136,11 +137,10 @@ class Protocol(RequestHandler):
 
     def _turn_away(self, transport: asyncio.Transport) -> None:
         """Answer 503 and close, without making a task for the connection."""
-        self._force_close = True
         self._manager = None
         self.transport = transport
         self._listener.refuse(self, GatewayError(Reason.TOO_MANY_CONNECTIONS))
-        transport.close()
+        self._close_after_answer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._counted:
@@ -182,7 +182,9 @@ class Protocol(RequestHandler):
         """Answer what is no HTTP request; nothing of it is quoted (R274)."""
         too_large = isinstance(exc, LineTooLong) or message == "Too many headers received"
         reason = Reason.HEAD_TOO_LARGE if too_large else Reason.MALFORMED_HTTP
-        return self._listener.refuse(self, GatewayError(reason))
+        response = self._listener.refuse(self, GatewayError(reason))
+        self._close_after_answer()
+        return response
 
     def _head_too_slow(self) -> None:
         if self._waiter is not None and not self._messages:
@@ -191,12 +193,26 @@ class Protocol(RequestHandler):
     def _refuse_and_close(self, error: GatewayError) -> None:
         self._listener.refuse(self, error)
         self._stop_head_timer()
-        self._close_idle()
+        self._close_after_answer()
 
     def _close_idle(self) -> None:
         self.close()
         if self.transport is not None:
             self.transport.close()
+
+    def _close_after_answer(self) -> None:
+        """Say that nothing more will be sent, drop what still comes in, and close a little later."""
+        transport = self.transport
+        self._force_close = True  # input is dropped from now on, and the handler's loop ends
+        if self._waiter is not None:
+            self._waiter.cancel()
+        if transport is None or transport.is_closing():
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+            self._loop.call_later(LINGER, transport.close)
+        else:  # TLS has no half-closed connections here
+            transport.close()
 
     def _stop_head_timer(self) -> None:
         self.head_began = 0.0

@@ -1,0 +1,211 @@
+"""Start, drain and stop of a gateway, and what its process answers to signals (R370-R373)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import RawClient, request, running_gateway, until
+from tests.support.upstream import Received, raw_upstream
+
+PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+async def test_drain_closes_idle_connections_at_once_and_lets_requests_end(tmp_path: Path) -> None:
+    """R370, R373, C86: the running request ends well and is told that the connection closes."""
+    release = asyncio.Event()
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await release.wait()
+        return OK
+
+    async with (
+        raw_upstream(respond) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
+    ):
+        idle, busy = await gateway.client(), await gateway.client()
+        await busy.send(request(b"GET", "/"))
+        await until(lambda: bool(upstream.requests))
+        draining = asyncio.ensure_future(gateway.app.drain())
+        assert await idle.at_end(within=1)
+        ready = await gateway.admin("/readyz")
+        assert (ready.status, ready.json["draining"]) == (503, True)
+        assert (await gateway.admin("/healthz")).status == 200
+        with pytest.raises(ConnectionError):
+            await gateway.client()
+        release.set()
+        response = await busy.response()
+        assert (response.body, response.one(b"connection")) == (b"ok", b"close")
+        assert await busy.at_end()
+        await asyncio.wait_for(draining, 2)
+
+
+async def test_upload_in_progress_is_finished_during_the_drain(tmp_path: Path) -> None:
+    """R370: content that is still coming in is read to its end."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
+        client = await gateway.client()
+        await client.send(request(b"POST", "/", (b"Content-Length", b"6"), body=b"abc"))
+        await until(lambda: bool(upstream.requests))
+        draining = asyncio.ensure_future(gateway.app.drain())
+        await asyncio.sleep(0.05)
+        response = await client.exchange(b"def")
+        assert response.status == 200
+        await asyncio.wait_for(draining, 2)
+    assert upstream.requests[0].body == b"abcdef"
+
+
+async def test_head_that_is_coming_in_is_served_during_the_drain(tmp_path: Path) -> None:
+    """R370: a request whose first bytes have arrived is not lost."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
+        client = await gateway.client()
+        whole = request(b"GET", "/")
+        await client.send(whole[:10])
+        await asyncio.sleep(0.05)
+        draining = asyncio.ensure_future(gateway.app.drain())
+        await asyncio.sleep(0.05)
+        response = await client.exchange(whole[10:])
+        assert (response.status, response.one(b"connection")) == (200, b"close")
+        await asyncio.wait_for(draining, 2)
+
+
+async def test_endless_stream_is_cut_at_the_end_of_the_drain(tmp_path: Path) -> None:
+    """R371: exit in time, and the client sees that the stream did not end."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await reader.read()
+
+    server = {"drain_seconds": 0.2}
+    async with (
+        raw_upstream(respond) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=server) as gateway,
+    ):
+        client = await gateway.client()
+        await client.send(request(b"GET", "/"))
+        assert b"abc" in await client.reader.readuntil(b"abc\r\n")
+        async with asyncio.timeout(2):
+            await gateway.app.drain()
+            await gateway.app.stop()
+        assert b"0\r\n\r\n" not in await client.reader.read()
+        await until(lambda: upstream.open_connections == 0)
+
+
+async def test_start_that_fails_half_way_leaves_nothing_open(tmp_path: Path) -> None:
+    """A port that is taken: the error comes through, refreshers and pools are closed (conftest looks for tasks)."""
+    async with raw_upstream() as upstream:
+        listen = f"127.0.0.1:{upstream.port}"
+        with pytest.raises(OSError, match="in use"):
+            async with running_gateway(upstream.url, tmp_path, server={"listen": listen}):
+                pass
+
+
+@dataclass
+class Process:
+    """``gateway run`` in a process of its own."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    admin_port: int
+
+    async def client(self) -> RawClient:
+        return RawClient(*await asyncio.open_connection("127.0.0.1", self.port))
+
+
+@contextlib.asynccontextmanager
+async def gateway_process(upstream_url: str, tmp_path: Path, **server: Any) -> AsyncIterator[Process]:
+    config = tmp_path / "gateway.toml"
+    options = {"listen": '"127.0.0.1:0"', "admin_listen": '"127.0.0.1:0"', **server}
+    lines = ["[server]", *(f"{name} = {value}" for name, value in options.items())]
+    lines += ['[[upstreams]]\nname = "main"', f'urls = ["{upstream_url}"]']
+    lines += ['[[routes]]\npath = "/"\nauth = "public"\nupstream = "main"']
+    config.write_text("\n".join(lines))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gateway",
+        "run",
+        "--config",
+        str(config),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")},
+    )
+    try:
+        assert process.stderr is not None
+        async with asyncio.timeout(20):
+            while True:
+                line = (await process.stderr.readline()).decode()
+                assert line, "the gateway ended instead of listening"
+                if found := re.search(r"\(port (\d+)\), admin on port (\d+)", line):
+                    break
+        yield Process(process, int(found[1]), int(found[2]))
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal_under_load_fails_no_request_and_exits_0(number: signal.Signals, tmp_path: Path) -> None:
+    """R370, C86: requests that had begun are answered in full; the exit code is 0, in time."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await asyncio.sleep(0.3)
+        return OK
+
+    async with raw_upstream(respond) as upstream, gateway_process(upstream.url, tmp_path, drain_seconds=5) as gateway:
+        clients = [await gateway.client() for _ in range(20)]
+        for client in clients:
+            await client.send(request(b"GET", "/"))
+        await until(lambda: len(upstream.requests) == 20)
+        gateway.process.send_signal(number)
+        responses = [await client.response() for client in clients]
+        assert [response.body for response in responses] == [b"ok"] * 20
+        assert {response.one(b"connection") for response in responses} == {b"close"}
+        assert await asyncio.wait_for(gateway.process.wait(), 3) == 0
+        for client in clients:
+            await client.close()
+
+
+async def test_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
+    """R372."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with raw_upstream(respond) as upstream, gateway_process(upstream.url, tmp_path, drain_seconds=60) as gateway:
+        client = await gateway.client()
+        await client.send(request(b"GET", "/"))
+        await until(lambda: bool(upstream.requests))
+        gateway.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        assert gateway.process.returncode is None
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(gateway.process.wait(), 2) == 1
+        await client.close()
+
+
+async def test_address_in_use_is_exit_1_with_one_clear_line(tmp_path: Path) -> None:
+    """Contract: exit code 1 for what is no config fault; no stack trace."""
+    async with raw_upstream() as upstream:
+        environment = {**os.environ, "GATEWAY_ISSUER": "https://idp.test/", "GATEWAY_AUDIENCE": "api"}
+        environment |= {"GATEWAY_UPSTREAM": upstream.url, "GATEWAY_SERVER_LISTEN": f"127.0.0.1:{upstream.port}"}
+        environment |= {"GATEWAY_SERVER_ADMIN_LISTEN": "127.0.0.1:0"}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "run"), stderr=asyncio.subprocess.PIPE, env=environment
+        )
+        _, stderr = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 1
+    assert b"cannot start" in stderr
+    assert b"Traceback" not in stderr
