@@ -1,0 +1,160 @@
+"""Identity against route: what passes, and with which reason the rest is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.errors import INSUFFICIENT_SCOPE, INVALID_TOKEN, GatewayError, Reason
+from gateway.identity import Identity, freeze
+from gateway.policy.authorize import authorize
+from gateway.policy.routes import Route, RouteTable
+from gateway.settings import schema
+
+
+def compiled(**options: Any) -> Route:
+    settings = schema.Route.model_validate({"path": "/", "upstream": "u", **options})
+    return RouteTable([settings]).routes[0]
+
+
+def caller(*scopes: str, issuer: str = "main", **claims: Any) -> Identity:
+    return Identity(
+        issuer_name=issuer,
+        issuer="https://idp.test/",
+        subject="alice",
+        scopes=scopes,
+        claims=freeze(claims),
+        headers=(),
+        expires_at=2.0,
+        not_before=0.0,
+        token_id=None,
+    )
+
+
+def refusal(route: Route, identity: Identity) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        authorize(route, identity)
+    return caught.value
+
+
+def test_route_without_rules_takes_any_identity() -> None:
+    """R187: the token was verified; the route asks nothing more."""
+    authorize(compiled(), caller())
+
+
+def test_issuer_of_another_route_is_an_invalid_token() -> None:
+    """R028, C75: the token is good, but not here."""
+    route = compiled(issuers=["main", "second"])
+    authorize(route, caller(issuer="second"))
+    error = refusal(route, caller(issuer="third"))
+    assert error.reason is Reason.ISSUER_NOT_ACCEPTED
+    assert error.reason.kind is INVALID_TOKEN
+
+
+def test_all_scopes_are_needed() -> None:
+    """C97, R091: and the answer names them all, in the order of the configuration."""
+    route = compiled(scopes=["orders:read", "admin"])
+    authorize(route, caller("x", "admin", "orders:read"))
+    for scopes in ((), ("orders:read",), ("admin",), ("orders:read admin",), ("ORDERS:READ", "ADMIN"), ("",)):
+        error = refusal(route, caller(*scopes))
+        assert error.reason is Reason.MISSING_SCOPE
+        assert error.reason.kind is INSUFFICIENT_SCOPE
+        assert error.scope == "orders:read admin"
+
+
+@pytest.mark.parametrize("scope", ["readonly", "rea", "READ", "read ", "read write", "unread", "read\n"])
+def test_scope_is_compared_whole(scope: str) -> None:
+    """C97, R091, R092: no part of a scope and no other letter case; a list element with a space is one scope."""
+    assert refusal(compiled(scopes=["read"]), caller(scope)).reason is Reason.MISSING_SCOPE
+    assert refusal(compiled(any_scopes=["read"]), caller(scope)).reason is Reason.MISSING_SCOPE
+
+
+def test_one_of_any_scopes_is_enough() -> None:
+    """R091."""
+    route = compiled(any_scopes=["a", "b"])
+    authorize(route, caller("b"))
+    assert refusal(route, caller("c")).scope == "a b"
+
+
+def test_challenge_names_what_would_do() -> None:
+    """RFC 6750 section 3.1: a token is asked for as a whole, so what it has already is named too."""
+    route = compiled(scopes=["base"], any_scopes=["a", "b"])
+    authorize(route, caller("base", "a"))
+    assert refusal(route, caller("base")).scope == "base a b"
+    assert refusal(route, caller("a")).scope == "base"
+    assert refusal(route, caller()).scope == "base a b"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "value", "passes"),
+    [
+        pytest.param("admin", "admin", True, id="text"),
+        pytest.param(["merchant", "admin"], "admin", True, id="one of several"),
+        pytest.param("admin", ["user", "admin"], True, id="any element of a list"),
+        pytest.param("admin", "administrator", False, id="never a part"),
+        pytest.param("admin", "user admin", False, id="never split"),
+        pytest.param("admin", "user,admin", False, id="never split at commas"),
+        pytest.param("admin", "Admin", False, id="letter case counts"),
+        pytest.param("admin", ["administrator"], False, id="never a part of an element"),
+        pytest.param("admin", [["admin"]], False, id="no list in a list"),
+        pytest.param("admin", {"admin": True}, False, id="no object"),
+        pytest.param("admin", [{"admin": "admin"}], False, id="no object in a list"),
+        pytest.param("admin", [], False, id="empty list"),
+        pytest.param("admin", None, False, id="null"),
+        pytest.param("admin", True, False, id="true is no text"),
+        pytest.param(True, True, True, id="true"),
+        pytest.param(True, False, False, id="false"),
+        pytest.param(False, None, False, id="absent is not false"),
+        pytest.param(False, 0, False, id="zero is not false"),
+        pytest.param(True, 1, False, id="one is not true"),
+        pytest.param(True, "true", False, id="text is not true"),
+        pytest.param(1, True, False, id="true is not one"),
+        pytest.param(1, [True], False, id="true in a list is not one"),
+        pytest.param(1, "1", False, id="text is not one"),
+        pytest.param("1", 1, False, id="one is no text"),
+        pytest.param(1, 1, True, id="number"),
+        pytest.param(1, 1.0, True, id="one number, two spellings"),
+        pytest.param(1.5, 1.5, True, id="fraction"),
+        pytest.param(2**53, 2**53 + 1, False, id="large integers are exact"),
+        pytest.param(["1", 2, True], [False, 2], True, id="mixed"),
+    ],
+)
+def test_claim_values_are_compared_by_type_and_whole(accepted: Any, value: Any, passes: bool) -> None:
+    """R092, R352: a list claim needs one accepted element; nothing raises."""
+    route = compiled(claims={"role": accepted})
+    if passes:
+        authorize(route, caller(role=value))
+    else:
+        error = refusal(route, caller(role=value))
+        assert error.reason is Reason.CLAIM_NOT_ACCEPTED
+        assert error.reason.kind is INSUFFICIENT_SCOPE
+        assert error.scope == ""
+
+
+def test_every_claim_rule_must_hold() -> None:
+    """R092, R093: names with dots and URLs are names; an absent claim fulfils nothing."""
+    route = compiled(claims={"https://x/roles": ["a"], "realm.role": "b"})
+    fulfilling: dict[str, Any] = {"https://x/roles": ["a", "c"], "realm.role": "b"}
+    authorize(route, caller(**fulfilling))
+    lacking: list[dict[str, Any]] = [
+        {"https://x/roles": "a"},
+        {"realm.role": "b"},
+        {"https://x/roles": "a", "realm": {"role": "b"}},
+    ]
+    for claims in lacking:
+        assert refusal(route, caller(**claims)).reason is Reason.CLAIM_NOT_ACCEPTED
+
+
+def test_refusal_says_nothing_of_the_token() -> None:
+    """C85: the operator's hint names the configured claim, not its value."""
+    error = refusal(compiled(claims={"role": "admin"}), caller(role="secret-value"))
+    assert "secret-value" not in error.detail + error.scope + str(error)
+
+
+def test_issuer_is_looked_at_before_scopes_and_scopes_before_claims() -> None:
+    """C75: a foreign token is 401, whatever it lacks besides."""
+    route = compiled(issuers=["main"], scopes=["a"], claims={"role": "admin"})
+    assert refusal(route, caller(issuer="x")).reason is Reason.ISSUER_NOT_ACCEPTED
+    assert refusal(route, caller()).reason is Reason.MISSING_SCOPE
+    assert refusal(route, caller("a")).reason is Reason.CLAIM_NOT_ACCEPTED

@@ -1,0 +1,291 @@
+"""X-Forwarded-*, Forwarded, and the client's address: whose word counts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.proxy.forwarded import client_address, forwarding_headers, parse_forwarded
+from gateway.proxy.headers import request_headers
+from gateway.proxy.names import HeaderPolicy, header_policy
+from gateway.proxy.trust import Peer, TrustedProxies, address_text, parse_node
+
+TRUSTING = header_policy((), b"gw", ["10.0.0.0/8", "2001:db8:1::/48"])
+PROXY = Peer(b"10.0.0.1", False, 8080)
+STRANGER = Peer(b"192.0.2.7", False, 8080)
+
+SPOOFED = (
+    (b"X-Forwarded-For", b"1.1.1.1"),
+    (b"X-Forwarded-Proto", b"https"),
+    (b"X-Forwarded-Host", b"admin.test"),
+    (b"X-Forwarded-Port", b"443"),
+    (b"Forwarded", b"for=1.2.3.4;proto=https"),
+)
+
+
+def sent(
+    *headers: tuple[bytes, bytes],
+    peer: Peer = PROXY,
+    client_host: bytes = b"api.test",
+    policy: HeaderPolicy = TRUSTING,
+) -> dict[bytes, list[bytes]]:
+    """The forwarding fields that the upstream gets, by lower-case name."""
+    section = request_headers(
+        headers,
+        policy=policy,
+        peer=peer,
+        identity=(),
+        request_id=b"i",
+        host=b"u",
+        client_host=client_host,
+        forward_authorization=False,
+        framing=(),
+    )
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in section:
+        if b"forwarded" in name.lower():
+            found.setdefault(name.lower(), []).append(value)
+    return found
+
+
+def test_strangers_are_not_believed() -> None:
+    """C54 (a), R256, R258: one line each with the real values, Forwarded dropped; by default nobody is trusted."""
+    real = {
+        b"x-forwarded-for": [b"192.0.2.7"],
+        b"x-forwarded-proto": [b"http"],
+        b"x-forwarded-host": [b"api.test"],
+        b"x-forwarded-port": [b"8080"],
+    }
+    assert sent(*SPOOFED, *SPOOFED, peer=STRANGER) == real
+    assert sent(peer=STRANGER) == real
+    nobody = header_policy((), b"gw")
+    assert sent(*SPOOFED, peer=PROXY, policy=nobody) == real | {b"x-forwarded-for": [b"10.0.0.1"]}
+
+
+def test_trusted_proxy_is_continued() -> None:
+    """C54 (b), R256, R258: appended to one line."""
+    assert sent(*SPOOFED) == {
+        b"x-forwarded-for": [b"1.1.1.1, 10.0.0.1"],
+        b"x-forwarded-proto": [b"https"],
+        b"x-forwarded-host": [b"admin.test"],
+        b"x-forwarded-port": [b"443"],
+        b"forwarded": [b"for=1.2.3.4;proto=https, for=10.0.0.1;host=api.test;proto=http"],
+    }
+
+
+def test_several_lines_of_a_trusted_proxy_become_one() -> None:
+    """C54, R256: in order; of single values the last is the proxy's own."""
+    found = sent(
+        (b"X-Forwarded-For", b"1.1.1.1,2.2.2.2"),
+        (b"x-forwarded-for", b" 3.3.3.3 ,, "),
+        (b"X-Forwarded-Proto", b"http, HTTPS"),
+        (b"X-Forwarded-Host", b"evil.test"),
+        (b"X-Forwarded-Host", b"good.test:8443"),
+        (b"Forwarded", b"for=1.1.1.1"),
+        (b"Forwarded", b"for=2.2.2.2"),
+    )
+    assert found[b"x-forwarded-for"] == [b"1.1.1.1, 2.2.2.2, 3.3.3.3, 10.0.0.1"]
+    assert found[b"x-forwarded-proto"] == [b"https"]
+    assert found[b"x-forwarded-host"] == [b"good.test:8443"]
+    assert found[b"x-forwarded-port"] == [b"8080"]
+    assert found[b"forwarded"] == [b"for=1.1.1.1, for=2.2.2.2, for=10.0.0.1;host=api.test;proto=http"]
+
+
+def test_trusted_proxy_that_says_nothing_adds_nothing_but_its_address() -> None:
+    """R258: Forwarded is continued, not begun."""
+    assert sent() == {
+        b"x-forwarded-for": [b"10.0.0.1"],
+        b"x-forwarded-proto": [b"http"],
+        b"x-forwarded-host": [b"api.test"],
+        b"x-forwarded-port": [b"8080"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((b"X-Forwarded-Proto", value) for value in (b"javascript", b"httpss", b"http://", b"", b"https;x", b"\xe9")),
+        *((b"X-Forwarded-Host", value) for value in (b"a b", b"h/x", b"u@h", b'h"', b"\xe9", b"h" * 300)),
+        *((b"X-Forwarded-Port", value) for value in (b"x", b"-1", b"123456", b"8 0", b"")),
+    ],
+)
+def test_nonsense_from_a_trusted_proxy_is_replaced(name: bytes, value: bytes) -> None:
+    """R256: a value that cannot be what its name says is the gateway's own instead."""
+    assert sent((name, value)) == sent()
+
+
+@pytest.mark.parametrize(
+    "value", [b"for", b"for=", b'for="a', b"for=a;", b"for=a;for=b", b"a=b c=d", b"for=\xe9", b";"]
+)
+def test_malformed_forwarded_is_not_passed_on(value: bytes) -> None:
+    """R258: the peer's own element begins a new one."""
+    assert parse_forwarded(value) is None
+    assert sent((b"Forwarded", value))[b"forwarded"] == [b"for=10.0.0.1;host=api.test;proto=http"]
+
+
+def test_ipv6_and_ports_are_quoted_in_forwarded() -> None:
+    """R258: RFC 7239 section 6. Over TLS the proto is https."""
+    peer = Peer(b"2001:db8:1::5", True, 443)
+    found = sent((b"Forwarded", b"for=_x"), peer=peer, client_host=b"api.test:8443")
+    assert found[b"forwarded"] == [b'for=_x, for="[2001:db8:1::5]";host="api.test:8443";proto=https']
+    assert found[b"x-forwarded-for"] == [b"2001:db8:1::5"]
+    assert found[b"x-forwarded-proto"] == [b"https"]
+    for host in (b"", b'a"b', b"a;b"):
+        assert b"host=" not in sent((b"Forwarded", b"for=_x"), peer=peer, client_host=host)[b"forwarded"][0]
+
+
+def test_unix_socket_has_neither_address_nor_port() -> None:
+    """R256: nobody to trust, nothing made up."""
+    peer = Peer(address_text(""), False, 0)
+    assert sent(*SPOOFED, peer=peer, client_host=b"") == {
+        b"x-forwarded-for": [b"unknown"],
+        b"x-forwarded-proto": [b"http"],
+    }
+
+
+# --- the client's address ---
+
+
+@pytest.mark.parametrize(
+    ("chain", "address"),
+    [
+        ([b"1.1.1.1, 2.2.2.2"], b"2.2.2.2"),
+        ([b"1.1.1.1", b"2.2.2.2"], b"2.2.2.2"),
+        ([b"1.1.1.1, 2.2.2.2, 10.9.9.9"], b"2.2.2.2"),
+        ([b"1.1.1.1, 2.2.2.2, 10.9.9.9, 2001:db8:1::7"], b"2.2.2.2"),
+        ([b"10.1.1.1, 10.2.2.2"], b"10.1.1.1"),
+        ([b"2.2.2.2:4711"], b"2.2.2.2"),
+        ([b"[2001:db8::1]:4711"], b"2001:db8::1"),
+        ([b"2001:DB8:0::1"], b"2001:db8::1"),
+        ([b"::ffff:2.2.2.2"], b"2.2.2.2"),
+        ([b"::ffff:10.2.2.2"], b"10.2.2.2"),
+        ([b"1.1.1.1, unknown"], b"10.0.0.1"),
+        ([b"1.1.1.1, _hidden, 10.2.2.2"], b"10.2.2.2"),
+        ([b"1.1.1.1, 2.2.2.2.2"], b"10.0.0.1"),
+        ([b"1.1.1.1, <script>"], b"10.0.0.1"),
+        ([b""], b"10.0.0.1"),
+        ([], b"10.0.0.1"),
+    ],
+)
+def test_client_address_is_the_first_untrusted_one_from_the_right(chain: list[bytes], address: bytes) -> None:
+    """R257: what stands left of it is the client's story."""
+    headers = [(b"X-Forwarded-For", value) for value in chain]
+    assert client_address(headers, TRUSTING, PROXY) == address
+    assert client_address(headers, TRUSTING, STRANGER) == b"192.0.2.7"
+    assert client_address(headers, header_policy((), b"gw"), PROXY) == b"10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        (b"for=1.1.1.1, for=2.2.2.2", b"2.2.2.2"),
+        (b'for=1.1.1.1, FOR="[2001:db8::1]:80";proto=http, for=10.1.1.1', b"2001:db8::1"),
+        (b"for=1.1.1.1;by=_x,,for=2.2.2.2", b"2.2.2.2"),
+        (b'for="2.2.2.2:_port"', b"2.2.2.2"),
+        (b"for=1.1.1.1, for=_x", b"10.0.0.1"),
+        (b"for=1.1.1.1, for=unknown", b"10.0.0.1"),
+        (b"for=1.1.1.1, proto=https", b"10.0.0.1"),
+        (b'for=1.1.1.1, for="', b"10.0.0.1"),
+        (b'for=1.1.1.1;host="a, for=2.2.2.2"', b"1.1.1.1"),
+    ],
+)
+def test_client_address_from_forwarded(value: bytes, address: bytes) -> None:
+    """R258, R257: quoted addresses, obfuscated ids; a comma inside a quoted host begins no element."""
+    assert client_address([(b"forwarded", value)], TRUSTING, PROXY) == address
+
+
+def test_x_forwarded_for_comes_before_forwarded() -> None:
+    """R257: most proxies write only the former and let the latter through."""
+    headers = [(b"Forwarded", b"for=1.1.1.1"), (b"X-Forwarded-For", b"2.2.2.2"), (b"X_Forwarded_For", b"3.3.3.3")]
+    assert client_address(headers, TRUSTING, PROXY) == b"2.2.2.2"
+
+
+# --- addresses and trust ---
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("192.0.2.1", b"192.0.2.1"),
+        ("::ffff:192.0.2.1", b"192.0.2.1"),
+        ("fe80::1%eth0", b"fe80::1"),
+        ("2001:DB8::0:1", b"2001:db8::1"),
+        ("", b"unknown"),
+        ("/run/socket", b"unknown"),
+        ("\N{SNOWMAN}", b"unknown"),
+    ],
+)
+def test_socket_addresses_have_one_text(text: str, address: bytes) -> None:
+    """R256: an IPv4 client of an IPv6 socket is an IPv4 client."""
+    assert address_text(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"1.2.3", b"1.2.3.4:", b"1.2.3.4:123456", b"[::1", b"::1]", b"[]", b"[::1]x", b"1.2.3.4:80:80", b"0x1"],
+)
+def test_what_is_no_address_is_none(text: bytes) -> None:
+    """R257."""
+    assert parse_node(text) is None
+
+
+def test_networks_decide_about_trust() -> None:
+    """R256: IPv4 and IPv6, hosts and networks; mapped addresses count as IPv4; unreadable ones never."""
+    trusted = TrustedProxies(["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"])
+    for address in (b"10.255.0.1", b"192.0.2.1", b"2001:db8::9", b"::ffff:10.0.0.1"):
+        assert trusted.believes(address)
+        assert trusted.believes(address)
+    for address in (b"11.0.0.1", b"192.0.2.2", b"2001:db9::", b"unknown", b"", b"10.0.0"):
+        assert not trusted.believes(address)
+        assert not trusted.believes(address)
+    with pytest.raises(ValueError, match="does not appear to be"):
+        TrustedProxies(["proxy.test"])
+
+
+def test_memory_of_trust_is_bounded() -> None:
+    """R256: one peer after the other, and still right."""
+    trusted = TrustedProxies(["10.0.0.0/8"])
+    for number in range(10_000):
+        assert not trusted.believes(b"192.0.%d.%d" % divmod(number, 256))
+    assert trusted.believes(b"10.0.0.1")
+    assert len(trusted._remembered) <= 4096
+
+
+_ELEMENTS = st.lists(
+    st.dictionaries(
+        st.sampled_from([b"for", b"by", b"host", b"proto", b"ext"]),
+        st.from_regex(rb"\A[ -~]{0,8}\Z"),
+        min_size=1,
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(_ELEMENTS)
+def test_forwarded_is_read_as_it_was_written(elements: list[dict[bytes, bytes]]) -> None:
+    """R258: every quoted value, with commas, semicolons, quotes and backslashes."""
+
+    def quoted(value: bytes) -> bytes:
+        return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+    written = b", ".join(b";".join(name + b"=" + quoted(value) for name, value in each.items()) for each in elements)
+    assert parse_forwarded(written) == elements
+
+
+@given(st.binary(max_size=60) | st.text('for=";,\\ab ', max_size=30).map(str.encode), st.booleans())
+def test_any_forwarding_field_gives_one_line_each(value: bytes, trusted: bool) -> None:
+    """R256-R258: nothing raises, no address is made up, the peer always stands last."""
+    received = [(b"X-Forwarded-For", value), (b"Forwarded", value), (b"X-Forwarded-Host", value)]
+    headers = forwarding_headers(received, PROXY, b"h", trusted=trusted)
+    names = [name for name, _ in headers]
+    assert len(names) == len(set(names))
+    fields = dict(headers)
+    assert fields[b"X-Forwarded-For"].endswith(b"10.0.0.1")
+    if b"Forwarded" in fields:
+        elements = parse_forwarded(fields[b"Forwarded"])
+        assert elements is not None
+        assert elements[-1] == {b"for": b"10.0.0.1", b"host": b"h", b"proto": b"http"}
+    address = client_address(received, TRUSTING if trusted else header_policy((), b"gw"), PROXY)
+    assert parse_node(address) is not None

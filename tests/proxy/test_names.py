@@ -1,0 +1,63 @@
+"""Names of fields: their folding, and what is remembered about them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.proxy.names import Action, fold, header_policy
+
+IDENTITY_NAMES = ("x-user-id", "x-user-role", "x-scope")
+
+
+def test_fold_makes_one_name_of_all_spellings() -> None:
+    """R341."""
+    for spelling in (b"X-User-Id", b"x_user_id", b"X.User.ID", b"HTTP_X_USER_ID", b"x-user~id", b"X-User\xa0Id"):
+        assert fold(spelling) == b"x-user-id"
+    assert fold(b"HTTP2-Settings") == b"http2-settings"
+    assert fold(b"") == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [
+        (b"Accept", Action.KEEP),
+        (b"Content_Type", Action.KEEP),
+        (b"Via", Action.KEEP),
+        (b"HTTP_VIA", Action.DROP),
+        (b"connection", Action.CONNECTION),
+        (b"HTTP_CONNECTION", Action.DROP),
+        (b"Authorization", Action.AUTHORIZATION),
+        (b"Http-Authorization", Action.DROP),
+        (b"X-Forwarded-For", Action.FORWARDING),
+        (b"X_Forwarded_For", Action.DROP),
+        (b"Forwarded", Action.FORWARDING),
+        (b"X-Forwarded-Server", Action.DROP),
+        (b"SSL_CLIENT_S_DN", Action.DROP),
+        (b"X-SSL-Client-Verify", Action.DROP),
+        (b"x.user.id", Action.DROP),
+    ],
+)
+def test_each_name_has_one_meaning(name: bytes, action: Action) -> None:
+    """R250-R260, R341, R342."""
+    policy = header_policy(IDENTITY_NAMES, b"gw")
+    assert policy.learn(name) is action
+    assert policy.actions == {name: action}
+
+
+def test_identity_wins_over_every_other_meaning() -> None:
+    """R340: even where the configuration chose a name that would pass otherwise."""
+    assert header_policy(["via"], b"gw").learn(b"Via") is Action.DROP
+
+
+_NAMES = st.sampled_from([b"X-User-Id", b"x_scope", b"Via", b"HTTP_VIA", b"TE", b"X-A"]) | st.binary(max_size=12)
+_POLICY = header_policy(IDENTITY_NAMES, b"gw")
+
+
+@given(_NAMES)
+def test_a_name_means_the_same_each_time(name: bytes) -> None:
+    """R264, R341: what is remembered is what would be decided anew; an identity name is never kept."""
+    action = _POLICY.learn(name)
+    assert header_policy(IDENTITY_NAMES, b"gw").learn(name) is action
+    assert fold(name) not in _POLICY.identity_names or action is Action.DROP
