@@ -27,9 +27,9 @@ def is_text(text: str) -> bool:
 def typed(info: FieldInfo, text: str) -> Any:
     """Return ``text`` as the option's own type where it can be, else as it is, for validation to refuse."""
     adapter: TypeAdapter[Any] = TypeAdapter(info.rebuild_annotation())
-    for strict, value in ((True, text), (False, text)):
+    for strict in (True, False):  # a text stays text where the option takes text
         try:
-            return adapter.validate_python(value, strict=strict)
+            return adapter.validate_python(text, strict=strict)
         except ValidationError:
             continue
     try:
