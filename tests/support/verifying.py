@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import Challenge, GatewayError, Reason
 from gateway.identity import Identity
 from gateway.settings import schema
 from gateway.tokens.keys import KeySet, KeySetError, import_jwks
@@ -97,3 +97,13 @@ def accepted(verdict: Identity | Reason) -> Identity:
     """Return the identity of a verdict that must be one."""
     assert isinstance(verdict, Identity), verdict
     return verdict
+
+
+def is_bad_credential(verdict: object) -> bool:
+    """D2: 401 with error="invalid_token"."""
+    return (
+        isinstance(verdict, Reason)
+        and verdict.kind.status == 401
+        and verdict.kind.error == "invalid_token"
+        and verdict.kind.challenge is Challenge.ERROR
+    )
