@@ -129,6 +129,12 @@ def test_what_is_pure_waits_for_nothing_and_asks_no_clock(file: Path) -> None:
     assert not imported & IMPURE_IMPORTS
 
 
+def test_one_file_reads_the_clock() -> None:
+    """Time is an argument everywhere else, so that tests can let it pass."""
+    readers = [_name(file) for file in _modules() if "time" in _imports(file)]
+    assert readers == ["gateway.clock"]
+
+
 def _sources() -> list[Path]:
     folders = ("gateway", "tests", "benchmarks", "scripts")
     return sorted(

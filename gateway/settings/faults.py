@@ -150,7 +150,7 @@ def _message(error: ErrorDetails, place: KeyPath, schema: Mapping[str, Any]) -> 
         return str(context["error"])
     if kind in _BOUNDS:
         name, text = _BOUNDS[kind]
-        return text.format(f"{context[name]:g}" if isinstance(context[name], float) else context[name])
+        return text.format(f"{context[name]:.15g}")
     if kind in ("too_short", "string_too_short"):
         return "must not be empty"
     if kind == "finite_number":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
-from gateway.settings.faults import ConfigError, Fault, path_text
+from gateway.settings.faults import ConfigError, Fault, path_text, translate
 from tests.settings.configs import SMALL, changed, faults_of
 
 
@@ -48,6 +50,8 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "a number for a truth": ("routes", {"observe": 1}, "routes[0].observe: must be true or false"),
     "too little": ("server", {"max_head_bytes": 5}, "server.max_head_bytes: must be at least 1024"),
     "too much": ("issuers", {"leeway_seconds": 300.5}, "issuers[0].leeway_seconds: must be at most 300"),
+    "much too much": (
+        "issuers", {"jwks_max_stale_seconds": 1e9}, "issuers[0].jwks_max_stale_seconds: must be at most 2592000"),
     "nothing where zero is no meaning": ("tokens", {"cache_seconds": 0}, "tokens.cache_seconds: must be more than 0"),
     "a name that is none": (
         "upstreams", {"name": "a b"},
@@ -101,6 +105,18 @@ def test_required_keys_are_named(tmp_path: Path) -> None:
         "upstreams[0].urls: is required",
         "routes[0].upstream: is required",
     ]
+
+
+def test_an_error_that_has_no_sentence_here_keeps_pydantics() -> None:
+    class Other(BaseModel):
+        day: datetime.date
+
+    data = {"day": "s3cret"}
+    with pytest.raises(ValidationError) as caught:
+        Other.model_validate(data)
+    found = translate(caught.value.errors(), data, Other.model_json_schema())
+    assert found[("day",)].startswith("should be a valid date")
+    assert "s3cret" not in found[("day",)]
 
 
 def test_no_sentence_repeats_what_was_configured(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ TIES = {
     "patterns of one length that may overlap": (_route("/a/[^x]+", "regex"), _route("/a/[^y]+", "regex")),
     "an alternative": (_route("/a/b|/x/y", "regex"), _route("/a/c|/x/y", "regex")),
     "an optional letter": (_route("/ab?c", "regex"), _route("/a.?c", "regex")),
+    "classes": (_route(r"/a\d", "regex"), _route(r"/a\w", "regex")),
     "letters in any case": (_route("(?i)/a.", "regex"), _route("/A[b]c?", "regex")),
 }
 NO_TIES = {

@@ -199,7 +199,8 @@ def test_hosts_are_compared_in_one_form(text: str, result: str) -> None:
 # fmt: off
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "api.example:443", "::1", "[::1]:80", "*.example.com", "größe.example", "a..b", "a b", "-", "x" * 254,
+    ["", ".", "api.example:443", "::1", "[::1]:80", "[::z]", "[fe80::1%eth0]",
+     "*.example.com", "größe.example", "a..b", "a b", "-", "x" * 254,
      "http://host", "host/", "host\n"],
 )
 def test_other_hosts_are_refused(text: str) -> None:
