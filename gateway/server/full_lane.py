@@ -190,7 +190,11 @@ class FullLane:
         delimited = reply.bodyless or reply.length is not None or chunked
         unread = run.content is not None and not request.content.is_eof()
         keep_alive = request.keep_alive and delimited and not unread and not protocol.closing
-        head = self._client_head(reply, http_11=run.head.http_11, keep_alive=keep_alive, chunked=chunked)
+        try:
+            head = self._client_head(reply, http_11=run.head.http_11, keep_alive=keep_alive, chunked=chunked)
+        except BaseException:
+            reply.abort()  # nobody else knows of its connection yet
+            raise
         record.status = reply.status
         run.started_reply = True
         try:

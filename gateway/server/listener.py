@@ -10,6 +10,7 @@ be in it, or in a log.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -21,7 +22,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.errors import GatewayError, Reason
 from gateway.settings.schema import Server
+from gateway.tasks import where
 from gateway.telemetry import Telemetry
+
+_log = logging.getLogger("gateway")
 
 #: Fields of one header section; ``max_head_bytes`` bounds their size.
 MAX_FIELDS = 1000
@@ -185,6 +189,14 @@ class Protocol(RequestHandler):
         response = self._listener.refuse(self, GatewayError(reason))
         self._close_after_answer()
         return response
+
+    def log_exception(self, *args: Any, **options: Any) -> None:
+        """Log a fault that no lane has caught, without its text, which may quote the request."""
+        error = options.get("exc_info")
+        _log.error("a connection was ended by %s", where(error) if isinstance(error, BaseException) else "a fault")
+
+    def log_debug(self, *args: Any, **options: Any) -> None:
+        """Log nothing: the lines would quote the request."""
 
     def _head_too_slow(self) -> None:
         if self._waiter is not None and not self._messages:
