@@ -6,7 +6,8 @@ files; nothing is mocked.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,12 +68,27 @@ class Rig:
 
 @asynccontextmanager
 async def rig(
-    *issuers: schema.Issuer, clock: FakeClock | None = None, wait: bool = True, **sections: Any
+    *issuers: schema.Issuer,
+    clock: FakeClock | None = None,
+    wait: bool = True,
+    jitter: Callable[[], float] | None = lambda: 0.5,
+    **sections: Any,
 ) -> AsyncIterator[Rig]:
-    """Start the keys of ``issuers``; with ``wait`` until each first fetch has ended."""
+    """Start the keys of ``issuers``; with ``wait`` until each first fetch has ended.
+
+    Args:
+        issuers: what tokens may come from.
+        clock: the time; a new one by default.
+        wait: whether the first fetches have ended when the test begins.
+        jitter: as for ``IssuerKeys``, always in the middle by default; None for the real one.
+        sections: of the settings, instead of ``gateway_settings``' own.
+    """
     clock = clock or FakeClock()
     settings = gateway_settings(*issuers, **sections)
-    keys = {issuer.name: IssuerKeys(issuer, make_source(issuer), clock, jitter=lambda: 0.5) for issuer in issuers}
+    keys = {
+        issuer.name: IssuerKeys(issuer, make_source(issuer), clock, jitter=jitter or random.random)
+        for issuer in issuers
+    }
     for each in keys.values():
         each.start()
     try:
