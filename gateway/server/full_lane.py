@@ -131,7 +131,6 @@ class FullLane:
     async def _serve(self, run: _Run) -> bool:
         """Serve the request; return whether the connection stays open."""
         request, record = run.request, run.record
-        self._check_head(run)
         admitted = self._pipeline.admit(run.head, record)
         if has_content(admitted.fields):
             run.content = ClientContent(request, admitted.fields, self._settings.server.max_body_bytes)
@@ -149,14 +148,6 @@ class FullLane:
         finally:
             record.upstream_seconds = self._clock.monotonic() - began
         return await self._relay(run, reply, upstream)
-
-    def _check_head(self, run: _Run) -> None:
-        head = run.head
-        if run.request.version not in ((1, 0), (1, 1)):
-            raise GatewayError(Reason.HTTP_VERSION)
-        size = len(head.target) + sum(len(name) + len(value) + 4 for name, value in head.headers)
-        if size > self._settings.server.max_head_bytes:
-            raise GatewayError(Reason.HEAD_TOO_LARGE)
 
     async def _exchange(self, run: _Run, admitted: Admitted, upstream: Upstream, identity: Identity | None) -> Reply:
         """Exchange the request with one of the upstream's URLs, again if that is safe."""

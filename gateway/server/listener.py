@@ -21,6 +21,7 @@ from aiohttp.http_parser import HttpRequestParser
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.errors import GatewayError, Reason
+from gateway.server.framing import MessageScanner
 from gateway.settings.schema import Server
 from gateway.tasks import where
 from gateway.telemetry import Telemetry
@@ -29,6 +30,9 @@ _log = logging.getLogger("gateway")
 
 #: Fields of one header section; ``max_head_bytes`` bounds their size.
 MAX_FIELDS = 1000
+
+#: What is given to aiohttp's parser in place of bytes that were found unsound: an error at every point of a message.
+NO_REQUEST = b"\x00\r\n\r\n"
 
 #: How long input that nobody wants is read before its connection is closed, in seconds: closed with
 #: unread input, TCP resets the connection, and the client may never see the answer (RFC 9112 section 9.6).
@@ -97,7 +101,7 @@ class Listener(web.Server):
 class Protocol(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_counted", "_head_bytes", "_head_timer", "_listener", "head_began")
+    __slots__ = ("_counted", "_head_timer", "_listener", "_refusal", "_scanner")
 
     def __init__(self, listener: Listener, *, loop: asyncio.AbstractEventLoop) -> None:
         limits = listener.settings
@@ -114,10 +118,9 @@ class Protocol(RequestHandler):
         )
         self._listener = listener
         self._counted = False
-        self._head_bytes = 0
+        self._scanner = MessageScanner(limits.max_head_bytes)
+        self._refusal: Reason | None = None
         self._head_timer: asyncio.TimerHandle | None = None
-        #: Monotonic loop time of the first byte of the head that is coming in; 0 when none is.
-        self.head_began = 0.0
 
     @property
     def secure(self) -> bool:
@@ -155,25 +158,30 @@ class Protocol(RequestHandler):
         self._listener.connection_ended()
 
     def data_received(self, data: bytes) -> None:
-        idle = self._waiter is not None and not self._messages
-        if idle and data and not self.head_began:
-            self.head_began = self._loop.time()
+        # aiohttp calls this itself, without data, to go on with what it has already.
+        if not data or self._force_close or self._refusal is not None:
+            super().data_received(data)
+            return
+        sound, self._refusal = self._scanner.feed(data)
+        if self._refusal is not None:
+            # Answered in its turn: behind the requests before it. No parser reads this as anything.
+            sound += NO_REQUEST
+        if sound:
+            super().data_received(sound)
+        self._watch_head()
+
+    def _watch_head(self) -> None:
+        """Bound the time of a head that has begun; it starts anew for each request."""
+        if not self._scanner.in_head:
+            self._stop_head_timer()
+        elif self._head_timer is None:
             self._head_timer = self._loop.call_later(
                 self._listener.settings.request_head_timeout_seconds, self._head_too_slow
             )
-        super().data_received(data)
-        if not idle:
-            return
-        if self._messages or self._upgraded:
-            self._stop_head_timer()
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > self._listener.settings.max_head_bytes:
-            self._refuse_and_close(GatewayError(Reason.HEAD_TOO_LARGE))
 
     def drain(self) -> None:
         """Close the connection if no request is running or coming in."""
-        if self._waiter is not None and not self._messages and not self.head_began:
+        if self._waiter is not None and not self._messages and not self._scanner.in_head:
             self._close_idle()
 
     def handle_error(
@@ -184,8 +192,8 @@ class Protocol(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what is no HTTP request; nothing of it is quoted (R274)."""
-        too_large = isinstance(exc, LineTooLong) or message == "Too many headers received"
-        reason = Reason.HEAD_TOO_LARGE if too_large else Reason.MALFORMED_HTTP
+        too_many = isinstance(exc, LineTooLong) or message == "Too many headers received"
+        reason = self._refusal or (Reason.HEAD_TOO_LARGE if too_many else Reason.MALFORMED_HTTP)
         response = self._listener.refuse(self, GatewayError(reason))
         self._close_after_answer()
         return response
@@ -199,13 +207,10 @@ class Protocol(RequestHandler):
         """Log nothing: the lines would quote the request."""
 
     def _head_too_slow(self) -> None:
-        if self._waiter is not None and not self._messages:
-            self._refuse_and_close(GatewayError(Reason.HEAD_TIMEOUT))
-
-    def _refuse_and_close(self, error: GatewayError) -> None:
-        self._listener.refuse(self, error)
-        self._stop_head_timer()
-        self._close_after_answer()
+        """Refuse the head that does not end, in its turn."""
+        self._head_timer = None
+        self._refusal = Reason.HEAD_TIMEOUT
+        super().data_received(NO_REQUEST)
 
     def _close_idle(self) -> None:
         self.close()
@@ -227,8 +232,6 @@ class Protocol(RequestHandler):
             transport.close()
 
     def _stop_head_timer(self) -> None:
-        self.head_began = 0.0
-        self._head_bytes = 0
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None

@@ -89,7 +89,7 @@ class Pipeline:
         """
         if head.method in _REFUSED_METHODS:
             raise GatewayError(Reason.METHOD_REFUSED)
-        target = parse_target(head.method, head.target)
+        target = parse_target(head.method, head.target, secure=head.peer.secure)
         record.path = target.path.decode("ascii")
         fields = scan(head.headers)
         host = parse_host(fields.host, target.authority, head.http_11)

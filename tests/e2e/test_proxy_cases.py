@@ -443,3 +443,22 @@ async def test_upstream_with_a_certificate_that_nobody_vouches_for_is_a_bad_gate
     assert response.status == 502
     assert log[0]["reason"] == "upstream_tls"
     assert upstream.requests == []
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c", b"foo"])
+async def test_upgrade_is_not_passed_on_and_what_follows_is_judged_as_requests(protocol: bytes, tmp_path: Path) -> None:
+    """R320, R321: no tunnel without a route for it; bytes behind the request are requests of their own."""
+    headers = ((b"Connection", b"Upgrade, HTTP2-Settings"), (b"Upgrade", protocol), (b"HTTP2-Settings", b"AAAA"))
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+        client = await gateway.client()
+        token = gateway.token()
+        first = await client.exchange(request(b"GET", "/", *headers, token=token) + request(b"GET", "/behind"))
+        second = await client.response()
+        third = await client.exchange(request(b"GET", "/later", token=token))
+        await client.send(request(b"GET", "/", *headers, token=token))
+        await client.send(b"\x81\x05hello\r\n\r\n")
+        assert (await client.response()).status == 200
+        assert (await client.response()).status == 400
+    assert (first.status, second.status, third.status) == (200, 401, 200)
+    assert [received.target for received in upstream.requests] == [b"/", b"/later", b"/"]
+    assert all(received.all(b"upgrade") + received.all(b"http2-settings") == [] for received in upstream.requests)
