@@ -152,15 +152,17 @@ class MessageScanner:
         """Whether some bytes of a head have come, but not all."""
         return self._at is _At.HEAD and bool(self._held)
 
-    def feed(self, data: bytes) -> tuple[bytes, Reason | None]:
+    def feed(self, data: bytes) -> tuple[list[bytes], Reason | None]:
         """Follow the next bytes.
 
         Returns:
-            The bytes that are let through, and, if what comes behind them is
-            not sound, why: then nothing more can be read.
+            The bytes that are let through, cut where a request ends, and, if
+            what comes behind them is not sound, why: then nothing more can be
+            read.
         """
         pending = self._held + data if self._held else data
-        position = 0
+        through: list[bytes] = []
+        start = position = 0
         reason = None
         try:
             while position < len(pending):
@@ -169,10 +171,15 @@ class MessageScanner:
                     break
                 position = end
                 self._searched = 0
+                if self._at is _At.HEAD:
+                    through.append(pending[start:position])
+                    start = position
         except MalformedError as error:
             reason = error.reason
+        if start < position:
+            through.append(pending[start:position])
         self._held = pending[position:]
-        return pending[:position], reason
+        return through, reason
 
     def _step(self, data: bytes, position: int) -> int:
         """Follow to the end of the current part and return it; -1 when it has not come yet."""

@@ -164,10 +164,11 @@ class Protocol(RequestHandler):
             return
         sound, self._refusal = self._scanner.feed(data)
         if self._refusal is not None:
-            # Answered in its turn: behind the requests before it. No parser reads this as anything.
-            sound += NO_REQUEST
-        if sound:
-            super().data_received(sound)
+            # Answered in its turn: behind the requests before it.
+            sound.append(NO_REQUEST)
+        for piece in sound:
+            # One request at a time: aiohttp drops what stands behind one that asks for an unknown upgrade.
+            super().data_received(piece)
         self._watch_head()
 
     def _watch_head(self) -> None:

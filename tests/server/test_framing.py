@@ -88,7 +88,7 @@ def run(data: bytes, cuts: list[int]) -> tuple[bytes, Reason | None]:
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
     for start, end in itertools.pairwise(places):
         released, reason = scanner.feed(data[start:end])
-        through += released
+        through += b"".join(released)
         if reason is not None:
             return through, reason
     return through, None
@@ -142,6 +142,14 @@ def test_head_over_the_limit_is_refused_complete_or_not() -> None:
     assert run(fits, []) == (fits, None)
     assert run(fits.replace(b"X: ", b"X: a"), [])[1] is Reason.HEAD_TOO_LARGE
     assert run(line + b"X: " + b"a" * 5000, [100, 4000])[1] is Reason.HEAD_TOO_LARGE
+
+
+def test_bytes_are_cut_where_a_request_ends() -> None:
+    """R214: whoever reads on gets one request at a time."""
+    assert MessageScanner(4096).feed(b"".join(SOUND)) == (
+        [SOUND[0], SOUND[1], b"\r\n", SOUND[2][2:], *SOUND[3:]],
+        None,
+    )
 
 
 def test_head_is_read_as_it_stands() -> None:
