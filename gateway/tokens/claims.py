@@ -83,7 +83,7 @@ def granted_scopes(claims: dict[str, Any], names: tuple[str, ...]) -> tuple[str,
         if value is None:
             continue
         if isinstance(value, str):
-            return tuple(scope for scope in value.split(" ") if scope)
+            return tuple(filter(None, value.split(" ")))
         if isinstance(value, list) and all(isinstance(scope, str) for scope in value):
             return tuple(scope for scope in value if scope and " " not in scope)
         return ()
@@ -102,19 +102,28 @@ def make_identity(token: Unverified, policy: IssuerPolicy) -> Identity:
         headers = identity_headers(policy.header_rules, claims, scopes)
     except UnsafeClaimError as error:
         raise GatewayError(Reason.UNSAFE_CLAIM, detail=str(error)) from None
-    kept = {name: claims[name] for name in policy.kept_claims if name in claims}
     token_id = claims.get("jti")
     return Identity(
-        issuer_name=policy.name,
-        issuer=token.issuer or "",
-        subject=claims.get("sub"),
-        scopes=scopes,
-        claims=freeze(kept) if kept else _NO_CLAIMS,
-        headers=headers,
-        expires_at=_moment(claims, "exp", math.inf),
-        not_before=_moment(claims, "nbf", -math.inf),
-        token_id=token_id if isinstance(token_id, str) else None,
+        policy.name,
+        token.issuer or "",
+        claims.get("sub"),
+        scopes,
+        _kept(claims, policy.kept_claims),
+        headers,
+        _moment(claims, "exp", math.inf),
+        _moment(claims, "nbf", -math.inf),
+        token_id if isinstance(token_id, str) else None,
     )
+
+
+def _kept(claims: dict[str, Any], names: frozenset[str]) -> Mapping[str, Any]:
+    """Return the claims in ``names`` that are present, frozen. Text, which they mostly are, is so by itself."""
+    kept = {}
+    for name in names:
+        if name in claims:
+            value = claims[name]
+            kept[name] = value if type(value) is str else freeze(value)
+    return MappingProxyType(kept) if kept else _NO_CLAIMS
 
 
 def _check_times(claims: dict[str, Any], policy: IssuerPolicy, now: float) -> None:

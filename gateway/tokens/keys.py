@@ -53,6 +53,25 @@ class _UnusableKeyError(ValueError):
     """One key is unusable; the text holds no key material."""
 
 
+class PreparedKey:
+    """All that joserfc's algorithms ask of a key to verify; a JWK would look at its members for each token anew.
+
+    Attributes:
+        public: the key object of ``cryptography``.
+        curve_key_size: bits of the curve's field; 0 for keys that are not EC.
+    """
+
+    __slots__ = ("curve_key_size", "public")
+
+    def __init__(self, key: RSAKey | ECKey | OKPKey) -> None:
+        self.public = key.public_key
+        self.curve_key_size = key.curve_key_size if isinstance(key, ECKey) else 0
+
+    def get_op_key(self, _operation: str) -> Any:
+        """Return the key for an operation, which is always to verify."""
+        return self.public
+
+
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
     """A public key that may check signatures.
@@ -67,7 +86,7 @@ class VerifyingKey:
     kid: str | None
     algorithms: frozenset[str]
     thumbprint: str
-    key: RSAKey | ECKey | OKPKey = field(repr=False, compare=False)  # the thumbprint speaks for it
+    key: PreparedKey = field(repr=False, compare=False)  # the thumbprint speaks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +106,7 @@ class RejectedKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The keys that an issuer vouches for at one moment. It never changes.
-
-    Attributes:
-        keys: what can be used, in the issuer's order.
-        rejected: what could not.
-    """
+    """The keys that an issuer vouches for at one moment, in its order, and what was not taken. It never changes."""
 
     keys: tuple[VerifyingKey, ...] = ()
     rejected: tuple[RejectedKey, ...] = ()
@@ -146,8 +160,7 @@ def import_jwks(data: bytes) -> KeySet:
         KeySetError: for too many bytes, for what is no object with an array
             ``keys``, and when no entry is usable.
     """
-    if len(data) > MAX_BYTES:
-        raise KeySetError(f"the key set is longer than {MAX_BYTES} bytes")
+    _check_size(data)
     try:
         entries = parse_object(data.removeprefix(b"\xef\xbb\xbf")).get("keys")
     except StrictJsonError as error:
@@ -178,8 +191,7 @@ def import_pem(data: bytes) -> KeySet:
     Raises:
         KeySetError: for too many bytes, and when no block is usable.
     """
-    if len(data) > MAX_BYTES:
-        raise KeySetError(f"the key file is longer than {MAX_BYTES} bytes")
+    _check_size(data)
     keys: list[VerifyingKey] = []
     rejected: list[RejectedKey] = []
     blocks = data.split(_BEGIN)[1:]
@@ -194,13 +206,14 @@ def import_pem(data: bytes) -> KeySet:
 
 
 def import_keys(data: bytes) -> KeySet:
-    """Import a key file by its content: PEM blocks, or else a JWK Set.
-
-    Raises:
-        KeySetError: as ``import_pem`` and ``import_jwks``.
-    """
+    """Import a key file by its content, as ``import_pem`` or else ``import_jwks``, with their errors."""
     is_object = data.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").startswith(b"{")
     return import_pem(data) if not is_object and _BEGIN in data else import_jwks(data)
+
+
+def _check_size(data: bytes) -> None:
+    if len(data) > MAX_BYTES:
+        raise KeySetError(f"the key set is longer than {MAX_BYTES} bytes")
 
 
 def _usable(keys: list[VerifyingKey], rejected: list[RejectedKey]) -> KeySet:
@@ -241,8 +254,7 @@ def _from_jwk(entry: Any) -> VerifyingKey:
         raise _UnusableKeyError(f"the RSA modulus is shorter than {MIN_RSA_BITS} bits")
     try:
         key = JWKRegistry.import_key({"kty": kty, **{member: entry[member] for member in members}})
-    # The library lets KeyError, ValueError and others escape for odd members.
-    except Exception:
+    except Exception:  # KeyError, ValueError and others escape from the library for odd members
         raise _UnusableKeyError(f"the members are not those of a valid {kty} key") from None
     return _verifying_key(key.public_key, entry.get("kid"), entry.get("alg"))
 
@@ -281,4 +293,4 @@ def _verifying_key(public: Any, kid: str | None, algorithm: str | None) -> Verif
         if algorithm not in algorithms:
             raise _UnusableKeyError("'alg' is no signature algorithm of this key")
         algorithms = ED25519_NAMES if algorithm in ED25519_NAMES else frozenset({algorithm})
-    return VerifyingKey(kid, algorithms, key.thumbprint(), key)
+    return VerifyingKey(kid, algorithms, key.thumbprint(), PreparedKey(key))
