@@ -187,8 +187,7 @@ def _coded_json(value: Any) -> bytes:
         text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_thaw)
     except (ValueError, TypeError, RecursionError):
         raise UnsafeClaimError("the claim cannot be written as JSON") from None
-    # The one control character that JSON leaves as it is; it can only stand in a string.
-    return text.replace("\x7f", "\\u007f").encode("ascii")
+    return text.encode("ascii")  # "ensure_ascii" escapes every control character, DEL too
 
 
 def _scope_text(scopes: tuple[str, ...]) -> str | None:

@@ -109,6 +109,21 @@ def test_more_specific_route_wins_whatever_the_order() -> None:
     assert chosen(longer_first, "/x") == "/.*"
 
 
+def test_order_holds_between_prefixes_that_differ_in_a_slash_and_between_patterns() -> None:
+    """R244: the slash makes a prefix longer; patterns of one length follow hosts, methods, and their order."""
+    for routes in ([route("/a"), route("/a/")], [route("/a/"), route("/a")]):
+        assert chosen(routes, "/a/b") == "/a/"
+        assert chosen(routes, "/a/") == "/a/"
+        assert chosen(routes, "/a") == "/a"
+    patterns = [route("/[ab]", match="regex"), route("/[bc]", match="regex")]
+    assert chosen(patterns, "/b") == "/[ab]"
+    assert chosen([*patterns, route("/[bd]", match="regex", methods=["GET"])], "/b") == "/[bd]"
+    hosted = [route("/[bd]", match="regex", methods=["GET"]), route("/[be]", match="regex", hosts=["h"])]
+    assert chosen([*patterns, *hosted], "/b") == "/[be]"
+    assert chosen([*patterns, *hosted], "/b", host="i") == "/[bd]"
+    assert chosen([*patterns, *hosted], "/b", host="i", method="PUT") == "/[ab]"
+
+
 def test_more_specific_path_that_does_not_fit_is_passed_over() -> None:
     """R244: hosts and methods decide whether a route fits; then the next one is tried."""
     routes = [
