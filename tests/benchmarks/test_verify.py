@@ -18,7 +18,7 @@ from gateway.identity import Identity
 def test_one_short_round_writes_a_result_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All rows, the yardsticks of the same run, and where it was measured."""
     output = tmp_path / "results" / "verify.json"
-    assert main(["--rounds", "1", "--seconds", "0.2", "--output", str(output)]) in (0, 1)
+    assert main(["--rounds", "1", "--seconds", "0.2", "--output", str(output)]) == 0
     content = json.loads(output.read_text())
     rows = {"cache hit", "bad signature", "malformed", "expired"}
     rows |= {f"{kind} {algorithm}" for kind in ("miss", "bare", "PyJWT") for algorithm in SIGNERS}

@@ -82,10 +82,11 @@ def test_claims_that_cannot_be_headers_refuse_the_token(role: object) -> None:
     assert judge_claims(role=role) is Reason.UNSAFE_CLAIM
 
 
-def test_a_scope_list_element_with_a_space_stays_out_of_the_header() -> None:
-    """C97: joined with the others it would read as two scopes."""
+def test_a_scope_with_a_space_does_not_read_as_two() -> None:
+    """C97: one scope to routes, and one to whoever splits the header at spaces."""
     identity = accepted(judge_claims(scope=["read", "admin all"]))
-    assert dict(identity.headers)[b"x-scope"] == b"read"
+    assert identity.scopes == ("read", "admin all")
+    assert dict(identity.headers)[b"x-scope"].split(b" ") == [b"read", b"admin%20all"]
 
 
 def test_both_issuers_are_shown_to_operators() -> None:
