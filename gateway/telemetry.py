@@ -8,8 +8,9 @@ label may hold what a client chose freely (a subject, a kid, a raw path).
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import logging
+import json
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
@@ -30,8 +31,6 @@ MAX_BUFFERED = 8 * 1024 * 1024
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-
-_log = logging.getLogger("gateway")
 
 
 def method_class(method: str) -> str:
@@ -120,7 +119,8 @@ class AccessLog:
 
     Lines are collected and handed to a thread in one write at a time; while
     the reader of standard output is stuck, up to ``MAX_BUFFERED`` characters
-    wait, and later lines are dropped and counted.
+    wait, and later lines are dropped and counted. The collection is touched
+    by the loop's thread only: the other one gets a finished text.
 
     Args:
         form: ``json``, ``text`` or ``off``.
@@ -142,7 +142,8 @@ class AccessLog:
         self._clock = clock
         self._run = run
         self._lines: list[str] = []
-        self._size = 0
+        self._size = 0  # of the lines, those that are being written included
+        self._lost = 0
         self._writing = False
 
     def write(self, record: Record, seconds: float) -> None:
@@ -153,32 +154,40 @@ class AccessLog:
             self.dropped += 1
             return
         fields = _fields(record, seconds, self._clock.wall())
-        line = orjson.dumps(fields).decode() if self._form == "json" else _text(fields)
+        line = (_json(fields) if self._form == "json" else _text(fields)) + "\n"
         self._lines.append(line)
         self._size += len(line)
-        if self._run is None:
-            self.flush()
-        elif not self._writing:
-            self._writing = True
-            self._run(self.flush, self._written)
+        if not self._writing:
+            self._hand_over()
 
-    def flush(self) -> None:
-        """Write every collected line now."""
-        lines, self._lines, self._size = self._lines, [], 0
-        if not lines:
-            return
+    def _hand_over(self) -> None:
+        """Write every collected line in one go."""
+        lines, self._lines = self._lines, []
+        text = "".join(lines)
+        work = functools.partial(self._put, text, len(lines))
+        done = functools.partial(self._written, len(text))
+        self._writing = True
+        if self._run is None:
+            work()
+            done()
+        else:
+            self._run(work, done)
+
+    def _put(self, text: str, count: int) -> None:
         try:
-            self._out.write("\n".join(lines) + "\n")
+            self._out.write(text)
             self._out.flush()
         except (OSError, ValueError):
             # Nobody reads standard output any more. Requests are still served.
-            self.dropped += len(lines)
+            self._lost = count
 
-    def _written(self) -> None:
+    def _written(self, size: int) -> None:
         self._writing = False
-        if self._lines and self._run is not None:
-            self._writing = True
-            self._run(self.flush, self._written)
+        self._size -= size
+        self.dropped += self._lost
+        self._lost = 0
+        if self._lines:
+            self._hand_over()
 
 
 def _fields(record: Record, seconds: float, wall: float) -> dict[str, str | int | float | bool]:
@@ -214,10 +223,21 @@ def _fields(record: Record, seconds: float, wall: float) -> dict[str, str | int 
     return fields
 
 
+def _json(value: object) -> str:
+    """Write JSON in printable ASCII: what terminals and log readers act on is escaped, whoever sent it (CWE-117)."""
+    try:
+        text = orjson.dumps(value).decode()
+        if text.isascii() and "\x7f" not in text:
+            return text
+    except TypeError:  # a lone surrogate
+        pass
+    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
+
+
 def _text(fields: dict[str, str | int | float | bool]) -> str:
     """Write ``name=value`` pairs; values with anything but plain characters are quoted as JSON."""
     return " ".join(
-        f"{name}={value if not isinstance(value, str) or _plain(value) else orjson.dumps(value).decode()}"
+        f"{name}={value if not isinstance(value, str) or _plain(value) else _json(value)}"
         for name, value in fields.items()
     )
 

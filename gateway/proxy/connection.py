@@ -1,10 +1,11 @@
 """One pooled connection to an upstream: aiohttp's client protocol, made to tell the whole truth.
 
-Only two things are added to aiohttp's: a response whose content cannot be
-parsed fails at once for whoever reads it (aiohttp leaves the reader waiting),
-and a connection that ended by a fault can be told from one that was closed in
+Only three things are added to aiohttp's: a response whose content cannot be
+parsed fails at once for whoever reads it (aiohttp leaves the reader waiting);
+a connection that ended by a fault can be told from one that was closed in
 order, which matters to content that ends with its connection (RFC 9112
-section 8).
+section 8); and whether anything of a response came, which matters to sending a
+request again (RFC 9112 section 9.3.1).
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ class UpstreamConnection(ResponseHandler):
     Attributes:
         used: it has served an exchange before.
         broken: it ended by a fault, such as a reset, instead of a close.
+        heard: bytes have come in since the running exchange began.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.used = False
         self.broken = False
+        self.heard = False
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.broken = exc is not None

@@ -10,11 +10,12 @@ nothing here adds, drops or decodes a field.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Protocol
 
 from aiohttp import ClientError, ServerDisconnectedError
-from aiohttp.client_exceptions import SocketTimeoutError
+from aiohttp.client_exceptions import ClientOSError, SocketTimeoutError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
@@ -22,6 +23,7 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import StreamReader
 
 from gateway.errors import GatewayError, Reason
+from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.reply import Reply, checked_reply
 from gateway.proxy.upstreams import Lease
 from gateway.tasks import spawn
@@ -75,6 +77,7 @@ async def exchange(
         GatewayError: with an ``UPSTREAM_…`` reason, or what reading ``content`` raised.
     """
     protocol = lease.protocol
+    protocol.heard = False
     protocol.set_response_params(
         skip_payload=head_only,
         read_until_eof=True,
@@ -107,7 +110,15 @@ async def exchange(
         raise
     finally:
         timer.stop()
+    if upload is not None:
+        upload.add_done_callback(functools.partial(_upload_ended, protocol))
     return reply
+
+
+def _upload_ended(protocol: UpstreamConnection, upload: asyncio.Task[None]) -> None:
+    """End a response that began early when the client's content turns out bad: its request will never be whole."""
+    if not upload.cancelled() and (error := upload.exception()) is not None:
+        protocol.set_exception(error)
 
 
 class _ResponseTimer:
@@ -194,12 +205,10 @@ def _last_chunks(whole: bytes) -> bytes:
     return (_chunk(whole) if whole else b"") + b"0\r\n\r\n"
 
 
-def died_unanswered(error: GatewayError) -> bool:
-    """Whether the upstream closed the connection before it sent a byte of a response."""
-    cause = error.__cause__
-    if isinstance(cause, ServerDisconnectedError):
-        return isinstance(cause.message, str)  # else: the part of a head that had arrived
-    return isinstance(cause, ConnectionError)
+def died_unanswered(lease: Lease, error: GatewayError) -> bool:
+    """Whether the upstream closed or reset the connection before it sent a byte of any response, interim ones too."""
+    closed = isinstance(error.__cause__, ServerDisconnectedError | ClientOSError | ConnectionError)
+    return closed and not lease.protocol.heard
 
 
 def _exchange_fault(error: Exception) -> GatewayError:

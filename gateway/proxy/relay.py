@@ -20,31 +20,28 @@ from gateway.proxy.reply import Reply
 Write = Callable[[bytes], Awaitable[None]]
 
 
-async def relay(reply: Reply, head: bytes, write: Write, *, chunked: bool) -> int:
+async def relay(reply: Reply, head: bytes, write: Write, *, chunked: bool) -> None:
     """Send ``head`` and then the reply's content to a client.
 
     Args:
-        reply: the response; its connection is returned or closed here, whatever happens.
+        reply: the response; its connection is returned or closed here, whatever happens, and
+            ``relayed`` counts its content.
         head: the response's head as the client gets it.
         write: sends bytes to the client and waits while it cannot take more.
         chunked: frame the content in chunks (RFC 9112 section 7.1).
 
-    Returns:
-        The number of content bytes.
-
     Raises:
-        GatewayError: the upstream broke off or was too slow.
+        GatewayError: the upstream broke off or was too slow, or the rest of the request's content was bad.
         ConnectionError: the client left.
     """
-    total = 0
     pending = head
     content = reply.content
     try:
         while not reply.bodyless:
             piece = _ready(content) if pending else await content.readany()
-            total += len(piece)
+            reply.relayed += len(piece)
             if content.at_eof():
-                if reply.truncated() or (reply.length is not None and total != reply.length):
+                if reply.truncated() or (reply.length is not None and reply.relayed != reply.length):
                     raise GatewayError(Reason.UPSTREAM_DISCONNECTED, detail="content broke off")
                 pending += _framed(piece, chunked) + (b"0\r\n\r\n" if chunked else b"")
                 break
@@ -65,7 +62,6 @@ async def relay(reply: Reply, head: bytes, write: Write, *, chunked: bool) -> in
         if isinstance(error, ClientError):
             raise GatewayError(Reason.UPSTREAM_DISCONNECTED, detail="content broke off") from error
         raise
-    return total
 
 
 def _ready(content: StreamReader) -> bytes:

@@ -36,6 +36,7 @@ class Reply:
         content: where the content comes from.
         lease: the connection, until ``finish``.
         upload: the request's content that is still being sent, if any.
+        relayed: content bytes that were read for the client so far.
     """
 
     status: int
@@ -47,6 +48,7 @@ class Reply:
     content: StreamReader
     lease: Lease
     upload: asyncio.Task[None] | None
+    relayed: int = 0
 
     @property
     def answered_early(self) -> bool:

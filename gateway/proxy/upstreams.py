@@ -157,7 +157,7 @@ class Origin:
         except BaseException as error:
             if place.done() and not place.cancelled():
                 self.give_back()  # the place came at the same moment: hand it on
-            else:
+            elif place in self._waiters:  # else: a place was free since, and passed over this one
                 self._waiters.remove(place)
             if isinstance(error, TimeoutError):
                 raise GatewayError(Reason.POOL_EXHAUSTED) from None

@@ -17,7 +17,6 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable
 from typing import TextIO
 
 import uvloop
@@ -29,9 +28,9 @@ from gateway.server.addresses import bound_port, listen
 from gateway.server.admin import Admin
 from gateway.server.full_lane import FullLane
 from gateway.server.listener import Listener, PurePythonParserError, demand_native_parser, server_tls
+from gateway.server.log_thread import LogThread
 from gateway.server.pipeline import Pipeline
 from gateway.settings.schema import Settings
-from gateway.tasks import spawn
 from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.authenticate import Authenticator, build_issuers
 
@@ -39,6 +38,9 @@ _log = logging.getLogger("gateway")
 
 #: Exit codes of ``gateway run``.
 OK, FAILED = 0, 1
+
+#: How long the last access log lines may take when everything else has ended.
+LOG_SECONDS = 1.0
 
 
 class GatewayApp:
@@ -56,7 +58,6 @@ class GatewayApp:
         self.clock = clock or SystemClock()
         self._out = out or sys.stdout
         self._stop = contextlib.AsyncExitStack()
-        self._writers: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Open the ports. Keys are fetched in the background: until then protected routes answer 503.
@@ -72,10 +73,9 @@ class GatewayApp:
 
     async def _start(self) -> None:
         settings, clock = self.settings, self.clock
-        log = AccessLog(settings.server.access_log, self._out, clock, self._in_thread)
-        self._stop.callback(log.flush)
-        self._stop.push_async_callback(self._writers_done)
-        self.telemetry = Telemetry(log)
+        self._writer = LogThread()
+        self._stop.push_async_callback(self._writer.stop, LOG_SECONDS)
+        self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
         self.issuers = build_issuers(settings, clock)
         for issuer in self.issuers.values():
             issuer.start()
@@ -119,24 +119,14 @@ class GatewayApp:
             async with asyncio.timeout(self.settings.server.drain_seconds):
                 await self.listener.empty.wait()
 
+    @property
+    def log_stuck(self) -> bool:
+        """Whether, after ``stop``, a write to the access log's reader is still blocked."""
+        return self._writer.stuck
+
     async def stop(self) -> None:
         """Close everything that is still open."""
         await self._stop.aclose()
-
-    def _in_thread(self, work: Callable[[], None], done: Callable[[], None]) -> None:
-        """Run blocking ``work`` in a thread, then ``done`` on the loop."""
-
-        async def through() -> None:
-            await asyncio.to_thread(work)
-            done()
-
-        task = spawn(through(), "access log")
-        self._writers.add(task)
-        task.add_done_callback(self._writers.discard)
-
-    async def _writers_done(self) -> None:
-        while self._writers:
-            await asyncio.wait(self._writers)
 
 
 def new_request_id() -> bytes:
@@ -187,6 +177,9 @@ async def _serve(settings: Settings) -> int:
     finally:
         await app.stop()
     _log.info("stopped")
+    if app.log_stuck:
+        # Its thread holds standard output, which an orderly end of the process would wait for.
+        os._exit(OK)
     return OK
 
 
@@ -196,7 +189,6 @@ def _on_signals(stopping: asyncio.Event) -> None:
 
     def received() -> None:
         if stopping.is_set():
-            sys.stdout.flush()
             os._exit(FAILED)
         stopping.set()
 

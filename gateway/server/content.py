@@ -47,11 +47,11 @@ class ClientContent:
         Raises:
             GatewayError: the framing is broken, the limit is passed, or the client left.
         """
-        if self.awaited:
-            # Only now: the caller is accepted and a connection to the upstream stands (R293).
-            self.awaited = False
-            await self._request.writer.write(CONTINUE)
         try:
+            if self.awaited:
+                # Only now: the caller is accepted and a connection to the upstream stands (R293).
+                self.awaited = False
+                await self._request.writer.write(CONTINUE)
             return self._counted(await self._request.content.readany())
         except (RequestPayloadError, PayloadAccessError):
             raise GatewayError(Reason.MALFORMED_HTTP, detail="content framing") from None

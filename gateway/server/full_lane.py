@@ -168,7 +168,7 @@ class FullLane:
                 )
             except GatewayError as error:
                 again = lease.reused and not fresh and run.content is None and run.head.method in _REPEATABLE
-                if not (again and died_unanswered(error)):
+                if not (again and died_unanswered(lease, error)):
                     raise
                 fresh = True
 
@@ -189,15 +189,18 @@ class FullLane:
         record.status = reply.status
         run.started_reply = True
         try:
-            record.bytes_out = await relay(reply, head, request.writer.write, chunked=chunked)
+            await relay(reply, head, request.writer.write, chunked=chunked)
         except GatewayError as error:
             # The head is out: the only honest end is a broken connection (R286).
-            upstream.failed(error.reason)
+            if error.reason.kind in _FAILURES:
+                upstream.failed(error.reason)
             self._account(record, error)
             record.status = reply.status
             if request.transport is not None:
                 request.transport.abort()
             return False
+        finally:
+            record.bytes_out = reply.relayed
         return keep_alive
 
     def _client_head(self, reply: Reply, *, http_11: bool, keep_alive: bool, chunked: bool) -> bytes:
@@ -213,6 +216,9 @@ class FullLane:
     async def _refuse(self, run: _Run, error: GatewayError) -> bool:
         """Answer a refusal or failure; return whether the connection stays open."""
         request = run.request
+        if error.reason is Reason.CLIENT_GONE:
+            self._client_left(run)
+            return False
         reply = self._account(run.record, error)
         transport = request.transport
         if run.started_reply or transport is None or transport.is_closing():
