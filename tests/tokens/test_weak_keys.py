@@ -23,8 +23,9 @@ def test_sound_moduli_have_no_fingerprint() -> None:
 def test_powers_of_the_generator_have_the_fingerprint() -> None:
     """R018: any product of numbers of the broken form, whatever its size."""
     product = math.prod(prime for prime in range(2, 168) if all(prime % divisor for divisor in range(2, prime)))
-    first, second = (7 * product + pow(65537, power, product) for power in (3, 12345))
+    first, second = ((product << 810) + pow(65537, power, product) for power in (3, 12345))
     assert has_roca_fingerprint(first * second)
+    assert "ROCA" in rsa_problem(first * second, 65537)
 
 
 @pytest.mark.parametrize(
