@@ -19,14 +19,12 @@ class UpstreamConnection(ResponseHandler):
     """A connection of the pool.
 
     Attributes:
-        used: it has served an exchange before.
         broken: it ended by a fault, such as a reset, instead of a close.
         heard: bytes have come in since the running exchange began.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self.used = False
         self.broken = False
         self.heard = False
 

@@ -55,22 +55,19 @@ class Lease:
 
     def release(self) -> None:
         """Give the connection back for the next exchange, if its state allows."""
-        if self._connection is not None:
-            self._connection.release()
-            self._ended()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._origin.take_back(connection, self.protocol)
 
     def discard(self) -> None:
         """Close the connection: its exchange did not come to its end."""
-        if self._connection is not None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
             # Not a graceful close: unsent content must not look like a complete request.
-            if (transport := self._connection.transport) is not None:
+            if (transport := connection.transport) is not None:
                 transport.abort()
-            self._connection.close()
-            self._ended()
-
-    def _ended(self) -> None:
-        self._connection = None
-        self._origin.give_back()
+            connection.close()
+            self._origin.give_back()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +97,9 @@ class Origin:
         self.preserve_host = settings.preserve_host
         self._settings = settings
         self._timeout = ClientTimeout(total=None, connect=settings.connect_timeout_seconds)
-        self._connector = TCPConnector(
-            limit=0,  # bounded here, by slots, so that waiting for a place has its own time limit
-            keepalive_timeout=settings.pool_idle_seconds,
-            ttl_dns_cache=10,
-        )
+        # The connector makes connections and knows them all. How many there are, and which
+        # one is next, is decided here: without an await, so that the express lane can ask.
+        self._connector = TCPConnector(limit=0, ttl_dns_cache=10)
         # aiohttp has no public way to choose the protocol of its pooled connections.
         self._connector._factory = functools.partial(  # type: ignore[assignment]
             UpstreamConnection, loop=asyncio.get_running_loop()
@@ -117,6 +112,18 @@ class Origin:
         self._template = ClientRequest("GET", parsed, loop=asyncio.get_running_loop())
         self._in_use = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
+        # Idle connections and since when; the one used last is used next, so that the others can go.
+        self._idle: deque[tuple[Connection, UpstreamConnection, float]] = deque()
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def lease_now(self) -> Lease | None:
+        """Return an idle connection without waiting; None when there is none, or others wait for one."""
+        if self._in_use >= self._settings.pool_size or self._waiters:
+            return None
+        lease = self._pop_idle()
+        if lease is not None:
+            self._in_use += 1
+        return lease
 
     async def lease(self, *, fresh: bool = False) -> Lease:
         """Return a connection, waiting for a place in the pool if need be.
@@ -128,22 +135,52 @@ class Origin:
             GatewayError: the pool stayed full, or no connection could be made.
         """
         await self._take_place()
+        if not fresh and (lease := self._pop_idle()) is not None:
+            return lease
         try:
-            while True:
-                connection = await self._connector.connect(self._template, traces=[], timeout=self._timeout)
-                protocol = connection.protocol
-                assert isinstance(protocol, UpstreamConnection)
-                reused, protocol.used = protocol.used, True
-                if not reused or not (fresh or protocol.should_close):
-                    return Lease(self, connection, protocol, reused)
-                # Bytes that nobody asked for arrived while it was idle: they would be
-                # taken for the answer to the next request (response smuggling).
-                connection.close()
+            if self._in_use + len(self._idle) > self._settings.pool_size:
+                self._idle.popleft()[0].close()
+            connection = await self._connector.connect(self._template, traces=[], timeout=self._timeout)
+            protocol = connection.protocol
+            assert isinstance(protocol, UpstreamConnection)
+            return Lease(self, connection, protocol, reused=False)
         except BaseException as error:
             self.give_back()
             if isinstance(error, Exception):
                 raise _connect_fault(error) from error
             raise
+
+    def _pop_idle(self) -> Lease | None:
+        """Return the idle connection that was used last and is still good; close those that are not."""
+        while self._idle:
+            connection, protocol, _ = self._idle.pop()
+            # Bytes that nobody asked for may have arrived while it was idle: they would be
+            # taken for the answer to the next request (response smuggling).
+            if protocol.is_connected() and not protocol.should_close:
+                return Lease(self, connection, protocol, reused=True)
+            connection.close()
+        return None
+
+    def take_back(self, connection: Connection, protocol: UpstreamConnection) -> None:
+        """Keep a connection for the next exchange, if its state allows, and free its place."""
+        if protocol.should_close or not protocol.is_connected() or self._connector.closed:
+            connection.close()
+        else:
+            loop = asyncio.get_running_loop()
+            self._idle.append((connection, protocol, loop.time()))
+            if self._sweep is None:
+                self._sweep = loop.call_later(self._settings.pool_idle_seconds, self._close_idle)
+        self.give_back()
+
+    def _close_idle(self) -> None:
+        """Close what has been idle too long; look again when the next one will be."""
+        loop = asyncio.get_running_loop()
+        self._sweep = None
+        oldest = loop.time() - self._settings.pool_idle_seconds
+        while self._idle and (self._idle[0][2] <= oldest or not self._idle[0][1].is_connected()):
+            self._idle.popleft()[0].close()
+        if self._idle:
+            self._sweep = loop.call_at(self._idle[0][2] + self._settings.pool_idle_seconds, self._close_idle)
 
     async def _take_place(self) -> None:
         if self._in_use < self._settings.pool_size:
@@ -174,12 +211,15 @@ class Origin:
 
     def state(self) -> OriginState:
         """Return the pool's numbers for the admin port."""
-        # aiohttp has no public count of idle connections.
-        idle = sum(len(connections) for connections in self._connector._conns.values())
+        idle = sum(protocol.is_connected() for _, protocol, _ in self._idle)
         return OriginState(self.url, self._in_use, idle, len(self._waiters))
 
     async def close(self) -> None:
         """Close every connection."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        while self._idle:
+            self._idle.pop()[0].close()
         await self._session.close()
 
 
