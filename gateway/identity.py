@@ -149,17 +149,20 @@ def identity_headers(
     headers = []
     total = 0
     for rule in rules:
-        match rule.path:
-            case (name,) if name == SCOPES:
-                value: Any = _scope_text(scopes)
-            case (name,) if name == ISSUER:
-                value = claims.get("iss")
-            case (name,) if name == CLIENT:
-                value = next((claims[name] for name in _CLIENT_CLAIMS if isinstance(claims.get(name), str)), None)
-            case path:
-                value = find_claim(claims, path)
-        coded = header_value(value)
-        if coded is not None:
+        path = rule.path
+        name = path[0]
+        # Not a match statement: this runs for every new token, and patterns of sequences are slow.
+        if len(path) > 1:
+            value: Any = find_claim(claims, path)
+        elif name not in OWN_NAMES:
+            value = claims.get(name)
+        elif name == SCOPES:
+            value = _scope_text(scopes)
+        elif name == ISSUER:
+            value = claims.get("iss")
+        else:
+            value = next((claims[name] for name in _CLIENT_CLAIMS if isinstance(claims.get(name), str)), None)
+        if value is not None and (coded := header_value(value)) is not None:
             headers.append((rule.name, coded))
             total += len(rule.name) + len(coded)
     if total > MAX_HEADERS_TOTAL:
@@ -197,6 +200,9 @@ def _scope_text(scopes: tuple[str, ...]) -> str | None:
     Each is coded by itself, so that a service which splits at spaces finds
     the scopes that were granted and no others.
     """
+    text = " ".join(scopes)
+    if text.isascii() and text.isprintable() and text.count(" ") == len(scopes) - 1 and "" not in scopes:
+        return text  # nearly always: no scope holds anything that needs a coding
     coded = (
         _percent_coded(scope).decode("ascii") if " " in scope else _coded_text(scope).decode("ascii")
         for scope in scopes
