@@ -18,7 +18,8 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import HttpRequestParser
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from gateway.errors import GatewayError, Reason
 from gateway.server.framing import MessageScanner
@@ -101,7 +102,7 @@ class Listener(web.Server):
 class Protocol(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_counted", "_head_timer", "_listener", "_refusal", "_scanner")
+    __slots__ = ("_content", "_counted", "_head_timer", "_listener", "_refusal", "_scanner")
 
     def __init__(self, listener: Listener, *, loop: asyncio.AbstractEventLoop) -> None:
         limits = listener.settings
@@ -120,6 +121,7 @@ class Protocol(RequestHandler):
         self._counted = False
         self._scanner = MessageScanner(limits.max_head_bytes)
         self._refusal: Reason | None = None
+        self._content: StreamReader = EMPTY_PAYLOAD  # of the newest request
         self._head_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -169,6 +171,11 @@ class Protocol(RequestHandler):
         for piece in sound:
             # One request at a time: aiohttp drops what stands behind one that asks for an unknown upgrade.
             super().data_received(piece)
+            if self._messages and piece is not NO_REQUEST:
+                self._content = self._messages[-1][1]
+        if self._refusal is not None and not self._content.is_eof():
+            # aiohttp would leave whoever reads the content of the last request waiting for its end.
+            self._content.set_exception(RequestPayloadError("malformed content"))
         self._watch_head()
 
     def _watch_head(self) -> None:
@@ -202,6 +209,8 @@ class Protocol(RequestHandler):
     def log_exception(self, *args: Any, **options: Any) -> None:
         """Log a fault that no lane has caught, without its text, which may quote the request."""
         error = options.get("exc_info")
+        if isinstance(error, RequestPayloadError):
+            return  # malformed content, answered already, that aiohttp tried to read to its end
         _log.error("a connection was ended by %s", where(error) if isinstance(error, BaseException) else "a fault")
 
     def log_debug(self, *args: Any, **options: Any) -> None:
