@@ -237,7 +237,7 @@ def _json(value: object) -> str:
 def _text(fields: dict[str, str | int | float | bool]) -> str:
     """Write ``name=value`` pairs; values with anything but plain characters are quoted as JSON."""
     return " ".join(
-        f"{name}={value if not isinstance(value, str) or _plain(value) else _json(value)}"
+        f"{name}={value if isinstance(value, str) and _plain(value) else _json(value)}"
         for name, value in fields.items()
     )
 
