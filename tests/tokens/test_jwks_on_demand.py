@@ -136,12 +136,16 @@ async def test_a_fetch_that_is_running_is_joined(clock: FakeClock, make: Make) -
     await _started(keys)
     source.gate = asyncio.Event()
     await clock.advance(85)
+    clock.jump(2)
     waiter = asyncio.ensure_future(keys.refetch_for_unknown_key())
     await settle()
     source.gate.set()
     assert await waiter
     assert (keys.keys, source.discovered, keys.unknown_key_refetches) == (AB, [True, True], 0)
+    clock.jump(7.9)
     assert not await keys.refetch_for_unknown_key()
+    clock.jump(0.2)  # ten seconds after that fetch began
+    assert await keys.refetch_for_unknown_key()
 
 
 async def test_forced_fetches_never_put_off_scheduled_ones(clock: FakeClock, make: Make) -> None:

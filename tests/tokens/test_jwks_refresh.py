@@ -109,21 +109,24 @@ async def test_no_error_ends_the_refresher(clock: FakeClock, make: Make, error: 
     assert keys.usable() is None
 
 
-async def test_a_broken_clock_or_schedule_does_not_end_the_refresher(clock: FakeClock, make: Make) -> None:
-    """R167: an error outside the fetch itself."""
+@pytest.mark.parametrize(("error", "failures"), [(RuntimeError("boom"), 1), (asyncio.CancelledError(), 0)])
+async def test_an_error_outside_a_fetch_does_not_end_the_refresher(
+    clock: FakeClock, make: Make, error: BaseException, failures: int
+) -> None:
+    """R167: also a cancellation that was not meant for the refresher itself."""
     broken = iter([True])
     keys, source = make(GOOD)
     original = keys._sleep_until_due
 
     async def sleep() -> None:
         if next(broken, False):
-            raise RuntimeError("boom")
+            raise error
         await original()
 
     keys._sleep_until_due = sleep  # type: ignore[method-assign]
     await _started(keys)
-    assert keys.failures == 1
-    await clock.advance(1)
+    assert keys.failures == failures
+    await clock.advance(clock.naps[0])
     assert len(source.discovered) == 2
     assert keys.usable() is None
 
