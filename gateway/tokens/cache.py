@@ -46,7 +46,7 @@ class CachedToken:
         keyset: the set in which ``key`` was last seen, to look again only after a change.
     """
 
-    __slots__ = ("cost", "identity", "issuer", "key", "keyset", "leeway", "policy", "stored_at")
+    __slots__ = ("cost", "identity", "issuer", "key", "keyset", "policy", "stored_at")
 
     def __init__(
         self, identity: Identity, key: VerifyingKey, issuer: IssuerKeys, policy: IssuerPolicy, stored_at: float
@@ -55,7 +55,6 @@ class CachedToken:
         self.key = key
         self.issuer = issuer
         self.policy = policy
-        self.leeway = policy.leeway
         self.stored_at = stored_at
         self.cost = _FIXED_COST + identity_cost(identity)
         # Not the current set: whether it holds the key is for the first hit to find out.
@@ -90,6 +89,7 @@ class TokenCache:
         granted = min(MOST_BYTES, max(LEAST_BYTES, size * BYTES_PER_ENTRY))
         self._max_bytes = granted if max_total_bytes is None else max_total_bytes
         self._entries: OrderedDict[bytes, CachedToken] = OrderedDict()
+        self._move_to_end = self._entries.move_to_end
         self._bad: OrderedDict[bytes, tuple[Reason, float, IssuerKeys | None, KeySet | None]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -108,18 +108,22 @@ class TokenCache:
             self.misses += 1
             return None
         identity, keys = entry.identity, entry.issuer.keys
+        # Between nbf and exp a token is current whatever the leeway; only at the edges the rule itself is asked.
         if (
-            monotonic - entry.stored_at >= self._seconds
-            or is_current(identity.expires_at, identity.not_before, entry.leeway, now) is not None
-            or (keys is not entry.keyset and not keys.trusts(entry.key))
+            monotonic - entry.stored_at < self._seconds
+            and (keys is entry.keyset or keys.trusts(entry.key))
+            and (
+                identity.not_before <= now < identity.expires_at
+                or is_current(identity.expires_at, identity.not_before, entry.policy.leeway, now) is None
+            )
         ):
-            self._drop(digest)
-            self.misses += 1
-            return None
-        entry.keyset = keys
-        self._entries.move_to_end(digest)
-        self.hits += 1
-        return entry
+            entry.keyset = keys
+            self._move_to_end(digest)
+            self.hits += 1
+            return entry
+        self._drop(digest)
+        self.misses += 1
+        return None
 
     def put(self, digest: bytes, entry: CachedToken) -> None:
         """Remember a verified token, making room first. One that would not fit at all is not kept."""
