@@ -131,6 +131,7 @@ class Reason(Enum):
     EXPECTATION = ("expectation", EXPECTATION_FAILED)
     LOOP = ("loop", LOOP)
     CLIENT_GONE = ("client_gone", BAD_REQUEST)
+    DRAINED = ("drained", UNAVAILABLE)
     INTERNAL = ("internal", UNAVAILABLE)
     # --- cannot decide, cannot serve ---
     NO_KEYS = ("no_keys", UNAVAILABLE)

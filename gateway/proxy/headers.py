@@ -2,8 +2,8 @@
 
 Only functions over raw header pairs live here. A section is always built new:
 first everything that must not pass goes, then what the gateway itself says is
-added, the identity last. So no field of a client, and no name that it
-nominates in Connection, can remove or add anything that the gateway says.
+added. So no field of a client, and no name that it nominates in Connection,
+can remove or add anything that the gateway says.
 Values are bytes from end to end and never decoded.
 """
 
@@ -86,7 +86,7 @@ def request_headers(
     """Return the header section for the upstream.
 
     Host first; then the client's fields that may pass, in order and as spelled;
-    then what the gateway says: framing, forwarding, Via, request id, identity.
+    then what the gateway says: framing, forwarding, Via, identity, request id.
 
     Args:
         headers: the client's raw pairs, in order.
@@ -123,8 +123,9 @@ def request_headers(
     kept.extend(framing)
     kept.extend(forwarding_headers(forwarding, peer, client_host, trusted=policy.trusted.believes(peer.address)))
     kept.append((b"Via", http_version + b" " + policy.pseudonym))
-    kept.append((b"X-Request-Id", request_id))
     kept.extend(identity)
+    # Last, so that what stays the same from request to request stands in one piece.
+    kept.append((b"X-Request-Id", request_id))
     return kept
 
 

@@ -30,6 +30,7 @@ from gateway.server.full_lane import FullLane
 from gateway.server.listener import Listener, PurePythonParserError, demand_native_parser, server_tls
 from gateway.server.log_thread import LogThread
 from gateway.server.pipeline import Pipeline
+from gateway.server.serving import Serving
 from gateway.settings.schema import Settings
 from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.authenticate import Authenticator, build_issuers
@@ -100,7 +101,8 @@ class GatewayApp:
     async def _start_listener(self) -> None:
         settings = self.settings
         pipeline = Pipeline(settings, self.authenticator, self.clock, pseudonym(settings))
-        lane = FullLane(settings, pipeline, self.upstreams, self.telemetry, self.clock, new_request_id)
+        serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, new_request_id)
+        lane = FullLane(serving)
         self.listener = Listener(lane.handle, lane.refuse_connection, settings.server, self.telemetry)
         # Whoever is still there after the drain is cut off; 0 would mean no limit to aiohttp.
         self._stop.push_async_callback(self.listener.shutdown, 0.05)

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
 from gateway.errors import GatewayError, Reason
-from gateway.server.pipeline import Fields
+from gateway.server.pipeline import Facts
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -27,12 +27,17 @@ class ClientContent:
 
     __slots__ = ("_limit", "_request", "awaited", "chunked", "size")
 
-    def __init__(self, request: web.BaseRequest, fields: Fields, limit: int) -> None:
+    def __init__(self, request: web.BaseRequest, facts: Facts, limit: int) -> None:
         self._request = request
         self._limit = limit
-        self.chunked = bool(fields.transfer_encoding)
+        self.chunked = bool(facts.transfer_encoding)
         self.size = 0
-        self.awaited = bool(fields.expect) and request.version >= (1, 1) and not request.content.is_eof()
+        self.awaited = bool(facts.expect) and request.version >= (1, 1) and not request.content.is_eof()
+
+    @property
+    def unread(self) -> bool:
+        """Whether some of it has not come in yet."""
+        return not self._request.content.is_eof()
 
     def whole(self) -> bytes | None:
         """Return all of the content if it has arrived completely, else None."""
@@ -65,6 +70,6 @@ class ClientContent:
         return piece
 
 
-def has_content(fields: Fields) -> bool:
+def has_content(facts: Facts) -> bool:
     """Return whether a request announces content (RFC 9112 section 6.3)."""
-    return bool(fields.transfer_encoding) or bool(fields.content_length and fields.content_length[0].strip(b"0"))
+    return bool(facts.transfer_encoding) or bool(facts.content_length and facts.content_length[0].strip(b"0"))

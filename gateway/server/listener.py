@@ -130,6 +130,11 @@ class Protocol(RequestHandler):
         return self.ssl_context is not None
 
     @property
+    def draining(self) -> bool:
+        """Whether the gateway is on its way out."""
+        return self._listener.draining
+
+    @property
     def closing(self) -> bool:
         """Whether the connection ends after the running request."""
         return self._listener.draining or self._close or self._force_close

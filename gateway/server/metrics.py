@@ -100,7 +100,7 @@ def _issuers(issuers: Mapping[str, IssuerKeys]) -> Iterator[Metric]:
     age = GaugeMetricFamily("gateway_jwks_age_seconds", "Time since the last good fetch of keys.", labels=names)
     keys = GaugeMetricFamily("gateway_jwks_keys", "Keys in use.", labels=names)
     rejected = GaugeMetricFamily("gateway_jwks_rejected_keys", "Published keys that are not usable.", labels=names)
-    fetches = CounterMetricFamily("gateway_jwks_fetches", "Fetches of keys begun.", labels=names)
+    fetches = CounterMetricFamily("gateway_jwks_fetches", "Fetches of keys that ended, good or not.", labels=names)
     failures = CounterMetricFamily("gateway_jwks_failures", "Fetches of keys that failed.", labels=names)
     unknown = CounterMetricFamily(
         "gateway_jwks_unknown_key_fetches", "Fetches that a token with an unknown kid caused.", labels=names

@@ -8,11 +8,14 @@ them. Nothing here does I/O but the wait for an issuer's keys.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
 
 from gateway.clock import Clock
-from gateway.errors import MISSING_TOKEN, GatewayError, Reason
+from gateway.errors import MISSING_TOKEN, GatewayError, Reason, printable
 from gateway.identity import Identity
 from gateway.policy.authorize import authorize
 from gateway.policy.hosts import parse_host
@@ -49,15 +52,30 @@ class RequestHead:
     peer: Peer
 
 
-@dataclass(slots=True)
-class Fields:
-    """The fields that the gateway itself acts on: every value of each, in order."""
+class Facts(NamedTuple):
+    """What a header section says to the gateway itself: a pure function of its bytes.
+
+    Attributes:
+        authorization, host, content_length, transfer_encoding, expect: every
+            value of each field, in order.
+        looped: Via says that this gateway has passed the request on before.
+    """
 
     authorization: list[bytes]
     host: list[bytes]
     content_length: list[bytes]
     transfer_encoding: list[bytes]
     expect: list[bytes]
+    looped: bool = False
+
+
+class Unsettled(Enum):
+    """The answer of a step that would have to wait."""
+
+    UNSETTLED = "unsettled"
+
+
+UNSETTLED = Unsettled.UNSETTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +85,7 @@ class Admitted:
     route: Route
     target: Target
     host: str
-    fields: Fields
+    facts: Facts
 
 
 class Pipeline:
@@ -81,29 +99,38 @@ class Pipeline:
         self._routes = RouteTable(settings.routes)
         self._max_body = settings.server.max_body_bytes
 
-    def admit(self, head: RequestHead, record: Record) -> Admitted:
+    def read(self, head: RequestHead) -> Facts:
+        """Return what the header section says to the gateway itself."""
+        facts = scan(head.headers)
+        return facts._replace(looped=True) if passed_before(head.headers, self.pseudonym) else facts
+
+    def admit(self, head: RequestHead, facts: Facts, record: Record) -> Admitted:
         """Guard the target and find the route.
 
         Raises:
             GatewayError: 400, 404, 405, 417 or 508.
         """
-        if head.method in _REFUSED_METHODS:
-            raise GatewayError(Reason.METHOD_REFUSED)
-        target = parse_target(head.method, head.target, secure=head.peer.secure)
+        try:
+            if head.method in _REFUSED_METHODS:
+                raise GatewayError(Reason.METHOD_REFUSED)
+            target = parse_target(head.method, head.target, secure=head.peer.secure)
+        except GatewayError:
+            if head.target.startswith(b"/"):  # other forms may hold credentials, as query and fragment may
+                record.path = printable(re.split(rb"[?#]", head.target, maxsplit=1)[0].decode("latin-1"), 512)
+            raise
         record.path = target.path.decode("ascii")
-        fields = scan(head.headers)
-        host = parse_host(fields.host, target.authority, head.http_11)
-        if passed_before(head.headers, self.pseudonym):
+        host = parse_host(facts.host, target.authority, head.http_11)
+        if facts.looped:
             raise GatewayError(Reason.LOOP)
         route = self._routes.match(host, head.method, target.match_path)
         if route is None:
             raise GatewayError(Reason.NO_ROUTE)
         record.route = route.name
-        if target.encoded_slash and not route.settings.allow_encoded_slash:
+        if target.encoded_slash and not route.allow_encoded_slash:
             raise GatewayError(Reason.ENCODED_SLASH)
-        if fields.expect and head.http_11 and any(value.lower() != b"100-continue" for value in fields.expect):
+        if facts.expect and head.http_11 and any(value.lower() != b"100-continue" for value in facts.expect):
             raise GatewayError(Reason.EXPECTATION)
-        return Admitted(route, target, host, fields)
+        return Admitted(route, target, host, facts)
 
     def client_address(self, head: RequestHead) -> bytes:
         """Return the client's address, seen through trusted proxies (R257)."""
@@ -115,47 +142,75 @@ class Pipeline:
         Raises:
             GatewayError: 400, 401, 403 or 503.
         """
-        route = admitted.route.settings
-        if route.auth == "public":
+        token = self.token(admitted, record)
+        if token is None:
+            return None
+        identity = self.recognise(token, admitted, record)
+        if identity is UNSETTLED:
+            return await self.verify(token, admitted, record)
+        return identity
+
+    def token(self, admitted: Admitted, record: Record) -> bytes | None:
+        """Return the request's one token; None when nobody asks for it, or it has none and may have none.
+
+        Raises:
+            GatewayError: 400 or 401.
+        """
+        auth = admitted.route.auth
+        if auth == "public":
             return None
         try:
-            token = self.credential(admitted)
-            if token is None:
-                return None
-            identity = await self._authenticate(token, record)
+            return bearer_token(admitted.facts.authorization, admitted.target.query or b"")
+        except GatewayError as error:
+            if auth != "optional" or error.reason.kind is not MISSING_TOKEN:
+                _let_pass_if_observed(admitted.route, error, record)
+            return None
+
+    def recognise(self, token: bytes, admitted: Admitted, record: Record) -> Identity | Unsettled | None:
+        """Return who the token speaks for, as far as that needs no waiting; None when an observed route lets it pass.
+
+        Raises:
+            GatewayError: 401, 403 or 503.
+        """
+        try:
+            identity = self._authenticator.cached(token)
+            record.cache_hit = identity is not None
+            if identity is None:
+                began = self._clock.monotonic()
+                try:
+                    identity = self._authenticator.verify_now(token)
+                finally:
+                    record.verify_seconds = self._clock.monotonic() - began
+                if identity is None:
+                    return UNSETTLED
+            record.identity = identity
             authorize(admitted.route, identity)
         except GatewayError as error:
-            if not route.observe:
-                raise
-            record.observed = error.reason.code
-            record.detail = error.detail
+            _let_pass_if_observed(admitted.route, error, record)
             return None
         return identity
 
-    def credential(self, admitted: Admitted) -> bytes | None:
-        """Return the request's one token; None when it has none and the route does not insist."""
-        try:
-            return bearer_token(admitted.fields.authorization, admitted.target.query or b"")
-        except GatewayError as error:
-            if admitted.route.settings.auth == "optional" and error.reason.kind is MISSING_TOKEN:
-                return None
-            raise
+    async def verify(self, token: bytes, admitted: Admitted, record: Record) -> Identity | None:
+        """Return who the token speaks for, waiting for keys.
 
-    async def _authenticate(self, token: bytes, record: Record) -> Identity:
-        identity = self._authenticator.cached(token)
-        record.cache_hit = identity is not None
-        if identity is None:
-            began = self._clock.monotonic()
-            try:
-                identity = await self._authenticator.authenticate(token)
-            finally:
-                record.verify_seconds = self._clock.monotonic() - began
-        record.identity = identity
+        Raises:
+            GatewayError: 401, 403 or 503.
+        """
+        began = self._clock.monotonic()
+        try:
+            identity = await self._authenticator.authenticate(token)
+            record.identity = identity
+            authorize(admitted.route, identity)
+        except GatewayError as error:
+            _let_pass_if_observed(admitted.route, error, record)
+            return None
+        finally:
+            record.verify_seconds = self._clock.monotonic() - began
         return identity
 
-    def check_content(self, fields: Fields) -> None:
+    def check_content(self, facts: Facts) -> None:
         """Refuse content that says of itself that it is too large (RFC 9110 section 15.5.14)."""
-        if self._max_body and fields.content_length and int(fields.content_length[0]) > self._max_body:
+        if self._max_body and facts.content_length and int(facts.content_length[0]) > self._max_body:
             raise GatewayError(Reason.BODY_TOO_LARGE)
 
     def upstream_head(
@@ -166,7 +221,7 @@ class Pipeline:
         path = origin.base_path + upstream_path(route, admitted.target)
         query = admitted.target.query
         target = path if query is None else b"%b?%b" % (path, query)
-        client_host = admitted.target.authority or (admitted.fields.host[0] if admitted.fields.host else b"")
+        client_host = admitted.target.authority or (admitted.facts.host[0] if admitted.facts.host else b"")
         preserve = origin.preserve_host and bool(client_host)
         headers = request_headers(
             head.headers,
@@ -176,33 +231,42 @@ class Pipeline:
             request_id=request_id,
             host=client_host if preserve else origin.host,
             client_host=client_host,
-            forward_authorization=route.settings.forward_authorization,
-            framing=framing(admitted.fields),
+            forward_authorization=route.forward_authorization,
+            framing=framing(admitted.facts),
+            http_version=b"1.1" if head.http_11 else b"1.0",
         )
         return render_head(b"%b %b HTTP/1.1" % (head.method.encode("ascii"), target), headers)
 
 
-def framing(fields: Fields) -> tuple[tuple[bytes, bytes], ...]:
+def _let_pass_if_observed(route: Route, error: GatewayError, record: Record) -> None:
+    """Note a refusal that an observed route does not act on; raise it on every other route."""
+    if not route.observe:
+        raise error
+    record.observed = error.reason.code
+    record.detail = error.detail
+
+
+def framing(facts: Facts) -> tuple[tuple[bytes, bytes], ...]:
     """Return the fields that frame the request's content upstream, made afresh (RFC 9112 section 6.3)."""
-    if fields.transfer_encoding:
+    if facts.transfer_encoding:
         return ((b"Transfer-Encoding", b"chunked"),)
-    if fields.content_length:
-        return ((b"Content-Length", b"%d" % int(fields.content_length[0])),)
+    if facts.content_length:
+        return ((b"Content-Length", b"%d" % int(facts.content_length[0])),)
     return ()
 
 
-def scan(headers: Sequence[tuple[bytes, bytes]]) -> Fields:
+def scan(headers: Sequence[tuple[bytes, bytes]]) -> Facts:
     """Collect, in one pass, the fields that the gateway itself acts on."""
-    fields = Fields([], [], [], [], [])
+    facts = Facts([], [], [], [], [])
     wanted = {
-        b"authorization": fields.authorization,
-        b"host": fields.host,
-        b"content-length": fields.content_length,
-        b"transfer-encoding": fields.transfer_encoding,
-        b"expect": fields.expect,
+        b"authorization": facts.authorization,
+        b"host": facts.host,
+        b"content-length": facts.content_length,
+        b"transfer-encoding": facts.transfer_encoding,
+        b"expect": facts.expect,
     }
     for name, value in headers:
         values = wanted.get(name.lower())
         if values is not None:
             values.append(value)
-    return fields
+    return facts

@@ -108,6 +108,25 @@ class Authenticator:
             raise GatewayError(reason, detail="refused a moment ago")
         return None
 
+    def verify_now(self, token: bytes) -> Identity | None:
+        """Verify a token that ``cached`` does not know, as far as that needs no waiting, and remember the outcome.
+
+        None means: keys have to be waited for; call ``authenticate``.
+
+        Raises:
+            GatewayError: the refusal. No other exception.
+        """
+        try:
+            unverified, policy, issuer = self._plausible(token)
+            if not issuer.loaded:
+                return None
+            key = self._key_that_signed(token, unverified, issuer)
+            return None if key is None else self._remember(token, unverified, policy, issuer, key)
+        except GatewayError:
+            raise
+        except Exception as error:
+            raise _unforeseen(error) from None
+
     async def authenticate(self, token: bytes) -> Identity:
         """Verify a token that ``cached`` does not know, and remember the outcome.
 
@@ -123,8 +142,7 @@ class Authenticator:
         except GatewayError:
             raise
         except Exception as error:
-            # An unforeseen fault on foreign input is a refusal. Its text may quote the token: only its type is kept.
-            raise GatewayError(Reason.VERIFICATION_FAILED, detail=type(error).__name__) from None
+            raise _unforeseen(error) from None
 
     async def _authenticate(self, token: bytes) -> Identity:
         unverified, policy, issuer = self._plausible(token)
@@ -140,6 +158,12 @@ class Authenticator:
             key = self._key_that_signed(token, unverified, issuer)
         if key is None:
             raise GatewayError(Reason.UNKNOWN_KEY, detail=f"kid is '{printable(unverified.key_id or '')}'")
+        return self._remember(token, unverified, policy, issuer, key)
+
+    def _remember(
+        self, token: bytes, unverified: Unverified, policy: IssuerPolicy, issuer: IssuerKeys, key: VerifyingKey
+    ) -> Identity:
+        """Return the identity of a token that ``key`` signed, and keep it for the next request with the token."""
         try:
             identity = make_identity(unverified, policy)
         except GatewayError as error:
@@ -198,6 +222,14 @@ class Authenticator:
         permanent = _PERMANENT if issuer is None else _PERMANENT_FOR_KEYS
         if error.reason in permanent:
             self.cache.put_bad(sha256(token).digest(), error.reason, self._monotonic(), issuer)
+
+
+def _unforeseen(error: Exception) -> GatewayError:
+    """Return a refusal: that is what an unforeseen fault on foreign input is.
+
+    Its text may quote the token: only its type is kept.
+    """
+    return GatewayError(Reason.VERIFICATION_FAILED, detail=type(error).__name__)
 
 
 def _cannot_decide(issuer: IssuerKeys) -> GatewayError:

@@ -29,7 +29,7 @@ CLIENT = Peer(b"192.0.2.7", False, 8080)
 
 GATEWAYS_OWN = (
     b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: api.test\r\nX-Forwarded-Port: 8080\r\n"
-    b"Via: 1.1 gw\r\nX-Request-Id: new\r\nx-user-id: alice\r\n\r\n"
+    b"Via: 1.1 gw\r\nx-user-id: alice\r\nX-Request-Id: new\r\n\r\n"
 )
 
 

@@ -1,0 +1,271 @@
+"""The run of one request, for both lanes: exchange, relay, one answer, one count, one log line.
+
+Only what a lane must not do in its own way lives here. Who the client is and
+how bytes get to it is behind ``Client``; the rules are the pipeline's steps.
+Every way out of a request passes ``finish`` exactly once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.clock import Clock
+from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reason
+from gateway.identity import Identity
+from gateway.proxy.forward import Content, died_unanswered, exchange
+from gateway.proxy.headers import render_head, response_headers
+from gateway.proxy.relay import relay
+from gateway.proxy.reply import Reply
+from gateway.proxy.upstreams import Upstream
+from gateway.server.pipeline import Admitted, Pipeline, RequestHead
+from gateway.server.responses import Answer, answer, connection_field, render
+from gateway.settings.schema import Settings
+from gateway.telemetry import Record, Telemetry
+
+_log = logging.getLogger("gateway")
+
+# Requests that may be sent again when a reused connection turns out to be closed
+# (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1): idempotent, and without content.
+REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+
+FAILURES = (BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE)
+
+#: What the access log shows as the status of a request whose client left before the answer.
+CLIENT_CLOSED_REQUEST = 499
+
+
+class Client(Protocol):
+    """The client's side of one request."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection may serve another request after this one."""
+        ...
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be written to the client any more."""
+        ...
+
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway itself is about to end the connection."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes, waiting while the client cannot take more.
+
+        Raises:
+            ConnectionError: the client left.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection, so that what was sent cannot be taken for complete."""
+        ...
+
+
+@dataclass(slots=True)
+class Run:
+    """One request on its way.
+
+    Attributes:
+        id: the request id, for the upstream and for logs.
+        content: the request's content; None when it has none.
+        started_reply: bytes of a response went to the client.
+    """
+
+    client: Client
+    head: RequestHead
+    record: Record
+    id: bytes
+    content: ClientSideContent | None = None
+    started_reply: bool = False
+
+
+class ClientSideContent(Content, Protocol):
+    """A request's content, and what became of it.
+
+    Attributes:
+        size: bytes read so far.
+        awaited: the client waits for a 100 before it sends (RFC 9110 section 10.1.1).
+    """
+
+    size: int
+    awaited: bool
+
+    @property
+    def unread(self) -> bool:
+        """Whether some of it has not come in yet."""
+        ...
+
+
+class Serving:
+    """What happens to requests under one configuration."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        upstreams: Mapping[str, Upstream],
+        telemetry: Telemetry,
+        clock: Clock,
+        new_id: Callable[[], bytes],
+    ) -> None:
+        self.settings = settings
+        self.pipeline = pipeline
+        self.upstreams = upstreams
+        self.telemetry = telemetry
+        self.clock = clock
+        self.new_id = new_id
+
+    async def forward(self, run: Run, admitted: Admitted, identity: Identity | None) -> bool:
+        """Exchange the request with its upstream and relay the response; return whether the connection stays open.
+
+        Raises:
+            GatewayError: no response could be had, and nothing was sent to the client.
+            ConnectionError: the client left.
+        """
+        upstream = self.upstreams[admitted.route.upstream]
+        record = run.record
+        record.upstream = upstream.name
+        began = self.clock.monotonic()
+        try:
+            reply = await self._exchange(run, admitted, upstream, identity)
+        except GatewayError as error:
+            if error.reason.kind in FAILURES:
+                upstream.failed(error.reason)
+            raise
+        finally:
+            record.upstream_seconds = self.clock.monotonic() - began
+        return await self.deliver(run, reply, upstream)
+
+    async def _exchange(self, run: Run, admitted: Admitted, upstream: Upstream, identity: Identity | None) -> Reply:
+        """Exchange the request with one of the upstream's URLs, again if that is safe."""
+        origin = upstream.next_origin()
+        head = self.pipeline.upstream_head(run.head, admitted, identity, origin, run.id)
+        limits = upstream.settings
+        fresh = False
+        while True:
+            lease = await origin.lease(fresh=fresh)
+            try:
+                return await exchange(
+                    lease,
+                    head,
+                    run.content,
+                    head_only=run.head.method == "HEAD",
+                    response_timeout=limits.response_timeout_seconds,
+                    idle_timeout=limits.idle_timeout_seconds,
+                )
+            except GatewayError as error:
+                again = lease.reused and not fresh and run.content is None and run.head.method in REPEATABLE
+                if not (again and died_unanswered(lease, error)):
+                    raise
+                fresh = True
+
+    async def deliver(self, run: Run, reply: Reply, upstream: Upstream) -> bool:
+        """Send a response on to the client; return whether the connection stays open."""
+        client, record = run.client, run.record
+        chunked = not reply.bodyless and reply.length is None and run.head.http_11
+        delimited = reply.bodyless or reply.length is not None or chunked
+        unread = run.content is not None and run.content.unread
+        keep_alive = client.keep_alive and delimited and not unread
+        try:
+            head = client_head(
+                reply.status,
+                reply.phrase,
+                reply.headers,
+                self.pipeline.pseudonym,
+                http_11=run.head.http_11,
+                keep_alive=keep_alive,
+                chunked=chunked,
+            )
+        except BaseException:
+            reply.abort()  # nobody else knows of its connection yet
+            raise
+        record.status = reply.status
+        run.started_reply = True
+        try:
+            await relay(reply, head, client.write, chunked=chunked)
+        except GatewayError as error:
+            # The head is out: the only honest end is a broken connection (R286).
+            if error.reason.kind in FAILURES:
+                upstream.failed(error.reason)
+            self.account(record, error)
+            record.status = reply.status
+            client.abort()
+            return False
+        finally:
+            record.bytes_out = reply.relayed
+        return keep_alive
+
+    async def refuse(self, run: Run, error: GatewayError) -> bool:
+        """Answer a refusal or failure; return whether the connection stays open."""
+        client = run.client
+        if error.reason is Reason.CLIENT_GONE:
+            self.client_left(run)
+            return False
+        reply = self.account(run.record, error)
+        if run.started_reply or client.gone:
+            client.abort()
+            return False
+        content = run.content
+        keep_alive = client.keep_alive and not (reply.close or (content is not None and content.unread))
+        data = render(reply, http_11=run.head.http_11, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
+        try:
+            await client.write(data)
+        except ConnectionError:
+            self.client_left(run)
+            return False
+        run.record.bytes_out = len(reply.body)
+        return keep_alive
+
+    def account(self, record: Record, error: GatewayError) -> Answer:
+        """Note a refusal or failure in the record and return its answer."""
+        reply = answer(error, self.settings.tokens, record.request_id)
+        record.status = reply.status
+        record.reason = error.reason.code
+        record.detail = error.detail
+        record.outcome = "failed" if error.reason.kind in FAILURES else "refused"
+        return reply
+
+    def client_left(self, run: Run) -> None:
+        """Note that the request ended because its client left, or because the drain's time was over."""
+        record = run.record
+        record.outcome = "failed" if run.client.draining else "client_gone"
+        record.reason = (Reason.DRAINED if run.client.draining else Reason.CLIENT_GONE).code
+        record.status = record.status or CLIENT_CLOSED_REQUEST
+
+    def finish(self, run: Run) -> None:
+        """Count the request and write its line."""
+        if run.content is not None:
+            run.record.bytes_in = run.content.size
+        self.telemetry.finish(run.record, self.clock.monotonic())
+
+
+def client_head(
+    status: int,
+    phrase: bytes,
+    headers: tuple[tuple[bytes, bytes], ...],
+    pseudonym: bytes,
+    *,
+    http_11: bool,
+    keep_alive: bool,
+    chunked: bool,
+) -> bytes:
+    """Return the head of a response as the client gets it.
+
+    Raises:
+        ValueError: it holds what may not stand in a head.
+    """
+    kept = response_headers(headers, pseudonym)
+    if status == 204:  # RFC 9110 section 8.6: no Content-Length in a 204
+        kept = [pair for pair in kept if pair[0].lower() != b"content-length"]
+    if chunked:
+        kept.append((b"Transfer-Encoding", b"chunked"))
+    if connection := connection_field(http_11=http_11, keep_alive=keep_alive):
+        kept.append((b"Connection", connection))
+    return render_head(b"HTTP/1.1 %d %b" % (status, phrase), kept)
