@@ -15,7 +15,7 @@ from tests.support.fetching import failure, fetch, kids
 from tests.support.idp import Answer, FakeIdp, issuer_settings, private_authority, raw_server
 from tests.support.minting import SigningKey, jwks
 
-A, B = SigningKey.ec("a"), SigningKey.ec("b")
+A = SigningKey.ec("a")
 
 
 async def test_what_the_gateway_asks_for(idp: FakeIdp) -> None:

@@ -17,7 +17,6 @@ from tests.tokens.conftest import Make
 
 A = import_jwks(jwks(SigningKey.ec("a")))
 AB = import_jwks(jwks(SigningKey.ec("a"), SigningKey.ec("b")))
-ODD = import_jwks(jwks(SigningKey.ec("a"), {"kty": "AKP", "kid": "x\n"}))
 GOOD = Fetched(A, 100)
 DOWN = FetchError("connect", "nobody there")
 
