@@ -1,0 +1,224 @@
+"""Content on its way to a client: framing, counting, and an honest end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.errors import GatewayError, Reason
+from gateway.proxy.forward import exchange
+from gateway.proxy.relay import relay
+from gateway.proxy.reply import Reply
+from tests.proxy.pools import GET, opened
+from tests.support.clock import eventually
+from tests.support.upstream import Received, raw_upstream
+
+
+class Client:
+    """Takes what is written; may leave."""
+
+    def __init__(self, leaves_after: int | None = None) -> None:
+        self.writes: list[bytes] = []
+        self.leaves_after = leaves_after
+
+    async def write(self, data: bytes) -> None:
+        if self.leaves_after is not None and len(self.writes) >= self.leaves_after:
+            raise ConnectionResetError
+        self.writes.append(data)
+        await asyncio.sleep(0)
+
+
+HEAD = b"HEAD "
+
+
+async def replied(origin: Any, **options: Any) -> Reply:
+    facts: dict[str, Any] = {"head_only": False, "response_timeout": 5, "idle_timeout": 5, **options}
+    return await exchange(await origin.lease(), GET, None, **facts)
+
+
+def answering(data: bytes, *, closes: bool = False) -> Any:
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
+        if not closes:
+            return data
+        writer.write(data)
+        await writer.drain()
+        return None
+
+    return respond
+
+
+WHOLE = [
+    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd", False, False, b"abcd", id="length"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", False, False, b"", id="empty"),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n",
+        False,
+        True,
+        b"4\r\nabcd\r\n0\r\n\r\n",
+        id="chunked",
+    ),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", False, True, b"0\r\n\r\n", id="no-chunks"
+    ),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n",
+        False,
+        False,
+        b"abcd",
+        id="plain",
+    ),
+    pytest.param(b"HTTP/1.1 200 OK\r\n\r\nabcd", True, True, b"4\r\nabcd\r\n0\r\n\r\n", id="until-close"),
+    pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", False, False, b"", id="204"),
+]
+
+
+@pytest.mark.parametrize(("data", "closes", "chunked", "expected"), WHOLE)
+async def test_whole_response_is_sent_once_and_its_connection_comes_back(
+    data: bytes, closes: bool, chunked: bool, expected: bytes
+) -> None:
+    """R287-R289, R301, R328: small ones leave in one write with their head."""
+    async with raw_upstream(answering(data, closes=closes)) as upstream, opened(upstream.url) as origin:
+        reply = await replied(origin)
+        if closes:
+            await eventually(reply.content.is_eof)
+        client = Client()
+        await relay(reply, HEAD, client.write, chunked=chunked)
+        assert client.writes == [HEAD + expected]
+        assert reply.relayed == (0 if not expected or expected == b"0\r\n\r\n" else 4)
+        assert (origin.state().in_use, origin.state().idle) == (0, 0 if closes else 1)
+
+
+async def test_head_does_not_wait_for_content() -> None:
+    """R281: it goes out while nothing of the content is there."""
+    release = asyncio.Event()
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        await release.wait()
+        return b"abcd"
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply, client = await replied(origin), Client()
+        running = asyncio.ensure_future(relay(reply, HEAD, client.write, chunked=False))
+        await eventually(lambda: client.writes == [HEAD])
+        release.set()
+        await running
+        assert client.writes == [HEAD, b"abcd"]
+
+
+BROKEN = [
+    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabcd", Reason.UPSTREAM_DISCONNECTED, id="length"),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n",
+        Reason.UPSTREAM_DISCONNECTED,
+        id="chunked",
+    ),
+]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("data", "reason"), BROKEN)
+async def test_response_that_breaks_off_is_a_fault_and_never_gets_its_end(
+    data: bytes, reason: Reason, chunked: bool
+) -> None:
+    """R286: no last chunk, and the connection is closed."""
+    async with raw_upstream(answering(data, closes=True)) as upstream, opened(upstream.url) as origin:
+        reply, client = await replied(origin), Client()
+        with pytest.raises(GatewayError) as raised:
+            await relay(reply, HEAD, client.write, chunked=chunked)
+        assert raised.value.reason is reason
+        assert b"0\r\n\r\n" not in b"".join(client.writes)
+        assert (origin.state().in_use, origin.state().idle) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabcd", Reason.UPSTREAM_TIMEOUT),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n", Reason.UPSTREAM_TIMEOUT),
+    ],
+)
+async def test_stalled_content_is_a_timeout(data: bytes, reason: Reason) -> None:
+    """R315: idle_timeout_seconds between two reads."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await reader.read()
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply, client = await replied(origin, idle_timeout=0.05), Client()
+        with pytest.raises(GatewayError) as raised:
+            await relay(reply, HEAD, client.write, chunked=False)
+        assert raised.value.reason is reason
+        assert reply.relayed == 4
+        await eventually(lambda: upstream.open_connections == 0)
+
+
+async def test_chunks_that_make_no_sense_are_a_protocol_fault() -> None:
+    """R286: the reader is told at once, though the upstream keeps the connection open."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n")
+        await writer.drain()
+        await go.wait()
+        writer.write(b"zz\r\n")
+        await reader.read()
+
+    go = asyncio.Event()
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply, client = await replied(origin), Client()
+        go.set()
+        with pytest.raises(GatewayError) as raised:
+            await relay(reply, HEAD, client.write, chunked=True)
+        assert raised.value.reason is Reason.UPSTREAM_PROTOCOL
+        assert not b"".join(client.writes).endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("leaves_after", [0, 1])
+async def test_client_that_leaves_ends_the_upstream_connection(leaves_after: int) -> None:
+    """R285, CWE-772: what the upstream still wants to send is not read."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"4\r\nabcd\r\n")
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply, client = await replied(origin), Client(leaves_after)
+        with pytest.raises(ConnectionResetError):
+            await relay(reply, HEAD, client.write, chunked=True)
+        assert len(client.writes) == leaves_after
+        assert (origin.state().in_use, origin.state().idle) == (0, 0)
+        await eventually(lambda: upstream.open_connections == 0)
+
+
+async def test_client_that_leaves_at_the_last_byte_costs_no_connection() -> None:
+    """The exchange with the upstream was whole: its connection is already back when the client is written to."""
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"
+    async with raw_upstream(answering(data)) as upstream, opened(upstream.url) as origin:
+        reply = await replied(origin)
+        with pytest.raises(ConnectionResetError):
+            await relay(reply, HEAD, Client(0).write, chunked=False)
+        assert (origin.state().in_use, origin.state().idle) == (0, 1)
+
+
+async def test_cancelled_relay_frees_the_upstream() -> None:
+    """R285: the handler is cancelled when its client leaves."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        await reader.read()
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply, client = await replied(origin), Client()
+        running = asyncio.ensure_future(relay(reply, HEAD, client.write, chunked=False))
+        await eventually(lambda: client.writes)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert origin.state().in_use == 0
+        await eventually(lambda: upstream.open_connections == 0)
