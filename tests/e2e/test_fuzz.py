@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from tests.fuzz.oracle import acceptable
 from tests.fuzz.run import LARGE, main
 from tests.fuzz.stage import Stage, on_stage, stage
-from tests.fuzz.tokens import PUBLISHED, STRANGERS, TokenMaker, mutated_bytes
+from tests.fuzz.tokens import PUBLISHED, STRANGERS, TokenMaker
+from tests.fuzz.values import mutated_bytes
 from tests.support.minting import good_claims, mint_raw
 from tests.support.upstream import OK, Received
 

@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.stage import Stage, on_stage, stage
-from tests.fuzz.tokens import PUBLISHED, TokenMaker, mutated_bytes
+from tests.fuzz.tokens import PUBLISHED, TokenMaker
+from tests.fuzz.values import mutated_bytes
 from tests.support.clock import eventually, settle
 from tests.support.gateway import RawResponse, request
 from tests.support.idp import raw_server
