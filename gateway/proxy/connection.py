@@ -1,11 +1,12 @@
 """One pooled connection to an upstream: aiohttp's client protocol, made to tell the whole truth.
 
-Only three things are added to aiohttp's: a response whose content cannot be
+Only four things are added to aiohttp's: a response whose content cannot be
 parsed fails at once for whoever reads it (aiohttp leaves the reader waiting);
 a connection that ended by a fault can be told from one that was closed in
 order, which matters to content that ends with its connection (RFC 9112
-section 8); and whether anything of a response came, which matters to sending a
-request again (RFC 9112 section 9.3.1).
+section 8); whether anything of a response came, which matters to sending a
+request again (RFC 9112 section 9.3.1); and when it was opened, because one that
+is never idle would otherwise outlive every change of its name's addresses.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ class UpstreamConnection(ResponseHandler):
     Attributes:
         broken: it ended by a fault, such as a reset, instead of a close.
         heard: bytes have come in since the running exchange began.
+        opened_at: the loop's time when it was made.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.broken = False
         self.heard = False
+        self.opened_at = loop.time()
 
     def data_received(self, data: bytes) -> None:
         self.heard = True

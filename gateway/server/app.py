@@ -82,7 +82,7 @@ class GatewayApp:
             issuer.start()
             self._stop.push_async_callback(issuer.stop)
         self.authenticator = Authenticator(settings, self.issuers, clock)
-        self.upstreams = open_upstreams(settings.upstreams)
+        self.upstreams = open_upstreams(settings.upstreams, clock)
         for upstream in self.upstreams.values():
             self._stop.push_async_callback(upstream.close)
         self.admin = Admin(self.telemetry, self.authenticator, self.issuers, self.upstreams)

@@ -145,12 +145,15 @@ class Serving:
 
     async def _exchange(self, run: Run, admitted: Admitted, upstream: Upstream, identity: Identity | None) -> Reply:
         """Exchange the request with one of the upstream's URLs, again if that is safe."""
-        origin = upstream.next_origin()
-        head = self.pipeline.upstream_head(run.head, admitted, identity, origin, run.id)
         limits = upstream.settings
         fresh = False
         while True:
-            lease = await origin.lease(fresh=fresh)
+            origin, lease = await upstream.lease(fresh=fresh)
+            try:
+                head = self.pipeline.upstream_head(run.head, admitted, identity, origin, run.id)
+            except BaseException:
+                lease.release()  # nothing was sent over it
+                raise
             try:
                 return await exchange(
                     lease,

@@ -13,12 +13,13 @@ from collections.abc import Collection, Iterator, Sequence
 
 from gateway.settings import files, route_checks
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
-from gateway.settings.schema import Issuer, Route, Server, Settings, issuer_values
-from gateway.settings.values import fold_header_name, http_url, is_loopback, split_address
+from gateway.settings.schema import Issuer, Route, Server, Settings, Upstream, issuer_values
+from gateway.settings.values import fold_header_name, http_url, is_loopback, split_address, url_key
 
 #: The place of an option and what is wrong with it.
 Problem = tuple[KeyPath, str]
 
+_UPSTREAM_TLS = ("tls_client_cert", "tls_client_key", "tls_ca_file", "tls_server_name")
 _WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  (compared with, not listened on)
 
 
@@ -50,6 +51,7 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *_repeated(settings, sound),
         *(problem for i, issuer in enumerate(settings.issuers) for problem in _issuer(issuer, ("issuers", i), sound)),
         *_issuer_values(settings, sound),
+        *(problem for i, one in enumerate(settings.upstreams) for problem in _upstream(one, ("upstreams", i), sound)),
         *_references(settings, sound),
         *_need_of_issuers(settings, sound),
         *(problem for i, route in enumerate(settings.routes) for problem in _route(route, ("routes", i), sound)),
@@ -132,6 +134,28 @@ def _issuer_values(settings: Settings, sound: _Sound) -> Iterator[Problem]:
             if owner.setdefault(value, index) != index:
                 yield ("issuers", index, "issuer"), f"a value of it also belongs to issuers[{owner[value]}]"
                 break
+
+
+def _upstream(upstream: Upstream, place: KeyPath, sound: _Sound) -> Iterator[Problem]:
+    urls = [url_key(url) for url in upstream.urls]
+    for number, url in enumerate(urls):
+        if url in urls[:number]:
+            yield (*place, "urls", number), f"is also urls[{urls.index(url)}]: each URL has one pool"
+    if not sound.options(place, "urls", *_UPSTREAM_TLS):
+        return
+    if not any(url.startswith("https://") for url in upstream.urls):
+        given = (name for name in _UPSTREAM_TLS if getattr(upstream, name))
+        yield from (((*place, name), "has no effect: none of the `urls` is https://") for name in given)
+        return
+    certificate, key = upstream.tls_client_cert, upstream.tls_client_key
+    if certificate and not key:
+        yield (*place, "tls_client_key"), "is required with `tls_client_cert`"
+    elif key and not certificate:
+        yield (*place, "tls_client_cert"), "is required with `tls_client_key`"
+    elif certificate and (problem := files.certificate_problem(certificate, key, _UPSTREAM_TLS[:2])):
+        yield (*place, problem[0]), problem[1]
+    if upstream.tls_ca_file and (text := files.authorities_problem(upstream.tls_ca_file)):
+        yield (*place, "tls_ca_file"), text
 
 
 def _references(settings: Settings, sound: _Sound) -> Iterator[Problem]:

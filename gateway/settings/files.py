@@ -21,19 +21,22 @@ def read_problem(file: str) -> str:
     return ""
 
 
-def certificate_problem(certificate: str, key: str) -> tuple[str, str] | None:
-    """Say which of ``tls_cert`` and ``tls_key`` is wrong, and why; None when they fit."""
-    for option, file in (("tls_cert", certificate), ("tls_key", key)):
+def certificate_problem(
+    certificate: str, key: str, options: tuple[str, str] = ("tls_cert", "tls_key")
+) -> tuple[str, str] | None:
+    """Say which of the two options for a certificate and its key is wrong, and why; None when they fit."""
+    cert_option, key_option = options
+    for option, file in ((cert_option, certificate), (key_option, key)):
         if problem := read_problem(file):
             return option, problem
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            return "tls_key", "is not the key of the certificate in `tls_cert`"
-        return "tls_cert", "with `tls_key` is no PEM certificate chain and its private key"
+            return key_option, f"is not the key of the certificate in `{cert_option}`"
+        return cert_option, f"with `{key_option}` is no PEM certificate chain and its private key"
     except ValueError:
-        return "tls_key", "is encrypted; the gateway asks nobody for a password"
+        return key_option, "is encrypted; the gateway asks nobody for a password"
     return None
 
 

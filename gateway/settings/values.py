@@ -20,6 +20,7 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DNS_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _PORT = re.compile(r"[0-9]{1,5}")
+_SOCKET_LENGTH = 107  # what fits into sockaddr_un on Linux
 
 #: Fields that an upstream or a hop reads for framing, routing or credentials, or that the gateway writes itself.
 #: One of these as an identity header would corrupt requests (rather than name a caller).
@@ -134,15 +135,61 @@ def optional_http_url(text: str) -> str:
 
 
 def upstream_url(text: str) -> str:
-    """Check the base URL of a service: scheme, host, port and path only."""
-    parts = http_url(text)
+    """Check the base URL of a service: scheme, host, port and path only, or a Unix socket and a path."""
+    path = _socket_url(text) if text.startswith("unix:") else http_url(text).path
     if "?" in text:
         raise ValueError("has a query; a base URL is scheme, host, port and path")
-    if any(segment in (".", "..") for segment in parts.path.lower().replace("%2e", ".").split("/")):
+    if any(segment in (".", "..") for segment in path.lower().replace("%2e", ".").split("/")):
         raise ValueError("has dot segments in its path")
-    if "//" in parts.path:
+    if "//" in path:
         raise ValueError("has an empty segment in its path")
     return text
+
+
+def split_socket_url(text: str) -> tuple[str, str]:
+    """Return the socket's file and the base path (or nothing) of a checked ``unix:`` URL."""
+    socket, _, base = text.removeprefix("unix:").partition(":")
+    return socket, base
+
+
+def _socket_url(text: str) -> str:
+    """Check ``unix:/path/to.sock`` or ``unix:/path/to.sock:/base`` and return the base path."""
+    if not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
+        raise ValueError("is not a socket: printable ASCII without spaces and backslashes")
+    socket, base = split_socket_url(text)
+    if not socket.startswith("/") or socket.endswith("/"):
+        raise ValueError("a socket is written unix:/absolute/path, with a base path unix:/absolute/path:/base")
+    if len(socket) > _SOCKET_LENGTH:
+        raise ValueError(f"the path of a socket has at most {_SOCKET_LENGTH} characters")
+    if text.count(":") > 1 and not base.startswith("/"):
+        raise ValueError('the base path behind a socket begins with "/"')
+    if "#" in base:
+        raise ValueError("has a fragment")
+    return base
+
+
+def url_key(text: str) -> tuple[object, ...]:
+    """Return what two spellings of one checked base URL have in common."""
+    if text.startswith("unix:"):
+        socket, base = split_socket_url(text)
+        return "unix", socket, base.rstrip("/")
+    parts = urlsplit(text)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname, port, parts.path.rstrip("/")
+
+
+def health_path(text: str) -> str:
+    """Check the path, and the query if any, of a health check; empty is "not asked"."""
+    if text and (not text.startswith("/") or text.startswith("//")):
+        raise ValueError('must begin with one "/"')
+    if not text.isascii() or not text.isprintable() or " " in text or "#" in text or "\\" in text:
+        raise ValueError("is not a path: printable ASCII without spaces, backslashes and #")
+    return text
+
+
+def tls_name(text: str) -> str:
+    """Check a name to find in a certificate: a host name or an address; empty is "not given"."""
+    return host(f"[{text}]" if ":" in text else text).strip("[]") if text else text
 
 
 def http_url(text: str) -> SplitResult:

@@ -1,0 +1,262 @@
+"""One base URL of a service: its bounded pool of connections, and the leasing of one.
+
+Only the keeping and handing out of connections lives here. How one is opened
+is ``dialer.py``'s business, which URL a request goes to ``upstreams.py``'s,
+and what is sent ``forward.py``'s. An idle connection is handed out without an
+await, so that both lanes can ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from dataclasses import dataclass
+
+from aiohttp.abc import AbstractResolver
+from aiohttp.connector import Connection
+
+from gateway.clock import Clock, SystemClock
+from gateway.errors import GatewayError, Reason
+from gateway.proxy.connection import UpstreamConnection
+from gateway.proxy.dialer import CONNECT_FAULTS, Dialer
+from gateway.proxy.health import Health
+from gateway.settings import schema
+
+_log = logging.getLogger("gateway.upstreams")
+
+
+class Lease:
+    """One connection to an upstream, held for one exchange.
+
+    Attributes:
+        protocol: the connection's protocol.
+        reused: it has served an exchange before, so the upstream may have
+            closed it in the meantime (RFC 9112 section 9.3.1).
+    """
+
+    __slots__ = ("_connection", "_origin", "protocol", "reused")
+
+    def __init__(self, origin: Origin, connection: Connection, protocol: UpstreamConnection, reused: bool) -> None:
+        self._origin = origin
+        self._connection: Connection | None = connection
+        self.protocol = protocol
+        self.reused = reused
+
+    def release(self) -> None:
+        """Give the connection back for the next exchange, if its state allows."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._origin.take_back(connection, self.protocol)
+
+    def discard(self) -> None:
+        """Close the connection: its exchange did not come to its end."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Not a graceful close: unsent content must not look like a complete request.
+            if (transport := connection.transport) is not None:
+                transport.abort()
+            connection.close()
+            self._origin.give_back()
+
+
+@dataclass(frozen=True, slots=True)
+class OriginState:
+    """What the admin port shows of one URL.
+
+    Attributes:
+        in_use: places of the pool that are taken.
+        idle: connections kept for the next exchange.
+        waiting: requests that wait for a place.
+        health: ``healthy``, ``ejected`` or ``unhealthy``.
+        connect_failures: failures to connect, ever.
+        back_off_seconds: until the next try of an ejected URL; 0 otherwise.
+    """
+
+    url: str
+    in_use: int
+    idle: int
+    waiting: int
+    health: str
+    connect_failures: int
+    back_off_seconds: float
+
+
+class Origin:
+    """One base URL of an upstream, and its pool.
+
+    Args:
+        tls: for ``https://``; see ``dialer.client_tls``.
+        resolver: looks names up, instead of the system's way.
+
+    Attributes:
+        url: the URL in one spelling, for logs and metrics.
+        host: the value of ``Host`` for this URL.
+        base_path: what is put before each request's path; empty for none.
+        preserve_host: send the client's Host instead of this URL's.
+        health: whether it is given requests.
+        connect_failures: failures to connect, ever.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        settings: schema.Upstream,
+        *,
+        clock: Clock | None = None,
+        tls: ssl.SSLContext | None = None,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        self._dialer = Dialer(url, settings, tls, resolver)
+        self.url, self.host, self.base_path = self._dialer.url, self._dialer.host, self._dialer.base_path
+        self.preserve_host = settings.preserve_host
+        self.health = Health(settings.eject_after_failures, settings.eject_max_seconds)
+        self.connect_failures = 0
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._in_use = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        # Idle connections and since when; the one used last is used next, so that the others can go.
+        self._idle: deque[tuple[Connection, UpstreamConnection, float]] = deque()
+        self._sweep: asyncio.TimerHandle | None = None
+
+    @property
+    def has_place(self) -> bool:
+        """Whether a connection can be leased without waiting for another exchange to end."""
+        return self._in_use < self._settings.pool_size and not self._waiters
+
+    def lease_now(self) -> Lease | None:
+        """Return an idle connection without waiting; None when there is none, or others wait for one."""
+        lease = self._pop_idle() if self.has_place else None
+        if lease is not None:
+            self._in_use += 1
+        return lease
+
+    async def lease(self, *, fresh: bool = False) -> Lease:
+        """Return a connection, waiting for a place in the pool if need be.
+
+        Args:
+            fresh: never one that has served before.
+
+        Raises:
+            GatewayError: the pool stayed full, or no connection could be made.
+        """
+        await self._take_place()
+        if not fresh and (lease := self._pop_idle()) is not None:
+            return lease
+        try:
+            if self._in_use + len(self._idle) > self._settings.pool_size:
+                self._idle.popleft()[0].close()
+            connection, protocol = await self._dialer.connect()
+        except BaseException as error:
+            self.give_back()
+            if isinstance(error, GatewayError) and error.reason in CONNECT_FAULTS:
+                self._connect_failed(error)
+            raise
+        if self.health.connected():
+            _log.info("upstream %s, %s: back after an ejection", self._settings.name, self.url)
+        return Lease(self, connection, protocol, reused=False)
+
+    async def probe(self) -> bool:
+        """Ask for its health once."""
+        return await self._dialer.probe(self._settings.health_path, self._settings.health_timeout_seconds)
+
+    def checked(self, good: bool) -> None:
+        """Note the answer to a health check."""
+        if self.health.checked(good):
+            _log.warning("upstream %s, %s: now %s by its checks", self._settings.name, self.url, self.health.state)
+
+    def _connect_failed(self, error: GatewayError) -> None:
+        self.connect_failures += 1
+        if seconds := self.health.connect_failed(self._clock.monotonic()):
+            _log.warning(
+                "upstream %s, %s: ejected for %g s, %d failures to connect in a row, the last one %s",
+                self._settings.name,
+                self.url,
+                seconds,
+                self.health.connect_failures,
+                error.reason.code,
+            )
+
+    def _pop_idle(self) -> Lease | None:
+        """Return the idle connection that was used last and is still good; close those that are not."""
+        while self._idle:
+            connection, protocol, _ = self._idle.pop()
+            # Bytes that nobody asked for may have arrived while it was idle: they would be
+            # taken for the answer to the next request (response smuggling).
+            if protocol.is_connected() and not protocol.should_close:
+                return Lease(self, connection, protocol, reused=True)
+            connection.close()
+        return None
+
+    def take_back(self, connection: Connection, protocol: UpstreamConnection) -> None:
+        """Keep a connection for the next exchange, if its state and age allow, and free its place."""
+        loop = asyncio.get_running_loop()
+        now, max_age = loop.time(), self._settings.pool_max_age_seconds
+        too_old = max_age and now - protocol.opened_at >= max_age
+        if too_old or protocol.should_close or not protocol.is_connected() or self._dialer.closed:
+            connection.close()
+        else:
+            self._idle.append((connection, protocol, now))
+            if self._sweep is None:
+                self._sweep = loop.call_later(self._settings.pool_idle_seconds, self._close_idle)
+        self.give_back()
+
+    def _close_idle(self) -> None:
+        """Close what has been idle too long; look again when the next one will be."""
+        loop = asyncio.get_running_loop()
+        self._sweep = None
+        oldest = loop.time() - self._settings.pool_idle_seconds
+        while self._idle and (self._idle[0][2] <= oldest or not self._idle[0][1].is_connected()):
+            self._idle.popleft()[0].close()
+        if self._idle:
+            self._sweep = loop.call_at(self._idle[0][2] + self._settings.pool_idle_seconds, self._close_idle)
+
+    async def _take_place(self) -> None:
+        if self._in_use < self._settings.pool_size:
+            self._in_use += 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._waiters.append(place)
+        try:
+            async with asyncio.timeout(self._settings.pool_wait_seconds):
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                self.give_back()  # the place came at the same moment: hand it on
+            elif place in self._waiters:  # else: a place was free since, and passed over this one
+                self._waiters.remove(place)
+            if isinstance(error, TimeoutError):
+                raise GatewayError(Reason.POOL_EXHAUSTED) from None
+            raise
+
+    def give_back(self) -> None:
+        """Free a place, or hand it to the one who has waited longest."""
+        while self._waiters:
+            place = self._waiters.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._in_use -= 1
+
+    def state(self) -> OriginState:
+        """Return the numbers for the admin port."""
+        health = self.health
+        return OriginState(
+            url=self.url,
+            in_use=self._in_use,
+            idle=sum(protocol.is_connected() for _, protocol, _ in self._idle),
+            waiting=len(self._waiters),
+            health=health.state,
+            connect_failures=self.connect_failures,
+            back_off_seconds=max(0.0, health.back_off_ends - self._clock.monotonic()),
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        while self._idle:
+            self._idle.pop()[0].close()
+        await self._dialer.close()
