@@ -78,6 +78,29 @@ async def exchange(
     """
     protocol = lease.protocol
     protocol.heard = False
+    expect_response(protocol, head_only=head_only, idle_timeout=idle_timeout)
+    upload: asyncio.Task[None] | None = None
+    timer = _ResponseTimer(protocol, response_timeout)
+    try:
+        if content is None:
+            _write(protocol, head)
+        elif (whole := content.whole()) is not None:
+            _write(protocol, head + (_last_chunks(whole) if content.chunked else whole))
+        else:
+            upload = spawn(_send(protocol, head, content, timer.start), "upload", awaited=True)
+    except BaseException as error:
+        timer.stop()
+        lease.discard()
+        if isinstance(error, Exception):
+            raise _exchange_fault(error) from error
+        raise
+    if upload is None:
+        timer.start()
+    return await _receive(lease, upload, timer, head_only=head_only)
+
+
+def expect_response(protocol: UpstreamConnection, *, head_only: bool, idle_timeout: float) -> None:
+    """Make ready to read a response: its bytes may come from now on."""
     protocol.set_response_params(
         skip_payload=head_only,
         read_until_eof=True,
@@ -88,17 +111,22 @@ async def exchange(
         max_field_size=MAX_RESPONSE_FIELD,
         max_headers=MAX_RESPONSE_FIELDS,
     )
-    upload: asyncio.Task[None] | None = None
-    timer = _ResponseTimer(protocol, response_timeout)
+
+
+async def receive(lease: Lease, *, head_only: bool, response_timeout: float) -> Reply:
+    """Return the head of the response to a request that was sent already; see ``exchange``.
+
+    Raises:
+        GatewayError: with an ``UPSTREAM_…`` reason; the lease is discarded.
+    """
+    timer = _ResponseTimer(lease.protocol, response_timeout)
+    timer.start()
+    return await _receive(lease, None, timer, head_only=head_only)
+
+
+async def _receive(lease: Lease, upload: asyncio.Task[None] | None, timer: _ResponseTimer, *, head_only: bool) -> Reply:
+    protocol = lease.protocol
     try:
-        if content is None:
-            _write(protocol, head)
-        elif (whole := content.whole()) is not None:
-            _write(protocol, head + (_last_chunks(whole) if content.chunked else whole))
-        else:
-            upload = spawn(_send(protocol, head, content, timer.start), "upload", awaited=True)
-        if upload is None:
-            timer.start()
         message, payload = await _final_response(protocol, upload)
         reply = checked_reply(message, payload, lease, upload, head_only=head_only)
     except BaseException as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -41,8 +40,7 @@ from gateway.tokens.extract import bearer_token
 _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """A request's head as received, with who sent it."""
 
     method: str
@@ -78,8 +76,7 @@ class Unsettled(Enum):
 UNSETTLED = Unsettled.UNSETTLED
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """A request that may go on to its credential: its target is sound and a route serves it."""
 
     route: Route
@@ -216,12 +213,9 @@ class Pipeline:
     def upstream_head(
         self, head: RequestHead, admitted: Admitted, identity: Identity | None, origin: Origin, request_id: bytes
     ) -> bytes:
-        """Return the head that the upstream gets, built new."""
-        route = admitted.route
-        path = origin.base_path + upstream_path(route, admitted.target)
-        query = admitted.target.query
-        target = path if query is None else b"%b?%b" % (path, query)
-        client_host = admitted.target.authority or (admitted.facts.host[0] if admitted.facts.host else b"")
+        """Return the head that the upstream gets, built new; its last field is the request id."""
+        facts, authority = admitted.facts, admitted.target.authority
+        client_host = authority or (facts.host[0] if facts.host else b"")
         preserve = origin.preserve_host and bool(client_host)
         headers = request_headers(
             head.headers,
@@ -231,11 +225,18 @@ class Pipeline:
             request_id=request_id,
             host=client_host if preserve else origin.host,
             client_host=client_host,
-            forward_authorization=route.forward_authorization,
-            framing=framing(admitted.facts),
+            forward_authorization=admitted.route.forward_authorization,
+            framing=framing(facts),
             http_version=b"1.1" if head.http_11 else b"1.0",
         )
-        return render_head(b"%b %b HTTP/1.1" % (head.method.encode("ascii"), target), headers)
+        return render_head(request_line(head.method, admitted, origin), headers)
+
+
+def request_line(method: str, admitted: Admitted, origin: Origin) -> bytes:
+    """Return the request line that the upstream gets, without its end."""
+    path, query = upstream_path(admitted.route, admitted.target), admitted.target.query
+    target = origin.base_path + (path if query is None else b"%b?%b" % (path, query))
+    return b"%b %b HTTP/1.1" % (method.encode("ascii"), target)
 
 
 def _let_pass_if_observed(route: Route, error: GatewayError, record: Record) -> None:

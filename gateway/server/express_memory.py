@@ -1,0 +1,92 @@
+"""What a kept connection's header section means, remembered.
+
+Only the reading of a header section for the express lane lives here, and the
+memory of the last one of a connection. A section that is byte for byte the
+one just read means the same; so does one in which nothing but the bearer
+token differs. The token is taken out and never remembered: what it stands for
+is looked up each time.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from gateway.proxy.headers import request_id
+from gateway.server.framing import MalformedError, parse_fields, request_framing
+from gateway.server.pipeline import Facts, Pipeline, RequestHead
+
+_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)*+\r\n").fullmatch
+_BEARER = re.compile(rb"\r\n([Aa]uthorization: [Bb]earer )([!-+\--~]+)\r\n")
+
+# Fields that make a request more than the express lane takes.
+_UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection", b"keep-alive", b"te", b"trailer"})
+
+
+class Section(NamedTuple):
+    """A header section that was read.
+
+    Attributes:
+        before, after: its bytes around the bearer token; ``after`` is empty without one.
+        headers: its pairs; the Authorization value in them is the token of the moment.
+        facts: what it says to the gateway itself; the same holds for its ``authorization``.
+        length: of the request's content.
+        request_id: the client's, if it gave a sane one.
+    """
+
+    before: bytes
+    after: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    facts: Facts
+    length: int
+    request_id: bytes | None
+
+
+def read_section(block: bytes, pipeline: Pipeline, head: RequestHead) -> tuple[Section, bytes | None] | None:
+    """Read a header section, from behind the request line to the empty line.
+
+    Args:
+        block: the section.
+        pipeline: judges what it says to the gateway.
+        head: everything of the request's head but its header pairs.
+
+    Returns:
+        The section and its bearer token, if its form can be remembered; None
+        for a section that is malformed or more than the express lane takes.
+    """
+    if _FIELDS(block) is None:
+        return None
+    headers = parse_fields(block[:-4]) if len(block) > 2 else ()
+    for name, _ in headers:
+        if name.lower() in _UNUSUAL:
+            return None
+    try:
+        length, _ = request_framing(headers, http_11=True)
+    except MalformedError:
+        return None
+    facts = pipeline.read(head._replace(headers=headers))
+    given = request_id(headers, _none) or None
+    before, token, after = block, None, b""
+    # Behind a line end that is put in front, so that the first line counts too.
+    if len(facts.authorization) == 1 and (found := _BEARER.search(b"\r\n" + block)):
+        before, token, after = block[: found.start(2) - 2], found[2], block[found.end(2) - 2 :]
+    return Section(before, after, headers, facts, length, given), token
+
+
+def same_section(section: Section, block: bytes) -> bytes | None:
+    """Return the bearer token of ``block`` if nothing else in it differs from ``section``; else None."""
+    if not section.after or not block.startswith(section.before):
+        return None
+    start = len(section.before)
+    end = block.find(b"\r\n", start)
+    if len(block) - end != len(section.after) or not block.endswith(section.after):
+        return None
+    token = block[start:end]
+    return token if _IS_TOKEN(token) else None
+
+
+_IS_TOKEN = re.compile(rb"[!-+\--~]+").fullmatch
+
+
+def _none() -> bytes:
+    return b""
