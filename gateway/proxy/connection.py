@@ -15,6 +15,8 @@ import asyncio
 
 from aiohttp.client_proto import ResponseHandler
 
+from gateway.proxy.direct import Receiver
+
 
 class UpstreamConnection(ResponseHandler):
     """A connection of the pool.
@@ -22,6 +24,7 @@ class UpstreamConnection(ResponseHandler):
     Attributes:
         broken: it ended by a fault, such as a reset, instead of a close.
         heard: bytes have come in since the running exchange began.
+        receiver: who takes the bytes in place of aiohttp's parser; None for the parser.
         opened_at: the loop's time when it was made.
     """
 
@@ -29,15 +32,22 @@ class UpstreamConnection(ResponseHandler):
         super().__init__(loop)
         self.broken = False
         self.heard = False
+        self.receiver: Receiver | None = None
         self.opened_at = loop.time()
 
     def data_received(self, data: bytes) -> None:
+        if self.receiver is not None:
+            self.receiver.upstream_data(data)
+            return
         self.heard = True
         super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.broken = exc is not None
+        receiver = self.receiver
         super().connection_lost(exc)
+        if receiver is not None:
+            receiver.upstream_lost(self.broken)
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         content = self._payload

@@ -26,6 +26,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.proxy.upstreams import open_upstreams
 from gateway.server.addresses import bound_port, listen
 from gateway.server.admin import Admin
+from gateway.server.express_lane import ExpressLane
 from gateway.server.full_lane import FullLane
 from gateway.server.listener import Listener, PurePythonParserError, demand_native_parser, server_tls
 from gateway.server.log_thread import LogThread
@@ -106,9 +107,11 @@ class GatewayApp:
         self.listener = Listener(lane.handle, lane.refuse_connection, settings.server, self.telemetry)
         # Whoever is still there after the drain is cut off; 0 would mean no limit to aiohttp.
         self._stop.push_async_callback(self.listener.shutdown, 0.05)
-        self._server = await listen(
-            self.listener, settings.server.listen, tls=server_tls(settings.server), backlog=1024
-        )
+        self.express = ExpressLane(serving, self.listener)
+        self.express.start()
+        self._stop.push_async_callback(self.express.stop)
+        protocol = self.express if settings.server.express else self.listener
+        self._server = await listen(protocol, settings.server.listen, tls=server_tls(settings.server), backlog=1024)
         self._stop.callback(self._server.close)
         self.port = bound_port(self._server)
 
@@ -116,6 +119,7 @@ class GatewayApp:
         """Refuse readiness and new connections; let running requests end, up to ``drain_seconds`` (R370)."""
         self.admin.draining = True
         self._server.close()
+        self.express.start_drain()
         self.listener.start_drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.server.drain_seconds):

@@ -19,6 +19,9 @@ from gateway.server.pipeline import Facts, Pipeline, RequestHead
 _FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)*+\r\n").fullmatch
 _BEARER = re.compile(rb"\r\n([Aa]uthorization: [Bb]earer )([!-+\--~]+)\r\n")
 
+#: Fields of a section that the express lane takes.
+MAX_FIELDS = 200
+
 # Fields that make a request more than the express lane takes.
 _UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection", b"keep-alive", b"te", b"trailer"})
 
@@ -28,6 +31,7 @@ class Section(NamedTuple):
 
     Attributes:
         before, after: its bytes around the bearer token; ``after`` is empty without one.
+        scheme: what stands before the token in the Authorization value.
         headers: its pairs; the Authorization value in them is the token of the moment.
         facts: what it says to the gateway itself; the same holds for its ``authorization``.
         length: of the request's content.
@@ -36,10 +40,16 @@ class Section(NamedTuple):
 
     before: bytes
     after: bytes
+    scheme: bytes
     headers: tuple[tuple[bytes, bytes], ...]
     facts: Facts
     length: int
     request_id: bytes | None
+
+    def headers_with(self, token: bytes) -> tuple[tuple[bytes, bytes], ...]:
+        """Return the pairs with another token in them."""
+        value = self.scheme + token
+        return tuple((name, value if name.lower() == b"authorization" else old) for name, old in self.headers)
 
 
 def read_section(block: bytes, pipeline: Pipeline, head: RequestHead) -> tuple[Section, bytes | None] | None:
@@ -57,20 +67,22 @@ def read_section(block: bytes, pipeline: Pipeline, head: RequestHead) -> tuple[S
     if _FIELDS(block) is None:
         return None
     headers = parse_fields(block[:-4]) if len(block) > 2 else ()
-    for name, _ in headers:
-        if name.lower() in _UNUSUAL:
-            return None
+    if len(headers) > MAX_FIELDS or any(name.lower() in _UNUSUAL for name, _ in headers):
+        return None
     try:
         length, _ = request_framing(headers, http_11=True)
     except MalformedError:
         return None
     facts = pipeline.read(head._replace(headers=headers))
+    if len(facts.host) != 1:
+        return None
     given = request_id(headers, _none) or None
-    before, token, after = block, None, b""
+    before, token, after, scheme = block, None, b"", b""
     # Behind a line end that is put in front, so that the first line counts too.
     if len(facts.authorization) == 1 and (found := _BEARER.search(b"\r\n" + block)):
         before, token, after = block[: found.start(2) - 2], found[2], block[found.end(2) - 2 :]
-    return Section(before, after, headers, facts, length, given), token
+        scheme = found[1][-len(b"Bearer ") :]
+    return Section(before, after, scheme, headers, facts, length, given), token
 
 
 def same_section(section: Section, block: bytes) -> bytes | None:

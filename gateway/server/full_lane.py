@@ -6,13 +6,12 @@ lives here. Nothing is decided here.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import cast
 
 from aiohttp import web
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError
 from gateway.proxy.headers import Peer, address_text, request_id
 from gateway.server.content import ClientContent, has_content
 from gateway.server.listener import Protocol
@@ -20,7 +19,6 @@ from gateway.server.pipeline import RequestHead
 from gateway.server.responses import render
 from gateway.server.sent import sent
 from gateway.server.serving import Run, Serving
-from gateway.tasks import where
 from gateway.telemetry import Record
 
 _log = logging.getLogger("gateway")
@@ -64,25 +62,8 @@ class FullLane:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request; every way out is counted and logged exactly once."""
-        serving = self.serving
         run = self._begin(request)
-        try:
-            keep_alive = await self._serve(run, request)
-        except GatewayError as error:
-            keep_alive = await serving.refuse(run, error)
-        except asyncio.CancelledError:
-            serving.client_left(run)
-            raise
-        except ConnectionError:
-            serving.client_left(run)
-            keep_alive = False
-        except Exception as error:
-            # Never a 500 and never a stack trace to a client; the log says where to look.
-            _log.error("request %s: %s", run.record.request_id, where(error))
-            keep_alive = await serving.refuse(run, GatewayError(Reason.INTERNAL))
-        finally:
-            serving.finish(run)
-        return sent(keep_alive=keep_alive)
+        return sent(keep_alive=await self.serving.settle(run, self._serve(run, request)))
 
     def refuse_connection(self, protocol: Protocol, error: GatewayError) -> web.StreamResponse:
         """Answer and count a connection whose bytes are no request; it is closed afterwards."""
@@ -99,7 +80,7 @@ class FullLane:
     def _begin(self, request: web.BaseRequest) -> Run:
         serving, client = self.serving, AiohttpClient(request)
         head = RequestHead(
-            method=request.method,
+            method=client.protocol.take_method(request.method),
             target=request.raw_path.encode("utf-8", "surrogateescape"),
             http_11=request.version >= (1, 1),
             headers=request.raw_headers,
@@ -110,7 +91,7 @@ class FullLane:
             started=serving.clock.monotonic(),
             client=serving.pipeline.client_address(head).decode("ascii"),
             request_id=given_id.decode("ascii"),
-            method=request.method,
+            method=head.method,
         )
         return Run(client, head, record, given_id)
 

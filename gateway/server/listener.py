@@ -22,7 +22,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from gateway.errors import GatewayError, Reason
-from gateway.server.framing import MessageScanner
+from gateway.server.framing import KNOWN_METHODS, STAND_IN, MessageScanner
 from gateway.settings.schema import Server
 from gateway.tasks import where
 from gateway.telemetry import Telemetry
@@ -139,6 +139,17 @@ class Protocol(RequestHandler):
         """Whether the connection ends after the running request."""
         return self._listener.draining or self._close or self._force_close
 
+    def take_method(self, parsed: str) -> str:
+        """Return the real method of the request whose turn it is.
+
+        Args:
+            parsed: what aiohttp's parser read, which does not know all methods.
+        """
+        method = self._scanner.methods.popleft()
+        if parsed.encode("ascii") != (method if method in KNOWN_METHODS else STAND_IN):
+            raise RuntimeError("two parsers read different requests")
+        return method.decode("ascii")
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         listener = self._listener
         if listener.telemetry.connections >= listener.settings.max_connections:
@@ -189,7 +200,7 @@ class Protocol(RequestHandler):
             self._stop_head_timer()
         elif self._head_timer is None:
             self._head_timer = self._loop.call_later(
-                self._listener.settings.request_head_timeout_seconds, self._head_too_slow
+                self._listener.settings.request_head_timeout_seconds, self.head_too_slow
             )
 
     def drain(self) -> None:
@@ -221,7 +232,7 @@ class Protocol(RequestHandler):
     def log_debug(self, *args: Any, **options: Any) -> None:
         """Log nothing: the lines would quote the request."""
 
-    def _head_too_slow(self) -> None:
+    def head_too_slow(self) -> None:
         """Refuse the head that does not end, in its turn."""
         self._head_timer = None
         self._refusal = Reason.HEAD_TIMEOUT

@@ -7,8 +7,9 @@ Every way out of a request passes ``finish`` exactly once.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from gateway.proxy.upstreams import Upstream
 from gateway.server.pipeline import Admitted, Pipeline, RequestHead
 from gateway.server.responses import Answer, answer, connection_field, render
 from gateway.settings.schema import Settings
+from gateway.tasks import where
 from gateway.telemetry import Record, Telemetry
 
 _log = logging.getLogger("gateway")
@@ -76,6 +78,7 @@ class Run:
         id: the request id, for the upstream and for logs.
         content: the request's content; None when it has none.
         started_reply: bytes of a response went to the client.
+        retried: it was sent once already, over a connection that turned out to be closed.
     """
 
     client: Client
@@ -84,6 +87,7 @@ class Run:
     id: bytes
     content: ClientSideContent | None = None
     started_reply: bool = False
+    retried: bool = False
 
 
 class ClientSideContent(Content, Protocol):
@@ -122,6 +126,28 @@ class Serving:
         self.clock = clock
         self.new_id = new_id
 
+    async def settle(self, run: Run, work: Awaitable[bool]) -> bool:
+        """Do what is left of a request, to whatever end; return whether the connection stays open.
+
+        Only cancellation comes out of here: the client left, or the drain's time was over.
+        """
+        try:
+            return await work
+        except GatewayError as error:
+            return await self.refuse(run, error)
+        except asyncio.CancelledError:
+            self.client_left(run)
+            raise
+        except ConnectionError:
+            self.client_left(run)
+            return False
+        except Exception as error:
+            # Never a 500 and never a stack trace to a client; the log says where to look.
+            _log.error("request %s: %s", run.record.request_id, where(error))
+            return await self.refuse(run, GatewayError(Reason.INTERNAL))
+        finally:
+            self.finish(run)
+
     async def forward(self, run: Run, admitted: Admitted, identity: Identity | None) -> bool:
         """Exchange the request with its upstream and relay the response; return whether the connection stays open.
 
@@ -146,7 +172,7 @@ class Serving:
     async def _exchange(self, run: Run, admitted: Admitted, upstream: Upstream, identity: Identity | None) -> Reply:
         """Exchange the request with one of the upstream's URLs, again if that is safe."""
         limits = upstream.settings
-        fresh = False
+        fresh = run.retried
         while True:
             origin, lease = await upstream.lease(fresh=fresh)
             try:

@@ -73,6 +73,8 @@ class Server(Section):
     """Client connections per worker; the next one is answered 503 and closed."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30
     """How long running requests may take to finish after SIGTERM or SIGINT."""
+    express: bool = True
+    """Serve plain requests without aiohttp's machinery, over the same rules and pools; off: aiohttp serves them all."""
     access_log: Literal["json", "text", "off"] = "json"
     """One line a request on standard output, in this form."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
