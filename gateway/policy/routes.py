@@ -60,6 +60,10 @@ class Route:
         allow_encoded_slash: ``%2F`` in the path is served.
         forward_authorization: the Authorization field is sent on.
         observe: refusals for the token are counted and logged, not answered.
+        websocket: WebSocket handshakes are sent on.
+        websocket_protocol_token: a WebSocket's token may stand among its subprotocols.
+        websocket_max_message_bytes: most payload of one message; 0 for no limit.
+        end_at_expiry: a response ends with its token.
     """
 
     name: str
@@ -76,6 +80,10 @@ class Route:
     allow_encoded_slash: bool
     forward_authorization: bool
     observe: bool
+    websocket: bool
+    websocket_protocol_token: bool
+    websocket_max_message_bytes: int
+    end_at_expiry: bool
 
 
 class RouteTable:
@@ -223,6 +231,10 @@ def _compile(name: str, settings: schema.Route) -> Route:
         allow_encoded_slash=settings.allow_encoded_slash,
         forward_authorization=settings.forward_authorization,
         observe=settings.observe,
+        websocket=settings.websocket,
+        websocket_protocol_token=settings.websocket_protocol_token,
+        websocket_max_message_bytes=settings.websocket_max_message_bytes,
+        end_at_expiry=settings.end_at_expiry,
     )
 
 

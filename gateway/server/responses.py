@@ -14,6 +14,7 @@ from http import HTTPStatus
 import orjson
 
 from gateway.errors import Challenge, GatewayError, Kind, Reason
+from gateway.proxy.websocket import UPGRADE_FIELDS, VERSION
 from gateway.settings.schema import Tokens
 
 
@@ -49,6 +50,9 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str) -> Answer:
     if kind.status == HTTPStatus.METHOD_NOT_ALLOWED:
         # RFC 9110 section 15.5.6 demands the field; which methods a target allows is not told.
         headers.append((b"Allow", b""))
+    if kind.status == HTTPStatus.UPGRADE_REQUIRED:
+        # RFC 9110 section 15.5.22, RFC 6455 section 4.4.
+        headers += [*UPGRADE_FIELDS, (b"Sec-WebSocket-Version", VERSION)]
     body = orjson.dumps({"error": kind.error, "error_description": reason.text, "request_id": request_id})
     return Answer(_status(kind, tokens), tuple(headers), body, kind.close)
 

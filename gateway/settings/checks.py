@@ -191,10 +191,13 @@ def _route(route: Route, place: KeyPath, sound: _Sound) -> Iterator[Problem]:
             yield (*place, "path"), text
     if sound.options(place, "match", "strip_prefix") and route.strip_prefix and route.match == "regex":
         yield (*place, "strip_prefix"), 'has no meaning with match = "regex"'
+    websocket = sound.options(place, "websocket", "websocket_protocol_token")
+    if websocket and route.websocket_protocol_token and not route.websocket:
+        yield (*place, "websocket_protocol_token"), "has no effect with `websocket = false`"
     if not sound((*place, "auth")):
         return
     if route.auth == "public":
-        for name in ("issuers", "scopes", "any_scopes", "claims"):
+        for name in ("issuers", "scopes", "any_scopes", "claims", "websocket_protocol_token", "end_at_expiry"):
             if sound((*place, name)) and getattr(route, name):
                 yield (*place, name), 'can never apply: with auth = "public" tokens are not looked at'
     if sound((*place, "observe")) and route.observe and route.auth != "required":

@@ -230,6 +230,16 @@ class Route(Section):
     """Let requests pass that would be refused for their token; count and log why. For a safe roll-out."""
     allow_encoded_slash: bool = False
     """Accept `%2F` in the path as an ordinary character of a segment, for APIs that put it there. Otherwise 400."""
+    websocket: bool = True
+    """Let WebSocket handshakes through to the upstream. Off: their Upgrade is removed, like any other protocol's."""
+    websocket_protocol_token: bool = False
+    """For browsers, which cannot send an Authorization header with a WebSocket: take the token from
+    `Sec-WebSocket-Protocol: bearer, <token>`. The upstream sees neither of the two."""
+    websocket_max_message_bytes: Annotated[int, Field(ge=0)] = 67108864
+    """Largest WebSocket message in either direction, as it is on the wire; above: both ends are closed with 1009.
+    0 = no limit."""
+    end_at_expiry: bool = False
+    """Cut off a response that is still coming when its token expires or is withdrawn. WebSockets always end then."""
 
 
 class Settings(Section):

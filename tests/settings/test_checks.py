@@ -45,6 +45,15 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "observing an optional token": (
         "routes", {"auth": "optional", "observe": True},
         'routes[0].observe: has a meaning with auth = "required" only'),
+    "a token among the subprotocols of a public route": (
+        "routes", {"auth": "public", "websocket_protocol_token": True},
+        'routes[0].websocket_protocol_token: can never apply: with auth = "public" tokens are not looked at'),
+    "a token among the subprotocols of no WebSocket": (
+        "routes", {"websocket": False, "websocket_protocol_token": True},
+        "routes[0].websocket_protocol_token: has no effect with `websocket = false`"),
+    "ending with a token that is not looked at": (
+        "routes", {"auth": "public", "end_at_expiry": True},
+        'routes[0].end_at_expiry: can never apply: with auth = "public" tokens are not looked at'),
     "stripping a pattern": (
         "routes", {"path": "/a.*", "match": "regex", "strip_prefix": True},
         'routes[0].strip_prefix: has no meaning with match = "regex"'),
