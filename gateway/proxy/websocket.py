@@ -98,13 +98,24 @@ def offered_token(protocols: Sequence[bytes]) -> bytes | None:
     Raises:
         GatewayError: ``bearer`` is the last one, or stands there twice.
     """
-    return _split(protocols)[0]
+    tokens, _ = _split(protocols)
+    if len(tokens) > 1:
+        raise GatewayError(Reason.SEVERAL_CREDENTIALS)
+    if tokens and not tokens[0]:
+        raise GatewayError(Reason.MALFORMED_AUTHORIZATION)
+    return tokens[0] if tokens else None
+
+
+def token_protocol(protocols: Sequence[bytes]) -> bytes | None:
+    """Return ``bearer`` as the client spells it, if it is among the offered subprotocols."""
+    elements = [element for value in protocols for element in _elements(value)]
+    return next((element for element in elements if element.lower() == TOKEN_PROTOCOL), None)
 
 
 def without_token(headers: RawHeaders) -> RawHeaders:
     """Return a request's fields without the token among its subprotocols, and without the ``bearer`` before it."""
-    token, others = _split(values_of(headers, b"sec-websocket-protocol"))
-    if token is None:
+    tokens, others = _split(values_of(headers, b"sec-websocket-protocol"))
+    if not tokens:
         return headers
     kept = [pair for pair in headers if pair[0].lower() != b"sec-websocket-protocol"]
     if others:
@@ -112,17 +123,16 @@ def without_token(headers: RawHeaders) -> RawHeaders:
     return kept
 
 
-def _split(protocols: Sequence[bytes]) -> tuple[bytes | None, list[bytes]]:
-    others = [element for value in protocols for element in _elements(value)]
-    places = [place for place, element in enumerate(others) if element.lower() == TOKEN_PROTOCOL]
-    if not places:
-        return None, others
-    if len(places) > 1:
-        raise GatewayError(Reason.SEVERAL_CREDENTIALS)
-    if places[0] + 1 == len(others):
-        raise GatewayError(Reason.MALFORMED_AUTHORIZATION)
-    _, token = others.pop(places[0]), others.pop(places[0])
-    return token, others
+def _split(protocols: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Return what stands behind each ``bearer``, empty for nothing, and the other subprotocols."""
+    tokens, others = [], []
+    elements = iter([element for value in protocols for element in _elements(value)])
+    for element in elements:
+        if element.lower() == TOKEN_PROTOCOL:
+            tokens.append(next(elements, b""))
+        else:
+            others.append(element)
+    return tokens, others
 
 
 def _elements(value: bytes) -> list[bytes]:

@@ -25,6 +25,7 @@ from gateway.tokens.verify import (
     check_claims,
     check_header,
     compile_policy,
+    is_current,
     make_identity,
     parse_token,
     unknown_issuer,
@@ -143,6 +144,32 @@ class Authenticator:
             raise
         except Exception as error:
             raise _unforeseen(error) from None
+
+    def hold(self, token: bytes) -> CachedToken:
+        """Return what the verdict on a token that was verified a moment ago rests on.
+
+        For whoever acts on one verdict for longer than a request takes (``still_good``): the cache may forget it.
+
+        Raises:
+            GatewayError: it was forgotten, and would not be given again.
+        """
+        entry = self.cache.peek(sha256(token).digest())
+        if entry is not None:
+            return entry
+        unverified, policy, issuer = self._plausible(token)
+        key = self._key_that_signed(token, unverified, issuer)
+        if key is None:
+            raise GatewayError(Reason.UNKNOWN_KEY)
+        return CachedToken(make_identity(unverified, policy), key, issuer, policy, self._monotonic())
+
+    def still_good(self, held: CachedToken) -> Reason | None:
+        """Return why a held verdict is none any more: expired, its key withdrawn, keys too old; None while it is."""
+        identity = held.identity
+        if self._monotonic() > held.issuer.stale_at:
+            return Reason.STALE_KEYS
+        if not held.issuer.keys.trusts(held.key):
+            return Reason.UNKNOWN_KEY
+        return is_current(identity.expires_at, identity.not_before, held.policy.leeway, self._wall())
 
     async def _authenticate(self, token: bytes) -> Identity:
         unverified, policy, issuer = self._plausible(token)

@@ -125,6 +125,10 @@ class TokenCache:
         self.misses += 1
         return None
 
+    def peek(self, digest: bytes) -> CachedToken | None:
+        """Return the entry of a token, whether it still holds or not."""
+        return self._entries.get(digest)
+
     def put(self, digest: bytes, entry: CachedToken) -> None:
         """Remember a verified token, making room first. One that would not fit at all is not kept."""
         if digest in self._entries:
