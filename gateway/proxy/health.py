@@ -8,7 +8,6 @@ is asked is ``dialer.py``'s business, and who gets a request ``upstreams.py``'s.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Awaitable, Callable
 
 from gateway.clock import Clock
@@ -145,7 +144,7 @@ async def keep_checking(
     report: Callable[[bool], None],
     clock: Clock,
     interval: float,
-    jitter: Callable[[], float] = random.random,
+    jitter: Callable[[], float],
 ) -> None:
     """Ask for a URL's health for ever; only cancelling ends it.
 

@@ -50,13 +50,6 @@ class Lease:
         if connection is not None:
             self._origin.take_back(connection, self.protocol)
 
-    def detach(self) -> Connection:
-        """Return the connection for good: it is the caller's to close, and its place in the pool is free."""
-        connection, self._connection = self._connection, None
-        assert connection is not None
-        self._origin.give_back()
-        return connection
-
     def discard(self) -> None:
         """Close the connection: its exchange did not come to its end."""
         connection, self._connection = self._connection, None
@@ -78,7 +71,9 @@ class OriginState:
         waiting: requests that wait for a place.
         health: ``healthy``, ``ejected`` or ``unhealthy``.
         connect_failures: failures to connect, ever.
+        ejections: how often it was ejected; failed trials are not counted anew.
         back_off_seconds: until the next try of an ejected URL; 0 otherwise.
+        last_check: the last answer to a health check was good; None before the first one.
     """
 
     url: str
@@ -87,7 +82,9 @@ class OriginState:
     waiting: int
     health: str
     connect_failures: int
+    ejections: int
     back_off_seconds: float
+    last_check: bool | None
 
 
 class Origin:
@@ -257,7 +254,9 @@ class Origin:
             waiting=len(self._waiters),
             health=health.state,
             connect_failures=self.connect_failures,
+            ejections=health.ejections,
             back_off_seconds=max(0.0, health.back_off_ends - self._clock.monotonic()),
+            last_check=health.last_check,
         )
 
     async def close(self) -> None:

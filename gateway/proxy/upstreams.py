@@ -9,7 +9,8 @@ health ``health.py``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping
 
 from aiohttp.abc import AbstractResolver
 
@@ -31,6 +32,7 @@ class Upstream:
 
     Args:
         resolver: looks names up, instead of the system's way.
+        jitter: spreads health checks; returns numbers from 0 to 1.
 
     Attributes:
         failures: exchanges that ended without a usable answer, by reason code.
@@ -40,7 +42,12 @@ class Upstream:
     """
 
     def __init__(
-        self, settings: schema.Upstream, clock: Clock | None = None, *, resolver: AbstractResolver | None = None
+        self,
+        settings: schema.Upstream,
+        clock: Clock | None = None,
+        *,
+        resolver: AbstractResolver | None = None,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.name = settings.name
         self.settings = settings
@@ -51,18 +58,17 @@ class Upstream:
         )
         self.failures: dict[str, int] = {}
         self._next = 0  # the number of the URL whose turn it is
+        self._jitter = jitter
         self._checks: list[asyncio.Task[None]] = []
 
     def start_checks(self) -> None:
         """Begin to ask each URL for its health, if the configuration says how."""
         if self.settings.health_path:
-            self._checks = [
-                spawn(
-                    keep_checking(origin.probe, origin.checked, self._clock, self.settings.health_interval_seconds),
-                    f"health of {origin.url}",
-                )
-                for origin in self.origins
-            ]
+            self._checks = [spawn(self._keep_checking(origin), f"health of {origin.url}") for origin in self.origins]
+
+    async def _keep_checking(self, origin: Origin) -> None:
+        interval = self.settings.health_interval_seconds
+        await keep_checking(origin.probe, origin.checked, self._clock, interval, self._jitter)
 
     async def lease(self, *, fresh: bool = False) -> tuple[Origin, Lease]:
         """Return a connection to the URL whose turn it is, or to the next one that can be connected to.

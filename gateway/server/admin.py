@@ -6,6 +6,7 @@ They answer from memory: none of them waits for an issuer or an upstream.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,11 +93,8 @@ class Admin:
 
 
 def _upstream(upstream: Upstream) -> dict[str, Any]:
-    states = [origin.state() for origin in upstream.origins]
     return {
-        "urls": [
-            {"url": state.url, "in_use": state.in_use, "idle": state.idle, "waiting": state.waiting} for state in states
-        ],
+        "urls": [dataclasses.asdict(origin.state()) for origin in upstream.origins],
         "failures": dict(upstream.failures),
     }
 

@@ -123,18 +123,31 @@ def _upstreams(upstreams: Mapping[str, Upstream]) -> Iterator[Metric]:
     in_use = GaugeMetricFamily("gateway_upstream_connections_in_use", "Connections serving a request.", labels=labels)
     idle = GaugeMetricFamily("gateway_upstream_connections_idle", "Connections kept for the next.", labels=labels)
     waiting = GaugeMetricFamily("gateway_upstream_waiting", "Requests waiting for a connection.", labels=labels)
+    healthy = GaugeMetricFamily(
+        "gateway_upstream_healthy", "1 while the URL is given requests in its turn.", labels=labels
+    )
+    connect_failures = CounterMetricFamily(
+        "gateway_upstream_connect_failures", "Connections that could not be opened.", labels=labels
+    )
+    ejections = CounterMetricFamily(
+        "gateway_upstream_ejections", "Times a URL was taken out after failures to connect.", labels=labels
+    )
     failures = CounterMetricFamily(
         "gateway_upstream_failures", "Exchanges without a usable answer, by reason code.", labels=("upstream", "reason")
     )
     for upstream in upstreams.values():
         for origin in upstream.origins:
             state = origin.state()
-            in_use.add_metric((upstream.name, state.url), state.in_use)
-            idle.add_metric((upstream.name, state.url), state.idle)
-            waiting.add_metric((upstream.name, state.url), state.waiting)
+            url = (upstream.name, state.url)
+            in_use.add_metric(url, state.in_use)
+            idle.add_metric(url, state.idle)
+            waiting.add_metric(url, state.waiting)
+            healthy.add_metric(url, 1.0 if state.health == "healthy" else 0.0)
+            connect_failures.add_metric(url, state.connect_failures)
+            ejections.add_metric(url, state.ejections)
         for reason, count in upstream.failures.items():
             failures.add_metric((upstream.name, reason), count)
-    yield from (in_use, idle, waiting, failures)
+    yield from (in_use, idle, waiting, healthy, connect_failures, ejections, failures)
 
 
 def _counter(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:

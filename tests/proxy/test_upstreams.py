@@ -1,146 +1,253 @@
-"""Leasing of upstream connections: reuse, and what connecting can run into."""
+"""Which URL a request goes to: turns, URLs that cannot be connected to, trials, checks, and both lanes' ways to ask."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
-from pathlib import Path
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from gateway.errors import Reason
-from gateway.proxy.upstreams import open_upstreams
-from tests.proxy.pools import opened, refusal, served, settings
-from tests.support.certificates import authority
-from tests.support.clock import eventually
-from tests.support.upstream import Received, raw_upstream
+from gateway.errors import GatewayError, Reason
+from gateway.proxy.upstreams import Upstream, open_upstreams
+from gateway.tasks import spawn
+from tests.proxy.pools import served, settings
+from tests.support.clock import FakeClock, eventually, settle
+from tests.support.service import Service, services
+from tests.support.upstream import Received
 
 
-async def test_connection_is_used_again_and_state_tells_of_it() -> None:
-    """Contract (admin port): in use, idle, waiting; R312."""
-    async with raw_upstream() as upstream, opened(upstream.url) as origin:
-        first = await origin.lease()
-        assert (first.reused, origin.state().in_use, origin.state().idle) == (False, 1, 0)
-        assert await served(first) == b"ok"
-        assert (origin.state().in_use, origin.state().idle) == (0, 1)
-        second = await origin.lease()
-        assert (second.reused, origin.state().idle) == (True, 0)
-        assert await served(second) == b"ok"
-        assert origin.state().url == upstream.url
-    assert upstream.connections == 1
+@contextlib.asynccontextmanager
+async def balanced(members: list[Service], clock: FakeClock | None = None, **options: Any) -> AsyncIterator[Upstream]:
+    """One upstream with these services as its URLs, its checks begun."""
+    configured = settings(*(service.url for service in members), **options)
+    upstream = Upstream(configured, clock or FakeClock(), jitter=lambda: 0.5)
+    upstream.start_checks()
+    try:
+        yield upstream
+    finally:
+        await upstream.close()
 
 
-async def test_lease_ends_once_however_often_it_is_told() -> None:
-    """Release after discard, discard after release: the place is given back once."""
-    async with raw_upstream() as upstream, opened(upstream.url, pool_size=1) as origin:
-        for first, second in (("discard", "release"), ("discard", "discard"), ("release", "discard")):
-            lease = await origin.lease()
-            getattr(lease, first)()
-            getattr(lease, second)()
-            assert origin.state().in_use == 0
+async def asked(upstream: Upstream, count: int = 1) -> list[int]:
+    """Run some exchanges; the numbers of the URLs that served them."""
+    numbers = []
+    for _ in range(count):
+        origin, lease = await upstream.lease()
+        assert await served(lease) == b"ok"
+        numbers.append(upstream.origins.index(origin))
+    return numbers
 
 
-async def test_fresh_lease_is_never_a_used_connection() -> None:
-    """R310: what is sent again goes over a connection that cannot have been closed meanwhile."""
-    async with raw_upstream() as upstream, opened(upstream.url) as origin:
-        leases = [await origin.lease() for _ in range(3)]
-        for lease in leases:
-            await served(lease)
-        fresh = await origin.lease(fresh=True)
-        assert not fresh.reused
-        assert await served(fresh) == b"ok"
-    assert upstream.connections == 4
+def asked_now(upstream: Upstream) -> int | None:
+    """Take an idle connection as the express lane does, and put it back."""
+    if (leased := upstream.lease_now()) is None:
+        return None
+    leased[1].release()
+    return upstream.origins.index(leased[0])
 
 
-async def test_connection_that_spoke_unasked_is_not_used_again() -> None:
-    """Response smuggling (RFC 9112 section 9.2): closed, and a new one is made."""
+def failures(upstream: Upstream) -> list[int]:
+    return [origin.connect_failures for origin in upstream.origins]
+
+
+def healths(upstream: Upstream) -> list[str]:
+    return [origin.state().health for origin in upstream.origins]
+
+
+async def test_urls_take_turns() -> None:
+    """Contract: round robin, also where one lane leases what the other has given back."""
+    async with services(3) as members, balanced(members) as upstream:
+        assert await asked(upstream, 7) == [0, 1, 2, 0, 1, 2, 0]
+        assert [asked_now(upstream) for _ in range(4)] == [1, 2, 0, 1]
+        assert await asked(upstream, 2) == [2, 0]
+
+
+async def test_lane_that_cannot_wait_leaves_the_turn_to_the_one_that_can() -> None:
+    """A URL without an idle connection keeps its turn: else only those that have one would be asked."""
+    async with services(2) as members, balanced(members) as upstream:
+        assert asked_now(upstream) is None
+        assert await asked(upstream, 1) == [0]
+        assert [asked_now(upstream) for _ in range(3)] == [None] * 3
+        assert await asked(upstream, 1) == [1]
+        assert [asked_now(upstream) for _ in range(4)] == [0, 1, 0, 1]
+
+
+async def test_request_moves_on_from_a_url_that_cannot_be_connected_to() -> None:
+    """Nothing was sent, so any request may: every one is served, and after 3 failures the URL is left alone."""
+    async with services(3) as members, balanced(members) as upstream:
+        members[1].off()
+        assert 1 not in await asked(upstream, 30)
+        assert failures(upstream) == [0, 3, 0]
+        assert healths(upstream) == ["healthy", "ejected", "healthy"]
+        assert await asked(upstream, 4) in ([0, 2, 0, 2], [2, 0, 2, 0])
+
+
+async def test_one_request_tries_after_the_back_off_and_brings_the_url_back() -> None:
+    """Half-open: 1 s, 2 s, 4 s between the tries of single requests, which are served elsewhere."""
+    clock = FakeClock()
+    async with services(2) as members, balanced(members, clock) as upstream:
+        members[0].off()
+        await asked(upstream, 8)
+        for back_off in (1, 2, 4):
+            before = failures(upstream)[0]
+            clock.jump(back_off - 0.01)
+            assert await asked(upstream, 4) == [1, 1, 1, 1]
+            assert failures(upstream)[0] == before
+            clock.jump(0.02)
+            assert await asked(upstream, 4) == [1, 1, 1, 1]
+            assert failures(upstream)[0] == before + 1
+        await members[0].on()
+        clock.jump(8)
+        assert sorted(await asked(upstream, 4)) == [0, 0, 1, 1]
+        assert healths(upstream) == ["healthy", "healthy"]
+
+
+async def test_trial_is_a_new_connection_that_only_one_request_makes() -> None:
+    """Idle connections prove nothing; and what is being tried is passed over."""
+    clock = FakeClock()
+    async with services(2) as members, balanced(members, clock, eject_after_failures=1) as upstream:
+        await asked(upstream, 2)
+        members[0].off()
+        with pytest.raises(GatewayError):
+            await upstream.origins[0].lease(fresh=True)
+        assert [asked_now(upstream) for _ in range(2)] == [1, 1]
+        clock.jump(2)
+        assert asked_now(upstream) is None  # somebody who can connect must try
+        trial = spawn(upstream.lease(), "trial", awaited=True)
+        await settle(1)
+        assert await asked(upstream, 3) == [1, 1, 1]
+        (await trial)[1].release()
+        assert failures(upstream) == [2, 0]
+        assert upstream.origins[0].state().idle == 1
+
+
+async def test_trial_that_its_client_leaves_is_made_by_the_next() -> None:
+    clock = FakeClock()
+    async with services(2) as members, balanced(members, clock, eject_after_failures=1) as upstream:
+        members[0].off()
+        await asked(upstream, 2)
+        await members[0].on()
+        clock.jump(2)
+        trial = spawn(upstream.lease(), "trial", awaited=True)
+        await settle(1)
+        trial.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trial
+        assert healths(upstream) == ["ejected", "healthy"]
+        assert 0 in await asked(upstream, 2)
+
+
+async def test_nobody_is_refused_only_because_every_url_is_ejected() -> None:
+    """The one whose back-off ends first is asked first, then the others; a service that is back is found at once."""
+    clock = FakeClock()
+    async with services(3, on=False) as members, balanced(members, clock) as upstream:
+        for _ in range(3):
+            with pytest.raises(GatewayError, match="upstream_connect"):
+                await upstream.lease()
+            clock.jump(0.1)
+        assert failures(upstream) == [3, 3, 3]
+        await members[2].on()
+        assert await asked(upstream, 2) == [2, 2]
+        assert healths(upstream) == ["ejected", "ejected", "healthy"]
+        members[2].off()
+        await members[0].on()
+        origin, lease = await upstream.lease(fresh=True)
+        assert origin is upstream.origins[0]
+        lease.release()
+
+
+async def test_last_resorts_are_tried_for_one_connect_timeout() -> None:
+    """URLs that answer nothing at all cost a request one connect timeout more, however many there are."""
+    clock, options = FakeClock(), {"eject_after_failures": 1, "connect_timeout_seconds": 0.5}
+    async with services(3, on=False) as members, balanced(members, clock, **options) as upstream:
+        with pytest.raises(GatewayError):
+            await upstream.lease()
+        dialer = upstream.origins[0]._dialer
+        connect = dialer.connect
+
+        async def slow_connect() -> Any:
+            clock.jump(0.5)
+            return await connect()
+
+        dialer.connect = slow_connect  # type: ignore[method-assign]
+        with pytest.raises(GatewayError):
+            await upstream.lease()
+        assert failures(upstream) == [2, 1, 1]
+
+
+async def test_single_url_is_always_tried() -> None:
+    async with services(1, on=False) as (service,), balanced([service]) as upstream:
+        for _ in range(5):
+            with pytest.raises(GatewayError, match="upstream_connect"):
+                await upstream.lease()
+        await service.on()
+        assert await asked(upstream, 2) == [0, 0]
+
+
+async def test_ejection_can_be_switched_off() -> None:
+    """Every request then finds out for itself, and still moves on."""
+    async with services(2) as members, balanced(members, eject_after_failures=0) as upstream:
+        members[0].off()
+        assert await asked(upstream, 10) == [1] * 10
+        assert failures(upstream)[0] >= 9
+        assert healths(upstream) == ["healthy", "healthy"]
+
+
+async def test_full_pool_is_passed_over_while_another_has_a_place() -> None:
+    """R314: each URL has its own pool; only when all are full a request waits, and then 503."""
+    async with (
+        services(2) as members,
+        balanced(members, pool_size=1, pool_wait_seconds=0.01) as upstream,
+    ):
+        held = [await upstream.lease() for _ in range(2)]
+        with pytest.raises(GatewayError, match="pool_exhausted"):
+            await upstream.lease()
+        assert upstream.lease_now() is None
+        held[1][1].release()
+        assert await asked(upstream, 3) == [1, 1, 1]
+        assert asked_now(upstream) == 1
+        held[0][1].release()
+        assert healths(upstream) == ["healthy", "healthy"]
+
+
+async def test_health_checks_take_urls_out_and_put_them_back() -> None:
+    """Two bad answers in a row, one good one; the lanes agree; all bad means that all are asked in turn."""
+    bad: set[bytes] = set()
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        writers.append(writer)
-        return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        status = b"500 No" if received.target == b"/up" and received.one(b"host") in bad else b"200 OK"
+        return b"HTTP/1.1 %b\r\nContent-Length: 2\r\n\r\nok" % status
 
-    writers: list[asyncio.StreamWriter] = []
-    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
-        lease = await origin.lease()
-        protocol = lease.protocol
-        await served(lease)
-        writers[0].write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
-        await eventually(lambda: protocol.should_close)
-        second = await origin.lease()
-        assert not second.reused
-        assert await served(second) == b"ok"
-        assert origin.state().in_use == 0
-        await eventually(lambda: upstream.open_connections == 1)
+    clock = FakeClock()
+    async with services(2, respond=respond) as members, balanced(members, clock, health_path="/up") as upstream:
 
+        async def checks(count: int) -> None:
+            """Let each URL be asked so many times more."""
+            for _ in range(count):
+                assert clock.naps == [5, 5]
+                await clock.advance(5)
+                await eventually(lambda: len(clock.naps) == 2)
 
-async def test_handshake_that_is_not_answered_is_a_connect_timeout() -> None:
-    """R315: 504; connect_timeout_seconds covers TLS."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        url = f"https://127.0.0.1:{listening.getsockname()[1]}"
-        async with opened(url, connect_timeout_seconds=0.05) as origin:
-            assert await refusal(origin) is Reason.UPSTREAM_CONNECT_TIMEOUT
-
-
-async def test_refused_and_unknown_hosts_have_their_own_reasons() -> None:
-    """Contract: 502; the operator can tell the one from the other. ``.invalid`` never exists (RFC 2606)."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        async with opened(f"http://127.0.0.1:{unused.getsockname()[1]}") as origin:
-            assert await refusal(origin) is Reason.UPSTREAM_CONNECT
-    async with opened("http://no-such-host.invalid", connect_timeout_seconds=10) as origin:
-        assert await refusal(origin) is Reason.UPSTREAM_NAME
-
-
-async def test_tls_faults_have_their_own_reason(tmp_path: Path) -> None:
-    """R330: a certificate that nobody vouches for, and a server that does not speak TLS."""
-    certificate = authority(tmp_path).sign("up", "127.0.0.1")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate.cert, certificate.key)
-    async with raw_upstream(tls=context) as upstream, opened(upstream.url) as origin:
-        assert await refusal(origin) is Reason.UPSTREAM_TLS
-
-    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(plain, "127.0.0.1", 0)
-    async with opened(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}") as origin:
-        assert await refusal(origin) is Reason.UPSTREAM_TLS
-    server.close()
-
-
-async def test_close_ends_leased_and_idle_connections_and_later_leases_are_refused() -> None:
-    """Stop with requests running: no connection survives, and the numbers still come out right."""
-    async with raw_upstream() as upstream, opened(upstream.url, pool_size=2) as origin:
-        idle, leased = await origin.lease(), await origin.lease()
-        await served(idle)
-        await eventually(lambda: upstream.open_connections == 2)
-        await origin.close()
-        await eventually(lambda: upstream.open_connections == 0)
-        leased.release()
-        assert origin.state().in_use == 0
-        assert await refusal(origin) is Reason.UPSTREAM_CONNECT
-        await origin.close()
-
-
-@pytest.mark.parametrize(
-    ("url", "shown", "host", "base"),
-    [
-        ("http://up.example", "http://up.example", b"up.example", b""),
-        ("http://up.example:8080/", "http://up.example:8080", b"up.example:8080", b""),
-        ("https://up.example:443/api/", "https://up.example/api", b"up.example", b"/api"),
-        ("http://[::1]:9000/a/b", "http://[::1]:9000/a/b", b"[::1]:9000", b"/a/b"),
-        ("http://up.example/a%2Fb", "http://up.example/a%2Fb", b"up.example", b"/a%2Fb"),
-    ],
-)
-async def test_url_is_taken_apart(url: str, shown: str, host: bytes, base: bytes) -> None:
-    """R261: Host without the default port (RFC 9110 section 7.2); the base path as configured."""
-    async with opened(url) as origin:
-        assert (origin.url, origin.host, origin.base_path) == (shown, host, base)
+        await eventually(lambda: len(clock.naps) == 2)
+        assert sorted(await asked(upstream, 4)) == [0, 0, 1, 1]
+        bad.add(upstream.origins[0].host)
+        await checks(1)
+        assert healths(upstream) == ["healthy", "healthy"]
+        await checks(1)
+        assert healths(upstream) == ["unhealthy", "healthy"]
+        assert await asked(upstream, 3) == [1, 1, 1]
+        assert [asked_now(upstream) for _ in range(3)] == [1, 1, 1]
+        bad.add(upstream.origins[1].host)
+        await checks(2)
+        assert healths(upstream) == ["unhealthy", "unhealthy"]
+        assert asked_now(upstream) is None
+        assert Counter(await asked(upstream, 6)) == {0: 3, 1: 3}
+        bad.clear()
+        await checks(1)
+        assert healths(upstream) == ["healthy", "healthy"]
 
 
 async def test_failures_are_counted_by_reason() -> None:
