@@ -49,6 +49,15 @@ class UpstreamConnection(ResponseHandler):
         if receiver is not None:
             receiver.upstream_lost(self.broken)
 
+    def hand_over(self) -> tuple[asyncio.Transport | None, bytes]:
+        """Return the transport, for another protocol, and what has come behind the response's head.
+
+        Whoever takes them tells this object when the connection is lost.
+        """
+        self._drop_timeout()
+        tail, self._tail = self._tail, b""
+        return self.transport, tail
+
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         content = self._payload
         super().set_exception(exc, *cause)

@@ -62,6 +62,7 @@ async def exchange(
     head_only: bool,
     response_timeout: float,
     idle_timeout: float,
+    upgrade: bool = False,
 ) -> Reply:
     """Send a request over a leased connection and return the final response's head.
 
@@ -72,6 +73,7 @@ async def exchange(
         head_only: the request is HEAD: the response has no content.
         response_timeout: seconds from the end of the request to the end of the response's head.
         idle_timeout: seconds between two reads of the response's content; 0 for none.
+        upgrade: the request asks for another protocol, so that 101 is an answer to it (RFC 9110 section 15.2.2).
 
     Raises:
         GatewayError: with an ``UPSTREAM_…`` reason, or what reading ``content`` raised.
@@ -96,7 +98,7 @@ async def exchange(
         raise
     if upload is None:
         timer.start()
-    return await _receive(lease, upload, timer, head_only=head_only)
+    return await _receive(lease, upload, timer, head_only=head_only, upgrade=upgrade)
 
 
 def expect_response(protocol: UpstreamConnection, *, head_only: bool, idle_timeout: float) -> None:
@@ -124,11 +126,13 @@ async def receive(lease: Lease, *, head_only: bool, response_timeout: float) -> 
     return await _receive(lease, None, timer, head_only=head_only)
 
 
-async def _receive(lease: Lease, upload: asyncio.Task[None] | None, timer: _ResponseTimer, *, head_only: bool) -> Reply:
+async def _receive(
+    lease: Lease, upload: asyncio.Task[None] | None, timer: _ResponseTimer, *, head_only: bool, upgrade: bool = False
+) -> Reply:
     protocol = lease.protocol
     try:
         message, payload = await _final_response(protocol, upload)
-        reply = checked_reply(message, payload, lease, upload, head_only=head_only)
+        reply = checked_reply(message, payload, lease, upload, head_only=head_only, upgrade=upgrade)
     except BaseException as error:
         if upload is not None:
             upload.cancel()

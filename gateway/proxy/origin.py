@@ -50,6 +50,13 @@ class Lease:
         if connection is not None:
             self._origin.take_back(connection, self.protocol)
 
+    def detach(self) -> Connection:
+        """Return the connection for good: it is the caller's to close, and its place in the pool is free."""
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        self._origin.give_back()
+        return connection
+
     def discard(self) -> None:
         """Close the connection: its exchange did not come to its end."""
         connection, self._connection = self._connection, None

@@ -81,9 +81,10 @@ def checked_reply(
     upload: asyncio.Task[None] | None,
     *,
     head_only: bool,
+    upgrade: bool = False,
 ) -> Reply:
     """Refuse a response whose head or framing is not sound (RFC 9112 section 6.3, RFC 9110 section 15)."""
-    if message.code == 101 or not 200 <= message.code <= 599:
+    if not (200 <= message.code <= 599 or (upgrade and message.code == 101)):
         raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="status code")
     lengths, codings = [], []
     for name, value in message.raw_headers:
@@ -94,7 +95,7 @@ def checked_reply(
                 lengths.append(value)
             case b"transfer-encoding":
                 codings.append(value)
-    bodyless = head_only or message.code in (204, 304)
+    bodyless = head_only or message.code in (101, 204, 304)
     if len(lengths) > 1 or (lengths and codings) or len(codings) > 1:
         raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="conflicting framing")
     if lengths and not _DIGITS.fullmatch(lengths[0]):

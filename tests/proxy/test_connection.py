@@ -1,0 +1,105 @@
+"""What the gateway's upstream connections tell beyond aiohttp's: how they ended, and whether anything came."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import ClientError
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway.proxy.forward import exchange
+from gateway.proxy.upstreams import Lease
+from tests.proxy.pools import GET, opened, reset
+from tests.support.clock import eventually
+from tests.support.upstream import Received, raw_upstream
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(("by_reset", "broken"), [(False, False), (True, True)])
+async def test_fault_is_told_from_an_orderly_end(by_reset: bool, broken: bool) -> None:
+    """R287: content that ends with its connection is whole only after a FIN."""
+    leave = asyncio.Event()
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        await writer.drain()
+        await leave.wait()
+        if by_reset:
+            reset(writer)
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply = await exchange(await origin.lease(), GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+        assert await reply.content.readany() == b"half"
+        leave.set()
+        await eventually(reply.content.is_eof)
+        assert reply.lease.protocol.broken is broken
+        assert reply.truncated() is broken
+        reply.abort()
+
+
+async def test_nothing_was_heard_until_a_byte_comes_and_again_for_each_exchange() -> None:
+    """R310: the mark is about the running exchange, not about the connection's life."""
+    answer = asyncio.Event()
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await answer.wait()
+        answer.clear()
+        return b"HTTP/1.1 204 No Content\r\n\r\n"
+
+    async def run(lease: Lease) -> None:
+        reply = await exchange(lease, GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+        reply.finish()
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        for _ in range(2):
+            lease = await origin.lease()
+            running = asyncio.ensure_future(run(lease))
+            await upstream.got_request.wait()
+            upstream.got_request.clear()
+            assert lease.protocol.heard is False
+            answer.set()
+            await running
+            assert lease.protocol.heard is True
+    assert upstream.connections == 1
+
+
+async def test_reader_of_content_that_makes_no_sense_is_told_at_once() -> None:
+    """R286: aiohttp alone leaves it waiting for ever, the connection being open."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED + b"2\r\nab\r\n")
+        await writer.drain()
+        await spoil.wait()
+        writer.write(b"zz\r\n")
+        await reader.read()
+
+    spoil = asyncio.Event()
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply = await exchange(await origin.lease(), GET, None, head_only=False, response_timeout=5, idle_timeout=0)
+        assert await reply.content.readany() == b"ab"
+        waiting = asyncio.ensure_future(reply.content.readany())
+        await asyncio.sleep(0)
+        spoil.set()
+        async with asyncio.timeout(2):
+            with pytest.raises((HttpProcessingError, ClientError)):
+                await waiting
+        assert reply.lease.protocol.should_close
+        reply.abort()
+        assert origin.state().idle == 0
+
+
+async def test_fault_after_the_end_of_content_does_not_spoil_it() -> None:
+    """Content that has arrived whole stays readable; only the connection is not used again."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply = await exchange(await origin.lease(), GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+        await eventually(reply.content.is_eof)
+        reply.lease.protocol.set_exception(ConnectionResetError())
+        assert await reply.content.read() == b"ok"
+        reply.finish()
+        assert (origin.state().in_use, origin.state().idle) == (0, 0)
