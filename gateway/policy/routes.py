@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gateway.policy.cors import CorsPolicy, compile_cors
 from gateway.policy.hosts import canonical_host
 from gateway.policy.paths import Target
 from gateway.settings import schema
@@ -60,6 +61,7 @@ class Route:
         allow_encoded_slash: ``%2F`` in the path is served.
         forward_authorization: the Authorization field is sent on.
         observe: refusals for the token are counted and logged, not answered.
+        cors: what pages of other origins may do with it; None when nothing is said.
         websocket: WebSocket handshakes are sent on.
         websocket_protocol_token: a WebSocket's token may stand among its subprotocols.
         websocket_max_message_bytes: most payload of one message; 0 for no limit.
@@ -80,6 +82,7 @@ class Route:
     allow_encoded_slash: bool
     forward_authorization: bool
     observe: bool
+    cors: CorsPolicy | None
     websocket: bool
     websocket_protocol_token: bool
     websocket_max_message_bytes: int
@@ -231,6 +234,7 @@ def _compile(name: str, settings: schema.Route) -> Route:
         allow_encoded_slash=settings.allow_encoded_slash,
         forward_authorization=settings.forward_authorization,
         observe=settings.observe,
+        cors=compile_cors(settings),
         websocket=settings.websocket,
         websocket_protocol_token=settings.websocket_protocol_token,
         websocket_max_message_bytes=settings.websocket_max_message_bytes,

@@ -20,6 +20,7 @@ from gateway.settings.values import fold_header_name, http_url, is_loopback, spl
 Problem = tuple[KeyPath, str]
 
 _UPSTREAM_TLS = ("tls_client_cert", "tls_client_key", "tls_ca_file", "tls_server_name")
+_CORS = ("cors_origins", "cors_methods", "cors_headers", "cors_max_age_seconds", "cors_credentials")
 _WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  (compared with, not listened on)
 
 
@@ -31,6 +32,10 @@ class _Sound:
 
     def __call__(self, *paths: KeyPath) -> bool:
         return not any(path[: len(other)] == other[: len(path)] for path in paths for other in self._faulty if other)
+
+    def table(self, name: str) -> bool:
+        """Tell it for a table as such, whatever is wrong inside."""
+        return (name,) not in self._faulty
 
     def options(self, place: KeyPath, *names: str) -> bool:
         """Tell it for several options of one table."""
@@ -159,18 +164,27 @@ def _upstream(upstream: Upstream, place: KeyPath, sound: _Sound) -> Iterator[Pro
 
 
 def _references(settings: Settings, sound: _Sound) -> Iterator[Problem]:
-    issuers, upstreams = [issuer.name for issuer in settings.issuers], [one.name for one in settings.upstreams]
-    all_issuers = all(sound(("issuers", index, "name")) for index in range(len(issuers))) and sound(("issuers",))
-    all_upstreams = all(sound(("upstreams", index, "name")) for index in range(len(upstreams)))
+    named: dict[str, list[tuple[KeyPath, str]]] = {"upstreams": [], "issuers": []}
     for index, route in enumerate(settings.routes):
         place: KeyPath = ("routes", index)
-        if sound((*place, "upstream")) and all_upstreams and upstreams and route.upstream not in upstreams:
-            yield (*place, "upstream"), "is the name of no upstream" + did_you_mean(route.upstream, upstreams)
-        if not sound((*place, "issuers")) or not all_issuers:
-            continue
-        for number, name in enumerate(route.issuers):
-            if name not in issuers:
-                yield (*place, "issuers", number), "is the name of no issuer" + did_you_mean(name, issuers)
+        if sound((*place, "upstream")):
+            named["upstreams"].append(((*place, "upstream"), route.upstream))
+        if sound((*place, "issuers")):
+            named["issuers"] += [((*place, "issuers", number), name) for number, name in enumerate(route.issuers)]
+    if settings.upstreams:
+        yield from _unknown(named["upstreams"], "upstreams", [one.name for one in settings.upstreams], sound)
+    if sound.table("issuers"):
+        yield from _unknown(named["issuers"], "issuers", [issuer.name for issuer in settings.issuers], sound)
+
+
+def _unknown(named: list[tuple[KeyPath, str]], table: str, names: list[str], sound: _Sound) -> Iterator[Problem]:
+    """Find names that point nowhere; not those that a table's faulty name may stand for."""
+    faulty = sum(not sound((table, index, "name")) for index in range(len(names)))
+    unknown = {name for _, name in named if name not in names}
+    for place, name in named:
+        hint = did_you_mean(name, filter(None, names))
+        if name in unknown and (hint or len(unknown) > faulty):
+            yield place, f"is the name of no {table[:-1]}{hint}"
 
 
 def _need_of_issuers(settings: Settings, sound: _Sound) -> Iterator[Problem]:
@@ -191,6 +205,8 @@ def _route(route: Route, place: KeyPath, sound: _Sound) -> Iterator[Problem]:
             yield (*place, "path"), text
     if sound.options(place, "match", "strip_prefix") and route.strip_prefix and route.match == "regex":
         yield (*place, "strip_prefix"), 'has no meaning with match = "regex"'
+    if sound.options(place, *_CORS, "methods"):
+        yield from (((*place, name), text) for name, text in route_checks.cors_problems(route))
     websocket = sound.options(place, "websocket", "websocket_protocol_token")
     if websocket and route.websocket_protocol_token and not route.websocket:
         yield (*place, "websocket_protocol_token"), "has no effect with `websocket = false`"

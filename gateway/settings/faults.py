@@ -30,6 +30,8 @@ _TYPES = {
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
+#: Algorithms that other software accepts: a shared secret (which a public key then may be taken for), or no signature.
+_NO_ALGORITHMS = ("HS256", "HS384", "HS512", "NONE")
 _BOUNDS = {
     "greater_than": ("gt", "must be more than {}"),
     "greater_than_equal": ("ge", "must be at least {}"),
@@ -145,6 +147,8 @@ def _message(error: ErrorDetails, place: KeyPath, schema: Mapping[str, Any]) -> 
         return "is required"
     if kind == "literal_error":
         words = str(context["expected"]).replace("'", '"')
+        if place[-2:-1] == ("algorithms",) and str(error["input"]).upper() in _NO_ALGORITHMS:
+            return f"must be {words}; HMAC and none are never accepted: tokens are signed with a private key"
         return f"must be {words}{did_you_mean(error['input'], [word.strip() for word in words.split(chr(34))[1::2]])}"
     if kind == "value_error":
         return str(context["error"])

@@ -60,6 +60,22 @@ def _pattern_problems(pattern: str) -> Iterator[str]:
             yield 'matches the whole path, so it must begin with "/"'
 
 
+def cors_problems(route: Route) -> Iterator[tuple[str, str]]:
+    """Say which options for pages of other origins have no effect, or a dangerous one: option and sentence."""
+    if not route.cors_origins:
+        for name in ("cors_methods", "cors_headers", "cors_max_age_seconds", "cors_credentials"):
+            if getattr(route, name) != Route.model_fields[name].default:
+                yield name, "has no effect without `cors_origins`"
+        return
+    if "*" in route.cors_origins:
+        if len(route.cors_origins) > 1:
+            yield "cors_origins", '"*" is every origin: it stands alone'
+        if route.cors_credentials:
+            yield "cors_credentials", 'with "*" every page could act for its visitors: list the origins'
+    if route.methods and not set(route.cors_methods) <= set(route.methods):
+        yield "cors_methods", "has a method that is none of this route's `methods`"
+
+
 def ties(routes: Sequence[Route | None]) -> list[tuple[int, int]]:
     """Return the routes that tie with an earlier one, and that one.
 

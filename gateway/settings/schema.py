@@ -22,6 +22,8 @@ NonEmptyText = Annotated[str, Field(min_length=1)]
 Address = Annotated[str, AfterValidator(values.listen_address)]
 Network = Annotated[str, AfterValidator(values.network)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+FieldName = Annotated[str, AfterValidator(values.field_name)]
+WebOrigin = Annotated[str, AfterValidator(values.web_origin)]
 HeaderName = Annotated[str, AfterValidator(values.identity_header_name)]
 ClaimSource = Annotated[str | list[NonEmptyText], AfterValidator(values.claim_source)]
 Scope = Annotated[str, AfterValidator(values.scope)]
@@ -61,8 +63,15 @@ class Server(Section):
     """PEM bundle of authorities: clients must then present a certificate that one of them signed."""
     trusted_proxies: list[Network] = []
     """CIDRs of proxies whose X-Forwarded-* and Forwarded are believed. Empty: nobody's."""
+    tls_handshake_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10
+    """From the connection to the end of its TLS handshake; then it is closed."""
     request_head_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10
     """From the first byte of a request to the end of its header section; then the connection is closed."""
+    request_body_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 60
+    """Longest wait for the next piece of a request's content: then 408, or the end of a response that has begun.
+    0 = no limit."""
+    response_write_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 60
+    """How long a client that has a response to read may take none of it; then the connection is cut. 0 = no limit."""
     keepalive_timeout_seconds: Annotated[float, Field(gt=0, le=86400)] = 75
     """How long an idle client connection is kept."""
     max_head_bytes: Annotated[int, Field(ge=1024, le=1048576)] = 65536
@@ -71,6 +80,9 @@ class Server(Section):
     """A request's content; above: 413. 0 = no limit."""
     max_connections: Annotated[int, Field(ge=1)] = 10000
     """Client connections per worker; the next one is answered 503 and closed."""
+    max_concurrent_requests: Annotated[int, Field(ge=0)] = 0
+    """Requests that are served at one time per worker, streams and tunnels included; the next one is answered 503 at
+    once. 0 = no limit."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30
     """How long running requests may take to finish after SIGTERM or SIGINT."""
     express: bool = True
@@ -240,6 +252,17 @@ class Route(Section):
     0 = no limit."""
     end_at_expiry: bool = False
     """Cut off a response that is still coming when its token expires or is withdrawn. WebSockets always end then."""
+    cors_origins: list[WebOrigin] = []
+    """Origins whose pages may call from a browser, such as `https://app.example.com`, or `"*"` for any. The gateway
+    then answers preflights itself, without a token. Empty: an OPTIONS request is like any other."""
+    cors_methods: list[Annotated[str, AfterValidator(values.method)]] = []
+    """Methods that these pages may use. Empty: what the route serves."""
+    cors_headers: list[FieldName] = []
+    """Header fields that these pages may set, besides those that need no permission. Empty: any."""
+    cors_max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = 600
+    """How long a browser may remember the answer to a preflight. Whole seconds; 0 = not at all."""
+    cors_credentials: bool = False
+    """Let browsers add cookies and client certificates of their own. Bearer tokens do not need it."""
 
 
 class Settings(Section):

@@ -20,6 +20,7 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DNS_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _PORT = re.compile(r"[0-9]{1,5}")
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#@:]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
 _SOCKET_LENGTH = 107  # what fits into sockaddr_un on Linux
 
 #: Fields that an upstream or a hop reads for framing, routing or credentials, or that the gateway writes itself.
@@ -241,6 +242,30 @@ def host(text: str) -> str:
     if not _DNS_NAME.fullmatch(name) or len(name) > 253:
         raise ValueError("is not a host name or IP address")
     return name
+
+
+def field_name(text: str) -> str:
+    """Check the name of a header field and return it in lower case (RFC 9110 section 5.1)."""
+    if text == "*":
+        raise ValueError("wildcards are not known here: leave the list empty for any field")
+    if not _TOKEN.fullmatch(text):
+        raise ValueError("is not a header name: letters, digits and hyphens")
+    return text.lower()
+
+
+def web_origin(text: str) -> str:
+    """Check the origin of a page and return it as browsers write it (RFC 6454 section 6.2); ``*`` is any."""
+    if text == "*":
+        return text
+    if text == "null":
+        raise ValueError('any page can make its origin "null"; name the origins that are meant')
+    parts = _ORIGIN.fullmatch(text.lower())
+    if parts is None or int(parts[3] or 0) > 65535:
+        raise ValueError("is not an origin: scheme://host or scheme://host:port, without a path or a final slash")
+    scheme, name, port = parts.groups()
+    if port and int(port) == {"http": 80, "https": 443}.get(scheme):
+        port = None
+    return f"{scheme}://{host(name)}" + (f":{int(port)}" if port else "")
 
 
 def method(text: str) -> str:

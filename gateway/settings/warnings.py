@@ -58,6 +58,10 @@ def _route(route: Route, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
         yield (*place, "auth"), "everything that no other route covers is open to anybody"
     if route.auth == "optional" and (route.scopes or route.any_scopes or route.claims):
         yield (*place, "auth"), "a request without a token passes without the scopes and claims of this route"
+    if route.auth == "public" and route.forward_authorization:
+        yield (*place, "forward_authorization"), "the service gets credentials that nobody has looked at"
+    if route.auth != "public" and route.cors_headers and "authorization" not in route.cors_headers:
+        yield (*place, "cors_headers"), "without `authorization` pages cannot send a token"
     if route.observe:
         yield (*place, "observe"), "requests with a bad token or none pass; only for a roll-out"
 

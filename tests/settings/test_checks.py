@@ -54,6 +54,17 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "ending with a token that is not looked at": (
         "routes", {"auth": "public", "end_at_expiry": True},
         'routes[0].end_at_expiry: can never apply: with auth = "public" tokens are not looked at'),
+    "CORS options without origins": (
+        "routes", {"cors_credentials": True}, "routes[0].cors_credentials: has no effect without `cors_origins`"),
+    "CORS for a method that the route does not serve": (
+        "routes", {"methods": ["GET"], "cors_origins": ["https://app.test"], "cors_methods": ["GET", "PUT"]},
+        "routes[0].cors_methods: has a method that is none of this route's `methods`"),
+    "every origin with credentials": (
+        "routes", {"cors_origins": ["*"], "cors_credentials": True},
+        'routes[0].cors_credentials: with "*" every page could act for its visitors: list the origins'),
+    "every origin and another": (
+        "routes", {"cors_origins": ["*", "https://app.test"]},
+        'routes[0].cors_origins: "*" is every origin: it stands alone'),
     "stripping a pattern": (
         "routes", {"path": "/a.*", "match": "regex", "strip_prefix": True},
         'routes[0].strip_prefix: has no meaning with match = "regex"'),
@@ -153,3 +164,20 @@ def test_a_faulty_option_causes_no_second_fault_elsewhere(tmp_path: Path) -> Non
         "routes[0].path",
         "routes[0].auth",
     ]
+
+
+def test_a_faulty_name_does_not_hide_a_misspelt_one(tmp_path: Path) -> None:
+    """R381: what cannot be the faulty one is still told; what may be it is not told twice."""
+    config = copy.deepcopy(SMALL)
+    config["issuers"].append({**config["issuers"][0], "name": "not a name", "issuer": "https://other.test/"})
+    name_fault = (
+        "issuers[1].name: must be up to 64 letters, digits, dots, hyphens and underscores, and begin with a letter"
+        " or digit"
+    )
+    config["routes"][0]["issuers"] = ["main", "mian"]
+    hinted = "routes[0].issuers[1]: is the name of no issuer; did you mean `main`?"
+    assert faults_of(tmp_path, config) == [name_fault, hinted]
+    config["routes"][0]["issuers"] = ["other"]
+    assert faults_of(tmp_path, config) == [name_fault]
+    config["routes"][0]["issuers"] = ["other", "third"]
+    assert len(faults_of(tmp_path, config)) == 3

@@ -53,6 +53,18 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "much too much": (
         "issuers", {"jwks_max_stale_seconds": 1e9}, "issuers[0].jwks_max_stale_seconds: must be at most 2592000"),
     "nothing where zero is no meaning": ("tokens", {"cache_seconds": 0}, "tokens.cache_seconds: must be more than 0"),
+    "a shared secret for an algorithm": (
+        "issuers", {"algorithms": ["HS256"]},
+        'issuers[0].algorithms[0]: must be "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",'
+        ' "ES512", "EdDSA" or "Ed25519"; HMAC and none are never accepted: tokens are signed with a private key'),
+    "no signature for an algorithm": (
+        "issuers", {"algorithms": ["ES256", "none"]},
+        'issuers[0].algorithms[1]: must be "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",'
+        ' "ES512", "EdDSA" or "Ed25519"; HMAC and none are never accepted: tokens are signed with a private key'),
+    "a misspelt algorithm": (
+        "issuers", {"algorithms": ["RS265"]},
+        'issuers[0].algorithms[0]: must be "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",'
+        ' "ES512", "EdDSA" or "Ed25519"; did you mean `RS256`?'),
     "a name that is none": (
         "upstreams", {"name": "a b"},
         "upstreams[0].name: must be up to 64 letters, digits, dots, hyphens and underscores, and begin with a letter"

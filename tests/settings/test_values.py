@@ -237,3 +237,57 @@ def test_nothing_else_is_loopback(name: str) -> None:
 def test_addresses_are_split_into_host_and_port() -> None:
     assert values.split_address("[::]:80") == ("::", 80)
     assert values.split_address("127.0.0.1:0") == ("127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("*", "*"),
+        ("https://app.test", "https://app.test"),
+        ("HTTPS://App.Test:443", "https://app.test"),
+        ("http://app.test:80", "http://app.test"),
+        ("http://app.test:443", "http://app.test:443"),
+        ("http://localhost:5173", "http://localhost:5173"),
+        ("https://[2001:DB8::1]:8443", "https://[2001:db8::1]:8443"),
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("https://app.test:0443", "https://app.test"),
+    ],
+)
+def test_an_origin_is_written_as_browsers_write_it(text: str, result: str) -> None:
+    """C72: it is compared byte for byte."""
+    assert values.web_origin(text) == result
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "app.test",
+        "https://",
+        "https://app.test/",
+        "https://app.test/path",
+        "https://*.app.test",
+        "https://app.test:",
+        "https://app.test:port",
+        "https://app.test:65536",
+        "https://user@app.test",
+        "https://app.test?x",
+        "//app.test",
+        "https://app.test,https://b.test",
+        "https://app test",
+        "https://ä.test",
+    ],
+)
+def test_other_origins_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"origin|host|ASCII|wildcards"):
+        values.web_origin(text)
+
+
+def test_names_of_fields_are_compared_in_lower_case() -> None:
+    assert values.field_name("X-Trace") == "x-trace"
+    with pytest.raises(ValueError, match="leave the list empty"):
+        values.field_name("*")
+    for text in ("", "a b", "a:", "ä"):
+        with pytest.raises(ValueError, match="not a header name"):
+            values.field_name(text)

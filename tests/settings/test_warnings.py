@@ -29,6 +29,12 @@ DOUBTFUL: dict[str, tuple[str, dict[str, Any], str]] = {
     "a token file that is not there yet": (
         "issuers", {"jwks_token_file": "/nowhere/token"},
         "issuers[0].jwks_token_file: this file cannot be read: no such file or directory; until it can"),
+    "credentials that nobody looks at": (
+        "routes", {"auth": "public", "forward_authorization": True},
+        "routes[0].forward_authorization: the service gets credentials that nobody has looked at"),
+    "pages that cannot send a token": (
+        "routes", {"cors_origins": ["https://app.test"], "cors_headers": ["content-type"]},
+        "routes[0].cors_headers: without `authorization` pages cannot send a token"),
     "tokens longer than any head": (
         "tokens", {"max_bytes": 65536}, "tokens.max_bytes: has no effect: longer heads than `server.max_head_bytes`"),
 }

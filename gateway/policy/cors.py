@@ -1,0 +1,154 @@
+"""What pages of other origins may do with a route, and how browsers are told.
+
+Only the decision and the fields of its answer live here (Fetch standard,
+section "HTTP CORS protocol"). The gateway does not protect anything by them:
+who may call is decided by the token. They only tell a browser which pages may
+send that token and read the answer. The danger of this file is the echo: what
+a request says is repeated only when it equals a configured value or is a plain
+token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.errors import GatewayError, Reason
+from gateway.settings import schema
+
+Pairs = Sequence[tuple[bytes, bytes]]
+Fields = tuple[tuple[bytes, bytes], ...]
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+
+#: Methods that no page may use (Fetch standard, "forbidden method").
+_FORBIDDEN = frozenset({b"CONNECT", b"TRACE", b"TRACK"})
+
+#: Fields of the gateway's own answers that a page may read besides the harmless ones.
+_EXPOSED = (b"Access-Control-Expose-Headers", b"Retry-After, WWW-Authenticate, X-Request-Id")
+
+_PREFLIGHT_VARY = (b"Vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
+
+
+@dataclass(frozen=True, slots=True)
+class CorsPolicy:
+    """The rules of one route.
+
+    Attributes:
+        origins: serialized origins whose pages may call; empty with ``any_origin``.
+        any_origin: every page may.
+        credentials: browsers may add cookies and certificates of their own.
+        methods: what pages may send, in the order to tell it; empty for whatever the route serves.
+        headers: lower-case names that pages may set, in the order to tell it; empty for any.
+        max_age: seconds that a browser may remember the answer to a preflight.
+    """
+
+    origins: frozenset[bytes]
+    any_origin: bool
+    credentials: bool
+    methods: tuple[bytes, ...]
+    headers: tuple[bytes, ...]
+    max_age: int
+
+
+def compile_cors(route: schema.Route) -> CorsPolicy | None:
+    """Return the rules of a route; None when it has none."""
+    if not route.cors_origins:
+        return None
+    return CorsPolicy(
+        origins=frozenset(origin.encode("ascii") for origin in route.cors_origins if origin != "*"),
+        any_origin="*" in route.cors_origins,
+        credentials=route.cors_credentials,
+        methods=tuple(method.encode("ascii") for method in route.cors_methods or route.methods),
+        headers=tuple(name.encode("ascii") for name in route.cors_headers),
+        max_age=route.cors_max_age_seconds,
+    )
+
+
+def requested_method(headers: Pairs) -> str | None:
+    """Return the method that an OPTIONS request asks for on a page's behalf; None when it is no preflight.
+
+    A preflight has one Origin and one Access-Control-Request-Method.
+    """
+    methods = _values(headers, b"access-control-request-method")
+    if len(methods) != 1 or len(_values(headers, b"origin")) != 1:
+        return None
+    return methods[0].decode("latin-1")
+
+
+def preflight_fields(policy: CorsPolicy, headers: Pairs) -> Fields:
+    """Return the fields of the answer to a preflight that is allowed.
+
+    Args:
+        headers: of the preflight, for which ``requested_method`` found a method.
+
+    Raises:
+        GatewayError: ``CORS_ORIGIN``, ``CORS_METHOD`` or ``CORS_HEADER``.
+    """
+    origin = _allowed_origin(policy, headers)
+    if origin is None:
+        raise GatewayError(Reason.CORS_ORIGIN)
+    method = _values(headers, b"access-control-request-method")[0]
+    if method in _FORBIDDEN or not _TOKEN(method) or (policy.methods and method not in policy.methods):
+        raise GatewayError(Reason.CORS_METHOD)
+    names = _requested_headers(headers)
+    if not all(map(_TOKEN, names)) or (policy.headers and not set(names) <= set(policy.headers)):
+        raise GatewayError(Reason.CORS_HEADER)
+    fields = [
+        *_origin_fields(policy, origin),
+        (b"Access-Control-Allow-Methods", b", ".join(policy.methods or (method,))),
+        (b"Access-Control-Max-Age", b"%d" % policy.max_age),
+        _PREFLIGHT_VARY,
+    ]
+    if allowed := policy.headers or names:
+        fields.append((b"Access-Control-Allow-Headers", b", ".join(allowed)))
+    return tuple(fields)
+
+
+def response_fields(policy: CorsPolicy, headers: Pairs, response: Pairs) -> Fields:
+    """Return what is added to an upstream's response; nothing when the upstream speaks for itself.
+
+    Args:
+        headers: of the request.
+        response: the fields that the upstream sent.
+    """
+    if _values(response, b"access-control-allow-origin"):
+        return ()
+    vary = b",".join(_values(response, b"vary")).lower().replace(b" ", b"").replace(b"\t", b"").split(b",")
+    return _answer_fields(policy, headers, varies=b"origin" in vary or b"*" in vary)
+
+
+def refusal_fields(policy: CorsPolicy, headers: Pairs) -> Fields:
+    """Return what is added to an answer of the gateway itself, so that pages can read it."""
+    fields = _answer_fields(policy, headers, varies=False)
+    return (*fields, _EXPOSED) if fields and fields[0][0] != b"Vary" else fields
+
+
+def _answer_fields(policy: CorsPolicy, headers: Pairs, *, varies: bool) -> Fields:
+    """Return who may read an answer. It varies by Origin also when nobody may: caches keep such answers, too."""
+    origin = _allowed_origin(policy, headers)
+    fields = () if origin is None else _origin_fields(policy, origin)
+    return fields if policy.any_origin or varies else (*fields, (b"Vary", b"Origin"))
+
+
+def _origin_fields(policy: CorsPolicy, origin: bytes) -> Fields:
+    allow = (b"Access-Control-Allow-Origin", origin)
+    return (allow, (b"Access-Control-Allow-Credentials", b"true")) if policy.credentials else (allow,)
+
+
+def _allowed_origin(policy: CorsPolicy, headers: Pairs) -> bytes | None:
+    """Return the value of Access-Control-Allow-Origin; None when the request's page may not call."""
+    if policy.any_origin:
+        return b"*"  # also without Origin: caches then have one answer for everybody
+    origins = _values(headers, b"origin")
+    return origins[0] if len(origins) == 1 and origins[0] in policy.origins else None
+
+
+def _requested_headers(headers: Pairs) -> tuple[bytes, ...]:
+    listed = b",".join(_values(headers, b"access-control-request-headers")).split(b",")
+    return tuple(name.strip(b" \t").lower() for name in listed if name.strip(b" \t"))
+
+
+def _values(headers: Pairs, wanted: bytes) -> list[bytes]:
+    return [value for name, value in headers if name.lower() == wanted]
