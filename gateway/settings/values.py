@@ -136,7 +136,10 @@ def optional_http_url(text: str) -> str:
 
 
 def upstream_url(text: str) -> str:
-    """Check the base URL of a service: scheme, host, port and path only, or a Unix socket and a path."""
+    """Check the base URL of a service: scheme, host, port and path only, or a Unix socket and a path.
+
+    The scheme is returned in lower case, so that nothing depends on its spelling.
+    """
     path = _socket_url(text) if text.startswith("unix:") else http_url(text).path
     if "?" in text:
         raise ValueError("has a query; a base URL is scheme, host, port and path")
@@ -144,7 +147,8 @@ def upstream_url(text: str) -> str:
         raise ValueError("has dot segments in its path")
     if "//" in path:
         raise ValueError("has an empty segment in its path")
-    return text
+    scheme, _, rest = text.partition(":")
+    return f"{scheme.lower()}:{rest}"
 
 
 def split_socket_url(text: str) -> tuple[str, str]:

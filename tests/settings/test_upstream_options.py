@@ -36,10 +36,15 @@ def test_socket_with_its_base_path(text: str, parts: tuple[str, str]) -> None:
      ("unix:/s:/%2e%2E", "dot segments"), ("unix:/s:/a//b", "empty segment"), ("unix:/" + "a" * 107, "107"),
      ("http+unix://%2Frun%2Fup.sock", "must begin with http"), ("UNIX:/run/up.sock", "must begin with http")],
 )
-# fmt: on
 def test_other_socket_urls_are_refused(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         values.upstream_url(text)
+# fmt: on
+
+
+def test_scheme_has_one_spelling() -> None:
+    """What follows from https:// must not depend on how it is written (RFC 3986 section 3.1)."""
+    assert values.upstream_url("HttpS://UP.test/Base") == "https://UP.test/Base"
 
 
 @pytest.mark.parametrize("text", ["", "/", "/up", "/up/?deep=1&x=%2F", "/a:b;c"])
@@ -47,7 +52,9 @@ def test_health_path_is_empty_or_a_path(text: str) -> None:
     assert values.health_path(text) == text
 
 
-@pytest.mark.parametrize("text", ["up", "//evil.test/up", "http://evil.test/", "/a b", "/a\r\nX: y", "/a#b", "/\\a", "/ä"])
+@pytest.mark.parametrize(
+    "text", ["up", "//evil.test/up", "http://evil.test/", "/a b", "/a\r\nX: y", "/a#b", "/\\a", "/é"]
+)
 def test_other_health_paths_are_refused(text: str) -> None:
     """Nothing that could be read as another host, or end the request's line."""
     with pytest.raises(ValueError, match=r"path|begin"):
@@ -79,11 +86,11 @@ def faults(directory: Path, *urls: str, **options: Any) -> list[str]:
      ("unix:/s", "unix:/s:/", True), ("http://up.test", "https://up.test", False), ("unix:/s", "unix:/s:/a", False),
      ("http://up.test:80/a", "http://up.test/b", False), ("http://up.test:81", "http://up.test", False)],
 )
-# fmt: on
 def test_one_url_in_two_spellings_is_a_fault(one: str, other: str, same: bool, tmp_path: Path) -> None:
     """It would have two pools under one name in the metrics."""
     expected = ["upstreams[0].urls[2]: is also urls[0]: each URL has one pool"] if same else []
     assert faults(tmp_path, one, "http://third.test", other) == expected
+# fmt: on
 
 
 def test_tls_options_without_an_https_url_are_a_fault(tmp_path: Path) -> None:
