@@ -31,6 +31,12 @@ def spawn(work: Coroutine[Any, Any, T], name: str, *, awaited: bool = False) -> 
     return task
 
 
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    """End a task, and return once it has ended."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 def running() -> frozenset[asyncio.Task[Any]]:
     """Return the tasks that have not ended, for shutdown and for tests."""
     return frozenset(_running)

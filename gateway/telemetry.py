@@ -71,7 +71,7 @@ class Record:
     path: str = ""
     route: str = ""
     status: int = 0
-    outcome: Literal["forwarded", "refused", "failed", "client_gone"] = "forwarded"
+    outcome: Literal["forwarded", "answered", "refused", "failed", "client_gone"] = "forwarded"
     reason: str = ""
     detail: str = ""
     observed: str = ""
@@ -97,6 +97,15 @@ class Telemetry:
     verification: Histogram = field(default_factory=Histogram)
     connections: int = 0
     connections_refused: int = 0
+    running: int = 0
+    loop_lag: float = 0.0
+    tls_reload_failures: int = 0
+
+    def finish_plain(self, counter: tuple[str, str, int, str], seconds: float) -> None:
+        """Count a forwarded request of which nobody wants a line, whose response came in one piece."""
+        self.requests[counter] += 1
+        self.whole.observe(seconds)
+        self.upstream.observe(seconds)
 
     def finish(self, record: Record, now: float) -> None:
         """Count the outcome of a request, once, and write its line."""
@@ -137,6 +146,8 @@ class AccessLog:
         run: Callable[[Callable[[], None], Callable[[], None]], None] | None = None,
     ) -> None:
         self.dropped = 0
+        #: Whether anything is written at all.
+        self.enabled = form != "off"
         self._form = form
         self._out = out
         self._clock = clock
@@ -148,7 +159,7 @@ class AccessLog:
 
     def write(self, record: Record, seconds: float) -> None:
         """Add the line of a finished request."""
-        if self._form == "off":
+        if not self.enabled:
             return
         if self._size > MAX_BUFFERED:
             self.dropped += 1

@@ -141,6 +141,8 @@ async def _demo(once: bool, port: int | None) -> int:
         upstream = await stack.enter_async_context(EchoUpstream(0 if once else _free(DEFAULT_UPSTREAM_PORT)))
         if port is None:
             port = 0 if once else _free(DEFAULT_PORT)
+        elif port and not _free(port):
+            raise OSError(f"port {port} is taken; choose another one, or leave --port away to get a free one")
         admin_port = 0 if once else _free(DEFAULT_ADMIN_PORT)
         app = GatewayApp(settings(provider.issuer, upstream.url, port, admin_port, "off" if once else "text"))
         stack.push_async_callback(app.stop)

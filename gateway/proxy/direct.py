@@ -24,8 +24,9 @@ _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 MAX_REMEMBERED = 256
 MAX_REMEMBERED_HEAD = 2048
 
-# Fields that make a response more than plain: they speak of the connection or the framing.
-_NOT_PLAIN = frozenset({b"transfer-encoding", b"connection", b"upgrade", b"trailer", b"keep-alive"})
+# Fields that make a response more than plain: they speak of the framing, or of more of the
+# connection than that it stays open.
+_NOT_PLAIN = frozenset({b"transfer-encoding", b"upgrade", b"trailer"})
 
 
 class Receiver(Protocol):
@@ -73,7 +74,7 @@ def read_plain_head(block: bytes) -> PlainHead | None:
             if length is not None or _LENGTH(value) is None:
                 return None
             length = value
-        elif lower in _NOT_PLAIN:
+        elif lower in _NOT_PLAIN or (lower == b"connection" and value.lower() != b"keep-alive"):
             return None
     if length is None or status in (204, 304):
         return None
@@ -100,17 +101,16 @@ class HeadMemory:
         self._known: dict[bytes, KnownHead] = {}
 
     def read(self, block: bytes) -> KnownHead | None:
-        """Return what a head means; None when it is not plain.
-
-        Raises:
-            ValueError: the client cannot be given this head.
-        """
+        """Return what a head means; None when it is not plain."""
         known = self._known.get(block)
         if known is None:
             head = read_plain_head(block)
             if head is None:
                 return None
-            known = KnownHead(head.status, head.length, self._translate(head))
+            try:
+                known = KnownHead(head.status, head.length, self._translate(head))
+            except ValueError:  # the client cannot be given this head
+                return None
             if len(block) <= MAX_REMEMBERED_HEAD:
                 if len(self._known) >= MAX_REMEMBERED:
                     self._known.clear()

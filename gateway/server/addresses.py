@@ -18,21 +18,32 @@ async def listen(
     address: str,
     *,
     tls: ssl.SSLContext | None = None,
+    handshake_timeout: float | None = None,
     backlog: int = 128,
 ) -> asyncio.Server:
     """Return a server that listens on ``address``.
+
+    Args:
+        handshake_timeout: seconds for a TLS handshake; without ``tls`` it means nothing.
 
     Raises:
         OSError: the address is taken, not ours, or not permitted.
     """
     loop = asyncio.get_running_loop()
+    patience = handshake_timeout if tls is not None else None
     if address.startswith("unix:"):
         path = address.removeprefix("unix:")
         _remove_stale_socket(path)
-        return await loop.create_unix_server(protocol, path, ssl=tls, backlog=backlog)
+        return await loop.create_unix_server(protocol, path, ssl=tls, backlog=backlog, ssl_handshake_timeout=patience)
     host, _, port = address.rpartition(":")
     return await loop.create_server(
-        protocol, host.strip("[]") or None, int(port), ssl=tls, backlog=backlog, reuse_address=True
+        protocol,
+        host.strip("[]") or None,
+        int(port),
+        ssl=tls,
+        ssl_handshake_timeout=patience,
+        backlog=backlog,
+        reuse_address=True,
     )
 
 

@@ -51,6 +51,7 @@ class Admin:
         application = web.Application()
         application.add_routes(
             [
+                web.get("/", _page(self.pages)),
                 web.get("/healthz", _page(self.health)),
                 web.get("/readyz", _page(self.readiness)),
                 web.get("/status", _page(self.status)),
@@ -58,6 +59,10 @@ class Admin:
             ]
         )
         return application
+
+    def pages(self) -> tuple[int, dict[str, Any]]:
+        """What there is to see here."""
+        return 200, {"pages": ["/healthz", "/readyz", "/status", "/metrics"]}
 
     def health(self) -> tuple[int, dict[str, Any]]:
         """The process lives; nothing else is looked at (R379)."""

@@ -28,11 +28,14 @@ from gateway.server.addresses import bound_port, listen
 from gateway.server.admin import Admin
 from gateway.server.express_lane import ExpressLane
 from gateway.server.full_lane import FullLane
-from gateway.server.listener import Listener, PurePythonParserError, demand_native_parser, server_tls
+from gateway.server.listener import Listener, PurePythonParserError, demand_native_parser
 from gateway.server.log_thread import LogThread
+from gateway.server.overload import LoopLag, fit_open_files
 from gateway.server.pipeline import Pipeline
 from gateway.server.serving import Serving
+from gateway.server.tls import ServerTls
 from gateway.settings.schema import Settings
+from gateway.tasks import cancelled, spawn
 from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.authenticate import Authenticator, build_issuers
 
@@ -40,6 +43,8 @@ _log = logging.getLogger("gateway")
 
 #: Exit codes of ``gateway run``.
 OK, FAILED = 0, 1
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 #: How long the last access log lines may take when everything else has ended.
 LOG_SECONDS = 1.0
@@ -86,6 +91,9 @@ class GatewayApp:
         self.upstreams = open_upstreams(settings.upstreams, clock)
         for upstream in self.upstreams.values():
             self._stop.push_async_callback(upstream.close)
+        lag = LoopLag(self.telemetry)
+        lag.start()
+        self._stop.callback(lag.stop)
         self.admin = Admin(self.telemetry, self.authenticator, self.issuers, self.upstreams)
         await self._start_admin()
         await self._start_listener()
@@ -102,7 +110,7 @@ class GatewayApp:
     async def _start_listener(self) -> None:
         settings = self.settings
         pipeline = Pipeline(settings, self.authenticator, self.clock, pseudonym(settings))
-        serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, new_request_id)
+        serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
         lane = FullLane(serving)
         self.listener = Listener(lane.handle, lane.refuse_connection, settings.server, self.telemetry)
         # Whoever is still there after the drain is cut off; 0 would mean no limit to aiohttp.
@@ -111,9 +119,24 @@ class GatewayApp:
         self.express.start()
         self._stop.push_async_callback(self.express.stop)
         protocol = self.express if settings.server.express else self.listener
-        self._server = await listen(protocol, settings.server.listen, tls=server_tls(settings.server), backlog=1024)
+        self._server = await listen(
+            protocol,
+            settings.server.listen,
+            tls=self._start_tls(),
+            handshake_timeout=settings.server.tls_handshake_timeout_seconds,
+            backlog=1024,
+        )
         self._stop.callback(self._server.close)
         self.port = bound_port(self._server)
+
+    def _start_tls(self) -> ssl.SSLContext | None:
+        """Return the context of an HTTPS listener, kept up to date; None for plain HTTP."""
+        if not self.settings.server.tls_cert:
+            return None
+        tls = ServerTls(self.settings.server, self.telemetry)
+        watch = spawn(tls.watch(self.clock), "TLS files")
+        self._stop.push_async_callback(cancelled, watch)
+        return tls.context
 
     async def drain(self) -> None:
         """Refuse readiness and new connections; let running requests end, up to ``drain_seconds`` (R370)."""
@@ -135,9 +158,17 @@ class GatewayApp:
         await self._stop.aclose()
 
 
-def new_request_id() -> bytes:
-    """Return an id for a request that brought none: 128 random bits in hex."""
-    return os.urandom(16).hex().encode("ascii")
+class RequestIds:
+    """Makes ids for requests that brought none: 128 random bits in hex, many at a time."""
+
+    def __init__(self) -> None:
+        self._ready: list[bytes] = []
+
+    def __call__(self) -> bytes:
+        if not self._ready:
+            text = os.urandom(16 * 256).hex().encode("ascii")
+            self._ready = [text[start : start + 32] for start in range(0, len(text), 32)]
+        return self._ready.pop()
 
 
 def pseudonym(settings: Settings) -> bytes:
@@ -171,7 +202,7 @@ def run(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> int:
-    app = GatewayApp(settings)
+    app = GatewayApp(fit_open_files(settings))
     stopping = asyncio.Event()
     _on_signals(stopping)
     await app.start()
@@ -183,6 +214,8 @@ async def _serve(settings: Settings) -> int:
     finally:
         await app.stop()
     _log.info("stopped")
+    # From here to the end of the process a signal has nothing left to end; it must not become the exit code.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOPPING, signal.SIGHUP})
     if app.log_stuck:
         # Its thread holds standard output, which an orderly end of the process would wait for.
         os._exit(OK)
@@ -190,7 +223,7 @@ async def _serve(settings: Settings) -> int:
 
 
 def _on_signals(stopping: asyncio.Event) -> None:
-    """First SIGTERM or SIGINT: drain. Second one: leave at once (R372)."""
+    """First SIGTERM or SIGINT: drain. Second one: leave at once (R372). SIGHUP: nothing."""
     loop = asyncio.get_running_loop()
 
     def received() -> None:
@@ -198,5 +231,6 @@ def _on_signals(stopping: asyncio.Event) -> None:
             os._exit(FAILED)
         stopping.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPPING:
         loop.add_signal_handler(number, received)
+    loop.add_signal_handler(signal.SIGHUP, _log.warning, "SIGHUP is ignored: a changed configuration needs a restart")

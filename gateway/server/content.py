@@ -7,11 +7,14 @@ decoded but the chunked framing (RFC 9112 section 7.1).
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
 from gateway.errors import GatewayError, Reason
-from gateway.server.pipeline import Facts
+from gateway.server.facts import Facts
+from gateway.settings.schema import Server
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -25,11 +28,12 @@ class ClientContent:
         awaited: the client still waits for a 100 before it sends (RFC 9110 section 10.1.1).
     """
 
-    __slots__ = ("_limit", "_request", "awaited", "chunked", "size")
+    __slots__ = ("_limit", "_patience", "_request", "awaited", "chunked", "size")
 
-    def __init__(self, request: web.BaseRequest, facts: Facts, limit: int) -> None:
+    def __init__(self, request: web.BaseRequest, facts: Facts, limits: Server) -> None:
         self._request = request
-        self._limit = limit
+        self._limit = limits.max_body_bytes
+        self._patience = limits.request_body_timeout_seconds or None
         self.chunked = bool(facts.transfer_encoding)
         self.size = 0
         self.awaited = bool(facts.expect) and request.version >= (1, 1) and not request.content.is_eof()
@@ -50,14 +54,21 @@ class ClientContent:
         """Return the next piece of content; empty at the end.
 
         Raises:
-            GatewayError: the framing is broken, the limit is passed, or the client left.
+            GatewayError: the framing is broken, the limit is passed, nothing came for too long, or the client left.
         """
         try:
             if self.awaited:
                 # Only now: the caller is accepted and a connection to the upstream stands (R293).
                 self.awaited = False
                 await self._request.writer.write(CONTINUE)
-            return self._counted(await self._request.content.readany())
+            stream = self._request.content
+            if stream.total_bytes > self.size or stream.is_eof():
+                return self._counted(await stream.readany())  # without a wait
+            async with asyncio.timeout(self._patience):
+                piece = await stream.readany()
+            return self._counted(piece)
+        except TimeoutError:
+            raise GatewayError(Reason.BODY_TIMEOUT) from None
         except (RequestPayloadError, PayloadAccessError):
             raise GatewayError(Reason.MALFORMED_HTTP, detail="content framing") from None
         except ConnectionError:
@@ -68,6 +79,31 @@ class ClientContent:
         if self._limit and self.size > self._limit:
             raise GatewayError(Reason.BODY_TOO_LARGE)
         return piece
+
+
+class CollectedContent:
+    """The content of a request that has arrived whole.
+
+    Attributes: as of ``ClientContent``; nothing is awaited and nothing unread.
+    """
+
+    __slots__ = ("_data", "awaited", "chunked", "size", "unread")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.chunked = False
+        self.awaited = False
+        self.unread = False
+        self.size = len(data)
+
+    def whole(self) -> bytes | None:
+        """Return it."""
+        return self._data
+
+    async def read(self) -> bytes:
+        """Return it, then nothing."""
+        data, self._data = self._data, b""
+        return data
 
 
 def has_content(facts: Facts) -> bool:

@@ -19,17 +19,19 @@ from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import expect_response, receive
 from gateway.proxy.origin import Lease, Origin
 from gateway.proxy.upstreams import Upstream
-from gateway.server.pipeline import UNSETTLED, Admitted, Facts, request_line
+from gateway.server.express_memory import Plan
+from gateway.server.facts import Facts
+from gateway.server.pipeline import UNSETTLED, Admitted, RequestHead
 from gateway.server.responses import render
-from gateway.server.serving import FAILURES, REPEATABLE, Client, Run, Serving
+from gateway.server.run import Client, Run
+from gateway.server.serving import FAILURES, REPEATABLE, Serving
 from gateway.tasks import spawn, where
+from gateway.telemetry import Record
 
 _log = logging.getLogger("gateway")
 
 #: Longest response head that is collected before aiohttp's parser takes it.
 MAX_RESPONSE_HEAD = 65536
-
-_REQUEST_ID = b"X-Request-Id: "
 
 
 class ClientConnection(Client, Protocol):
@@ -41,8 +43,12 @@ class ClientConnection(Client, Protocol):
         """Write without waiting."""
         ...
 
-    def common_head(self, admitted: Admitted, origin: Origin) -> bytes:
-        """Return what stands between request line and identity in the head for the upstream."""
+    def record(self, request_id: bytes, method: str) -> Record:
+        """Return a new record of a request on this connection."""
+        ...
+
+    def head_of(self, plan: Plan) -> RequestHead:
+        """Return the head of a request that was served by a plan."""
         ...
 
     def ended(self, keep_alive: bool) -> None:
@@ -58,93 +64,117 @@ class ExpressExchange:
         task: the shared run, when it has taken over.
     """
 
-    __slots__ = (
-        "_admitted",
-        "_began",
-        "_client",
-        "_content",
-        "_heads",
-        "_identity",
-        "_left",
-        "_loop",
-        "_response",
-        "_run",
-        "_serving",
-        "_upstream",
-        "lease",
-        "task",
-    )
+    # Not in __init__: most requests end without these being touched.
+    lease: Lease | None = None
+    task: asyncio.Task[None] | None = None
+    _run: Run | None = None
+    _admitted: Admitted | None = None
+    _plan: Plan | None = None
+    _identity: Identity | None = None
+    _upstream: Upstream
+    _id = b""
+    _content = b""
+    _response = b""
+    _left = -1  # content of the response still to come; -1 before its head
+    _began = 0.0
 
-    def __init__(self, client: ClientConnection, run: Run, serving: Serving, heads: HeadMemory, content: bytes) -> None:
+    def __init__(self, client: ClientConnection, serving: Serving, heads: HeadMemory) -> None:
         self._client = client
-        self._run = run
         self._serving = serving
         self._heads = heads
-        self._content = content
-        self._loop = asyncio.get_running_loop()
-        self._response = b""
-        self._left = -1  # content of the response still to come; -1 before its head
-        self._began = 0.0
-        self._identity: Identity | None = None
-        self._upstream: Upstream | None = None
-        self._admitted: Admitted | None = None
-        self.lease: Lease | None = None
-        self.task: asyncio.Task[None] | None = None
 
-    def start(self, facts: Facts) -> None:
-        """Take the steps up to the upstream, or to the refusal."""
-        run, pipeline = self._run, self._serving.pipeline
+    def start_known(
+        self, plan: Plan, identity: Identity | None, common: bytes, lease: Lease, request_id: bytes | None
+    ) -> None:
+        """Send a request that follows a plan.
+
+        Args:
+            plan: where it leads.
+            identity: who is asking, and may.
+            common: the head for the upstream up to the identity.
+            lease: the connection to send it over.
+            request_id: the client's own, if it gave one.
+        """
+        serving = self._serving
+        self._plan, self._identity, self._upstream = plan, identity, plan.upstream
+        given = self._id = request_id or serving.new_id()
+        fields = b"" if identity is None else plan.granted_fields
+        self._send(lease, b"".join((common, fields, b"X-Request-Id: ", given, b"\r\n\r\n")))
+
+    def start(self, run: Run, facts: Facts, content: bytes) -> Admitted | None:
+        """Take the steps up to the upstream, or to the refusal.
+
+        Returns:
+            Where the request led, if it went to its upstream at once.
+        """
+        self._run, self._content = run, content
+        serving, pipeline = self._serving, self._serving.pipeline
         try:
+            serving.enter(run)
             admitted = self._admitted = pipeline.admit(run.head, facts, run.record)
+            if admitted.preflight or admitted.route.cors is not None:
+                self._in_task(serving.serve(run, admitted))
+                return None
             token = pipeline.token(admitted, run.record)
             if token is not None:
                 identity = pipeline.recognise(token, admitted, run.record)
                 if identity is UNSETTLED:
                     self._in_task(self._verified_and_forwarded(token, admitted))
-                    return
+                    return None
                 self._identity = identity
             pipeline.check_content(facts)
-            self._send(admitted)
+            self._upstream = serving.upstreams[admitted.route.upstream]
+            leased = self._upstream.lease_now()
+            if leased is None:
+                self._in_task(serving.forward(run, admitted, self._identity))
+                return admitted
+            self._send_new(*leased, run, admitted)
         except GatewayError as error:
             self._refuse(error)
+            return None
         except Exception as error:
             _log.error("request %s: %s", run.record.request_id, where(error))
             self._refuse(GatewayError(Reason.INTERNAL))
+            return None
+        return admitted
 
-    def _send(self, admitted: Admitted) -> None:
-        run, record, serving = self._run, self._run.record, self._serving
-        upstream = self._upstream = serving.upstreams[admitted.route.upstream]
-        leased = upstream.lease_now()
-        if leased is None:
-            self._in_task(serving.forward(run, admitted, self._identity))
-            return
-        origin, lease = leased
-        record.upstream = upstream.name
-        protocol = lease.protocol
-        transport = protocol.transport
+    def _send_new(self, origin: Origin, lease: Lease, run: Run, admitted: Admitted) -> None:
+        run.record.upstream = self._upstream.name
         try:
-            if admitted.route.forward_authorization or admitted.target.authority is not None:
-                head = serving.pipeline.upstream_head(run.head, admitted, self._identity, origin, run.id)
-            else:
-                head = self._head(admitted, origin)
+            head = self._serving.pipeline.upstream_head(run.head, admitted, self._identity, origin, run.id)
         except BaseException:
             lease.release()
             raise
-        assert transport is not None
+        self._send(lease, head + self._content if self._content else head)
+
+    def _send(self, lease: Lease, data: bytes) -> None:
+        protocol = lease.protocol
         self.lease = lease
-        self._began = serving.clock.monotonic()
+        self._began = self._serving.clock.monotonic()
         protocol.receiver = self
         protocol.heard = False
-        transport.write(head + self._content if self._content else head)
-        self._client.deadline = self._loop.time() + upstream.settings.response_timeout_seconds
+        transport = protocol.transport
+        assert transport is not None
+        transport.write(data)
+        self._client.deadline = asyncio.get_running_loop().time() + self._upstream.settings.response_timeout_seconds
 
-    def _head(self, admitted: Admitted, origin: Origin) -> bytes:
-        """Return the head for the upstream: what ``Pipeline.upstream_head`` returns, from its parts."""
-        parts = [request_line(self._run.head.method, admitted, origin), self._client.common_head(admitted, origin)]
-        if self._identity is not None:
-            parts += [b"%b: %b\r\n" % pair for pair in self._identity.headers]
-        parts += (_REQUEST_ID, self._run.id, b"\r\n\r\n")
-        return b"".join(parts)
+    @property
+    def run(self) -> Run:
+        """The request, as the shared run knows it; made when something needs it."""
+        if self._run is None:
+            plan = self._plan
+            assert plan is not None
+            record = self._client.record(self._id, plan.method)
+            record.started = self._began
+            record.path = plan.admitted.target.path.decode("ascii")
+            record.route = plan.admitted.route.name
+            record.identity = self._identity
+            record.cache_hit = None if self._identity is None else True
+            record.upstream = self._upstream.name
+            self._admitted = plan.admitted
+            self._run = Run(self._client, self._client.head_of(plan), record, self._id)
+            self._serving.enter(self._run)
+        return self._run
 
     # --- the upstream's side ---
 
@@ -153,23 +183,22 @@ class ExpressExchange:
         if self._left < 0:
             self._response_head(data)
             return
-        lease = self.lease
+        lease, run = self.lease, self.run
         assert lease is not None
         if len(data) > self._left:
             # More than was announced: what is too much belongs to nobody, and the connection is not used again.
             data = data[: self._left]
             lease.protocol.force_close()
-        self._run.record.bytes_out += len(data)
+        run.record.bytes_out += len(data)
         self._left -= len(data)
         self._client.send(data)
         if self._left:
-            idle = self._idle_timeout
-            self._client.deadline = self._loop.time() + idle if idle else float("inf")
+            self._await_content()
         else:
             self._whole()
 
     def _response_head(self, data: bytes) -> None:
-        lease, record = self.lease, self._run.record
+        lease = self.lease
         assert lease is not None
         lease.protocol.heard = True
         if self._response:
@@ -181,41 +210,54 @@ class ExpressExchange:
             else:
                 self._response = data
             return
-        try:
-            known = None if self._run.head.method == "HEAD" else self._heads.read(data[:end])
-        except ValueError:
-            known = None
-        keep_alive = self._client.keep_alive
-        if known is None or not keep_alive or len(data) - end > known.length:
+        known = self._heads.read(data[:end])
+        client = self._client
+        if known is None or not client.keep_alive or len(data) - end > known.length or self._head_only:
             self._read_by_aiohttp(data)
             return
+        client.send(known.client_head + data[end:])
+        if self._run is None and len(data) - end == known.length and not self._serving.logging:
+            self._whole_at_once(known.status)
+            return
+        run = self.run
+        run.started_reply = True
+        record = run.record
         record.upstream_seconds = self._serving.clock.monotonic() - self._began
         record.status = known.status
-        self._run.started_reply = True
-        self._client.send(known.client_head + data[end:] if len(data) > end else known.client_head)
         record.bytes_out = len(data) - end
         self._left = known.length - record.bytes_out
         if self._left:
-            idle = self._idle_timeout
-            self._client.deadline = self._loop.time() + idle if idle else float("inf")
+            self._await_content()
         else:
             self._whole()
 
     @property
-    def _idle_timeout(self) -> float:
-        assert self._upstream is not None
-        return self._upstream.settings.idle_timeout_seconds
+    def _head_only(self) -> bool:
+        return (self._plan.method if self._plan is not None else self.run.head.method) == "HEAD"
+
+    def _await_content(self) -> None:
+        idle = self._upstream.settings.idle_timeout_seconds
+        self._client.deadline = asyncio.get_running_loop().time() + idle if idle else float("inf")
+
+    def _whole_at_once(self, status: int) -> None:
+        """The whole response came in one piece, to a request of which nobody wants a record."""
+        self._give_up_lease().release()
+        plan = self._plan
+        assert plan is not None
+        seconds = self._serving.clock.monotonic() - self._began
+        self._serving.telemetry.finish_plain(plan.counter(status), seconds)
+        self._client.ended(True)
 
     def _whole(self) -> None:
         """The response is complete."""
         self._give_up_lease().release()
-        self._finish()
+        self._serving.finish(self.run)
         self._client.ended(True)
 
     def upstream_lost(self, broken: bool) -> None:
         """The upstream's connection is gone before the response was complete."""
         del broken  # a plain response has a length: it is short either way
-        lease, run = self._give_up_lease(), self._run
+        lease, run = self._give_up_lease(), self.run
         lease.discard()
         assert self._admitted is not None
         unheard = not lease.protocol.heard
@@ -232,10 +274,10 @@ class ExpressExchange:
             self._failed(GatewayError(Reason.UPSTREAM_TIMEOUT))
 
     def _failed(self, error: GatewayError) -> None:
-        record = self._run.record
-        assert self._upstream is not None
+        run = self.run
+        record = run.record
         self._upstream.failed(error.reason)
-        if not self._run.started_reply:
+        if not run.started_reply:
             record.upstream_seconds = self._serving.clock.monotonic() - self._began
             self._refuse(error)
             return
@@ -244,14 +286,14 @@ class ExpressExchange:
         self._serving.account(record, error)
         record.status = status
         self._client.abort()
-        self._finish()
+        self._serving.finish(run)
         self._client.ended(False)
 
     def _read_by_aiohttp(self, data: bytes) -> None:
         """Give the response to aiohttp's parser, from its first byte, and the request to the shared run."""
         lease = self._give_up_lease()
-        head_only = self._run.head.method == "HEAD"
-        expect_response(lease.protocol, head_only=head_only, idle_timeout=self._idle_timeout)
+        head_only = self._head_only
+        expect_response(lease.protocol, head_only=head_only, idle_timeout=self._upstream.settings.idle_timeout_seconds)
         self._in_task(self._received_and_delivered(lease, head_only))
         lease.protocol.data_received(data)
 
@@ -270,8 +312,8 @@ class ExpressExchange:
             self.task.cancel()
         elif self.lease is not None:
             self._give_up_lease().discard()
-            self._serving.client_left(self._run)
-            self._finish()
+            self._serving.client_left(self.run)
+            self._serving.finish(self.run)
 
     def client_paused(self, paused: bool) -> None:
         """The client cannot take more for now, or can again."""
@@ -283,17 +325,14 @@ class ExpressExchange:
                 transport.resume_reading()
 
     def _refuse(self, error: GatewayError) -> None:
-        run = self._run
+        run = self.run
         reply = self._serving.account(run.record, error)
         keep_alive = self._client.keep_alive and not reply.close
         run.record.bytes_out = len(reply.body)
         data = render(reply, http_11=True, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
         self._client.send(data)
-        self._finish()
+        self._serving.finish(run)
         self._client.ended(keep_alive)
-
-    def _finish(self) -> None:
-        self._serving.finish(self._run)
 
     # --- the shared run takes over ---
 
@@ -302,28 +341,24 @@ class ExpressExchange:
         self.task = spawn(self._settled(work), "express request")
 
     async def _settled(self, work: Coroutine[Any, Any, bool]) -> None:
-        keep_alive = await self._serving.settle(self._run, work)
+        keep_alive = await self._serving.settle(self.run, work)
         self._client.ended(keep_alive)
 
     async def _verified_and_forwarded(self, token: bytes, admitted: Admitted) -> bool:
         pipeline = self._serving.pipeline
-        identity = await pipeline.verify(token, admitted, self._run.record)
+        identity = await pipeline.verify(token, admitted, self.run.record)
         pipeline.check_content(admitted.facts)
-        return await self._serving.forward(self._run, admitted, identity)
+        return await self._serving.forward(self.run, admitted, identity)
 
     async def _received_and_delivered(self, lease: Lease, head_only: bool) -> bool:
-        upstream, record = self._upstream, self._run.record
-        assert upstream is not None
+        upstream, record = self._upstream, self.run.record
+        timeout = upstream.settings.response_timeout_seconds - (self._serving.clock.monotonic() - self._began)
         try:
-            reply = await receive(lease, head_only=head_only, response_timeout=self._time_left(upstream))
+            reply = await receive(lease, head_only=head_only, response_timeout=max(0.001, timeout))
         except GatewayError as error:
             if error.reason.kind in FAILURES:
                 upstream.failed(error.reason)
             raise
         finally:
             record.upstream_seconds = self._serving.clock.monotonic() - self._began
-        return await self._serving.deliver(self._run, reply, upstream)
-
-    def _time_left(self, upstream: Upstream) -> float:
-        elapsed = self._serving.clock.monotonic() - self._began
-        return max(0.001, upstream.settings.response_timeout_seconds - elapsed)
+        return await self._serving.deliver(self.run, reply, upstream)

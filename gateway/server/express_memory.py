@@ -1,10 +1,12 @@
-"""What a kept connection's header section means, remembered.
+"""What a kept connection's requests mean, remembered.
 
 Only the reading of a header section for the express lane lives here, and the
-memory of the last one of a connection. A section that is byte for byte the
-one just read means the same; so does one in which nothing but the bearer
-token differs. The token is taken out and never remembered: what it stands for
-is looked up each time.
+memory of a connection's last ones. A section that is byte for byte the one
+just read means the same; so does one in which nothing but the bearer token
+differs. Likewise a request line: under one section, it leads to one route,
+and to one head for the upstream but for the identity. What can change from
+one moment to the next is never remembered: what the token stands for, whether
+the route lets it pass, which connection is free.
 """
 
 from __future__ import annotations
@@ -12,18 +14,29 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from gateway.identity import Identity
 from gateway.proxy.headers import request_id
+from gateway.proxy.origin import Origin
+from gateway.proxy.upstreams import Upstream
+from gateway.server.facts import Facts
 from gateway.server.framing import MalformedError, parse_fields, request_framing
-from gateway.server.pipeline import Facts, Pipeline, RequestHead
-
-_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)*+\r\n").fullmatch
-_BEARER = re.compile(rb"\r\n([Aa]uthorization: [Bb]earer )([!-+\--~]+)\r\n")
+from gateway.server.pipeline import Admitted, Pipeline, RequestHead
+from gateway.telemetry import method_class
 
 #: Fields of a section that the express lane takes.
 MAX_FIELDS = 200
 
+#: Request lines of a connection that are remembered.
+MAX_PLANS = 32
+
+_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)*+\r\n").fullmatch
+_BEARER = re.compile(rb"\r\n([Aa]uthorization: [Bb]earer )([!-+\--~]+)\r\n").search
+
+#: Whether bytes may be the one token of a bearer credential: no white space, no comma, no control.
+is_token = re.compile(rb"[!-+\--~]+").fullmatch
+
 # Fields that make a request more than the express lane takes.
-_UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection", b"keep-alive", b"te", b"trailer"})
+_UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 
 
 class Section(NamedTuple):
@@ -51,6 +64,18 @@ class Section(NamedTuple):
         value = self.scheme + token
         return tuple((name, value if name.lower() == b"authorization" else old) for name, old in self.headers)
 
+    def facts_with(self, token: bytes) -> Facts:
+        """Return the facts with another token in them."""
+        return self.facts._replace(authorization=[self.scheme + token])
+
+    def token(self, block: bytes) -> bytes | None:
+        """Return the bearer token of ``block`` if nothing else in it differs from this section; else None."""
+        start, stop = len(self.before), len(block) - len(self.after)
+        if not self.after or start >= stop or block[:start] != self.before or block[stop:] != self.after:
+            return None
+        token = block[start:stop]
+        return token if is_token(token) else None
+
 
 def read_section(block: bytes, pipeline: Pipeline, head: RequestHead) -> tuple[Section, bytes | None] | None:
     """Read a header section, from behind the request line to the empty line.
@@ -67,7 +92,7 @@ def read_section(block: bytes, pipeline: Pipeline, head: RequestHead) -> tuple[S
     if _FIELDS(block) is None:
         return None
     headers = parse_fields(block[:-4]) if len(block) > 2 else ()
-    if len(headers) > MAX_FIELDS or any(name.lower() in _UNUSUAL for name, _ in headers):
+    if len(headers) > MAX_FIELDS or any(_unusual(name.lower(), value) for name, value in headers):
         return None
     try:
         length, _ = request_framing(headers, http_11=True)
@@ -79,25 +104,90 @@ def read_section(block: bytes, pipeline: Pipeline, head: RequestHead) -> tuple[S
     given = request_id(headers, _none) or None
     before, token, after, scheme = block, None, b"", b""
     # Behind a line end that is put in front, so that the first line counts too.
-    if len(facts.authorization) == 1 and (found := _BEARER.search(b"\r\n" + block)):
+    if len(facts.authorization) == 1 and (found := _BEARER(b"\r\n" + block)):
         before, token, after = block[: found.start(2) - 2], found[2], block[found.end(2) - 2 :]
         scheme = found[1][-len(b"Bearer ") :]
     return Section(before, after, scheme, headers, facts, length, given), token
 
 
-def same_section(section: Section, block: bytes) -> bytes | None:
-    """Return the bearer token of ``block`` if nothing else in it differs from ``section``; else None."""
-    if not section.after or not block.startswith(section.before):
-        return None
-    start = len(section.before)
-    end = block.find(b"\r\n", start)
-    if len(block) - end != len(section.after) or not block.endswith(section.after):
-        return None
-    token = block[start:end]
-    return token if _IS_TOKEN(token) else None
+class Plan:
+    """Where a request line leads, under one header section of one connection.
+
+    Attributes:
+        method: the request's method.
+        admitted: the target and its route.
+        anonymous: nobody asks who the caller is.
+        upstream: the route's.
+        heads: by URL, the head for the upstream up to the identity.
+        counters: by status, the key under which the request is counted.
+        granted: the last caller whom the route's rules let pass.
+        granted_fields: that caller's identity headers, as lines.
+    """
+
+    __slots__ = (
+        "admitted",
+        "anonymous",
+        "counters",
+        "granted",
+        "granted_fields",
+        "heads",
+        "method",
+        "upstream",
+    )
+
+    def __init__(self, method: str, admitted: Admitted, upstream: Upstream, *, anonymous: bool) -> None:
+        self.method = method
+        self.admitted = admitted
+        self.anonymous = anonymous
+        self.upstream = upstream
+        self.heads: dict[Origin, bytes] = {}
+        self.counters: dict[int, tuple[str, str, int, str]] = {}
+        self.granted: Identity | None = None
+        self.granted_fields = b""
+
+    def head(self, origin: Origin, pipeline: Pipeline, head: RequestHead) -> bytes:
+        """Return the head for the upstream up to the identity.
+
+        Args:
+            origin: the URL.
+            pipeline: makes it, once.
+            head: a request's head of the same section; its token is not used.
+        """
+        common = self.heads.get(origin)
+        if common is None:
+            whole = pipeline.upstream_head(head, self.admitted, None, origin, b"")
+            common = self.heads[origin] = whole.removesuffix(b"X-Request-Id: \r\n\r\n")
+        return common
+
+    def counter(self, status: int) -> tuple[str, str, int, str]:
+        """Return the key under which a forwarded request with this status is counted."""
+        key = self.counters.get(status)
+        if key is None:
+            key = self.counters[status] = (self.admitted.route.name, method_class(self.method), status, "forwarded")
+        return key
 
 
-_IS_TOKEN = re.compile(rb"[!-+\--~]+").fullmatch
+def identity_lines(identity: Identity | None) -> bytes:
+    """Return the identity headers as lines of a head; their values were made safe when they were made."""
+    return b"" if identity is None else b"".join([b"%b: %b\r\n" % pair for pair in identity.headers])
+
+
+def plannable(admitted: Admitted, section: Section) -> bool:
+    """Whether all that a request line leads to can be remembered."""
+    route = admitted.route
+    return not (
+        admitted.preflight
+        or route.cors is not None
+        or route.observe
+        or route.forward_authorization
+        or admitted.target.authority is not None
+        or section.length
+        or b"access_token" in (admitted.target.query or b"")
+    )
+
+
+def _unusual(name: bytes, value: bytes) -> bool:
+    return name in _UNUSUAL or (name == b"connection" and value.lower() != b"keep-alive")
 
 
 def _none() -> bytes:

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from gateway.errors import Reason
+from gateway.proxy.websocket import asks_for_websocket, values_of
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/1\.([01])\r\n")
@@ -27,6 +28,9 @@ _TRAILER = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*)?\r\n").fullmatch
 MAX_CHUNK_LINE = 1024
 MAX_EXTENSIONS = 16384
 MAX_TRAILERS = 16384
+
+#: Fields of one header section; their size has its own bound.
+MAX_FIELDS = 1000
 
 #: Empty lines that may stand before a request line (RFC 9112 section 2.2).
 MAX_EMPTY_LINES = 2
@@ -44,6 +48,7 @@ class Head(NamedTuple):
     """A request's head that has one reading.
 
     Attributes:
+        block: its bytes, from the request line to the empty line.
         method: a token; case counts (RFC 9110 section 9.1).
         target: visible ASCII, otherwise unread.
         http_11: HTTP/1.1; else HTTP/1.0.
@@ -52,6 +57,7 @@ class Head(NamedTuple):
         chunked: the content comes in chunks.
     """
 
+    block: bytes
     method: bytes
     target: bytes
     http_11: bool
@@ -73,9 +79,11 @@ def parse_head(block: bytes) -> Head:
     if _FIELDS(block, start) is None:
         raise MalformedError
     headers = parse_fields(block[start:-4]) if len(block) - start > 2 else ()
+    if len(headers) > MAX_FIELDS:
+        raise MalformedError(Reason.HEAD_TOO_LARGE)
     http_11 = line[3] == b"1"
     length, chunked = request_framing(headers, http_11=http_11)
-    return Head(line[1], line[2], http_11, headers, length, chunked)
+    return Head(block, line[1], line[2], http_11, headers, length, chunked)
 
 
 def parse_fields(block: bytes) -> tuple[tuple[bytes, bytes], ...]:
@@ -131,15 +139,26 @@ class MessageScanner:
     Bytes are let through once they are known to be sound: content as it comes,
     heads and the lines of the chunked coding when they are complete.
 
+    Behind the head of a request that asks for a WebSocket it stops: what follows
+    has no meaning until that is decided.
+
     Args:
         max_head_bytes: bound on a head, request line included.
+
+    Attributes:
+        upgrading: such a head was let through. Set it to False to go on with requests.
     """
 
-    __slots__ = ("_at", "_empty_lines", "_extensions", "_held", "_left", "_max_head", "_searched", "_trailers")
+    __slots__ = (
+        *("_at", "_empty_lines", "_extensions", "_head", "_held", "_left", "_max_head", "_searched", "_trailers"),
+        "upgrading",
+    )
 
     def __init__(self, max_head_bytes: int) -> None:
+        self.upgrading = False
         self._max_head = max_head_bytes
         self._at = _At.HEAD
+        self._head: Head | None = None  # just read, not yet let through
         self._held = b""  # the beginning of a head or line that is not complete
         self._searched = 0  # how much of it was searched for its end
         self._left = 0
@@ -150,29 +169,44 @@ class MessageScanner:
     @property
     def in_head(self) -> bool:
         """Whether some bytes of a head have come, but not all."""
-        return self._at is _At.HEAD and bool(self._held)
+        return self._at is _At.HEAD and bool(self._held) and not self.upgrading
 
-    def feed(self, data: bytes) -> tuple[list[bytes], Reason | None]:
+    def hold(self, data: bytes) -> int:
+        """Keep bytes while it is ``upgrading``; return how many are kept."""
+        self._held += data
+        return len(self._held)
+
+    def take_held(self) -> bytes:
+        """Return the bytes that were kept, for whoever follows them from now on."""
+        held, self._held = self._held, b""
+        return held
+
+    def feed(self, data: bytes) -> tuple[list[Head | bytes], Reason | None]:
         """Follow the next bytes.
 
         Returns:
-            The bytes that are let through, cut where a request ends, and, if
-            what comes behind them is not sound, why: then nothing more can be
-            read.
+            What is let through, heads as they were read and content as it
+            came, cut where a request ends; empty lines before a request line
+            are left out. And, if what comes behind is not sound, why: then
+            nothing more can be read.
         """
         pending = self._held + data if self._held else data
-        through: list[bytes] = []
+        through: list[Head | bytes] = []
         start = position = 0
         reason = None
         try:
-            while position < len(pending):
+            while position < len(pending) and not self.upgrading:
                 end = self._step(pending, position)
                 if end < 0:
                     break
                 position = end
                 self._searched = 0
-                if self._at is _At.HEAD:
-                    through.append(pending[start:position])
+                if self._head is not None:
+                    through.append(self._head)
+                    start, self._head = position, None
+                elif self._at is _At.HEAD:
+                    if self._empty_lines == 0:
+                        through.append(pending[start:position])
                     start = position
         except MalformedError as error:
             reason = error.reason
@@ -185,13 +219,13 @@ class MessageScanner:
         """Follow to the end of the current part and return it; -1 when it has not come yet."""
         match self._at:
             case _At.HEAD:
-                return self._head(data, position)
+                return self._read_head(data, position)
             case _At.LENGTH | _At.CHUNK_DATA:
                 return self._counted(data, position)
             case _:
                 return self._line(data, position)
 
-    def _head(self, data: bytes, position: int) -> int:
+    def _read_head(self, data: bytes, position: int) -> int:
         if data.startswith(b"\r\n", position):
             self._empty_lines += 1
             if self._empty_lines > MAX_EMPTY_LINES:
@@ -204,9 +238,10 @@ class MessageScanner:
             raise MalformedError(Reason.HEAD_TOO_LARGE)
         if end < 0:
             return -1
-        head = parse_head(data[position : end + 4])
+        head = self._head = parse_head(data[position : end + 4])
         self._empty_lines = 0
         self._start_content(head.length, head.chunked)
+        self.upgrading = self._at is _At.HEAD and head.http_11 and asks_for_websocket(values_of(head.headers, b"upgrade"))
         return end + 4
 
     def _start_content(self, length: int, chunked: bool) -> None:

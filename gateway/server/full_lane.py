@@ -17,8 +17,9 @@ from gateway.server.content import ClientContent, has_content
 from gateway.server.listener import Protocol
 from gateway.server.pipeline import RequestHead
 from gateway.server.responses import render
+from gateway.server.run import Run
 from gateway.server.sent import sent
-from gateway.server.serving import Run, Serving
+from gateway.server.serving import Serving
 from gateway.telemetry import Record
 
 _log = logging.getLogger("gateway")
@@ -46,6 +47,10 @@ class AiohttpClient:
     def draining(self) -> bool:
         return self.protocol.draining and not self.gone
 
+    @property
+    def stalled(self) -> bool:
+        return self.protocol.stalled
+
     async def write(self, data: bytes) -> None:
         await self._request.writer.write(data)
 
@@ -63,7 +68,9 @@ class FullLane:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request; every way out is counted and logged exactly once."""
         run = self._begin(request)
-        return sent(keep_alive=await self.serving.settle(run, self._serve(run, request)))
+        keep_alive = await self.serving.settle(run, self._serve(run, request))
+        cast(Protocol, request.protocol).watch_unsent()
+        return sent(keep_alive=keep_alive)
 
     def refuse_connection(self, protocol: Protocol, error: GatewayError) -> web.StreamResponse:
         """Answer and count a connection whose bytes are no request; it is closed afterwards."""
@@ -79,14 +86,15 @@ class FullLane:
 
     def _begin(self, request: web.BaseRequest) -> Run:
         serving, client = self.serving, AiohttpClient(request)
+        read = client.protocol.take_head(request)
         head = RequestHead(
-            method=client.protocol.take_method(request.method),
-            target=request.raw_path.encode("utf-8", "surrogateescape"),
-            http_11=request.version >= (1, 1),
-            headers=request.raw_headers,
+            method=read.method.decode("ascii"),
+            target=read.target,
+            http_11=read.http_11,
+            headers=read.headers,
             peer=_peer(client.protocol),
         )
-        given_id = request_id(request.raw_headers, serving.new_id)
+        given_id = request_id(read.headers, serving.new_id)
         record = Record(
             started=serving.clock.monotonic(),
             client=serving.pipeline.client_address(head).decode("ascii"),
@@ -97,14 +105,13 @@ class FullLane:
 
     async def _serve(self, run: Run, request: web.BaseRequest) -> bool:
         """Serve the request; return whether the connection stays open."""
-        pipeline = self.serving.pipeline
+        serving, pipeline = self.serving, self.serving.pipeline
+        serving.enter(run)
         facts = pipeline.read(run.head)
         admitted = pipeline.admit(run.head, facts, run.record)
         if has_content(facts):
-            run.content = ClientContent(request, facts, self.serving.settings.server.max_body_bytes)
-        identity = await pipeline.identify(admitted, run.record)
-        pipeline.check_content(facts)
-        return await self.serving.forward(run, admitted, identity)
+            run.content = ClientContent(request, facts, serving.settings.server)
+        return await serving.serve(run, admitted)
 
 
 def _peer(protocol: Protocol) -> Peer:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -22,15 +22,13 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from gateway.errors import GatewayError, Reason
-from gateway.server.framing import KNOWN_METHODS, STAND_IN, MessageScanner
+from gateway.server.framing import MAX_FIELDS, Head, MessageScanner
+from gateway.server.unsent import UnsentWatch
 from gateway.settings.schema import Server
 from gateway.tasks import where
 from gateway.telemetry import Telemetry
 
 _log = logging.getLogger("gateway")
-
-#: Fields of one header section; ``max_head_bytes`` bounds their size.
-MAX_FIELDS = 1000
 
 #: What is given to aiohttp's parser in place of bytes that were found unsound: an error at every point of a message.
 NO_REQUEST = b"\x00\r\n\r\n"
@@ -38,6 +36,9 @@ NO_REQUEST = b"\x00\r\n\r\n"
 #: How long input that nobody wants is read before its connection is closed, in seconds: closed with
 #: unread input, TCP resets the connection, and the client may never see the answer (RFC 9112 section 9.6).
 LINGER = 2.0
+
+#: How much a client may send behind a handshake before it is answered, and is not read any more.
+MAX_HELD = 65536
 
 Refuse = Callable[["Protocol", GatewayError], web.StreamResponse]
 
@@ -102,7 +103,10 @@ class Listener(web.Server):
 class Protocol(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_content", "_counted", "_head_timer", "_listener", "_refusal", "_scanner")
+    __slots__ = (
+        *("_content", "_counted", "_head_timer", "_heads", "_listener", "_number", "_refusal", "_scanner"),
+        "_unsent",
+    )
 
     def __init__(self, listener: Listener, *, loop: asyncio.AbstractEventLoop) -> None:
         limits = listener.settings
@@ -120,9 +124,13 @@ class Protocol(RequestHandler):
         self._listener = listener
         self._counted = False
         self._scanner = MessageScanner(limits.max_head_bytes)
+        #: Heads that aiohttp was given stand-ins for and no lane has taken yet, with the stand-ins' targets.
+        self._heads: deque[tuple[Head, bytes]] = deque()
+        self._number = 0
         self._refusal: Reason | None = None
         self._content: StreamReader = EMPTY_PAYLOAD  # of the newest request
         self._head_timer: asyncio.TimerHandle | None = None
+        self._unsent = UnsentWatch(limits.response_write_timeout_seconds)
 
     @property
     def secure(self) -> bool:
@@ -135,20 +143,48 @@ class Protocol(RequestHandler):
         return self._listener.draining
 
     @property
+    def stalled(self) -> bool:
+        """Whether the connection was cut because the client took nothing of what it was sent."""
+        return self._unsent.stalled
+
+    @property
     def closing(self) -> bool:
         """Whether the connection ends after the running request."""
         return self._listener.draining or self._close or self._force_close
 
-    def take_method(self, parsed: str) -> str:
-        """Return the real method of the request whose turn it is.
+    def take_head(self, parsed: web.BaseRequest) -> Head:
+        """Return the head of the request whose turn it is.
 
         Args:
-            parsed: what aiohttp's parser read, which does not know all methods.
+            parsed: what aiohttp made of the stand-in for that head.
+
+        Raises:
+            RuntimeError: the two are not the same request.
         """
-        method = self._scanner.methods.popleft()
-        if parsed.encode("ascii") != (method if method in KNOWN_METHODS else STAND_IN):
+        head, expected = self._heads.popleft()
+        if parsed.raw_path.encode("utf-8", "surrogateescape") != expected:
             raise RuntimeError("two parsers read different requests")
-        return method.decode("ascii")
+        return head
+
+    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
+        """Return the connection, for another protocol, and what has come behind the head that asks for it.
+
+        Whoever takes them tells this object when the connection is lost, and once nothing awaits its handler any more.
+
+        Raises:
+            ConnectionResetError: the client left.
+        """
+        if self.transport is None or self.transport.is_closing():
+            raise ConnectionResetError("the client left")
+        return self.transport, self._scanner.take_held()
+
+    def answered(self) -> None:
+        """A request was answered as HTTP: if it asked for a WebSocket, what is behind it are requests."""
+        if self._scanner.upgrading and not self._heads and not self._force_close:
+            self._scanner.upgrading = False
+            self._scan(b"")
+            if self._buffer_paused:
+                self._resume_reading_if_drained()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         listener = self._listener
@@ -172,27 +208,65 @@ class Protocol(RequestHandler):
             self._counted = False
             self._listener.telemetry.connections -= 1
         self._stop_head_timer()
+        self._unsent.stop()
         super().connection_lost(exc)
         self._listener.connection_ended()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.watch_unsent()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unsent.stop()
+
+    def watch_unsent(self) -> None:
+        """Bound the time for which the client takes nothing, if there is something for it to take."""
+        self._unsent.start(self.transport)
 
     def data_received(self, data: bytes) -> None:
         # aiohttp calls this itself, without data, to go on with what it has already.
         if not data or self._force_close or self._refusal is not None:
             super().data_received(data)
             return
+        if self._scanner.upgrading:
+            if self._scanner.hold(data) >= MAX_HELD and not self._buffer_paused:
+                self._pause_reading_for_buffer()
+            return
+        self._scan(data)
+
+    def _scan(self, data: bytes) -> None:
         sound, self._refusal = self._scanner.feed(data)
         if self._refusal is not None:
             # Answered in its turn: behind the requests before it.
             sound.append(NO_REQUEST)
         for piece in sound:
             # One request at a time: aiohttp drops what stands behind one that asks for an unknown upgrade.
-            super().data_received(piece)
+            super().data_received(self._stand_in(piece) if isinstance(piece, Head) else piece)
             if self._messages and piece is not NO_REQUEST:
                 self._content = self._messages[-1][1]
         if self._refusal is not None and not self._content.is_eof():
             # aiohttp would leave whoever reads the content of the last request waiting for its end.
             self._content.set_exception(RequestPayloadError("malformed content"))
         self._watch_head()
+
+    def _stand_in(self, head: Head) -> bytes:
+        """Return what aiohttp's parser is given in place of a head.
+
+        It has the same framing and asks the same of the connection. The rest
+        stays here: aiohttp refuses methods that it does not know, fields that
+        are repeated, and more that is nothing between a client and a service.
+        """
+        self._number += 1
+        target = b"/%d" % self._number
+        self._heads.append((head, target))
+        lines = [b"POST %b HTTP/1.%d" % (target, head.http_11), b"Host: h"]
+        lines += [b"%b: %b" % pair for pair in head.headers if pair[0].lower() == b"connection"]
+        if head.chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif head.length:
+            lines.append(b"Content-Length: %d" % head.length)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _watch_head(self) -> None:
         """Bound the time of a head that has begun; it starts anew for each request."""
@@ -251,6 +325,7 @@ class Protocol(RequestHandler):
             self._waiter.cancel()
         if transport is None or transport.is_closing():
             return
+        self.watch_unsent()
         if transport.can_write_eof():
             transport.write_eof()
             self._loop.call_later(LINGER, transport.close)
@@ -261,22 +336,3 @@ class Protocol(RequestHandler):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-
-def server_tls(settings: Server) -> ssl.SSLContext | None:
-    """Return the context of an HTTPS listener, or None for plain HTTP.
-
-    TLS 1.2 is the least version; HTTP/1.1 is what ALPN offers (RFC 7301).
-
-    Raises:
-        OSError, ssl.SSLError: a file cannot be read or does not fit.
-    """
-    if not settings.tls_cert:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.tls_client_ca or None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    context.set_alpn_protocols(["http/1.1"])
-    if settings.tls_client_ca:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context

@@ -79,6 +79,13 @@ def _requests(telemetry: Telemetry) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "gateway_connections_refused", "Client connections over max_connections.", telemetry.connections_refused
     )
+    yield GaugeMetricFamily("gateway_running_requests", "Requests that are being served now.", telemetry.running)
+    yield GaugeMetricFamily(
+        "gateway_loop_lag_seconds", "Longest wait of a due callback for its turn, lately.", telemetry.loop_lag
+    )
+    yield CounterMetricFamily(
+        "gateway_tls_reload_failures", "Changed TLS files that could not be used.", telemetry.tls_reload_failures
+    )
     yield CounterMetricFamily("gateway_access_log_dropped", "Access log lines dropped.", telemetry.access_log.dropped)
 
 

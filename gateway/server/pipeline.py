@@ -17,6 +17,7 @@ from gateway.clock import Clock
 from gateway.errors import MISSING_TOKEN, GatewayError, Reason, printable
 from gateway.identity import Identity
 from gateway.policy.authorize import authorize
+from gateway.policy.cors import requested_method
 from gateway.policy.hosts import parse_host
 from gateway.policy.paths import Target, parse_target
 from gateway.policy.routes import Route, RouteTable, upstream_path
@@ -31,9 +32,12 @@ from gateway.proxy.headers import (
     request_headers,
 )
 from gateway.proxy.upstreams import Origin
+from gateway.proxy.websocket import UPGRADE_FIELDS, asks_for_websocket, offered_token, without_token
+from gateway.server.facts import Facts, framing, scan
 from gateway.settings.schema import Settings
 from gateway.telemetry import Record
 from gateway.tokens.authenticate import Authenticator
+from gateway.tokens.cache import CachedToken
 from gateway.tokens.extract import bearer_token
 
 #: Methods that a gateway must not pass on (RFC 9110 sections 9.3.6, 9.3.8).
@@ -50,23 +54,6 @@ class RequestHead(NamedTuple):
     peer: Peer
 
 
-class Facts(NamedTuple):
-    """What a header section says to the gateway itself: a pure function of its bytes.
-
-    Attributes:
-        authorization, host, content_length, transfer_encoding, expect: every
-            value of each field, in order.
-        looped: Via says that this gateway has passed the request on before.
-    """
-
-    authorization: list[bytes]
-    host: list[bytes]
-    content_length: list[bytes]
-    transfer_encoding: list[bytes]
-    expect: list[bytes]
-    looped: bool = False
-
-
 class Unsettled(Enum):
     """The answer of a step that would have to wait."""
 
@@ -77,12 +64,19 @@ UNSETTLED = Unsettled.UNSETTLED
 
 
 class Admitted(NamedTuple):
-    """A request that may go on to its credential: its target is sound and a route serves it."""
+    """A request that may go on to its credential: its target is sound and a route serves it.
+
+    Attributes:
+        preflight: a browser asks whether a page may send a request that this route would serve.
+        websocket: it asks for a WebSocket, and the route offers that.
+    """
 
     route: Route
     target: Target
     host: str
     facts: Facts
+    preflight: bool = False
+    websocket: bool = False
 
 
 class Pipeline:
@@ -119,7 +113,10 @@ class Pipeline:
         host = parse_host(facts.host, target.authority, head.http_11)
         if facts.looped:
             raise GatewayError(Reason.LOOP)
-        route = self._routes.match(host, head.method, target.match_path)
+        route = self._preflight_route(host, head, target) if head.method == "OPTIONS" else None
+        preflight = route is not None
+        if route is None:
+            route = self._routes.match(host, head.method, target.match_path)
         if route is None:
             raise GatewayError(Reason.NO_ROUTE)
         record.route = route.name
@@ -127,7 +124,16 @@ class Pipeline:
             raise GatewayError(Reason.ENCODED_SLASH)
         if facts.expect and head.http_11 and any(value.lower() != b"100-continue" for value in facts.expect):
             raise GatewayError(Reason.EXPECTATION)
-        return Admitted(route, target, host, facts)
+        websocket = bool(facts.upgrade) and route.websocket and asks_for_websocket(facts.upgrade)
+        return Admitted(route, target, host, facts, preflight, websocket)
+
+    def _preflight_route(self, host: str, head: RequestHead, target: Target) -> Route | None:
+        """Return the route that a preflight is about, if it has rules for pages of other origins."""
+        method = requested_method(head.headers)
+        if method is None:
+            return None
+        route = self._routes.match(host, method, target.match_path)
+        return None if route is None or route.cors is None else route
 
     def client_address(self, head: RequestHead) -> bytes:
         """Return the client's address, seen through trusted proxies (R257)."""
@@ -157,7 +163,7 @@ class Pipeline:
         if auth == "public":
             return None
         try:
-            return bearer_token(admitted.facts.authorization, admitted.target.query or b"")
+            return bearer_token(_credentials(admitted), admitted.target.query or b"")
         except GatewayError as error:
             if auth != "optional" or error.reason.kind is not MISSING_TOKEN:
                 _let_pass_if_observed(admitted.route, error, record)
@@ -187,6 +193,10 @@ class Pipeline:
             return None
         return identity
 
+    def recall(self, digest: bytes) -> Identity | None:
+        """Return who the token with this SHA-256 speaks for, if that is known and still holds."""
+        return self._authenticator.recall(digest)
+
     async def verify(self, token: bytes, admitted: Admitted, record: Record) -> Identity | None:
         """Return who the token speaks for, waiting for keys.
 
@@ -205,6 +215,18 @@ class Pipeline:
             record.verify_seconds = self._clock.monotonic() - began
         return identity
 
+    def hold(self, admitted: Admitted) -> CachedToken:
+        """Return what the verdict on the request's token, which was good, rests on; see ``still_good``.
+
+        Raises:
+            GatewayError: it is no longer good.
+        """
+        return self._authenticator.hold(bearer_token(_credentials(admitted), b""))
+
+    def still_good(self, held: CachedToken) -> Reason | None:
+        """Return why a token that was good is so no longer; None while it is."""
+        return self._authenticator.still_good(held)
+
     def check_content(self, facts: Facts) -> None:
         """Refuse content that says of itself that it is too large (RFC 9110 section 15.5.14)."""
         if self._max_body and facts.content_length and int(facts.content_length[0]) > self._max_body:
@@ -217,8 +239,9 @@ class Pipeline:
         facts, authority = admitted.facts, admitted.target.authority
         client_host = authority or (facts.host[0] if facts.host else b"")
         preserve = origin.preserve_host and bool(client_host)
+        hidden = admitted.websocket and admitted.route.websocket_protocol_token
         headers = request_headers(
-            head.headers,
+            without_token(head.headers) if hidden else head.headers,
             policy=self.header_policy,
             peer=head.peer,
             identity=identity.headers if identity is not None else (),
@@ -226,7 +249,7 @@ class Pipeline:
             host=client_host if preserve else origin.host,
             client_host=client_host,
             forward_authorization=admitted.route.forward_authorization,
-            framing=framing(facts),
+            framing=UPGRADE_FIELDS if admitted.websocket else framing(facts),
             http_version=b"1.1" if head.http_11 else b"1.0",
         )
         return render_head(request_line(head.method, admitted, origin), headers)
@@ -239,35 +262,22 @@ def request_line(method: str, admitted: Admitted, origin: Origin) -> bytes:
     return b"%b %b HTTP/1.1" % (method.encode("ascii"), target)
 
 
+def _credentials(admitted: Admitted) -> Sequence[bytes]:
+    """Return every credential of the request, as values of Authorization.
+
+    Raises:
+        GatewayError: the one among the subprotocols is malformed.
+    """
+    facts = admitted.facts
+    if admitted.websocket and admitted.route.websocket_protocol_token:
+        token = offered_token(facts.protocols)
+        return facts.authorization if token is None else [*facts.authorization, b"Bearer " + token]
+    return facts.authorization
+
+
 def _let_pass_if_observed(route: Route, error: GatewayError, record: Record) -> None:
     """Note a refusal that an observed route does not act on; raise it on every other route."""
     if not route.observe:
         raise error
     record.observed = error.reason.code
     record.detail = error.detail
-
-
-def framing(facts: Facts) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the fields that frame the request's content upstream, made afresh (RFC 9112 section 6.3)."""
-    if facts.transfer_encoding:
-        return ((b"Transfer-Encoding", b"chunked"),)
-    if facts.content_length:
-        return ((b"Content-Length", b"%d" % int(facts.content_length[0])),)
-    return ()
-
-
-def scan(headers: Sequence[tuple[bytes, bytes]]) -> Facts:
-    """Collect, in one pass, the fields that the gateway itself acts on."""
-    facts = Facts([], [], [], [], [])
-    wanted = {
-        b"authorization": facts.authorization,
-        b"host": facts.host,
-        b"content-length": facts.content_length,
-        b"transfer-encoding": facts.transfer_encoding,
-        b"expect": facts.expect,
-    }
-    for name, value in headers:
-        values = wanted.get(name.lower())
-        if values is not None:
-            values.append(value)
-    return facts

@@ -88,7 +88,8 @@ def render(reply: Answer, *, http_11: bool, keep_alive: bool, head_only: bool) -
     """
     lines = [b"HTTP/1.1 %d %s" % (reply.status, phrase(reply.status))]
     lines += [b"%s: %s" % pair for pair in reply.headers]
-    lines.append(b"Content-Length: %d" % len(reply.body))
+    if reply.status != HTTPStatus.NO_CONTENT:  # RFC 9110 section 8.6
+        lines.append(b"Content-Length: %d" % len(reply.body))
     if connection := connection_field(http_11=http_11, keep_alive=keep_alive):
         lines.append(b"Connection: " + connection)
     head = b"\r\n".join(lines) + b"\r\n\r\n"

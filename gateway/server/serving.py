@@ -1,7 +1,7 @@
 """The run of one request, for both lanes: exchange, relay, one answer, one count, one log line.
 
 Only what a lane must not do in its own way lives here. Who the client is and
-how bytes get to it is behind ``Client``; the rules are the pipeline's steps.
+how bytes get to it is behind ``run.Client``; the rules are the pipeline's steps.
 Every way out of a request passes ``finish`` exactly once.
 """
 
@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import replace
 
 from gateway.clock import Clock
 from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reason
 from gateway.identity import Identity
-from gateway.proxy.forward import Content, died_unanswered, exchange
+from gateway.policy.cors import preflight_fields, refusal_fields, response_fields
+from gateway.proxy.forward import died_unanswered, exchange
 from gateway.proxy.headers import render_head, response_headers
 from gateway.proxy.relay import relay
 from gateway.proxy.reply import Reply
 from gateway.proxy.upstreams import Upstream
-from gateway.server.pipeline import Admitted, Pipeline, RequestHead
+from gateway.server.pipeline import Admitted, Pipeline
 from gateway.server.responses import Answer, answer, connection_field, render
+from gateway.server.run import Run
 from gateway.settings.schema import Settings
 from gateway.tasks import where
 from gateway.telemetry import Record, Telemetry
@@ -37,74 +38,6 @@ FAILURES = (BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE)
 
 #: What the access log shows as the status of a request whose client left before the answer.
 CLIENT_CLOSED_REQUEST = 499
-
-
-class Client(Protocol):
-    """The client's side of one request."""
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the connection may serve another request after this one."""
-        ...
-
-    @property
-    def gone(self) -> bool:
-        """Whether nothing can be written to the client any more."""
-        ...
-
-    @property
-    def draining(self) -> bool:
-        """Whether the gateway itself is about to end the connection."""
-        ...
-
-    async def write(self, data: bytes) -> None:
-        """Send bytes, waiting while the client cannot take more.
-
-        Raises:
-            ConnectionError: the client left.
-        """
-        ...
-
-    def abort(self) -> None:
-        """Cut the connection, so that what was sent cannot be taken for complete."""
-        ...
-
-
-@dataclass(slots=True)
-class Run:
-    """One request on its way.
-
-    Attributes:
-        id: the request id, for the upstream and for logs.
-        content: the request's content; None when it has none.
-        started_reply: bytes of a response went to the client.
-        retried: it was sent once already, over a connection that turned out to be closed.
-    """
-
-    client: Client
-    head: RequestHead
-    record: Record
-    id: bytes
-    content: ClientSideContent | None = None
-    started_reply: bool = False
-    retried: bool = False
-
-
-class ClientSideContent(Content, Protocol):
-    """A request's content, and what became of it.
-
-    Attributes:
-        size: bytes read so far.
-        awaited: the client waits for a 100 before it sends (RFC 9110 section 10.1.1).
-    """
-
-    size: int
-    awaited: bool
-
-    @property
-    def unread(self) -> bool:
-        """Whether some of it has not come in yet."""
-        ...
 
 
 class Serving:
@@ -125,6 +58,23 @@ class Serving:
         self.telemetry = telemetry
         self.clock = clock
         self.new_id = new_id
+
+    @property
+    def logging(self) -> bool:
+        """Whether each request gets a line in the access log."""
+        return self.telemetry.access_log.enabled
+
+    def enter(self, run: Run) -> None:
+        """Count a request that begins; ``finish`` ends it.
+
+        Raises:
+            GatewayError: as many as may be are served already.
+        """
+        run.entered = True
+        self.telemetry.running += 1
+        limit = self.settings.server.max_concurrent_requests
+        if limit and self.telemetry.running > limit:
+            raise GatewayError(Reason.OVERLOADED)
 
     async def settle(self, run: Run, work: Awaitable[bool]) -> bool:
         """Do what is left of a request, to whatever end; return whether the connection stays open.
@@ -147,6 +97,23 @@ class Serving:
             return await self.refuse(run, GatewayError(Reason.INTERNAL))
         finally:
             self.finish(run)
+
+    async def serve(self, run: Run, admitted: Admitted) -> bool:
+        """Serve a request whose route is known; return whether the connection stays open.
+
+        Raises:
+            GatewayError: nothing was sent to the client.
+            ConnectionError: the client left.
+        """
+        run.cors = admitted.route.cors
+        if admitted.preflight and run.cors is not None:
+            fields = preflight_fields(run.cors, run.head.headers)
+            run.record.outcome = "answered"
+            run.record.status = 204
+            return await self._answer(run, Answer(204, (*fields, (b"X-Request-Id", run.id)), b"", close=False))
+        identity = await self.pipeline.identify(admitted, run.record)
+        self.pipeline.check_content(admitted.facts)
+        return await self.forward(run, admitted, identity)
 
     async def forward(self, run: Run, admitted: Admitted, identity: Identity | None) -> bool:
         """Exchange the request with its upstream and relay the response; return whether the connection stays open.
@@ -208,6 +175,7 @@ class Serving:
                 reply.phrase,
                 reply.headers,
                 self.pipeline.pseudonym,
+                added=response_fields(run.cors, run.head.headers, reply.headers) if run.cors is not None else (),
                 http_11=run.head.http_11,
                 keep_alive=keep_alive,
                 chunked=chunked,
@@ -241,7 +209,13 @@ class Serving:
         if run.started_reply or client.gone:
             client.abort()
             return False
-        content = run.content
+        if run.cors is not None:
+            reply = replace(reply, headers=(*reply.headers, *refusal_fields(run.cors, run.head.headers)))
+        return await self._answer(run, reply)
+
+    async def _answer(self, run: Run, reply: Answer) -> bool:
+        """Send an answer of the gateway itself; return whether the connection stays open."""
+        client, content = run.client, run.content
         keep_alive = client.keep_alive and not (reply.close or (content is not None and content.unread))
         data = render(reply, http_11=run.head.http_11, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
         try:
@@ -265,11 +239,15 @@ class Serving:
         """Note that the request ended because its client left, or because the drain's time was over."""
         record = run.record
         record.outcome = "failed" if run.client.draining else "client_gone"
-        record.reason = (Reason.DRAINED if run.client.draining else Reason.CLIENT_GONE).code
+        reason = Reason.CLIENT_STALLED if run.client.stalled else Reason.CLIENT_GONE
+        record.reason = (Reason.DRAINED if run.client.draining else reason).code
         record.status = record.status or CLIENT_CLOSED_REQUEST
 
     def finish(self, run: Run) -> None:
         """Count the request and write its line."""
+        if run.entered:
+            run.entered = False
+            self.telemetry.running -= 1
         if run.content is not None:
             run.record.bytes_in = run.content.size
         self.telemetry.finish(run.record, self.clock.monotonic())
@@ -281,11 +259,15 @@ def client_head(
     headers: tuple[tuple[bytes, bytes], ...],
     pseudonym: bytes,
     *,
+    added: tuple[tuple[bytes, bytes], ...] = (),
     http_11: bool,
     keep_alive: bool,
     chunked: bool,
 ) -> bytes:
     """Return the head of a response as the client gets it.
+
+    Args:
+        added: what the gateway says besides the upstream.
 
     Raises:
         ValueError: it holds what may not stand in a head.
@@ -293,6 +275,7 @@ def client_head(
     kept = response_headers(headers, pseudonym)
     if status == 204:  # RFC 9110 section 8.6: no Content-Length in a 204
         kept = [pair for pair in kept if pair[0].lower() != b"content-length"]
+    kept += added
     if chunked:
         kept.append((b"Transfer-Encoding", b"chunked"))
     if connection := connection_field(http_11=http_11, keep_alive=keep_alive):

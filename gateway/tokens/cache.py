@@ -96,16 +96,22 @@ class TokenCache:
         return len(self._entries)
 
     def get(self, digest: bytes, now: float, monotonic: float) -> CachedToken | None:
-        """Return the entry of a token if everything it rests on still holds; else drop it.
+        """Return the entry of a token if everything it rests on still holds; else drop it and count a miss.
 
         Args:
             digest: SHA-256 of the token as received.
             now: epoch seconds, for the token's own times.
             monotonic: monotonic seconds, for the entry's age.
         """
-        entry = self._entries.get(digest)
+        entry = self.look(digest, now, monotonic)
         if entry is None:
             self.misses += 1
+        return entry
+
+    def look(self, digest: bytes, now: float, monotonic: float) -> CachedToken | None:
+        """Do as ``get`` does, but count no miss."""
+        entry = self._entries.get(digest)
+        if entry is None:
             return None
         identity, keys = entry.identity, entry.issuer.keys
         # Between nbf and exp a token is current whatever the leeway; only at the edges the rule itself is asked.
@@ -122,7 +128,6 @@ class TokenCache:
             self.hits += 1
             return entry
         self._drop(digest)
-        self.misses += 1
         return None
 
     def peek(self, digest: bytes) -> CachedToken | None:

@@ -1,0 +1,91 @@
+"""One request on its way, and what its run needs to know of the client.
+
+Only declarations live here: both lanes make them, ``serving.py`` uses them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.policy.cors import CorsPolicy
+from gateway.proxy.forward import Content
+from gateway.server.pipeline import RequestHead
+from gateway.telemetry import Record
+
+
+class Client(Protocol):
+    """The client's side of one request."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection may serve another request after this one."""
+        ...
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be written to the client any more."""
+        ...
+
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway itself is about to end the connection."""
+        ...
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the connection was cut because the client did not read."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes, waiting while the client cannot take more.
+
+        Raises:
+            ConnectionError: the client left.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection, so that what was sent cannot be taken for complete."""
+        ...
+
+
+class ClientSideContent(Content, Protocol):
+    """A request's content, and what became of it.
+
+    Attributes:
+        size: bytes read so far.
+        awaited: the client waits for a 100 before it sends (RFC 9110 section 10.1.1).
+    """
+
+    size: int
+    awaited: bool
+
+    @property
+    def unread(self) -> bool:
+        """Whether some of it has not come in yet."""
+        ...
+
+
+@dataclass(slots=True)
+class Run:
+    """One request on its way.
+
+    Attributes:
+        id: the request id, for the upstream and for logs.
+        content: the request's content; None when it has none.
+        started_reply: bytes of a response went to the client.
+        cors: what pages of other origins may do with its route, once that is known.
+        entered: it is counted among those that are being served.
+        retried: it was sent once already, over a connection that turned out to be closed.
+    """
+
+    client: Client
+    head: RequestHead
+    record: Record
+    id: bytes
+    content: ClientSideContent | None = None
+    started_reply: bool = False
+    retried: bool = False
+    cors: CorsPolicy | None = None
+    entered: bool = False

@@ -1,0 +1,122 @@
+"""HTTPS on the public port: one context, made anew when its files change.
+
+Only the context of the listener and the watch over its files live here. A new
+context is made whole and tried before it is used, so that files which do not
+fit change nothing; connections that are open keep what they have. Nothing of a
+file may be in a log.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+
+from gateway.clock import Clock
+from gateway.settings.schema import Server
+from gateway.telemetry import Telemetry
+
+_log = logging.getLogger("gateway")
+
+#: How often the files are looked at, in seconds.
+RELOAD_SECONDS = 5.0
+
+#: TLS 1.2 with forward secrecy and authenticated encryption only. TLS 1.3 has suites of its own, all of them sound.
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+#: What tells one version of a file from the next: time of change, size and inode.
+_Version = tuple[int, int, int] | None
+
+
+class ServerTls:
+    """The TLS side of the listener.
+
+    Args:
+        settings: with ``tls_cert`` and ``tls_key``.
+        telemetry: where newer files that cannot be used are counted.
+
+    Attributes:
+        context: for ``create_server``. Each handshake is done with the newest files all the same.
+
+    Raises:
+        OSError: a file cannot be read or does not fit (``ssl.SSLError`` is one, too).
+    """
+
+    def __init__(self, settings: Server, telemetry: Telemetry) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._files = [file for file in (settings.tls_cert, settings.tls_key, settings.tls_client_ca) if file]
+        self._loaded = self._versions()
+        self._doubtful: list[_Version] | None = None
+        self._failed: list[_Version] | None = None
+        self.context = self._newest = server_context(settings)
+        self.context.sni_callback = self._choose
+
+    def _choose(self, handshake: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
+        """Continue a handshake that begins, with or without a server name, under the newest context."""
+        if self._newest is not context:
+            handshake.context = self._newest
+
+    async def watch(self, clock: Clock) -> None:
+        """Look at the files for ever."""
+        while True:
+            await clock.sleep(RELOAD_SECONDS)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Take the files if they have changed and fit; else keep what there is."""
+        versions = self._versions()
+        if versions in (self._loaded, self._failed):
+            return
+        try:
+            self._newest = server_context(self._settings)
+        except OSError as error:
+            if versions != self._doubtful:
+                # A certificate and its key are written one after the other: look once more.
+                self._doubtful = versions
+                return
+            self._failed = versions
+            self._telemetry.tls_reload_failures += 1
+            reason = getattr(error, "reason", None) or error.strerror or str(error)
+            _log.warning("the changed TLS files are not usable, the old certificate stays: %s", reason)
+            return
+        self._loaded, self._doubtful, self._failed = versions, None, None
+        _log.info("the TLS files have changed: new connections get the new certificate")
+
+    def _versions(self) -> list[_Version]:
+        return [_version(file) for file in self._files]
+
+
+def server_context(settings: Server) -> ssl.SSLContext:
+    """Return the context of an HTTPS listener.
+
+    TLS 1.2 is the least version; HTTP/1.1 is what ALPN offers (RFC 7301).
+
+    Raises:
+        OSError: a file cannot be read or does not fit.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.tls_client_ca or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_no_password)
+    context.set_alpn_protocols(["http/1.1"])
+    if settings.tls_client_ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+        # A resumed session would carry a certificate on that is no longer accepted.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+    return context
+
+
+def _version(file: str) -> _Version:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _no_password() -> str:
+    """Be asked for a password instead of the terminal."""
+    raise OSError("the key is encrypted")
