@@ -80,10 +80,10 @@ async def exchange(
     """
     protocol = lease.protocol
     protocol.heard = False
-    expect_response(protocol, head_only=head_only, idle_timeout=idle_timeout)
     upload: asyncio.Task[None] | None = None
     timer = _ResponseTimer(protocol, response_timeout)
     try:
+        expect_response(protocol, head_only=head_only, idle_timeout=idle_timeout)
         if content is None:
             _write(protocol, head)
         elif (whole := content.whole()) is not None:
@@ -93,8 +93,8 @@ async def exchange(
     except BaseException as error:
         timer.stop()
         lease.discard()
-        if isinstance(error, Exception):
-            raise _exchange_fault(error) from error
+        if (fault := _exchange_fault(error)) is not None:
+            raise fault from error
         raise
     if upload is None:
         timer.start()
@@ -137,8 +137,8 @@ async def _receive(
         if upload is not None:
             upload.cancel()
         lease.discard()
-        if isinstance(error, Exception):
-            raise _exchange_fault(error) from error
+        if (fault := _exchange_fault(error)) is not None:
+            raise fault from error
         raise
     finally:
         timer.stop()
@@ -243,10 +243,10 @@ def died_unanswered(lease: Lease, error: GatewayError) -> bool:
     return closed and not lease.protocol.heard
 
 
-def _exchange_fault(error: Exception) -> GatewayError:
-    """Translate what an exchange raised; the only place that does."""
+def _exchange_fault(error: BaseException) -> GatewayError | None:
+    """Translate what an exchange raised, the only place that does; None for what is no fault of either side."""
     if isinstance(error, GatewayError):
-        return error
+        return None
     if isinstance(error, TimeoutError):
         reason = Reason.UPSTREAM_TIMEOUT
     elif isinstance(error, HttpProcessingError):
@@ -254,5 +254,5 @@ def _exchange_fault(error: Exception) -> GatewayError:
     elif isinstance(error, ServerDisconnectedError | ConnectionError | OSError | ClientError):
         reason = Reason.UPSTREAM_DISCONNECTED
     else:
-        reason = Reason.UPSTREAM_PROTOCOL
+        return None  # the gateway's own: it is logged, with its place, where the request ends
     return GatewayError(reason, detail=type(error).__name__)

@@ -1,0 +1,224 @@
+"""The run of a request in the full lane: unforeseen faults, retries, and one honest log line for every way out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.policy.routes import RouteTable
+from gateway.proxy import forward
+from gateway.server import pipeline, serving
+from gateway.tokens.authenticate import Authenticator
+from tests.proxy.pools import reset
+from tests.support.clock import eventually
+from tests.support.gateway import request, running_gateway
+from tests.support.upstream import OK, Received, raw_upstream
+
+PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
+FULL: dict[str, Any] = {"express": False}
+SECRET = "eyJsecret.eyJtoken.c2ln"
+
+
+def raising(*_: Any, **__: Any) -> Any:
+    raise RuntimeError(SECRET)
+
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+#: One fault of the gateway's own code in each step of a request's path.
+FAULTS: dict[str, Patch] = {
+    "read": lambda patch: patch.setattr(pipeline.Pipeline, "read", raising),
+    "path": lambda patch: patch.setattr(pipeline, "parse_target", raising),
+    "host": lambda patch: patch.setattr(pipeline, "parse_host", raising),
+    "route": lambda patch: patch.setattr(RouteTable, "match", raising),
+    "credential": lambda patch: patch.setattr(pipeline, "bearer_token", raising),
+    "cache": lambda patch: patch.setattr(Authenticator, "cached", raising),
+    "authorize": lambda patch: patch.setattr(pipeline, "authorize", raising),
+    "head": lambda patch: patch.setattr(pipeline, "request_headers", raising),
+    "render": lambda patch: patch.setattr(pipeline, "render_head", raising),
+    "exchange": lambda patch: patch.setattr(forward, "expect_response", raising),
+    "reply": lambda patch: patch.setattr(forward, "checked_reply", raising),
+    "client-head": lambda patch: patch.setattr(serving, "client_head", raising),
+}
+
+
+@pytest.mark.parametrize("step", FAULTS)
+async def test_fault_anywhere_is_503_one_line_and_never_its_text(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R108, R196, R333, D7: no 500, no stack trace, no text of an exception; the log says where to look."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=FULL) as gateway:
+        FAULTS[step](monkeypatch)
+        token = gateway.token()
+        client = await gateway.client()
+        response = await client.exchange(request(b"GET", "/a", token=token))
+        log = await gateway.log()
+        monkeypatch.undo()
+        again = await client.exchange(request(b"GET", "/a", token=token))
+        state = gateway.app.upstreams["main"].origins[0].state()
+        assert (state.in_use, state.waiting) == (0, 0)
+    assert (response.status, response.json["error"]) == (503, "unavailable")
+    assert response.one(b"www-authenticate") is None
+    assert again.status == 200, "the connection and the pool are as good as before"
+    assert len(log) == 1
+    assert (log[0]["reason"], log[0]["outcome"]) == ("internal", "failed")
+    errors = [line.getMessage() for line in caplog.records if line.levelno >= logging.ERROR]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"request {log[0]['request_id']}: RuntimeError at raising:")
+    everything = caplog.text + str(log) + (response.head + response.body).decode()
+    assert SECRET not in everything
+    assert token.decode() not in everything
+
+
+async def test_fault_in_the_middle_of_a_response_cuts_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R286: nothing that could be taken for the end of the response, nor a second answer behind it."""
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=FULL) as gateway,
+    ):
+
+        async def half(reply: Any, head: bytes, write: Any, *, chunked: bool) -> None:
+            await write(head)
+            reply.abort()
+            raising()
+
+        monkeypatch.setattr(serving, "relay", half)
+        response = await gateway.get("/")
+        log = await gateway.log()
+        assert gateway.app.upstreams["main"].origins[0].state().in_use == 0
+    assert (response.status, response.complete, response.body) == (200, False, b"")
+    assert (log[0]["reason"], log[0]["outcome"]) == ("internal", "failed")
+    assert "RuntimeError at raising:" in caplog.text
+    assert SECRET not in caplog.text
+
+
+STALE = [
+    pytest.param(b"GET", b"", True, id="get"),
+    pytest.param(b"HEAD", b"", True, id="head"),
+    pytest.param(b"PUT", b"", True, id="put-without-content"),
+    pytest.param(b"DELETE", b"", True, id="delete"),
+    pytest.param(b"POST", b"", False, id="post"),
+    pytest.param(b"PATCH", b"", False, id="patch"),
+    pytest.param(b"BREW", b"", False, id="unknown"),
+    pytest.param(b"PUT", b"abc", False, id="put-with-content"),
+]
+
+
+@pytest.mark.parametrize(("method", "body", "again"), STALE)
+@pytest.mark.parametrize("express", [False, True])
+async def test_request_is_sent_again_after_a_reset_only_if_that_is_safe(
+    method: bytes, body: bytes, again: bool, express: bool, tmp_path: Path
+) -> None:
+    """R310, R311: a kept connection that is reset before a byte of the response; both lanes alike."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
+        if received.target == b"/again" and received.connection == 1:
+            reset(writer)
+            return None
+        return OK.removesuffix(b"ok") if received.line.startswith(b"HEAD") else OK
+
+    async with (
+        raw_upstream(respond) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server={"express": express}) as gateway,
+    ):
+        client = await gateway.client()
+        assert (await client.exchange(request(b"GET", "/first"))).status == 200
+        headers = ((b"Content-Length", b"%d" % len(body)),) if body else ()
+        response = await client.exchange(request(method, "/again", *headers, body=body), head_only=method == b"HEAD")
+        log = await gateway.log(2)
+    assert response.status == (200 if again else 502)
+    assert len([received for received in upstream.requests if received.target == b"/again"]) == (2 if again else 1)
+    assert len(log) == 2
+
+
+@pytest.mark.parametrize("data", [b"H", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nX:"])
+@pytest.mark.parametrize("by_reset", [False, True])
+@pytest.mark.parametrize("express", [False, True])
+async def test_request_is_not_sent_again_once_a_byte_of_a_response_came(
+    data: bytes, by_reset: bool, express: bool, tmp_path: Path
+) -> None:
+    """R310: the upstream has begun to answer, so it may have acted."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
+        if received.target != b"/again":
+            return OK
+        writer.write(data)
+        await writer.drain()
+        await asyncio.sleep(0.03)
+        if by_reset:
+            reset(writer)
+        return None
+
+    async with (
+        raw_upstream(respond) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server={"express": express}) as gateway,
+    ):
+        client = await gateway.client()
+        assert (await client.exchange(request(b"GET", "/first"))).status == 200
+        assert (await client.exchange(request(b"GET", "/again"))).status == 502
+    assert len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize("express", [False, True])
+async def test_line_tells_how_much_went_out_before_the_end(express: bool, tmp_path: Path) -> None:
+    """R389: a response that breaks off, and a client that leaves, are counted as far as they came."""
+    hold = asyncio.Event()
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + b"x" * 3000)
+        await writer.drain()
+        if received.target == b"/hold":
+            await reader.read()
+        else:
+            await hold.wait()
+
+    async with (
+        raw_upstream(respond) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server={"express": express}) as gateway,
+    ):
+        breaking = await gateway.client()
+        await breaking.send(request(b"GET", "/breaks"))
+        await breaking.reader.readuntil(b"xxx")
+        hold.set()
+        log = await gateway.log(1)
+        leaving = await gateway.client()
+        await leaving.send(request(b"GET", "/hold"))
+        await leaving.reader.readuntil(b"xxx")
+        await asyncio.sleep(0.02)
+        leaving.writer.transport.abort()
+        log = await gateway.log(2)
+        await eventually(lambda: upstream.open_connections == 0)
+    assert [(line["outcome"], line["status"], line["bytes_out"]) for line in log] == [
+        ("failed", 200, 3000),
+        ("client_gone", 200, 3000),
+    ]
+
+
+async def test_bad_content_after_an_early_answer_is_the_clients_fault_alone(tmp_path: Path) -> None:
+    """R283, R284: the response is cut, the upstream freed, and the upstream's failures are not counted."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+        while await reader.read(100):
+            pass
+
+    async with (
+        raw_upstream(respond, early=True) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server={"max_body_bytes": 10}) as gateway,
+    ):
+        client = await gateway.client()
+        await client.send(request(b"POST", "/", (b"Transfer-Encoding", b"chunked"), body=b"3\r\nabc\r\n"))
+        await client.reader.readuntil(b"ok\r\n")
+        await client.send(b"8\r\n12345678\r\n")
+        assert await client.at_end()
+        log = await gateway.log()
+        await eventually(lambda: upstream.open_connections == 0)
+        assert gateway.app.upstreams["main"].failures == {}
+    assert (log[0]["outcome"], log[0]["reason"], log[0]["status"]) == ("refused", "body_too_large", 200)
