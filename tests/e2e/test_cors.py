@@ -1,0 +1,202 @@
+"""Preflights answered by the gateway, and answers that pages may read (R114, C72)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import RawResponse, request, running_gateway
+from tests.support.upstream import Received, raw_upstream
+
+APP = b"https://app.test"
+ROUTES: tuple[dict[str, Any], ...] = (
+    {"path": "/", "cors_origins": [APP.decode()]},
+    {"path": "/orders", "methods": ["POST"], "cors_origins": [APP.decode()]},
+    {"path": "/orders", "methods": ["GET"]},
+    {"path": "/closed"},
+    {"path": "/scoped", "scopes": ["admin"], "cors_origins": ["*"]},
+)
+
+
+@pytest.fixture(params=[True, False], ids=["express", "full"])
+def server(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return {"express": request.param}
+
+
+def preflight(target: str, method: bytes = b"GET", *headers: tuple[bytes, bytes], origin: bytes = APP) -> bytes:
+    asked = ((b"Origin", origin), (b"Access-Control-Request-Method", method), *headers)
+    return request(b"OPTIONS", target, *asked)
+
+
+def reading(response: RawResponse) -> bytes | None:
+    """Who may read it."""
+    return response.one(b"access-control-allow-origin")
+
+
+async def test_preflight_is_answered_by_the_gateway_without_token_and_upstream(
+    server: dict[str, Any], tmp_path: Path
+) -> None:
+    """C72, R114: 204 without content; the connection goes on; one log line of its own outcome."""
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+    ):
+        client = await gateway.client()
+        asked = (b"Access-Control-Request-Headers", b"authorization,content-type")
+        for _ in range(2):
+            response = await client.exchange(preflight("/any", b"PUT", asked))
+            assert (response.status, reading(response)) == (204, APP)
+            assert response.one(b"access-control-allow-methods") == b"PUT"
+            assert response.one(b"access-control-allow-headers") == b"authorization, content-type"
+            assert response.one(b"access-control-max-age") == b"600"
+            assert response.one(b"content-length") is None
+            assert response.one(b"x-request-id")
+        log = await gateway.log(2)
+        metrics = (await gateway.admin("/metrics")).body.decode()
+    assert upstream.connections == 0
+    assert (log[0]["outcome"], log[0]["status"], log[0]["route"]) == ("answered", 204, "/")
+    assert 'outcome="answered",route="/",status="204"} 2.0' in metrics
+
+
+async def test_preflight_is_about_the_route_of_the_method_that_it_asks_for(
+    server: dict[str, Any], tmp_path: Path
+) -> None:
+    """R114: a route that serves POST only answers preflights for POST, and not those of its neighbour."""
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+    ):
+        posting = await gateway.exchange(preflight("/orders", b"POST"))
+        getting = await gateway.exchange(preflight("/orders", b"GET"))
+        log = await gateway.log(2)
+    assert (posting.status, reading(posting), log[0]["route"]) == (204, APP, "/orders")
+    assert posting.one(b"access-control-allow-methods") == b"POST"
+    # That route says nothing about pages, so this is an OPTIONS like any other: "/" serves it, to those with a token.
+    assert (getting.status, log[1]["route"]) == (401, "/")
+    assert upstream.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        pytest.param(preflight("/", origin=b"https://evil.test"), "cors_origin", id="origin"),
+        pytest.param(preflight("/", origin=b"null"), "cors_origin", id="null"),
+        pytest.param(preflight("/", b"TRACK"), "cors_method", id="method"),
+        pytest.param(preflight("/", b"GET", (b"Access-Control-Request-Headers", b"a b")), "cors_header", id="header"),
+    ],
+)
+async def test_preflight_that_is_not_allowed_is_403(
+    data: bytes, reason: str, server: dict[str, Any], tmp_path: Path
+) -> None:
+    """C72: what browsers take for a refusal, and a line for the operator."""
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+    ):
+        response = await gateway.exchange(data)
+        log = await gateway.log()
+    assert (response.status, response.json["error"]) == (403, "cors_refused")
+    assert response.one(b"access-control-allow-methods") is None
+    assert (log[0]["reason"], log[0]["outcome"]) == (reason, "refused")
+    assert upstream.connections == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(preflight("/closed"), id="route without rules"),
+        pytest.param(request(b"OPTIONS", "/"), id="plain OPTIONS"),
+        pytest.param(request(b"OPTIONS", "/", (b"Origin", APP)), id="origin alone"),
+        pytest.param(request(b"OPTIONS", "/", (b"Access-Control-Request-Method", b"GET")), id="method alone"),
+        pytest.param(preflight("/", b"GET", (b"Origin", APP)), id="two origins"),
+        pytest.param(
+            request(b"GET", "/", (b"Origin", APP), (b"Access-Control-Request-Method", b"GET")), id="another method"
+        ),
+    ],
+)
+async def test_what_is_no_preflight_needs_a_token(data: bytes, server: dict[str, Any], tmp_path: Path) -> None:
+    """C72, R114."""
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+    ):
+        response = await gateway.exchange(data)
+    assert (response.status, response.json["error"]) == (401, "missing_token")
+    assert upstream.connections == 0
+
+
+async def test_options_with_a_token_reaches_the_upstream(server: dict[str, Any], tmp_path: Path) -> None:
+    """R114: without rules, a preflight is passed on like any other request."""
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+    ):
+        token = (b"Authorization", b"Bearer " + gateway.token())
+        assert (await gateway.exchange(preflight("/closed", b"GET", token))).status == 200
+    assert upstream.requests[0].line.startswith(b"OPTIONS /closed ")
+
+
+async def test_preflight_for_a_path_with_two_readings_is_refused_first(server: dict[str, Any], tmp_path: Path) -> None:
+    """R229: the guard comes before everything."""
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+    ):
+        assert (await gateway.exchange(preflight("/a/../b"))).status == 400
+
+
+async def test_preflight_with_content_keeps_the_connection_in_step(server: dict[str, Any], tmp_path: Path) -> None:
+    """Content of a preflight means nothing; it is read past."""
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+    ):
+        client = await gateway.client()
+        length = (b"Content-Length", b"5")
+        assert (await client.exchange(preflight("/", b"GET", length) + b"GET /")).status == 204
+        assert (await client.exchange(request(b"GET", "/", token=gateway.token()))).status == 200
+    assert len(upstream.requests) == 1
+
+
+async def test_pages_can_read_responses_and_refusals(server: dict[str, Any], tmp_path: Path) -> None:
+    """Also when the gateway answers itself: a page that cannot read a 401 cannot renew its token."""
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+    ):
+        good, origin = gateway.token(), (b"Origin", APP)
+        served = await gateway.get("/", origin, token=good)
+        refused = await gateway.get("/", origin)
+        lacking = await gateway.get("/scoped", origin, token=good)
+        foreign = await gateway.get("/", (b"Origin", b"https://evil.test"), token=good)
+        nowhere = await gateway.get("/closed", origin)
+    assert (served.status, reading(served), served.one(b"vary")) == (200, APP, b"Origin")
+    assert (refused.status, reading(refused), refused.one(b"vary")) == (401, APP, b"Origin")
+    assert b"WWW-Authenticate" in (refused.one(b"access-control-expose-headers") or b"")
+    assert (lacking.status, reading(lacking), lacking.one(b"vary")) == (403, b"*", None)
+    assert (foreign.status, reading(foreign), foreign.one(b"vary")) == (200, None, b"Origin")
+    assert (nowhere.status, reading(nowhere)) == (401, None)
+
+
+async def test_pages_can_read_that_the_upstream_is_down(server: dict[str, Any], tmp_path: Path) -> None:
+    """502 of the gateway carries the fields, too."""
+    async with running_gateway("http://127.0.0.1:1", tmp_path, routes=ROUTES, server=server) as gateway:
+        response = await gateway.get("/", (b"Origin", APP), token=gateway.token())
+    assert (response.status, reading(response)) == (502, APP)
+
+
+async def test_an_upstream_with_rules_of_its_own_is_not_interrupted(server: dict[str, Any], tmp_path: Path) -> None:
+    """Two values of Access-Control-Allow-Origin are none to a browser."""
+
+    async def respond(received: Received, *_: object) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: https://own.test\r\nContent-Length: 0\r\n\r\n"
+
+    async with (
+        raw_upstream(respond) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+    ):
+        response = await gateway.get("/", (b"Origin", APP), token=gateway.token())
+    assert (reading(response), response.all(b"vary")) == (b"https://own.test", [])
+    assert upstream.requests[0].one(b"origin") == APP
