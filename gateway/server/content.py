@@ -94,15 +94,17 @@ class CollectedContent:
         self.chunked = False
         self.awaited = False
         self.unread = False
-        self.size = len(data)
+        self.size = 0
 
     def whole(self) -> bytes | None:
         """Return it."""
+        self.size = len(self._data)
         return self._data
 
     async def read(self) -> bytes:
         """Return it, then nothing."""
         data, self._data = self._data, b""
+        self.size += len(data)
         return data
 
 

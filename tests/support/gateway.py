@@ -8,6 +8,7 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from gateway.settings.schema import Settings
 from tests.support.minting import SigningKey, good_claims, jwks, mint
 
 ISSUER = "https://idp.test/"
+
+#: The lane of gateways that a test starts, unless it says so itself; see the fixture ``lane``.
+LANE: ContextVar[str] = ContextVar("LANE", default="express")
 
 
 @dataclass
@@ -175,7 +179,13 @@ def configuration(
 ) -> dict[str, Any]:
     """A one-issuer, one-upstream configuration as a dictionary; routes go to that upstream."""
     urls = [upstream_url] if isinstance(upstream_url, str) else list(upstream_url)
-    server = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "drain_seconds": 2, **sections.pop("server", {})}
+    server = {
+        "listen": "127.0.0.1:0",
+        "admin_listen": "127.0.0.1:0",
+        "drain_seconds": 2,
+        "express": LANE.get() == "express",
+        **sections.pop("server", {}),
+    }
     issuer = {
         "name": "main",
         "issuer": ISSUER,
