@@ -61,7 +61,8 @@ class Record:
 
     Times are monotonic seconds. ``reason`` is the code of a refusal or failure
     and empty for a forwarded request; ``observed`` the code of the refusal
-    that a route with ``observe = true`` let pass.
+    that a route with ``observe = true`` let pass. ``tunnel_end`` says how a
+    WebSocket ended; bytes are those of its frames.
     """
 
     started: float
@@ -82,6 +83,7 @@ class Record:
     upstream_seconds: float | None = None
     bytes_in: int = 0
     bytes_out: int = 0
+    tunnel_end: str = ""
 
 
 @dataclass(slots=True)
@@ -95,6 +97,8 @@ class Telemetry:
     whole: Histogram = field(default_factory=Histogram)
     upstream: Histogram = field(default_factory=Histogram)
     verification: Histogram = field(default_factory=Histogram)
+    tunnel_ends: Counter[str] = field(default_factory=Counter)
+    tunnels: int = 0
     connections: int = 0
     connections_refused: int = 0
     running: int = 0
@@ -115,7 +119,10 @@ class Telemetry:
             self.refusals[record.reason] += 1
         if record.observed:
             self.observed[record.route, record.observed] += 1
-        self.whole.observe(seconds)
+        if record.tunnel_end:
+            self.tunnel_ends[record.tunnel_end] += 1
+        else:
+            self.whole.observe(seconds)
         if record.upstream_seconds is not None:
             self.upstream.observe(record.upstream_seconds)
         if record.verify_seconds is not None:
@@ -213,8 +220,8 @@ def _fields(record: Record, seconds: float, wall: float) -> dict[str, str | int 
         "outcome": record.outcome,
         "duration_ms": round(seconds * 1000, 3),
     }
-    if record.reason:
-        fields["reason"] = record.reason
+    if reason := record.reason or record.tunnel_end:
+        fields["reason"] = reason
     if record.detail:
         fields["detail"] = record.detail
     if record.observed:

@@ -111,7 +111,8 @@ class GatewayApp:
         settings = self.settings
         pipeline = Pipeline(settings, self.authenticator, self.clock, pseudonym(settings))
         serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
-        lane = FullLane(serving)
+        self._stop.callback(serving.token_watch.stop)
+        self._lane = lane = FullLane(serving)
         self.listener = Listener(lane.handle, lane.refuse_connection, settings.server, self.telemetry)
         # Whoever is still there after the drain is cut off; 0 would mean no limit to aiohttp.
         self._stop.push_async_callback(self.listener.shutdown, 0.05)
@@ -147,6 +148,7 @@ class GatewayApp:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.server.drain_seconds):
                 await self.listener.empty.wait()
+        await self._lane.websockets.drain()
 
     @property
     def log_stuck(self) -> bool:

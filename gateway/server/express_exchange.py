@@ -112,7 +112,7 @@ class ExpressExchange:
         try:
             serving.enter(run)
             admitted = self._admitted = pipeline.admit(run.head, facts, run.record)
-            if admitted.preflight or admitted.route.cors is not None:
+            if admitted.preflight or admitted.route.cors is not None or admitted.route.end_at_expiry:
                 self._in_task(serving.serve(run, admitted))
                 return None
             token = pipeline.token(admitted, run.record)

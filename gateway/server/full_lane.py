@@ -20,6 +20,7 @@ from gateway.server.responses import render
 from gateway.server.run import Run
 from gateway.server.sent import sent
 from gateway.server.serving import Serving
+from gateway.server.websockets import WebSockets
 from gateway.telemetry import Record
 
 _log = logging.getLogger("gateway")
@@ -64,13 +65,15 @@ class FullLane:
 
     def __init__(self, serving: Serving) -> None:
         self.serving = serving
+        self.websockets = WebSockets(serving)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request; every way out is counted and logged exactly once."""
         run = self._begin(request)
         keep_alive = await self.serving.settle(run, self._serve(run, request))
-        cast(Protocol, request.protocol).watch_unsent()
-        return sent(keep_alive=keep_alive)
+        protocol = cast(Protocol, request.protocol)
+        protocol.watch_unsent()
+        return sent(keep_alive=keep_alive, then=protocol.answered)
 
     def refuse_connection(self, protocol: Protocol, error: GatewayError) -> web.StreamResponse:
         """Answer and count a connection whose bytes are no request; it is closed afterwards."""
@@ -111,6 +114,8 @@ class FullLane:
         admitted = pipeline.admit(run.head, facts, run.record)
         if has_content(facts):
             run.content = ClientContent(request, facts, serving.settings.server)
+        if admitted.websocket:
+            return await self.websockets.serve(run, admitted, cast(Protocol, request.protocol))
         return await serving.serve(run, admitted)
 
 

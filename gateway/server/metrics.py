@@ -76,6 +76,8 @@ def _requests(telemetry: Telemetry) -> Iterator[Metric]:
         telemetry.verification,
     )
     yield GaugeMetricFamily("gateway_open_connections", "Client connections open now.", telemetry.connections)
+    yield GaugeMetricFamily("gateway_open_tunnels", "WebSockets open now.", telemetry.tunnels)
+    yield _counter("gateway_tunnels", "WebSockets that ended, by how.", "reason", telemetry.tunnel_ends)
     yield CounterMetricFamily(
         "gateway_connections_refused", "Client connections over max_connections.", telemetry.connections_refused
     )

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.errors import Reason
 from gateway.policy.cors import CorsPolicy
 from gateway.proxy.forward import Content
 from gateway.server.pipeline import RequestHead
 from gateway.telemetry import Record
+from gateway.tokens.cache import CachedToken
 
 
 class Client(Protocol):
@@ -76,6 +78,8 @@ class Run:
         content: the request's content; None when it has none.
         started_reply: bytes of a response went to the client.
         cors: what pages of other origins may do with its route, once that is known.
+        held: the verdict on its token, when the response is to end with it.
+        cut_off: why the response was ended with its token.
         entered: it is counted among those that are being served.
         retried: it was sent once already, over a connection that turned out to be closed.
     """
@@ -88,4 +92,6 @@ class Run:
     started_reply: bool = False
     retried: bool = False
     cors: CorsPolicy | None = None
+    held: CachedToken | None = None
+    cut_off: Reason | None = None
     entered: bool = False

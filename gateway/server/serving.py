@@ -8,6 +8,7 @@ Every way out of a request passes ``finish`` exactly once.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -24,6 +25,7 @@ from gateway.proxy.upstreams import Upstream
 from gateway.server.pipeline import Admitted, Pipeline
 from gateway.server.responses import Answer, answer, connection_field, render
 from gateway.server.run import Run
+from gateway.server.token_watch import TokenWatch
 from gateway.settings.schema import Settings
 from gateway.tasks import where
 from gateway.telemetry import Record, Telemetry
@@ -58,6 +60,7 @@ class Serving:
         self.telemetry = telemetry
         self.clock = clock
         self.new_id = new_id
+        self.token_watch = TokenWatch(pipeline.still_good, clock)
 
     @property
     def logging(self) -> bool:
@@ -75,6 +78,12 @@ class Serving:
         limit = self.settings.server.max_concurrent_requests
         if limit and self.telemetry.running > limit:
             raise GatewayError(Reason.OVERLOADED)
+
+    def leave(self, run: Run) -> None:
+        """Count a request no longer among those that are being served."""
+        if run.entered:
+            run.entered = False
+            self.telemetry.running -= 1
 
     async def settle(self, run: Run, work: Awaitable[bool]) -> bool:
         """Do what is left of a request, to whatever end; return whether the connection stays open.
@@ -122,19 +131,29 @@ class Serving:
             GatewayError: no response could be had, and nothing was sent to the client.
             ConnectionError: the client left.
         """
+        if identity is not None and admitted.route.end_at_expiry:
+            run.held = self.pipeline.hold(admitted)
+        reply, upstream = await self.obtain(run, admitted, identity)
+        return await self.deliver(run, reply, upstream)
+
+    async def obtain(self, run: Run, admitted: Admitted, identity: Identity | None) -> tuple[Reply, Upstream]:
+        """Exchange the request with its upstream; return the response, of which nothing has been delivered yet.
+
+        Raises:
+            GatewayError: no response could be had.
+        """
         upstream = self.upstreams[admitted.route.upstream]
         record = run.record
         record.upstream = upstream.name
         began = self.clock.monotonic()
         try:
-            reply = await self._exchange(run, admitted, upstream, identity)
+            return await self._exchange(run, admitted, upstream, identity), upstream
         except GatewayError as error:
             if error.reason.kind in FAILURES:
                 upstream.failed(error.reason)
             raise
         finally:
             record.upstream_seconds = self.clock.monotonic() - began
-        return await self.deliver(run, reply, upstream)
 
     async def _exchange(self, run: Run, admitted: Admitted, upstream: Upstream, identity: Identity | None) -> Reply:
         """Exchange the request with one of the upstream's URLs, again if that is safe."""
@@ -155,6 +174,7 @@ class Serving:
                     head_only=run.head.method == "HEAD",
                     response_timeout=limits.response_timeout_seconds,
                     idle_timeout=limits.idle_timeout_seconds,
+                    upgrade=admitted.websocket,
                 )
             except GatewayError as error:
                 again = lease.reused and not fresh and run.content is None and run.head.method in REPEATABLE
@@ -186,7 +206,8 @@ class Serving:
         record.status = reply.status
         run.started_reply = True
         try:
-            await relay(reply, head, client.write, chunked=chunked)
+            with self.token_watch.watching(run.held, functools.partial(_cut_off, run)):
+                await relay(reply, head, client.write, chunked=chunked)
         except GatewayError as error:
             # The head is out: the only honest end is a broken connection (R286).
             if error.reason.kind in FAILURES:
@@ -238,6 +259,11 @@ class Serving:
     def client_left(self, run: Run) -> None:
         """Note that the request ended because its client left, or because the drain's time was over."""
         record = run.record
+        if record.tunnel_end:
+            return  # it has told its end already
+        if run.cut_off is not None:
+            record.outcome, record.reason = "refused", run.cut_off.code
+            return
         record.outcome = "failed" if run.client.draining else "client_gone"
         reason = Reason.CLIENT_STALLED if run.client.stalled else Reason.CLIENT_GONE
         record.reason = (Reason.DRAINED if run.client.draining else reason).code
@@ -245,12 +271,16 @@ class Serving:
 
     def finish(self, run: Run) -> None:
         """Count the request and write its line."""
-        if run.entered:
-            run.entered = False
-            self.telemetry.running -= 1
+        self.leave(run)
         if run.content is not None:
             run.record.bytes_in = run.content.size
         self.telemetry.finish(run.record, self.clock.monotonic())
+
+
+def _cut_off(run: Run, reason: Reason) -> None:
+    """End a response whose token is no longer good, so that it cannot be taken for complete."""
+    run.cut_off = reason
+    run.client.abort()
 
 
 def client_head(

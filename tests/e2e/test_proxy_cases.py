@@ -449,7 +449,8 @@ async def test_upstream_with_a_certificate_that_nobody_vouches_for_is_a_bad_gate
 async def test_upgrade_is_not_passed_on_and_what_follows_is_judged_as_requests(protocol: bytes, tmp_path: Path) -> None:
     """R320, R321: no tunnel without a route for it; bytes behind the request are requests of their own."""
     headers = ((b"Connection", b"Upgrade, HTTP2-Settings"), (b"Upgrade", protocol), (b"HTTP2-Settings", b"AAAA"))
-    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+    routes = ({"path": "/", "websocket": False},)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
         client = await gateway.client()
         token = gateway.token()
         first = await client.exchange(request(b"GET", "/", *headers, token=token) + request(b"GET", "/behind"))
