@@ -1,0 +1,195 @@
+"""How each kind of scenario is measured; rounds go round the rows: A B C A B C, never A A B B.
+
+What slows the machine down for a while then meets all rows, and ratios are
+taken within a round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from benchmarks.drive import LoadError
+from benchmarks.load import Outcome
+from benchmarks.model import ANSWERED, BYTES, LAG, OFFERED, P50, P99, RATE, READY, RESIDENT, Contender, Row, Scenario
+from benchmarks.peers import PEERS
+from benchmarks.peers.base import Setup
+from benchmarks.stage import Stage, Subject
+from benchmarks.tokens import material
+from benchmarks.traffic import build
+
+#: How the progress of a run is told: one line.
+Say = Callable[[str], None]
+
+#: Seconds of load before the first round; pools, caches and JITs are warm then.
+WARM_UP = 1.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long a run takes.
+
+    Attributes:
+        rounds: how often each row is measured.
+        seconds: of load in each round.
+        scale: makes pools of tokens smaller, for a first try.
+    """
+
+    rounds: int = 5
+    seconds: float = 3.0
+    scale: float = 1.0
+
+
+class Lane:
+    """One row while it is measured: its gateway, and where its traffic has come to."""
+
+    def __init__(self, contender: Contender, subject: Subject, stage: Stage, options: Options) -> None:
+        keys = material(contender.setup.algorithm, stage.cache)
+        self.contender, self.subject, self._options = contender, subject, options
+        self._driver = stage.driver_for(contender.setup)
+        self._traffic = build(contender.sends, keys, options.scale)
+        self._beside = build(contender.beside, keys, options.scale) if contender.beside else None
+
+    def closed(self, seconds: float) -> Outcome:
+        """Send as fast as the answers come, beside what the contender has beside it."""
+        target, connections = self.subject.target, self.contender.connections
+        with contextlib.ExitStack() as around:
+            if self._beside is not None:
+                rate = self.contender.beside_rate
+                around.enter_context(self._driver.beside(self._beside, target, 8, seconds, rate))
+                self._beside = self._beside.later(int(rate * seconds) + connections)
+            outcome = self._driver.closed(self._traffic, target, connections, seconds)
+        self._sent(outcome)
+        return outcome
+
+    def offered(self, seconds: float, rate: float) -> Outcome:
+        """Send at a fixed rate."""
+        outcome = self._driver.offered(self._traffic, self.subject.target, self.contender.connections, seconds, rate)
+        self._sent(outcome)
+        return outcome
+
+    def send_all(self) -> Outcome:
+        """Send each token of the pool once."""
+        return self._driver.send(self._traffic, self.subject.target, self.contender.connections, self._traffic.size)
+
+    def _sent(self, outcome: Outcome) -> None:
+        self._traffic = self._traffic.later(outcome.answers + outcome.failed + self.contender.connections)
+
+
+def possible(contender: Contender) -> str:
+    """Return why a contender cannot run here, or nothing."""
+    peer = PEERS[contender.peer]
+    return peer.missing() or peer.offers(contender.setup) or ""
+
+
+def rows_of(scenario: Scenario) -> dict[str, Row]:
+    """Return empty rows; those that cannot run say why."""
+    return {
+        name: Row(contender.title or PEERS[contender.peer].title, skipped=possible(contender))
+        for name, contender in scenario.rows.items()
+    }
+
+
+@contextlib.contextmanager
+def lanes(scenario: Scenario, rows: Mapping[str, Row], stage: Stage, options: Options) -> Iterator[dict[str, Lane]]:
+    """Start every gateway of a scenario once, whatever the number of its rows, and warm each row up."""
+    with contextlib.ExitStack() as running:
+        subjects: dict[tuple[str, Setup], Subject] = {}
+        opened: dict[str, Lane] = {}
+        for name, contender in scenario.rows.items():
+            if rows[name].skipped:
+                continue
+            key = (contender.peer, contender.setup)
+            if key not in subjects:
+                subjects[key] = running.enter_context(stage.running(PEERS[contender.peer], contender.setup))
+            opened[name] = Lane(contender, subjects[key], stage, options)
+        for lane in opened.values():
+            lane.closed(min(WARM_UP, options.seconds))
+        yield opened
+
+
+def measure_rate(scenario: Scenario, stage: Stage, options: Options, say: Say) -> dict[str, Row]:
+    """Measure the highest rate of each row."""
+    rows = rows_of(scenario)
+    with lanes(scenario, rows, stage, options) as opened:
+        for number in range(options.rounds):
+            for name, lane in opened.items():
+                outcome = lane.closed(options.seconds)
+                numbers = {
+                    RATE.key: outcome.answers / outcome.seconds,
+                    BYTES.key: outcome.received / outcome.seconds / 1e6,
+                }
+                _add(rows[name], outcome, numbers)
+                say(f"{scenario.name} {number + 1}/{options.rounds} {rows[name].title}: {numbers[RATE.key]:,.0f}/s")
+    return rows
+
+
+def measure_latency(scenario: Scenario, stage: Stage, options: Options, say: Say) -> dict[str, Row]:
+    """Measure latencies of each row at half of the first row's highest rate.
+
+    Raises:
+        LoadError: the first row cannot run.
+    """
+    rows = rows_of(scenario)
+    with lanes(scenario, rows, stage, options) as opened:
+        first = opened.get(next(iter(scenario.rows)))
+        if first is None:
+            raise LoadError("the row whose maximum sets the rate cannot run")
+        highest = sorted(
+            outcome.answers / outcome.seconds for outcome in (first.closed(options.seconds) for _ in range(3))
+        )[1]
+        for number in range(options.rounds):
+            for name, lane in opened.items():
+                outcome = lane.offered(options.seconds, highest / 2)
+                numbers = {
+                    P50.key: outcome.latencies["p50"],
+                    P99.key: outcome.latencies["p99"],
+                    LAG.key: outcome.latencies["lag_p99"],
+                    OFFERED.key: highest / 2,
+                    ANSWERED.key: outcome.answers / outcome.seconds,
+                }
+                _add(rows[name], outcome, numbers)
+                say(f"{scenario.name} {number + 1}/{options.rounds} {rows[name].title}: p99 {numbers[P99.key]:.2f} ms")
+    return rows
+
+
+def measure_memory(scenario: Scenario, stage: Stage, options: Options, say: Say) -> dict[str, Row]:
+    """Measure resident memory of a fresh process after each of its tokens came once."""
+    rows = rows_of(scenario)
+    for number in range(min(options.rounds, 3)):
+        for name, contender in scenario.rows.items():
+            if rows[name].skipped:
+                continue
+            with stage.running(PEERS[contender.peer], contender.setup) as subject:
+                outcome = Lane(contender, subject, stage, options).send_all()
+                mib = subject.process.resident_bytes() / (1 << 20)
+            _add(rows[name], outcome, {RESIDENT.key: mib})
+            say(f"{scenario.name} {number + 1} {rows[name].title}: {mib:.1f} MiB")
+    return rows
+
+
+def measure_startup(scenario: Scenario, stage: Stage, options: Options, say: Say) -> dict[str, Row]:
+    """Measure the time from the start of a process to its first answer to a good token."""
+    rows = rows_of(scenario)
+    for number in range(options.rounds):
+        for name, contender in scenario.rows.items():
+            if rows[name].skipped:
+                continue
+            with stage.running(PEERS[contender.peer], contender.setup) as subject:
+                rows[name].add({READY.key: subject.ready_seconds})
+            say(f"{scenario.name} {number + 1}/{options.rounds} {rows[name].title}: {subject.ready_seconds:.2f} s")
+    return rows
+
+
+def _add(row: Row, outcome: Outcome, numbers: Mapping[str, float]) -> None:
+    row.add(numbers)
+    row.failures += outcome.failed
+
+
+MEASURES: dict[str, Callable[[Scenario, Stage, Options, Say], dict[str, Row]]] = {
+    "rate": measure_rate,
+    "latency": measure_latency,
+    "memory": measure_memory,
+    "startup": measure_startup,
+}

