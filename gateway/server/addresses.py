@@ -7,7 +7,10 @@ Only the three forms of an address live here: ``host:port``, ``[v6]:port`` and
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
+import socket
 import ssl
 import stat
 from collections.abc import Callable
@@ -54,9 +57,22 @@ def bound_port(server: asyncio.Server) -> int:
 
 
 def _remove_stale_socket(path: str) -> None:
-    """Remove the socket file that an earlier run left; anything else stays and fails the start."""
+    """Remove the socket file that an earlier run left.
+
+    A file that is no socket stays, and fails the start. So does a socket that
+    somebody listens on: the event loop would replace it without asking, and
+    cut a running gateway off.
+    """
     try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.unlink(path)
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)
+            with contextlib.suppress(BlockingIOError):  # somebody listens, and is busy
+                probe.connect(path)
     except FileNotFoundError:
-        pass
+        return
+    except ConnectionRefusedError:
+        os.unlink(path)
+        return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,9 +18,9 @@ class Echo(asyncio.Protocol):
     """Says hello and closes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(b"hello")
-        transport.close()
+        stream = cast(asyncio.Transport, transport)
+        stream.write(b"hello")
+        stream.close()
 
 
 def has_ipv6() -> bool:
