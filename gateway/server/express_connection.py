@@ -129,9 +129,7 @@ class ExpressConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        if self._unsent is None:
-            self._unsent = UnsentWatch(self._limits.response_write_timeout_seconds)
-        self._unsent.start(self._transport)
+        self._watch_unsent()
         if self._exchange is not None:
             self._exchange.client_paused(True)
 
@@ -143,6 +141,18 @@ class ExpressConnection(asyncio.Protocol):
             self._drained.set_result(None)
         if self._exchange is not None:
             self._exchange.client_paused(False)
+
+    def _watch_unsent(self) -> None:
+        """Bound the time for which the client takes nothing, if there is something for it to take."""
+        if self._unsent is None:
+            self._unsent = UnsentWatch(self._limits.response_write_timeout_seconds)
+        self._unsent.start(self._transport)
+
+    def _close(self) -> None:
+        """Close the connection once the client has what was sent."""
+        if self._transport is not None:
+            self._watch_unsent()
+            self._transport.close()
 
     # --- requests ---
 
@@ -313,7 +323,7 @@ class ExpressConnection(asyncio.Protocol):
         if transport is None:
             return
         if not keep_alive or self._listener.draining:
-            transport.close()
+            self._close()
             return
         if self._reading_paused:
             self._reading_paused = False
@@ -384,8 +394,7 @@ class ExpressConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.too_late()
         elif not self._buffer:
-            if self._transport is not None:
-                self._transport.close()
+            self._close()
         else:
             head_only = b"\r\n\r\n" not in self._buffer
             protocol = self._hand_over(self._buffer)
@@ -394,8 +403,8 @@ class ExpressConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Close the connection if nothing is running or coming in."""
-        if self._exchange is None and not self._buffer and self._transport is not None:
-            self._transport.close()
+        if self._exchange is None and not self._buffer:
+            self._close()
 
     def cut(self) -> asyncio.Task[None] | None:
         """Cut the connection now; return the task of its request, if it has one."""

@@ -20,11 +20,6 @@ ROUTES: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.fixture(params=[True, False], ids=["express", "full"])
-def server(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return {"express": request.param}
-
-
 def preflight(target: str, method: bytes = b"GET", *headers: tuple[bytes, bytes], origin: bytes = APP) -> bytes:
     asked = ((b"Origin", origin), (b"Access-Control-Request-Method", method), *headers)
     return request(b"OPTIONS", target, *asked)
@@ -35,13 +30,11 @@ def reading(response: RawResponse) -> bytes | None:
     return response.one(b"access-control-allow-origin")
 
 
-async def test_preflight_is_answered_by_the_gateway_without_token_and_upstream(
-    server: dict[str, Any], tmp_path: Path
-) -> None:
+async def test_preflight_is_answered_by_the_gateway_without_token_and_upstream(tmp_path: Path) -> None:
     """C72, R114: 204 without content; the connection goes on; one log line of its own outcome."""
     async with (
         raw_upstream() as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
     ):
         client = await gateway.client()
         asked = (b"Access-Control-Request-Headers", b"authorization,content-type")
@@ -60,13 +53,11 @@ async def test_preflight_is_answered_by_the_gateway_without_token_and_upstream(
     assert 'outcome="answered",route="/",status="204"} 2.0' in metrics
 
 
-async def test_preflight_is_about_the_route_of_the_method_that_it_asks_for(
-    server: dict[str, Any], tmp_path: Path
-) -> None:
+async def test_preflight_is_about_the_route_of_the_method_that_it_asks_for(tmp_path: Path) -> None:
     """R114: a route that serves POST only answers preflights for POST, and not those of its neighbour."""
     async with (
         raw_upstream() as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
     ):
         posting = await gateway.exchange(preflight("/orders", b"POST"))
         getting = await gateway.exchange(preflight("/orders", b"GET"))
@@ -87,13 +78,11 @@ async def test_preflight_is_about_the_route_of_the_method_that_it_asks_for(
         pytest.param(preflight("/", b"GET", (b"Access-Control-Request-Headers", b"a b")), "cors_header", id="header"),
     ],
 )
-async def test_preflight_that_is_not_allowed_is_403(
-    data: bytes, reason: str, server: dict[str, Any], tmp_path: Path
-) -> None:
+async def test_preflight_that_is_not_allowed_is_403(data: bytes, reason: str, tmp_path: Path) -> None:
     """C72: what browsers take for a refusal, and a line for the operator."""
     async with (
         raw_upstream() as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
     ):
         response = await gateway.exchange(data)
         log = await gateway.log()
@@ -116,42 +105,42 @@ async def test_preflight_that_is_not_allowed_is_403(
         ),
     ],
 )
-async def test_what_is_no_preflight_needs_a_token(data: bytes, server: dict[str, Any], tmp_path: Path) -> None:
+async def test_what_is_no_preflight_needs_a_token(data: bytes, tmp_path: Path) -> None:
     """C72, R114."""
     async with (
         raw_upstream() as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
     ):
         response = await gateway.exchange(data)
     assert (response.status, response.json["error"]) == (401, "missing_token")
     assert upstream.connections == 0
 
 
-async def test_options_with_a_token_reaches_the_upstream(server: dict[str, Any], tmp_path: Path) -> None:
+async def test_options_with_a_token_reaches_the_upstream(tmp_path: Path) -> None:
     """R114: without rules, a preflight is passed on like any other request."""
     async with (
         raw_upstream() as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
     ):
         token = (b"Authorization", b"Bearer " + gateway.token())
         assert (await gateway.exchange(preflight("/closed", b"GET", token))).status == 200
     assert upstream.requests[0].line.startswith(b"OPTIONS /closed ")
 
 
-async def test_preflight_for_a_path_with_two_readings_is_refused_first(server: dict[str, Any], tmp_path: Path) -> None:
+async def test_preflight_for_a_path_with_two_readings_is_refused_first(tmp_path: Path) -> None:
     """R229: the guard comes before everything."""
     async with (
         raw_upstream() as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
     ):
         assert (await gateway.exchange(preflight("/a/../b"))).status == 400
 
 
-async def test_preflight_with_content_keeps_the_connection_in_step(server: dict[str, Any], tmp_path: Path) -> None:
+async def test_preflight_with_content_keeps_the_connection_in_step(tmp_path: Path) -> None:
     """Content of a preflight means nothing; it is read past."""
     async with (
         raw_upstream() as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
     ):
         client = await gateway.client()
         length = (b"Content-Length", b"5")
@@ -160,11 +149,11 @@ async def test_preflight_with_content_keeps_the_connection_in_step(server: dict[
     assert len(upstream.requests) == 1
 
 
-async def test_pages_can_read_responses_and_refusals(server: dict[str, Any], tmp_path: Path) -> None:
+async def test_pages_can_read_responses_and_refusals(tmp_path: Path) -> None:
     """Also when the gateway answers itself: a page that cannot read a 401 cannot renew its token."""
     async with (
         raw_upstream() as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
     ):
         good, origin = gateway.token(), (b"Origin", APP)
         served = await gateway.get("/", origin, token=good)
@@ -180,14 +169,14 @@ async def test_pages_can_read_responses_and_refusals(server: dict[str, Any], tmp
     assert (nowhere.status, reading(nowhere)) == (401, None)
 
 
-async def test_pages_can_read_that_the_upstream_is_down(server: dict[str, Any], tmp_path: Path) -> None:
+async def test_pages_can_read_that_the_upstream_is_down(tmp_path: Path) -> None:
     """502 of the gateway carries the fields, too."""
-    async with running_gateway("http://127.0.0.1:1", tmp_path, routes=ROUTES, server=server) as gateway:
+    async with running_gateway("http://127.0.0.1:1", tmp_path, routes=ROUTES) as gateway:
         response = await gateway.get("/", (b"Origin", APP), token=gateway.token())
     assert (response.status, reading(response)) == (502, APP)
 
 
-async def test_an_upstream_with_rules_of_its_own_is_not_interrupted(server: dict[str, Any], tmp_path: Path) -> None:
+async def test_an_upstream_with_rules_of_its_own_is_not_interrupted(tmp_path: Path) -> None:
     """Two values of Access-Control-Allow-Origin are none to a browser."""
 
     async def respond(received: Received, *_: object) -> bytes:
@@ -195,7 +184,7 @@ async def test_an_upstream_with_rules_of_its_own_is_not_interrupted(server: dict
 
     async with (
         raw_upstream(respond) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES, server=server) as gateway,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
     ):
         response = await gateway.get("/", (b"Origin", APP), token=gateway.token())
     assert (reading(response), response.all(b"vary")) == (b"https://own.test", [])
