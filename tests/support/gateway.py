@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -117,9 +118,13 @@ class RunningGateway:
     out: io.StringIO
     key: SigningKey
     clients: list[RawClient] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None  # with it, clients speak HTTPS
 
     async def client(self) -> RawClient:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.app.port, limit=1 << 22)
+        name = "localhost" if self.tls else None
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.app.port, limit=1 << 22, ssl=self.tls, server_hostname=name
+        )
         client = RawClient(reader, writer)
         self.clients.append(client)
         return client
