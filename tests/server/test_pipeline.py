@@ -145,6 +145,7 @@ async def test_observed_route_lets_pass_what_could_not_be_decided(express: bool,
             token = gateway.token(exp=int(clock.wall()) + 7200, role="admin")
             assert (await gateway.get("/observe", token=token)).status == 200
             assert upstream.requests.pop().one(b"x-user-id") == b"alice"
+            await gateway.log(1)
             file.unlink()
             clock.jump(61)
             assert (await observed(gateway, token=token))["observed"] == "stale_keys"
