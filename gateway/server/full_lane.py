@@ -109,11 +109,12 @@ class FullLane:
     async def _serve(self, run: Run, request: web.BaseRequest) -> bool:
         """Serve the request; return whether the connection stays open."""
         serving, pipeline = self.serving, self.serving.pipeline
-        serving.enter(run)
         facts = pipeline.read(run.head)
-        admitted = pipeline.admit(run.head, facts, run.record)
         if has_content(facts):
+            # Before anything is refused: whether content is still to come decides about the connection (R294).
             run.content = ClientContent(request, facts, serving.settings.server)
+        serving.enter(run)
+        admitted = pipeline.admit(run.head, facts, run.record)
         if admitted.websocket:
             return await self.websockets.serve(run, admitted, cast(Protocol, request.protocol))
         return await serving.serve(run, admitted)
