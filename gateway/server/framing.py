@@ -150,7 +150,7 @@ class MessageScanner:
     """
 
     __slots__ = (
-        *("_at", "_empty_lines", "_extensions", "_head", "_held", "_left", "_max_head", "_searched", "_trailers"),
+        *("_at", "_empty_lines", "_extensions", "_instead", "_held", "_left", "_max_head", "_searched", "_trailers"),
         "upgrading",
     )
 
@@ -158,7 +158,7 @@ class MessageScanner:
         self.upgrading = False
         self._max_head = max_head_bytes
         self._at = _At.HEAD
-        self._head: Head | None = None  # just read, not yet let through
+        self._instead: Head | bytes | None = None  # what is let through in place of the part just read
         self._held = b""  # the beginning of a head or line that is not complete
         self._searched = 0  # how much of it was searched for its end
         self._left = 0
@@ -186,9 +186,9 @@ class MessageScanner:
 
         Returns:
             What is let through, heads as they were read and content as it
-            came, cut where a request ends; empty lines before a request line
-            are left out. And, if what comes behind is not sound, why: then
-            nothing more can be read.
+            came, cut where a request ends; empty lines before a request line,
+            chunk extensions and trailers are left out. And, if what comes
+            behind is not sound, why: then nothing more can be read.
         """
         pending = self._held + data if self._held else data
         through: list[Head | bytes] = []
@@ -199,11 +199,11 @@ class MessageScanner:
                 end = self._step(pending, position)
                 if end < 0:
                     break
-                position = end
+                before, position = position, end
                 self._searched = 0
-                if self._head is not None:
-                    through.append(self._head)
-                    start, self._head = position, None
+                if self._instead is not None:
+                    through += [piece for piece in (pending[start:before], self._instead) if piece]
+                    start, self._instead = position, None
                 elif self._at is _At.HEAD:
                     if self._empty_lines == 0:
                         through.append(pending[start:position])
@@ -238,10 +238,11 @@ class MessageScanner:
             raise MalformedError(Reason.HEAD_TOO_LARGE)
         if end < 0:
             return -1
-        head = self._head = parse_head(data[position : end + 4])
+        head = self._instead = parse_head(data[position : end + 4])
         self._empty_lines = 0
         self._start_content(head.length, head.chunked)
-        self.upgrading = self._at is _At.HEAD and head.http_11 and asks_for_websocket(values_of(head.headers, b"upgrade"))
+        if self._at is _At.HEAD and head.http_11:
+            self.upgrading = asks_for_websocket(values_of(head.headers, b"upgrade"))
         return end + 4
 
     def _start_content(self, length: int, chunked: bool) -> None:
@@ -280,10 +281,13 @@ class MessageScanner:
                 raise MalformedError
             if line == b"\r\n":
                 self._at = _At.HEAD
+            else:
+                self._instead = b""
         else:
             size = _CHUNK_SIZE(line)
             self._extensions += len(line) - len(size[1]) - 2 if size else 0
             if size is None or self._extensions > MAX_EXTENSIONS:
                 raise MalformedError
+            self._instead = size[1] + b"\r\n" if len(line) > len(size[1]) + 2 else None
             self._left = int(size[1], 16)
             self._at = _At.CHUNK_DATA if self._left else _At.TRAILER

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.http_parser import HttpRequestParser
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
@@ -244,7 +244,11 @@ class Protocol(RequestHandler):
             # One request at a time: aiohttp drops what stands behind one that asks for an unknown upgrade.
             super().data_received(self._stand_in(piece) if isinstance(piece, Head) else piece)
             if self._messages and piece is not NO_REQUEST:
-                self._content = self._messages[-1][1]
+                message, content = self._messages[-1]
+                if not isinstance(message, RawRequestMessage):
+                    self._refusal = Reason.MALFORMED_HTTP  # aiohttp reads otherwise: nothing after it has one reading
+                    break
+                self._content = content
         if self._refusal is not None and not self._content.is_eof():
             # aiohttp would leave whoever reads the content of the last request waiting for its end.
             self._content.set_exception(RequestPayloadError("malformed content"))

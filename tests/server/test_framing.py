@@ -97,9 +97,10 @@ def run(data: bytes, cuts: list[int]) -> tuple[bytes, Reason | None]:
 @settings(max_examples=25)
 @given(cuts=st.lists(st.integers(0, 400), max_size=12))
 def test_sound_messages_pass_whole_however_they_are_cut(message: bytes, cuts: list[int]) -> None:
-    """R208-R210, R212, R214: one after the other, byte for byte, without empty lines before them."""
+    """R208-R210, R212, R214: one after the other; empty lines before them, extensions and trailers are left out."""
     data = message + message + SOUND[0]
-    assert run(data, cuts) == (data.replace(b"\r\nGET /x", b"GET /x"), None)
+    through = data.replace(b"\r\nGET /x", b"GET /x").replace(b"3;a=b\r\n", b"3\r\n").replace(b"X: y\r\n\r\n", b"\r\n")
+    assert run(data, cuts) == (through, None)
 
 
 @pytest.mark.parametrize("name", MALFORMED)
@@ -149,7 +150,9 @@ def test_bytes_are_cut_where_a_request_ends() -> None:
     heads = [message.removeprefix(b"\r\n").partition(b"\r\n\r\n")[0] + b"\r\n\r\n" for message in SOUND]
     assert [piece.block for piece in pieces if isinstance(piece, Head)] == heads
     contents = [message.partition(b"\r\n\r\n")[2] for message in SOUND]
-    assert [piece for piece in pieces if isinstance(piece, bytes)] == [content for content in contents if content]
+    assert b"".join(piece for piece in pieces if isinstance(piece, bytes)) == b"".join(contents).replace(
+        b";a=b", b""
+    ).replace(b"X: y\r\n", b"")
 
 
 def test_head_is_read_as_it_stands() -> None:

@@ -152,11 +152,11 @@ class Request:
 
     def wire(self) -> bytes:
         """Return its bytes: the framing's field among the others, white space around values."""
+        fields = list(self.fields)
+        fields[self.framing_at % (len(fields) + 1) : 0] = self.body.fields
         before, behind = self.blanks
-        lines = [b"%b:%b%b%b" % (name, before, value, behind) for name, value in self.fields]
-        at = self.framing_at % (len(lines) + 1)
-        lines[at:at] = map(b": ".join, self.body.fields)
-        lines[:0] = [b"%b %b %b" % (self.method, self.target, self.version), b"Host: Gateway.Test:8080"]
+        lines = [b"%b %b %b" % (self.method, self.target, self.version), b"Host: Gateway.Test:8080"]
+        lines += [b"%b:%b%b%b" % (name, before, value, behind) for name, value in fields]
         return b"\r\n".join(lines) + b"\r\n\r\n" + self.body.wire()
 
 
