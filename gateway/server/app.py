@@ -112,7 +112,8 @@ class GatewayApp:
         pipeline = Pipeline(settings, self.authenticator, self.clock, pseudonym(settings))
         serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
         self._stop.callback(serving.token_watch.stop)
-        self._lane = lane = FullLane(serving)
+        lane = FullLane(serving)
+        self.websockets = lane.websockets
         self.listener = Listener(lane.handle, lane.refuse_connection, settings.server, self.telemetry)
         # Whoever is still there after the drain is cut off; 0 would mean no limit to aiohttp.
         self._stop.push_async_callback(self.listener.shutdown, 0.05)
@@ -148,7 +149,7 @@ class GatewayApp:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.server.drain_seconds):
                 await self.listener.empty.wait()
-        await self._lane.websockets.drain()
+        await self.websockets.drain()
 
     @property
     def log_stuck(self) -> bool:

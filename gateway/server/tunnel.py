@@ -211,7 +211,7 @@ class Tunnel:
         self._note(ending.cause)
         self.ending = ending
         for side in (self.client, self.upstream):
-            if not side.tracker.left:
+            if side.tracker.fault or not side.tracker.left:  # from a fault on, nothing has passed
                 self.say_goodbye(side)
         self._start_deadline()
         self._close_if_said()
@@ -257,18 +257,20 @@ class Tunnel:
             self._client_error = error
         else:
             self.upstream.owner.connection_lost(error)
-        if not other.lost:
-            if error is None:
-                other.close()
-            else:
-                other.transport.abort()
-        elif not self.over.done():
+        if other.lost:
             self._finish()
+        elif self.ending is not None and other.muted:
+            self._close_if_said()  # closed with unread input, it might never see the goodbye
+        elif error is None:
+            other.close()
+        else:
+            other.transport.abort()
 
     def _finish(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self.over.set_result(None)
+        if not self.over.done():
+            self.over.set_result(None)
         # Not before the end: it would cancel the task that waits for it.
         self._loop.call_soon(self.client.owner.connection_lost, self._client_error)
 

@@ -31,11 +31,14 @@ class WebSockets:
 
     Args:
         serving: the shared run of requests.
+
+    Attributes:
+        tunnels: those that are open.
     """
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
-        self._tunnels: set[Tunnel] = set()
+        self.tunnels: set[Tunnel] = set()
 
     async def serve(self, run: Run, admitted: Admitted, connection: Protocol) -> bool:
         """Serve a request that asks for a WebSocket; return whether its connection stays open for requests.
@@ -68,7 +71,7 @@ class WebSockets:
             with serving.token_watch.watching(held, lambda reason: tunnel.end(token_ending(reason))):
                 await tunnel.run()
         finally:
-            self._tunnels.discard(tunnel)
+            self.tunnels.discard(tunnel)
             serving.telemetry.tunnels -= 1
             _account(run, tunnel)
         return False
@@ -97,14 +100,14 @@ class WebSockets:
         serving.leave(run)  # an open tunnel is no request that is being served
         run.started_reply = True
         run.record.status = 101
-        self._tunnels.add(tunnel)
+        self.tunnels.add(tunnel)
         serving.telemetry.tunnels += 1
         tunnel.open(head, from_client, from_upstream)
         return tunnel
 
     async def drain(self) -> None:
         """End every tunnel: the time of the drain is over."""
-        await end_all(self._tunnels, DRAINED, GOODBYE_SECONDS)
+        await end_all(self.tunnels, DRAINED, GOODBYE_SECONDS)
 
 
 def _check_origin(cors: CorsPolicy | None, headers: RawHeaders) -> None:

@@ -1,0 +1,457 @@
+"""WebSockets through the gateway: the handshake and what passes, with clients and servers that nobody here wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Request, Response
+
+from gateway.proxy.websocket import accept_value
+from tests.support.certificates import authority
+from tests.support.gateway import RawClient, request, running_gateway, until
+from tests.support.sockets import HANDSHAKE, KEY, MIB, close_of, dial, echo, shake, socket_upstream
+from tests.support.upstream import Received, raw_upstream
+
+PUBLIC = ({"path": "/", "auth": "public"},)
+PROTOCOL_TOKEN = ({"path": "/", "websocket_protocol_token": True},)
+SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+    + accept_value(KEY)
+    + b"\r\n"
+)
+
+
+def without(name: bytes) -> list[tuple[bytes, bytes]]:
+    """A handshake without one of its fields."""
+    return [pair for pair in HANDSHAKE if pair[0] != name]
+
+
+async def test_ten_thousand_messages_come_back_in_order(tmp_path: Path) -> None:
+    """R326, C64."""
+    async with socket_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+        async with dial(gateway, token=gateway.token(), compression=None) as client:
+
+            async def send() -> None:
+                for number in range(10_000):
+                    await client.send(f"message {number}")
+
+            sending = asyncio.ensure_future(send())
+            for number in range(10_000):
+                assert await client.recv() == f"message {number}"
+            await sending
+        log = await gateway.log()
+    assert upstream.ends == [(1000, "")]
+    assert (log[0]["status"], log[0]["outcome"], log[0]["reason"]) == (101, "forwarded", "client_closed")
+    assert log[0]["bytes_in"] > 100_000
+    assert log[0]["bytes_out"] > 100_000
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+async def test_large_text_and_binary_messages_come_back_intact(compression: str | None, tmp_path: Path) -> None:
+    """R325, R326, C64: 5 MB and 16 MiB, compressed by the two ends or not."""
+    large = hashlib.shake_256(b"x").digest(5_000_000)
+    options: dict[str, Any] = {"max_size": 17 * MIB, "compression": compression}
+    messages = (large, large[:65_535], large[:126], b"", "text \u2603" * 100_000, large * 3 + bytes(1_777_216))
+    async with (
+        socket_upstream(**options) as upstream,
+        running_gateway(upstream.url, tmp_path) as gateway,
+        dial(gateway, token=gateway.token(), **options) as client,
+    ):
+        for message in messages:
+            await client.send(message)
+            assert await client.recv() == message
+        assert client.response is not None
+        extensions = client.response.headers.get("Sec-WebSocket-Extensions", "")
+    assert ("permessage-deflate" in extensions) is (compression == "deflate")
+    assert upstream.ends == [(1000, "")]
+
+
+@pytest.mark.parametrize(
+    ("served", "offered", "chosen"),
+    [
+        pytest.param(["v1"], ["v2", "v1"], "v1", id="upstream-picks"),
+        pytest.param([], [], None, id="none-offered"),
+        pytest.param([], ["v2"], None, id="none-picked"),
+    ],
+)
+async def test_subprotocol_is_the_upstreams_choice(
+    served: list[str], offered: list[str], chosen: str | None, tmp_path: Path
+) -> None:
+    """R325, C64: the gateway neither picks nor invents one."""
+    async with (
+        socket_upstream(subprotocols=served) as upstream,
+        running_gateway(upstream.url, tmp_path) as gateway,
+        dial(gateway, token=gateway.token(), subprotocols=offered) as client,
+    ):
+        assert client.subprotocol == chosen
+        assert client.response is not None
+        assert ("Sec-WebSocket-Protocol" in client.response.headers) is (chosen is not None)
+    assert upstream.requests[0].headers.get("Sec-WebSocket-Protocol") == (", ".join(offered) or None)
+
+
+async def test_upstream_sees_the_identity_and_the_handshake_but_no_token(tmp_path: Path) -> None:
+    """R322, R325, R340: the same header rules as for any request."""
+    async with socket_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+        _, response = await shake(
+            gateway, "/a?b=c", (b"X-User-Id", b"forged"), (b"HTTP2-Settings", b"AAAA"), token=gateway.token(sub="alice")
+        )
+    received = upstream.requests[0].headers
+    assert upstream.requests[0].path == "/a?b=c"
+    assert received.get_all("X-User-Id") == ["alice"]
+    assert received.get_all("Upgrade") == ["websocket"]
+    assert received.get_all("Connection") == ["Upgrade"]
+    assert received["Sec-WebSocket-Key"] == KEY.decode()
+    assert "Authorization" not in received
+    assert "HTTP2-Settings" not in received
+    assert response.status == 101
+    assert response.all(b"upgrade") == [b"websocket"]
+    assert response.all(b"connection") == [b"Upgrade"]
+    assert response.all(b"sec-websocket-accept") == [accept_value(KEY)]
+    assert response.all(b"content-length") == []
+
+
+@pytest.mark.parametrize("status", [403, 503, 200, 401])
+async def test_upstreams_refusal_is_passed_on_and_nothing_stays_open(status: int, tmp_path: Path) -> None:
+    """R324, C64: no fake 101, and the connection serves requests again."""
+
+    def refuse(connection: ServerConnection, received: Request) -> Response:
+        return connection.respond(HTTPStatus(status), "not now")
+
+    async with socket_upstream(answer=refuse) as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+        token = gateway.token()
+        with pytest.raises(InvalidStatus) as refusal:
+            await dial(gateway, token=token)
+        client, response = await shake(gateway, token=token, behind=request(b"GET", "/behind"))
+        assert (response.status, response.body) == (status, b"not now")
+        assert (await client.response()).status == 401
+        log = await gateway.log(3)
+        metrics = (await gateway.admin("/metrics")).body
+    assert refusal.value.response.status_code == status
+    assert upstream.open == 0
+    assert [line["status"] for line in log] == [status, status, 401]
+    assert b"gateway_open_tunnels 0.0" in metrics
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        pytest.param(SWITCHING.replace(accept_value(KEY), b"c29tZXRoaW5nIGVsc2UgZW50aXJlbHk="), 502, id="accept"),
+        pytest.param(SWITCHING.replace(b"Upgrade: websocket", b"Upgrade: h2c"), 502, id="another-protocol"),
+        pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n", 502, id="nothing-said"),
+        pytest.param(SWITCHING + b"Content-Length: 5\r\nX-Y: z\r\n", 101, id="sound"),
+    ],
+)
+async def test_101_that_is_no_answer_to_the_handshake_is_a_bad_gateway(
+    head: bytes, status: int, tmp_path: Path
+) -> None:
+    """R324."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head + b"\r\n")
+        await reader.read()
+
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
+        client, response = await shake(gateway)
+        assert response.status == status
+        assert response.all(b"content-length" if status == 101 else b"upgrade") == []
+        assert response.all(b"x-y") == ([b"z"] if status == 101 else [])
+        await client.close()
+        await until(lambda: upstream.open_connections == 0, within=1)
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        pytest.param(request(b"POST", "/", *HANDSHAKE), 400, id="POST"),
+        pytest.param(request(b"GET", "/", *without(b"Sec-WebSocket-Key")), 400, id="no-key"),
+        pytest.param(request(b"GET", "/", *without(b"Connection")), 400, id="no-connection"),
+        pytest.param(request(b"GET", "/", *HANDSHAKE).replace(b"HTTP/1.1", b"HTTP/1.0"), 400, id="HTTP/1.0"),
+        pytest.param(request(b"GET", "/", *HANDSHAKE, (b"Content-Length", b"2"), body=b"xy"), 400, id="content"),
+        pytest.param(
+            request(b"GET", "/", *without(b"Sec-WebSocket-Version"), (b"Sec-WebSocket-Version", b"7")),
+            426,
+            id="version",
+        ),
+    ],
+)
+async def test_unsound_handshake_never_reaches_the_upstream(data: bytes, status: int, tmp_path: Path) -> None:
+    """R323: 400, or 426 with the version that is served."""
+    async with socket_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
+        client = await gateway.client()
+        response = await client.exchange(data)
+        assert response.status == status
+        if status == 426:
+            assert response.one(b"sec-websocket-version") == b"13"
+            assert response.one(b"upgrade") == b"websocket"
+            assert b"Upgrade" in response.all(b"connection")
+        else:
+            assert await client.at_end()
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("credentials", "status", "reason"),
+    [
+        pytest.param([], 401, "no_credential", id="none"),
+        pytest.param([(b"Authorization", b"Bearer a.b.c")], 401, "bad_encoding", id="bad"),
+        pytest.param([(b"Authorization", b"Basic eDp5")], 401, "other_scheme", id="another-scheme"),
+        pytest.param([(b"Sec-WebSocket-Protocol", b"bearer, TOKEN")], 401, "no_credential", id="not-offered-here"),
+    ],
+)
+async def test_without_a_good_token_there_is_no_connection_to_the_upstream(
+    credentials: list[tuple[bytes, bytes]], status: int, reason: str, tmp_path: Path
+) -> None:
+    """R322, C64: before 101 and before anything else."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+        token = gateway.token()
+        _, response = await shake(
+            gateway, "/", *((name, value.replace(b"TOKEN", token)) for name, value in credentials)
+        )
+        log = await gateway.log()
+    assert response.status == status
+    assert response.one(b"www-authenticate") is not None
+    assert log[0]["reason"] == reason
+    assert upstream.connections == 0
+
+
+async def test_frames_that_come_with_the_handshake_reach_the_upstream_behind_it(tmp_path: Path) -> None:
+    """R321: held until the upstream has answered, and never read as a request."""
+    frame = b"\x81\x85\0\0\0\0hello"
+    async with socket_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+        client, response = await shake(gateway, token=gateway.token(), behind=frame + frame[:3])
+        assert response.status == 101
+        assert await client.reader.readexactly(7) == b"\x81\x05hello"
+        await client.send(frame[3:])
+        assert await client.reader.readexactly(7) == b"\x81\x05hello"
+    assert len(upstream.requests) == 1
+
+
+async def test_what_comes_too_early_is_held_within_a_bound(tmp_path: Path) -> None:
+    """R321, R326: a client that floods before it is answered is not read any more; then nothing is missing."""
+    answer = asyncio.Event()
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answer.wait()
+        writer.write(SWITCHING + b"\r\n")
+        await reader.readexactly(len(flood))
+        writer.write(b"\x81\x04done")
+        await reader.read()
+
+    flood = b"\x82\xff" + (8 * MIB).to_bytes(8) + bytes(4 + 8 * MIB)
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
+        client = await gateway.client()
+        client.writer.write(request(b"GET", "/", *HANDSHAKE) + flood)
+        await asyncio.wait_for(upstream.got_request.wait(), 5)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.writer.drain(), 0.3)
+        answer.set()
+        assert (await client.response()).status == 101
+        assert await asyncio.wait_for(client.reader.readexactly(6), 10) == b"\x81\x04done"
+
+
+async def test_declined_handshakes_do_not_lose_what_is_behind_them(tmp_path: Path) -> None:
+    """R321, R324: each in its turn, judged as requests."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+        token, client = gateway.token(), await gateway.client()
+        plain = request(b"GET", "/plain", token=token)
+        hand = request(b"GET", "/hand", *HANDSHAKE, token=token)
+        await client.send(plain + hand + plain + hand + hand + request(b"POST", "/post", token=token))
+        statuses = [(await client.response()).status for _ in range(6)]
+    assert statuses == [200] * 6
+    assert [received.target for received in upstream.requests] == [
+        *(b"/plain", b"/hand", b"/plain", b"/hand", b"/hand", b"/post")
+    ]
+
+
+async def test_token_among_the_subprotocols_is_the_credential_and_stays_here(tmp_path: Path) -> None:
+    """R327: the browser gets `bearer` back; the upstream sees neither of the two, and no log the token."""
+    async with socket_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PROTOCOL_TOKEN) as gateway:
+        token = gateway.token(sub="bob").decode()
+        async with dial(gateway, subprotocols=["bearer", token]) as client:
+            assert client.subprotocol == "bearer"
+            await client.send("hello")
+            assert await client.recv() == "hello"
+        log = await gateway.log()
+    assert "Sec-WebSocket-Protocol" not in upstream.requests[0].headers
+    assert upstream.requests[0].headers["X-User-Id"] == "bob"
+    assert token not in str(upstream.requests[0].headers)
+    assert token not in str(log)
+
+
+async def test_other_subprotocols_beside_the_token_are_still_the_upstreams_choice(tmp_path: Path) -> None:
+    """R325, R327."""
+    async with (
+        socket_upstream(subprotocols=["v1"]) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PROTOCOL_TOKEN) as gateway,
+    ):
+        token = gateway.token().decode()
+        async with dial(gateway, subprotocols=["bearer", token, "v2", "v1"]) as client:
+            assert client.subprotocol == "v1"
+        async with dial(gateway, token=token.encode(), subprotocols=["v2", "v1"]) as client:
+            assert client.subprotocol == "v1"
+    assert [received.headers["Sec-WebSocket-Protocol"] for received in upstream.requests] == ["v2, v1"] * 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "reason"),
+    [
+        pytest.param([b"bearer, TOKEN", None], 400, "several_credentials", id="and-authorization"),
+        pytest.param([b"bearer, TOKEN, bearer, TOKEN"], 400, "several_credentials", id="twice"),
+        pytest.param([b"bearer"], 400, "malformed_authorization", id="nothing-behind"),
+        pytest.param([b"bearer, a.b.c"], 401, "bad_encoding", id="bad"),
+        pytest.param([b"v1, v2"], 401, "no_credential", id="none"),
+    ],
+)
+async def test_token_among_the_subprotocols_is_judged_like_any_other(
+    headers: list[bytes | None], status: int, reason: str, tmp_path: Path
+) -> None:
+    """R327, R102: exactly one credential; nothing of a refused one reaches the upstream."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PROTOCOL_TOKEN) as gateway:
+        token = gateway.token()
+        fields = [
+            (b"Authorization", b"Bearer " + token)
+            if value is None
+            else (b"Sec-WebSocket-Protocol", value.replace(b"TOKEN", token))
+            for value in headers
+        ]
+        _, response = await shake(gateway, "/", *fields)
+        log = await gateway.log()
+    assert (response.status, log[0]["reason"]) == (status, reason)
+    assert token.decode() not in str(log)
+    assert upstream.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "status"),
+    [
+        pytest.param(["https://app.test"], b"https://evil.test", 403, id="unlisted"),
+        pytest.param(["https://app.test"], b"https://app.test", 200, id="listed"),
+        pytest.param(["*"], b"https://evil.test", 200, id="any"),
+        pytest.param([], b"https://evil.test", 200, id="no-rule"),
+        pytest.param(["https://app.test"], None, 200, id="no-browser"),
+    ],
+)
+async def test_pages_that_a_route_does_not_list_get_no_websocket(
+    origins: list[str], origin: bytes | None, status: int, tmp_path: Path
+) -> None:
+    """R322: RFC 6455 section 10.2; browsers do not ask before they open one."""
+    routes = ({"path": "/", "cors_origins": origins},)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        fields = [] if origin is None else [(b"Origin", origin)]
+        _, response = await shake(gateway, "/", *fields, token=gateway.token())
+    assert response.status == status
+    assert len(upstream.requests) == (status == 200)
+
+
+@pytest.mark.parametrize("code", [1000, 4001])
+@pytest.mark.parametrize("side", ["client", "upstream"])
+async def test_close_code_and_reason_pass_in_both_directions(side: str, code: int, tmp_path: Path) -> None:
+    """R326, C64."""
+
+    async def close(connection: ServerConnection) -> None:
+        await connection.close(code, "so long")
+
+    async with (
+        socket_upstream(close if side == "upstream" else echo) as upstream,
+        running_gateway(upstream.url, tmp_path) as gateway,
+    ):
+        async with dial(gateway, token=gateway.token()) as client:
+            if side == "client":
+                await client.close(code, "so long")
+            assert await close_of(client) == (code, "so long")
+        await until(lambda: upstream.ends == [(code, "so long")], within=1)
+        log = await gateway.log()
+    assert log[0]["reason"] == f"{side}_closed"
+
+
+async def test_pings_and_fragments_pass_as_they_are(tmp_path: Path) -> None:
+    """R326: pongs come from the upstream, fragments with control frames between them arrive whole."""
+    async with (
+        socket_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path) as gateway,
+        dial(gateway, token=gateway.token()) as client,
+    ):
+        pong = await client.ping(b"are you there")
+        await asyncio.wait_for(pong, 5)
+
+        pongs = []
+
+        async def pieces() -> Any:
+            for number in range(100):
+                yield f"{number},"
+                pongs.append(await client.ping())
+
+        await client.send(pieces())
+        assert await client.recv() == "".join(f"{number}," for number in range(100))
+        await asyncio.wait_for(asyncio.gather(*pongs), 5)
+    assert upstream.ends == [(1000, "")]
+
+
+async def test_websocket_over_tls_on_both_sides(tmp_path: Path) -> None:
+    """R325, R326: wss to the gateway, wss to the upstream."""
+    ca = authority(tmp_path)
+    front, back = ca.sign("front", "127.0.0.1"), ca.sign("back", "127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(back.cert, back.key)
+    trust = ssl.create_default_context(cafile=str(ca.bundle))
+    async with (
+        socket_upstream(ssl=context, max_size=3 * MIB) as upstream,
+        running_gateway(
+            upstream.url.replace("http", "https"),
+            tmp_path,
+            server={"tls_cert": str(front.cert), "tls_key": str(front.key)},
+            upstream={"tls_ca_file": str(ca.bundle)},
+        ) as gateway,
+    ):
+        async with dial(gateway, token=gateway.token(), ssl=trust, max_size=3 * MIB) as client:
+            for message in ("hello", bytes(2 * MIB)):
+                await client.send(message)
+                assert await client.recv() == message
+            await client.close(4002, "done")
+        await until(lambda: upstream.ends == [(4002, "done")], within=1)
+        log = await gateway.log()
+    assert log[0]["reason"] == "client_closed"
+
+
+async def test_thousand_idle_tunnels_do_not_hinder_requests(tmp_path: Path) -> None:
+    """R326: a tunnel takes no place of the pool and none of the running requests; all of them end with the gateway."""
+    async with raw_upstream(respond_all) as upstream:
+        async with running_gateway(
+            upstream.url,
+            tmp_path,
+            routes=PUBLIC,
+            upstream={"pool_size": 4},
+            server={"max_concurrent_requests": 8},
+        ) as gateway:
+            clients: list[RawClient] = []
+            for _ in range(250):
+                answers = await asyncio.gather(*(shake(gateway) for _ in range(4)))
+                assert {response.status for _, response in answers} == {101}
+                clients += [client for client, _ in answers]
+            assert gateway.app.telemetry.tunnels == 1000
+            for number in range(20):
+                assert (await gateway.get(f"/{number}")).status == 200
+            assert gateway.app.telemetry.running == 0
+            assert b"gateway_open_tunnels 1000.0" in (await gateway.admin("/metrics")).body
+            for client in clients:
+                client.writer.close()
+            await until(lambda: gateway.app.telemetry.tunnels == 0)
+            assert len(await gateway.log(1020)) == 1020
+        await until(lambda: upstream.open_connections == 0)
+
+
+async def respond_all(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
+    """Open a WebSocket for whoever asks, and never say anything over it; answer other requests."""
+    if not received.all(b"upgrade"):
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    writer.write(SWITCHING + b"\r\n")
+    await reader.read()
+    return None
