@@ -6,6 +6,7 @@ They answer from memory: none of them waits for an issuer or an upstream.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,13 +16,19 @@ import orjson
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.proxy.upstreams import Upstream
+from gateway.server.addresses import bound_port, listen
 from gateway.server.metrics import GatewayCollector
 from gateway.telemetry import Telemetry
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.jwks_refresh import IssuerKeys
+
+#: The status and the JSON of a page, and what makes one.
+Page = tuple[int, dict[str, Any]]
+Content = Callable[[], Awaitable[Page]]
 
 
 @dataclass(slots=True)
@@ -42,33 +49,22 @@ class Admin:
 
     def application(self) -> web.Application:
         """Return the pages as an aiohttp application."""
-        registry = CollectorRegistry()
-        registry.register(GatewayCollector(self.telemetry, self.authenticator, self.issuers, self.upstreams))
+        collector = self.collector()
 
-        async def metrics(request: web.Request) -> web.Response:
-            return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+        async def metrics() -> Collector:
+            return collector
 
-        application = web.Application()
-        application.add_routes(
-            [
-                web.get("/", _page(self.pages)),
-                web.get("/healthz", _page(self.health)),
-                web.get("/readyz", _page(self.readiness)),
-                web.get("/status", _page(self.status)),
-                web.get("/metrics", metrics),
-            ]
-        )
-        return application
+        return application(_at_once(self.health), _at_once(self.readiness), _at_once(self.status), metrics)
 
-    def pages(self) -> tuple[int, dict[str, Any]]:
-        """What there is to see here."""
-        return 200, {"pages": ["/healthz", "/readyz", "/status", "/metrics"]}
+    def collector(self) -> GatewayCollector:
+        """Return what reads the counters."""
+        return GatewayCollector(self.telemetry, self.authenticator, self.issuers, self.upstreams)
 
-    def health(self) -> tuple[int, dict[str, Any]]:
+    def health(self) -> Page:
         """The process lives; nothing else is looked at (R379)."""
         return 200, {"status": "ok"}
 
-    def readiness(self) -> tuple[int, dict[str, Any]]:
+    def readiness(self) -> Page:
         """Ready once every issuer has keys that may be believed, until the drain begins (R378)."""
         issuers = {}
         for name, issuer in self.issuers.items():
@@ -77,7 +73,7 @@ class Admin:
         ready = not self.draining and all(state["ready"] for state in issuers.values())
         return 200 if ready else 503, {"ready": ready, "draining": self.draining, "issuers": issuers}
 
-    def status(self) -> tuple[int, dict[str, Any]]:
+    def status(self) -> Page:
         """What the gateway knows of its issuers, cache, upstreams and configuration."""
         cache = self.authenticator.cache
         return 200, {
@@ -104,9 +100,51 @@ def _upstream(upstream: Upstream) -> dict[str, Any]:
     }
 
 
-def _page(content: Callable[[], tuple[int, dict[str, Any]]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def application(
+    health: Content, readiness: Content, status: Content, metrics: Callable[[], Awaitable[Collector]]
+) -> web.Application:
+    """Return the pages as an aiohttp application, whoever knows what is on them."""
+    pages = {"/healthz": health, "/readyz": readiness, "/status": status}
+
+    async def index() -> Page:
+        return 200, {"pages": [*pages, "/metrics"]}
+
+    async def metrics_page(request: web.Request) -> web.Response:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(await metrics())
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    made = web.Application()
+    made.add_routes(web.get(path, _page(content)) for path, content in {"/": index, **pages}.items())
+    made.add_routes([web.get("/metrics", metrics_page)])
+    return made
+
+
+async def open_admin(made: web.Application, address: str, stop: contextlib.AsyncExitStack) -> int:
+    """Serve the pages until ``stop`` is closed; return their port, 0 for a Unix socket.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    runner = web.AppRunner(made, access_log=None, handle_signals=False, shutdown_timeout=1)
+    await runner.setup()
+    stop.push_async_callback(runner.cleanup)
+    assert runner.server is not None
+    server = await listen(runner.server, address)
+    stop.callback(server.close)
+    return bound_port(server)
+
+
+def _at_once(content: Callable[[], Page]) -> Content:
+    async def known() -> Page:
+        return content()
+
+    return known
+
+
+def _page(content: Content) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def page(request: web.Request) -> web.Response:
-        status, body = content()
+        status, body = await content()
         return web.Response(
             status=status,
             body=orjson.dumps(body),

@@ -17,15 +17,16 @@ import signal
 import socket
 import ssl
 import sys
-from typing import TextIO
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TextIO
 
 import uvloop
-from aiohttp import web
 
 from gateway.clock import Clock, SystemClock
 from gateway.proxy.upstreams import open_upstreams
-from gateway.server.addresses import bound_port, listen
-from gateway.server.admin import Admin
+from gateway.server.addresses import BACKLOG, SharedAddress, bound_port, listen
+from gateway.server.admin import Admin, open_admin
 from gateway.server.express_lane import ExpressLane
 from gateway.server.full_lane import FullLane
 from gateway.server.listener import Listener, PurePythonParserError, demand_native_parser
@@ -50,6 +51,19 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 LOG_SECONDS = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process has of a gateway of several.
+
+    Attributes:
+        listen: the public address, for all of them.
+        first_wait: seconds before it asks an issuer for keys for the first time.
+    """
+
+    listen: SharedAddress
+    first_wait: float
+
+
 class GatewayApp:
     """One gateway in this process.
 
@@ -57,13 +71,22 @@ class GatewayApp:
         settings: a validated configuration.
         clock: time, for tests.
         out: where the access log goes; standard output by default.
+        share: this is one of several processes, and opens no admin port of its own.
     """
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None, out: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        out: TextIO | None = None,
+        share: Share | None = None,
+    ) -> None:
         demand_native_parser()
         self.settings = settings
         self.clock = clock or SystemClock()
         self._out = out or sys.stdout
+        self._share = share
         self._stop = contextlib.AsyncExitStack()
 
     async def start(self) -> None:
@@ -83,7 +106,7 @@ class GatewayApp:
         self._writer = LogThread()
         self._stop.push_async_callback(self._writer.stop, LOG_SECONDS)
         self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
-        self.issuers = build_issuers(settings, clock)
+        self.issuers = build_issuers(settings, clock, self._share.first_wait if self._share else 0.0)
         for issuer in self.issuers.values():
             issuer.start()
             self._stop.push_async_callback(issuer.stop)
@@ -95,17 +118,9 @@ class GatewayApp:
         lag.start()
         self._stop.callback(lag.stop)
         self.admin = Admin(self.telemetry, self.authenticator, self.issuers, self.upstreams)
-        await self._start_admin()
+        if self._share is None:
+            self.admin_port = await open_admin(self.admin.application(), settings.server.admin_listen, self._stop)
         await self._start_listener()
-
-    async def _start_admin(self) -> None:
-        runner = web.AppRunner(self.admin.application(), access_log=None, handle_signals=False, shutdown_timeout=1)
-        await runner.setup()
-        self._stop.push_async_callback(runner.cleanup)
-        assert runner.server is not None
-        self._admin_server = await listen(runner.server, self.settings.server.admin_listen)
-        self._stop.callback(self._admin_server.close)
-        self.admin_port = bound_port(self._admin_server)
 
     async def _start_listener(self) -> None:
         settings = self.settings
@@ -123,10 +138,10 @@ class GatewayApp:
         protocol = self.express if settings.server.express else self.listener
         self._server = await listen(
             protocol,
-            settings.server.listen,
+            self._share.listen if self._share else settings.server.listen,
             tls=self._start_tls(),
             handshake_timeout=settings.server.tls_handshake_timeout_seconds,
-            backlog=1024,
+            backlog=BACKLOG,
         )
         self._stop.callback(self._server.close)
         self.port = bound_port(self._server)
@@ -185,18 +200,33 @@ def pseudonym(settings: Settings) -> bytes:
 
 
 def run(settings: Settings) -> int:
-    """Run the gateway in the foreground until SIGTERM or SIGINT; return the exit code."""
+    """Run the gateway in this process, in the foreground, until SIGTERM or SIGINT; return the exit code."""
+    configure_logging(settings.server.log_level)
+    return in_foreground(_serve(settings))
+
+
+def configure_logging(level: str, who: str = "") -> None:
+    """Write the gateway's own messages to standard error.
+
+    Args:
+        level: the least severity.
+        who: which of several processes this is.
+    """
     logging.basicConfig(
         stream=sys.stderr,
-        level=settings.server.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        level=level.upper(),
+        format=f"%(asctime)s %(levelname)s %(name)s: {who}{': ' if who else ''}%(message)s",
     )
     # Third-party debug lines may quote header fields: they are kept out at every level.
     for name in ("asyncio", "aiohttp", "charset_normalizer"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def in_foreground(work: Coroutine[Any, Any, int]) -> int:
+    """Run ``work`` to its end and return its exit code, or ``FAILED`` and say why when something cannot start."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(settings))
+            return runner.run(work)
     except PurePythonParserError as error:
         _log.error("%s", error)
     except (OSError, ssl.SSLError) as error:
@@ -207,7 +237,7 @@ def run(settings: Settings) -> int:
 async def _serve(settings: Settings) -> int:
     app = GatewayApp(fit_open_files(settings))
     stopping = asyncio.Event()
-    _on_signals(stopping)
+    on_signals(stopping, lambda: os._exit(FAILED))
     await app.start()
     _log.info("listening on %s (port %s), admin on port %s", settings.server.listen, app.port, app.admin_port)
     try:
@@ -217,23 +247,27 @@ async def _serve(settings: Settings) -> int:
     finally:
         await app.stop()
     _log.info("stopped")
-    # From here to the end of the process a signal has nothing left to end; it must not become the exit code.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOPPING, signal.SIGHUP})
+    deaf()
     if app.log_stuck:
         # Its thread holds standard output, which an orderly end of the process would wait for.
         os._exit(OK)
     return OK
 
 
-def _on_signals(stopping: asyncio.Event) -> None:
+def on_signals(stopping: asyncio.Event, at_once: Callable[[], None]) -> None:
     """First SIGTERM or SIGINT: drain. Second one: leave at once (R372). SIGHUP: nothing."""
     loop = asyncio.get_running_loop()
 
     def received() -> None:
         if stopping.is_set():
-            os._exit(FAILED)
+            at_once()
         stopping.set()
 
     for number in _STOPPING:
         loop.add_signal_handler(number, received)
     loop.add_signal_handler(signal.SIGHUP, _log.warning, "SIGHUP is ignored: a changed configuration needs a restart")
+
+
+def deaf() -> None:
+    """From here to the end of the process a signal has nothing left to end; it must not become the exit code."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOPPING, signal.SIGHUP})

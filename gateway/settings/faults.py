@@ -126,7 +126,12 @@ def _place(error: ErrorDetails, data: object) -> KeyPath:
 def _sentence(errors: list[ErrorDetails], place: KeyPath, schema: Mapping[str, Any]) -> str:
     """Say what is wrong with one key, whose errors may come from several branches of a union."""
     if not _only_types(errors):
-        return _message(next(error for error in errors if error["type"] not in _TYPES), place, schema)
+        error = next(error for error in errors if error["type"] not in _TYPES)
+        message = _message(error, place, schema)
+        if error["type"] != "literal_error":
+            return message
+        besides = [_TYPES[other["type"]] for other in errors if other["type"] in _TYPES]
+        return message.replace("must be ", "must be " + "".join(f"{kind} or " for kind in besides), 1)
     wanted = [_TYPES[error["type"]] for error in errors]
     if "a number" in wanted and "a whole number" in wanted:
         wanted.remove("a whole number")

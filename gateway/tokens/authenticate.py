@@ -55,9 +55,16 @@ _PERMANENT_FOR_KEYS = frozenset({Reason.BAD_SIGNATURE, Reason.UNSAFE_CLAIM})
 _SHOWN_ISSUERS = 3
 
 
-def build_issuers(settings: schema.Settings, clock: Clock) -> dict[str, IssuerKeys]:
-    """Return the keys of each configured issuer, by its name, not yet started."""
-    return {issuer.name: IssuerKeys(issuer, make_source(issuer), clock) for issuer in settings.issuers}
+def build_issuers(settings: schema.Settings, clock: Clock, first_wait: float = 0.0) -> dict[str, IssuerKeys]:
+    """Return the keys of each configured issuer, by its name, not yet started.
+
+    Args:
+        first_wait: seconds before the first fetch over a network.
+    """
+    return {
+        issuer.name: IssuerKeys(issuer, make_source(issuer), clock, first_wait=0.0 if issuer.jwks_file else first_wait)
+        for issuer in settings.issuers
+    }
 
 
 class Authenticator:

@@ -42,6 +42,8 @@ class IssuerKeys:
         clock: the time.
         jitter: a number within [0, 1), anew at each call: gateways that started
             together must not fetch together.
+        first_wait: seconds before the very first fetch asks anybody: workers that
+            start together must not ask together. Who needs the keys waits for it.
 
     Attributes:
         name: the issuer's configured name.
@@ -60,6 +62,7 @@ class IssuerKeys:
         clock: Clock,
         *,
         jitter: Callable[[], float] = random.random,
+        first_wait: float = 0.0,
     ) -> None:
         self.name = issuer.name
         self.keys = KeySet()
@@ -73,6 +76,7 @@ class IssuerKeys:
         self._source = source
         self._clock = clock
         self._jitter = jitter
+        self._first_wait = first_wait
         self._stopping = False
         self._refresher: asyncio.Task[None] | None = None
         self._flight: asyncio.Task[None] | None = None
@@ -210,7 +214,10 @@ class IssuerKeys:
 
     async def _fetch(self, *, scheduled: bool) -> None:
         """Fetch once and count the outcome; never raises but when cancelled."""
+        wait, self._first_wait = self._first_wait, 0.0
         try:
+            if wait:
+                await self._clock.sleep(wait)
             self._accept(await self._source.fetch(discover=scheduled), scheduled=scheduled)
         except asyncio.CancelledError:
             if not self._stopping:

@@ -48,6 +48,10 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         "server", {"max_body_bytes": 1.5}, "server.max_body_bytes: must be a whole number"),
     "a truth for a number": ("server", {"max_body_bytes": True}, "server.max_body_bytes: must be a whole number"),
     "a number for a truth": ("routes", {"observe": 1}, "routes[0].observe: must be true or false"),
+    "neither number nor word": (
+        "server", {"workers": "four"}, 'server.workers: must be a whole number or "auto"'),
+    "a number for no process": ("server", {"workers": 0}, "server.workers: must be at least 1"),
+    "more processes than sensible": ("server", {"workers": 257}, "server.workers: must be at most 256"),
     "too little": ("server", {"max_head_bytes": 5}, "server.max_head_bytes: must be at least 1024"),
     "too much": ("issuers", {"leeway_seconds": 300.5}, "issuers[0].leeway_seconds: must be at most 300"),
     "much too much": (

@@ -213,6 +213,8 @@ def test_issuers_are_built_from_settings(tmp_path: Path) -> None:
     assert list(built) == ["file", "net"]
     assert isinstance(built["file"]._source, FileSource)
     assert isinstance(built["net"]._source, RemoteSource)
+    late = build_issuers(settings, SystemClock(), 0.2)
+    assert [late[name]._first_wait for name in ("file", "net")] == [0.0, 0.2]
 
 
 async def test_a_cache_of_size_zero_verifies_each_time() -> None:

@@ -12,6 +12,8 @@ from gateway.tokens.jwks_http import FetchError
 from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.keys import import_jwks
 from tests.support.clock import FakeClock, settle
+from tests.support.fetching import ScriptedSource
+from tests.support.idp import issuer_settings
 from tests.support.minting import SigningKey, jwks
 from tests.tokens.conftest import Make
 
@@ -166,3 +168,19 @@ async def test_a_forced_fetch_may_bring_the_schedule_forward(clock: FakeClock, m
     assert await keys.refetch_for_unknown_key()
     await settle()
     assert clock.naps == [pytest.approx(12.75)]
+
+
+async def test_first_fetch_waits_its_turn_and_so_does_who_needs_it(clock: FakeClock) -> None:
+    """R174: workers that start together ask one after the other; nobody is refused for it, and later nobody waits."""
+    source = ScriptedSource(GOOD)
+    keys = IssuerKeys(issuer_settings(), source, clock, jitter=lambda: 0.0, first_wait=0.25)
+    keys.start()
+    waiter = asyncio.ensure_future(keys.wait_until_loaded())
+    await clock.advance(0.2)
+    assert (len(source.discovered), waiter.done()) == (0, False)
+    await clock.advance(0.1)
+    await asyncio.wait_for(waiter, 1)
+    assert (keys.loaded, len(source.discovered)) == (True, 1)
+    await clock.advance(80)  # 0.8 of the lifetime
+    assert len(source.discovered) == 2
+    await keys.stop()
