@@ -87,8 +87,8 @@ class Upstream:
             try:
                 return origin, await self._lease_from(origin, fresh=fresh)
             except GatewayError as error:
-                following = next(candidates, None) if error.reason in CONNECT_FAULTS else None
-                if following is None:
+                following = next(candidates, None)
+                if following is None or not _may_go_on(error.reason, following):
                     raise
                 origin = following
 
@@ -150,6 +150,16 @@ class Upstream:
         await asyncio.gather(*self._checks, return_exceptions=True)
         for origin in self.origins:
             await origin.close()
+
+
+def _may_go_on(reason: Reason, following: Origin) -> bool:
+    """Whether a request that got no connection to one URL may ask for one to the next.
+
+    After a wait for a place there is no second wait: only a place that has come free elsewhere helps.
+    """
+    if reason is Reason.POOL_EXHAUSTED:
+        return following.health.sound and following.has_place
+    return reason in CONNECT_FAULTS
 
 
 def open_upstreams(upstreams: list[schema.Upstream], clock: Clock | None = None) -> Mapping[str, Upstream]:

@@ -144,6 +144,29 @@ async def test_request_on_a_dead_connection_is_sent_again_to_a_service_that_is_t
 
 
 @LANES
+async def test_request_is_sent_again_over_a_new_connection_when_all_kept_ones_are_dead(
+    express: bool, tmp_path: Path
+) -> None:
+    """R310: the one repetition does not go to waste on a second connection that died in the same restart."""
+    together = asyncio.Barrier(2)
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
+        if received.target == b"/first":
+            await together.wait()
+        elif received.connection <= 2:
+            return None
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    async with services(1, respond=respond) as members, gateway_of(members, tmp_path, express=express) as gateway:
+        answers = await asyncio.gather(gateway.get("/first"), gateway.get("/first"))
+        assert [answer.status for answer in answers] == [200, 200]
+        assert (await gateway.get("/again")).status == 200
+    again = [received.connection for received in members[0].upstream.requests if received.target == b"/again"]
+    assert len(again) == 2
+    assert again[1] == 3
+
+
+@LANES
 async def test_client_is_told_when_no_url_can_be_connected_to(express: bool, tmp_path: Path) -> None:
     """502 after each was tried once; however long that lasts, the first request after their return is served."""
     async with services(3, on=False) as members, gateway_of(members, tmp_path, express=express) as gateway:

@@ -78,10 +78,11 @@ async def test_server_name_is_asked_for_and_found_in_the_certificate(
     context = server_tls(ca, name)
     context.sni_callback = lambda _, sni, __: seen.append(sni)
     async with raw_upstream(tls=context) as upstream:
-        options = {"tls_ca_file": str(ca.bundle)}
+        options = {"tls_ca_file": str(ca.bundle), "health_path": "/up"}
         async with opened(upstream.url, **options, tls_server_name=name) as origin:
             assert await served(await origin.lease()) == b"ok"
-            assert seen == [asked]
+            assert await origin.probe()
+            assert seen == [asked, asked]
         async with opened(upstream.url, **options, tls_server_name=f"not-{name}".replace("not-127", "126")) as origin:
             assert await refusal(origin) is Reason.UPSTREAM_TLS
 

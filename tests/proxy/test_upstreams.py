@@ -119,7 +119,9 @@ async def test_trial_is_a_new_connection_that_only_one_request_makes() -> None:
         trial = spawn(upstream.lease(), "trial", awaited=True)
         await settle(1)
         assert await asked(upstream, 3) == [1, 1, 1]
-        (await trial)[1].release()
+        origin, lease = await trial
+        assert origin is upstream.origins[1]
+        lease.release()
         assert failures(upstream) == [2, 0]
         assert upstream.origins[0].state().idle == 1
 
@@ -211,6 +213,44 @@ async def test_full_pool_is_passed_over_while_another_has_a_place() -> None:
         assert asked_now(upstream) == 1
         held[0][1].release()
         assert healths(upstream) == ["healthy", "healthy"]
+
+
+async def test_request_waits_for_one_pool_only_but_takes_a_place_that_came_free_elsewhere() -> None:
+    """R314: the wait is `pool_wait_seconds`, not that for each URL."""
+    async with services(2) as members, balanced(members, pool_size=1, pool_wait_seconds=0.05) as upstream:
+        held = [await upstream.lease() for _ in range(2)]
+        waiting = [0, 0]
+        refused = spawn(upstream.lease(), "waits", awaited=True)
+        while not refused.done():
+            await asyncio.sleep(0)
+            waiting = [
+                max(most, origin.state().waiting) for most, origin in zip(waiting, upstream.origins, strict=True)
+            ]
+        with pytest.raises(GatewayError, match="pool_exhausted"):
+            await refused
+        assert waiting == [1, 0]
+        lucky = spawn(upstream.lease(), "waits", awaited=True)
+        await settle()
+        waited_for = next(origin for origin in upstream.origins if origin.state().waiting)
+        busy, free = sorted(held, key=lambda leased: leased[0] is not waited_for)
+        free[1].release()
+        origin, lease = await lucky
+        assert origin is free[0]
+        lease.release()
+        busy[1].release()
+
+
+async def test_last_resort_begins_where_the_back_off_ends_first() -> None:
+    clock, options = FakeClock(), {"eject_after_failures": 1}
+    async with services(2, on=False) as members, balanced(members, clock, **options) as upstream:
+        with pytest.raises(GatewayError):
+            await upstream.origins[1].lease()
+        clock.jump(0.5)
+        with pytest.raises(GatewayError):
+            await upstream.origins[0].lease()
+        for member in members:
+            await member.on()
+        assert (await asked(upstream))[0] == 1
 
 
 async def test_health_checks_take_urls_out_and_put_them_back() -> None:
