@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import wrk
 from benchmarks.affinity import pinned
-from benchmarks.load import Outcome, Plan, dump
+from benchmarks.load import STARTED, Outcome, Plan, dump
 from benchmarks.process import ROOT
 from benchmarks.traffic import Traffic
 
@@ -77,9 +77,13 @@ class Driver:
         self, traffic: Traffic, target: Target, connections: int, seconds: float, rate: float
     ) -> Iterator[list[Outcome]]:
         """Offer this traffic while the block runs; the list holds its outcome when it has ended."""
-        child = self._start(Plan(traffic, target.port, connections, seconds, rate), target)
+        # Longer than the block: what is measured in it must be under this load to its end.
+        child = self._start(Plan(traffic, target.port, connections, seconds + 0.5, rate), target)
         outcomes: list[Outcome] = []
         try:
+            assert child.stdout is not None
+            if child.stdout.readline().strip() != STARTED:
+                raise LoadError("the load generator did not start")
             yield outcomes
             outcomes.append(checked(_outcome(child), traffic))
         finally:
@@ -112,7 +116,7 @@ def _outcome(child: subprocess.Popen[str]) -> Outcome:
     output, _ = child.communicate()
     if child.returncode:
         raise LoadError("the load generator failed")
-    return Outcome(**json.loads(output))
+    return Outcome(**json.loads(output.rstrip().rpartition("\n")[2]))
 
 
 def checked(outcome: Outcome, traffic: Traffic) -> Outcome:

@@ -27,6 +27,9 @@ from benchmarks.client import READ, WRITE, Connection
 from benchmarks.spread import percentile
 from benchmarks.traffic import DIGITS, Traffic
 
+#: The first line that the program prints: connections are open, requests follow.
+STARTED = "started"
+
 #: Seconds after the end for answers that are still on their way.
 GRACE = 1.0
 
@@ -97,7 +100,7 @@ def _around(traffic: Traffic, before: bytes, after: bytes) -> Iterator[bytes]:
 
 
 class Generator:
-    """One run, in one thread."""
+    """One run, in one thread; connections are opened when it is made."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -111,25 +114,27 @@ class Generator:
         self._latencies: list[float] = []
         self._lags: list[float] = []
         self._sent = 0
-        self._idle: list[Connection] = []
+        self._waiting: deque[float] = deque()
+        self._idle = [Connection(plan.port, self._selector) for _ in range(plan.connections)]
         self._busy: set[Connection] = set()
 
     def run(self) -> Outcome:
         """Send everything and return what came back."""
-        for _ in range(self._plan.connections):
-            self._idle.append(Connection(self._plan.port, self._selector))
         gc.disable()
         started = time.perf_counter()
         try:
-            unsent = self._open(started) if self._plan.rate else self._closed(started)
+            if self._plan.rate:
+                self._open(started)
+            else:
+                self._closed(started)
             ended = time.perf_counter()
-            while self._busy and time.perf_counter() < ended + GRACE and (unsent or self._plan.rate):
-                self._receive(0.05)
+            if self._plan.rate:
+                self._drain(ended + GRACE)
         finally:
             gc.enable()
-        return self._finish(started, ended, unsent)
+        return self._finish(started, ended)
 
-    def _closed(self, started: float) -> list[float]:
+    def _closed(self, started: float) -> None:
         end, limit = started + self._plan.seconds, self._plan.limit
         while (now := time.perf_counter()) < end:
             while self._idle and not (limit and self._sent >= limit):
@@ -137,21 +142,28 @@ class Generator:
             if limit and not self._busy:
                 break
             self._receive(min(0.1, end - now))
-        return []
 
-    def _open(self, started: float) -> list[float]:
-        interval, due = 1 / self._plan.rate, started
-        end = started + self._plan.seconds
-        waiting: deque[float] = deque()
-        while (now := time.perf_counter()) < end:
-            while due <= now:
-                waiting.append(due)
+    def _open(self, started: float) -> None:
+        dues = [started + number / self._plan.rate for number in range(round(self._plan.rate * self._plan.seconds))]
+        dues.reverse()
+        while dues:
+            now = time.perf_counter()
+            while dues and dues[-1] <= now:
+                due = dues.pop()
+                self._waiting.append(due)
                 self._lags.append(now - due)
-                due += interval
-            while waiting and self._idle:
-                self._send(self._idle.pop(), waiting.popleft())
-            self._receive(max(0.0, min(due, end) - time.perf_counter()))
-        return list(waiting)
+            self._send_waiting()
+            self._receive(max(0.0, dues[-1] - time.perf_counter()) if dues else 0.0)
+
+    def _drain(self, end: float) -> None:
+        """Send what was due and is still unsent, and wait for what is unanswered."""
+        while (self._waiting or self._busy) and time.perf_counter() < end:
+            self._send_waiting()
+            self._receive(0.01)
+
+    def _send_waiting(self) -> None:
+        while self._waiting and self._idle:
+            self._send(self._idle.pop(), self._waiting.popleft())
 
     def _send(self, connection: Connection, due: float) -> None:
         try:
@@ -204,10 +216,10 @@ class Generator:
         except OSError:
             self._failures["connect"] += 1
 
-    def _finish(self, started: float, ended: float, unsent: list[float]) -> Outcome:
+    def _finish(self, started: float, ended: float) -> Outcome:
         outcome, now = self._outcome, time.perf_counter()
         if self._plan.rate:
-            unanswered = [*unsent, *(connection.due for connection in self._busy)]
+            unanswered = [*self._waiting, *(connection.due for connection in self._busy)]
             if unanswered:
                 self._failures["unanswered"] += len(unanswered)
                 self._latencies += [now - due for due in unanswered]
@@ -249,4 +261,6 @@ def parse(text: str) -> Plan:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(Generator(parse(sys.stdin.read())).run())))
+    generator = Generator(parse(sys.stdin.read()))
+    print(STARTED, flush=True)
+    print(json.dumps(asdict(generator.run())))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.drive import LoadError
 from benchmarks.load import Outcome
@@ -23,7 +23,7 @@ from benchmarks.traffic import build
 Say = Callable[[str], None]
 
 #: Seconds of load before the first round; pools, caches and JITs are warm then.
-WARM_UP = 1.0
+WARM_UP = 2.0
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,16 @@ class Options:
     Attributes:
         rounds: how often each row is measured.
         seconds: of load in each round.
-        scale: makes pools of tokens smaller, for a first try.
+        scale: makes pools of tokens, and caches with them, smaller, for a first try.
     """
 
     rounds: int = 5
     seconds: float = 3.0
     scale: float = 1.0
+
+    def fitted(self, setup: Setup) -> Setup:
+        """Return a setup whose cache stands to the pools of tokens as it does without a scale."""
+        return replace(setup, cache_size=max(1, int(setup.cache_size * self.scale)))
 
 
 class Lane:
@@ -58,7 +62,7 @@ class Lane:
             if self._beside is not None:
                 rate = self.contender.beside_rate
                 around.enter_context(self._driver.beside(self._beside, target, 8, seconds, rate))
-                self._beside = self._beside.later(int(rate * seconds) + connections)
+                self._beside = self._beside.later(int(rate * (seconds + 1)))
             outcome = self._driver.closed(self._traffic, target, connections, seconds)
         self._sent(outcome)
         return outcome
@@ -100,9 +104,9 @@ def lanes(scenario: Scenario, rows: Mapping[str, Row], stage: Stage, options: Op
         for name, contender in scenario.rows.items():
             if rows[name].skipped:
                 continue
-            key = (contender.peer, contender.setup)
+            key = (contender.peer, options.fitted(contender.setup))
             if key not in subjects:
-                subjects[key] = running.enter_context(stage.running(PEERS[contender.peer], contender.setup))
+                subjects[key] = running.enter_context(stage.running(PEERS[key[0]], key[1]))
             opened[name] = Lane(contender, subjects[key], stage, options)
         for lane in opened.values():
             lane.closed(min(WARM_UP, options.seconds))
@@ -161,7 +165,7 @@ def measure_memory(scenario: Scenario, stage: Stage, options: Options, say: Say)
         for name, contender in scenario.rows.items():
             if rows[name].skipped:
                 continue
-            with stage.running(PEERS[contender.peer], contender.setup) as subject:
+            with stage.running(PEERS[contender.peer], options.fitted(contender.setup)) as subject:
                 outcome = Lane(contender, subject, stage, options).send_all()
                 mib = subject.process.resident_bytes() / (1 << 20)
             _add(rows[name], outcome, {RESIDENT.key: mib})
@@ -176,7 +180,7 @@ def measure_startup(scenario: Scenario, stage: Stage, options: Options, say: Say
         for name, contender in scenario.rows.items():
             if rows[name].skipped:
                 continue
-            with stage.running(PEERS[contender.peer], contender.setup) as subject:
+            with stage.running(PEERS[contender.peer], options.fitted(contender.setup)) as subject:
                 rows[name].add({READY.key: subject.ready_seconds})
             say(f"{scenario.name} {number + 1}/{options.rounds} {rows[name].title}: {subject.ready_seconds:.2f} s")
     return rows

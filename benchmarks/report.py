@@ -114,7 +114,7 @@ def anchor(heading: str) -> str:
 
 
 def _section(scenario: Scenario, result: Result | None, note: str) -> str:
-    lines = [f"## {scenario.title}", "", scenario.about, ""]
+    lines = [f"## {scenario.title[0].upper()}{scenario.title[1:]}", "", scenario.about, ""]
     if result is None:
         lines += [f"Not measured yet: `scripts/bench run --scenario {scenario.name}`.", ""]
     else:
@@ -189,7 +189,7 @@ def verification(folder: Path = FOLDER) -> str:
         return ""
     content = json.loads(file.read_text("utf-8"))
     lines = [
-        "## the verification path alone",
+        "## The verification path alone",
         "",
         "No network: what a request costs for its token, beside the bare signature check of `cryptography` and PyJWT's "
         "`decode` (`python -m benchmarks.verify`).",

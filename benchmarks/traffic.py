@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from benchmarks.tokens import Material
+if TYPE_CHECKING:  # the load generator starts without what makes keys
+    from benchmarks.tokens import Material
 
 #: Digits of a running number.
 DIGITS = 8
