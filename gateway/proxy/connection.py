@@ -23,7 +23,7 @@ class UpstreamConnection(ResponseHandler):
 
     Attributes:
         broken: it ended by a fault, such as a reset, instead of a close.
-        heard: bytes have come in since the running exchange began.
+        heard: bytes have come in since the running exchange began, or since it is idle.
         receiver: who takes the bytes in place of aiohttp's parser; None for the parser.
         opened_at: the loop's time when it was made.
     """

@@ -36,36 +36,52 @@ class Lease:
             closed it in the meantime (RFC 9112 section 9.3.1).
     """
 
-    __slots__ = ("_connection", "_origin", "protocol", "reused")
+    __slots__ = ("_connection", "_held", "_origin", "protocol", "reused")
 
-    def __init__(self, origin: Origin, connection: Connection, protocol: UpstreamConnection, reused: bool) -> None:
+    def __init__(self, origin: Origin, connection: Connection, protocol: UpstreamConnection) -> None:
         self._origin = origin
-        self._connection: Connection | None = connection
+        self._connection = connection
+        self._held = True
         self.protocol = protocol
-        self.reused = reused
+        self.reused = False
 
     def release(self) -> None:
         """Give the connection back for the next exchange, if its state allows."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._origin.take_back(connection, self.protocol)
+        if self._held:
+            self._held = False
+            self._origin.take_back(self)
 
     def detach(self) -> Connection:
         """Return the connection for good: it is the caller's to close, and its place in the pool is free."""
-        connection, self._connection = self._connection, None
-        assert connection is not None
+        assert self._held
+        self._held = False
         self._origin.give_back()
-        return connection
+        return self._connection
 
     def discard(self) -> None:
         """Close the connection: its exchange did not come to its end."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        if self._held:
+            self._held = False
             # Not a graceful close: unsent content must not look like a complete request.
-            if (transport := connection.transport) is not None:
+            if (transport := self._connection.transport) is not None:
                 transport.abort()
-            connection.close()
+            self._connection.close()
             self._origin.give_back()
+
+    def again(self) -> Lease | None:
+        """Return this lease for another exchange, if its connection is still good; else close that."""
+        transport = self.protocol.transport
+        # Bytes that nobody asked for may have arrived while it was idle: they would be
+        # taken for the answer to the next request (response smuggling).
+        if transport is None or transport.is_closing() or self.protocol.heard:
+            self._connection.close()
+            return None
+        self._held = self.reused = True
+        return self
+
+    def close(self) -> None:
+        """Close a connection that is not held."""
+        self._connection.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +145,8 @@ class Origin:
         self._in_use = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
         # Idle connections and since when; the one used last is used next, so that the others can go.
-        self._idle: deque[tuple[Connection, UpstreamConnection, float]] = deque()
+        self._idle: deque[tuple[Lease, float]] = deque()
+        self._loop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None
 
     @property
@@ -139,10 +156,12 @@ class Origin:
 
     def lease_now(self) -> Lease | None:
         """Return an idle connection without waiting; None when there is none, or others wait for one."""
-        lease = self._pop_idle() if self.has_place else None
-        if lease is not None:
-            self._in_use += 1
-        return lease
+        if self._idle and self._in_use < self._settings.pool_size and not self._waiters:
+            lease = self._pop_idle()
+            if lease is not None:
+                self._in_use += 1
+            return lease
+        return None
 
     async def lease(self, *, fresh: bool = False) -> Lease:
         """Return a connection, waiting for a place in the pool if need be.
@@ -167,7 +186,7 @@ class Origin:
             raise
         if self.health.connected():
             _log.info("upstream %s, %s: back after an ejection", self._settings.name, self.url)
-        return Lease(self, connection, protocol, reused=False)
+        return Lease(self, connection, protocol)
 
     async def probe(self) -> bool:
         """Ask for its health once."""
@@ -193,36 +212,35 @@ class Origin:
     def _pop_idle(self) -> Lease | None:
         """Return the idle connection that was used last and is still good; close those that are not."""
         while self._idle:
-            connection, protocol, _ = self._idle.pop()
-            # Bytes that nobody asked for may have arrived while it was idle: they would be
-            # taken for the answer to the next request (response smuggling).
-            if protocol.is_connected() and not protocol.should_close:
-                return Lease(self, connection, protocol, reused=True)
-            connection.close()
+            if (lease := self._idle.pop()[0].again()) is not None:
+                return lease
         return None
 
-    def take_back(self, connection: Connection, protocol: UpstreamConnection) -> None:
+    def take_back(self, lease: Lease) -> None:
         """Keep a connection for the next exchange, if its state and age allow, and free its place."""
-        loop = asyncio.get_running_loop()
-        now, max_age = loop.time(), self._settings.pool_max_age_seconds
+        protocol, settings = lease.protocol, self._settings
+        now, max_age = self._loop.time(), settings.pool_max_age_seconds
         too_old = max_age and now - protocol.opened_at >= max_age
         if too_old or protocol.should_close or not protocol.is_connected() or self._dialer.closed:
-            connection.close()
+            lease.close()
         else:
-            self._idle.append((connection, protocol, now))
+            protocol.heard = False
+            self._idle.append((lease, now))
             if self._sweep is None:
-                self._sweep = loop.call_later(self._settings.pool_idle_seconds, self._close_idle)
-        self.give_back()
+                self._sweep = self._loop.call_later(settings.pool_idle_seconds, self._close_idle)
+        if self._waiters:
+            self.give_back()
+        else:
+            self._in_use -= 1
 
     def _close_idle(self) -> None:
         """Close what has been idle too long; look again when the next one will be."""
-        loop = asyncio.get_running_loop()
         self._sweep = None
-        oldest = loop.time() - self._settings.pool_idle_seconds
-        while self._idle and (self._idle[0][2] <= oldest or not self._idle[0][1].is_connected()):
+        oldest = self._loop.time() - self._settings.pool_idle_seconds
+        while self._idle and (self._idle[0][1] <= oldest or not self._idle[0][0].protocol.is_connected()):
             self._idle.popleft()[0].close()
         if self._idle:
-            self._sweep = loop.call_at(self._idle[0][2] + self._settings.pool_idle_seconds, self._close_idle)
+            self._sweep = self._loop.call_at(self._idle[0][1] + self._settings.pool_idle_seconds, self._close_idle)
 
     async def _take_place(self) -> None:
         if self._in_use < self._settings.pool_size:
@@ -257,7 +275,7 @@ class Origin:
         return OriginState(
             url=self.url,
             in_use=self._in_use,
-            idle=sum(protocol.is_connected() for _, protocol, _ in self._idle),
+            idle=sum(lease.protocol.is_connected() for lease, _ in self._idle),
             waiting=len(self._waiters),
             health=health.state,
             connect_failures=self.connect_failures,

@@ -95,6 +95,9 @@ class Upstream:
     def lease_now(self) -> tuple[Origin, Lease] | None:
         """Return an idle connection to the URL whose turn it is; None when ``lease`` must decide or connect."""
         count = len(self.origins)
+        if count == 1 and (origin := self.origins[0]).health.sound:
+            lease = origin.lease_now()
+            return None if lease is None else (origin, lease)
         for step in range(count):
             number = (self._next + step) % count
             origin = self.origins[number]

@@ -50,6 +50,7 @@ async def test_nothing_was_heard_until_a_byte_comes_and_again_for_each_exchange(
 
     async def run(lease: Lease) -> None:
         reply = await exchange(lease, GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+        assert lease.protocol.heard is True
         reply.finish()
 
     async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
@@ -61,7 +62,8 @@ async def test_nothing_was_heard_until_a_byte_comes_and_again_for_each_exchange(
             assert lease.protocol.heard is False
             answer.set()
             await running
-            assert lease.protocol.heard is True
+            # Idle: whatever comes from now on is not an answer to anything.
+            assert lease.protocol.heard is False
     assert upstream.connections == 1
 
 
