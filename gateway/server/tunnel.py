@@ -12,49 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import NamedTuple
 
-from gateway.errors import Reason
-from gateway.proxy.websocket import (
-    GOING_AWAY,
-    MESSAGE_TOO_BIG,
-    POLICY_VIOLATION,
-    PROTOCOL_ERROR,
-    TRY_AGAIN_LATER,
-    FrameTracker,
-    close_frame,
-)
+from aiohttp.base_protocol import BaseProtocol
+
+from gateway.proxy.websocket import MESSAGE_TOO_BIG, FrameTracker, close_frame
+from gateway.server.endings import BAD_FRAME, DRAINED, TOO_LARGE, Ending
 
 #: From the first sign of the end to the cut: for the other side's goodbye, and for what it still has to read.
 CLOSING_SECONDS = 5.0
-
-
-class Ending(NamedTuple):
-    """Why the gateway itself ends a tunnel.
-
-    Attributes:
-        cause: for the log.
-        code: of the close frames (RFC 6455 section 7.4.1).
-        text: for people, in the close frames.
-    """
-
-    cause: str
-    code: int
-    text: bytes
-
-
-DRAINED = Ending("drained", GOING_AWAY, b"the gateway is stopping")
-TOO_LARGE = Ending("too_large", MESSAGE_TOO_BIG, b"message too large")
-BAD_FRAME = Ending("bad_frame", PROTOCOL_ERROR, b"control frame too large")
-
-
-def token_ending(reason: Reason) -> Ending:
-    """Return the end of a tunnel whose token is no longer good."""
-    if reason is Reason.EXPIRED:
-        return Ending("expired", POLICY_VIOLATION, b"token expired")
-    if reason is Reason.STALE_KEYS:
-        return Ending("stale_keys", TRY_AGAIN_LATER, b"token cannot be checked")
-    return Ending("withdrawn", POLICY_VIOLATION, b"token withdrawn")
 
 
 class Side(asyncio.Protocol):
@@ -75,7 +40,7 @@ class Side(asyncio.Protocol):
         lost: its connection is gone.
     """
 
-    def __init__(self, name: str, transport: asyncio.Transport, owner: asyncio.BaseProtocol, max_message: int) -> None:
+    def __init__(self, name: str, transport: asyncio.Transport, owner: BaseProtocol, max_message: int) -> None:
         self.name = name
         self.transport = transport
         self.owner = owner
@@ -187,7 +152,7 @@ class Tunnel:
         self.upstream.join(self)
         self.client.write(head)
         for side, data in ((self.upstream, from_upstream), (self.client, from_client)):
-            side.pause(False)
+            side.pause(self.other(side).owner.writing_paused)
             if data:
                 side.data_received(data)
 
@@ -259,8 +224,8 @@ class Tunnel:
             self.upstream.owner.connection_lost(error)
         if other.lost:
             self._finish()
-        elif self.ending is not None and other.muted:
-            self._close_if_said()  # closed with unread input, it might never see the goodbye
+        elif self.ending is not None and side.muted:
+            self._close_if_said()  # closed with unread input, the other one might never see the goodbye
         elif error is None:
             other.close()
         else:

@@ -13,11 +13,12 @@ from gateway.policy.cors import CorsPolicy
 from gateway.proxy.headers import RawHeaders, render_head, response_headers
 from gateway.proxy.reply import Reply
 from gateway.proxy.websocket import UPGRADE_FIELDS, check_request, check_response, token_protocol, values_of
+from gateway.server.endings import DRAINED, token_ending
 from gateway.server.listener import Protocol
 from gateway.server.pipeline import Admitted
 from gateway.server.run import Run
 from gateway.server.serving import Serving
-from gateway.server.tunnel import DRAINED, Side, Tunnel, end_all, token_ending
+from gateway.server.tunnel import Side, Tunnel, end_all
 from gateway.telemetry import Record
 
 #: How long goodbyes may take when the time of the drain is over, in seconds.

@@ -279,6 +279,32 @@ async def test_slow_reader_holds_the_other_side_back(slow: str, tmp_path: Path) 
     assert taken[0] == sent >= total
 
 
+async def test_client_that_takes_nothing_is_given_up_as_for_a_response(tmp_path: Path) -> None:
+    """R326: `response_write_timeout_seconds`; a tunnel that is only silent is not touched."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(SWITCHING)
+        if received.target == b"/pour":
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    writer.write(b"\x82\x7e\x10\x00" + bytes(4096))
+                    await writer.drain()
+        await reader.read()
+
+    server = {"response_write_timeout_seconds": 0.4}
+    async with (
+        raw_upstream(respond) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=server) as gateway,
+    ):
+        await shake(gateway, "/silent")
+        client, _ = await shake(gateway, "/pour")
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await until(lambda: upstream.open_connections == 1)
+        log = await gateway.log()
+        assert (log[0]["path"], log[0]["reason"]) == ("/pour", "client_stalled")
+        assert gateway.app.telemetry.tunnels == 1
+
+
 @pytest.mark.parametrize("how", ["reset", "close"])
 @pytest.mark.parametrize("side", ["client", "upstream"])
 async def test_side_that_vanishes_frees_the_other_within_a_second(side: str, how: str, tmp_path: Path) -> None:

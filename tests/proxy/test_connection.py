@@ -105,3 +105,31 @@ async def test_fault_after_the_end_of_content_does_not_spoil_it() -> None:
         assert await reply.content.read() == b"ok"
         reply.finish()
         assert (origin.state().in_use, origin.state().idle) == (0, 0)
+
+
+async def test_connection_is_handed_over_with_what_came_behind_the_101() -> None:
+    """R324: nothing of it is lost, and no time limit of responses is left."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nfirst")
+        await reader.readexactly(4)
+        writer.write(b"second")
+        await reader.read()
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        options = {"head_only": False, "response_timeout": 5, "idle_timeout": 0.05}
+        lease = await origin.lease()
+        reply = await exchange(lease, GET, None, upgrade=True, **options)  # type: ignore[arg-type]
+        assert (reply.status, reply.bodyless, reply.length) == (101, True, None)
+        protocol = lease.protocol
+        assert protocol.transport is not None
+        await eventually(lambda: protocol._tail == b"first")
+        transport, tail = protocol.hand_over()
+        assert (transport, tail) == (protocol.transport, b"first")
+        assert transport is not None
+        transport.write(b"more")
+        await eventually(lambda: protocol._tail == b"second")
+        assert protocol.hand_over()[1] == b"second"
+        assert protocol.exception() is None
+        lease.discard()
+        assert protocol.hand_over() == (None, b"")

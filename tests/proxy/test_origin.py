@@ -43,6 +43,24 @@ async def test_lease_ends_once_however_often_it_is_told() -> None:
             assert origin.state().in_use == 0
 
 
+async def test_connection_that_leaves_the_pool_frees_its_place_and_stays_open() -> None:
+    """R326: what a tunnel keeps for hours is no place that requests wait for."""
+    async with raw_upstream() as upstream, opened(upstream.url, pool_size=1) as origin:
+        lease = await origin.lease()
+        connection = lease.detach()
+        lease.release()
+        lease.discard()
+        assert (origin.state().in_use, origin.state().idle) == (0, 0)
+        assert await served(await origin.lease()) == b"ok"
+        assert upstream.open_connections == 2
+        assert lease.protocol.is_connected()
+        connection.close()
+        await eventually(lambda: upstream.open_connections == 1)
+        kept = (await origin.lease()).detach()
+    await eventually(lambda: upstream.open_connections == 0)  # the end of the pool is everybody's
+    kept.close()
+
+
 async def test_fresh_lease_is_never_a_used_connection() -> None:
     """R310: what is sent again goes over a connection that cannot have been closed meanwhile."""
     async with raw_upstream() as upstream, opened(upstream.url) as origin:
