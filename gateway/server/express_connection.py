@@ -118,10 +118,11 @@ class ExpressConnection(asyncio.Protocol):
         self._serving.telemetry.connections -= 1
 
     def data_received(self, data: bytes) -> None:
-        if self._exchange is None and not self._buffer and self._plans and self._known(data):
+        idle = self._exchange is None and not self._paused
+        if idle and not self._buffer and self._plans and self._known(data):
             return
         self._buffer = self._buffer + data if self._buffer else data
-        if self._exchange is None:
+        if idle:
             self._work()
         elif len(self._buffer) > MAX_AHEAD and not self._reading_paused and self._transport is not None:
             self._reading_paused = True
@@ -141,6 +142,8 @@ class ExpressConnection(asyncio.Protocol):
             self._drained.set_result(None)
         if self._exchange is not None:
             self._exchange.client_paused(False)
+        else:
+            self._go_on()
 
     def _watch_unsent(self) -> None:
         """Bound the time for which the client takes nothing, if there is something for it to take."""
@@ -207,15 +210,20 @@ class ExpressConnection(asyncio.Protocol):
         return identity
 
     def _work(self) -> None:
-        """Serve what is whole in the buffer, one request after the other."""
+        """Serve what is whole in the buffer, one request after the other, while the client takes the answers."""
         if self._working:
             return
         self._working = True
         try:
-            while self._buffer and self._exchange is None and self._transport is not None and self._next():
+            while self._ready and self._next():
                 pass
         finally:
             self._working = False
+
+    @property
+    def _ready(self) -> bool:
+        """Whether the next request can begin."""
+        return bool(self._buffer) and self._exchange is None and not self._paused and self._transport is not None
 
     def _next(self) -> bool:
         """Begin the next request; return whether to go on."""
@@ -325,10 +333,15 @@ class ExpressConnection(asyncio.Protocol):
         if not keep_alive or self._listener.draining:
             self._close()
             return
-        if self._reading_paused:
-            self._reading_paused = False
-            transport.resume_reading()
         self.deadline = self._loop.time() + self._limits.keepalive_timeout_seconds
+        if not self._paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Read again, and serve what is there already."""
+        if self._reading_paused and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
         if self._buffer:
             self._work()
 
@@ -395,7 +408,7 @@ class ExpressConnection(asyncio.Protocol):
             self._exchange.too_late()
         elif not self._buffer:
             self._close()
-        else:
+        elif not self._paused:  # else nothing is expected but that the client reads, which has a watch of its own
             head_only = b"\r\n\r\n" not in self._buffer
             protocol = self._hand_over(self._buffer)
             if head_only:
@@ -408,8 +421,8 @@ class ExpressConnection(asyncio.Protocol):
 
     def cut(self) -> asyncio.Task[None] | None:
         """Cut the connection now; return the task of its request, if it has one."""
-        task = None if self._exchange is None else self._exchange.task
-        if task is not None:
-            task.cancel()
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.cancel()
         self.abort()
-        return task
+        return None if exchange is None else exchange.task

@@ -10,6 +10,7 @@ import logging
 from typing import cast
 
 from aiohttp import web
+from aiohttp.http_writer import StreamWriter
 
 from gateway.errors import GatewayError
 from gateway.proxy.headers import Peer, address_text, request_id
@@ -29,10 +30,11 @@ _log = logging.getLogger("gateway")
 class AiohttpClient:
     """The client's side of a request that aiohttp has parsed."""
 
-    __slots__ = ("_request", "protocol")
+    __slots__ = ("_request", "_writer", "protocol")
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
+        self._writer = cast(StreamWriter, request.writer)
         self.protocol = cast(Protocol, request.protocol)
 
     @property
@@ -53,7 +55,10 @@ class AiohttpClient:
         return self.protocol.stalled
 
     async def write(self, data: bytes) -> None:
-        await self._request.writer.write(data)
+        # aiohttp's writer looks at what this one request wrote, not at what waits in memory for the client.
+        await self._writer.write(data, drain=False)
+        if self.protocol.writing_paused:
+            await self._writer.drain()
 
     def abort(self) -> None:
         if self._request.transport is not None:
