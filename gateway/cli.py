@@ -20,7 +20,7 @@ import click
 
 from gateway import __version__
 from gateway.demo import run as demo_run
-from gateway.server import app
+from gateway.server import workers
 from gateway.settings import environment
 from gateway.settings.effective import effective_toml
 from gateway.settings.faults import ConfigError
@@ -68,7 +68,7 @@ def run(**given: Any) -> None:
     """Run the gateway in the foreground, until SIGTERM or SIGINT."""
     loaded = _load(given)
     _print_warnings(loaded)
-    sys.exit(app.run(loaded.settings))
+    sys.exit(workers.run(loaded.settings))
 
 
 @cli.command()

@@ -52,9 +52,9 @@ class Server(Section):
     """Where clients connect: `host:port`, `[v6]:port`, or `unix:/path`. Port 0 lets the system pick."""
     admin_listen: Address = "127.0.0.1:9090"
     """Health, readiness, metrics and status: never on the public port. Same forms as `listen`."""
-    workers: Literal[1] = 1
-    """Worker processes on the port. This version runs one; start more gateways behind a load balancer for more cores.
-    """
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
+    """Worker processes that share `listen`; `"auto"` is one for each CPU core that the gateway may run on. From two on,
+    a supervisor starts them, replaces dead ones, and shows all of them on the one admin port."""
     tls_cert: str = ""
     """PEM certificate chain; with `tls_key`, `listen` speaks HTTPS."""
     tls_key: str = ""

@@ -1,0 +1,176 @@
+"""Several workers behind one port and one admin port, as real processes: what is seen of them, and when one dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.gateway import RawClient, request, until
+from tests.support.idp import FakeIdp
+from tests.support.minting import SigningKey, good_claims, mint
+from tests.support.upstream import Received, raw_upstream
+from tests.support.workers import PATIENCE, WorkersGateway, config_text, gone, workers_gateway
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+async def metric(gateway: WorkersGateway, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels."""
+    page = await gateway.admin("/metrics")
+    samples = [sample for family in text_string_to_metric_families(page.body.decode()) for sample in family.samples]
+    series = [(sample.name, tuple(sorted(sample.labels.items()))) for sample in samples]
+    assert len(series) == len(set(series)), "one line for each series"
+    return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
+
+
+async def test_two_workers_share_a_port_and_are_seen_as_one(tmp_path: Path, cache: Path) -> None:
+    """Connections spread over both; pages and log show all of them."""
+    out = tmp_path / "access.log"
+    with out.open("wb") as stdout:
+        async with (
+            raw_upstream() as upstream,
+            workers_gateway(tmp_path, cache, config_text(upstream.url), stdout.fileno()) as gateway,
+        ):
+            clients = [await gateway.client() for _ in range(40)]
+            for client in clients:
+                for _ in range(3):
+                    assert (await client.exchange(request(b"GET", "/" + "a" * 500))).body == b"ok"
+            status = await gateway.status()
+            assert status["open_connections"] == 40
+            shares = [worker["open_connections"] for worker in status["workers"]]
+            assert sum(shares) == 40
+            assert min(shares) > 0
+            assert len(set(await gateway.pids())) == 2
+            assert await metric(gateway, "gateway_requests_total", route="/", status="200") == 120
+            assert await metric(gateway, "gateway_request_duration_seconds_count") == 120
+            assert await metric(gateway, "gateway_worker_up") == 2
+            assert (await gateway.admin("/healthz")).json == {"status": "ok", "workers": 2}
+            for client in clients:
+                await client.close()
+            gateway.process.send_signal(signal.SIGTERM)
+            assert await gateway.ended() == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == 120
+    assert len({line["request_id"] for line in lines}) == 120
+
+
+async def _ask_for_ever(gateway: WorkersGateway, failed: list[float], served: list[float], end: asyncio.Event) -> None:
+    """Ask again and again over one connection, and over a new one when it breaks; connecting must never fail."""
+    client: RawClient | None = None
+    while not end.is_set():
+        if client is None:
+            client = await gateway.client()
+        try:
+            assert (await client.exchange(request(b"GET", "/"))).body == b"ok"
+            served.append(time.monotonic())
+        except (ConnectionError, asyncio.IncompleteReadError):
+            failed.append(time.monotonic())
+            await client.close()
+            client = None
+    if client is not None:
+        await client.close()
+
+
+async def test_killed_worker_costs_what_it_held_and_is_replaced(tmp_path: Path, cache: Path) -> None:
+    """R386: everybody else is served all the time, new connections too; no counter goes down."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await asyncio.sleep(0.01)
+        return OK
+
+    async with (
+        raw_upstream(respond) as upstream,
+        workers_gateway(tmp_path, cache, config_text(upstream.url)) as gateway,
+    ):
+        await gateway.running()
+        failed: list[float] = []
+        served: list[float] = []
+        end = asyncio.Event()
+        askers = [asyncio.ensure_future(_ask_for_ever(gateway, failed, served, end)) for _ in range(16)]
+        await until(lambda: len(served) > 100)
+        before = await metric(gateway, "gateway_requests_total")
+        victim = (await gateway.status())["workers"][0]
+        assert victim["open_connections"] > 0
+        assert not failed
+        os.kill(victim["pid"], signal.SIGKILL)
+        killed = time.monotonic()
+        counted = [before]
+        while not (back := (await gateway.status())["workers"][0])["restarts"] or back["state"] != "running":
+            counted.append(await metric(gateway, "gateway_requests_total"))
+        assert time.monotonic() - killed < 2
+        count = len(served)
+        await until(lambda: len(served) > count + 50)
+        counted.append(await metric(gateway, "gateway_requests_total"))
+        end.set()
+        await asyncio.gather(*askers)
+        assert 0 < len(failed) <= victim["open_connections"]
+        assert counted == sorted(counted)
+        assert back["pid"] != victim["pid"]
+        assert await metric(gateway, "gateway_worker_restarts_total", worker="0") == 1
+        await gateway.running()  # with another process that stands by
+
+
+async def test_worker_that_hangs_is_shown_and_killed_after_the_drain(tmp_path: Path, cache: Path) -> None:
+    """A page waits for a second, counters stay, and the exit code tells that requests may be lost."""
+    async with (
+        raw_upstream() as upstream,
+        workers_gateway(tmp_path, cache, config_text(upstream.url, drain_seconds=0)) as gateway,
+    ):
+        for _ in range(10):
+            await gateway.get()
+        assert await metric(gateway, "gateway_requests_total") == 10
+        pids = await gateway.pids()
+        os.kill(pids[0], signal.SIGSTOP)
+        began = time.monotonic()
+        status, ready, count, up, health = await asyncio.gather(
+            gateway.status(),
+            gateway.admin("/readyz"),
+            metric(gateway, "gateway_requests_total"),
+            metric(gateway, "gateway_worker_up", worker="0"),
+            gateway.admin("/healthz"),
+        )
+        assert 0.9 < time.monotonic() - began < 2.5
+        assert [worker["state"] for worker in status["workers"]] == ["no_answer", "running"]
+        assert (ready.status, ready.json["workers"][0]["state"]) == (503, "no_answer")
+        assert (count, up, health.status) == (10, 0, 200)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await gateway.ended(6) == 1
+        assert all(map(gone, pids))
+    assert any("killed" in line for line in gateway.lines)
+
+
+async def test_ready_when_each_worker_has_keys_and_each_asks_once(tmp_path: Path, cache: Path) -> None:
+    """R174, R378: one worker without keys is enough to be unready; a replaced one fetches for itself."""
+    key, gate = SigningKey.ec("a"), asyncio.Event()
+    async with FakeIdp() as idp, raw_upstream() as upstream:
+        idp.publish(key, gate=gate)
+        async with workers_gateway(tmp_path, cache, config_text(upstream.url, idp.jwks_url)) as gateway:
+            await until(lambda: idp.key_fetches() == 2)
+            unready = await gateway.admin("/readyz")
+            assert (unready.status, unready.json["issuers"]) == (503, {"main": {"ready": False, "reason": "no_keys"}})
+            assert (await gateway.get()).status == 200  # what needs no keys
+            gate.set()
+            page, _ = await gateway.until("/readyz", ready=True)
+            assert [worker["issuers"]["main"]["ready"] for worker in page["workers"]] == [True, True]
+            token = mint(key, good_claims(time.time()))
+            for _ in range(20):
+                client = await gateway.client()
+                assert (await client.exchange(request(b"GET", "/me", token=token))).status == 200
+                await client.close()
+            cache_sums = (await gateway.status())["token_cache"]
+            assert (cache_sums["size"], cache_sums["hits"], cache_sums["misses"]) == (2, 18, 2)
+            assert idp.key_fetches() == 2
+            idp.publish(key, gate=(closed := asyncio.Event()))
+            os.kill((await gateway.pids())[1], signal.SIGKILL)
+            await until(lambda: idp.key_fetches() == 3, within=PATIENCE)
+            page, _ = await gateway.until("/readyz", ready=False)
+            assert [worker["ready"] for worker in page["workers"]] == [True, False]
+            closed.set()
+            await gateway.until("/readyz", ready=True)
+            assert idp.key_fetches() == 3
