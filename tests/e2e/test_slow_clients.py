@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from pathlib import Path
 from typing import Any
@@ -163,15 +164,36 @@ async def test_client_that_reads_slowly_is_served(tmp_path: Path) -> None:
             assert upstream.open_connections == 1
 
 
+async def _pour(client: socket.socket, data: bytes) -> None:
+    """Send data over and over, until the gateway ends the connection."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(30):
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await loop.sock_sendall(client, data)
+
+
 async def test_refusals_that_nobody_reads_do_not_pile_up(tmp_path: Path) -> None:
     """R317: pipelined requests whose answers are never taken are held back, then cut off."""
     server = {"response_write_timeout_seconds": 0.4}
     async with running_gateway("http://127.0.0.1:1", tmp_path, server=server) as gateway:
         with unread(gateway, b"") as client:
-            many = request(b"GET", "/") * 100
-            try:
-                while True:
-                    await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(client, many), 5)
-            except ConnectionError:
-                pass  # cut off
+            await _pour(client, request(b"GET", "/") * 100)
             await until(lambda: gateway.app.telemetry.connections == 0)
+
+
+async def test_responses_that_nobody_reads_do_not_pile_up(tmp_path: Path) -> None:
+    """R282, R317: each response is smaller than what is held back at once; all together are not."""
+
+    async def respond(received: Received, *_: object) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60000
+
+    server = {"response_write_timeout_seconds": 0.4}
+    async with (
+        raw_upstream(respond) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=server) as gateway,
+    ):
+        with unread(gateway, b"") as client:
+            await _pour(client, request(b"GET", "/") * 100)
+            await until(lambda: gateway.app.telemetry.connections == 0)
+    assert len(upstream.requests) < 300  # what the kernel's buffers hold, and no more
