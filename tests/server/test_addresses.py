@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from gateway.server.addresses import bound_port, listen
+from gateway.server.addresses import Reservation, SharedAddress, bound_port, listen
 from tests.conftest import require
 
 
@@ -100,3 +100,97 @@ async def test_unix_socket_that_another_process_listens_on_is_not_taken(tmp_path
     assert await reader.read() == b"hello"
     writer.close()
     server.close()
+
+
+async def _hello(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_reserved_port_is_shared_by_those_it_is_for() -> None:
+    """Each process has a socket of its own; the port stays while they come and go."""
+    reserved = await Reservation.make("127.0.0.1:0")
+    assert reserved.shared == SharedAddress(f"127.0.0.1:{reserved.port}")
+    with pytest.raises(ConnectionRefusedError):
+        await _hello(reserved.port)
+    servers = [await listen(Echo, reserved.shared) for _ in range(2)]
+    assert await _hello(reserved.port) == b"hello"
+    servers[0].close()
+    await servers[0].wait_closed()
+    assert [await _hello(reserved.port) for _ in range(10)] == [b"hello"] * 10
+    servers[1].close()
+    await servers[1].wait_closed()
+    with pytest.raises(ConnectionRefusedError):
+        await _hello(reserved.port)
+    server = await listen(Echo, reserved.shared)
+    assert await _hello(reserved.port) == b"hello"
+    server.close()
+    reserved.close()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_port_that_another_gateway_listens_on_is_refused(shared: bool) -> None:
+    """Two gateways by mistake on one port would each get half of the requests."""
+    first = await Reservation.make("127.0.0.1:0")
+    if not shared:
+        first.close()
+    server = await listen(Echo, first.shared if shared else first.shared.address)
+    with pytest.raises(OSError, match="in use"):
+        await Reservation.make(first.shared.address)
+    with pytest.raises(OSError, match="in use"):
+        await listen(Echo, first.shared.address)
+    server.close()
+    await server.wait_closed()
+    first.close()
+    (await Reservation.make(first.shared.address)).close()  # and then it is free again
+
+
+async def test_every_address_of_a_name_gets_the_same_port() -> None:
+    """``localhost`` may be two addresses."""
+    reserved = await Reservation.make("localhost:0")
+    ports = {one.getsockname()[1] for one in reserved._sockets}
+    assert ports == {reserved.port}
+    reserved.close()
+
+
+async def test_reserved_ipv6_address_leaves_ipv4_alone() -> None:
+    """As without workers: ``[::]`` is every IPv6 address and no IPv4 one."""
+    require(has_ipv6(), "this machine has no IPv6 loopback")
+    six = await Reservation.make("[::]:0")
+    four = await Reservation.make(f"0.0.0.0:{six.port}")
+    servers = [await listen(Echo, one.shared) for one in (six, four)]
+    reader, writer = await asyncio.open_connection("::1", six.port)
+    assert await reader.read() == b"hello"
+    writer.close()
+    for server in servers:
+        server.close()
+    six.close()
+    four.close()
+
+
+async def test_reserved_unix_socket_is_listened_on_by_all(tmp_path: Path) -> None:
+    """One socket for everybody; whoever connects between two of them waits and is not refused."""
+    address = f"unix:{tmp_path / 'gateway.sock'}"
+    reserved = await Reservation.make(address)
+    assert reserved.port == 0
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "gateway.sock")
+    for _ in range(2):
+        copy = SharedAddress(address, os.dup(reserved.shared.fileno))  # as a process gets it
+        server = await listen(Echo, copy)
+        assert bound_port(server) == 0
+        assert await reader.read() == b"hello"
+        writer.close()
+        server.close()
+        await server.wait_closed()
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "gateway.sock")
+    writer.close()
+    with pytest.raises(OSError, match="in use"):
+        await Reservation.make(address)
+    reserved.close()
+    (await Reservation.make(address)).close()  # a socket file that nobody listens on
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="in use"):
+        await Reservation.make(f"unix:{tmp_path / 'file'}")

@@ -1,0 +1,135 @@
+"""The pages about several workers, in states that real processes are seldom in. Real ones: test_workers_running."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from gateway.server.worker_metrics import Wire
+from gateway.server.worker_pages import Fleet, Slot
+from gateway.server.worker_process import WorkerProcess
+from tests.support.clock import FakeClock
+
+READY = {"ready": True, "draining": False, "issuers": {"main": {"ready": True, "reason": ""}}}
+STALE = {"ready": False, "draining": False, "issuers": {"main": {"ready": False, "reason": "stale_keys"}}}
+
+
+def counted(number: int, connections: int = 0) -> Wire:
+    samples = [["gateway_requests_total", {"route": "/"}, number]]
+    gauge = [["gateway_open_connections", {}, connections]]
+    return [
+        {"name": "gateway_requests", "type": "counter", "help": "Requests.", "samples": samples},
+        {"name": "gateway_open_connections", "type": "gauge", "help": "Open.", "samples": gauge},
+    ]
+
+
+@dataclass(eq=False)
+class Process:
+    """A worker in a state of the test's choice."""
+
+    answers: dict[str, Any] = field(default_factory=dict)
+    alive: bool = True
+    listening: bool = True
+    metrics: Wire = field(default_factory=list)
+    pid: int = 1
+    loaded: bool = True
+    gate: asyncio.Event | None = None
+
+    async def ask(self, page: str) -> Any:
+        if self.gate is not None:
+            await self.gate.wait()
+        return self.answers.get(page) if self.listening else None
+
+
+def fleet(*processes: Process | None) -> Fleet:
+    slots = [Slot(number, cast(WorkerProcess, one) if one else None, 1000.0) for number, one in enumerate(processes)]
+    return Fleet(("main",), FakeClock(), slots)
+
+
+async def samples(of: Fleet) -> dict[tuple[str, str], float]:
+    collector = await of.metrics()
+    return {
+        (sample.name, sample.labels.get("worker", "")): sample.value
+        for family in collector.collect()
+        for sample in family.samples
+    }
+
+
+async def test_health_needs_one_living_worker() -> None:
+    assert await fleet(None, Process(listening=False)).health() == (200, {"status": "ok", "workers": 1})
+    assert await fleet(None, Process(alive=False)).health() == (503, {"status": "no_worker", "workers": 0})
+
+
+async def test_readiness_names_each_worker_and_why_an_issuer_is_not_usable() -> None:
+    """R378: the first worker that is not ready gives the reason."""
+    status, body = await fleet(
+        Process({"readiness": [200, READY]}),
+        Process({"readiness": [503, STALE]}),
+        None,
+        Process(listening=False),
+        Process(),
+    ).readiness()
+    assert (status, body["ready"]) == (503, False)
+    assert body["issuers"] == {"main": {"ready": False, "reason": "stale_keys"}}
+    assert [worker["state"] for worker in body["workers"]] == ["running", "running", "down", "starting", "no_answer"]
+    assert [worker["ready"] for worker in body["workers"]] == [True, False, False, False, False]
+    _, body = await fleet(Process({"readiness": [200, READY]}), None).readiness()
+    assert body["issuers"] == {"main": {"ready": False, "reason": "down"}}
+
+
+async def test_readiness_ends_with_the_drain_whatever_workers_say() -> None:
+    """R370: no worker needs to have heard of it yet."""
+    ready = fleet(*(Process({"readiness": [200, READY]}) for _ in range(2)))
+    assert (await ready.readiness())[0] == 200
+    ready.draining = True
+    status, body = await ready.readiness()
+    assert (status, body["ready"], body["draining"]) == (503, False, True)
+
+
+async def test_status_adds_what_can_be_added_and_shows_what_is_there() -> None:
+    cache = {"size": 2, "bytes": 100, "hits": 5, "misses": 1, "evictions": 0}
+    told = {"open_connections": 3, "token_cache": cache, "draining": False}
+    one = fleet(Process({"status": [200, told]}, pid=7), Process({"status": [200, told]}), Process(), None)
+    one.slots[3].restarts = 4
+    _, body = await one.status()
+    assert body["open_connections"] == 6
+    assert body["token_cache"] == {"size": 4, "bytes": 200, "hits": 10, "misses": 2, "evictions": 0}
+    assert [worker["state"] for worker in body["workers"]] == ["running", "running", "no_answer", "down"]
+    assert (body["workers"][0]["pid"], body["workers"][3]["pid"], body["workers"][3]["restarts"]) == (7, None, 4)
+    assert body["stands_by"] is False
+    one.spare = cast(WorkerProcess, Process())
+    assert (await one.status())[1]["stands_by"] is True
+
+
+async def test_counts_of_a_silent_worker_stay_and_its_state_does_not() -> None:
+    found = await samples(
+        fleet(
+            Process({"metrics": True}, metrics=counted(5, connections=2)),
+            Process(metrics=counted(7, connections=9)),
+            None,
+        )
+    )
+    assert found[("gateway_requests_total", "")] == 12
+    assert found[("gateway_open_connections", "")] == 2
+    assert [found[("gateway_worker_up", number)] for number in "012"] == [1, 0, 0]
+
+
+async def test_worker_that_ends_during_a_scrape_is_counted_once() -> None:
+    """Its numbers move to those of the dead while other answers are awaited: not twice, and not never."""
+    gate = asyncio.Event()
+    dying, other = Process({"metrics": True}, metrics=counted(5)), Process({"metrics": True}, metrics=counted(7))
+    other.gate = gate
+    one = fleet(dying, other)
+    scrape = asyncio.ensure_future(samples(one))
+    await asyncio.sleep(0)
+    one.slots[0].process = None
+    one.gone.add(dying.metrics, gauges=False)
+    one.slots[0].restarts += 1
+    one.slots[0].process = cast(WorkerProcess, Process(listening=False))
+    gate.set()
+    found = await scrape
+    assert found[("gateway_requests_total", "")] == 12
+    assert found[("gateway_worker_restarts_total", "0")] == 1
+    assert found[("gateway_worker_up", "0")] == 0
+    assert (await samples(one))[("gateway_requests_total", "")] == 12
