@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.drive import LoadError
 from benchmarks.measure import Options
 from benchmarks.process import ProcessError
-from benchmarks.prove import ProofError
 from benchmarks.results import FILE, ResultError
 from benchmarks.scenarios import BY_NAME, SCENARIOS
-from benchmarks.suite import run
+from benchmarks.suite import SuiteError, run
 from benchmarks.tokens import CACHE
 
 #: A first try: enough to see that everything works, too short for numbers that mean anything.
-QUICK = Options(rounds=2, seconds=1.0, scale=0.1)
+QUICK = Options(rounds=2, seconds=2.0, scale=0.1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _list()
             case _:
                 return report.check() if options.check else report.write()
-    except (LoadError, ProcessError, ProofError, ResultError) as error:
+    except (SuiteError, ProcessError, ResultError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
 

@@ -43,14 +43,17 @@ class Driver:
     folder: Path
     wrk: bool = field(default_factory=lambda: wrk.found() is not None)
 
+    def takes_wrk(self, seconds: float) -> bool:
+        """Tell whether wrk makes the load of a closed round; it counts whole seconds."""
+        return self.wrk and seconds >= 1 and seconds == int(seconds)
+
     def closed(self, traffic: Traffic, target: Target, connections: int, seconds: float) -> Outcome:
         """Send as fast as the answers come.
 
         Raises:
             LoadError: a response was not what this traffic must get, or most requests failed.
         """
-        # wrk counts whole seconds.
-        if self.wrk and seconds >= 1 and seconds == int(seconds):
+        if self.takes_wrk(seconds):
             outcome = wrk.run(
                 traffic,
                 target.port,

@@ -81,16 +81,18 @@ class Lane:
         self._traffic = self._traffic.later(outcome.answers + outcome.failed + self.contender.connections)
 
 
-def possible(contender: Contender) -> str:
+def impossible(contender: Contender, stage: Stage, options: Options) -> str:
     """Return why a contender cannot run here, or nothing."""
     peer = PEERS[contender.peer]
+    if contender.setup.tls and not stage.driver.takes_wrk(options.seconds):
+        return "load over TLS needs wrk, and rounds of whole seconds"
     return peer.missing() or peer.offers(contender.setup) or ""
 
 
-def rows_of(scenario: Scenario) -> dict[str, Row]:
+def rows_of(scenario: Scenario, stage: Stage, options: Options) -> dict[str, Row]:
     """Return empty rows; those that cannot run say why."""
     return {
-        name: Row(contender.title or PEERS[contender.peer].title, skipped=possible(contender))
+        name: Row(contender.title or PEERS[contender.peer].title, skipped=impossible(contender, stage, options))
         for name, contender in scenario.rows.items()
     }
 
@@ -115,7 +117,7 @@ def lanes(scenario: Scenario, rows: Mapping[str, Row], stage: Stage, options: Op
 
 def measure_rate(scenario: Scenario, stage: Stage, options: Options, say: Say) -> dict[str, Row]:
     """Measure the highest rate of each row."""
-    rows = rows_of(scenario)
+    rows = rows_of(scenario, stage, options)
     with lanes(scenario, rows, stage, options) as opened:
         for number in range(options.rounds):
             for name, lane in opened.items():
@@ -135,7 +137,7 @@ def measure_latency(scenario: Scenario, stage: Stage, options: Options, say: Say
     Raises:
         LoadError: the first row cannot run.
     """
-    rows = rows_of(scenario)
+    rows = rows_of(scenario, stage, options)
     with lanes(scenario, rows, stage, options) as opened:
         first = opened.get(next(iter(scenario.rows)))
         if first is None:
@@ -160,7 +162,7 @@ def measure_latency(scenario: Scenario, stage: Stage, options: Options, say: Say
 
 def measure_memory(scenario: Scenario, stage: Stage, options: Options, say: Say) -> dict[str, Row]:
     """Measure resident memory of a fresh process after each of its tokens came once."""
-    rows = rows_of(scenario)
+    rows = rows_of(scenario, stage, options)
     for number in range(min(options.rounds, 3)):
         for name, contender in scenario.rows.items():
             if rows[name].skipped:
@@ -175,7 +177,7 @@ def measure_memory(scenario: Scenario, stage: Stage, options: Options, say: Say)
 
 def measure_startup(scenario: Scenario, stage: Stage, options: Options, say: Say) -> dict[str, Row]:
     """Measure the time from the start of a process to its first answer to a good token."""
-    rows = rows_of(scenario)
+    rows = rows_of(scenario, stage, options)
     for number in range(options.rounds):
         for name, contender in scenario.rows.items():
             if rows[name].skipped:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.model import Goal, Scenario, judged
+from benchmarks.peers import PEERS
 from benchmarks.plot import Bar, chart
 from benchmarks.results import FOLDER, Result, read
 from benchmarks.scenarios import SCENARIOS
@@ -59,7 +60,7 @@ class Judgement:
 
 def judge(scenario: Scenario, goal: Goal, result: Result | None) -> Judgement:
     """Hold one goal against what was measured."""
-    titles = {name: contender.title or name for name, contender in scenario.rows.items()}
+    titles = {name: contender.title or PEERS[contender.peer].title for name, contender in scenario.rows.items()}
     if result is not None:
         titles |= {name: row.title for name, row in result.rows.items()}
     unit = "" if goal.to else f" {goal.metric.title.rpartition(', ')[2]}"

@@ -35,7 +35,7 @@ def post(name: str, size: int, *goals: Goal) -> Scenario:
     """Return a scenario of uploads of some size."""
     rows = everyone(Sends(body=size), "gateway", "envoy-cache", "haproxy", "nginx", "naive", "node")
     about = f"One good token; the content has {size:,} bytes and a Content-Length; the answer has 123."
-    return Scenario(f"post-{name}", f"POST {name.upper()}", about, rows, goals=goals)
+    return Scenario(f"post-{name}", f"POST {size >> 10} KiB", about, rows, goals=goals)
 
 
 def new_tokens(algorithm: str, *goals: Goal) -> Scenario:

@@ -9,15 +9,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks import affinity, wrk
+from benchmarks.drive import LoadError
 from benchmarks.environment import describe
 from benchmarks.measure import MEASURES, Options
 from benchmarks.model import Row, Scenario, judged
 from benchmarks.peers import PEERS
+from benchmarks.process import ProcessError
+from benchmarks.prove import ProofError
 from benchmarks.results import Result, write
 from benchmarks.stage import Stage, stage
 from benchmarks.tokens import CACHE
 
 PACKAGES = ("aiohttp", "uvloop", "cryptography", "joserfc", "orjson")
+
+
+class SuiteError(Exception):
+    """Some scenarios could not be measured."""
 
 
 def run(
@@ -29,13 +36,18 @@ def run(
         arguments: what was given on the command line, for the result file.
 
     Raises:
-        LoadError, ProcessError, ProofError: a scenario could not be measured; those before it are in the file.
+        SuiteError: a scenario could not be measured; all others were, and are in the file.
     """
     raise_open_files()
-    results = {}
+    results, faults = {}, []
     with stage(cache) as built:
         for scenario in scenarios:
-            rows = MEASURES[scenario.kind](scenario, built, options, tell)
+            try:
+                rows = MEASURES[scenario.kind](scenario, built, options, tell)
+            except (LoadError, ProcessError, ProofError) as error:
+                faults.append(f"{scenario.name}: {error}")
+                tell(faults[-1])
+                continue
             results[scenario.name] = result = Result(
                 {**describe("benchmarks", arguments, PACKAGES), **tools(scenario, built)},
                 {"rounds": options.rounds, "seconds": options.seconds},
@@ -43,6 +55,8 @@ def run(
             )
             print("\n".join(table(scenario, rows)), flush=True)
             write({scenario.name: result}, file)
+    if faults:
+        raise SuiteError("not measured: " + "; ".join(faults))
     return results
 
 

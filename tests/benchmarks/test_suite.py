@@ -11,12 +11,13 @@ import pytest
 from benchmarks import __main__ as command_line
 from benchmarks import suite
 from benchmarks.drive import LoadError
-from benchmarks.measure import MEASURES, Options
-from benchmarks.model import METRICS, RATE
+from benchmarks.measure import MEASURES, Options, rows_of
+from benchmarks.model import METRICS, RATE, Row, Scenario
 from benchmarks.peers import PEERS
 from benchmarks.peers.base import Setup
 from benchmarks.results import read
 from benchmarks.scenarios import BY_NAME, SCENARIOS, SELF_TEST
+from benchmarks.stage import stage
 
 
 def test_a_tiny_scenario_runs_from_start_to_result_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,9 +111,25 @@ def test_the_file_is_not_part_of_the_command_that_is_kept(given: list[str], show
 def test_a_fault_of_a_scenario_is_told_in_a_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fails(*_: object) -> None:
-        raise LoadError("no answers")
+    """The scenarios after it run all the same, and their results are kept."""
 
-    monkeypatch.setattr(command_line, "run", fails)
-    assert command_line.main(["run", "--scenario", "hot", "--output", str(tmp_path / "x.json")]) == 1
-    assert capsys.readouterr().err == "benchmarks: no answers\n"
+    def measure(scenario: Scenario, *_: object) -> dict[str, Row]:
+        if scenario.name == "hot":
+            raise LoadError("no answers")
+        return {"gateway": Row("this gateway", {RATE.key: [1.0]})}
+
+    monkeypatch.setitem(MEASURES, "rate", measure)
+    file = tmp_path / "x.json"
+    names = ["--scenario", "hot", "--scenario", "tls"]
+    assert command_line.main(["run", *names, "--output", str(file)]) == 1
+    assert set(read(tmp_path)) == {"tls"}
+    assert capsys.readouterr().err.splitlines()[-1] == "benchmarks: not measured: hot: no answers"
+
+
+def test_rows_that_cannot_run_say_why(tmp_path: Path) -> None:
+    """Without wrk, or in rounds that it cannot do, nothing is measured over TLS, and nothing else is lost."""
+    with stage(tmp_path) as built:
+        rows = rows_of(BY_NAME["tls"], built, Options(seconds=0.5))
+        assert {row.skipped for row in rows.values()} == {"load over TLS needs wrk, and rounds of whole seconds"}
+        built.driver.wrk = True
+        assert rows_of(BY_NAME["tls"], built, Options(seconds=3))["gateway"].skipped == ""
