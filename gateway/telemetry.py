@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
@@ -208,12 +209,16 @@ class AccessLog:
             self._hand_over()
 
 
+# What methods look like. Anything else that a client put in their place may be a secret gone astray.
+_is_method = re.compile(r"[A-Z][A-Z-]{0,15}|").fullmatch
+
+
 def _fields(record: Record, seconds: float, wall: float) -> dict[str, str | int | float | bool]:
     fields: dict[str, str | int | float | bool] = {
         "time": datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds"),
         "request_id": record.request_id,
         "client": record.client,
-        "method": record.method,
+        "method": record.method if _is_method(record.method) else "(other)",
         "path": record.path,
         "route": record.route,
         "status": record.status,

@@ -98,8 +98,24 @@ def test_subject_is_only_a_hash_and_the_same_for_the_same_subject(form: Literal[
     assert "subject_hash" not in line_of(form, identity=make_identity(None))
 
 
+@pytest.mark.parametrize(
+    ("method", "shown"),
+    [
+        ("GET", "GET"),
+        ("M-SEARCH", "M-SEARCH"),
+        ("", ""),
+        ("get", "(other)"),
+        ("eyJhb", "(other)"),
+        ("A" * 17, "(other)"),
+    ],
+)
+def test_only_what_looks_like_a_method_is_shown_as_one(method: str, shown: str) -> None:
+    """R196, R197: a client may put a secret in its place, and any token is a method to HTTP."""
+    assert json.loads(line_of("json", method=method))["method"] == shown
+
+
 @pytest.mark.parametrize("form", ["json", "text"])
-@pytest.mark.parametrize("name", ["method", "path", "detail", "request_id", "client", "route"])
+@pytest.mark.parametrize("name", ["path", "detail", "request_id", "client", "route"])
 def test_hostile_text_stays_one_line_of_printable_ascii(form: Literal["json", "text"], name: str) -> None:
     """R197: line ends of any kind, terminal sequences and quotes are escaped; a lone surrogate is no fault."""
     line = line_of(form, **{name: HOSTILE})
