@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,7 +15,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from gateway.proxy.websocket import accept_value
 from tests.support.gateway import RawClient, RawResponse, RunningGateway, request
+from tests.support.upstream import Received
 
 KEY = base64.b64encode(b"0123456789abcdef")
 
@@ -25,6 +28,15 @@ HANDSHAKE = (
     (b"Sec-WebSocket-Key", KEY),
     (b"Sec-WebSocket-Version", b"13"),
 )
+
+#: The answer of an upstream that says nothing else.
+SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+    + accept_value(KEY)
+    + b"\r\n\r\n"
+)
+
+PUBLIC = ({"path": "/", "auth": "public"},)
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 MIB = 1 << 20
@@ -117,3 +129,10 @@ async def close_of(client: ClientConnection, within: float = 5) -> tuple[int | N
     """Wait for the end of a client's connection; return code and reason."""
     await client.wait_closed()
     return client.close_code, client.close_reason
+
+
+async def open_and_wait(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Open a WebSocket, say nothing, and read to the end."""
+    writer.write(SWITCHING)
+    while await reader.read(65536):
+        pass
