@@ -234,6 +234,6 @@ async def _supervise(settings: Settings, count: int) -> int:
     finally:
         await cancelled(signalled)
         await supervisor.stop()
-    _log.info("stopped")
     app.deaf()
+    _log.info("stopped")
     return code
