@@ -246,8 +246,8 @@ async def _serve(settings: Settings) -> int:
         await app.drain()
     finally:
         await app.stop()
-    _log.info("stopped")
     deaf()
+    _log.info("stopped")
     if app.log_stuck:
         # Its thread holds standard output, which an orderly end of the process would wait for.
         os._exit(OK)
@@ -269,5 +269,11 @@ def on_signals(stopping: asyncio.Event, at_once: Callable[[], None]) -> None:
 
 
 def deaf() -> None:
-    """From here to the end of the process a signal has nothing left to end; it must not become the exit code."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOPPING, signal.SIGHUP})
+    """From here to the end of the process a signal has nothing left to end; it must not become the exit code.
+
+    To block them would not do: a thread of the event loop's would get them.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (*_STOPPING, signal.SIGHUP):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)

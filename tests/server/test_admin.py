@@ -119,6 +119,13 @@ async def test_without_issuers_the_gateway_is_ready_at_once(tmp_path: Path) -> N
     assert (ready.status, ready.json["issuers"]) == (200, {})
 
 
+async def test_the_root_lists_the_pages(tmp_path: Path) -> None:
+    async with running_gateway("http://127.0.0.1:1", tmp_path, routes=PUBLIC) as gateway:
+        listed = (await gateway.admin("/")).json["pages"]
+        assert listed == ["/healthz", "/readyz", "/status", "/metrics"]
+        assert {(await gateway.admin(page)).status for page in listed} == {200}
+
+
 @pytest.mark.parametrize(
     "path", ["/favicon.ico", "/healthz/", "/HEALTHZ", "/metrics/x", "/status?x#", "//status", "/../status"]
 )

@@ -196,6 +196,37 @@ async def test_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
         await client.close()
 
 
+async def test_hangup_changes_nothing_and_is_told(tmp_path: Path) -> None:
+    """Contract: SIGHUP never ends the gateway; until it can load a configuration anew, it says so."""
+    async with raw_upstream() as upstream, gateway_process(upstream.url, tmp_path) as gateway:
+        gateway.process.send_signal(signal.SIGHUP)
+        assert gateway.process.stderr is not None
+        line = await asyncio.wait_for(gateway.process.stderr.readline(), 5)
+        assert b"SIGHUP is ignored" in line
+        client = await gateway.client()
+        assert (await client.exchange(request(b"GET", "/"))).status == 200
+        await client.close()
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(gateway.process.wait(), 5) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_signal_after_the_end_does_not_change_the_exit_code(number: signal.Signals, tmp_path: Path) -> None:
+    """R370: who asks twice, a moment too late, still hears that all went well."""
+    async with raw_upstream() as upstream, gateway_process(upstream.url, tmp_path) as gateway:
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.stderr is not None
+        async with asyncio.timeout(5):
+            while b"stopped" not in await gateway.process.stderr.readline():
+                pass
+        for _ in range(50):
+            if gateway.process.returncode is not None:
+                break
+            gateway.process.send_signal(number)
+            await asyncio.sleep(0.002)
+        assert await asyncio.wait_for(gateway.process.wait(), 5) == 0
+
+
 async def test_address_in_use_is_exit_1_with_one_clear_line(tmp_path: Path) -> None:
     """Contract: exit code 1 for what is no config fault; no stack trace."""
     async with raw_upstream() as upstream:
