@@ -140,6 +140,7 @@ def _counted_everything(app: object) -> None:
     telemetry.requests["/", "read", 200, "forwarded"] += 1
     telemetry.refusals["expired"] += 1
     telemetry.observed["/", "expired"] += 1
+    telemetry.tunnel_ends["expired"] += 1
     app.upstreams["main"].failed(Reason.UPSTREAM_CONNECT)  # type: ignore[attr-defined]
 
 

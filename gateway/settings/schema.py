@@ -81,8 +81,8 @@ class Server(Section):
     max_connections: Annotated[int, Field(ge=1)] = 10000
     """Client connections per worker; the next one is answered 503 and closed."""
     max_concurrent_requests: Annotated[int, Field(ge=0)] = 0
-    """Requests that are served at one time per worker, streams and tunnels included; the next one is answered 503 at
-    once. 0 = no limit."""
+    """Requests that are served at one time per worker, streams included and open WebSockets not; the next one is
+    answered 503 at once. 0 = no limit."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30
     """How long running requests may take to finish after SIGTERM or SIGINT."""
     express: bool = True
