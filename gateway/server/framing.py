@@ -32,6 +32,9 @@ MAX_TRAILERS = 16384
 #: Fields of one header section; their size has its own bound.
 MAX_FIELDS = 1000
 
+#: How much a client may send behind a handshake before that is answered.
+MAX_HELD = 65536
+
 #: Empty lines that may stand before a request line (RFC 9112 section 2.2).
 MAX_EMPTY_LINES = 2
 
@@ -171,10 +174,10 @@ class MessageScanner:
         """Whether some bytes of a head have come, but not all."""
         return self._at is _At.HEAD and bool(self._held) and not self.upgrading
 
-    def hold(self, data: bytes) -> int:
-        """Keep bytes while it is ``upgrading``; return how many are kept."""
+    def hold(self, data: bytes) -> bool:
+        """Keep bytes while it is ``upgrading``; return whether these are enough, ``MAX_HELD`` or more."""
         self._held += data
-        return len(self._held)
+        return len(self._held) >= MAX_HELD
 
     def take_held(self) -> bytes:
         """Return the bytes that were kept, for whoever follows them from now on."""

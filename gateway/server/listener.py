@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from gateway.errors import GatewayError, Reason
 from gateway.server.framing import MAX_FIELDS, Head, MessageScanner
+from gateway.server.stand_ins import NO_REQUEST, StandIns
 from gateway.server.unsent import UnsentWatch
 from gateway.settings.schema import Server
 from gateway.tasks import where
@@ -30,15 +30,9 @@ from gateway.telemetry import Telemetry
 
 _log = logging.getLogger("gateway")
 
-#: What is given to aiohttp's parser in place of bytes that were found unsound: an error at every point of a message.
-NO_REQUEST = b"\x00\r\n\r\n"
-
 #: How long input that nobody wants is read before its connection is closed, in seconds: closed with
 #: unread input, TCP resets the connection, and the client may never see the answer (RFC 9112 section 9.6).
 LINGER = 2.0
-
-#: How much a client may send behind a handshake before it is answered, and is not read any more.
-MAX_HELD = 65536
 
 Refuse = Callable[["Protocol", GatewayError], web.StreamResponse]
 
@@ -103,10 +97,7 @@ class Listener(web.Server):
 class Protocol(RequestHandler):
     """One client connection."""
 
-    __slots__ = (
-        *("_content", "_counted", "_head_timer", "_heads", "_listener", "_number", "_refusal", "_scanner"),
-        "_unsent",
-    )
+    __slots__ = ("_content", "_counted", "_head_timer", "_listener", "_refusal", "_scanner", "_stand_ins", "_unsent")
 
     def __init__(self, listener: Listener, *, loop: asyncio.AbstractEventLoop) -> None:
         limits = listener.settings
@@ -124,9 +115,7 @@ class Protocol(RequestHandler):
         self._listener = listener
         self._counted = False
         self._scanner = MessageScanner(limits.max_head_bytes)
-        #: Heads that aiohttp was given stand-ins for and no lane has taken yet, with the stand-ins' targets.
-        self._heads: deque[tuple[Head, bytes]] = deque()
-        self._number = 0
+        self._stand_ins = StandIns()
         self._refusal: Reason | None = None
         self._content: StreamReader = EMPTY_PAYLOAD  # of the newest request
         self._head_timer: asyncio.TimerHandle | None = None
@@ -153,26 +142,13 @@ class Protocol(RequestHandler):
         return self._listener.draining or self._close or self._force_close
 
     def take_head(self, parsed: web.BaseRequest) -> Head:
-        """Return the head of the request whose turn it is.
-
-        Args:
-            parsed: what aiohttp made of the stand-in for that head.
-
-        Raises:
-            RuntimeError: the two are not the same request.
-        """
-        head, expected = self._heads.popleft()
-        if parsed.raw_path.encode("utf-8", "surrogateescape") != expected:
-            raise RuntimeError("two parsers read different requests")
-        return head
+        """Return the head of the request whose turn it is (``StandIns.take``)."""
+        return self._stand_ins.take(parsed)
 
     def hand_over(self) -> tuple[asyncio.Transport, bytes]:
         """Return the connection, for another protocol, and what has come behind the head that asks for it.
 
-        Whoever takes them tells this object when the connection is lost, and once nothing awaits its handler any more.
-
-        Raises:
-            ConnectionResetError: the client left.
+        Whoever takes it tells this object when it is lost. Raises ConnectionResetError when the client has left.
         """
         if self.transport is None or self.transport.is_closing():
             raise ConnectionResetError("the client left")
@@ -180,7 +156,7 @@ class Protocol(RequestHandler):
 
     def answered(self) -> None:
         """A request was answered as HTTP: if it asked for a WebSocket, what is behind it are requests."""
-        if self._scanner.upgrading and not self._heads and not self._force_close:
+        if self._scanner.upgrading and not self._stand_ins and not self._force_close:
             self._scanner.upgrading = False
             self._scan(b"")
             if self._buffer_paused:
@@ -230,7 +206,7 @@ class Protocol(RequestHandler):
             super().data_received(data)
             return
         if self._scanner.upgrading:
-            if self._scanner.hold(data) >= MAX_HELD and not self._buffer_paused:
+            if self._scanner.hold(data) and not self._buffer_paused:
                 self._pause_reading_for_buffer()
             return
         self._scan(data)
@@ -241,8 +217,7 @@ class Protocol(RequestHandler):
             # Answered in its turn: behind the requests before it.
             sound.append(NO_REQUEST)
         for piece in sound:
-            # One request at a time: aiohttp drops what stands behind one that asks for an unknown upgrade.
-            super().data_received(self._stand_in(piece) if isinstance(piece, Head) else piece)
+            super().data_received(self._stand_ins.make(piece) if isinstance(piece, Head) else piece)
             if self._messages and piece is not NO_REQUEST:
                 message, content = self._messages[-1]
                 if not isinstance(message, RawRequestMessage):
@@ -253,24 +228,6 @@ class Protocol(RequestHandler):
             # aiohttp would leave whoever reads the content of the last request waiting for its end.
             self._content.set_exception(RequestPayloadError("malformed content"))
         self._watch_head()
-
-    def _stand_in(self, head: Head) -> bytes:
-        """Return what aiohttp's parser is given in place of a head.
-
-        It has the same framing and asks the same of the connection. The rest
-        stays here: aiohttp refuses methods that it does not know, fields that
-        are repeated, and more that is nothing between a client and a service.
-        """
-        self._number += 1
-        target = b"/%d" % self._number
-        self._heads.append((head, target))
-        lines = [b"POST %b HTTP/1.%d" % (target, head.http_11), b"Host: h"]
-        lines += [b"%b: %b" % pair for pair in head.headers if pair[0].lower() == b"connection"]
-        if head.chunked:
-            lines.append(b"Transfer-Encoding: chunked")
-        elif head.length:
-            lines.append(b"Content-Length: %d" % head.length)
-        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _watch_head(self) -> None:
         """Bound the time of a head that has begun; it starts anew for each request."""
