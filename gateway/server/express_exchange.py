@@ -30,9 +30,6 @@ from gateway.telemetry import Record
 
 _log = logging.getLogger("gateway")
 
-#: Longest response head that is collected before aiohttp's parser takes it.
-MAX_RESPONSE_HEAD = 65536
-
 
 class ClientConnection(Client, Protocol):
     """What an exchange needs of its client's connection."""
@@ -74,7 +71,6 @@ class ExpressExchange:
     _upstream: Upstream
     _id = b""
     _content = b""
-    _response = b""
     _left = -1  # content of the response still to come; -1 before its head
     _began = 0.0
 
@@ -145,7 +141,9 @@ class ExpressExchange:
         except BaseException:
             lease.release()
             raise
-        self._send(lease, head + self._content if self._content else head)
+        if run.content is not None:
+            head += run.content.whole() or b""
+        self._send(lease, head)
 
     def _send(self, lease: Lease, data: bytes) -> None:
         protocol = lease.protocol
@@ -201,16 +199,8 @@ class ExpressExchange:
         lease = self.lease
         assert lease is not None
         lease.protocol.heard = True
-        if self._response:
-            data = self._response + data
         end = data.find(b"\r\n\r\n") + 4
-        if end < 4:
-            if len(data) > MAX_RESPONSE_HEAD:
-                self._read_by_aiohttp(data)
-            else:
-                self._response = data
-            return
-        known = self._heads.read(data[:end])
+        known = self._heads.read(data[:end]) if end >= 4 else None
         client = self._client
         if known is None or not client.keep_alive or len(data) - end > known.length or self._head_only:
             self._read_by_aiohttp(data)
@@ -308,12 +298,16 @@ class ExpressExchange:
 
     def client_lost(self) -> None:
         """The client left."""
-        if self.task is not None:
-            self.task.cancel()
-        elif self.lease is not None:
+        self.cancel()
+        if self.task is None and self.lease is not None:
             self._give_up_lease().discard()
             self._serving.client_left(self.run)
             self._serving.finish(self.run)
+
+    def cancel(self) -> None:
+        """End the shared run, if it has taken over; not before it has begun, or nobody would clean up."""
+        if self.task is not None:
+            asyncio.get_running_loop().call_soon(self.task.cancel)
 
     def client_paused(self, paused: bool) -> None:
         """The client cannot take more for now, or can again."""
