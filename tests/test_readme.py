@@ -77,6 +77,9 @@ def test_every_example_of_a_configuration_loads(block: str, tmp_path: Path) -> N
     (tmp_path / "token").write_text("token")
     block = block.replace("/var/run/secrets/kubernetes.io/serviceaccount/token", str(tmp_path / "token"))
     block = block.replace("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt", str(authority(tmp_path).bundle))
+    certificate = authority(tmp_path).sign("server", "localhost")
+    block = block.replace("/etc/gateway/tls/tls.crt", str(certificate.cert))
+    block = block.replace("/etc/gateway/tls/tls.key", str(certificate.key))
     file = tmp_path / "gateway.toml"
     file.write_text(block, encoding="utf-8")
     assert load(file, {}, {}).warnings == ()

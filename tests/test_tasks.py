@@ -81,6 +81,25 @@ async def test_cancelled_task_is_no_fault(awaited: bool, caplog: pytest.LogCaptu
     assert not tasks.running()
 
 
+async def test_ending_a_task_waits_for_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a task does on its way out is done then; one that has ended, or fails, is no trouble."""
+    left = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            left.append(True)
+
+    task = spawn(work(), "works")
+    await settle(1)
+    await tasks.cancelled(task)
+    await tasks.cancelled(task)
+    assert left == [True]
+    assert lines(caplog) == []
+
+
 async def test_result_reaches_the_waiter() -> None:
     """The ordinary case."""
 

@@ -85,8 +85,9 @@ async def test_tampering_changes_a_claim_and_keeps_the_signature() -> None:
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1 and one line, no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert run.demo(port=taken.getsockname()[1]) == 1
-    assert capsys.readouterr().err.startswith("gateway demo: ")
+        port = taken.getsockname()[1]
+        assert run.demo(port=port) == 1
+    assert capsys.readouterr().err.startswith(f"gateway demo: port {port} is taken; choose another one")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
