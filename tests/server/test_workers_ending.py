@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -79,7 +80,12 @@ async def test_no_process_outlives_the_supervisor(tmp_path: Path, cache: Path) -
         os.kill((await gateway.pids())[1], signal.SIGSTOP)
         gateway.process.kill()
         await gateway.process.wait()
-        await until(lambda: all(map(gone, processes)), within=2)
+        try:
+            await until(lambda: all(map(gone, processes)), within=2)
+        finally:
+            for pid in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

@@ -156,5 +156,5 @@ async def workers_gateway(
         if gateway.process.returncode is None:
             gateway.process.kill()
         await gateway.process.wait()
-        if reading is not None:
-            await reading
+        if reading is not None:  # to the end of standard error, which whoever is left behind holds open
+            await asyncio.wait_for(reading, 5)
