@@ -14,9 +14,10 @@ from __future__ import annotations
 import asyncio
 
 from gateway.proxy.direct import HeadMemory, PlainHead
+from gateway.server.client_head import client_head
 from gateway.server.express_connection import ExpressConnection
 from gateway.server.listener import Listener
-from gateway.server.serving import Serving, client_head
+from gateway.server.serving import Serving
 
 
 class ExpressLane:

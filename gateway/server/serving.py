@@ -18,12 +18,12 @@ from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayErr
 from gateway.identity import Identity
 from gateway.policy.cors import preflight_fields, refusal_fields, response_fields
 from gateway.proxy.forward import died_unanswered, exchange
-from gateway.proxy.headers import render_head, response_headers
 from gateway.proxy.relay import relay
 from gateway.proxy.reply import Reply
 from gateway.proxy.upstreams import Upstream
+from gateway.server.client_head import client_head
 from gateway.server.pipeline import Admitted, Pipeline
-from gateway.server.responses import Answer, answer, connection_field, render
+from gateway.server.responses import Answer, answer, render
 from gateway.server.run import Run
 from gateway.server.token_watch import TokenWatch
 from gateway.settings.schema import Settings
@@ -281,33 +281,3 @@ def _cut_off(run: Run, reason: Reason) -> None:
     """End a response whose token is no longer good, so that it cannot be taken for complete."""
     run.cut_off = reason
     run.client.abort()
-
-
-def client_head(
-    status: int,
-    phrase: bytes,
-    headers: tuple[tuple[bytes, bytes], ...],
-    pseudonym: bytes,
-    *,
-    added: tuple[tuple[bytes, bytes], ...] = (),
-    http_11: bool,
-    keep_alive: bool,
-    chunked: bool,
-) -> bytes:
-    """Return the head of a response as the client gets it.
-
-    Args:
-        added: what the gateway says besides the upstream.
-
-    Raises:
-        ValueError: it holds what may not stand in a head.
-    """
-    kept = response_headers(headers, pseudonym)
-    if status == 204:  # RFC 9110 section 8.6: no Content-Length in a 204
-        kept = [pair for pair in kept if pair[0].lower() != b"content-length"]
-    kept += added
-    if chunked:
-        kept.append((b"Transfer-Encoding", b"chunked"))
-    if connection := connection_field(http_11=http_11, keep_alive=keep_alive):
-        kept.append((b"Connection", connection))
-    return render_head(b"HTTP/1.1 %d %b" % (status, phrase), kept)

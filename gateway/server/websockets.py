@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from gateway.errors import GatewayError, Reason
 from gateway.policy.cors import CorsPolicy
-from gateway.proxy.headers import RawHeaders, render_head, response_headers
+from gateway.proxy.headers import RawHeaders
 from gateway.proxy.reply import Reply
-from gateway.proxy.websocket import UPGRADE_FIELDS, check_request, check_response, token_protocol, values_of
+from gateway.proxy.websocket import check_request, check_response, token_protocol, values_of
+from gateway.server.client_head import switching_head
 from gateway.server.endings import DRAINED, token_ending
 from gateway.server.listener import Protocol
 from gateway.server.pipeline import Admitted
@@ -86,7 +87,9 @@ class WebSockets:
         """
         serving = self._serving
         check_response(reply.headers, key)
-        head = _switching(admitted, reply, serving.pipeline.pseudonym)
+        token = admitted.route.websocket_protocol_token
+        chosen = token_protocol(admitted.facts.protocols) if token else None
+        head = switching_head(reply.phrase, reply.headers, serving.pipeline.pseudonym, chosen)
         protocol = reply.lease.protocol
         transport, from_upstream = protocol.hand_over()
         if transport is None or transport.is_closing():
@@ -118,16 +121,6 @@ def _check_origin(cors: CorsPolicy | None, headers: RawHeaders) -> None:
         return
     if len(origins) != 1 or origins[0] not in cors.origins:
         raise GatewayError(Reason.CORS_ORIGIN)
-
-
-def _switching(admitted: Admitted, reply: Reply, pseudonym: bytes) -> bytes:
-    """Return the head of the 101 for the client."""
-    kept = [pair for pair in response_headers(reply.headers, pseudonym) if pair[0].lower() != b"content-length"]
-    if admitted.route.websocket_protocol_token and not values_of(kept, b"sec-websocket-protocol"):
-        spelled = token_protocol(admitted.facts.protocols)
-        if spelled is not None:  # browsers give up when none of the offered ones is chosen
-            kept.append((b"Sec-WebSocket-Protocol", spelled))
-    return render_head(b"HTTP/1.1 101 %b" % reply.phrase, [*kept, *UPGRADE_FIELDS])
 
 
 def _account(run: Run, tunnel: Tunnel) -> None:

@@ -1,0 +1,58 @@
+"""The head of an upstream's response as the client gets it.
+
+Only its making lives here: the upstream's fields without those that belong to
+its own connection, and then what the gateway says. Answers of the gateway
+itself are ``responses.py``.
+"""
+
+from __future__ import annotations
+
+from gateway.proxy.headers import RawHeaders, render_head, response_headers
+from gateway.proxy.websocket import UPGRADE_FIELDS, values_of
+from gateway.server.responses import connection_field
+
+
+def client_head(
+    status: int,
+    phrase: bytes,
+    headers: tuple[tuple[bytes, bytes], ...],
+    pseudonym: bytes,
+    *,
+    added: tuple[tuple[bytes, bytes], ...] = (),
+    http_11: bool,
+    keep_alive: bool,
+    chunked: bool,
+) -> bytes:
+    """Return the head of a response as the client gets it.
+
+    Args:
+        added: what the gateway says besides the upstream.
+
+    Raises:
+        ValueError: it holds what may not stand in a head.
+    """
+    kept = response_headers(headers, pseudonym)
+    if status == 204:  # RFC 9110 section 8.6: no Content-Length in a 204
+        kept = [pair for pair in kept if pair[0].lower() != b"content-length"]
+    kept += added
+    if chunked:
+        kept.append((b"Transfer-Encoding", b"chunked"))
+    if connection := connection_field(http_11=http_11, keep_alive=keep_alive):
+        kept.append((b"Connection", connection))
+    return render_head(b"HTTP/1.1 %d %b" % (status, phrase), kept)
+
+
+def switching_head(phrase: bytes, headers: RawHeaders, pseudonym: bytes, token_protocol: bytes | None) -> bytes:
+    """Return the head of a 101 that opens a WebSocket (RFC 6455 section 4.2.2).
+
+    Args:
+        token_protocol: the name under which the client offered its token as a subprotocol. It is chosen when
+            the upstream has chosen none: browsers give up otherwise.
+
+    Raises:
+        ValueError: it holds what may not stand in a head.
+    """
+    kept = [pair for pair in response_headers(headers, pseudonym) if pair[0].lower() != b"content-length"]
+    if token_protocol is not None and not values_of(kept, b"sec-websocket-protocol"):
+        kept.append((b"Sec-WebSocket-Protocol", token_protocol))
+    return render_head(b"HTTP/1.1 101 %b" % phrase, [*kept, *UPGRADE_FIELDS])
