@@ -117,7 +117,7 @@ STEPS = [
     "gateway.server.pipeline.request_headers",
     "gateway.proxy.forward._final_response",
     "gateway.proxy.forward.checked_reply",
-    "gateway.server.serving.response_headers",
+    "gateway.server.client_head.response_headers",
     "gateway.proxy.relay._framed",
     "gateway.server.full_lane.render",
 ]

@@ -28,7 +28,11 @@ ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/optional", "auth": "optional"},
     {"path": "/public", "auth": "public"},
     {"path": "/pass", "forward_authorization": True},
+    {"path": "/socket", "websocket_protocol_token": True},
 )
+
+SHAKE = b"GET /socket HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+SHAKE_KEY = b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
 
 
 @dataclass
@@ -211,6 +215,11 @@ PATHS: dict[str, Sending] = {
     "line-too-long": _bytes(b"GET /?" + b"TOKEN" * 300 + b" HTTP/1.1\r\nHost: h\r\n\r\n"),
     "endless-head": _bytes(HEAD + b"Authorization: Bearer " + b"TOKEN" * 300),
     "tls-hello-like": _bytes(b"\x16\x03\x01TOKEN\r\n\r\n"),
+    "socket": _bytes(SHAKE + SHAKE_KEY + b"Sec-WebSocket-Protocol: bearer, TOKEN, v1\r\n\r\n"),
+    "socket-bad-token": _bytes(SHAKE + SHAKE_KEY + b"Sec-WebSocket-Protocol: bearer, xTOKEN\r\n\r\n"),
+    "socket-alone": _bytes(SHAKE + SHAKE_KEY + b"Sec-WebSocket-Protocol: TOKEN, bearer\r\n\r\n"),
+    "socket-two": _bytes(SHAKE + b"Authorization: Bearer TOKEN\r\nSec-WebSocket-Protocol: bearer, TOKEN\r\n\r\n"),
+    "socket-key": _bytes(SHAKE + b"Sec-WebSocket-Key: TOKEN\r\nSec-WebSocket-Protocol: bearer, TOKEN\r\n\r\n"),
     "upload": _uploads,
     "client-leaves": _leaves_early,
     "upstream-breaks": _get("/breaks", "/pass/breaks", "/closes", "/stalls"),
