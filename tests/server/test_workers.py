@@ -101,6 +101,19 @@ async def test_worker_that_is_told_to_go_drains_and_is_replaced(tmp_path: Path) 
             await supervisor.stop()
 
 
+@pytest.mark.parametrize("name", ["listen", "admin_listen"])
+async def test_taken_address_is_found_before_any_worker_is_started(name: str, tmp_path: Path) -> None:
+    """Contract: as with one process; and what was opened before is closed."""
+    async with raw_upstream() as upstream:
+        server = {name: f"127.0.0.1:{upstream.port}"}
+        settings = configuration(upstream.url, tmp_path, routes=PUBLIC, server=server)
+        supervisor = Supervisor(Settings.model_validate(settings), 2)
+        with pytest.raises(OSError, match="in use"):
+            await supervisor.start()
+        assert [slot.state for slot in supervisor._fleet.slots] == ["down", "down"]
+        await supervisor.stop()
+
+
 @pytest.mark.usefixtures("loading")
 async def test_worker_that_cannot_start_ends_the_gateway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -93,7 +93,6 @@ async def test_no_process_outlives_the_supervisor(tmp_path: Path, cache: Path) -
     [
         ({"workers": 2, "drain_seconds": -1}, 2, "server.drain_seconds"),
         ({"workers": 2, "listen": "127.0.0.1:TAKEN"}, 1, "cannot start"),
-        ({"workers": 2, "admin_listen": "127.0.0.1:TAKEN"}, 1, "cannot start"),
     ],
 )
 async def test_faults_at_the_start_have_the_exit_codes_of_a_single_process(

@@ -60,9 +60,13 @@ async def test_two_workers_share_a_port_and_are_seen_as_one(tmp_path: Path, cach
     assert len({line["request_id"] for line in lines}) == 120
 
 
-async def _ask_for_ever(gateway: WorkersGateway, failed: list[float], served: list[float], end: asyncio.Event) -> None:
-    """Ask again and again over one connection, and over a new one when it breaks; connecting must never fail."""
+async def _ask_for_ever(gateway: WorkersGateway, served: list[float], end: asyncio.Event) -> list[float]:
+    """Ask again and again over one connection, and over a new one when it breaks; return when it broke.
+
+    Connecting must never fail.
+    """
     client: RawClient | None = None
+    failed: list[float] = []
     while not end.is_set():
         if client is None:
             client = await gateway.client()
@@ -75,6 +79,7 @@ async def _ask_for_ever(gateway: WorkersGateway, failed: list[float], served: li
             client = None
     if client is not None:
         await client.close()
+    return failed
 
 
 async def test_killed_worker_costs_what_it_held_and_is_replaced(tmp_path: Path, cache: Path) -> None:
@@ -89,15 +94,13 @@ async def test_killed_worker_costs_what_it_held_and_is_replaced(tmp_path: Path, 
         workers_gateway(tmp_path, cache, config_text(upstream.url)) as gateway,
     ):
         await gateway.running()
-        failed: list[float] = []
         served: list[float] = []
         end = asyncio.Event()
-        askers = [asyncio.ensure_future(_ask_for_ever(gateway, failed, served, end)) for _ in range(16)]
+        askers = [asyncio.ensure_future(_ask_for_ever(gateway, served, end)) for _ in range(16)]
         await until(lambda: len(served) > 100)
         before = await metric(gateway, "gateway_requests_total")
         victim = (await gateway.status())["workers"][0]
         assert victim["open_connections"] > 0
-        assert not failed
         os.kill(victim["pid"], signal.SIGKILL)
         killed = time.monotonic()
         counted = [before]
@@ -108,8 +111,10 @@ async def test_killed_worker_costs_what_it_held_and_is_replaced(tmp_path: Path, 
         await until(lambda: len(served) > count + 50)
         counted.append(await metric(gateway, "gateway_requests_total"))
         end.set()
-        await asyncio.gather(*askers)
-        assert 0 < len(failed) <= victim["open_connections"]
+        losses = [times for times in await asyncio.gather(*askers) if times]
+        assert 0 < len(losses) <= victim["open_connections"]
+        # Who comes back within a moment can meet the dying process's queue once more; later nobody loses anything.
+        assert all(len(times) <= 2 and killed <= times[0] and times[-1] < killed + 1 for times in losses)
         assert counted == sorted(counted)
         assert back["pid"] != victim["pid"]
         assert await metric(gateway, "gateway_worker_restarts_total", worker="0") == 1
