@@ -49,6 +49,17 @@ class Process:
                 *self._command, env=self.environment, stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output
             )
 
+    @property
+    def pid(self) -> int:
+        """The program's process id."""
+        assert self._child is not None
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the program was started and has not ended."""
+        return self._child is not None and self._child.returncode is None
+
     async def wait_until(self, ready: Callable[[], bool]) -> None:
         """Return once ``ready()`` is true.
 

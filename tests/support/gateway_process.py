@@ -63,12 +63,6 @@ class GatewayProcess(Process):
         assert found is not None
         self.port, self.admin_port = int(found[1]), int(found[2])
 
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        assert self._child is not None
-        return self._child.pid
-
     def memory(self, name: str) -> int:
         """Return a figure of /proc in bytes: ``VmRSS`` is what it holds now, ``VmHWM`` the most it has held."""
         status = Path(f"/proc/{self.pid}/status").read_text()
