@@ -1,83 +1,31 @@
-"""One request in the express lane: from its head to the last byte of its response.
+"""One request in the express lane: from its head to its upstream, or to its refusal.
 
-Only the run of one request over a connection that is idle now lives here. The
-steps are the pipeline's; every end is accounted for by the shared run of a
-request (``serving.py``), which also takes over, in a task, whatever has to
-wait or is not plain.
+Only the way there lives here, over a connection that is idle now, and what
+becomes of the request when its client leaves or does not read. The steps are
+the pipeline's; every end is accounted for by the shared run of a request
+(``serving.py``). What comes back is ``express_response.py``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any, Protocol
 
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
-from gateway.proxy.direct import HeadMemory
-from gateway.proxy.forward import expect_response, receive
 from gateway.proxy.origin import Lease, Origin
-from gateway.proxy.upstreams import Upstream
 from gateway.server.express_memory import Plan
+from gateway.server.express_response import ExpressResponse
 from gateway.server.facts import Facts
-from gateway.server.pipeline import UNSETTLED, Admitted, RequestHead
-from gateway.server.responses import render
-from gateway.server.run import Client, Run
-from gateway.server.serving import FAILURES, REPEATABLE, Serving
-from gateway.tasks import spawn, where
-from gateway.telemetry import Record
+from gateway.server.pipeline import UNSETTLED, Admitted
+from gateway.server.run import Run
+from gateway.tasks import where
 
 _log = logging.getLogger("gateway")
 
 
-class ClientConnection(Client, Protocol):
-    """What an exchange needs of its client's connection."""
-
-    deadline: float
-
-    def send(self, data: bytes) -> None:
-        """Write without waiting."""
-        ...
-
-    def record(self, request_id: bytes, method: str) -> Record:
-        """Return a new record of a request on this connection."""
-        ...
-
-    def head_of(self, plan: Plan) -> RequestHead:
-        """Return the head of a request that was served by a plan."""
-        ...
-
-    def ended(self, keep_alive: bool) -> None:
-        """The request is over."""
-        ...
-
-
-class ExpressExchange:
-    """One request on its way. Used once.
-
-    Attributes:
-        lease: the upstream's connection while the response comes straight to this object.
-        task: the shared run, when it has taken over.
-    """
-
-    # Not in __init__: most requests end without these being touched.
-    lease: Lease | None = None
-    task: asyncio.Task[None] | None = None
-    _run: Run | None = None
-    _admitted: Admitted | None = None
-    _plan: Plan | None = None
-    _identity: Identity | None = None
-    _upstream: Upstream
-    _id = b""
-    _content = b""
-    _left = -1  # content of the response still to come; -1 before its head
-    _began = 0.0
-
-    def __init__(self, client: ClientConnection, serving: Serving, heads: HeadMemory) -> None:
-        self._client = client
-        self._serving = serving
-        self._heads = heads
+class ExpressExchange(ExpressResponse):
+    """One request on its way. Used once."""
 
     def start_known(
         self, plan: Plan, identity: Identity | None, common: bytes, lease: Lease, request_id: bytes | None
@@ -156,144 +104,6 @@ class ExpressExchange:
         transport.write(data)
         self._client.deadline = asyncio.get_running_loop().time() + self._upstream.settings.response_timeout_seconds
 
-    @property
-    def run(self) -> Run:
-        """The request, as the shared run knows it; made when something needs it."""
-        if self._run is None:
-            plan = self._plan
-            assert plan is not None
-            record = self._client.record(self._id, plan.method)
-            record.started = self._began
-            record.path = plan.admitted.target.path.decode("ascii")
-            record.route = plan.admitted.route.name
-            record.identity = self._identity
-            record.cache_hit = None if self._identity is None else True
-            record.upstream = self._upstream.name
-            self._admitted = plan.admitted
-            self._run = Run(self._client, self._client.head_of(plan), record, self._id)
-            self._serving.enter(self._run)
-        return self._run
-
-    # --- the upstream's side ---
-
-    def upstream_data(self, data: bytes) -> None:
-        """Take the next bytes of the response."""
-        if self._left < 0:
-            self._response_head(data)
-            return
-        lease, run = self.lease, self.run
-        assert lease is not None
-        if len(data) > self._left:
-            # More than was announced: what is too much belongs to nobody, and the connection is not used again.
-            data = data[: self._left]
-            lease.protocol.force_close()
-        run.record.bytes_out += len(data)
-        self._left -= len(data)
-        self._client.send(data)
-        if self._left:
-            self._await_content()
-        else:
-            self._whole()
-
-    def _response_head(self, data: bytes) -> None:
-        lease = self.lease
-        assert lease is not None
-        lease.protocol.heard = True
-        end = data.find(b"\r\n\r\n") + 4
-        known = self._heads.read(data[:end]) if end >= 4 else None
-        client = self._client
-        if known is None or not client.keep_alive or len(data) - end > known.length or self._head_only:
-            self._read_by_aiohttp(data)
-            return
-        client.send(known.client_head + data[end:])
-        if self._run is None and len(data) - end == known.length and not self._serving.logging:
-            self._whole_at_once(known.status)
-            return
-        run = self.run
-        run.started_reply = True
-        record = run.record
-        record.upstream_seconds = self._serving.clock.monotonic() - self._began
-        record.status = known.status
-        record.bytes_out = len(data) - end
-        self._left = known.length - record.bytes_out
-        if self._left:
-            self._await_content()
-        else:
-            self._whole()
-
-    @property
-    def _head_only(self) -> bool:
-        return (self._plan.method if self._plan is not None else self.run.head.method) == "HEAD"
-
-    def _await_content(self) -> None:
-        idle = self._upstream.settings.idle_timeout_seconds
-        self._client.deadline = asyncio.get_running_loop().time() + idle if idle else float("inf")
-
-    def _whole_at_once(self, status: int) -> None:
-        """The whole response came in one piece, to a request of which nobody wants a record."""
-        self._give_up_lease().release()
-        plan = self._plan
-        assert plan is not None
-        seconds = self._serving.clock.monotonic() - self._began
-        self._serving.telemetry.finish_plain(plan.counter(status), seconds)
-        self._client.ended(True)
-
-    def _whole(self) -> None:
-        """The response is complete."""
-        self._give_up_lease().release()
-        self._serving.finish(self.run)
-        self._client.ended(True)
-
-    def upstream_lost(self, broken: bool) -> None:
-        """The upstream's connection is gone before the response was complete."""
-        del broken  # a plain response has a length: it is short either way
-        lease, run = self._give_up_lease(), self.run
-        lease.discard()
-        assert self._admitted is not None
-        unheard = not lease.protocol.heard
-        if unheard and lease.reused and not self._content and run.head.method in REPEATABLE:
-            run.retried = True
-            self._in_task(self._serving.forward(run, self._admitted, self._identity))
-            return
-        self._failed(GatewayError(Reason.UPSTREAM_DISCONNECTED))
-
-    def too_late(self) -> None:
-        """The upstream is late with what is expected of it."""
-        if self.lease is not None:
-            self._give_up_lease().discard()
-            self._failed(GatewayError(Reason.UPSTREAM_TIMEOUT))
-
-    def _failed(self, error: GatewayError) -> None:
-        run = self.run
-        record = run.record
-        self._upstream.failed(error.reason)
-        if not run.started_reply:
-            record.upstream_seconds = self._serving.clock.monotonic() - self._began
-            self._refuse(error)
-            return
-        # The head is out: the only honest end is a broken connection (R286).
-        status = record.status
-        self._serving.account(record, error)
-        record.status = status
-        self._client.abort()
-        self._serving.finish(run)
-        self._client.ended(False)
-
-    def _read_by_aiohttp(self, data: bytes) -> None:
-        """Give the response to aiohttp's parser, from its first byte, and the request to the shared run."""
-        lease = self._give_up_lease()
-        head_only = self._head_only
-        expect_response(lease.protocol, head_only=head_only, idle_timeout=self._upstream.settings.idle_timeout_seconds)
-        self._in_task(self._received_and_delivered(lease, head_only))
-        lease.protocol.data_received(data)
-
-    def _give_up_lease(self) -> Lease:
-        """Take the connection away from this object: its bytes go to aiohttp's parser from now on."""
-        lease, self.lease = self.lease, None
-        assert lease is not None
-        lease.protocol.receiver = None
-        return lease
-
     # --- the client's side ---
 
     def client_lost(self) -> None:
@@ -304,11 +114,6 @@ class ExpressExchange:
             self._serving.client_left(self.run)
             self._serving.finish(self.run)
 
-    def cancel(self) -> None:
-        """End the shared run, if it has taken over; not before it has begun, or nobody would clean up."""
-        if self.task is not None:
-            asyncio.get_running_loop().call_soon(self.task.cancel)
-
     def client_paused(self, paused: bool) -> None:
         """The client cannot take more for now, or can again."""
         transport = None if self.lease is None else self.lease.protocol.transport
@@ -318,41 +123,8 @@ class ExpressExchange:
             else:
                 transport.resume_reading()
 
-    def _refuse(self, error: GatewayError) -> None:
-        run = self.run
-        reply = self._serving.account(run.record, error)
-        keep_alive = self._client.keep_alive and not reply.close
-        run.record.bytes_out = len(reply.body)
-        data = render(reply, http_11=True, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
-        self._client.send(data)
-        self._serving.finish(run)
-        self._client.ended(keep_alive)
-
-    # --- the shared run takes over ---
-
-    def _in_task(self, work: Coroutine[Any, Any, bool]) -> None:
-        self._client.deadline = float("inf")  # the shared run has time limits of its own
-        self.task = spawn(self._settled(work), "express request")
-
-    async def _settled(self, work: Coroutine[Any, Any, bool]) -> None:
-        keep_alive = await self._serving.settle(self.run, work)
-        self._client.ended(keep_alive)
-
     async def _verified_and_forwarded(self, token: bytes, admitted: Admitted) -> bool:
         pipeline = self._serving.pipeline
         identity = await pipeline.verify(token, admitted, self.run.record)
         pipeline.check_content(admitted.facts)
         return await self._serving.forward(self.run, admitted, identity)
-
-    async def _received_and_delivered(self, lease: Lease, head_only: bool) -> bool:
-        upstream, record = self._upstream, self.run.record
-        timeout = upstream.settings.response_timeout_seconds - (self._serving.clock.monotonic() - self._began)
-        try:
-            reply = await receive(lease, head_only=head_only, response_timeout=max(0.001, timeout))
-        except GatewayError as error:
-            if error.reason.kind in FAILURES:
-                upstream.failed(error.reason)
-            raise
-        finally:
-            record.upstream_seconds = self._serving.clock.monotonic() - self._began
-        return await self._serving.deliver(self.run, reply, upstream)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import tasks
-from gateway.server import express_exchange
+from gateway.server import express_response
 from tests.support.gateway import RawResponse, RunningGateway, request, running_gateway
 from tests.support.minting import SigningKey
 from tests.support.upstream import RawUpstream, Received, raw_upstream
@@ -331,7 +331,7 @@ async def test_express_lane_has_its_way_with_plain_requests(monkeypatch: pytest.
         made.append(name)
         return spawn(work, name, **options)
 
-    monkeypatch.setattr(express_exchange, "spawn", counting)
+    monkeypatch.setattr(express_response, "spawn", counting)
     async with both_lanes() as lanes:
         gateway = lanes[0][0]
         token = gateway.token()

@@ -1,0 +1,151 @@
+"""What an express connection knows of its client's requests, and the requests that it knows already.
+
+Only the use of that memory lives here: a request that repeats an earlier one
+of its connection, the reading of a header section against the last one, and
+what is remembered of a request that went its way. What the memory is made of,
+and what it may hold, is ``express_memory.py``'s; how the requests come in is
+``express_connection.py``'s.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from hashlib import sha256
+
+from gateway.errors import GatewayError
+from gateway.identity import Identity
+from gateway.policy.authorize import authorize
+from gateway.proxy.direct import HeadMemory
+from gateway.proxy.headers import Peer
+from gateway.server.express_exchange import ExpressExchange
+from gateway.server.express_memory import (
+    MAX_PLANS,
+    Plan,
+    Section,
+    identity_lines,
+    is_token,
+    read_section,
+)
+from gateway.server.express_output import ClientOutput
+from gateway.server.listener import Listener
+from gateway.server.pipeline import Admitted, RequestHead
+from gateway.server.serving import Serving
+from gateway.telemetry import Record
+
+
+class KnownRequests(ClientOutput, ABC):
+    """One client connection's memory of its requests.
+
+    Args:
+        serving: the shared run of requests.
+        listener: makes the full lane's protocol for what is handed over.
+        heads: what upstreams' response heads mean.
+
+    Attributes:
+        deadline: the loop's time after which it is too late for what is expected next.
+    """
+
+    def __init__(self, serving: Serving, listener: Listener, heads: HeadMemory) -> None:
+        super().__init__(serving, listener)
+        self._heads = heads
+        self._peer = Peer(b"unknown", False, 0)
+        self._exchange: ExpressExchange | None = None
+        self._section: Section | None = None
+        self._plans: dict[bytes, Plan] = {}
+        self._token = self._digest = b""
+        self._client_text = ""
+        self.deadline = 0.0
+
+    @abstractmethod
+    def ended(self, keep_alive: bool) -> None:
+        """The running request is over."""
+
+    def _known(self, data: bytes) -> bool:
+        """Serve a request that differs from an earlier one of this connection in nothing but its token.
+
+        What may have changed is asked anew: the token's standing, the route's
+        rules for this caller, a free connection. Any doubt, and any refusal,
+        goes the long way.
+        """
+        end = data.find(b"\r\n") + 2
+        plan = self._plans.get(data[:end])
+        section = self._section
+        if plan is None or section is None or self._limits.max_concurrent_requests:
+            return False
+        start, stop = end + len(section.before), len(data) - len(section.after)
+        if start > stop or data[end:start] != section.before or data[stop:] != section.after:
+            return False
+        identity: Identity | None = None
+        if plan.anonymous:
+            if start != stop and not section.after:
+                return False
+        else:
+            identity = self._recalled(data[start:stop], plan)
+            if identity is None:
+                return False
+        leased = plan.upstream.lease_now()
+        if leased is None:
+            return False
+        origin, lease = leased
+        common = plan.heads.get(origin)
+        if common is None:
+            head = RequestHead(plan.method, plan.admitted.target.path, True, section.headers, self._peer)
+            common = plan.head(origin, self._serving.pipeline, head)
+        exchange = self._exchange = ExpressExchange(self, self._serving, self._heads)
+        exchange.start_known(plan, identity, common, lease, section.request_id)
+        return True
+
+    def _recalled(self, token: bytes, plan: Plan) -> Identity | None:
+        """Return who the token speaks for, if it is known and the route lets them pass."""
+        if token != self._token:
+            if is_token(token) is None:
+                return None
+            self._token, self._digest = token, sha256(token).digest()
+        identity = self._serving.pipeline.recall(self._digest)
+        if identity is not None and identity is not plan.granted:
+            try:
+                authorize(plan.admitted.route, identity)
+            except GatewayError:
+                return None
+            plan.granted, plan.granted_fields = identity, identity_lines(identity)
+        return identity
+
+    def _read(self, block: bytes, head: RequestHead) -> tuple[Section, bytes | None] | None:
+        """Return the meaning of a header section and the token in it; None when it is not for this lane."""
+        section = self._section
+        if section is not None:
+            token = section.token(block)
+            if token is not None or (not section.after and section.before == block):
+                return section, token
+        found = read_section(block, self._serving.pipeline, head)
+        if found is not None:
+            self._section = found[0]
+            self._plans.clear()
+            whole = head._replace(headers=found[0].headers)
+            self._client_text = self._serving.pipeline.client_address(whole).decode("ascii")
+        return found
+
+    def _remember(self, line: bytes, method: str, admitted: Admitted, section: Section) -> None:
+        """Remember where a request line led."""
+        auth = admitted.route.auth
+        if len(self._plans) >= MAX_PLANS:
+            self._plans.clear()
+        anonymous = auth == "public" or (auth == "optional" and not section.facts.authorization)
+        upstream = self._serving.upstreams[admitted.route.upstream]
+        self._plans[line] = Plan(method, admitted, upstream, anonymous=anonymous)
+
+    def record(self, request_id: bytes, method: str) -> Record:
+        """Return a new record of a request on this connection."""
+        return Record(
+            started=self._serving.clock.monotonic(),
+            client=self._client_text,
+            request_id=request_id.decode("ascii"),
+            method=method,
+        )
+
+    def head_of(self, plan: Plan) -> RequestHead:
+        """Return the head of a request that was served by a plan, as good as received."""
+        section = self._section
+        assert section is not None
+        headers = section.headers_with(self._token) if section.after else section.headers
+        return RequestHead(plan.method, plan.admitted.target.raw(), True, headers, self._peer)
