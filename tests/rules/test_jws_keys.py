@@ -57,26 +57,28 @@ def test_unsecured_and_unknown_algorithms_are_refused(algorithm: str, signature:
     assert judge(token, RSA, policy=EVERY) is (Reason.ALGORITHM_REFUSED if signature else Reason.NOT_A_JWS)
 
 
-def public_key_secrets() -> list[bytes]:
+def public_key_secrets() -> dict[str, bytes]:
+    """Return what attackers take for the secret, by its form."""
     pem, der = RSA.public_bytes(), RSA.public_bytes(Encoding.DER)
-    ed_raw = ED.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return [
-        pem,
-        pem.rstrip(b"\n"),
-        der,
-        RSA.public_bytes(form=PublicFormat.PKCS1),
-        b64(der),
-        json.dumps(RSA.public_jwk()).encode(),
-        unb64(RSA.public_jwk()["n"].encode()),
-        EC.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint),
-        EC.public_bytes(),
-        ed_raw,
-        json.dumps(ED.public_jwk()).encode(),
-    ]
+    return {
+        "rsa-pem": pem,
+        "rsa-pem-without-last-newline": pem.rstrip(b"\n"),
+        "rsa-der": der,
+        "rsa-pkcs1-pem": RSA.public_bytes(form=PublicFormat.PKCS1),
+        "rsa-der-in-base64url": b64(der),
+        "rsa-jwk": json.dumps(RSA.public_jwk()).encode(),
+        "rsa-modulus": unb64(RSA.public_jwk()["n"].encode()),
+        "ec-point": EC.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint),
+        "ec-pem": EC.public_bytes(),
+        "ed25519-raw": ED.public_bytes(Encoding.Raw, PublicFormat.Raw),
+        "ed25519-jwk": json.dumps(ED.public_jwk()).encode(),
+    }
 
 
-@pytest.mark.parametrize("secret", public_key_secrets())
-@pytest.mark.parametrize("key", [RSA, EC, ED])
+@pytest.mark.parametrize("secret", [pytest.param(secret, id=form) for form, secret in public_key_secrets().items()])
+@pytest.mark.parametrize(
+    "key", [pytest.param(RSA, id="rsa"), pytest.param(EC, id="ec"), pytest.param(ED, id="ed25519")]
+)
 def test_a_public_key_is_no_hmac_secret(secret: bytes, key: SigningKey) -> None:
     """R005, R006, C01: nor when the allow-list is at its widest."""
     for algorithm in ("HS256", "HS384", "HS512"):
