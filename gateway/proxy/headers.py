@@ -47,6 +47,9 @@ _NOT_NOMINABLE = frozenset({b"host", b"authorization", b"via"})
 # The same for responses.
 _NOT_NOMINABLE_BY_UPSTREAM = frozenset({b"content-length", b"via"})
 
+# Schemes whose credentials are those of a connection and not of a request.
+_FOR_A_CONNECTION = re.compile(rb"(?:negotiate|ntlm)(?![!#$%&'*+\-.^_`|~0-9A-Za-z])", re.IGNORECASE).match
+
 _NO_NAMES: frozenset[bytes] = frozenset()
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}").fullmatch
@@ -96,7 +99,8 @@ def request_headers(
         request_id: see ``request_id``.
         host: the Host to send.
         client_host: the host that the client asked for, as received; may be empty.
-        forward_authorization: the route sends the Authorization field on.
+        forward_authorization: the route sends the Authorization field on; never one that would
+            authenticate the connection, which serves many clients (RFC 4559 section 6).
         framing: Content-Length or Transfer-Encoding as the sender of the body made it.
         http_version: of the received request, for Via.
     """
@@ -116,7 +120,7 @@ def request_headers(
             connection.append(pair[1])
         elif action is _FORWARDING:
             forwarding.append(pair)
-        elif forward_authorization:
+        elif forward_authorization and _FOR_A_CONNECTION(pair[1]) is None:
             kept.append(pair)
     if connection:
         kept = _without_nominated(kept, connection, _NOT_NOMINABLE)

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -130,9 +131,17 @@ async def chaos(seconds: float, seed: int, clients: int, folder: Path) -> tuple[
         judgement.findings += await _recovered(gateway, victims, at_rest)
         judgement.findings += posted_twice(journal)
         said = gateway.output()
+        judgement.findings = [_explained(finding, said) for finding in judgement.findings]
         if "Traceback" in said or " ERROR " in said:
             judgement.findings.append(f"the gateway said: {said[-2000:]}")
     return judgement, victims[0].suffered + victims[1].suffered
+
+
+def _explained(finding: str, said: str) -> str:
+    """Add what the access log has of the request, if the finding is about one."""
+    target = re.search(r" (/[^ :]+)", finding)
+    lines = [line for line in said.splitlines() if target is not None and f'"{target[1]}"' in line]
+    return "\n    ".join([finding, *lines])
 
 
 async def _suffering(victims: list[Victim], seconds: float, running: asyncio.Task[None]) -> None:

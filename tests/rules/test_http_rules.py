@@ -1,0 +1,107 @@
+"""What is left of the rules of HTTP itself, over raw sockets and in both lanes (R200-R334)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.server.framing import Head
+from gateway.server.stand_ins import StandIns
+from tests.support.gateway import LANE, RawClient, request, running_gateway
+from tests.support.upstream import Received, raw_upstream
+
+PUBLIC = ({"path": "/", "auth": "public"},)
+
+
+@pytest.fixture(params=["express", "full"], autouse=True)
+def lane(request: pytest.FixtureRequest) -> Iterator[str]:
+    token = LANE.set(request.param)
+    yield request.param
+    LANE.reset(token)
+
+
+async def test_trailers_of_a_response_are_not_passed_on(tmp_path: Path) -> None:
+    """R302: also when the client says that it takes them; the next response is in its place."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        assert received.one(b"te") is None
+        return (
+            b"HTTP/1.1 200 OK\r\nTrailer: Grpc-Status\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"3\r\nabc\r\n0\r\nGrpc-Status: 0\r\nSet-Cookie: a=b\r\n\r\n"
+        )
+
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
+        client = await gateway.client()
+        await client.send(request(b"GET", "/", (b"TE", b"trailers"), (b"Connection", b"TE")) * 2)
+        for _ in range(2):
+            async with asyncio.timeout(5):
+                head = await client.reader.readuntil(b"\r\n\r\n")
+                assert await client.reader.readuntil(b"0\r\n\r\n") == b"3\r\nabc\r\n0\r\n\r\n"
+            assert b"trailer" not in head.lower()
+        assert upstream.connections == 1
+
+
+@pytest.mark.parametrize("credential", [b"Negotiate YII=", b"NTLM TlRMTVNTUAAB", b"negotiate", b"ntlm  x"])
+async def test_credentials_of_a_connection_are_not_sent_where_connections_are_shared(
+    credential: bytes, tmp_path: Path
+) -> None:
+    """R313: after them, the connection would speak for one user and serve the requests of all (RFC 4559 section 6)."""
+    routes = ({"path": "/", "auth": "public", "forward_authorization": True},)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        for given, sent in ((credential, []), (b"Basic eDp5", [b"Basic eDp5"]), (b"Negotiator x", [b"Negotiator x"])):
+            assert (await gateway.get("/", (b"Authorization", given))).status == 200
+            assert upstream.requests[-1].all(b"authorization") == sent
+        assert upstream.connections == 1
+
+
+async def test_only_the_configuration_names_the_upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R331, R221: neither the environment's proxies nor anything in a request sends it elsewhere."""
+    async with raw_upstream() as elsewhere, raw_upstream() as upstream:
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, elsewhere.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        async with running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
+            other = f"127.0.0.1:{elsewhere.port}".encode()
+            for data in (
+                request(b"GET", "/", (b"Host", other)),
+                request(b"GET", elsewhere.url + "/"),
+                request(b"GET", "/", (b"X-Forwarded-Host", other), (b"X-Original-URL", b"http://" + other)),
+                request(b"GET", "/@" + other.decode()),
+            ):
+                assert (await gateway.exchange(data)).status == 200
+        assert (len(upstream.requests), elsewhere.connections) == (4, 0)
+
+
+async def test_requests_that_the_two_parsers_read_differently_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R204, R208: should aiohttp's parser ever stumble where ours did not, the answer is 400 and not a wait."""
+    genuine = StandIns.make
+
+    def misleading(self: StandIns, head: Head) -> bytes:
+        return genuine(self, head).replace(b"Content-Length: 5", b"Transfer-Encoding: chunked")
+
+    monkeypatch.setattr(StandIns, "make", misleading)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
+        client = await gateway.client()
+        head = request(b"POST", "/", (b"Content-Length", b"5"), (b"Expect", b"100-continue"))  # not the express lane's
+        assert (await client.exchange(head)).status == 100
+        refused = await client.exchange(b"zzzzz" + request(b"GET", "/canary"))
+        assert (refused.status, refused.json["error"]) == (400, "bad_request")
+        assert await client.at_end()
+    assert not any(received.complete for received in upstream.requests)
+
+
+@pytest.mark.parametrize("method", [b"PROPFIND", b"X-UNHEARD-OF", b"get", b"!#$%&'*+.^_`|~", b"QUERY"])
+async def test_any_method_passes_as_it_is(method: bytes, tmp_path: Path) -> None:
+    """R226: what a method means is between client and service; a route may name those that it takes."""
+    routes = (*PUBLIC, {"path": "/some", "auth": "public", "methods": ["GET", "PURGE"]})
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        client: RawClient = await gateway.client()
+        for target in ("/a", "/b"):
+            assert (await client.exchange(request(method, target))).status == 200
+        assert [received.line.split(b" ")[0] for received in upstream.requests] == [method, method]
