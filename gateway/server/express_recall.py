@@ -75,12 +75,14 @@ class KnownRequests(ClientOutput, ABC):
         start, stop = end + len(section.before), len(data) - len(section.after)
         if start > stop or data[end:start] != section.before or data[stop:] != section.after:
             return False
+        token = data[start:stop]
+        # Between the parts that are as before stands one token: no line end, so no field and no
+        # request either, that nobody would have read. Also where nobody asks for the token.
+        if token != self._token and (is_token(token) is None if section.after else token):
+            return False
         identity: Identity | None = None
-        if plan.anonymous:
-            if start != stop and not section.after:
-                return False
-        else:
-            identity = self._recalled(data[start:stop], plan)
+        if not plan.anonymous:
+            identity = self._recalled(token, plan)
             if identity is None:
                 return False
         leased = plan.upstream.lease_now()
@@ -98,8 +100,6 @@ class KnownRequests(ClientOutput, ABC):
     def _recalled(self, token: bytes, plan: Plan) -> Identity | None:
         """Return who the token speaks for, if it is known and the route lets them pass."""
         if token != self._token:
-            if is_token(token) is None:
-                return None
             self._token, self._digest = token, sha256(token).digest()
         identity = self._serving.pipeline.recall(self._digest)
         if identity is not None and identity is not plan.granted:

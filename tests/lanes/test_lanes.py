@@ -347,3 +347,41 @@ async def test_express_lane_has_its_way_with_plain_requests(monkeypatch: pytest.
         assert made == []
         assert len(gateway.app.express.connections) >= 1
         assert not gateway.app.listener.connections
+
+
+HIDDEN = {
+    "field": b"x\r\nX-A: 1",
+    "length": b"x\r\nContent-Length: 37",
+    "chunked": b"x\r\nTransfer-Encoding: chunked",
+    "second-credential": b"x\r\nAuthorization: Bearer y",
+    "second-host": b"x\r\nHost: other.test",
+    "request": b"x\r\nX-Z: 1\r\n\r\nGET /hidden HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer x",
+    "space": b"x y",
+    "comma": b"x,Bearer y",
+    "bare-lf": b"x\nX-A: 1",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("target", ["/pub", "/", "/opt"])
+@pytest.mark.parametrize("name", HIDDEN)
+async def test_nothing_hides_where_the_token_of_an_earlier_request_stood(name: str, target: str) -> None:
+    """What stands between the bytes that are as before is one token, or the request is read anew (CWE-444)."""
+    async with both_lanes() as lanes:
+        token = lanes[0][0].token()
+        await warm(lanes, token)
+        plain = request(b"GET", target, (b"X-Z", b"1"), token=token)
+        odd = plain.replace(token, HIDDEN[name])
+        behind = b"GET /behind HTTP/1.1\r\nHost: h\r\n\r\n"
+        await assert_same(lanes, plain + plain + odd + behind, responses=4)
+        for gateway, upstream in lanes:  # and in segments of their own, as the express lane likes them best
+            upstream.requests.clear()
+            client = await gateway.client()
+            for _ in range(2):
+                assert (await client.exchange(plain)).status == 200
+            await client.send(odd + behind)
+            with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+                for _ in range(3):
+                    await client.response(within=0.5)
+        seen = [[(item.target, item.body) for item in upstream.requests] for _, upstream in lanes]
+        assert seen[0] == seen[1]
