@@ -112,7 +112,7 @@ def compared_at_client(made: Stage, asked: Request, response: Response, via: Raw
 
 
 def test_the_client_cannot_tell_the_gateway_from_the_upstream(tmp_path: Path) -> None:
-    """R263, R266, R269, R270, R288, R289, R297-R299, R301: status, fields, content, apart from the documented list."""
+    """R263, R266, R269, R270, R288, R289, R297, R298, R301: status, fields, content, apart from the documented list."""
     planned = [OK]
     closing = [False]
 

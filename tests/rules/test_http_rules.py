@@ -96,6 +96,19 @@ async def test_requests_that_the_two_parsers_read_differently_are_refused(
     assert not any(received.complete for received in upstream.requests)
 
 
+async def test_nothing_is_cached(tmp_path: Path) -> None:
+    """R299: whatever an answer says of itself, the next request is the upstream's too."""
+    storable = b'HTTP/1.1 200 OK\r\nCache-Control: public, max-age=3600\r\nETag: "a"\r\nContent-Length: 2\r\n\r\nok'
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        return storable
+
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+        for subject in ("alice", "alice", "bob"):
+            assert (await gateway.get("/", token=gateway.token(sub=subject))).body == b"ok"
+    assert [received.one(b"x-user-id") for received in upstream.requests] == [b"alice", b"alice", b"bob"]
+
+
 @pytest.mark.parametrize("method", [b"PROPFIND", b"X-UNHEARD-OF", b"get", b"!#$%&'*+.^_`|~", b"QUERY"])
 async def test_any_method_passes_as_it_is(method: bytes, tmp_path: Path) -> None:
     """R226: what a method means is between client and service; a route may name those that it takes."""
