@@ -1,0 +1,235 @@
+"""What may be remembered of a header section and of a request line, and what never is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.identity import Identity
+from gateway.proxy.headers import Peer
+from gateway.server.express_memory import MAX_FIELDS, Plan, Section, identity_lines, plannable, read_section
+from gateway.server.pipeline import Admitted, Pipeline, RequestHead
+from gateway.settings import schema
+from gateway.telemetry import Record
+from gateway.tokens.authenticate import Authenticator
+from tests.support.clock import FakeClock
+from tests.support.verifying import accepted, judge_claims, make_settings
+
+ROUTES = {
+    "plain": schema.Route(path="/", upstream="orders"),
+    "observed": schema.Route(path="/observed", upstream="orders", observe=True),
+    "forwarded": schema.Route(path="/token", upstream="orders", forward_authorization=True),
+    "cors": schema.Route(path="/cors", upstream="orders", cors_origins=["https://a.test"]),
+}
+
+
+def make_pipeline() -> Pipeline:
+    settings, clock = make_settings(issuers=[], routes=list(ROUTES.values())), FakeClock()
+    return Pipeline(settings, Authenticator(settings, {}, clock), clock, b"gw-1")
+
+
+PIPELINE = make_pipeline()
+HEAD = RequestHead("GET", b"/", True, (), Peer(b"192.0.2.1", False, 8080))
+
+
+def section_of(*lines: bytes) -> bytes:
+    return b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+
+
+def read(block: bytes) -> tuple[Section, bytes | None] | None:
+    return read_section(block, PIPELINE, HEAD)
+
+
+def known(*lines: bytes) -> tuple[Section, bytes | None]:
+    found = read(section_of(*lines))
+    assert found is not None
+    return found
+
+
+USUAL = (b"Host: api.test", b"Authorization: Bearer abc.DEF-123_~+/=", b"X-Request-Id: mine-1", b"Content-Length: 3")
+
+
+def test_section_is_split_around_its_token() -> None:
+    section, token = known(*USUAL)
+    assert token == b"abc.DEF-123_~+/="
+    assert section.before + token + section.after == section_of(*USUAL)
+    assert (section.length, section.request_id, section.scheme) == (3, b"mine-1", b"Bearer ")
+    assert section.facts.authorization == [b"Bearer " + token]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_token_is_found_wherever_its_line_stands(place: int) -> None:
+    lines = [line for line in USUAL if not line.startswith(b"Authorization")]
+    lines.insert(place, b"authorization: bearer abc")
+    section, token = known(*lines)
+    assert (token, section.scheme) == (b"abc", b"bearer ")
+    assert section.token(section_of(*lines).replace(b"abc", b"other")) == b"other"
+
+
+def test_other_token_is_put_into_facts_and_pairs_and_nothing_else_changes() -> None:
+    section, _ = known(*USUAL)
+    assert section.headers_with(b"new")[1] == (b"Authorization", b"Bearer new")
+    assert [pair for pair in section.headers_with(b"new") if pair not in section.headers] == [
+        (b"Authorization", b"Bearer new")
+    ]
+    assert section.facts_with(b"new") == section.facts._replace(authorization=[b"Bearer new"])
+    assert section.facts.authorization == [b"Bearer abc.DEF-123_~+/="]
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        pytest.param(b"Authorization: Bearer a b", id="space"),
+        pytest.param(b"Authorization: Bearer a, Bearer b", id="list"),
+        pytest.param(b"Authorization: Bearer  a", id="two spaces"),
+        pytest.param(b"Authorization: Bearer a ", id="space behind"),
+        pytest.param(b"Authorization: Bearer\ta", id="tab"),
+        pytest.param(b"Authorization:Bearer a", id="no space"),
+        pytest.param(b"Authorization: Basic a", id="other scheme"),
+        pytest.param(b"Authorization: Bearer ", id="nothing"),
+        pytest.param(b"X-Authorization: Bearer a", id="other field"),
+        pytest.param(b"Accept: */*", id="none"),
+    ],
+)
+def test_credential_of_another_form_is_read_anew_each_time(credential: bytes) -> None:
+    """R102: such a section matches no other by its token."""
+    section, token = known(b"Host: a", credential)
+    assert (token, section.after) == (None, b"")
+    assert section.token(section_of(b"Host: a", credential)) is None
+
+
+def test_two_credentials_are_no_token() -> None:
+    """R102."""
+    section, token = known(b"Host: a", b"Authorization: Bearer a", b"Authorization: Bearer b")
+    assert (token, section.after) == (None, b"")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(b"b\r\nX-Role: admin", id="a line more"),
+        pytest.param(b"b, Bearer c", id="list"),
+        pytest.param(b"b ", id="space behind"),
+        pytest.param(b"b\x00", id="NUL"),
+        pytest.param(b"b\xff", id="not ASCII"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_what_is_more_than_a_token_is_not_taken_for_one(other: bytes) -> None:
+    """R102, R251: nothing rides in where the token was."""
+    section, token = known(b"Host: a", b"Authorization: Bearer TOKEN", b"Accept: x")
+    assert token == b"TOKEN"
+    assert section.token(section_of(b"Host: a", b"Authorization: Bearer " + other, b"Accept: x")) is None
+
+
+PARTS = st.sampled_from(
+    [
+        *(b"\r\n", b"\r", b"\n", b" ", b"\t", b",", b":", b"\x00", b"\xff", b"a", b"Bearer ", b"b.c-d"),
+        *(b"Host: a\r\n", b"Authorization: Bearer ", b"Authorization: Bearer x\r\n", b"X-Request-Id: q\r\n"),
+        *(b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"\r\n\r\n"),
+    ]
+)
+
+
+@given(
+    first=st.permutations([b"Host: a", b"Authorization: Bearer TOKEN", b"X-Request-Id: q", b"Content-Length: 5"]),
+    inside=st.lists(PARTS, max_size=6).map(b"".join) | st.binary(max_size=12),
+    cut=st.tuples(st.integers(0, 90), st.integers(0, 6)),
+    put=st.lists(PARTS, max_size=2).map(b"".join),
+)
+def test_block_with_a_token_is_what_reading_it_anew_would_have_given(
+    first: list[bytes], inside: bytes, cut: tuple[int, int], put: bytes
+) -> None:
+    """R102, R220: a section stands for another only if that one has the same meaning but for the token."""
+    section, _ = known(*first)
+    whole = section_of(*first)
+    place, gone = cut
+    for block in (
+        whole.replace(b"TOKEN", inside),
+        whole[:place] + put + whole[place + gone :],
+        whole.replace(b"TOKEN", b"x")[: place + 1] + put + whole[place + 1 :],
+    ):
+        token = section.token(block)
+        if token is None:
+            continue
+        anew = read(block)
+        assert anew is not None
+        assert anew[1] == token
+        assert anew[0].headers == section.headers_with(token)
+        assert anew[0].facts == section.facts_with(token)
+        assert (anew[0].length, anew[0].request_id) == (section.length, section.request_id)
+
+
+@given(st.text(alphabet=[chr(number) for number in range(0x21, 0x7F) if number != 0x2C], min_size=1))
+def test_every_token_of_the_alphabet_is_accepted(text: str) -> None:
+    """The property above would hold for a section that accepts nothing."""
+    token = text.encode()
+    section, _ = known(b"Host: a", b"Authorization: Bearer TOKEN")
+    assert section.token(section_of(b"Host: a", b"Authorization: Bearer " + token)) == token
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param((), id="no Host"),
+        pytest.param((b"Host: a", b"Host: a"), id="two Hosts"),
+        pytest.param((b"Host: a", b"Transfer-Encoding: chunked"), id="chunked"),
+        pytest.param((b"Host: a", b"Expect: 100-continue"), id="expectation"),
+        pytest.param((b"Host: a", b"Upgrade: websocket"), id="upgrade"),
+        pytest.param((b"Host: a", b"Connection: close"), id="close"),
+        pytest.param((b"Host: a", b"Connection: keep-alive, X-A"), id="nominated"),
+        pytest.param((b"Host: a", b"Content-Length: 1", b"Content-Length: 2"), id="two lengths"),
+        pytest.param((b"Host: a", b"Content-Length: +1"), id="bad length"),
+        pytest.param((b"Host: a", b"Bad Name: x"), id="bad name"),
+        pytest.param((b"Host: a", b" folded: x"), id="folded"),
+        pytest.param((b"Host: a", b"X: a\x00b"), id="NUL"),
+        pytest.param((b"Host: a", b"X: a\nY: b"), id="bare line feed"),
+        pytest.param((b"Host: a", *[b"X: y"] * MAX_FIELDS), id="many fields"),
+    ],
+)
+def test_what_is_more_than_the_lane_takes_is_not_read(lines: tuple[bytes, ...]) -> None:
+    """R220: the full lane's parser is the one judge of odd requests."""
+    assert read(section_of(*lines)) is None
+
+
+def admitted(target: bytes, section: Section) -> Admitted:
+    return PIPELINE.admit(HEAD._replace(target=target, headers=section.headers), section.facts, Record(0.0))
+
+
+@pytest.mark.parametrize(
+    ("target", "lines", "may"),
+    [
+        pytest.param(b"/a?x=1", (), True, id="plain"),
+        pytest.param(b"/observed", (), False, id="observed route"),
+        pytest.param(b"/token", (), False, id="token goes on"),
+        pytest.param(b"/cors", (), False, id="other origins"),
+        pytest.param(b"http://api.test/a", (), False, id="absolute form"),
+        pytest.param(b"/a?access_token=x", (), False, id="token in the query"),
+        pytest.param(b"/a", (b"Content-Length: 3",), False, id="content"),
+    ],
+)
+def test_only_a_line_that_means_the_same_each_time_is_planned(
+    target: bytes, lines: tuple[bytes, ...], may: bool
+) -> None:
+    section, _ = known(b"Host: api.test", *lines)
+    assert plannable(admitted(target, section), section) is may
+
+
+def test_plan_counts_under_its_route_and_method_class() -> None:
+    section, _ = known(b"Host: api.test")
+    place: Any = object()  # a plan only holds its upstream
+    plan = Plan("BREW", admitted(b"/", section), place, anonymous=True)
+    assert plan.counter(200) == ("/", "other", 200, "forwarded")
+    assert plan.counter(200) is plan.counter(200)
+    assert plan.counter(404) == ("/", "other", 404, "forwarded")
+
+
+def test_identity_headers_are_lines() -> None:
+    identity: Identity = accepted(judge_claims())
+    assert identity_lines(None) == b""
+    lines = identity_lines(identity)
+    assert lines == b"".join(name + b": " + value + b"\r\n" for name, value in identity.headers)
+    assert lines.count(b"\r\n") == len(identity.headers) > 0

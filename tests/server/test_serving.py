@@ -1,0 +1,184 @@
+"""The shared run of a request: every way out is accounted for once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import GatewayError, Reason
+from gateway.proxy.headers import Peer
+from gateway.server.pipeline import RequestHead
+from gateway.server.run import Run
+from gateway.server.serving import CLIENT_CLOSED_REQUEST, REPEATABLE, Serving
+from gateway.telemetry import Record
+from tests.support.gateway import RunningGateway, running_gateway, until
+
+
+class RecordingClient:
+    """A client that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.keep_alive, self.gone, self.draining, self.stalled = True, False, False, False
+        self.got = b""
+        self.aborted = False
+
+    async def write(self, data: bytes) -> None:
+        if self.gone:
+            raise ConnectionResetError("gone")
+        self.got += data
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def new_run(serving: Serving) -> tuple[Run, RecordingClient]:
+    client = RecordingClient()
+    head = RequestHead("GET", b"/", True, (), Peer(b"192.0.2.1", False, 8080))
+    record = Record(serving.clock.monotonic(), request_id="abc", method="GET")
+    return Run(client, head, record, b"abc"), client
+
+
+@contextlib.asynccontextmanager
+async def serving_of(directory: Path, limit: int = 0) -> AsyncIterator[tuple[Serving, RunningGateway]]:
+    server = {"max_concurrent_requests": limit}
+    async with running_gateway("http://127.0.0.1:9", directory, server=server) as gateway:
+        yield gateway.app.express.serving, gateway
+
+
+async def raising(error: BaseException) -> bool:
+    raise error
+
+
+async def test_request_beyond_the_limit_is_refused_and_counts_until_its_end(tmp_path: Path) -> None:
+    async with serving_of(tmp_path, limit=1) as (serving, _):
+        first, second = new_run(serving)[0], new_run(serving)[0]
+        serving.enter(first)
+        with pytest.raises(GatewayError) as caught:
+            serving.enter(second)
+        assert caught.value.reason is Reason.OVERLOADED
+        assert serving.telemetry.running == 2
+        serving.finish(second)
+        serving.leave(first)
+        serving.finish(first)
+        assert serving.telemetry.running == 0
+        serving.enter(second)
+
+
+async def test_refusal_is_answered_counted_and_logged_once(tmp_path: Path) -> None:
+    async with serving_of(tmp_path) as (serving, gateway):
+        run, client = new_run(serving)
+        serving.enter(run)
+        assert await serving.settle(run, raising(GatewayError(Reason.NO_CREDENTIAL)))
+        assert client.got.startswith(b"HTTP/1.1 401 ")
+        assert serving.telemetry.refusals == {"no_credential": 1}
+        assert (await gateway.log())[0]["outcome"] == "refused"
+        assert sum(serving.telemetry.requests.values()) == 1
+        assert serving.telemetry.running == 0
+
+
+async def test_fault_of_the_gateway_tells_the_client_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """R340: no stack trace, no text of the exception."""
+    async with serving_of(tmp_path) as (serving, gateway):
+        run, client = new_run(serving)
+        with caplog.at_level(logging.ERROR, logger="gateway"):
+            await serving.settle(run, raising(RuntimeError("secret of the gateway")))
+        answer = serving.account(Record(0.0), GatewayError(Reason.INTERNAL))
+        assert client.got.startswith(b"HTTP/1.1 %d " % answer.status)
+        assert b"secret" not in client.got
+        assert "secret" not in caplog.text
+        assert "abc" in caplog.text
+        assert (await gateway.log())[0]["reason"] == "internal"
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("left"), GatewayError(Reason.CLIENT_GONE)])
+async def test_client_that_left_is_no_fault_and_gets_nothing(error: BaseException, tmp_path: Path) -> None:
+    async with serving_of(tmp_path) as (serving, gateway):
+        run, client = new_run(serving)
+        assert not await serving.settle(run, raising(error))
+        assert client.got == b""
+        line = (await gateway.log())[0]
+        assert (line["outcome"], line["status"]) == ("client_gone", CLIENT_CLOSED_REQUEST)
+
+
+async def test_cancelled_request_is_accounted_for_and_the_cancellation_goes_on(tmp_path: Path) -> None:
+    async with serving_of(tmp_path) as (serving, gateway):
+        run, _ = new_run(serving)
+        with pytest.raises(asyncio.CancelledError):
+            await serving.settle(run, raising(asyncio.CancelledError()))
+        assert (await gateway.log())[0]["outcome"] == "client_gone"
+
+
+async def test_failure_after_the_first_byte_breaks_the_connection(tmp_path: Path) -> None:
+    """R286: a second answer would be taken for a part of the first."""
+    async with serving_of(tmp_path) as (serving, _):
+        run, client = new_run(serving)
+        run.started_reply = True
+        assert not await serving.settle(run, raising(GatewayError(Reason.UPSTREAM_DISCONNECTED)))
+        assert (client.aborted, client.got) == (True, b"")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_answer_says_whether_the_connection_stays(kept: bool, tmp_path: Path) -> None:
+    async with serving_of(tmp_path) as (serving, _):
+        run, client = new_run(serving)
+        client.keep_alive = kept
+        assert await serving.refuse(run, GatewayError(Reason.NO_CREDENTIAL)) is kept
+        assert (b"\r\nConnection: close\r\n" in client.got) is not kept
+
+
+@pytest.mark.parametrize(
+    ("draining", "stalled", "cut_off", "outcome", "reason"),
+    [
+        (False, False, None, "client_gone", "client_gone"),
+        (False, True, None, "client_gone", "client_stalled"),
+        (True, False, None, "failed", "drained"),
+        (True, True, None, "failed", "drained"),
+        (False, False, Reason.EXPIRED, "refused", "expired"),
+    ],
+)
+async def test_end_with_the_connection_has_its_reason(
+    draining: bool, stalled: bool, cut_off: Reason | None, outcome: str, reason: str, tmp_path: Path
+) -> None:
+    async with serving_of(tmp_path) as (serving, _):
+        run, client = new_run(serving)
+        client.draining, client.stalled, run.cut_off = draining, stalled, cut_off
+        serving.client_left(run)
+        assert (run.record.outcome, run.record.reason) == (outcome, cut_off.code if cut_off else reason)
+
+
+async def test_client_that_left_during_a_response_keeps_its_status(tmp_path: Path) -> None:
+    async with serving_of(tmp_path) as (serving, _):
+        run, _ = new_run(serving)
+        run.record.status = 200
+        serving.client_left(run)
+        assert run.record.status == 200
+
+
+async def test_failure_of_an_upstream_is_not_called_a_refusal(tmp_path: Path) -> None:
+    async with serving_of(tmp_path) as (serving, _):
+        outcomes = []
+        for reason in (Reason.NO_CREDENTIAL, Reason.MISSING_SCOPE, Reason.UPSTREAM_TIMEOUT, Reason.OVERLOADED):
+            record = Record(0.0)
+            serving.account(record, GatewayError(reason))
+            outcomes.append(record.outcome)
+        assert outcomes == ["refused", "refused", "failed", "failed"]
+
+
+async def test_answer_names_the_request(tmp_path: Path) -> None:
+    async with serving_of(tmp_path) as (serving, _):
+        run, client = new_run(serving)
+        await serving.refuse(run, GatewayError(Reason.NO_ROUTE))
+        await until(lambda: b"\r\n\r\n" in client.got)
+        assert json.loads(client.got.partition(b"\r\n\r\n")[2])["request_id"] == "abc"
+
+
+def test_only_idempotent_methods_are_sent_again() -> None:
+    """R310."""
+    assert REPEATABLE.isdisjoint({"POST", "PATCH", "CONNECT", "TRACE"})
+    assert {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"} == REPEATABLE
