@@ -95,14 +95,13 @@ def test_other_token_is_put_into_facts_and_pairs_and_nothing_else_changes() -> N
     ],
 )
 def test_credential_of_another_form_is_read_anew_each_time(credential: bytes) -> None:
-    """R102: such a section matches no other by its token."""
+    """Such a section matches no other by its token."""
     section, token = known(b"Host: a", credential)
     assert (token, section.after) == (None, b"")
     assert section.token(section_of(b"Host: a", credential)) is None
 
 
 def test_two_credentials_are_no_token() -> None:
-    """R102."""
     section, token = known(b"Host: a", b"Authorization: Bearer a", b"Authorization: Bearer b")
     assert (token, section.after) == (None, b"")
 
@@ -119,7 +118,7 @@ def test_two_credentials_are_no_token() -> None:
     ],
 )
 def test_what_is_more_than_a_token_is_not_taken_for_one(other: bytes) -> None:
-    """R102, R251: nothing rides in where the token was."""
+    """Nothing rides in where the token was."""
     section, token = known(b"Host: a", b"Authorization: Bearer TOKEN", b"Accept: x")
     assert token == b"TOKEN"
     assert section.token(section_of(b"Host: a", b"Authorization: Bearer " + other, b"Accept: x")) is None
@@ -143,7 +142,7 @@ PARTS = st.sampled_from(
 def test_block_with_a_token_is_what_reading_it_anew_would_have_given(
     first: list[bytes], inside: bytes, cut: tuple[int, int], put: bytes
 ) -> None:
-    """R102, R220: a section stands for another only if that one has the same meaning but for the token."""
+    """A section stands for another only if that one has the same meaning but for the token."""
     section, _ = known(*first)
     whole = section_of(*first)
     place, gone = cut
@@ -191,7 +190,7 @@ def test_every_token_of_the_alphabet_is_accepted(text: str) -> None:
     ],
 )
 def test_what_is_more_than_the_lane_takes_is_not_read(lines: tuple[bytes, ...]) -> None:
-    """R220: the full lane's parser is the one judge of odd requests."""
+    """The full lane's parser is the one judge of odd requests."""
     assert read(section_of(*lines)) is None
 
 

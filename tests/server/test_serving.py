@@ -83,7 +83,7 @@ async def test_refusal_is_answered_counted_and_logged_once(tmp_path: Path) -> No
 
 
 async def test_fault_of_the_gateway_tells_the_client_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """R340: no stack trace, no text of the exception."""
+    """No stack trace, no text of the exception."""
     async with serving_of(tmp_path) as (serving, gateway):
         run, client = new_run(serving)
         with caplog.at_level(logging.ERROR, logger="gateway"):

@@ -1,0 +1,188 @@
+"""Requests that a connection knows already: what is asked anew each time, and what makes it read anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.server.express_connection import ExpressConnection
+from gateway.server.express_memory import MAX_PLANS
+from gateway.server.express_recall import KnownRequests
+from gateway.settings.schema import Settings
+from tests.support.clock import FakeClock
+from tests.support.gateway import RawClient, RunningGateway, configuration, request, running_gateway, until
+from tests.support.minting import SigningKey, jwks
+from tests.support.timed import timed_gateway
+from tests.support.upstream import raw_upstream
+
+ROUTES: tuple[dict[str, Any], ...] = (
+    {"path": "/"},
+    {"path": "/scoped", "scopes": ["write"]},
+    {"path": "/public", "auth": "public"},
+    {"path": "/optional", "auth": "optional"},
+    {"path": "/observed", "observe": True},
+)
+OPTIONS: dict[str, Any] = {"routes": ROUTES, "server": {"express": True}}
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each request that could have been known was."""
+    verdicts: list[bool] = []
+    whole = KnownRequests._known
+
+    def noting(self: KnownRequests, data: bytes) -> bool:
+        verdict = whole(self, data)
+        verdicts.append(verdict)
+        return verdict
+
+    monkeypatch.setattr(ExpressConnection, "_known", noting)
+    return verdicts
+
+
+async def warm(gateway: RunningGateway, *tokens: bytes) -> RawClient:
+    """Return a new client; the gateway knows the tokens and has an idle connection to its upstream."""
+    for token in tokens:
+        assert (await gateway.get("/", token=token)).status == 200
+    assert (await gateway.get("/public")).status == 200
+    return await gateway.client()
+
+
+def connection_of(gateway: RunningGateway, client: RawClient) -> ExpressConnection:
+    port = client.writer.get_extra_info("sockname")[1]
+    for connection in gateway.app.express.connections:
+        transport = connection._transport
+        if transport is not None and transport.get_extra_info("peername")[1] == port:
+            return connection
+    raise AssertionError("the connection has left the lane")
+
+
+async def statuses(client: RawClient, *requests: bytes) -> list[int]:
+    return [(await client.exchange(data)).status for data in requests]
+
+
+async def test_request_that_differs_in_nothing_but_its_token_is_known(known: list[bool], tmp_path: Path) -> None:
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        ann, bob = gateway.token(sub="ann"), gateway.token(sub="bob")
+        client = await warm(gateway, ann, bob)
+        requests = [request(b"GET", "/a", token=token) for token in (ann, ann, bob, ann)]
+        assert await statuses(client, *requests) == [200] * 4
+    assert known == [True, True, True]
+    subjects = [received.one(b"x-user-id") for received in upstream.requests[-4:]]
+    assert subjects == [b"ann", b"ann", b"bob", b"ann"]
+
+
+async def test_rules_are_asked_anew_for_every_caller(known: list[bool], tmp_path: Path) -> None:
+    """A plan made for one who may is none for one who may not."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        writer, reader = gateway.token(sub="w", scope="write"), gateway.token(sub="r", scope="read")
+        client = await warm(gateway, writer, reader)
+        requests = [request(b"GET", "/scoped", token=token) for token in (writer, writer, reader, writer)]
+        assert await statuses(client, *requests) == [200, 200, 403, 200]
+        log = await gateway.log(7)
+    assert known == [True, False, True]
+    assert log[5]["reason"] == "missing_scope"
+
+
+@pytest.mark.parametrize(
+    ("token", "status"),
+    [
+        pytest.param(b"junk", 401, id="junk"),
+        pytest.param(b"a, Bearer b", 400, id="list"),
+        pytest.param(b"", 400, id="nothing"),
+    ],
+)
+async def test_token_that_is_not_known_goes_the_long_way(
+    token: bytes, status: int, known: list[bool], tmp_path: Path
+) -> None:
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        good = gateway.token()
+        client = await warm(gateway, good)
+        bad = request(b"GET", "/a", (b"Authorization", b"Bearer " + token))
+        assert await statuses(client, *[request(b"GET", "/a", token=good)] * 2, bad) == [200, 200, status]
+    assert known == [True, False]
+
+
+async def test_token_whose_time_is_over_is_not_known(known: list[bool], tmp_path: Path) -> None:
+    """What was good a moment ago is asked anew."""
+    key, clock = SigningKey.rsa("a"), FakeClock()
+    file = tmp_path / "jwks.json"
+    file.write_bytes(jwks(key))
+    async with raw_upstream() as upstream:
+        settings = Settings.model_validate(configuration(upstream.url, file, **OPTIONS))
+        async with timed_gateway(settings, key, clock) as gateway:
+            token = gateway.token()
+            client = await warm(gateway, token)
+            requests = [request(b"GET", "/a", token=token)] * 2
+            assert await statuses(client, *requests) == [200, 200]
+            clock.step_wall(100_000)
+            assert await statuses(client, requests[0]) == [401]
+    assert known == [True, False]
+
+
+async def test_other_section_is_read_anew_and_forgets_the_plans_of_the_last(known: list[bool], tmp_path: Path) -> None:
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client = await warm(gateway)
+        plain, other = request(b"GET", "/public"), request(b"GET", "/public", (b"Accept", b"x"))
+        assert await statuses(client, plain, plain, request(b"GET", "/public/2")) == [200] * 3
+        connection = connection_of(gateway, client)
+        assert len(connection._plans) == 2
+        assert await statuses(client, other) == [200]
+        assert len(connection._plans) == 1
+        assert await statuses(client, other, plain) == [200, 200]
+    assert known == [True, False, False, True, False]
+    assert [received.one(b"accept") for received in upstream.requests[-3:]] == [b"x", b"x", None]
+
+
+async def test_caller_without_a_token_is_none_of_those_with_one(known: list[bool], tmp_path: Path) -> None:
+    """On a route that takes both."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        token = gateway.token(sub="ann")
+        client = await warm(gateway, token)
+        without, with_one = request(b"GET", "/optional"), request(b"GET", "/optional", token=token)
+        assert await statuses(client, without, without, with_one, with_one, without) == [200] * 5
+    assert [received.one(b"x-user-id") for received in upstream.requests[-5:]] == [None, None, b"ann", b"ann", None]
+    assert known == [True, False, True, False]
+
+
+@pytest.mark.parametrize("target", ["/observed", "/a?access_token=x"])
+async def test_line_that_cannot_be_planned_is_never_known(target: str, known: list[bool], tmp_path: Path) -> None:
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        token = gateway.token()
+        client = await warm(gateway, token)
+        first = await statuses(client, request(b"GET", target, token=token))
+        assert await statuses(client, *[request(b"GET", target, token=token)] * 2) == first * 2
+    assert True not in known
+
+
+async def test_limit_of_requests_is_not_gone_round(known: list[bool], tmp_path: Path) -> None:
+    """Only requests of the long way are counted among those that are being served."""
+    options = {**OPTIONS, "server": {"express": True, "max_concurrent_requests": 5}}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        client = await warm(gateway)
+        assert await statuses(client, *[request(b"GET", "/public")] * 3) == [200] * 3
+    assert True not in known
+
+
+async def test_memory_of_request_lines_is_bounded(tmp_path: Path) -> None:
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client = await warm(gateway)
+        for number in range(2 * MAX_PLANS + 3):
+            assert await statuses(client, request(b"GET", f"/public/{number}")) == [200]
+            assert len(connection_of(gateway, client)._plans) <= MAX_PLANS
+        assert len(connection_of(gateway, client)._plans) == 3
+
+
+async def test_log_line_of_a_known_request_is_that_of_any_other(known: list[bool], tmp_path: Path) -> None:
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        token = gateway.token(sub="ann")
+        client = await warm(gateway, token)
+        assert await statuses(client, *[request(b"GET", "/a?q=1", token=token)] * 2) == [200, 200]
+        lines = (await gateway.log(4))[2:]
+        await until(lambda: gateway.app.telemetry.running == 0)
+    changing = ("time", "duration_ms", "upstream_ms", "request_id")
+    first, second = [{key: value for key, value in line.items() if key not in changing} for line in lines]
+    assert known == [True]
+    assert first == second
