@@ -117,7 +117,7 @@ async def test_fault_of_the_gateway_is_answered_and_costs_no_connection(
 
 @pytest.mark.parametrize("warm", [True, False])
 async def test_client_that_leaves_ends_its_request(warm: bool, tmp_path: Path) -> None:
-    """Whether the shared run has it or not: the upstream's connection is closed, and one line says so."""
+    """R285: whether the shared run has it or not, the upstream's connection is closed, and one line says so."""
     async with raw_upstream(hold) as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         if warm:
             await gateway.get()
@@ -132,7 +132,7 @@ async def test_client_that_leaves_ends_its_request(warm: bool, tmp_path: Path) -
 
 
 async def test_client_that_does_not_read_holds_its_upstream_back(tmp_path: Path) -> None:
-    """What it does not take is not read; once it reads, it gets everything."""
+    """R282: what it does not take is not read; once it reads, it gets everything."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         if received.target != b"/large":

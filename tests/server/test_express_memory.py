@@ -102,6 +102,7 @@ def test_credential_of_another_form_is_read_anew_each_time(credential: bytes) ->
 
 
 def test_two_credentials_are_no_token() -> None:
+    """R104."""
     section, token = known(b"Host: a", b"Authorization: Bearer a", b"Authorization: Bearer b")
     assert (token, section.after) == (None, b"")
 
