@@ -88,7 +88,7 @@ async def test_waiting_writer_is_told_that_the_client_left(tmp_path: Path) -> No
         await until(lambda: output._drained is not None)
         far.close()
         with pytest.raises(ConnectionResetError):
-            await writing
+            await asyncio.wait_for(writing, 5)
 
 
 async def test_nothing_is_written_once_the_connection_is_gone(tmp_path: Path) -> None:
