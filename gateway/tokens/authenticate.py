@@ -82,6 +82,7 @@ class Authenticator:
     def __init__(self, settings: schema.Settings, issuers: Mapping[str, IssuerKeys], clock: Clock) -> None:
         self.cache = TokenCache(settings.tokens.cache_size, settings.tokens.cache_seconds)
         self._wall, self._monotonic = clock.wall, clock.monotonic
+        self._look = self.cache.get  # bound once: this is asked for every request
         self._max_bytes = settings.tokens.max_bytes
         # A token's "iss" leads to one issuer's rules and keys, and to nobody else's (RFC 8725 section 3.8).
         self._issuers: dict[str, tuple[IssuerPolicy, IssuerKeys]] = {}
@@ -106,11 +107,12 @@ class Authenticator:
             raise GatewayError(Reason.TOKEN_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
         digest = sha256(token).digest()
         monotonic = self._monotonic()
-        entry = self.cache.get(digest, self._wall(), monotonic)
+        entry = self._look(digest, self._wall(), monotonic)
         if entry is not None:
             if monotonic > entry.issuer.stale_at:
                 raise _cannot_decide(entry.issuer)
             return entry.identity
+        self.cache.misses += 1
         reason = self.cache.bad(digest, monotonic)
         if reason is not None:
             raise GatewayError(reason, detail="refused a moment ago")
@@ -122,7 +124,7 @@ class Authenticator:
         Nothing is refused and no miss is counted: for whoever goes on to ``cached`` on None.
         """
         monotonic = self._monotonic()
-        entry = self.cache.look(digest, self._wall(), monotonic)
+        entry = self._look(digest, self._wall(), monotonic)
         if entry is None or monotonic > entry.issuer.stale_at:
             return None
         return entry.identity

@@ -73,7 +73,8 @@ class TokenCache:
             ``BYTES_PER_ENTRY`` for each entry, within ``LEAST_BYTES`` and ``MOST_BYTES``.
 
     Attributes:
-        hits, misses, bad_hits: look-ups by outcome.
+        hits, bad_hits: look-ups that found something.
+        misses: look-ups that found nothing, counted by who goes on to verify.
         evictions: entries dropped for want of room.
         bytes_used: estimated memory of the entries.
     """
@@ -96,20 +97,13 @@ class TokenCache:
         return len(self._entries)
 
     def get(self, digest: bytes, now: float, monotonic: float) -> CachedToken | None:
-        """Return the entry of a token if everything it rests on still holds; else drop it and count a miss.
+        """Return the entry of a token if everything it rests on still holds; else drop it.
 
         Args:
             digest: SHA-256 of the token as received.
             now: epoch seconds, for the token's own times.
             monotonic: monotonic seconds, for the entry's age.
         """
-        entry = self.look(digest, now, monotonic)
-        if entry is None:
-            self.misses += 1
-        return entry
-
-    def look(self, digest: bytes, now: float, monotonic: float) -> CachedToken | None:
-        """Do as ``get`` does, but count no miss."""
         entry = self._entries.get(digest)
         if entry is None:
             return None

@@ -69,7 +69,7 @@ def test_a_stored_token_is_found_and_counted() -> None:
     cache.put(_digest(1), entry)
     assert cache.get(_digest(1), NOW, MONOTONIC) is entry
     assert cache.get(_digest(2), NOW, MONOTONIC) is None
-    assert (cache.hits, cache.misses, len(cache)) == (1, 1, 1)
+    assert (cache.hits, len(cache)) == (1, 1)
 
 
 @pytest.mark.parametrize(
