@@ -347,7 +347,8 @@ async def test_204_with_content_does_not_poison_the_connection(tmp_path: Path) -
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         if len(upstream.requests) == 1:
-            return b"HTTP/1.1 204 No Content\r\nContent-Length: 44\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+            poison = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+            return b"HTTP/1.1 204 No Content\r\nContent-Length: 44\r\n\r\n" + poison
         return b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext"
 
     async with (
