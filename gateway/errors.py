@@ -54,7 +54,8 @@ CORS_REFUSED = Kind(403, "cors_refused", "Pages of this origin may not send this
 NO_ROUTE = Kind(404, "no_route", "Nothing is served at this address.")
 BAD_PATH = Kind(400, "bad_path", "The request target is ambiguous.")
 BAD_REQUEST = Kind(400, "bad_request", "The request is not well-formed HTTP.", close=True)
-METHOD_REFUSED = Kind(405, "method_not_allowed", "This method is not served.")
+# Closed: what follows a CONNECT was meant for its tunnel and is no request (RFC 9110 section 9.3.6).
+METHOD_REFUSED = Kind(405, "method_not_allowed", "This method is not served.", close=True)
 EXPECTATION_FAILED = Kind(417, "expectation_failed", "The expectation cannot be met.")
 UPGRADE_REQUIRED = Kind(426, "upgrade_required", "Only version 13 of the WebSocket protocol is served here.")
 HEAD_TOO_LARGE = Kind(431, "too_large", "The request's header section is too large.", close=True)

@@ -190,11 +190,19 @@ class ExpressConnection(KnownRequests):
         if transport is None:
             return
         if not keep_alive or self._listener.draining:
-            self._close()
+            self._end(transport)
             return
         self.deadline = self._loop.time() + self._limits.keepalive_timeout_seconds
         if not self._paused:
             self._go_on()
+
+    def _end(self, transport: asyncio.Transport) -> None:
+        """Close the connection after an answer: what the client has sent behind its request is no request any more."""
+        self._buffer = b""
+        if self._paused or self._listener.draining or transport.is_closing():
+            self._close()
+        else:
+            self._hand_over(b"").close_after_answer()
 
     def _go_on(self) -> None:
         """Read again, and serve what is there already."""

@@ -177,7 +177,7 @@ class Protocol(RequestHandler):
         self._manager = None
         self.transport = transport
         self._listener.refuse(self, GatewayError(Reason.TOO_MANY_CONNECTIONS))
-        self._close_after_answer()
+        self.close_after_answer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._counted:
@@ -254,7 +254,7 @@ class Protocol(RequestHandler):
         too_many = isinstance(exc, LineTooLong) or message == "Too many headers received"
         reason = self._refusal or (Reason.HEAD_TOO_LARGE if too_many else Reason.MALFORMED_HTTP)
         response = self._listener.refuse(self, GatewayError(reason))
-        self._close_after_answer()
+        self.close_after_answer()
         return response
 
     def log_exception(self, *args: Any, **options: Any) -> None:
@@ -278,7 +278,7 @@ class Protocol(RequestHandler):
         if self.transport is not None:
             self.transport.close()
 
-    def _close_after_answer(self) -> None:
+    def close_after_answer(self) -> None:
         """Say that nothing more will be sent, drop what still comes in, and close a little later."""
         transport = self.transport
         self._force_close = True  # input is dropped from now on, and the handler's loop ends

@@ -96,6 +96,28 @@ async def test_requests_that_the_two_parsers_read_differently_are_refused(
     assert not any(received.complete for received in upstream.requests)
 
 
+CLOSING = {
+    "connect": (b"CONNECT other.test:443 HTTP/1.1\r\nHost: other.test:443\r\n\r\n", 405),
+    "old connect": (b"CONNECT other.test:443 HTTP/1.0\r\nHost: other.test:443\r\n\r\n", 405),
+    "host": (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+    "target": (b"GET /#a HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+}
+
+
+@pytest.mark.parametrize("name", CLOSING)
+async def test_what_follows_an_answer_that_closes_is_no_request(name: str, tmp_path: Path) -> None:
+    """R213, R220, R223, R240: not even when it is there already; and what still comes does not cost the answer."""
+    head, status = CLOSING[name]
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
+        client = await gateway.client()
+        behind = request(b"GET", "/canary") * 20_000  # more than the gateway takes in before it answers
+        response = await client.exchange(head + behind)
+        assert response.status == status
+        assert response.one(b"connection") == b"close"
+        assert await client.at_end()
+    assert upstream.requests == []
+
+
 async def test_nothing_is_cached(tmp_path: Path) -> None:
     """R299: whatever an answer says of itself, the next request is the upstream's too."""
     storable = b'HTTP/1.1 200 OK\r\nCache-Control: public, max-age=3600\r\nETag: "a"\r\nContent-Length: 2\r\n\r\nok'
