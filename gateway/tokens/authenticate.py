@@ -80,7 +80,7 @@ class Authenticator:
     """
 
     def __init__(self, settings: schema.Settings, issuers: Mapping[str, IssuerKeys], clock: Clock) -> None:
-        self.cache = TokenCache(settings.tokens.cache_size, settings.tokens.cache_seconds)
+        self.cache = TokenCache(settings.tokens.cache_size, settings.tokens.cache_seconds, clock)
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self._look = self.cache.get  # bound once: this is asked for every request
         self._max_bytes = settings.tokens.max_bytes
@@ -99,21 +99,18 @@ class Authenticator:
         This is the hot path: no waiting, no decoding. None means: call ``authenticate``.
 
         Raises:
-            GatewayError: for a token longer than is read, for one that was
-                found bad a moment ago, and when its issuer's keys are too old
-                to be believed.
+            GatewayError: for a token longer than is read, and for one that was
+                found bad a moment ago.
         """
+        digest = sha256(token).digest()
+        identity = self._look(digest)
+        if identity is not None:
+            return identity
+        # After the look-up: none so long was ever remembered, and the bound on the head bounds what is hashed.
         if len(token) > self._max_bytes:
             raise GatewayError(Reason.TOKEN_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
-        digest = sha256(token).digest()
-        monotonic = self._monotonic()
-        entry = self._look(digest, self._wall(), monotonic)
-        if entry is not None:
-            if monotonic > entry.issuer.stale_at:
-                raise _cannot_decide(entry.issuer)
-            return entry.identity
         self.cache.misses += 1
-        reason = self.cache.bad(digest, monotonic)
+        reason = self.cache.bad(digest)
         if reason is not None:
             raise GatewayError(reason, detail="refused a moment ago")
         return None
@@ -123,11 +120,7 @@ class Authenticator:
 
         Nothing is refused and no miss is counted: for whoever goes on to ``cached`` on None.
         """
-        monotonic = self._monotonic()
-        entry = self._look(digest, self._wall(), monotonic)
-        if entry is None or monotonic > entry.issuer.stale_at:
-            return None
-        return entry.identity
+        return self._look(digest)
 
     def verify_now(self, token: bytes) -> Identity | None:
         """Verify a token that ``cached`` does not know, as far as that needs no waiting, and remember the outcome.
@@ -268,7 +261,7 @@ class Authenticator:
     def _remember_bad(self, token: bytes, error: GatewayError, issuer: IssuerKeys | None) -> None:
         permanent = _PERMANENT if issuer is None else _PERMANENT_FOR_KEYS
         if error.reason in permanent:
-            self.cache.put_bad(sha256(token).digest(), error.reason, self._monotonic(), issuer)
+            self.cache.put_bad(sha256(token).digest(), error.reason, issuer)
 
 
 def _unforeseen(error: Exception) -> GatewayError:

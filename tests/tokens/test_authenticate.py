@@ -73,7 +73,7 @@ async def test_a_token_over_the_limit_is_refused_unread() -> None:
         with pytest.raises(GatewayError) as caught:
             await made.authenticator.authenticate(token)
         assert caught.value.reason is Reason.TOKEN_TOO_LONG
-        assert made.authenticator.cache.bad(b"", 0) is None
+        assert made.authenticator.cache.bad(b"") is None
 
 
 FORMS = [b"junk", b"a.b.c.d.e", b"a.b.", b"!!.!!.!!", b"e30.e30.eA", b"bnVsbA.e30.eA"]
