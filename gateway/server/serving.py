@@ -97,7 +97,10 @@ class Serving:
         except asyncio.CancelledError:
             self.client_left(run)
             raise
-        except ConnectionError:
+        except ConnectionError as error:
+            if not run.client.gone:
+                # Not the client's connection, then: it waits for an answer, and gets one.
+                return await self.refuse(run, GatewayError(Reason.UPSTREAM_DISCONNECTED, detail=type(error).__name__))
             self.client_left(run)
             return False
         except Exception as error:

@@ -1,6 +1,6 @@
 """Chaos, bounded: upstreams that die, freeze, reset and talk nonsense under load, with the gateway between.
 
-    ./scripts/chaos [--seconds 120] [--seed S] [--clients 16]
+    ./scripts/chaos [--seconds 120] [--seed S] [--clients 16] [--lane full]
 
 Every answer that a client gets must be right, or 502, 503 or 504, or broken
 off so that it cannot be taken for whole; no POST may reach the upstreams
@@ -30,7 +30,7 @@ import uvloop
 from gateway.tasks import spawn
 from tests.chaos.load import Judgement, Load
 from tests.peers.process import Process, free_port
-from tests.support.gateway import RawClient, RawResponse, request
+from tests.support.gateway import LANE, RawClient, RawResponse, request
 from tests.support.gateway_process import GatewayProcess
 
 #: Short, so that a bounded run meets every one of them many times.
@@ -214,8 +214,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=120, help="how long (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1 << 32), help="default: by chance")
     parser.add_argument("--clients", type=int, default=16, help="at the same time (default: %(default)s)")
+    parser.add_argument("--lane", choices=["express", "full"], default="express", help="default: %(default)s")
     options = parser.parse_args(arguments)
-    print(f"seed {options.seed}", flush=True)
+    print(f"seed {options.seed}, {options.lane} lane", flush=True)
+    LANE.set(options.lane)
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         judgement, suffered = runner.run(chaos(options.seconds, options.seed, options.clients, Path(folder)))
     print("upstreams: " + ", ".join(f"{count} times {what}" for what, count in suffered.most_common()))

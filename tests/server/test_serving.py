@@ -100,10 +100,21 @@ async def test_fault_of_the_gateway_tells_the_client_nothing(tmp_path: Path, cap
 async def test_client_that_left_is_no_fault_and_gets_nothing(error: BaseException, tmp_path: Path) -> None:
     async with serving_of(tmp_path) as (serving, gateway):
         run, client = new_run(serving)
+        client.gone = True
         assert not await serving.settle(run, raising(error))
         assert client.got == b""
         line = (await gateway.log())[0]
         assert (line["outcome"], line["status"]) == ("client_gone", CLIENT_CLOSED_REQUEST)
+
+
+async def test_client_that_is_still_there_gets_an_answer_when_another_connection_breaks(tmp_path: Path) -> None:
+    """R289: whatever breaks on the way, only a client that left gets nothing."""
+    async with serving_of(tmp_path) as (serving, gateway):
+        run, client = new_run(serving)
+        await serving.settle(run, raising(ConnectionResetError("not the client's")))
+        assert client.got.startswith(b"HTTP/1.1 502 ")
+        line = (await gateway.log())[0]
+        assert (line["outcome"], line["reason"]) == ("failed", "upstream_disconnected")
 
 
 async def test_cancelled_request_is_accounted_for_and_the_cancellation_goes_on(tmp_path: Path) -> None:
