@@ -66,8 +66,9 @@ class ClientOutput(asyncio.Protocol):
             self._drained = self._loop.create_future()
             await self._drained
 
-    def abort(self) -> None:
-        """Cut the connection."""
+    def abort(self, *, linger: bool = False) -> None:
+        """Cut the connection; of a request in this lane, nothing is unread."""
+        del linger
         if self._transport is not None:
             self._transport.abort()
 

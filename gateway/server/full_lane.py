@@ -60,8 +60,10 @@ class AiohttpClient:
         if self.protocol.writing_paused:
             await self._writer.drain()
 
-    def abort(self) -> None:
-        if self._request.transport is not None:
+    def abort(self, *, linger: bool = False) -> None:
+        if linger:
+            self.protocol.close_after_answer()
+        elif self._request.transport is not None:
             self._request.transport.abort()
 
 

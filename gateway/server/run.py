@@ -47,8 +47,14 @@ class Client(Protocol):
         """
         ...
 
-    def abort(self) -> None:
-        """Cut the connection, so that what was sent cannot be taken for complete."""
+    def abort(self, *, linger: bool = False) -> None:
+        """Cut the connection, so that what was sent cannot be taken for complete.
+
+        Args:
+            linger: the client still sends: a connection closed over unread input is reset, and
+                the reset may overtake what was sent (RFC 9112 section 9.6). So end the sending
+                only, and drop what comes for a while. For content with a marked end.
+        """
         ...
 
 

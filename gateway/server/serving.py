@@ -217,7 +217,7 @@ class Serving:
                 upstream.failed(error.reason)
             self.account(record, error)
             record.status = reply.status
-            client.abort()
+            client.abort(linger=delimited and run.content is not None and run.content.unread)
             return False
         finally:
             record.bytes_out = reply.relayed

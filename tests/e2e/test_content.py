@@ -531,6 +531,28 @@ async def test_early_answer_to_an_upload_reaches_the_client(tmp_path: Path) -> N
         assert await client.at_end()
 
 
+async def test_early_answer_that_breaks_off_is_not_lost_to_a_reset(tmp_path: Path) -> None:
+    """R286: a client that still sends sees how far the answer came, and that it is not whole."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 10\r\n\r\nearly")
+
+    async with (
+        raw_upstream(respond, early=True) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
+    ):
+        client = await gateway.client()
+        await client.send(request(b"PUT", "/", (b"Content-Length", b"1000000")) + b"x" * 1000)
+        await gateway.log()
+        for _ in range(5):
+            await client.send(b"x" * 1000)
+            await asyncio.sleep(0.01)
+        response = await client.response()
+        assert (response.status, response.complete) == (413, False)
+        assert b"early".startswith(response.body)
+        assert await client.reader.read() == b""
+
+
 async def test_refused_upload_is_not_read_without_end(tmp_path: Path) -> None:
     """R213: 401 at once; what follows is read for a moment, then the connection is closed."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:

@@ -33,7 +33,7 @@ class RecordingClient:
             raise ConnectionResetError("gone")
         self.got += data
 
-    def abort(self) -> None:
+    def abort(self, *, linger: bool = False) -> None:
         self.aborted = True
 
 
