@@ -112,6 +112,12 @@ class Telemetry:
         self.whole.observe(seconds)
         self.upstream.observe(seconds)
 
+    def finish_refused(self, counter: tuple[str, str, int, str], reason: str, seconds: float) -> None:
+        """Count a refused request of which nobody wants a line."""
+        self.requests[counter] += 1
+        self.refusals[reason] += 1
+        self.whole.observe(seconds)
+
     def finish(self, record: Record, now: float) -> None:
         """Count the outcome of a request, once, and write its line."""
         seconds = now - record.started

@@ -15,7 +15,7 @@ from typing import cast
 from gateway.proxy.direct import HeadMemory
 from gateway.server.content import CollectedContent
 from gateway.server.express_exchange import ExpressExchange
-from gateway.server.express_memory import Section, plannable
+from gateway.server.express_memory import Refusal, Section, plannable
 from gateway.server.express_recall import KnownRequests
 from gateway.server.full_lane import peer_of
 from gateway.server.listener import Listener, Protocol
@@ -160,8 +160,10 @@ class ExpressConnection(KnownRequests):
             run.content = CollectedContent(content)
         exchange = self._exchange = ExpressExchange(self, self._serving, self._heads)
         admitted = exchange.start(run, facts, content)
-        if admitted is not None and plannable(admitted, section):
-            self._remember(line, head.method, admitted, section)
+        if admitted is not None and plannable(admitted):
+            self._remember(line, self._plan(head.method, admitted, section))
+        elif exchange.by_form and exchange.answer and not section.after:
+            self._remember(line, Refusal(exchange.answer, run.record))
 
     def _has_content(self, length: int, arrived: int) -> bool:
         """Return whether the content is there; one that will not be soon, or is large, is streamed instead."""

@@ -28,7 +28,13 @@ class ExpressExchange(ExpressResponse):
     """One request on its way. Used once."""
 
     def start_known(
-        self, plan: Plan, identity: Identity | None, common: bytes, lease: Lease, request_id: bytes | None
+        self,
+        plan: Plan,
+        identity: Identity | None,
+        common: bytes,
+        lease: Lease,
+        request_id: bytes | None,
+        content: bytes,
     ) -> None:
         """Send a request that follows a plan.
 
@@ -38,12 +44,13 @@ class ExpressExchange(ExpressResponse):
             common: the head for the upstream up to the identity.
             lease: the connection to send it over.
             request_id: the client's own, if it gave one.
+            content: the request's.
         """
         serving = self._serving
-        self._plan, self._identity, self._upstream = plan, identity, plan.upstream
+        self._plan, self._identity, self._upstream, self._content = plan, identity, plan.upstream, content
         given = self._id = request_id or serving.new_id()
         fields = b"" if identity is None else plan.granted_fields
-        self._send(lease, b"".join((common, fields, b"X-Request-Id: ", given, b"\r\n\r\n")))
+        self._send(lease, b"".join((common, fields, b"X-Request-Id: ", given, b"\r\n\r\n", content)))
 
     def start(self, run: Run, facts: Facts, content: bytes) -> Admitted | None:
         """Take the steps up to the upstream, or to the refusal.
@@ -55,11 +62,13 @@ class ExpressExchange(ExpressResponse):
         serving, pipeline = self._serving, self._serving.pipeline
         try:
             serving.enter(run)
+            self.by_form = True
             admitted = self._admitted = pipeline.admit(run.head, facts, run.record)
             if admitted.preflight or admitted.route.cors is not None or admitted.route.end_at_expiry:
                 self._in_task(serving.serve(run, admitted))
                 return None
             token = pipeline.token(admitted, run.record)
+            self.by_form = False
             if token is not None:
                 identity = pipeline.recognise(token, admitted, run.record)
                 if identity is UNSETTLED:

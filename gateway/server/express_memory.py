@@ -4,7 +4,7 @@ Only the reading of a header section for the express lane lives here, and the
 memory of a connection's last ones. A section that is byte for byte the one
 just read means the same; so does one in which nothing but the bearer token
 differs. Likewise a request line: under one section, it leads to one route,
-and to one head for the upstream but for the identity. What can change from
+and to one head for the upstream but for the identity, or to one refusal. What can change from
 one moment to the next is never remembered: what the token stands for, whether
 the route lets it pass, which connection is free.
 """
@@ -21,7 +21,7 @@ from gateway.proxy.upstreams import Upstream
 from gateway.server.facts import Facts
 from gateway.server.framing import MalformedError, parse_fields, request_framing
 from gateway.server.pipeline import Admitted, Pipeline, RequestHead
-from gateway.telemetry import method_class
+from gateway.telemetry import Record, method_class
 
 #: Fields of a section that the express lane takes.
 MAX_FIELDS = 200
@@ -110,6 +110,23 @@ def read_section(block: bytes, pipeline: Pipeline, head: RequestHead) -> tuple[S
     return Section(before, after, scheme, headers, facts, length, given), token
 
 
+class Refusal:
+    """What a request line gets, under one header section of one connection: always the same refusal.
+
+    Attributes:
+        parts: the answer around its request id, which stands between them.
+        counter: the key under which the request is counted.
+        reason: the refusal's code.
+    """
+
+    __slots__ = ("counter", "parts", "reason")
+
+    def __init__(self, data: bytes, record: Record) -> None:
+        self.parts = data.split(record.request_id.encode("ascii"))
+        self.counter = (record.route, method_class(record.method), record.status, record.outcome)
+        self.reason = record.reason
+
+
 class Plan:
     """Where a request line leads, under one header section of one connection.
 
@@ -172,7 +189,7 @@ def identity_lines(identity: Identity | None) -> bytes:
     return b"" if identity is None else b"".join([b"%b: %b\r\n" % pair for pair in identity.headers])
 
 
-def plannable(admitted: Admitted, section: Section) -> bool:
+def plannable(admitted: Admitted) -> bool:
     """Whether all that a request line leads to can be remembered."""
     route = admitted.route
     return not (
@@ -181,7 +198,6 @@ def plannable(admitted: Admitted, section: Section) -> bool:
         or route.observe
         or route.forward_authorization
         or admitted.target.authority is not None
-        or section.length
         or b"access_token" in (admitted.target.query or b"")
     )
 

@@ -21,6 +21,7 @@ from gateway.server.express_exchange import ExpressExchange
 from gateway.server.express_memory import (
     MAX_PLANS,
     Plan,
+    Refusal,
     Section,
     identity_lines,
     is_token,
@@ -51,7 +52,7 @@ class KnownRequests(ClientOutput, ABC):
         self._peer = Peer(b"unknown", False, 0)
         self._exchange: ExpressExchange | None = None
         self._section: Section | None = None
-        self._plans: dict[bytes, Plan] = {}
+        self._plans: dict[bytes, Plan | Refusal] = {}
         self._token = self._digest = b""
         self._client_text = ""
         self.deadline = 0.0
@@ -72,14 +73,20 @@ class KnownRequests(ClientOutput, ABC):
         section = self._section
         if plan is None or section is None or self._limits.max_concurrent_requests:
             return False
-        start, stop = end + len(section.before), len(data) - len(section.after)
-        if start > stop or data[end:start] != section.before or data[stop:] != section.after:
+        before, after, length = section.before, section.after, section.length
+        start, stop = end + len(before), len(data) - length - len(after)
+        if start > stop or not data.startswith(before, end) or not data.startswith(after, stop):
             return False
         token = data[start:stop]
         # Between the parts that are as before stands one token: no line end, so no field and no
         # request either, that nobody would have read. Also where nobody asks for the token.
-        if token != self._token and (is_token(token) is None if section.after else token):
+        if after:
+            if not token or (token != self._token and is_token(token) is None):
+                return False
+        elif token:
             return False
+        if isinstance(plan, Refusal):
+            return self._refused(plan, section)
         identity: Identity | None = None
         if not plan.anonymous:
             identity = self._recalled(token, plan)
@@ -94,7 +101,19 @@ class KnownRequests(ClientOutput, ABC):
             head = RequestHead(plan.method, plan.admitted.target.path, True, section.headers, self._peer)
             common = plan.head(origin, self._serving.pipeline, head)
         exchange = self._exchange = ExpressExchange(self, self._serving, self._heads)
-        exchange.start_known(plan, identity, common, lease, section.request_id)
+        content = data[-length:] if length else b""
+        exchange.start_known(plan, identity, common, lease, section.request_id, content)
+        return True
+
+    def _refused(self, refusal: Refusal, section: Section) -> bool:
+        """Refuse a request as before, unless somebody wants a line of it."""
+        serving = self._serving
+        if serving.logging or not self.keep_alive:
+            return False
+        began = serving.clock.monotonic()
+        self.send((section.request_id or serving.new_id()).join(refusal.parts))
+        serving.telemetry.finish_refused(refusal.counter, refusal.reason, serving.clock.monotonic() - began)
+        self.ended(True)
         return True
 
     def _recalled(self, token: bytes, plan: Plan) -> Identity | None:
@@ -125,14 +144,16 @@ class KnownRequests(ClientOutput, ABC):
             self._client_text = self._serving.pipeline.client_address(whole).decode("ascii")
         return found
 
-    def _remember(self, line: bytes, method: str, admitted: Admitted, section: Section) -> None:
+    def _remember(self, line: bytes, plan: Plan | Refusal) -> None:
         """Remember where a request line led."""
-        auth = admitted.route.auth
         if len(self._plans) >= MAX_PLANS:
             self._plans.clear()
+        self._plans[line] = plan
+
+    def _plan(self, method: str, admitted: Admitted, section: Section) -> Plan:
+        auth = admitted.route.auth
         anonymous = auth == "public" or (auth == "optional" and not section.facts.authorization)
-        upstream = self._serving.upstreams[admitted.route.upstream]
-        self._plans[line] = Plan(method, admitted, upstream, anonymous=anonymous)
+        return Plan(method, admitted, self._serving.upstreams[admitted.route.upstream], anonymous=anonymous)
 
     def record(self, request_id: bytes, method: str) -> Record:
         """Return a new record of a request on this connection."""

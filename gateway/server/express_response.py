@@ -19,6 +19,7 @@ from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import expect_response, receive
 from gateway.proxy.origin import Lease
 from gateway.proxy.upstreams import Upstream
+from gateway.server.content import CollectedContent
 from gateway.server.express_memory import Plan
 from gateway.server.pipeline import Admitted, RequestHead
 from gateway.server.responses import render
@@ -56,11 +57,15 @@ class ExpressResponse:
     Attributes:
         lease: the upstream's connection while the response comes straight to this object.
         task: the shared run, when it has taken over.
+        by_form: whether a refusal followed from the request's head alone, and from nothing that can change.
+        answer: the refusal as it was sent.
     """
 
     # Not in __init__: most requests end without these being touched.
     lease: Lease | None = None
     task: asyncio.Task[None] | None = None
+    by_form = False
+    answer = b""
     _run: Run | None = None
     _admitted: Admitted | None = None
     _plan: Plan | None = None
@@ -91,6 +96,9 @@ class ExpressResponse:
             record.upstream = self._upstream.name
             self._admitted = plan.admitted
             self._run = Run(self._client, self._client.head_of(plan), record, self._id)
+            if self._content:
+                content = self._run.content = CollectedContent(self._content)
+                content.whole()  # it was sent
             self._serving.enter(self._run)
         return self._run
 
@@ -222,6 +230,7 @@ class ExpressResponse:
         keep_alive = self._client.keep_alive and not reply.close
         run.record.bytes_out = len(reply.body)
         data = render(reply, http_11=True, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
+        self.answer = data if keep_alive else b""
         self._client.send(data)
         self._serving.finish(run)
         self._client.ended(keep_alive)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.identity import Identity
 from gateway.proxy.headers import Peer
-from gateway.server.express_memory import MAX_FIELDS, Plan, Section, identity_lines, plannable, read_section
+from gateway.server.express_memory import MAX_FIELDS, Plan, Refusal, Section, identity_lines, plannable, read_section
 from gateway.server.pipeline import Admitted, Pipeline, RequestHead
 from gateway.settings import schema
 from gateway.telemetry import Record
@@ -208,14 +208,14 @@ def admitted(target: bytes, section: Section) -> Admitted:
         pytest.param(b"/cors", (), False, id="other origins"),
         pytest.param(b"http://api.test/a", (), False, id="absolute form"),
         pytest.param(b"/a?access_token=x", (), False, id="token in the query"),
-        pytest.param(b"/a", (b"Content-Length: 3",), False, id="content"),
+        pytest.param(b"/a", (b"Content-Length: 3",), True, id="content"),
     ],
 )
 def test_only_a_line_that_means_the_same_each_time_is_planned(
     target: bytes, lines: tuple[bytes, ...], may: bool
 ) -> None:
     section, _ = known(b"Host: api.test", *lines)
-    assert plannable(admitted(target, section), section) is may
+    assert plannable(admitted(target, section)) is may
 
 
 def test_plan_counts_under_its_route_and_method_class() -> None:
@@ -225,6 +225,13 @@ def test_plan_counts_under_its_route_and_method_class() -> None:
     assert plan.counter(200) == ("/", "other", 200, "forwarded")
     assert plan.counter(200) is plan.counter(200)
     assert plan.counter(404) == ("/", "other", 404, "forwarded")
+
+
+def test_remembered_refusal_has_a_place_for_each_request_id() -> None:
+    record = Record(0.0, request_id="0123abc", method="GET", route="/a", status=401, outcome="refused", reason="why")
+    refusal = Refusal(b"X-Request-Id: 0123abc\r\n\r\n{0123abc}", record)
+    assert b"789".join(refusal.parts) == b"X-Request-Id: 789\r\n\r\n{789}"
+    assert (refusal.counter, refusal.reason) == (("/a", "read", 401, "refused"), "why")
 
 
 def test_identity_headers_are_lines() -> None:

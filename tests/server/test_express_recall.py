@@ -186,3 +186,91 @@ async def test_log_line_of_a_known_request_is_that_of_any_other(known: list[bool
     first, second = [{key: value for key, value in line.items() if key not in changing} for line in lines]
     assert known == [True]
     assert first == second
+
+
+async def test_content_of_a_known_request_is_its_own(known: list[bool], tmp_path: Path) -> None:
+    """Known is what announces the content; what it is differs from request to request."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        token = gateway.token(sub="ann")
+        client = await warm(gateway, token)
+        length = (b"Content-Length", b"3")
+        posts = [request(b"POST", "/a", length, token=token, body=body) for body in (b"one", b"two", b"\r\n\r")]
+        assert await statuses(client, *posts) == [200] * 3
+        lines = (await gateway.log(5))[2:]
+    assert known == [True, True]
+    assert [received.body for received in upstream.requests[-3:]] == [b"one", b"two", b"\r\n\r"]
+    assert [received.one(b"content-length") for received in upstream.requests[-3:]] == [b"3"] * 3
+    assert [line["bytes_in"] for line in lines] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("cut", [-2, -4, -30])
+async def test_known_head_whose_content_is_not_all_there_waits_for_it(
+    cut: int, known: list[bool], tmp_path: Path
+) -> None:
+    """R213: and what comes behind the content is the next request."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        token = gateway.token(sub="ann")
+        client = await warm(gateway, token)
+        post = request(b"POST", "/a", (b"Content-Length", b"3"), token=token, body=b"one")
+        assert await statuses(client, post) == [200]
+        await client.send(post[:cut])
+        await until(lambda: len(known) == 1)
+        await client.send(post[cut:] + post)
+        assert [(await client.response()).status for _ in range(2)] == [200, 200]
+    assert known[0] is False
+    assert [received.body for received in upstream.requests[-3:]] == [b"one"] * 3
+
+
+async def test_same_refusal_is_given_again_under_an_id_of_its_own(known: list[bool], tmp_path: Path) -> None:
+    """R100: and it is counted like the first."""
+    options = {**OPTIONS, "server": {"express": True, "access_log": "off"}}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        client = await gateway.client()
+        answers = [await client.exchange(request(b"GET", "/a")) for _ in range(3)]
+        gone = await statuses(client, request(b"GET", "/a", (b"X-Request-Id", b"mine")), request(b"GET", "/a"))
+        telemetry = gateway.app.telemetry
+        assert telemetry.requests["/", "read", 401, "refused"] == 5
+        assert telemetry.refusals == {"no_credential": 5}
+        assert (sum(telemetry.whole.counts), telemetry.running) == (5, 0)
+    assert known == [True, True, False, False]
+    assert gone == [401, 401]
+    assert not upstream.requests
+    ids = [answer.one(b"x-request-id") for answer in answers]
+    assert len(set(ids)) == 3
+    assert [answer.json["request_id"].encode() for answer in answers] == ids
+    bare = [answer.head.replace(answer.one(b"x-request-id") or b"", b"") for answer in answers]
+    assert bare == bare[:1] * 3
+
+
+async def test_refusal_of_a_logged_request_goes_the_long_way(known: list[bool], tmp_path: Path) -> None:
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client = await gateway.client()
+        assert await statuses(client, *[request(b"GET", "/a")] * 2) == [401, 401]
+        lines = await gateway.log(2)
+    assert known == [False]
+    assert [line["reason"] for line in lines] == ["no_credential"] * 2
+
+
+@pytest.mark.parametrize("behind", [b"x", b"GET /"])
+async def test_bytes_behind_a_refused_request_are_not_swallowed(
+    behind: bytes, known: list[bool], tmp_path: Path
+) -> None:
+    """R213: a request is known only when it is all that has come; also when what follows was a token before."""
+    options = {**OPTIONS, "server": {"express": True, "access_log": "off"}}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        client = await gateway.client()
+        assert await statuses(client, request(b"GET", "/a"), request(b"GET", "/a")) == [401, 401]
+        connection_of(gateway, client)._token = behind
+        assert await statuses(client, request(b"GET", "/a") + behind) == [401]
+        assert connection_of(gateway, client)._buffer == behind
+    assert known == [True, False]
+
+
+async def test_refusal_that_depends_on_the_token_is_not_remembered(known: list[bool], tmp_path: Path) -> None:
+    options = {**OPTIONS, "server": {"express": True, "access_log": "off"}}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        token = gateway.token(sub="ann")
+        client = await warm(gateway, token)
+        bad = request(b"GET", "/a", token=token[:-4] + b"AAAA")
+        assert await statuses(client, bad, bad, request(b"GET", "/a", token=token)) == [401, 401, 200]
+    assert True not in known
