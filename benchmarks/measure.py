@@ -73,6 +73,12 @@ class Lane:
         self._sent(outcome)
         return outcome
 
+    def warm_up(self, seconds: float) -> None:
+        """Send for a while, and first what a cache is to hold."""
+        if self.contender.sends.credential == "rotating":
+            self.send_all()
+        self.closed(seconds)
+
     def send_all(self) -> Outcome:
         """Send each token of the pool once."""
         return self._driver.send(self._traffic, self.subject.target, self.contender.connections, self._traffic.size)
@@ -111,7 +117,7 @@ def lanes(scenario: Scenario, rows: Mapping[str, Row], stage: Stage, options: Op
                 subjects[key] = running.enter_context(stage.running(PEERS[key[0]], key[1]))
             opened[name] = Lane(contender, subjects[key], stage, options)
         for lane in opened.values():
-            lane.closed(min(WARM_UP, options.seconds))
+            lane.warm_up(min(WARM_UP, options.seconds))
         yield opened
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
@@ -58,6 +58,7 @@ class Identity:
         expires_at: ``exp``; infinity when the issuer does not require one.
         not_before: ``nbf``; minus infinity when absent.
         token_id: ``jti`` when it is a string, else None.
+        lines: ``headers`` as they stand in a head, made once.
     """
 
     issuer_name: str
@@ -69,6 +70,10 @@ class Identity:
     expires_at: float
     not_before: float
     token_id: str | None
+    lines: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lines", b"".join([b"%b: %b\r\n" % pair for pair in self.headers]))
 
 
 @dataclass(frozen=True, slots=True)

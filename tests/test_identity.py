@@ -290,3 +290,10 @@ def test_list_of_text_can_be_taken_apart(elements: list[str]) -> None:
         assert json.loads(value) == elements
     elif elements:
         assert len(value.split(b",")) == len(elements)
+
+
+def test_headers_also_stand_ready_as_lines() -> None:
+    headers = ((b"x-user-id", b"alice"), (b"x-scope", b"read write"))
+    identity = Identity("i", "i", "s", (), freeze({}), headers, 1.0, 0.0, None)
+    assert identity.lines == b"x-user-id: alice\r\nx-scope: read write\r\n"
+    assert Identity("i", "i", "s", (), freeze({}), (), 1.0, 0.0, None).lines == b""

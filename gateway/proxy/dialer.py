@@ -104,11 +104,6 @@ class Dialer:
             connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False, trust_env=False
         )
 
-    @property
-    def closed(self) -> bool:
-        """Whether ``close`` was called."""
-        return self._connector.closed
-
     async def connect(self) -> tuple[Connection, UpstreamConnection]:
         """Open a connection.
 

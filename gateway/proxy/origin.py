@@ -141,6 +141,8 @@ class Origin:
         self.health = Health(settings.eject_after_failures, settings.eject_max_seconds)
         self.connect_failures = 0
         self._settings = settings
+        self._pool_size, self._max_age = settings.pool_size, settings.pool_max_age_seconds
+        self._closed = False
         self._clock = clock or SystemClock()
         self._in_use = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -152,11 +154,11 @@ class Origin:
     @property
     def has_place(self) -> bool:
         """Whether a connection can be leased without waiting for another exchange to end."""
-        return self._in_use < self._settings.pool_size and not self._waiters
+        return self._in_use < self._pool_size and not self._waiters
 
     def lease_now(self) -> Lease | None:
         """Return an idle connection without waiting; None when there is none, or others wait for one."""
-        if self._idle and self._in_use < self._settings.pool_size and not self._waiters:
+        if self._idle and self._in_use < self._pool_size and not self._waiters:
             lease = self._pop_idle()
             if lease is not None:
                 self._in_use += 1
@@ -176,7 +178,7 @@ class Origin:
         if not fresh and (lease := self._pop_idle()) is not None:
             return lease
         try:
-            if self._in_use + len(self._idle) > self._settings.pool_size:
+            if self._in_use + len(self._idle) > self._pool_size:
                 self._idle.popleft()[0].close()
             connection, protocol = await self._dialer.connect()
         except BaseException as error:
@@ -218,16 +220,16 @@ class Origin:
 
     def take_back(self, lease: Lease) -> None:
         """Keep a connection for the next exchange, if its state and age allow, and free its place."""
-        protocol, settings = lease.protocol, self._settings
-        now, max_age = self._loop.time(), settings.pool_max_age_seconds
+        protocol, max_age = lease.protocol, self._max_age
+        now = self._loop.time()
         too_old = max_age and now - protocol.opened_at >= max_age
-        if too_old or protocol.should_close or not protocol.is_connected() or self._dialer.closed:
+        if too_old or protocol.should_close or not protocol.is_connected() or self._closed:
             lease.close()
         else:
             protocol.heard = False
             self._idle.append((lease, now))
             if self._sweep is None:
-                self._sweep = self._loop.call_later(settings.pool_idle_seconds, self._close_idle)
+                self._sweep = self._loop.call_later(self._settings.pool_idle_seconds, self._close_idle)
         if self._waiters:
             self.give_back()
         else:
@@ -243,7 +245,7 @@ class Origin:
             self._sweep = self._loop.call_at(self._idle[0][1] + self._settings.pool_idle_seconds, self._close_idle)
 
     async def _take_place(self) -> None:
-        if self._in_use < self._settings.pool_size:
+        if self._in_use < self._pool_size:
             self._in_use += 1
             return
         place = asyncio.get_running_loop().create_future()
@@ -286,6 +288,7 @@ class Origin:
 
     async def close(self) -> None:
         """Close every connection."""
+        self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
         while self._idle:

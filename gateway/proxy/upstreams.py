@@ -36,6 +36,7 @@ class Upstream:
 
     Attributes:
         failures: exchanges that ended without a usable answer, by reason code.
+        response_timeout, idle_timeout: as configured, a step nearer for the hot path.
 
     Raises:
         OSError: a TLS file cannot be read or used.
@@ -51,6 +52,7 @@ class Upstream:
     ) -> None:
         self.name = settings.name
         self.settings = settings
+        self.response_timeout, self.idle_timeout = settings.response_timeout_seconds, settings.idle_timeout_seconds
         self._clock = clock or SystemClock()
         tls = client_tls(settings)
         self.origins = tuple(

@@ -54,6 +54,7 @@ class ExpressConnection(KnownRequests):
         self._working = False
         self._reading_paused = False
         self._content_timer: asyncio.TimerHandle | None = None
+        self._idle_seconds = self._limits.keepalive_timeout_seconds
         self._most_content = min(MAX_CONTENT, self._limits.max_body_bytes or MAX_CONTENT)
 
     # --- the connection ---
@@ -194,7 +195,7 @@ class ExpressConnection(KnownRequests):
         if not keep_alive or self._listener.draining:
             self._end(transport)
             return
-        self.deadline = self._loop.time() + self._limits.keepalive_timeout_seconds
+        self.deadline = self._loop.time() + self._idle_seconds
         if not self._paused:
             self._go_on()
 

@@ -49,7 +49,7 @@ class ExpressExchange(ExpressResponse):
         serving = self._serving
         self._plan, self._identity, self._upstream, self._content = plan, identity, plan.upstream, content
         given = self._id = request_id or serving.new_id()
-        fields = b"" if identity is None else plan.granted_fields
+        fields = b"" if identity is None else identity.lines
         self._send(lease, b"".join((common, fields, b"X-Request-Id: ", given, b"\r\n\r\n", content)))
 
     def start(self, run: Run, facts: Facts, content: bytes) -> Admitted | None:
@@ -111,7 +111,7 @@ class ExpressExchange(ExpressResponse):
         transport = protocol.transport
         assert transport is not None
         transport.write(data)
-        self._client.deadline = asyncio.get_running_loop().time() + self._upstream.settings.response_timeout_seconds
+        self._client.deadline = asyncio.get_running_loop().time() + self._upstream.response_timeout
 
     # --- the client's side ---
 

@@ -138,7 +138,6 @@ class Plan:
         heads: by URL, the head for the upstream up to the identity.
         counters: by status, the key under which the request is counted.
         granted: the last caller whom the route's rules let pass.
-        granted_fields: that caller's identity headers, as lines.
     """
 
     __slots__ = (
@@ -146,7 +145,6 @@ class Plan:
         "anonymous",
         "counters",
         "granted",
-        "granted_fields",
         "heads",
         "method",
         "upstream",
@@ -160,7 +158,6 @@ class Plan:
         self.heads: dict[Origin, bytes] = {}
         self.counters: dict[int, tuple[str, str, int, str]] = {}
         self.granted: Identity | None = None
-        self.granted_fields = b""
 
     def head(self, origin: Origin, pipeline: Pipeline, head: RequestHead) -> bytes:
         """Return the head for the upstream up to the identity.
@@ -182,11 +179,6 @@ class Plan:
         if key is None:
             key = self.counters[status] = (self.admitted.route.name, method_class(self.method), status, "forwarded")
         return key
-
-
-def identity_lines(identity: Identity | None) -> bytes:
-    """Return the identity headers as lines of a head; their values were made safe when they were made."""
-    return b"" if identity is None else b"".join([b"%b: %b\r\n" % pair for pair in identity.headers])
 
 
 def plannable(admitted: Admitted) -> bool:

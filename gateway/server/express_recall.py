@@ -23,7 +23,6 @@ from gateway.server.express_memory import (
     Plan,
     Refusal,
     Section,
-    identity_lines,
     is_token,
     read_section,
 )
@@ -55,6 +54,8 @@ class KnownRequests(ClientOutput, ABC):
         self._plans: dict[bytes, Plan | Refusal] = {}
         self._token = self._digest = b""
         self._client_text = ""
+        # Requests that are counted while they run take the long way.
+        self._counted = bool(self._limits.max_concurrent_requests)
         self.deadline = 0.0
 
     @abstractmethod
@@ -71,27 +72,27 @@ class KnownRequests(ClientOutput, ABC):
         end = data.find(b"\r\n") + 2
         plan = self._plans.get(data[:end])
         section = self._section
-        if plan is None or section is None or self._limits.max_concurrent_requests:
+        if plan is None or section is None or self._counted:
             return False
         before, after, length = section.before, section.after, section.length
         start, stop = end + len(before), len(data) - length - len(after)
         if start > stop or not data.startswith(before, end) or not data.startswith(after, stop):
             return False
         token = data[start:stop]
-        # Between the parts that are as before stands one token: no line end, so no field and no
-        # request either, that nobody would have read. Also where nobody asks for the token.
-        if after:
-            if not token or (token != self._token and is_token(token) is None):
-                return False
-        elif token:
+        if bool(token) is not bool(after):
             return False
         if isinstance(plan, Refusal):
             return self._refused(plan, section)
         identity: Identity | None = None
         if not plan.anonymous:
+            # A token that was verified is one token.
             identity = self._recalled(token, plan)
             if identity is None:
                 return False
+        # Else it is looked at, though nobody asks for it: between the parts that are as before there
+        # may be no line end, so no field and no request either, that nobody would have read.
+        elif after and is_token(token) is None:
+            return False
         leased = plan.upstream.lease_now()
         if leased is None:
             return False
@@ -126,7 +127,7 @@ class KnownRequests(ClientOutput, ABC):
                 authorize(plan.admitted.route, identity)
             except GatewayError:
                 return None
-            plan.granted, plan.granted_fields = identity, identity_lines(identity)
+            plan.granted = identity
         return identity
 
     def _read(self, block: bytes, head: RequestHead) -> tuple[Section, bytes | None] | None:

@@ -154,7 +154,7 @@ class ExpressResponse:
         return (self._plan.method if self._plan is not None else self.run.head.method) == "HEAD"
 
     def _await_content(self) -> None:
-        idle = self._upstream.settings.idle_timeout_seconds
+        idle = self._upstream.idle_timeout
         self._client.deadline = asyncio.get_running_loop().time() + idle if idle else float("inf")
 
     def _whole_at_once(self, status: int) -> None:
@@ -211,7 +211,7 @@ class ExpressResponse:
         """Give the response to aiohttp's parser, from its first byte, and the request to the shared run."""
         lease = self._give_up_lease()
         head_only = self._head_only
-        expect_response(lease.protocol, head_only=head_only, idle_timeout=self._upstream.settings.idle_timeout_seconds)
+        expect_response(lease.protocol, head_only=head_only, idle_timeout=self._upstream.idle_timeout)
         self._in_task(self._received_and_delivered(lease, head_only))
         lease.protocol.data_received(data)
 
@@ -252,7 +252,7 @@ class ExpressResponse:
 
     async def _received_and_delivered(self, lease: Lease, head_only: bool) -> bool:
         upstream, record = self._upstream, self.run.record
-        timeout = upstream.settings.response_timeout_seconds - (self._serving.clock.monotonic() - self._began)
+        timeout = upstream.response_timeout - (self._serving.clock.monotonic() - self._began)
         try:
             reply = await receive(lease, head_only=head_only, response_timeout=max(0.001, timeout))
         except GatewayError as error:

@@ -80,12 +80,17 @@ class Admitted(NamedTuple):
 
 
 class Pipeline:
-    """Steps 2 to 7 of a request's path, compiled from one configuration."""
+    """Steps 2 to 7 of a request's path, compiled from one configuration.
+
+    Attributes:
+        recall: return who the token with this SHA-256 speaks for, if that is known and still holds.
+    """
 
     def __init__(self, settings: Settings, authenticator: Authenticator, clock: Clock, pseudonym: bytes) -> None:
         self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym)
         self.pseudonym = pseudonym
         self._authenticator = authenticator
+        self.recall = authenticator.recall
         self._clock = clock
         self._routes = RouteTable(settings.routes)
         self._max_body = settings.server.max_body_bytes
@@ -192,10 +197,6 @@ class Pipeline:
             _let_pass_if_observed(admitted.route, error, record)
             return None
         return identity
-
-    def recall(self, digest: bytes) -> Identity | None:
-        """Return who the token with this SHA-256 speaks for, if that is known and still holds."""
-        return self._authenticator.recall(digest)
 
     async def verify(self, token: bytes, admitted: Admitted, record: Record) -> Identity | None:
         """Return who the token speaks for, waiting for keys.

@@ -77,12 +77,15 @@ class Authenticator:
 
     Attributes:
         cache: the verified tokens, for ``/status`` and metrics.
+        recall: return the identity of the token with this SHA-256, if it is remembered and all that
+            it rests on holds. Nothing is refused and no miss is counted: for whoever goes on to
+            ``cached`` on None.
     """
 
     def __init__(self, settings: schema.Settings, issuers: Mapping[str, IssuerKeys], clock: Clock) -> None:
         self.cache = TokenCache(settings.tokens.cache_size, settings.tokens.cache_seconds, clock)
         self._wall, self._monotonic = clock.wall, clock.monotonic
-        self._look = self.cache.get  # bound once: this is asked for every request
+        self.recall = self.cache.get
         self._max_bytes = settings.tokens.max_bytes
         # A token's "iss" leads to one issuer's rules and keys, and to nobody else's (RFC 8725 section 3.8).
         self._issuers: dict[str, tuple[IssuerPolicy, IssuerKeys]] = {}
@@ -103,7 +106,7 @@ class Authenticator:
                 found bad a moment ago.
         """
         digest = sha256(token).digest()
-        identity = self._look(digest)
+        identity = self.recall(digest)
         if identity is not None:
             return identity
         # After the look-up: none so long was ever remembered, and the bound on the head bounds what is hashed.
@@ -114,13 +117,6 @@ class Authenticator:
         if reason is not None:
             raise GatewayError(reason, detail="refused a moment ago")
         return None
-
-    def recall(self, digest: bytes) -> Identity | None:
-        """Return the identity of the token with this SHA-256, if it is remembered and all that it rests on holds.
-
-        Nothing is refused and no miss is counted: for whoever goes on to ``cached`` on None.
-        """
-        return self._look(digest)
 
     def verify_now(self, token: bytes) -> Identity | None:
         """Verify a token that ``cached`` does not know, as far as that needs no waiting, and remember the outcome.

@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity import Identity
 from gateway.proxy.headers import Peer
-from gateway.server.express_memory import MAX_FIELDS, Plan, Refusal, Section, identity_lines, plannable, read_section
+from gateway.server.express_memory import MAX_FIELDS, Plan, Refusal, Section, plannable, read_section
 from gateway.server.pipeline import Admitted, Pipeline, RequestHead
 from gateway.settings import schema
 from gateway.telemetry import Record
 from gateway.tokens.authenticate import Authenticator
 from tests.support.clock import FakeClock
-from tests.support.verifying import accepted, judge_claims, make_settings
+from tests.support.verifying import make_settings
 
 ROUTES = {
     "plain": schema.Route(path="/", upstream="orders"),
@@ -232,11 +231,3 @@ def test_remembered_refusal_has_a_place_for_each_request_id() -> None:
     refusal = Refusal(b"X-Request-Id: 0123abc\r\n\r\n{0123abc}", record)
     assert b"789".join(refusal.parts) == b"X-Request-Id: 789\r\n\r\n{789}"
     assert (refusal.counter, refusal.reason) == (("/a", "read", 401, "refused"), "why")
-
-
-def test_identity_headers_are_lines() -> None:
-    identity: Identity = accepted(judge_claims())
-    assert identity_lines(None) == b""
-    lines = identity_lines(identity)
-    assert lines == b"".join(name + b": " + value + b"\r\n" for name, value in identity.headers)
-    assert lines.count(b"\r\n") == len(identity.headers) > 0
