@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import logging
 import os
@@ -234,11 +235,24 @@ def in_foreground(work: Coroutine[Any, Any, int]) -> int:
     return FAILED
 
 
+def calm_collector() -> None:
+    """Let Python's garbage collector look less often; to be called once the gateway has started.
+
+    Each verified token leaves a dozen objects that live for minutes: by default the collector walks over all of
+    them every few hundred tokens, which costs a tenth of the verification. What was made so far lives as long as
+    the process. Cycles, which requests leave only when something fails, are still found.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 20)
+
+
 async def _serve(settings: Settings) -> int:
     app = GatewayApp(fit_open_files(settings))
     stopping = asyncio.Event()
     on_signals(stopping, lambda: os._exit(FAILED))
     await app.start()
+    calm_collector()
     _log.info("listening on %s (port %s), admin on port %s", settings.server.listen, app.port, app.admin_port)
     try:
         await stopping.wait()

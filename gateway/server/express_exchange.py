@@ -13,6 +13,7 @@ import logging
 
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
+from gateway.policy.authorize import authorize
 from gateway.proxy.origin import Lease, Origin
 from gateway.server.express_memory import Plan
 from gateway.server.express_response import ExpressResponse
@@ -27,30 +28,64 @@ _log = logging.getLogger("gateway")
 class ExpressExchange(ExpressResponse):
     """One request on its way. Used once."""
 
-    def start_known(
-        self,
-        plan: Plan,
-        identity: Identity | None,
-        common: bytes,
-        lease: Lease,
-        request_id: bytes | None,
-        content: bytes,
-    ) -> None:
-        """Send a request that follows a plan.
+    def follow(self, plan: Plan, request_id: bytes | None, content: bytes) -> None:
+        """Take up a request that follows a plan.
 
         Args:
             plan: where it leads.
-            identity: who is asking, and may.
-            common: the head for the upstream up to the identity.
-            lease: the connection to send it over.
             request_id: the client's own, if it gave one.
             content: the request's.
         """
+        self._plan, self._upstream, self._content = plan, plan.upstream, content
+        self._id = request_id or self._serving.new_id()
+
+    def learn(self, plan: Plan, token: bytes, digest: bytes) -> Identity | None:
+        """Return who is asking, from a token that is not remembered, if the plan's route lets them pass.
+
+        Returns:
+            None when they were refused, and the request is over; and when keys
+            have to be waited for, so that the request must go the long way.
+        """
         serving = self._serving
-        self._plan, self._identity, self._upstream, self._content = plan, identity, plan.upstream, content
-        given = self._id = request_id or serving.new_id()
-        fields = b"" if identity is None else identity.lines
-        self._send(lease, b"".join((common, fields, b"X-Request-Id: ", given, b"\r\n\r\n", content)))
+        self._began = serving.clock.monotonic()
+        run = self.run
+        record = run.record
+        try:
+            identity = self._identity = record.identity = serving.pipeline.learn(token, digest, record)
+            if identity is None:
+                serving.leave(run)
+                return None
+            authorize(plan.admitted.route, identity)
+        except GatewayError as error:
+            record.upstream = ""
+            self._refuse(error)
+            return None
+        plan.granted = identity
+        return identity
+
+    def forward(self, plan: Plan) -> bool:
+        """Wait for a connection to the upstream, if the caller was learned; return whether it does."""
+        if self._run is None:
+            return False
+        self._in_task(self._serving.forward(self.run, plan.admitted, self._identity))
+        return True
+
+    def send(self, identity: Identity | None, common: bytes, lease: Lease) -> None:
+        """Send the request to its upstream.
+
+        Args:
+            identity: who is asking, and may.
+            common: the head for the upstream up to the identity.
+            lease: the connection to send it over.
+        """
+        self._identity = identity
+        if identity is not None:
+            fields = identity.lines
+        elif self._plan is not None and self._plan.anonymous:
+            fields = b""
+        else:
+            raise AssertionError("a request without a caller goes nowhere but where nobody asks for one")
+        self._send(lease, b"".join((common, fields, b"X-Request-Id: ", self._id, b"\r\n\r\n", self._content)))
 
     def start(self, run: Run, facts: Facts, content: bytes) -> Admitted | None:
         """Take the steps up to the upstream, or to the refusal.

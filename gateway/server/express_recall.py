@@ -66,8 +66,7 @@ class KnownRequests(ClientOutput, ABC):
         """Serve a request that differs from an earlier one of this connection in nothing but its token.
 
         What may have changed is asked anew: the token's standing, the route's
-        rules for this caller, a free connection. Any doubt, and any refusal,
-        goes the long way.
+        rules for this caller, a free connection. Any doubt goes the long way.
         """
         end = data.find(b"\r\n") + 2
         plan = self._plans.get(data[:end])
@@ -83,28 +82,40 @@ class KnownRequests(ClientOutput, ABC):
             return False
         if isinstance(plan, Refusal):
             return self._refused(plan, section)
-        identity: Identity | None = None
-        if not plan.anonymous:
-            # A token that was verified is one token.
-            identity = self._recalled(token, plan)
-            if identity is None:
-                return False
-        # Else it is looked at, though nobody asks for it: between the parts that are as before there
-        # may be no line end, so no field and no request either, that nobody would have read.
-        elif after and is_token(token) is None:
+        identity = None if plan.anonymous else self._recalled(token)
+        # A token that was verified is one token. Any other is looked at, also where nobody asks for it: between the
+        # parts that are as before there may be no line end, so no field and no request either, that nobody has read.
+        if identity is None and after and is_token(token) is None:
             return False
+        exchange = self._exchange = ExpressExchange(self, self._serving, self._heads)
+        exchange.follow(plan, section.request_id, data[-length:] if length else b"")
+        if not plan.anonymous:
+            if identity is None:
+                identity = exchange.learn(plan, token, self._digest)
+            elif identity is not plan.granted and not _may(identity, plan):
+                identity = None
+            if identity is None:
+                return self._over()
+        return self._sent(exchange, plan, section, identity)
+
+    def _sent(self, exchange: ExpressExchange, plan: Plan, section: Section, identity: Identity | None) -> bool:
+        """Send a request that follows a plan, if a connection is free; if not, and nothing was begun, do not."""
         leased = plan.upstream.lease_now()
         if leased is None:
-            return False
+            return exchange.forward(plan) or self._over()
         origin, lease = leased
         common = plan.heads.get(origin)
         if common is None:
             head = RequestHead(plan.method, plan.admitted.target.path, True, section.headers, self._peer)
             common = plan.head(origin, self._serving.pipeline, head)
-        exchange = self._exchange = ExpressExchange(self, self._serving, self._heads)
-        content = data[-length:] if length else b""
-        exchange.start_known(plan, identity, common, lease, section.request_id, content)
+        exchange.send(identity, common, lease)
         return True
+
+    def _over(self) -> bool:
+        """Return whether the running request is over; if not, forget it: it goes the long way."""
+        over = self._exchange is None
+        self._exchange = None
+        return over
 
     def _refused(self, refusal: Refusal, section: Section) -> bool:
         """Refuse a request as before, unless somebody wants a line of it."""
@@ -117,18 +128,11 @@ class KnownRequests(ClientOutput, ABC):
         self.ended(True)
         return True
 
-    def _recalled(self, token: bytes, plan: Plan) -> Identity | None:
-        """Return who the token speaks for, if it is known and the route lets them pass."""
+    def _recalled(self, token: bytes) -> Identity | None:
+        """Return who the token speaks for, if it is known."""
         if token != self._token:
             self._token, self._digest = token, sha256(token).digest()
-        identity = self._serving.pipeline.recall(self._digest)
-        if identity is not None and identity is not plan.granted:
-            try:
-                authorize(plan.admitted.route, identity)
-            except GatewayError:
-                return None
-            plan.granted = identity
-        return identity
+        return self._serving.pipeline.recall(self._digest)
 
     def _read(self, block: bytes, head: RequestHead) -> tuple[Section, bytes | None] | None:
         """Return the meaning of a header section and the token in it; None when it is not for this lane."""
@@ -171,3 +175,13 @@ class KnownRequests(ClientOutput, ABC):
         assert section is not None
         headers = section.headers_with(self._token) if section.after else section.headers
         return RequestHead(plan.method, plan.admitted.target.raw(), True, headers, self._peer)
+
+
+def _may(identity: Identity, plan: Plan) -> bool:
+    """Ask the route's rules for a caller, and remember that it may pass."""
+    try:
+        authorize(plan.admitted.route, identity)
+    except GatewayError:
+        return False
+    plan.granted = identity
+    return True

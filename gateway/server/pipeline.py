@@ -184,11 +184,7 @@ class Pipeline:
             identity = self._authenticator.cached(token)
             record.cache_hit = identity is not None
             if identity is None:
-                began = self._clock.monotonic()
-                try:
-                    identity = self._authenticator.verify_now(token)
-                finally:
-                    record.verify_seconds = self._clock.monotonic() - began
+                identity = self._verify_now(token, record)
                 if identity is None:
                     return UNSETTLED
             record.identity = identity
@@ -197,6 +193,23 @@ class Pipeline:
             _let_pass_if_observed(admitted.route, error, record)
             return None
         return identity
+
+    def learn(self, token: bytes, digest: bytes, record: Record) -> Identity | None:
+        """Verify a token that ``recall`` does not know, without waiting; None when its issuer's keys must be asked for.
+
+        Raises:
+            GatewayError: 401 or 503.
+        """
+        self._authenticator.refuse_unread(token, digest)
+        record.cache_hit = False
+        return self._verify_now(token, record)
+
+    def _verify_now(self, token: bytes, record: Record) -> Identity | None:
+        began = self._clock.monotonic()
+        try:
+            return self._authenticator.verify_now(token)
+        finally:
+            record.verify_seconds = self._clock.monotonic() - began
 
     async def verify(self, token: bytes, admitted: Admitted, record: Record) -> Identity | None:
         """Return who the token speaks for, waiting for keys.

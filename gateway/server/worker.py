@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TextIO, cast
 
 from gateway.server.addresses import SharedAddress
-from gateway.server.app import FAILED, OK, GatewayApp, Share, configure_logging, deaf, in_foreground
+from gateway.server.app import FAILED, OK, GatewayApp, Share, calm_collector, configure_logging, deaf, in_foreground
 from gateway.server.overload import fit_open_files
 from gateway.server.worker_channel import Channel
 from gateway.server.worker_metrics import to_wire
@@ -68,6 +68,7 @@ async def _work(end: socket.socket) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     await app.start()
+    calm_collector()
     collector = app.admin.collector()
     pages: dict[str, Callable[[], Any]] = {
         "readiness": app.admin.readiness,

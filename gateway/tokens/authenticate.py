@@ -107,8 +107,16 @@ class Authenticator:
         """
         digest = sha256(token).digest()
         identity = self.recall(digest)
-        if identity is not None:
-            return identity
+        if identity is None:
+            self.refuse_unread(token, digest)
+        return identity
+
+    def refuse_unread(self, token: bytes, digest: bytes) -> None:
+        """Refuse a token that ``recall`` does not know, if that needs no look into it; else count a miss.
+
+        Raises:
+            GatewayError: it is longer than is read, or was found bad a moment ago.
+        """
         # After the look-up: none so long was ever remembered, and the bound on the head bounds what is hashed.
         if len(token) > self._max_bytes:
             raise GatewayError(Reason.TOKEN_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
@@ -116,7 +124,6 @@ class Authenticator:
         reason = self.cache.bad(digest)
         if reason is not None:
             raise GatewayError(reason, detail="refused a moment ago")
-        return None
 
     def verify_now(self, token: bytes) -> Identity | None:
         """Verify a token that ``cached`` does not know, as far as that needs no waiting, and remember the outcome.

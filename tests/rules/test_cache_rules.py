@@ -107,6 +107,7 @@ async def test_nothing_of_a_route_is_in_an_entry() -> None:
             "expires_at",
             "not_before",
             "token_id",
+            "lines",
         }
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.server.express_connection import ExpressConnection
-from gateway.server.express_memory import MAX_PLANS
+from gateway.server.express_exchange import ExpressExchange
+from gateway.server.express_memory import MAX_PLANS, Plan
 from gateway.server.express_recall import KnownRequests
 from gateway.settings.schema import Settings
 from tests.support.clock import FakeClock
 from tests.support.gateway import RawClient, RunningGateway, configuration, request, running_gateway, until
-from tests.support.minting import SigningKey, jwks
+from tests.support.minting import SigningKey, good_claims, jwks, mint
 from tests.support.timed import timed_gateway
 from tests.support.upstream import raw_upstream
 
@@ -87,25 +89,26 @@ async def test_rules_are_asked_anew_for_every_caller(known: list[bool], tmp_path
 
 
 @pytest.mark.parametrize(
-    ("token", "status"),
+    ("token", "status", "is_token"),
     [
-        pytest.param(b"junk", 401, id="junk"),
-        pytest.param(b"a, Bearer b", 400, id="list"),
-        pytest.param(b"", 400, id="nothing"),
+        pytest.param(b"junk", 401, True, id="junk"),
+        pytest.param(b"a, Bearer b", 400, False, id="list"),
+        pytest.param(b"", 400, False, id="nothing"),
     ],
 )
-async def test_token_that_is_not_known_goes_the_long_way(
-    token: bytes, status: int, known: list[bool], tmp_path: Path
+async def test_what_is_no_token_goes_the_long_way(
+    token: bytes, status: int, is_token: bool, known: list[bool], tmp_path: Path
 ) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         good = gateway.token()
         client = await warm(gateway, good)
         bad = request(b"GET", "/a", (b"Authorization", b"Bearer " + token))
         assert await statuses(client, *[request(b"GET", "/a", token=good)] * 2, bad) == [200, 200, status]
-    assert known == [True, False]
+    assert known == [True, is_token]
+    assert len(upstream.requests) == 4
 
 
-async def test_token_whose_time_is_over_is_not_known(known: list[bool], tmp_path: Path) -> None:
+async def test_token_whose_time_is_over_is_refused(known: list[bool], tmp_path: Path) -> None:
     """What was good a moment ago is asked anew."""
     key, clock = SigningKey.rsa("a"), FakeClock()
     file = tmp_path / "jwks.json"
@@ -119,7 +122,8 @@ async def test_token_whose_time_is_over_is_not_known(known: list[bool], tmp_path
             assert await statuses(client, *requests) == [200, 200]
             clock.step_wall(100_000)
             assert await statuses(client, requests[0]) == [401]
-    assert known == [True, False]
+    assert known == [True, True]
+    assert len(upstream.requests) == 4
 
 
 async def test_other_section_is_read_anew_and_forgets_the_plans_of_the_last(known: list[bool], tmp_path: Path) -> None:
@@ -274,3 +278,92 @@ async def test_refusal_that_depends_on_the_token_is_not_remembered(known: list[b
         bad = request(b"GET", "/a", token=token[:-4] + b"AAAA")
         assert await statuses(client, bad, bad, request(b"GET", "/a", token=token)) == [401, 401, 200]
     assert True not in known
+
+
+CHANGING = ("time", "duration_ms", "upstream_ms", "verify_ms", "request_id")
+
+
+def bare(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of the access log without what differs from request to request."""
+    assert all(line[name] >= 0 for name in CHANGING if name.endswith("_ms") and name in line)
+    return {key: value for key, value in line.items() if key not in CHANGING}
+
+
+@pytest.mark.parametrize("way", ["new", "forged", "forged again", "expired", "no scope"])
+async def test_token_that_is_not_remembered_is_judged_as_on_the_long_way(
+    way: str, known: list[bool], tmp_path: Path
+) -> None:
+    """R047, R101: the same answer, the same line, the same counts; and what is refused does not get through."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client = await warm(gateway, *[gateway.token(sub="w", scope="write")])
+        target = "/scoped" if way == "no scope" else "/a"
+        assert await statuses(client, request(b"GET", target, token=gateway.token(sub="w", scope="write"))) == [200]
+        wrong: dict[str, dict[str, Any]] = {"expired": {"exp": 1}, "no scope": {"scope": "read"}}
+        tokens = [gateway.token(sub="ann", jti=jti, **wrong.get(way, {})) for jti in ("1", "2")]
+        if way.startswith("forged"):
+            tokens = [token[:-8] + b"AAAAAAAA" for token in tokens]
+        if way == "forged again":
+            tokens = tokens[:1] * 2
+            assert await statuses(await gateway.client(), request(b"GET", target, token=tokens[0])) == [401]
+        cache = gateway.app.authenticator.cache
+        arrived, misses, known[:] = len(upstream.requests), cache.misses, []
+        status = {"new": 200, "no scope": 403}.get(way, 401)
+        short = await client.exchange(request(b"GET", target, token=tokens[0]))
+        long = await (await gateway.client()).exchange(request(b"GET", target, token=tokens[1]))
+        count = {"forged again": 5}.get(way, 4)
+        lines = [bare(line) for line in (await gateway.log(count + 1))[-2:]]
+        assert (short.status, long.status) == (status, status)
+        assert short.one(b"www-authenticate") == long.one(b"www-authenticate")
+        assert cache.misses == misses + 2
+        assert gateway.app.telemetry.running == 0
+    assert known == [True]
+    assert lines[0] == lines[1]
+    forwarded = [received.one(b"x-user-id") for received in upstream.requests[arrived:]]
+    assert forwarded == ([b"ann", b"ann"] if way == "new" else [])
+
+
+async def test_token_whose_key_has_to_be_asked_for_goes_the_long_way(known: list[bool], tmp_path: Path) -> None:
+    """R147: only once counted, and not as one that is being served for ever."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client = await warm(gateway, gateway.token())
+        other = mint(SigningKey.ec("other"), good_claims(time.time()))
+        good = request(b"GET", "/a", token=gateway.token())
+        assert await statuses(client, good, request(b"GET", "/a", token=other), good) == [200, 401, 200]
+        assert gateway.app.telemetry.running == 0
+        assert gateway.app.telemetry.refusals == {"unknown_key": 1}
+    assert known[0] is False
+
+
+async def test_new_caller_waits_for_a_connection_when_none_is_idle(known: list[bool], tmp_path: Path) -> None:
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client = await warm(gateway, gateway.token())
+        posts = [
+            request(b"POST", "/a", (b"Content-Length", b"3"), token=gateway.token(jti=jti), body=b"one")
+            for jti in ("1", "2")
+        ]
+        assert await statuses(client, posts[0]) == [200]
+        leased = gateway.app.upstreams["main"].lease_now()
+        assert leased is not None
+        assert await statuses(client, posts[1]) == [200]
+        leased[1].release()
+        lines = await gateway.log(4)
+    assert known == [True]
+    assert upstream.requests[-1].body == b"one"
+    assert bare(lines[-1]) == bare(lines[-2])
+
+
+async def test_nobody_in_particular_is_sent_nowhere_but_where_nobody_is_asked_for(tmp_path: Path) -> None:
+    """The last line of defence of the short way: without it a mistake before it would forward without a caller."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client = await warm(gateway, gateway.token())
+        assert await statuses(client, request(b"GET", "/a", token=gateway.token())) == [200]
+        connection = connection_of(gateway, client)
+        (plan,) = connection._plans.values()
+        assert isinstance(plan, Plan)
+        leased = plan.upstream.lease_now()
+        assert leased is not None
+        exchange = ExpressExchange(connection, connection._serving, connection._heads)
+        exchange.follow(plan, None, b"")
+        with pytest.raises(AssertionError, match="without a caller"):
+            exchange.send(None, b"GET / HTTP/1.1\r\n", leased[1])
+        leased[1].release()
