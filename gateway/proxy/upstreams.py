@@ -83,6 +83,8 @@ class Upstream:
         Raises:
             GatewayError: the pool stayed full, or no URL could be connected to; then, why the last one could not.
         """
+        if not fresh and (leased := self.lease_now()) is not None:
+            return leased
         candidates = self._candidates()
         origin = next(candidates)
         while True:

@@ -153,8 +153,8 @@ class MessageScanner:
     """
 
     __slots__ = (
-        *("_at", "_empty_lines", "_extensions", "_instead", "_held", "_left", "_max_head", "_searched", "_trailers"),
-        "upgrading",
+        *("_at", "_empty_lines", "_extensions", "_instead", "_held", "_last", "_left", "_max_head"),
+        *("_searched", "_trailers", "upgrading"),
     )
 
     def __init__(self, max_head_bytes: int) -> None:
@@ -162,6 +162,7 @@ class MessageScanner:
         self._max_head = max_head_bytes
         self._at = _At.HEAD
         self._instead: Head | bytes | None = None  # what is let through in place of the part just read
+        self._last: Head | None = None
         self._held = b""  # the beginning of a head or line that is not complete
         self._searched = 0  # how much of it was searched for its end
         self._left = 0
@@ -241,7 +242,10 @@ class MessageScanner:
             raise MalformedError(Reason.HEAD_TOO_LARGE)
         if end < 0:
             return -1
-        head = self._instead = parse_head(data[position : end + 4])
+        block = data[position : end + 4]
+        if self._last is None or self._last.block != block:  # clients repeat themselves
+            self._last = parse_head(block)
+        head = self._instead = self._last
         self._empty_lines = 0
         self._start_content(head.length, head.chunked)
         if self._at is _At.HEAD and head.http_11:

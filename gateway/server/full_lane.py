@@ -7,6 +7,7 @@ lives here. Nothing is decided here.
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import cast
 
 from aiohttp import web
@@ -132,8 +133,9 @@ def _peer(protocol: Protocol) -> Peer:
     return peer_of(protocol.peername, protocol.sockname, secure=protocol.secure)
 
 
+@lru_cache(maxsize=4096)
 def peer_of(peername: object, sockname: object, *, secure: bool) -> Peer:
-    """Return who is at the other end of a socket with these names."""
+    """Return who is at the other end of a socket with these names; remembered, for it is asked with every request."""
     address = address_text(peername[0]) if isinstance(peername, tuple) else b"unknown"
     port = sockname[1] if isinstance(sockname, tuple) else 0
     return Peer(address=address, secure=secure, port=port)
