@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
@@ -54,11 +54,10 @@ class Identity:
         subject: the token's ``sub``; None when the issuer does not require one.
         scopes: the granted scopes, whatever claim carried them (RFC 8693 section 4.2).
         claims: the top-level claims that some route rule looks at, frozen.
-        headers: the identity headers for the upstream: lower-case name, value.
+        lines: the identity headers for the upstream, as lines of a head (``header_lines``).
         expires_at: ``exp``; infinity when the issuer does not require one.
         not_before: ``nbf``; minus infinity when absent.
         token_id: ``jti`` when it is a string, else None.
-        lines: ``headers`` as they stand in a head, made once.
     """
 
     issuer_name: str
@@ -66,14 +65,16 @@ class Identity:
     subject: str | None
     scopes: tuple[str, ...]
     claims: Mapping[str, Any]
-    headers: tuple[tuple[bytes, bytes], ...]
+    lines: bytes
     expires_at: float
     not_before: float
     token_id: str | None
-    lines: bytes = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "lines", b"".join([b"%b: %b\r\n" % pair for pair in self.headers]))
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The identity headers as pairs of name and value."""
+        # Kept as lines only: tokens are many, and the pairs took three times the memory.
+        return tuple((name, value) for name, _, value in (line.partition(b": ") for line in self.lines.splitlines()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,11 @@ def identity_headers(
     if total > MAX_HEADERS_TOTAL:
         raise UnsafeClaimError("the claims are longer than a header section may be")
     return tuple(headers)
+
+
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return identity headers as lines of a head. Their values are safe: ``header_value`` made them."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
 
 
 def _coded_text(text: str) -> bytes:

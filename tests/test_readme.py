@@ -183,7 +183,7 @@ def _logged(record: Record) -> dict[str, object]:
 
 def test_every_field_of_the_access_log_is_explained() -> None:
     """The table has the fields of the fullest line, in order, and says which ones the emptiest line has."""
-    identity = Identity("main", "https://idp.example.com/", "alice", (), {}, (), 0.0, 0.0, None)
+    identity = Identity("main", "https://idp.example.com/", "alice", (), {}, b"", 0.0, 0.0, None)
     full = Record(0.0, reason="r", detail="d", observed="o", identity=identity, cache_hit=True)
     full.upstream, full.upstream_seconds = "u", 0.1
     rows = {_codes(row[0])[0]: row[1] for row in _rows(_read("docs/operations.md"), "## Access log")}

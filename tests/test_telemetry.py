@@ -25,7 +25,7 @@ def make_identity(subject: str | None) -> Identity:
         subject=subject,
         scopes=(),
         claims={},
-        headers=(),
+        lines=b"",
         expires_at=0,
         not_before=0,
         token_id=None,

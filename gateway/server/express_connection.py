@@ -160,11 +160,12 @@ class ExpressConnection(KnownRequests):
         if content:
             run.content = CollectedContent(content)
         exchange = self._exchange = ExpressExchange(self, self._serving, self._heads)
-        admitted = exchange.start(run, facts, content)
-        if admitted is not None and plannable(admitted):
-            self._remember(line, self._plan(head.method, admitted, section))
-        elif exchange.by_form and exchange.answer and not section.after:
-            self._remember(line, Refusal(exchange.answer, run.record))
+        exchange.start(run, facts, content)
+        if exchange.by_form:
+            if exchange.answer and not section.after:
+                self._remember(line, Refusal(exchange.answer, run.record))
+        elif exchange.admitted is not None and plannable(exchange.admitted):
+            self._remember(line, self._plan(head.method, exchange.admitted, section))
 
     def _has_content(self, length: int, arrived: int) -> bool:
         """Return whether the content is there; one that will not be soon, or is large, is streamed instead."""

@@ -87,44 +87,39 @@ class ExpressExchange(ExpressResponse):
             raise AssertionError("a request without a caller goes nowhere but where nobody asks for one")
         self._send(lease, b"".join((common, fields, b"X-Request-Id: ", self._id, b"\r\n\r\n", self._content)))
 
-    def start(self, run: Run, facts: Facts, content: bytes) -> Admitted | None:
-        """Take the steps up to the upstream, or to the refusal.
-
-        Returns:
-            Where the request led, if it went to its upstream at once.
-        """
+    def start(self, run: Run, facts: Facts, content: bytes) -> None:
+        """Take the steps up to the upstream, or to the refusal."""
         self._run, self._content = run, content
         serving, pipeline = self._serving, self._serving.pipeline
         try:
             serving.enter(run)
             self.by_form = True
-            admitted = self._admitted = pipeline.admit(run.head, facts, run.record)
+            admitted = self.admitted = pipeline.admit(run.head, facts, run.record)
             if admitted.preflight or admitted.route.cors is not None or admitted.route.end_at_expiry:
+                self.by_form = False
                 self._in_task(serving.serve(run, admitted))
-                return None
+                return
             token = pipeline.token(admitted, run.record)
             self.by_form = False
             if token is not None:
                 identity = pipeline.recognise(token, admitted, run.record)
                 if identity is UNSETTLED:
                     self._in_task(self._verified_and_forwarded(token, admitted))
-                    return None
+                    return
                 self._identity = identity
             pipeline.check_content(facts)
             self._upstream = serving.upstreams[admitted.route.upstream]
             leased = self._upstream.lease_now()
             if leased is None:
                 self._in_task(serving.forward(run, admitted, self._identity))
-                return admitted
+                return
             self._send_new(*leased, run, admitted)
         except GatewayError as error:
             self._refuse(error)
-            return None
         except Exception as error:
             _log.error("request %s: %s", run.record.request_id, where(error))
+            self.by_form = False
             self._refuse(GatewayError(Reason.INTERNAL))
-            return None
-        return admitted
 
     def _send_new(self, origin: Origin, lease: Lease, run: Run, admitted: Admitted) -> None:
         run.record.upstream = self._upstream.name

@@ -187,6 +187,7 @@ def plannable(admitted: Admitted) -> bool:
     return not (
         admitted.preflight
         or route.cors is not None
+        or route.end_at_expiry
         or route.observe
         or route.forward_authorization
         or admitted.target.authority is not None

@@ -57,6 +57,7 @@ class ExpressResponse:
     Attributes:
         lease: the upstream's connection while the response comes straight to this object.
         task: the shared run, when it has taken over.
+        admitted: where the request led, once that is known.
         by_form: whether a refusal followed from the request's head alone, and from nothing that can change.
         answer: the refusal as it was sent.
     """
@@ -64,10 +65,10 @@ class ExpressResponse:
     # Not in __init__: most requests end without these being touched.
     lease: Lease | None = None
     task: asyncio.Task[None] | None = None
+    admitted: Admitted | None = None
     by_form = False
     answer = b""
     _run: Run | None = None
-    _admitted: Admitted | None = None
     _plan: Plan | None = None
     _identity: Identity | None = None
     _upstream: Upstream
@@ -94,7 +95,7 @@ class ExpressResponse:
             record.identity = self._identity
             record.cache_hit = None if self._identity is None else True
             record.upstream = self._upstream.name
-            self._admitted = plan.admitted
+            self.admitted = plan.admitted
             self._run = Run(self._client, self._client.head_of(plan), record, self._id)
             if self._content:
                 content = self._run.content = CollectedContent(self._content)
@@ -177,11 +178,11 @@ class ExpressResponse:
         del broken  # a plain response has a length: it is short either way
         lease, run = self._give_up_lease(), self.run
         lease.discard()
-        assert self._admitted is not None
+        assert self.admitted is not None
         unheard = not lease.protocol.heard
         if unheard and lease.reused and not self._content and run.head.method in REPEATABLE:
             run.retried = True
-            self._in_task(self._serving.forward(run, self._admitted, self._identity))
+            self._in_task(self._serving.forward(run, self.admitted, self._identity))
             return
         self._failed(GatewayError(Reason.UPSTREAM_DISCONNECTED))
 

@@ -208,8 +208,7 @@ class TokenCache:
 def identity_cost(identity: Identity) -> int:
     """Return about how many bytes of memory an identity holds: its strings and the containers around them."""
     total = getsizeof(identity.issuer) + getsizeof(identity.subject) + getsizeof(identity.token_id)
-    for _, value in identity.headers:
-        total += 2 * len(value) + 120
+    total += len(identity.lines)
     for scope in identity.scopes:
         total += getsizeof(scope) + 8
     return total + (_claims_cost(identity.claims) if identity.claims else 0)

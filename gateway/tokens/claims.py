@@ -9,12 +9,13 @@ never pass for one that was checked.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from gateway.errors import GatewayError, Reason, printable
-from gateway.identity import Identity, UnsafeClaimError, freeze, identity_headers
+from gateway.identity import Identity, UnsafeClaimError, freeze, header_lines, identity_headers
 from gateway.tokens.model import IssuerPolicy, Unverified
 
 _NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
@@ -104,11 +105,12 @@ def make_identity(token: Unverified, policy: IssuerPolicy) -> Identity:
     token_id = claims.get("jti")
     return Identity(
         policy.name,
-        token.issuer or "",
+        # Shared by all identities that name the same: these are many.
+        sys.intern(token.issuer or ""),
         claims.get("sub"),
-        scopes,
+        tuple(map(sys.intern, scopes)),
         _kept(claims, policy.kept_claims),
-        headers,
+        header_lines(headers),
         _moment(claims, "exp", math.inf),
         _moment(claims, "nbf", -math.inf),
         token_id if isinstance(token_id, str) else None,

@@ -103,7 +103,6 @@ async def test_nothing_of_a_route_is_in_an_entry() -> None:
             "subject",
             "scopes",
             "claims",
-            "headers",
             "expires_at",
             "not_before",
             "token_id",

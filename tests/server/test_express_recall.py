@@ -277,7 +277,10 @@ async def test_refusal_that_depends_on_the_token_is_not_remembered(known: list[b
         client = await warm(gateway, token)
         bad = request(b"GET", "/a", token=token[:-4] + b"AAAA")
         assert await statuses(client, bad, bad, request(b"GET", "/a", token=token)) == [401, 401, 200]
-    assert True not in known
+        plans = connection_of(gateway, client)._plans.values()
+        assert [type(plan) for plan in plans] == [Plan]
+    assert known == [True, True]
+    assert len(upstream.requests) == 3
 
 
 CHANGING = ("time", "duration_ms", "upstream_ms", "verify_ms", "request_id")

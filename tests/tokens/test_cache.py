@@ -54,7 +54,7 @@ def _entry(
         "subject": "alice",
         "scopes": ("read",),
         "claims": MappingProxyType({}),
-        "headers": ((b"x-user-id", b"alice"),),
+        "lines": b"x-user-id: alice\r\n",
         "expires_at": NOW + 600,
         "not_before": -math.inf,
         "token_id": None,
@@ -177,11 +177,11 @@ def test_memory_is_bounded_in_bytes() -> None:
     """R191: big identities push out sooner; one that exceeds the bound alone is not kept."""
     cache, issuer = TokenCache(1000, 300, FakeClock(), max_total_bytes=50_000), _issuer()
     for name in range(50):
-        cache.put(_digest(name), _entry(issuer, headers=((b"x-roles", b"r" * 5000),)))
+        cache.put(_digest(name), _entry(issuer, lines=b"r" * 5000))
         assert cache.bytes_used <= 50_000
-    assert 3 <= len(cache) <= 4
+    assert 5 <= len(cache) <= 10
     before = len(cache)
-    cache.put(_digest("huge"), _entry(issuer, headers=((b"x-roles", b"r" * 30_000),)))
+    cache.put(_digest("huge"), _entry(issuer, lines=b"r" * 60_000))
     assert len(cache) == before
     assert cache.get(_digest("huge")) is None
 
@@ -190,13 +190,13 @@ def test_memory_is_bounded_in_bytes() -> None:
 def test_default_byte_bound_follows_the_size(size: int, bound: int) -> None:
     """R191: a small cache still has room for a few large identities."""
     cache, issuer = TokenCache(size, 300, FakeClock()), _issuer()
-    fits = bound // 4 - 2500  # an identity holds its header values twice
-    cache.put(_digest(1), _entry(issuer, headers=((b"x", b"r" * fits),)))
-    cache.put(_digest(2), _entry(issuer, headers=((b"x", b"r" * fits),)))
+    fits = bound // 2 - 5000
+    cache.put(_digest(1), _entry(issuer, lines=b"r" * fits))
+    cache.put(_digest(2), _entry(issuer, lines=b"r" * fits))
     assert (len(cache), cache.evictions) == (2, 0)
     assert bound - 12_000 < cache.bytes_used <= bound
     if size > 2:
-        cache.put(_digest(3), _entry(issuer, headers=((b"x", b"r" * 12_000),)))
+        cache.put(_digest(3), _entry(issuer, lines=b"r" * 12_000))
         assert (len(cache), cache.evictions) == (2, 1)
 
 
