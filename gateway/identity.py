@@ -132,7 +132,7 @@ def header_value(value: Any) -> bytes | None:
     """
     if value is None:
         return None
-    if isinstance(value, str):
+    if type(value) is str:
         coded = _coded_text(value)
     elif isinstance(value, list | tuple) and all(isinstance(item, str) and "," not in item for item in value):
         coded = b",".join(_coded_text(item) for item in value)
@@ -168,7 +168,7 @@ def identity_headers(
             value = claims.get("iss")
         else:
             value = next((claims[name] for name in _CLIENT_CLAIMS if isinstance(claims.get(name), str)), None)
-        if value is not None and (coded := header_value(value)) is not None:
+        if (coded := header_value(value)) is not None:
             headers.append((rule.name, coded))
             total += len(rule.name) + len(coded)
     if total > MAX_HEADERS_TOTAL:

@@ -46,18 +46,19 @@ class ExpressExchange(ExpressResponse):
             None when they were refused, and the request is over; and when keys
             have to be waited for, so that the request must go the long way.
         """
-        serving = self._serving
-        self._began = serving.clock.monotonic()
-        run = self.run
-        record = run.record
+        pipeline, now = self._serving.pipeline, self._serving.clock.monotonic
+        began = self._began = now()
         try:
-            identity = self._identity = record.identity = serving.pipeline.learn(token, digest, record)
+            pipeline.refuse_unread(token, digest)
+            try:
+                identity = self._identity = pipeline.verify_now(token, digest)
+            finally:
+                self._verify_seconds = now() - began
             if identity is None:
-                serving.leave(run)
                 return None
             authorize(plan.admitted.route, identity)
         except GatewayError as error:
-            record.upstream = ""
+            self.run.record.upstream = ""
             self._refuse(error)
             return None
         plan.granted = identity
@@ -65,7 +66,7 @@ class ExpressExchange(ExpressResponse):
 
     def forward(self, plan: Plan) -> bool:
         """Wait for a connection to the upstream, if the caller was learned; return whether it does."""
-        if self._run is None:
+        if self._verify_seconds is None:
             return False
         self._in_task(self._serving.forward(self.run, plan.admitted, self._identity))
         return True

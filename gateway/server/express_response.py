@@ -76,6 +76,7 @@ class ExpressResponse:
     _content = b""
     _left = -1  # content of the response still to come; -1 before its head
     _began = 0.0
+    _verify_seconds: float | None = None  # what a token that was not remembered took
 
     def __init__(self, client: ClientConnection, serving: Serving, heads: HeadMemory) -> None:
         self._client = client
@@ -94,6 +95,8 @@ class ExpressResponse:
             record.route = plan.admitted.route.name
             record.identity = self._identity
             record.cache_hit = None if self._identity is None else True
+            if self._verify_seconds is not None:
+                record.cache_hit, record.verify_seconds = False, self._verify_seconds
             record.upstream = self._upstream.name
             self.admitted = plan.admitted
             self._run = Run(self._client, self._client.head_of(plan), record, self._id)
@@ -163,8 +166,10 @@ class ExpressResponse:
         self._give_up_lease().release()
         plan = self._plan
         assert plan is not None
-        seconds = self._serving.clock.monotonic() - self._began
-        self._serving.telemetry.finish_plain(plan.counter(status), seconds)
+        telemetry = self._serving.telemetry
+        telemetry.finish_plain(plan.counter(status), self._serving.clock.monotonic() - self._began)
+        if self._verify_seconds is not None:
+            telemetry.verification.observe(self._verify_seconds)
         self._client.ended(True)
 
     def _whole(self) -> None:

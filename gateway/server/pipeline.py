@@ -83,7 +83,7 @@ class Pipeline:
     """Steps 2 to 7 of a request's path, compiled from one configuration.
 
     Attributes:
-        recall: return who the token with this SHA-256 speaks for, if that is known and still holds.
+        recall, refuse_unread, verify_now: the authenticator's, for whoever takes its steps one by one.
     """
 
     def __init__(self, settings: Settings, authenticator: Authenticator, clock: Clock, pseudonym: bytes) -> None:
@@ -91,6 +91,7 @@ class Pipeline:
         self.pseudonym = pseudonym
         self._authenticator = authenticator
         self.recall = authenticator.recall
+        self.refuse_unread, self.verify_now = authenticator.refuse_unread, authenticator.verify_now
         self._clock = clock
         self._routes = RouteTable(settings.routes)
         self._max_body = settings.server.max_body_bytes
@@ -184,7 +185,11 @@ class Pipeline:
             identity = self._authenticator.cached(token)
             record.cache_hit = identity is not None
             if identity is None:
-                identity = self._verify_now(token, record)
+                began = self._clock.monotonic()
+                try:
+                    identity = self.verify_now(token)
+                finally:
+                    record.verify_seconds = self._clock.monotonic() - began
                 if identity is None:
                     return UNSETTLED
             record.identity = identity
@@ -193,23 +198,6 @@ class Pipeline:
             _let_pass_if_observed(admitted.route, error, record)
             return None
         return identity
-
-    def learn(self, token: bytes, digest: bytes, record: Record) -> Identity | None:
-        """Verify a token that ``recall`` does not know, without waiting; None when its issuer's keys must be asked for.
-
-        Raises:
-            GatewayError: 401 or 503.
-        """
-        self._authenticator.refuse_unread(token, digest)
-        record.cache_hit = False
-        return self._verify_now(token, record)
-
-    def _verify_now(self, token: bytes, record: Record) -> Identity | None:
-        began = self._clock.monotonic()
-        try:
-            return self._authenticator.verify_now(token)
-        finally:
-            record.verify_seconds = self._clock.monotonic() - began
 
     async def verify(self, token: bytes, admitted: Admitted, record: Record) -> Identity | None:
         """Return who the token speaks for, waiting for keys.

@@ -125,10 +125,13 @@ class Authenticator:
         if reason is not None:
             raise GatewayError(reason, detail="refused a moment ago")
 
-    def verify_now(self, token: bytes) -> Identity | None:
+    def verify_now(self, token: bytes, digest: bytes | None = None) -> Identity | None:
         """Verify a token that ``cached`` does not know, as far as that needs no waiting, and remember the outcome.
 
         None means: keys have to be waited for; call ``authenticate``.
+
+        Args:
+            digest: SHA-256 of the token, where that is known.
 
         Raises:
             GatewayError: the refusal. No other exception.
@@ -138,7 +141,9 @@ class Authenticator:
             if not issuer.loaded:
                 return None
             key = self._key_that_signed(token, unverified, issuer)
-            return None if key is None else self._remember(token, unverified, policy, issuer, key)
+            if key is None:
+                return None
+            return self._remember(digest or sha256(token).digest(), token, unverified, policy, issuer, key)
         except GatewayError:
             raise
         except Exception as error:
@@ -201,10 +206,16 @@ class Authenticator:
             key = self._key_that_signed(token, unverified, issuer)
         if key is None:
             raise GatewayError(Reason.UNKNOWN_KEY, detail=f"kid is '{printable(unverified.key_id or '')}'")
-        return self._remember(token, unverified, policy, issuer, key)
+        return self._remember(sha256(token).digest(), token, unverified, policy, issuer, key)
 
     def _remember(
-        self, token: bytes, unverified: Unverified, policy: IssuerPolicy, issuer: IssuerKeys, key: VerifyingKey
+        self,
+        digest: bytes,
+        token: bytes,
+        unverified: Unverified,
+        policy: IssuerPolicy,
+        issuer: IssuerKeys,
+        key: VerifyingKey,
     ) -> Identity:
         """Return the identity of a token that ``key`` signed, and keep it for the next request with the token."""
         try:
@@ -213,7 +224,7 @@ class Authenticator:
             self._remember_bad(token, error, issuer)
             raise
         entry = CachedToken(identity, key, issuer, policy, self._monotonic())
-        self.cache.put(sha256(token).digest(), entry)
+        self.cache.put(digest, entry)
         return identity
 
     def _plausible(self, token: bytes) -> tuple[Unverified, IssuerPolicy, IssuerKeys]:
