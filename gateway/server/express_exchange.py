@@ -15,7 +15,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
 from gateway.policy.authorize import authorize
 from gateway.proxy.origin import Lease, Origin
-from gateway.server.express_memory import Plan
+from gateway.server.express_memory import Plan, Refusal
 from gateway.server.express_response import ExpressResponse
 from gateway.server.facts import Facts
 from gateway.server.pipeline import UNSETTLED, Admitted
@@ -58,11 +58,26 @@ class ExpressExchange(ExpressResponse):
                 return None
             authorize(plan.admitted.route, identity)
         except GatewayError as error:
-            self.run.record.upstream = ""
-            self._refuse(error)
+            self._refuse_learned(plan, error)
             return None
         plan.granted = identity
         return identity
+
+    def _refuse_learned(self, plan: Plan, error: GatewayError) -> None:
+        serving, client = self._serving, self._client
+        # Only these two make one answer for a reason differ from another.
+        same = not error.scope and error.retry_after is None
+        known = plan.refusals.get(error.reason) if same and client.keep_alive and not serving.logging else None
+        if known is None:
+            self.run.record.upstream = ""
+            self._refuse(error)
+            if same and self.answer:
+                plan.refusals[error.reason] = Refusal(self.answer, self.run.record)
+            return
+        known.give(client.send, self._id, serving.telemetry, serving.clock.monotonic() - self._began)
+        if self._verify_seconds is not None:
+            serving.telemetry.verification.observe(self._verify_seconds)
+        client.ended(True)
 
     def forward(self, plan: Plan) -> bool:
         """Wait for a connection to the upstream, if the caller was learned; return whether it does."""

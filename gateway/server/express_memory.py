@@ -12,8 +12,10 @@ the route lets it pass, which connection is free.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
+from gateway.errors import Reason
 from gateway.identity import Identity
 from gateway.proxy.headers import request_id
 from gateway.proxy.origin import Origin
@@ -21,7 +23,7 @@ from gateway.proxy.upstreams import Upstream
 from gateway.server.facts import Facts
 from gateway.server.framing import MalformedError, parse_fields, request_framing
 from gateway.server.pipeline import Admitted, Pipeline, RequestHead
-from gateway.telemetry import Record, method_class
+from gateway.telemetry import Record, Telemetry, method_class
 
 #: Fields of a section that the express lane takes.
 MAX_FIELDS = 200
@@ -111,7 +113,7 @@ def read_section(block: bytes, pipeline: Pipeline, head: RequestHead) -> tuple[S
 
 
 class Refusal:
-    """What a request line gets, under one header section of one connection: always the same refusal.
+    """The same refusal each time, under one header section of one connection: of a request line, or for a reason.
 
     Attributes:
         parts: the answer around its request id, which stands between them.
@@ -126,6 +128,11 @@ class Refusal:
         self.counter = (record.route, method_class(record.method), record.status, record.outcome)
         self.reason = record.reason
 
+    def give(self, send: Callable[[bytes], None], request_id: bytes, telemetry: Telemetry, seconds: float) -> None:
+        """Send and count it, for a request of which nobody wants a line."""
+        send(request_id.join(self.parts))
+        telemetry.finish_refused(self.counter, self.reason, seconds)
+
 
 class Plan:
     """Where a request line leads, under one header section of one connection.
@@ -138,6 +145,7 @@ class Plan:
         heads: by URL, the head for the upstream up to the identity.
         counters: by status, the key under which the request is counted.
         granted: the last caller whom the route's rules let pass.
+        refusals: by reason, what callers got whom their token did not let pass.
     """
 
     __slots__ = (
@@ -147,6 +155,7 @@ class Plan:
         "granted",
         "heads",
         "method",
+        "refusals",
         "upstream",
     )
 
@@ -158,6 +167,7 @@ class Plan:
         self.heads: dict[Origin, bytes] = {}
         self.counters: dict[int, tuple[str, str, int, str]] = {}
         self.granted: Identity | None = None
+        self.refusals: dict[Reason, Refusal] = {}
 
     def head(self, origin: Origin, pipeline: Pipeline, head: RequestHead) -> bytes:
         """Return the head for the upstream up to the identity.

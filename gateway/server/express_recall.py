@@ -122,9 +122,8 @@ class KnownRequests(ClientOutput, ABC):
         serving = self._serving
         if serving.logging or not self.keep_alive:
             return False
-        began = serving.clock.monotonic()
-        self.send((section.request_id or serving.new_id()).join(refusal.parts))
-        serving.telemetry.finish_refused(refusal.counter, refusal.reason, serving.clock.monotonic() - began)
+        # What it takes is less than the histogram of durations can tell.
+        refusal.give(self.send, section.request_id or serving.new_id(), serving.telemetry, 0.0)
         self.ended(True)
         return True
 

@@ -106,10 +106,15 @@ class RejectedKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The keys that an issuer vouches for at one moment, in its order, and what was not taken. It never changes."""
+    """The keys that an issuer vouches for at one moment, in its order, and what was not taken. It never changes.
+
+    Attributes:
+        kids: the names in the set, each once, in the issuer's order.
+    """
 
     keys: tuple[VerifyingKey, ...] = ()
     rejected: tuple[RejectedKey, ...] = ()
+    kids: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _identities: frozenset[tuple[str | None, str, frozenset[str]]] = field(init=False, repr=False, compare=False)
     _fitting: Mapping[tuple[str | None, str], tuple[VerifyingKey, ...]] = field(init=False, repr=False, compare=False)
 
@@ -119,13 +124,10 @@ class KeySet:
             for algorithm in key.algorithms:
                 slot = (key.kid, algorithm)
                 fitting[slot] = (*fitting.get(slot, ()), key)
+        names = dict.fromkeys(key.kid for key in self.keys if key.kid is not None)
+        object.__setattr__(self, "kids", tuple(names))
         object.__setattr__(self, "_fitting", fitting)
         object.__setattr__(self, "_identities", frozenset(map(_identity, self.keys)))
-
-    @property
-    def kids(self) -> tuple[str, ...]:
-        """The names in the set, each once, in the issuer's order."""
-        return tuple(dict.fromkeys(key.kid for key in self.keys if key.kid is not None))
 
     def candidates(self, kid: str | None, algorithm: str) -> tuple[VerifyingKey, ...]:
         """Return the keys that a token's header points at and that serve its algorithm.

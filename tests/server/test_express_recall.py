@@ -370,3 +370,37 @@ async def test_nobody_in_particular_is_sent_nowhere_but_where_nobody_is_asked_fo
         with pytest.raises(AssertionError, match="without a caller"):
             exchange.send(None, b"GET / HTTP/1.1\r\n", leased[1])
         leased[1].release()
+
+
+async def test_refusals_of_new_tokens_are_alike_but_for_their_ids(known: list[bool], tmp_path: Path) -> None:
+    """R101: and each is counted, with its verification; another reason has another answer."""
+    options = {**OPTIONS, "server": {"express": True, "access_log": "off"}}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        good = gateway.token(sub="ann", scope="read")
+        client = await warm(gateway, good)
+        assert await statuses(client, request(b"GET", "/scoped", token=good)) == [403]
+        arrived = len(upstream.requests)
+        telemetry = gateway.app.telemetry
+        before = sum(telemetry.verification.counts)
+        forged = [gateway.token(jti=jti)[:-8] + b"AAAAAAAA" for jti in "123"]
+        expired = [gateway.token(jti=jti, exp=1) for jti in "123"]
+        few = [gateway.token(jti=jti, scope="read") for jti in "123"]
+        answers = [
+            await client.exchange(request(b"GET", "/scoped", token=token))
+            for trio in zip(forged, expired, few, strict=True)
+            for token in trio
+        ]
+        assert telemetry.refusals == {"bad_signature": 3, "expired": 3, "missing_scope": 4}
+        assert telemetry.requests["/scoped", "read", 401, "refused"] == 6
+        assert telemetry.requests["/scoped", "read", 403, "refused"] == 4
+        assert sum(telemetry.verification.counts) == before + 9
+        assert telemetry.running == 0
+    assert known == [True] * 9
+    assert len(upstream.requests) == arrived
+    assert [answer.status for answer in answers] == [401, 401, 403] * 3
+    assert len({answer.one(b"x-request-id") for answer in answers}) == 9
+    for answer in answers:
+        assert answer.json["request_id"].encode() == answer.one(b"x-request-id")
+    challenges = [answer.one(b"www-authenticate") for answer in answers]
+    assert challenges == challenges[:3] * 3
+    assert len(set(challenges)) == 3
