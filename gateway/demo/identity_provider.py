@@ -14,7 +14,7 @@ import binascii
 import json
 import uuid
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 from urllib.parse import unquote_plus
 
 from aiohttp import hdrs, web
@@ -22,6 +22,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from gateway.clock import Clock, SystemClock
+from gateway.demo.loopback import LoopbackServer
 
 #: Where ``gateway demo`` puts it and ``gateway token`` looks for it.
 DEFAULT_PORT = 9401
@@ -50,7 +51,7 @@ class TokenRequestError(ValueError):
         self.code = code
 
 
-class IdentityProvider:
+class IdentityProvider(LoopbackServer):
     """An issuer on a loopback port of its own; ``async with`` starts and stops it.
 
     Args:
@@ -62,10 +63,9 @@ class IdentityProvider:
     """
 
     def __init__(self, port: int = 0, clock: Clock | None = None) -> None:
-        self._port = port
+        super().__init__(port)
         self._clock = clock or SystemClock()
         self._keys: list[RSAKey] = []  # the signing key first, then the one before it
-        self._runner: web.AppRunner | None = None
         self.issuer = ""
 
     async def start(self) -> None:
@@ -75,32 +75,15 @@ class IdentityProvider:
             OSError: the port is taken.
         """
         await self.rotate()
+        self.issuer = await self._listen()
+
+    def _make_runner(self) -> web.BaseRunner:
         app = web.Application()
         app.router.add_get("/.well-known/openid-configuration", self._discovery)
         app.router.add_get("/jwks", self._jwks)
         app.router.add_post("/token", self._token)
         app.router.add_post("/rotate", self._rotate)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        except BaseException:
-            await self.stop()
-            raise
-        self.issuer = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def stop(self) -> None:
-        """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+        return web.AppRunner(app, access_log=None)
 
     @property
     def key_ids(self) -> tuple[str, ...]:

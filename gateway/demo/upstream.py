@@ -7,15 +7,17 @@ the target and the header fields are shown byte for byte.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import hdrs, web
+
+from gateway.demo.loopback import LoopbackServer
 
 #: The gateway's limits are what the demo shows, so this server's own are out of the way.
 _MAX_LINE = 1 << 20
 
 
-class EchoUpstream:
+class EchoUpstream(LoopbackServer):
     """An HTTP server on a loopback port of its own; ``async with`` starts and stops it.
 
     Every request is answered 200 with JSON: ``method``, ``target``, ``headers``
@@ -30,16 +32,13 @@ class EchoUpstream:
     """
 
     def __init__(self, port: int = 0) -> None:
-        self._port = port
-        self._runner: web.ServerRunner | None = None
+        super().__init__(port)
         self.url = ""
 
     async def start(self) -> None:
-        """Listen.
+        self.url = await self._listen()
 
-        Raises:
-            OSError: the port is taken.
-        """
+    def _make_runner(self) -> web.BaseRunner:
         server = web.Server(
             echo,
             access_log=None,
@@ -47,27 +46,7 @@ class EchoUpstream:
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
         )
-        self._runner = web.ServerRunner(server)
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        except BaseException:
-            await self.stop()
-            raise
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def stop(self) -> None:
-        """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+        return web.ServerRunner(server)
 
 
 async def echo(request: web.BaseRequest) -> web.Response:

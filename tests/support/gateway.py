@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.server.app import GatewayApp
 from gateway.settings.schema import Settings
+from tests.support.fields import Fields
 from tests.support.minting import SigningKey, good_claims, jwks, mint
 
 ISSUER = "https://idp.test/"
@@ -25,7 +26,7 @@ LANE: ContextVar[str] = ContextVar("LANE", default="express")
 
 
 @dataclass
-class RawResponse:
+class RawResponse(Fields):
     """A response as it came off the wire."""
 
     head: bytes
@@ -35,19 +36,6 @@ class RawResponse:
     @property
     def status(self) -> int:
         return int(self.head.split(b" ", 2)[1])
-
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        lines = self.head.split(b"\r\n")[1:]
-        return [(name, value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines if line)]
-
-    def all(self, name: bytes) -> list[bytes]:
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
-    def one(self, name: bytes) -> bytes | None:
-        values = self.all(name)
-        assert len(values) <= 1, values
-        return values[0] if values else None
 
     @property
     def json(self) -> dict[str, Any]:

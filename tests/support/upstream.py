@@ -12,11 +12,13 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tests.support.fields import Fields
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @dataclass
-class Received:
+class Received(Fields):
     """One request as it arrived."""
 
     head: bytes
@@ -31,21 +33,6 @@ class Received:
     @property
     def target(self) -> bytes:
         return self.line.split(b" ")[1]
-
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        lines = self.head.split(b"\r\n")[1:]
-        return [(name, value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines if line)]
-
-    def all(self, name: bytes) -> list[bytes]:
-        """Every value of a field, whatever the case of its name."""
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
-    def one(self, name: bytes) -> bytes | None:
-        """The only value of a field, or None; several are an error."""
-        values = self.all(name)
-        assert len(values) <= 1, values
-        return values[0] if values else None
 
 
 Responder = Callable[["Received", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bytes | None]]
