@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 #: A claim's address: the name of a top-level claim, or the path into nested ones.
@@ -44,9 +44,10 @@ class UnsafeClaimError(ValueError):
     """A claim cannot be a header value: control characters, or too long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A caller whose token was verified. It holds nothing that depends on a route.
+
+    A tuple, because one is made for every token that the cache does not know.
 
     Attributes:
         issuer_name: the ``name`` of the configured issuer.

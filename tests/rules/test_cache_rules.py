@@ -97,7 +97,7 @@ async def test_nothing_of_a_route_is_in_an_entry() -> None:
     """R187: one entry serves every route; each judges the same frozen identity."""
     async with rig_with_idp(A, **ES) as (made, _):
         identity = await made.ask(made.mint(A))
-        assert set(identity.__slots__) == {
+        assert set(identity._fields) == {
             "issuer_name",
             "issuer",
             "subject",
