@@ -109,10 +109,11 @@ class Telemetry:
     def finish_plain(self, counter: tuple[str, str, int, str], seconds: float) -> None:
         """Count a forwarded request of which nobody wants a line, whose response came in one piece."""
         self.requests[counter] += 1
-        bucket = bisect_left(BUCKETS, seconds)
-        for histogram in (self.whole, self.upstream):
-            histogram.counts[bucket] += 1
-            histogram.total += seconds
+        bucket, whole, upstream = bisect_left(BUCKETS, seconds), self.whole, self.upstream
+        whole.counts[bucket] += 1
+        whole.total += seconds
+        upstream.counts[bucket] += 1
+        upstream.total += seconds
 
     def finish_refused(self, counter: tuple[str, str, int, str], reason: str, seconds: float) -> None:
         """Count a refused request of which nobody wants a line."""

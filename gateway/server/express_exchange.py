@@ -44,7 +44,7 @@ class ExpressExchange(ExpressResponse):
 
         Returns:
             None when they were refused, and the request is over; and when keys
-            have to be waited for, so that the request must go the long way.
+            have to be waited for, which the shared run does.
         """
         pipeline, now = self._serving.pipeline, self._serving.clock.monotonic
         began = self._began = now()
@@ -55,6 +55,8 @@ class ExpressExchange(ExpressResponse):
             finally:
                 self._verify_seconds = now() - began
             if identity is None:
+                self.run.record.upstream = ""
+                self._in_task(self._verified_and_forwarded(token, plan.admitted))
                 return None
             authorize(plan.admitted.route, identity)
         except GatewayError as error:

@@ -112,10 +112,11 @@ class KnownRequests(ClientOutput, ABC):
         return True
 
     def _over(self) -> bool:
-        """Return whether the running request is over; if not, forget it: it goes the long way."""
-        over = self._exchange is None
+        """Return whether the running request is over, or in the shared run; if not, forget it: it goes the long way."""
+        if self._exchange is None or self._exchange.task is not None:
+            return True
         self._exchange = None
-        return over
+        return False
 
     def _refused(self, refusal: Refusal, section: Section) -> bool:
         """Refuse a request as before, unless somebody wants a line of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from gateway.server.app import calm_collector
 from tests.support.gateway import RawClient, request, running_gateway, until
 from tests.support.upstream import Received, raw_upstream
 
@@ -240,3 +242,15 @@ async def test_address_in_use_is_exit_1_with_one_clear_line(tmp_path: Path) -> N
     assert process.returncode == 1
     assert b"cannot start" in stderr
     assert b"Traceback" not in stderr
+
+
+def test_collector_looks_less_often_and_leaves_what_is_there_alone() -> None:
+    before = gc.get_threshold()
+    try:
+        calm_collector()
+        assert gc.isenabled()
+        assert gc.get_threshold()[0] > before[0]
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
