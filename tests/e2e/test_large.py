@@ -16,9 +16,9 @@ import pytest
 
 from tests.support.gateway import RawClient, request, until
 from tests.support.gateway_process import GatewayProcess
+from tests.support.kernel import MIB
 from tests.support.upstream import RawUpstream, Received, raw_upstream
 
-MIB = 1 << 20
 SIZE = int(os.environ.get("LARGE_MIB", "256")) * MIB
 GROWTH = 32 * MIB
 PIECE = bytes(range(256)) * 256

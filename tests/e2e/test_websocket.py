@@ -14,7 +14,8 @@ from websockets.asyncio.server import ServerConnection
 from gateway.proxy.websocket import accept_value
 from tests.support.certificates import authority
 from tests.support.gateway import RawClient, request, running_gateway, until
-from tests.support.sockets import HANDSHAKE, KEY, MIB, PUBLIC, SWITCHING, close_of, dial, echo, shake, socket_upstream
+from tests.support.kernel import MIB
+from tests.support.sockets import HANDSHAKE, KEY, PUBLIC, SWITCHING, close_of, dial, echo, shake, socket_upstream
 from tests.support.upstream import Received, raw_upstream
 
 

@@ -13,9 +13,9 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.gateway import request, running_gateway, until
+from tests.support.kernel import MIB, most_buffered
 from tests.support.sockets import (
     HANDSHAKE,
-    MIB,
     PUBLIC,
     SWITCHING,
     SocketUpstream,
@@ -77,7 +77,7 @@ async def test_limit_of_zero_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("slow", ["client", "upstream"])
 async def test_slow_reader_holds_the_other_side_back(slow: str, tmp_path: Path) -> None:
     """R326, C64: what nobody reads stays with its sender; then everything arrives."""
-    total, frame = 32 * MIB, b"\x82\x7e\x10\x00" + bytes(4096)
+    total, frame = most_buffered(2) + 8 * MIB, b"\x82\x7e\xff\xf4" + bytes(0xFFF4)
     go = asyncio.Event()
     sent = 0
 

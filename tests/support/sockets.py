@@ -39,7 +39,6 @@ SWITCHING = (
 PUBLIC = ({"path": "/", "auth": "public"},)
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
-MIB = 1 << 20
 
 
 @dataclass
