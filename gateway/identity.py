@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -205,12 +206,13 @@ def _coded_json(value: Any) -> bytes:
     return text.encode("ascii")  # "ensure_ascii" escapes every control character, DEL too
 
 
+@lru_cache(maxsize=256)
 def _scope_text(scopes: tuple[str, ...]) -> str | None:
     """Return scopes for a header, None when there are none.
 
     An issuer that writes scopes as a list can have one with a space in it.
     Each is coded by itself, so that a service which splits at spaces finds
-    the scopes that were granted and no others.
+    the scopes that were granted and no others. Callers share few sets of scopes.
     """
     text = " ".join(scopes)
     if text.isascii() and text.isprintable() and text.count(" ") == len(scopes) - 1 and "" not in scopes:

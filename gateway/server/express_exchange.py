@@ -13,7 +13,6 @@ import logging
 
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
-from gateway.policy.authorize import authorize
 from gateway.proxy.origin import Lease, Origin
 from gateway.server.express_memory import Plan, Refusal
 from gateway.server.express_response import ExpressResponse
@@ -21,12 +20,15 @@ from gateway.server.facts import Facts
 from gateway.server.pipeline import UNSETTLED, Admitted
 from gateway.server.run import Run
 from gateway.tasks import where
+from gateway.tokens.batch import Outcome
 
 _log = logging.getLogger("gateway")
 
 
 class ExpressExchange(ExpressResponse):
     """One request on its way. Used once."""
+
+    _learning = False  # its token is being verified
 
     def follow(self, plan: Plan, request_id: bytes | None, content: bytes) -> None:
         """Take up a request that follows a plan.
@@ -39,31 +41,49 @@ class ExpressExchange(ExpressResponse):
         self._plan, self._upstream, self._content = plan, plan.upstream, content
         self._id = request_id or self._serving.new_id()
 
-    def learn(self, plan: Plan, token: bytes, digest: bytes) -> Identity | None:
-        """Return who is asking, from a token that is not remembered, if the plan's route lets them pass.
-
-        Returns:
-            None when they were refused, and the request is over; and when keys
-            have to be waited for, which the shared run does.
-        """
+    def learn(self, plan: Plan, token: bytes, digest: bytes) -> None:
+        """Find out who is asking, from a token that is not remembered, and go on or refuse; not all of it now."""
         pipeline, now = self._serving.pipeline, self._serving.clock.monotonic
-        began = self._began = now()
+        self._began = now()
         try:
             pipeline.refuse_unread(token, digest)
             try:
-                identity = self._identity = pipeline.verify_now(token, digest)
-            finally:
-                self._verify_seconds = now() - began
-            if identity is None:
-                self.run.record.upstream = ""
-                self._in_task(self._verified_and_forwarded(token, plan.admitted))
-                return None
-            authorize(plan.admitted.route, identity)
+                pipeline.new_tokens.add(token, digest, self._learned)
+                self._learning = True
+            except GatewayError:
+                self._verify_seconds = now() - self._began
+                raise
         except GatewayError as error:
             self._refuse_learned(plan, error)
-            return None
-        plan.granted = identity
-        return identity
+
+    def _learned(self, outcome: Outcome) -> None:
+        """Go on with a request whose token was verified, if its client is still there."""
+        if not self._learning:
+            return
+        self._learning = False
+        self._verify_seconds = self._serving.clock.monotonic() - self._began
+        plan = self._plan
+        assert plan is not None
+        try:
+            if outcome is None:
+                self.run.record.upstream = ""
+                self._in_task(self._verified_and_forwarded(self._client.token, plan.admitted))
+                return
+            if isinstance(outcome, GatewayError):
+                raise outcome
+            self._identity = outcome
+            plan.let_pass(outcome)
+            leased = plan.upstream.lease_now()
+            if leased is None:
+                self._in_task(self._serving.forward(self.run, plan.admitted, outcome))
+                return
+            origin, lease = leased
+            self.send(outcome, plan.heads.get(origin) or self._client.head_for(plan, origin, lease), lease)
+        except GatewayError as error:
+            self._refuse_learned(plan, error)
+        except Exception as error:
+            _log.error("request %s: %s", self._id.decode("ascii"), where(error))
+            self._refuse(GatewayError(Reason.INTERNAL))
 
     def _refuse_learned(self, plan: Plan, error: GatewayError) -> None:
         serving, client = self._serving, self._client
@@ -80,13 +100,6 @@ class ExpressExchange(ExpressResponse):
         if self._verify_seconds is not None:
             serving.telemetry.verification.observe(self._verify_seconds)
         client.ended(True)
-
-    def forward(self, plan: Plan) -> bool:
-        """Wait for a connection to the upstream, if the caller was learned; return whether it does."""
-        if self._verify_seconds is None:
-            return False
-        self._in_task(self._serving.forward(self.run, plan.admitted, self._identity))
-        return True
 
     def send(self, identity: Identity | None, common: bytes, lease: Lease) -> None:
         """Send the request to its upstream.
@@ -166,10 +179,17 @@ class ExpressExchange(ExpressResponse):
     def client_lost(self) -> None:
         """The client left."""
         self.cancel()
-        if self.task is None and self.lease is not None:
+        if self.task is not None:
+            return
+        if self.lease is not None:
             self._give_up_lease().discard()
-            self._serving.client_left(self.run)
-            self._serving.finish(self.run)
+        elif self._learning:
+            self._learning = False
+            self.run.record.upstream = ""
+        else:
+            return
+        self._serving.client_left(self.run)
+        self._serving.finish(self.run)
 
     def client_paused(self, paused: bool) -> None:
         """The client cannot take more for now, or can again."""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from gateway.errors import Reason
 from gateway.identity import Identity
+from gateway.policy.authorize import authorize
 from gateway.proxy.headers import request_id
 from gateway.proxy.origin import Origin
 from gateway.proxy.upstreams import Upstream
@@ -34,8 +35,9 @@ MAX_PLANS = 32
 _FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)*+\r\n").fullmatch
 _BEARER = re.compile(rb"\r\n([Aa]uthorization: [Bb]earer )([!-+\--~]+)\r\n").search
 
-#: Whether bytes may be the one token of a bearer credential: no white space, no comma, no control.
-is_token = re.compile(rb"[!-+\--~]+").fullmatch
+# What the one token of a bearer credential is made of: no white space, no comma, no control. Not a pattern: every new
+# token is looked at, and to take these bytes away is four times faster.
+_TOKEN = bytes(code for code in range(0x21, 0x7F) if code != 0x2C)
 
 # Fields that make a request more than the express lane takes.
 _UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
@@ -145,6 +147,7 @@ class Plan:
         heads: by URL, the head for the upstream up to the identity.
         counters: by status, the key under which the request is counted.
         granted: the last caller whom the route's rules let pass.
+        granted_scopes, granted_issuer: theirs, where the route asks for nothing else.
         refusals: by reason, what callers got whom their token did not let pass.
     """
 
@@ -153,6 +156,8 @@ class Plan:
         "anonymous",
         "counters",
         "granted",
+        "granted_issuer",
+        "granted_scopes",
         "heads",
         "method",
         "refusals",
@@ -167,7 +172,21 @@ class Plan:
         self.heads: dict[Origin, bytes] = {}
         self.counters: dict[int, tuple[str, str, int, str]] = {}
         self.granted: Identity | None = None
+        self.granted_scopes: tuple[str, ...] | None = None
+        self.granted_issuer = ""
         self.refusals: dict[Reason, Refusal] = {}
+
+    def let_pass(self, identity: Identity) -> None:
+        """Ask the route's rules for a caller, and remember that it may pass.
+
+        Raises:
+            GatewayError: it may not.
+        """
+        route = self.admitted.route
+        authorize(route, identity)
+        self.granted = identity
+        if not route.claim_rules:
+            self.granted_scopes, self.granted_issuer = identity.scopes, identity.issuer_name
 
     def head(self, origin: Origin, pipeline: Pipeline, head: RequestHead) -> bytes:
         """Return the head for the upstream up to the identity.
@@ -189,6 +208,11 @@ class Plan:
         if key is None:
             key = self.counters[status] = (self.admitted.route.name, method_class(self.method), status, "forwarded")
         return key
+
+
+def is_token(text: bytes) -> bool:
+    """Return whether bytes may be the one token of a bearer credential."""
+    return bool(text) and not text.translate(None, _TOKEN)
 
 
 def plannable(admitted: Admitted) -> bool:

@@ -14,9 +14,9 @@ from hashlib import sha256
 
 from gateway.errors import GatewayError
 from gateway.identity import Identity
-from gateway.policy.authorize import authorize
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.headers import Peer
+from gateway.proxy.origin import Lease, Origin
 from gateway.server.express_exchange import ExpressExchange
 from gateway.server.express_memory import (
     MAX_PLANS,
@@ -58,6 +58,11 @@ class KnownRequests(ClientOutput, ABC):
         self._counted = bool(self._limits.max_concurrent_requests)
         self.deadline = 0.0
 
+    @property
+    def token(self) -> bytes:
+        """The bearer token that was looked up last."""
+        return self._token
+
     @abstractmethod
     def ended(self, keep_alive: bool) -> None:
         """The running request is over."""
@@ -85,38 +90,35 @@ class KnownRequests(ClientOutput, ABC):
         identity = None if plan.anonymous else self._recalled(token)
         # A token that was verified is one token. Any other is looked at, also where nobody asks for it: between the
         # parts that are as before there may be no line end, so no field and no request either, that nobody has read.
-        if identity is None and after and is_token(token) is None:
+        if identity is None and after and not is_token(token):
             return False
         exchange = self._exchange = ExpressExchange(self, self._serving, self._heads)
         exchange.follow(plan, section.request_id, data[-length:] if length else b"")
         if not plan.anonymous:
             if identity is None:
-                identity = exchange.learn(plan, token, self._digest)
-            elif identity is not plan.granted and not _may(identity, plan):
-                identity = None
-            if identity is None:
-                return self._over()
-        return self._sent(exchange, plan, section, identity)
-
-    def _sent(self, exchange: ExpressExchange, plan: Plan, section: Section, identity: Identity | None) -> bool:
-        """Send a request that follows a plan, if a connection is free; if not, and nothing was begun, do not."""
+                exchange.learn(plan, token, self._digest)
+                return True
+            if identity is not plan.granted and not _may(identity, plan):
+                self._exchange = None
+                return False
         leased = plan.upstream.lease_now()
         if leased is None:
-            return exchange.forward(plan) or self._over()
+            self._exchange = None
+            return False
         origin, lease = leased
-        common = plan.heads.get(origin)
-        if common is None:
-            head = RequestHead(plan.method, plan.admitted.target.path, True, section.headers, self._peer)
-            common = plan.head(origin, self._serving.pipeline, head)
-        exchange.send(identity, common, lease)
+        exchange.send(identity, plan.heads.get(origin) or self.head_for(plan, origin, lease), lease)
         return True
 
-    def _over(self) -> bool:
-        """Return whether the running request is over, or in the shared run; if not, forget it: it goes the long way."""
-        if self._exchange is None or self._exchange.task is not None:
-            return True
-        self._exchange = None
-        return False
+    def head_for(self, plan: Plan, origin: Origin, lease: Lease) -> bytes:
+        """Return the head of a request that follows a plan, up to the identity, for the connection it is sent over."""
+        section = self._section
+        assert section is not None
+        head = RequestHead(plan.method, plan.admitted.target.path, True, section.headers, self._peer)
+        try:
+            return plan.head(origin, self._serving.pipeline, head)
+        except BaseException:
+            lease.release()
+            raise
 
     def _refused(self, refusal: Refusal, section: Section) -> bool:
         """Refuse a request as before, unless somebody wants a line of it."""
@@ -178,10 +180,11 @@ class KnownRequests(ClientOutput, ABC):
 
 
 def _may(identity: Identity, plan: Plan) -> bool:
-    """Ask the route's rules for a caller, and remember that it may pass."""
+    # The same scopes from the same issuer: the same answer. They are one object each where they are equal, mostly.
+    if identity.scopes is plan.granted_scopes and identity.issuer_name is plan.granted_issuer:
+        return True
     try:
-        authorize(plan.admitted.route, identity)
+        plan.let_pass(identity)
     except GatewayError:
         return False
-    plan.granted = identity
     return True

@@ -17,7 +17,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import expect_response, receive
-from gateway.proxy.origin import Lease
+from gateway.proxy.origin import Lease, Origin
 from gateway.proxy.upstreams import Upstream
 from gateway.server.content import CollectedContent
 from gateway.server.express_memory import Plan
@@ -34,6 +34,11 @@ class ClientConnection(Client, Protocol):
 
     deadline: float
 
+    @property
+    def token(self) -> bytes:
+        """The bearer token of the running request that follows a plan."""
+        ...
+
     def send(self, data: bytes) -> None:
         """Write without waiting."""
         ...
@@ -44,6 +49,10 @@ class ClientConnection(Client, Protocol):
 
     def head_of(self, plan: Plan) -> RequestHead:
         """Return the head of a request that was served by a plan."""
+        ...
+
+    def head_for(self, plan: Plan, origin: Origin, lease: Lease) -> bytes:
+        """Return the head of a request that follows a plan, up to the identity, for the connection it is sent over."""
         ...
 
     def ended(self, keep_alive: bool) -> None:
@@ -90,7 +99,7 @@ class ExpressResponse:
             plan = self._plan
             assert plan is not None
             record = self._client.record(self._id, plan.method)
-            record.started = self._began
+            record.started = self._began - (self._verify_seconds or 0.0)
             record.path = plan.admitted.target.path.decode("ascii")
             record.route = plan.admitted.route.name
             record.identity = self._identity
@@ -166,10 +175,11 @@ class ExpressResponse:
         self._give_up_lease().release()
         plan = self._plan
         assert plan is not None
-        telemetry = self._serving.telemetry
-        telemetry.finish_plain(plan.counter(status), self._serving.clock.monotonic() - self._began)
-        if self._verify_seconds is not None:
-            telemetry.verification.observe(self._verify_seconds)
+        seconds, verifying = self._serving.clock.monotonic() - self._began, self._verify_seconds
+        if verifying is None:
+            self._serving.telemetry.finish_plain(plan.counter(status), seconds)
+        else:
+            self._serving.telemetry.finish_verified(plan.counter(status), seconds, verifying)
         self._client.ended(True)
 
     def _whole(self) -> None:

@@ -37,6 +37,7 @@ from gateway.server.facts import Facts, framing, scan
 from gateway.settings.schema import Settings
 from gateway.telemetry import Record
 from gateway.tokens.authenticate import Authenticator
+from gateway.tokens.batch import VerificationBatch
 from gateway.tokens.cache import CachedToken
 from gateway.tokens.extract import bearer_token
 
@@ -83,15 +84,16 @@ class Pipeline:
     """Steps 2 to 7 of a request's path, compiled from one configuration.
 
     Attributes:
-        recall, refuse_unread, verify_now: the authenticator's, for whoever takes its steps one by one.
+        recall, refuse_unread: the authenticator's, for whoever takes its steps one by one.
+        new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
     """
 
     def __init__(self, settings: Settings, authenticator: Authenticator, clock: Clock, pseudonym: bytes) -> None:
         self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym)
         self.pseudonym = pseudonym
         self._authenticator = authenticator
-        self.recall = authenticator.recall
-        self.refuse_unread, self.verify_now = authenticator.refuse_unread, authenticator.verify_now
+        self.recall, self.refuse_unread = authenticator.recall, authenticator.refuse_unread
+        self.new_tokens = VerificationBatch(authenticator)
         self._clock = clock
         self._routes = RouteTable(settings.routes)
         self._max_body = settings.server.max_body_bytes
@@ -187,7 +189,7 @@ class Pipeline:
             if identity is None:
                 began = self._clock.monotonic()
                 try:
-                    identity = self.verify_now(token)
+                    identity = self._authenticator.verify_now(token)
                 finally:
                     record.verify_seconds = self._clock.monotonic() - began
                 if identity is None:

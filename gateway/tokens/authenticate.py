@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
+from typing import NamedTuple
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason, printable
@@ -28,28 +29,10 @@ from gateway.tokens.verify import (
     is_current,
     make_identity,
     parse_token,
+    unforeseen,
     unknown_issuer,
     verify_signature,
 )
-
-#: Verdicts that neither time nor a later fetch can change: what is wrong with the token's form alone.
-_PERMANENT = frozenset(
-    {
-        Reason.NOT_A_JWS,
-        Reason.ENCRYPTED_TOKEN,
-        Reason.BAD_ENCODING,
-        Reason.BAD_HEADER,
-        Reason.BAD_PAYLOAD,
-        Reason.DUPLICATE_MEMBER,
-        Reason.CRITICAL_HEADER,
-        Reason.UNENCODED_PAYLOAD,
-        Reason.ALGORITHM_REFUSED,
-        Reason.TYPE_REFUSED,
-    }
-)
-
-#: Verdicts that hold as long as the issuer's keys stay what they are.
-_PERMANENT_FOR_KEYS = frozenset({Reason.BAD_SIGNATURE, Reason.UNSAFE_CLAIM})
 
 #: How many configured issuers a refusal's detail shows when none is similar.
 _SHOWN_ISSUERS = 3
@@ -65,6 +48,19 @@ def build_issuers(settings: schema.Settings, clock: Clock, first_wait: float = 0
         issuer.name: IssuerKeys(issuer, make_source(issuer), clock, first_wait=0.0 if issuer.jwks_file else first_wait)
         for issuer in settings.issuers
     }
+
+
+class Examined(NamedTuple):
+    """A token of which everything is right but perhaps its signature.
+
+    Attributes:
+        digest: its SHA-256.
+    """
+
+    digest: bytes
+    unverified: Unverified
+    policy: IssuerPolicy
+    issuer: IssuerKeys
 
 
 class Authenticator:
@@ -121,9 +117,19 @@ class Authenticator:
         if len(token) > self._max_bytes:
             raise GatewayError(Reason.TOKEN_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
         self.cache.misses += 1
+        self._refuse_bad(digest)
+
+    def _refuse_bad(self, digest: bytes) -> None:
         reason = self.cache.bad(digest)
         if reason is not None:
             raise GatewayError(reason, detail="refused a moment ago")
+
+    def _settled_meanwhile(self, digest: bytes) -> Identity | None:
+        """Return the identity of a token that another request with it had verified first."""
+        identity = self.recall(digest)
+        if identity is None:
+            self._refuse_bad(digest)
+        return identity
 
     def verify_now(self, token: bytes, digest: bytes | None = None) -> Identity | None:
         """Verify a token that ``cached`` does not know, as far as that needs no waiting, and remember the outcome.
@@ -137,17 +143,13 @@ class Authenticator:
             GatewayError: the refusal. No other exception.
         """
         try:
-            unverified, policy, issuer = self._plausible(token)
-            if not issuer.loaded:
-                return None
-            key = self._key_that_signed(token, unverified, issuer)
-            if key is None:
-                return None
-            return self._remember(digest or sha256(token).digest(), token, unverified, policy, issuer, key)
+            examined = self.examine(token, digest or sha256(token).digest())
+            key = self.key_that_signed(examined)
+            return None if key is None else self.remember(examined, key)
         except GatewayError:
             raise
         except Exception as error:
-            raise _unforeseen(error) from None
+            raise unforeseen(error) from None
 
     async def authenticate(self, token: bytes) -> Identity:
         """Verify a token that ``cached`` does not know, and remember the outcome.
@@ -164,7 +166,7 @@ class Authenticator:
         except GatewayError:
             raise
         except Exception as error:
-            raise _unforeseen(error) from None
+            raise unforeseen(error) from None
 
     def hold(self, token: bytes) -> CachedToken:
         """Return what the verdict on a token that was verified a moment ago rests on.
@@ -177,11 +179,11 @@ class Authenticator:
         entry = self.cache.peek(sha256(token).digest())
         if entry is not None:
             return entry
-        unverified, policy, issuer = self._plausible(token)
-        key = self._key_that_signed(token, unverified, issuer)
+        examined = self.examine(token, sha256(token).digest())
+        key = self.key_that_signed(examined)
         if key is None:
             raise GatewayError(Reason.UNKNOWN_KEY)
-        return CachedToken(make_identity(unverified, policy), key, issuer, policy, self._monotonic())
+        return self._entry(examined, key)
 
     def still_good(self, held: CachedToken) -> Reason | None:
         """Return why a held verdict is none any more: expired, its key withdrawn, keys too old; None while it is."""
@@ -193,51 +195,61 @@ class Authenticator:
         return is_current(identity.expires_at, identity.not_before, held.policy.leeway, self._wall())
 
     async def _authenticate(self, token: bytes) -> Identity:
-        unverified, policy, issuer = self._plausible(token)
+        digest = sha256(token).digest()
+        examined = self.examine(token, digest)
+        issuer = examined.issuer
         if not issuer.loaded:
             await issuer.wait_until_loaded()
-            if (identity := self.cached(token)) is not None:  # another request with it was first
+            if (identity := self._settled_meanwhile(digest)) is not None:
                 return identity
-        key = self._key_that_signed(token, unverified, issuer)
+            if issuer.usable() is not None:
+                raise _cannot_decide(issuer)
+        key = self.key_that_signed(examined)
         if key is None and await issuer.refetch_for_unknown_key():
-            if (identity := self.cached(token)) is not None:
+            if (identity := self._settled_meanwhile(digest)) is not None:
                 return identity
-            check_claims(unverified, policy, self._wall())  # the fetch took time
-            key = self._key_that_signed(token, unverified, issuer)
+            check_claims(examined.unverified, examined.policy, self._wall())  # the fetch took time
+            key = self.key_that_signed(examined)
         if key is None:
-            raise GatewayError(Reason.UNKNOWN_KEY, detail=f"kid is '{printable(unverified.key_id or '')}'")
-        return self._remember(sha256(token).digest(), token, unverified, policy, issuer, key)
+            shown = printable(examined.unverified.key_id or "")
+            raise GatewayError(Reason.UNKNOWN_KEY, detail=f"kid is '{shown}'")
+        return self.remember(examined, key)
 
-    def _remember(
-        self,
-        digest: bytes,
-        token: bytes,
-        unverified: Unverified,
-        policy: IssuerPolicy,
-        issuer: IssuerKeys,
-        key: VerifyingKey,
-    ) -> Identity:
-        """Return the identity of a token that ``key`` signed, and keep it for the next request with the token."""
-        try:
-            identity = make_identity(unverified, policy)
-        except GatewayError as error:
-            self._remember_bad(token, error, issuer)
-            raise
-        entry = CachedToken(identity, key, issuer, policy, self._monotonic())
-        self.cache.put(digest, entry)
-        return identity
+    # --- one step each, for whoever takes them one by one; what they raise besides refusals is unforeseen ---
 
-    def _plausible(self, token: bytes) -> tuple[Unverified, IssuerPolicy, IssuerKeys]:
-        """Return a token of which everything is right but perhaps its signature; only such a one may cause a fetch."""
+    def examine(self, token: bytes, digest: bytes) -> Examined:
+        """Return a token of which everything is right but perhaps its signature; only such a one may cause a fetch.
+
+        Raises:
+            GatewayError: the refusal.
+        """
         try:
             unverified = parse_token(token, self._max_bytes)
             policy, issuer = self._issuer_of(unverified)
             check_header(unverified, policy)
         except GatewayError as error:
-            self._remember_bad(token, error, None)
+            self.cache.put_bad(digest, error.reason)
             raise
         check_claims(unverified, policy, self._wall())
-        return unverified, policy, issuer
+        return Examined(digest, unverified, policy, issuer)
+
+    def remember(self, examined: Examined, key: VerifyingKey) -> Identity:
+        """Return the identity of a token that ``key`` signed, and keep it for the next request with the token.
+
+        Raises:
+            GatewayError: a claim of it cannot be a header value.
+        """
+        try:
+            entry = self._entry(examined, key)
+        except GatewayError as error:
+            self.cache.put_bad(examined.digest, error.reason, examined.issuer)
+            raise
+        self.cache.put(examined.digest, entry)
+        return entry.identity
+
+    def _entry(self, examined: Examined, key: VerifyingKey) -> CachedToken:
+        _, unverified, policy, issuer = examined
+        return CachedToken(make_identity(unverified, policy), key, issuer, policy, self._monotonic())
 
     def _issuer_of(self, token: Unverified) -> tuple[IssuerPolicy, IssuerKeys]:
         found = self._issuers.get(token.issuer) if token.issuer is not None else None
@@ -247,15 +259,19 @@ class Authenticator:
             raise unknown_issuer(token.issuer, similar or list(self._issuers)[:_SHOWN_ISSUERS])
         return found
 
-    def _key_that_signed(self, token: bytes, unverified: Unverified, issuer: IssuerKeys) -> VerifyingKey | None:
-        """Return the issuer's key that signed the token; None when the token names a key that is not in the set.
+    def key_that_signed(self, examined: Examined) -> VerifyingKey | None:
+        """Return the issuer's key that signed the token; None when keys have to be waited for.
 
-        A named key that is missing may stand for a nameless one (C33), so those
-        are tried; but when they did not sign, the key is still missing.
+        That is while none were loaded yet, and when the token names a key that is
+        not in the set. A named key that is missing may stand for a nameless one
+        (C33), so those are tried; but when they did not sign, the key is still missing.
 
         Raises:
             GatewayError: the refusal, when no fetch could change it; and when no keys can be believed.
         """
+        digest, unverified, _, issuer = examined
+        if not issuer.loaded:
+            return None
         if issuer.usable() is not None:
             raise _cannot_decide(issuer)
         keys = issuer.keys
@@ -265,25 +281,12 @@ class Authenticator:
                 return verify_signature(unverified, candidates)
         except GatewayError as error:
             if unverified.key_id is None or unverified.key_id in keys.kids:
-                self._remember_bad(token, error, issuer)
+                self.cache.put_bad(digest, error.reason, issuer)
                 raise
             return None
         if unverified.key_id is None or unverified.key_id in keys.kids:
             raise GatewayError(Reason.UNKNOWN_KEY, detail=f"no such key is for {printable(unverified.algorithm)}")
         return None
-
-    def _remember_bad(self, token: bytes, error: GatewayError, issuer: IssuerKeys | None) -> None:
-        permanent = _PERMANENT if issuer is None else _PERMANENT_FOR_KEYS
-        if error.reason in permanent:
-            self.cache.put_bad(sha256(token).digest(), error.reason, issuer)
-
-
-def _unforeseen(error: Exception) -> GatewayError:
-    """Return a refusal: that is what an unforeseen fault on foreign input is.
-
-    Its text may quote the token: only its type is kept.
-    """
-    return GatewayError(Reason.VERIFICATION_FAILED, detail=type(error).__name__)
 
 
 def _cannot_decide(issuer: IssuerKeys) -> GatewayError:

@@ -31,6 +31,25 @@ BYTES_PER_ENTRY, LEAST_BYTES, MOST_BYTES = 4096, 1 << 20, 1 << 30
 #: How many bad tokens are remembered, and for how many seconds.
 BAD_SIZE, BAD_SECONDS = 1000, 10.0
 
+#: Verdicts that neither time nor a later fetch can change: what is wrong with the token's form alone.
+_PERMANENT = frozenset(
+    {
+        Reason.NOT_A_JWS,
+        Reason.ENCRYPTED_TOKEN,
+        Reason.BAD_ENCODING,
+        Reason.BAD_HEADER,
+        Reason.BAD_PAYLOAD,
+        Reason.DUPLICATE_MEMBER,
+        Reason.CRITICAL_HEADER,
+        Reason.UNENCODED_PAYLOAD,
+        Reason.ALGORITHM_REFUSED,
+        Reason.TYPE_REFUSED,
+    }
+)
+
+#: Verdicts that hold as long as the issuer's keys stay what they are.
+_PERMANENT_FOR_KEYS = frozenset({Reason.BAD_SIGNATURE, Reason.UNSAFE_CLAIM})
+
 # The entry itself, the identity, its digest and its place in the map, measured.
 _FIXED_COST = 900
 
@@ -187,14 +206,14 @@ class TokenCache:
         return reason
 
     def put_bad(self, digest: bytes, reason: Reason, issuer: IssuerKeys | None = None) -> None:
-        """Remember a permanent verdict; the oldest goes first.
+        """Remember a verdict, if it is a lasting one; the oldest goes first.
 
         Args:
             digest: SHA-256 of the token as received.
-            reason: a verdict that no later fetch and no passing of time can change.
+            reason: the verdict.
             issuer: for a verdict by this issuer's keys: it holds only while they stay.
         """
-        if self._size == 0:
+        if self._size == 0 or reason not in (_PERMANENT if issuer is None else _PERMANENT_FOR_KEYS):
             return
         self._bad[digest] = (reason, self._monotonic(), issuer, issuer.keys if issuer is not None else None)
         self._bad.move_to_end(digest)
@@ -207,10 +226,9 @@ class TokenCache:
 
 def identity_cost(identity: Identity) -> int:
     """Return about how many bytes of memory an identity holds: its strings and the containers around them."""
-    total = getsizeof(identity.issuer) + getsizeof(identity.subject) + getsizeof(identity.token_id)
-    total += len(identity.lines)
-    for scope in identity.scopes:
-        total += getsizeof(scope) + 8
+    scopes = identity.scopes
+    texts = (identity.issuer, identity.subject, identity.token_id, *scopes)
+    total = sum(map(getsizeof, texts)) + len(identity.lines) + 8 * len(scopes)
     return total + (_claims_cost(identity.claims) if identity.claims else 0)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -83,11 +84,17 @@ def granted_scopes(claims: dict[str, Any], names: tuple[str, ...]) -> tuple[str,
         if value is None:
             continue
         if isinstance(value, str):
-            return tuple(filter(None, value.split(" ")))
+            return _split(value)
         if isinstance(value, list) and all(isinstance(scope, str) for scope in value):
-            return tuple(filter(None, value))
+            return tuple(map(sys.intern, filter(None, value)))
         return ()
     return ()
+
+
+@lru_cache(maxsize=256)
+def _split(text: str) -> tuple[str, ...]:
+    """Split the scopes of a string. Callers share few sets of scopes: each is split, and kept in memory, once."""
+    return tuple(sys.intern(scope) for scope in text.split(" ") if scope)
 
 
 def make_identity(token: Unverified, policy: IssuerPolicy) -> Identity:
@@ -108,7 +115,7 @@ def make_identity(token: Unverified, policy: IssuerPolicy) -> Identity:
         # Shared by all identities that name the same: these are many.
         sys.intern(token.issuer or ""),
         claims.get("sub"),
-        tuple(map(sys.intern, scopes)),
+        scopes,
         _kept(claims, policy.kept_claims),
         header_lines(headers),
         _moment(claims, "exp", math.inf),

@@ -146,6 +146,14 @@ def verify_signature(token: Unverified, candidates: tuple[VerifyingKey, ...]) ->
     raise GatewayError(Reason.BAD_SIGNATURE, detail=hint)
 
 
+def unforeseen(error: Exception) -> GatewayError:
+    """Return a refusal: that is what an unforeseen fault on foreign input is.
+
+    Its text may quote the token: only its type is kept.
+    """
+    return GatewayError(Reason.VERIFICATION_FAILED, detail=type(error).__name__)
+
+
 @lru_cache(maxsize=256)
 def parse_header(segment: bytes) -> Header:
     """Read a header. Tokens of one issuer share its bytes, so the answer is remembered; refusals are not.

@@ -341,6 +341,76 @@ async def test_token_whose_key_has_to_be_asked_for_is_judged_once(known: list[bo
     assert known == [True, True]
 
 
+async def test_client_that_leaves_while_its_token_is_verified_causes_nothing(
+    known: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent to the upstream for nobody; the request is counted, once, as the client's leaving."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client = await warm(gateway, gateway.token())
+        assert await statuses(client, request(b"GET", "/a", token=gateway.token())) == [200]
+        batch = gateway.app.express.serving.pipeline.new_tokens
+        monkeypatch.setattr(batch, "_soon", lambda: None)
+        await client.send(request(b"GET", "/a", token=gateway.token(sub="ann")))
+        await until(lambda: bool(batch._waiting))
+        await client.close()
+        line = (await gateway.log(4))[-1]
+        batch._verify()
+        assert (line["outcome"], line.get("upstream", "")) == ("client_gone", "")
+        assert gateway.app.telemetry.running == 0
+    assert known == [True]
+    assert [received.one(b"x-user-id") for received in upstream.requests].count(b"ann") == 0
+
+
+async def test_what_comes_while_a_token_is_verified_waits_for_its_answer(known: list[bool], tmp_path: Path) -> None:
+    """R214: pipelined requests are answered in their order, whose token is new or not."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        old, new = gateway.token(sub="old"), gateway.token(sub="new")
+        client = await warm(gateway, old)
+        assert await statuses(client, request(b"GET", "/a", token=old)) == [200]
+        connection = connection_of(gateway, client)
+        connection.data_received(request(b"GET", "/a", token=new))
+        connection.data_received(request(b"GET", "/a", token=old))
+        connection.data_received(request(b"GET", "/public"))
+        assert [(await client.response()).status for _ in range(3)] == [200] * 3
+    assert known[0] is True
+    assert [received.one(b"x-user-id") for received in upstream.requests[-3:]] == [b"new", b"old", None]
+
+
+async def test_new_callers_are_judged_one_by_one_and_counted(known: list[bool], tmp_path: Path) -> None:
+    """That a caller with the same scopes may pass says nothing where the route looks at a claim."""
+    routes: tuple[dict[str, Any], ...] = (*ROUTES, {"path": "/staff", "claims": {"role": ["staff"]}})
+    options = {**OPTIONS, "routes": routes, "server": {"express": True, "access_log": "off"}}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        roles = ["staff", "staff", "guest", "staff", "guest"]
+        client = await warm(gateway)
+        telemetry = gateway.app.telemetry
+        seen = [
+            await statuses(client, request(b"GET", "/staff", token=gateway.token(role=role, jti=str(number))))
+            for number, role in enumerate(roles)
+        ]
+        assert seen == [[200], [200], [403], [200], [403]]
+        assert await statuses(client, request(b"GET", "/staff", token=gateway.token(role="guest", jti="4"))) == [403]
+        assert sum(telemetry.verification.counts) == len(roles)
+        assert telemetry.requests["/staff", "read", 200, "forwarded"] == 3
+        assert telemetry.whole.total > telemetry.upstream.total > 0
+    assert known == [True] * 4 + [False]
+
+
+async def test_unforeseen_fault_after_verification_is_answered(
+    known: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R094: with no 500, and the connection serves the next request."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client = await warm(gateway, gateway.token())
+        assert await statuses(client, request(b"GET", "/a", token=gateway.token())) == [200]
+        with monkeypatch.context() as patch:
+            patch.setattr(Plan, "let_pass", lambda *_: 1 / 0)
+            assert await statuses(client, request(b"GET", "/a", token=gateway.token(sub="ann"))) == [503]
+        assert await statuses(client, request(b"GET", "/a", token=gateway.token(sub="ann"))) == [200]
+        assert gateway.app.telemetry.running == 0
+    assert known == [True] * 2
+
+
 async def test_new_caller_waits_for_a_connection_when_none_is_idle(known: list[bool], tmp_path: Path) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await warm(gateway, gateway.token())

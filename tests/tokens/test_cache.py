@@ -222,7 +222,7 @@ def test_size_zero_switches_everything_off() -> None:
     """Contract: cache_size = 0."""
     cache = TokenCache(0, 300, FakeClock())
     cache.put(_digest(1), _entry(_issuer()))
-    cache.put_bad(_digest(2), Reason.BAD_SIGNATURE)
+    cache.put_bad(_digest(2), Reason.NOT_A_JWS)
     assert (len(cache), cache.get(_digest(1)), cache.bad(_digest(2))) == (0, None, None)
 
 
@@ -230,9 +230,9 @@ def test_bad_tokens_are_remembered_briefly() -> None:
     """R188."""
     clock = FakeClock(NOW)
     cache = TokenCache(10, 300, clock)
-    cache.put_bad(_digest(1), Reason.BAD_SIGNATURE)
+    cache.put_bad(_digest(1), Reason.NOT_A_JWS)
     clock.jump(BAD_SECONDS - 0.1)
-    assert cache.bad(_digest(1)) is Reason.BAD_SIGNATURE
+    assert cache.bad(_digest(1)) is Reason.NOT_A_JWS
     clock.jump(0.1)
     assert cache.bad(_digest(1)) is None
     clock.jump(-1)
@@ -255,7 +255,7 @@ def test_bad_tokens_have_their_own_bound_and_never_push_out_good_ones() -> None:
     for name in range(10):
         cache.put(_digest(name), _entry(issuer))
     for name in range(3 * BAD_SIZE):
-        cache.put_bad(_digest(f"bad {name}"), Reason.BAD_SIGNATURE)
+        cache.put_bad(_digest(f"bad {name}"), Reason.NOT_A_JWS)
     assert all(cache.get(_digest(name)) for name in range(10))
     remembered = sum(cache.bad(_digest(f"bad {name}")) is not None for name in range(3 * BAD_SIZE))
     assert remembered == BAD_SIZE
