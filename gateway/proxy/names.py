@@ -87,6 +87,17 @@ _DROPPED = HOP_BY_HOP | {
     b"x-url-scheme",
 }
 
+# Sent on as they are, and read by the gateway as well.
+_READ_TOO = frozenset(
+    {
+        b"access-control-request-headers",
+        b"access-control-request-method",
+        b"origin",
+        b"sec-websocket-protocol",
+        b"via",
+    }
+)
+
 # Whole families of the same kind: X-Forwarded-User, -Uri, -Method, -Prefix, -Client-Cert, ...
 _DROPPED_PREFIXES = (b"x-forwarded", b"x-client-cert", b"x-ssl-client", b"ssl-client")
 
@@ -142,6 +153,10 @@ class HeaderPolicy:
                 self.actions.clear()
             self.actions[name] = action
         return action
+
+    def blind_to(self, name: bytes) -> bool:
+        """Return whether a client's field of this name is sent on as it is, and nothing follows from its value."""
+        return not self.learn(name) and name.lower() not in _READ_TOO
 
     def _decide(self, name: bytes) -> Action:
         folded = fold(name)

@@ -15,8 +15,9 @@ from typing import cast
 from gateway.proxy.direct import HeadMemory
 from gateway.server.content import CollectedContent
 from gateway.server.express_exchange import ExpressExchange
-from gateway.server.express_memory import Refusal, Section, plannable
+from gateway.server.express_memory import Refusal, plannable
 from gateway.server.express_recall import KnownRequests
+from gateway.server.express_section import Section
 from gateway.server.full_lane import peer_of
 from gateway.server.listener import Listener, Protocol
 from gateway.server.pipeline import RequestHead
@@ -24,9 +25,6 @@ from gateway.server.run import Run
 from gateway.server.serving import Serving
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/1\.1\r\n").match
-
-#: Largest request content that is collected; a larger one is streamed by the full lane.
-MAX_CONTENT = 65536
 
 #: How long the rest of a request's content is waited for, in seconds: many clients send head and content apart.
 CONTENT_WAIT = 0.02
@@ -55,7 +53,6 @@ class ExpressConnection(KnownRequests):
         self._reading_paused = False
         self._content_timer: asyncio.TimerHandle | None = None
         self._idle_seconds = self._limits.keepalive_timeout_seconds
-        self._most_content = min(MAX_CONTENT, self._limits.max_body_bytes or MAX_CONTENT)
 
     # --- the connection ---
 

@@ -74,11 +74,11 @@ class ExpressExchange(ExpressResponse):
             self._identity = outcome
             plan.let_pass(outcome)
             leased = plan.upstream.lease_now()
-            if leased is None:
+            head = None if leased is None else self._client.head_for(plan, *leased)
+            if leased is None or head is None:
                 self._in_task(self._serving.forward(self.run, plan.admitted, outcome))
-                return
-            origin, lease = leased
-            self.send(outcome, plan.heads.get(origin) or self._client.head_for(plan, origin, lease), lease)
+            else:
+                self.send(outcome, head, leased[1])
         except GatewayError as error:
             self._refuse_learned(plan, error)
         except Exception as error:

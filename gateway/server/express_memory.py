@@ -1,117 +1,28 @@
 """What a kept connection's requests mean, remembered.
 
-Only the reading of a header section for the express lane lives here, and the
-memory of a connection's last ones. A section that is byte for byte the one
-just read means the same; so does one in which nothing but the bearer token
-differs. Likewise a request line: under one section, it leads to one route,
-and to one head for the upstream but for the identity, or to one refusal. What can change from
-one moment to the next is never remembered: what the token stands for, whether
-the route lets it pass, which connection is free.
+Only what a request line leads to lives here. Under one header section
+(``express_section.py``), and under those that differ from it in nothing that
+counts (``express_variation.py``), it leads to one route, and to one head for
+the upstream but for the identity, or to one refusal. What can change from one
+moment to the next is never remembered: what the token stands for, whether the
+route lets it pass, which connection is free.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 from gateway.errors import Reason
 from gateway.identity import Identity
 from gateway.policy.authorize import authorize
-from gateway.proxy.headers import request_id
 from gateway.proxy.origin import Origin
 from gateway.proxy.upstreams import Upstream
-from gateway.server.facts import Facts
-from gateway.server.framing import MalformedError, parse_fields, request_framing
+from gateway.server.express_variation import Template
 from gateway.server.pipeline import Admitted, Pipeline, RequestHead
 from gateway.telemetry import Record, Telemetry, method_class
 
-#: Fields of a section that the express lane takes.
-MAX_FIELDS = 200
-
 #: Request lines of a connection that are remembered.
 MAX_PLANS = 32
-
-_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)*+\r\n").fullmatch
-_BEARER = re.compile(rb"\r\n([Aa]uthorization: [Bb]earer )([!-+\--~]+)\r\n").search
-
-# What the one token of a bearer credential is made of: no white space, no comma, no control. Not a pattern: every new
-# token is looked at, and to take these bytes away is four times faster.
-_TOKEN = bytes(code for code in range(0x21, 0x7F) if code != 0x2C)
-
-# Fields that make a request more than the express lane takes.
-_UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
-
-
-class Section(NamedTuple):
-    """A header section that was read.
-
-    Attributes:
-        before, after: its bytes around the bearer token; ``after`` is empty without one.
-        scheme: what stands before the token in the Authorization value.
-        headers: its pairs; the Authorization value in them is the token of the moment.
-        facts: what it says to the gateway itself; the same holds for its ``authorization``.
-        length: of the request's content.
-        request_id: the client's, if it gave a sane one.
-    """
-
-    before: bytes
-    after: bytes
-    scheme: bytes
-    headers: tuple[tuple[bytes, bytes], ...]
-    facts: Facts
-    length: int
-    request_id: bytes | None
-
-    def headers_with(self, token: bytes) -> tuple[tuple[bytes, bytes], ...]:
-        """Return the pairs with another token in them."""
-        value = self.scheme + token
-        return tuple((name, value if name.lower() == b"authorization" else old) for name, old in self.headers)
-
-    def facts_with(self, token: bytes) -> Facts:
-        """Return the facts with another token in them."""
-        return self.facts._replace(authorization=[self.scheme + token])
-
-    def token(self, block: bytes) -> bytes | None:
-        """Return the bearer token of ``block`` if nothing else in it differs from this section; else None."""
-        start, stop = len(self.before), len(block) - len(self.after)
-        if not self.after or start >= stop or block[:start] != self.before or block[stop:] != self.after:
-            return None
-        token = block[start:stop]
-        return token if is_token(token) else None
-
-
-def read_section(block: bytes, pipeline: Pipeline, head: RequestHead) -> tuple[Section, bytes | None] | None:
-    """Read a header section, from behind the request line to the empty line.
-
-    Args:
-        block: the section.
-        pipeline: judges what it says to the gateway.
-        head: everything of the request's head but its header pairs.
-
-    Returns:
-        The section and its bearer token, if its form can be remembered; None
-        for a section that is malformed or more than the express lane takes.
-    """
-    if _FIELDS(block) is None:
-        return None
-    headers = parse_fields(block[:-4]) if len(block) > 2 else ()
-    if len(headers) > MAX_FIELDS or any(_unusual(name.lower(), value) for name, value in headers):
-        return None
-    try:
-        length, _ = request_framing(headers, http_11=True)
-    except MalformedError:
-        return None
-    facts = pipeline.read(head._replace(headers=headers))
-    if len(facts.host) != 1:
-        return None
-    given = request_id(headers, _none) or None
-    before, token, after, scheme = block, None, b"", b""
-    # Behind a line end that is put in front, so that the first line counts too.
-    if len(facts.authorization) == 1 and (found := _BEARER(b"\r\n" + block)):
-        before, token, after = block[: found.start(2) - 2], found[2], block[found.end(2) - 2 :]
-        scheme = found[1][-len(b"Bearer ") :]
-    return Section(before, after, scheme, headers, facts, length, given), token
 
 
 class Refusal:
@@ -145,6 +56,7 @@ class Plan:
         anonymous: nobody asks who the caller is.
         upstream: the route's.
         heads: by URL, the head for the upstream up to the identity.
+        templates: by URL, that head for sections that vary.
         counters: by status, the key under which the request is counted.
         granted: the last caller whom the route's rules let pass.
         granted_scopes, granted_issuer: theirs, where the route asks for nothing else.
@@ -161,6 +73,7 @@ class Plan:
         "heads",
         "method",
         "refusals",
+        "templates",
         "upstream",
     )
 
@@ -170,6 +83,7 @@ class Plan:
         self.anonymous = anonymous
         self.upstream = upstream
         self.heads: dict[Origin, bytes] = {}
+        self.templates: dict[Origin, Template] = {}
         self.counters: dict[int, tuple[str, str, int, str]] = {}
         self.granted: Identity | None = None
         self.granted_scopes: tuple[str, ...] | None = None
@@ -210,11 +124,6 @@ class Plan:
         return key
 
 
-def is_token(text: bytes) -> bool:
-    """Return whether bytes may be the one token of a bearer credential."""
-    return bool(text) and not text.translate(None, _TOKEN)
-
-
 def plannable(admitted: Admitted) -> bool:
     """Whether all that a request line leads to can be remembered."""
     route = admitted.route
@@ -227,11 +136,3 @@ def plannable(admitted: Admitted) -> bool:
         or admitted.target.authority is not None
         or b"access_token" in (admitted.target.query or b"")
     )
-
-
-def _unusual(name: bytes, value: bytes) -> bool:
-    return name in _UNUSUAL or (name == b"connection" and value.lower() != b"keep-alive")
-
-
-def _none() -> bytes:
-    return b""

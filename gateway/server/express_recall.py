@@ -18,19 +18,18 @@ from gateway.proxy.direct import HeadMemory
 from gateway.proxy.headers import Peer
 from gateway.proxy.origin import Lease, Origin
 from gateway.server.express_exchange import ExpressExchange
-from gateway.server.express_memory import (
-    MAX_PLANS,
-    Plan,
-    Refusal,
-    Section,
-    is_token,
-    read_section,
-)
+from gateway.server.express_memory import MAX_PLANS, Plan, Refusal
 from gateway.server.express_output import ClientOutput
+from gateway.server.express_section import Section, is_token, read_section
+from gateway.server.express_variation import Shape, Template, Variation
+from gateway.server.framing import parse_fields
 from gateway.server.listener import Listener
 from gateway.server.pipeline import Admitted, RequestHead
 from gateway.server.serving import Serving
 from gateway.telemetry import Record
+
+#: Largest request content that is collected; a larger one is streamed by the full lane.
+MAX_CONTENT = 65536
 
 
 class KnownRequests(ClientOutput, ABC):
@@ -51,9 +50,12 @@ class KnownRequests(ClientOutput, ABC):
         self._peer = Peer(b"unknown", False, 0)
         self._exchange: ExpressExchange | None = None
         self._section: Section | None = None
+        self._shape: Shape | None = None
+        self._variation: Variation | None = None  # of the running request
         self._plans: dict[bytes, Plan | Refusal] = {}
         self._token = self._digest = b""
         self._client_text = ""
+        self._most_content = min(MAX_CONTENT, self._limits.max_body_bytes or MAX_CONTENT)
         # Requests that are counted while they run take the long way.
         self._counted = bool(self._limits.max_concurrent_requests)
         self.deadline = 0.0
@@ -78,22 +80,27 @@ class KnownRequests(ClientOutput, ABC):
         section = self._section
         if plan is None or section is None or self._counted:
             return False
-        before, after, length = section.before, section.after, section.length
+        before, after, length, given = section.before, section.after, section.length, section.request_id
         start, stop = end + len(before), len(data) - length - len(after)
-        if start > stop or not data.startswith(before, end) or not data.startswith(after, stop):
-            return False
-        token = data[start:stop]
-        if bool(token) is not bool(after):
-            return False
+        self._variation = None
+        if start <= stop and data.startswith(before, end) and data.startswith(after, stop):
+            token = data[start:stop]
+            if bool(token) is not bool(after):
+                return False
+        else:
+            varied = self._variation = self._varied(data, end, section)
+            if varied is None:
+                return False
+            token, given, length = varied.token, varied.request_id, varied.length
         if isinstance(plan, Refusal):
-            return self._refused(plan, section)
+            return self._refused(plan, given)
         identity = None if plan.anonymous else self._recalled(token)
         # A token that was verified is one token. Any other is looked at, also where nobody asks for it: between the
         # parts that are as before there may be no line end, so no field and no request either, that nobody has read.
         if identity is None and after and not is_token(token):
             return False
         exchange = self._exchange = ExpressExchange(self, self._serving, self._heads)
-        exchange.follow(plan, section.request_id, data[-length:] if length else b"")
+        exchange.follow(plan, given, data[-length:] if length else b"")
         if not plan.anonymous:
             if identity is None:
                 exchange.learn(plan, token, self._digest)
@@ -106,27 +113,62 @@ class KnownRequests(ClientOutput, ABC):
             self._exchange = None
             return False
         origin, lease = leased
-        exchange.send(identity, plan.heads.get(origin) or self.head_for(plan, origin, lease), lease)
+        head = plan.heads.get(origin) if self._variation is None else None
+        if head is None:
+            head = self.head_for(plan, origin, lease)
+            if head is None:
+                self._exchange = None
+                return False
+        exchange.send(identity, head, lease)
         return True
 
-    def head_for(self, plan: Plan, origin: Origin, lease: Lease) -> bytes:
-        """Return the head of a request that follows a plan, up to the identity, for the connection it is sent over."""
-        section = self._section
+    def _varied(self, data: bytes, start: int, section: Section) -> Variation | None:
+        """Return how a request's header section differs from the last one, if that makes no difference."""
+        end = data.find(b"\r\n\r\n", start) + 4
+        if not 4 <= end <= self._limits.max_head_bytes:
+            return None
+        shape = self._shape
+        if shape is None:
+            policy = self._serving.pipeline.header_policy
+            shape = self._shape = Shape(section, policy.blind_to, self._most_content)
+        varied = shape.compare(data[start:end])
+        return varied if varied is not None and len(data) - end == varied.length else None
+
+    def head_for(self, plan: Plan, origin: Origin, lease: Lease) -> bytes | None:
+        """Return the running request's head for the upstream, up to the identity.
+
+        Args:
+            plan: what it follows.
+            origin: where it goes.
+            lease: the connection for it; released when there is no such head and on every fault.
+        """
+        section, varied, shape = self._section, self._variation, self._shape
         assert section is not None
-        head = RequestHead(plan.method, plan.admitted.target.path, True, section.headers, self._peer)
         try:
-            return plan.head(origin, self._serving.pipeline, head)
+            common = plan.heads.get(origin)
+            if common is None:
+                head = RequestHead(plan.method, plan.admitted.target.path, True, section.headers, self._peer)
+                common = plan.head(origin, self._serving.pipeline, head)
+            if varied is None or shape is None or not varied.lines:
+                return common
+            template = plan.templates.get(origin)
+            if template is None:
+                template = plan.templates[origin] = Template(common, shape, section.length)
+            changed = template.head(varied.lines)
+            if changed is None:
+                lease.release()
         except BaseException:
             lease.release()
             raise
+        return changed
 
-    def _refused(self, refusal: Refusal, section: Section) -> bool:
+    def _refused(self, refusal: Refusal, request_id: bytes | None) -> bool:
         """Refuse a request as before, unless somebody wants a line of it."""
         serving = self._serving
         if serving.logging or not self.keep_alive:
             return False
         # What it takes is less than the histogram of durations can tell.
-        refusal.give(self.send, section.request_id or serving.new_id(), serving.telemetry, 0.0)
+        refusal.give(self.send, request_id or serving.new_id(), serving.telemetry, 0.0)
         self.ended(True)
         return True
 
@@ -145,7 +187,7 @@ class KnownRequests(ClientOutput, ABC):
                 return section, token
         found = read_section(block, self._serving.pipeline, head)
         if found is not None:
-            self._section = found[0]
+            self._section, self._shape = found[0], None
             self._plans.clear()
             whole = head._replace(headers=found[0].headers)
             self._client_text = self._serving.pipeline.client_address(whole).decode("ascii")
@@ -173,9 +215,12 @@ class KnownRequests(ClientOutput, ABC):
 
     def head_of(self, plan: Plan) -> RequestHead:
         """Return the head of a request that was served by a plan, as good as received."""
-        section = self._section
+        section, varied = self._section, self._variation
         assert section is not None
-        headers = section.headers_with(self._token) if section.after else section.headers
+        if varied is not None:
+            headers = parse_fields(varied.block[:-4])
+        else:
+            headers = section.headers_with(self._token) if section.after else section.headers
         return RequestHead(plan.method, plan.admitted.target.raw(), True, headers, self._peer)
 
 

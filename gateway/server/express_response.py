@@ -51,8 +51,8 @@ class ClientConnection(Client, Protocol):
         """Return the head of a request that was served by a plan."""
         ...
 
-    def head_for(self, plan: Plan, origin: Origin, lease: Lease) -> bytes:
-        """Return the head of a request that follows a plan, up to the identity, for the connection it is sent over."""
+    def head_for(self, plan: Plan, origin: Origin, lease: Lease) -> bytes | None:
+        """Return the running request's head for the upstream, up to the identity; without one the lease is released."""
         ...
 
     def ended(self, keep_alive: bool) -> None:

@@ -61,3 +61,9 @@ def test_a_name_means_the_same_each_time(name: bytes) -> None:
     action = _POLICY.learn(name)
     assert header_policy(IDENTITY_NAMES, b"gw").learn(name) is action
     assert fold(name) not in _POLICY.identity_names or action is Action.DROP
+
+
+def test_policy_is_blind_to_what_passes_unread() -> None:
+    policy = header_policy(IDENTITY_NAMES, b"gw")
+    names = (b"X-Trace", b"cookie", b"Via", b"origin", b"x-user-id", b"x_user_id", b"Connection", b"X-Forwarded-For")
+    assert [name for name in names if policy.blind_to(name)] == [b"X-Trace", b"cookie"]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.server import express_connection
-from gateway.server.express_connection import MAX_AHEAD, MAX_CONTENT, ExpressConnection
+from gateway.server.express_connection import MAX_AHEAD, ExpressConnection
+from gateway.server.express_recall import MAX_CONTENT
 from tests.support.gateway import RunningGateway, request, running_gateway, until
 from tests.support.upstream import OK, Received, raw_upstream
 

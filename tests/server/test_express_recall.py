@@ -17,7 +17,7 @@ from tests.support.clock import FakeClock
 from tests.support.gateway import RawClient, RunningGateway, configuration, request, running_gateway, until
 from tests.support.minting import SigningKey, good_claims, jwks, mint
 from tests.support.timed import timed_gateway
-from tests.support.upstream import raw_upstream
+from tests.support.upstream import OK, Received, raw_upstream
 
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/"},
@@ -339,6 +339,67 @@ async def test_token_whose_key_has_to_be_asked_for_is_judged_once(known: list[bo
         assert gateway.app.telemetry.running == 0
         assert gateway.app.telemetry.refusals == {"unknown_key": 1}
     assert known == [True, True]
+
+
+async def test_field_that_is_new_each_time_is_sent_on_as_it_comes(known: list[bool], tmp_path: Path) -> None:
+    """Traced requests are known, too: with another token, another id and another length."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        ann, bob = gateway.token(sub="ann"), gateway.token(sub="bob")
+        client = await warm(gateway, ann)
+
+        def traced(number: int, token: bytes) -> bytes:
+            body = b"x" * (number + 1)
+            fields = ((b"X-Trace", b"t-%d" % number), (b"X-Request-Id", b"r-%d" % number))
+            length = (b"Content-Length", b"%d" % len(body))
+            return request(b"POST", "/a", *fields, length, token=token, body=body)
+
+        requests = [traced(0, ann), traced(1, ann), traced(20, bob), traced(3, ann)]
+        assert await statuses(client, *requests) == [200] * 4
+        assert await statuses(client, traced(4, ann[:-8] + b"AAAAAAAA"), traced(5, bob)) == [401, 200]
+        lines = await gateway.log(8)
+    assert known == [True] * 5
+    got = [(one.one(b"x-trace"), one.one(b"x-user-id"), len(one.body)) for one in upstream.requests[-5:]]
+    assert got == [
+        (b"t-0", b"ann", 1),
+        (b"t-1", b"ann", 2),
+        (b"t-20", b"bob", 21),
+        (b"t-3", b"ann", 4),
+        (b"t-5", b"bob", 6),
+    ]
+    assert [one.one(b"x-request-id") for one in upstream.requests[-5:]] == [b"r-0", b"r-1", b"r-20", b"r-3", b"r-5"]
+    assert [line["request_id"] for line in lines[-6:]] == ["r-0", "r-1", "r-20", "r-3", "r-4", "r-5"]
+
+
+async def test_varied_request_over_a_connection_that_has_died_is_sent_again_as_it_was(
+    known: list[bool], tmp_path: Path
+) -> None:
+    """R310: the fields are those of this request, not those of the one that was remembered."""
+
+    async def respond(received: Received, *_: object) -> bytes | None:
+        first = [one.one(b"x-trace") for one in upstream.requests].count(b"3") == 1
+        return None if received.one(b"x-trace") == b"3" and first else OK
+
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        token = gateway.token()
+        client = await warm(gateway, token)
+        for trace in (b"1", b"2"):
+            assert await statuses(client, request(b"GET", "/a", (b"X-Trace", trace), token=token)) == [200]
+        response = await client.exchange(request(b"GET", "/a", (b"X-Trace", b"3"), token=token))
+        assert response.status == 200
+    assert known == [True] * 2
+    assert [one.one(b"x-trace") for one in upstream.requests[-4:]] == [b"1", b"2", b"3", b"3"]
+
+
+async def test_field_that_does_not_pass_is_read_anew(known: list[bool], tmp_path: Path) -> None:
+    """R340."""
+    names = {**OPTIONS, "identity": {"x-user-id": "sub", "x-trace": "jti"}}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **names) as gateway:
+        token = gateway.token()
+        client = await warm(gateway, token)
+        for trace in (b"1", b"2"):
+            assert await statuses(client, request(b"GET", "/a", (b"X-Trace", trace), token=token)) == [200]
+    assert known == [False]
+    assert not {one.one(b"x-trace") for one in upstream.requests} & {b"1", b"2"}
 
 
 async def test_client_that_leaves_while_its_token_is_verified_causes_nothing(

@@ -1,0 +1,46 @@
+"""Header sections as the express lane reads them, under a small configuration."""
+
+from __future__ import annotations
+
+from gateway.proxy.headers import Peer
+from gateway.server.express_section import Section, read_section
+from gateway.server.pipeline import Admitted, Pipeline, RequestHead
+from gateway.settings import schema
+from gateway.telemetry import Record
+from gateway.tokens.authenticate import Authenticator
+from tests.support.clock import FakeClock
+from tests.support.verifying import make_settings
+
+ROUTES = {
+    "plain": schema.Route(path="/", upstream="orders"),
+    "observed": schema.Route(path="/observed", upstream="orders", observe=True),
+    "forwarded": schema.Route(path="/token", upstream="orders", forward_authorization=True),
+    "cors": schema.Route(path="/cors", upstream="orders", cors_origins=["https://a.test"]),
+}
+
+
+def make_pipeline() -> Pipeline:
+    settings, clock = make_settings(issuers=[], routes=list(ROUTES.values())), FakeClock()
+    return Pipeline(settings, Authenticator(settings, {}, clock), clock, b"gw-1")
+
+
+PIPELINE = make_pipeline()
+HEAD = RequestHead("GET", b"/", True, (), Peer(b"192.0.2.1", False, 8080))
+
+
+def section_of(*lines: bytes) -> bytes:
+    return b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+
+
+def read(block: bytes) -> tuple[Section, bytes | None] | None:
+    return read_section(block, PIPELINE, HEAD)
+
+
+def known(*lines: bytes) -> tuple[Section, bytes | None]:
+    found = read(section_of(*lines))
+    assert found is not None
+    return found
+
+
+def admitted(target: bytes, section: Section) -> Admitted:
+    return PIPELINE.admit(HEAD._replace(target=target, headers=section.headers), section.facts, Record(0.0))
