@@ -12,11 +12,10 @@ import asyncio
 import re
 from typing import cast
 
-from gateway.proxy.direct import HeadMemory
 from gateway.server.content import CollectedContent
 from gateway.server.express_exchange import ExpressExchange
 from gateway.server.express_memory import Refusal, plannable
-from gateway.server.express_recall import KnownRequests
+from gateway.server.express_recall import Heads, KnownRequests
 from gateway.server.express_section import Section
 from gateway.server.full_lane import peer_of
 from gateway.server.listener import Listener, Protocol
@@ -43,9 +42,7 @@ class ExpressConnection(KnownRequests):
         connections: where the connection is known while it is in this lane.
     """
 
-    def __init__(
-        self, serving: Serving, listener: Listener, heads: HeadMemory, connections: set[ExpressConnection]
-    ) -> None:
+    def __init__(self, serving: Serving, listener: Listener, heads: Heads, connections: set[ExpressConnection]) -> None:
         super().__init__(serving, listener, heads)
         self._connections = connections
         self._buffer = b""
@@ -190,7 +187,7 @@ class ExpressConnection(KnownRequests):
         transport = self._transport
         if transport is None:
             return
-        if not keep_alive or self._listener.draining:
+        if not keep_alive or not self.keep_alive:
             self._end(transport)
             return
         self.deadline = self._loop.time() + self._idle_seconds
@@ -199,8 +196,9 @@ class ExpressConnection(KnownRequests):
 
     def _end(self, transport: asyncio.Transport) -> None:
         """Close the connection after an answer: what the client has sent behind its request is no request any more."""
+        silent = not self._persistent and not self._buffer
         self._buffer = b""
-        if self._paused or self._listener.draining or transport.is_closing():
+        if silent or self._paused or self._listener.draining or transport.is_closing():
             self._close()
         else:
             self._hand_over(b"").close_after_answer()

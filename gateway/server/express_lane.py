@@ -12,10 +12,12 @@ lane is to become another gateway: it must not decide anything of its own.
 from __future__ import annotations
 
 import asyncio
+import functools
 
 from gateway.proxy.direct import HeadMemory, PlainHead
 from gateway.server.client_head import client_head
 from gateway.server.express_connection import ExpressConnection
+from gateway.server.express_recall import Heads
 from gateway.server.listener import Listener
 from gateway.server.serving import Serving
 
@@ -32,7 +34,10 @@ class ExpressLane:
         self.serving = serving
         self.listener = listener
         self.connections: set[ExpressConnection] = set()
-        self.heads = HeadMemory(self._client_head)
+        self.heads = Heads(
+            HeadMemory(functools.partial(self._client_head, keep_alive=True)),
+            HeadMemory(functools.partial(self._client_head, keep_alive=False)),
+        )
         self.limits = limits = serving.settings.server
         # One timer for all connections: a timer each would be made and thrown away for every request.
         times = [limits.request_head_timeout_seconds, limits.keepalive_timeout_seconds]
@@ -68,13 +73,13 @@ class ExpressLane:
             if connection.deadline < now:
                 connection.too_late()
 
-    def _client_head(self, head: PlainHead) -> bytes:
+    def _client_head(self, head: PlainHead, *, keep_alive: bool) -> bytes:
         return client_head(
             head.status,
             head.phrase,
             head.headers,
             self.serving.pipeline.pseudonym,
             http_11=True,
-            keep_alive=True,
+            keep_alive=keep_alive,
             chunked=False,
         )

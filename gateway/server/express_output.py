@@ -22,6 +22,8 @@ class ClientOutput(asyncio.Protocol):
         listener: knows whether the gateway is on its way out.
     """
 
+    _persistent = True  # the client has not said that its running request is the last
+
     def __init__(self, serving: Serving, listener: Listener) -> None:
         self._serving = serving
         self._listener = listener
@@ -35,7 +37,7 @@ class ClientOutput(asyncio.Protocol):
     @property
     def keep_alive(self) -> bool:
         """Whether the connection may serve another request."""
-        return not self._listener.draining
+        return self._persistent and not self._listener.draining
 
     @property
     def gone(self) -> bool:

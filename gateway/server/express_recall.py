@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from hashlib import sha256
+from typing import NamedTuple
 
 from gateway.errors import GatewayError
 from gateway.identity import Identity
@@ -32,6 +33,13 @@ from gateway.telemetry import Record
 MAX_CONTENT = 65536
 
 
+class Heads(NamedTuple):
+    """What upstreams' response heads mean: to clients that keep their connection open, and to those that do not."""
+
+    kept: HeadMemory
+    closing: HeadMemory
+
+
 class KnownRequests(ClientOutput, ABC):
     """One client connection's memory of its requests.
 
@@ -44,9 +52,9 @@ class KnownRequests(ClientOutput, ABC):
         deadline: the loop's time after which it is too late for what is expected next.
     """
 
-    def __init__(self, serving: Serving, listener: Listener, heads: HeadMemory) -> None:
+    def __init__(self, serving: Serving, listener: Listener, heads: Heads) -> None:
         super().__init__(serving, listener)
-        self._heads = heads
+        self._all_heads, self._heads = heads, heads.kept
         self._peer = Peer(b"unknown", False, 0)
         self._exchange: ExpressExchange | None = None
         self._section: Section | None = None
@@ -188,6 +196,8 @@ class KnownRequests(ClientOutput, ABC):
         found = read_section(block, self._serving.pipeline, head)
         if found is not None:
             self._section, self._shape = found[0], None
+            self._persistent = found[0].persistent
+            self._heads = self._all_heads.kept if self._persistent else self._all_heads.closing
             self._plans.clear()
             whole = head._replace(headers=found[0].headers)
             self._client_text = self._serving.pipeline.client_address(whole).decode("ascii")

@@ -143,7 +143,7 @@ class ExpressResponse:
         end = data.find(b"\r\n\r\n") + 4
         known = self._heads.read(data[:end]) if end >= 4 else None
         client = self._client
-        if known is None or not client.keep_alive or len(data) - end > known.length or self._head_only:
+        if known is None or client.draining or len(data) - end > known.length or self._head_only:
             self._read_by_aiohttp(data)
             return
         client.send(known.client_head + data[end:])

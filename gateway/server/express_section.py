@@ -38,6 +38,7 @@ class Section(NamedTuple):
         headers: its pairs; the Authorization value in them is the token of the moment.
         facts: what it says to the gateway itself; the same holds for its ``authorization``.
         length: of the request's content.
+        persistent: the client keeps its connection open (RFC 9112 section 9.3).
         request_id: the client's, if it gave a sane one.
     """
 
@@ -47,6 +48,7 @@ class Section(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...]
     facts: Facts
     length: int
+    persistent: bool
     request_id: bytes | None
 
     def headers_with(self, token: bytes) -> tuple[tuple[bytes, bytes], ...]:
@@ -82,8 +84,19 @@ def read_section(block: bytes, pipeline: Pipeline, head: RequestHead) -> tuple[S
     if _FIELDS(block) is None:
         return None
     headers = parse_fields(block[:-4]) if len(block) > 2 else ()
-    if len(headers) > MAX_FIELDS or any(_unusual(name.lower(), value) for name, value in headers):
+    if len(headers) > MAX_FIELDS:
         return None
+    persistent = True
+    for name, value in headers:
+        name = name.lower()
+        if name == b"connection":
+            option = value.lower()
+            if option == b"close":
+                persistent = False
+            elif option != b"keep-alive":
+                return None
+        elif name in _UNUSUAL:
+            return None
     try:
         length, _ = request_framing(headers, http_11=True)
     except MalformedError:
@@ -97,16 +110,12 @@ def read_section(block: bytes, pipeline: Pipeline, head: RequestHead) -> tuple[S
     if len(facts.authorization) == 1 and (found := _BEARER(b"\r\n" + block)):
         before, token, after = block[: found.start(2) - 2], found[2], block[found.end(2) - 2 :]
         scheme = found[1][-len(b"Bearer ") :]
-    return Section(before, after, scheme, headers, facts, length, given), token
+    return Section(before, after, scheme, headers, facts, length, persistent, given), token
 
 
 def is_token(text: bytes) -> bool:
     """Return whether bytes may be the one token of a bearer credential."""
     return bool(text) and not text.translate(None, _TOKEN)
-
-
-def _unusual(name: bytes, value: bytes) -> bool:
-    return name in _UNUSUAL or (name == b"connection" and value.lower() != b"keep-alive")
 
 
 def no_id() -> bytes:

@@ -217,5 +217,5 @@ def test_variation_of_a_known_request_is_what_it_would_be_on_a_new_connection(
             run(compare(made, pair))
 
         look_at()
-    assert accepted.count(True) > 20
-    assert accepted.count(False) > 20
+    assert accepted.count(True) > 3
+    assert accepted.count(False) > 3

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.server import express_connection
+from gateway import tasks
+from gateway.server import express_connection, express_response
 from gateway.server.express_connection import MAX_AHEAD, ExpressConnection
 from gateway.server.express_recall import MAX_CONTENT
 from tests.support.gateway import RunningGateway, request, running_gateway, until
@@ -73,7 +74,7 @@ async def test_time_for_a_head_is_not_renewed_by_its_bytes(tmp_path: Path) -> No
 HANDED_OVER = {
     "chunked": request(b"POST", "/", (b"Transfer-Encoding", b"chunked"), body=b"2\r\nab\r\n0\r\n\r\n"),
     "old": b"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
-    "closing": request(b"GET", "/", (b"Connection", b"close")),
+    "closing and more": request(b"GET", "/", (b"Connection", b"close, x-a")),
     "large content": request(
         b"POST", "/", (b"Content-Length", b"%d" % (MAX_CONTENT + 1)), body=b"x" * (MAX_CONTENT + 1)
     ),
@@ -193,3 +194,32 @@ async def test_client_that_sends_far_ahead_is_not_read_until_its_turn(tmp_path: 
             assert (await client.response()).status == 200
         assert not connection._reading_paused
     assert [received.target for received in upstream.requests] == [b"/first", *(b"/%d" % n for n in range(50))]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("behind", [b"", b"GET /second HTTP/1.1\r\nHost: a\r\n\r\n"])
+@pytest.mark.parametrize(("target", "status"), [("/", 200), ("//", 400)])
+async def test_connection_is_closed_behind_the_answer_to_its_last_request(
+    before: int, behind: bytes, target: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 9112 section 9.6: the answer says so, and what follows is no request any more."""
+    made: list[str] = []
+    spawn = tasks.spawn
+
+    def noting(work: Any, name: str, **options: Any) -> Any:
+        made.append(name)
+        return spawn(work, name, **options)
+
+    monkeypatch.setattr(express_response, "spawn", noting)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **settings()) as gateway:
+        warm = await gateway.client()
+        assert (await warm.exchange(request(b"GET", "/"))).status == 200
+        client, made[:] = await gateway.client(), []
+        for _ in range(before):
+            assert (await client.exchange(request(b"GET", "/"))).status == 200
+        response = await client.exchange(request(b"GET", target, (b"Connection", b"close")) + behind)
+        assert (response.status, response.one(b"connection")) == (status, b"close")
+        assert response.complete
+        assert await client.at_end()
+        assert made == []
+    assert [one.target for one in upstream.requests] == [b"/"] * (1 + before + (status == 200))

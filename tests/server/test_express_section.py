@@ -139,7 +139,7 @@ def test_every_token_of_the_alphabet_is_accepted(text: str) -> None:
         pytest.param((b"Host: a", b"Transfer-Encoding: chunked"), id="chunked"),
         pytest.param((b"Host: a", b"Expect: 100-continue"), id="expectation"),
         pytest.param((b"Host: a", b"Upgrade: websocket"), id="upgrade"),
-        pytest.param((b"Host: a", b"Connection: close"), id="close"),
+        pytest.param((b"Host: a", b"Connection: close, X-A"), id="close and nominated"),
         pytest.param((b"Host: a", b"Connection: keep-alive, X-A"), id="nominated"),
         pytest.param((b"Host: a", b"Content-Length: 1", b"Content-Length: 2"), id="two lengths"),
         pytest.param((b"Host: a", b"Content-Length: +1"), id="bad length"),
@@ -153,3 +153,19 @@ def test_every_token_of_the_alphabet_is_accepted(text: str) -> None:
 def test_what_is_more_than_the_lane_takes_is_not_read(lines: tuple[bytes, ...]) -> None:
     """The full lane's parser is the one judge of odd requests."""
     assert read(section_of(*lines)) is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "persistent"),
+    [
+        ((b"Host: a",), True),
+        ((b"Host: a", b"Connection: Keep-Alive"), True),
+        ((b"Host: a", b"Connection: Close"), False),
+        ((b"Host: a", b"Connection: close", b"connection: keep-alive"), False),
+        ((b"Host: a", b"connection: keep-alive", b"Connection: close"), False),
+    ],
+)
+def test_section_says_whether_its_request_is_the_last(lines: tuple[bytes, ...], persistent: bool) -> None:
+    """RFC 9112 section 9.3: "close" outdoes "keep-alive"."""
+    section, _ = known(*lines)
+    assert section.persistent is persistent
