@@ -37,6 +37,7 @@ class Reply:
         lease: the connection, until ``finish``.
         upload: the request's content that is still being sent, if any.
         relayed: content bytes that were read for the client so far.
+        ended: the connection is no longer this exchange's.
     """
 
     status: int
@@ -49,6 +50,7 @@ class Reply:
     lease: Lease
     upload: asyncio.Task[None] | None
     relayed: int = 0
+    ended: bool = False
 
     @property
     def answered_early(self) -> bool:
@@ -60,11 +62,15 @@ class Reply:
         """Return the connection to the pool, or close it when the exchange is not whole."""
         if self.answered_early or not self.content.is_eof():
             self.abort()
-        else:
+        elif not self.ended:
+            self.ended = True
             self.lease.release()
 
     def abort(self) -> None:
-        """Close the connection at once."""
+        """Close the connection at once, unless it was returned: it may serve another exchange by now."""
+        if self.ended:
+            return
+        self.ended = True
         if self.upload is not None:
             self.upload.cancel()
         self.lease.discard()

@@ -206,6 +206,27 @@ async def test_client_that_leaves_at_the_last_byte_costs_no_connection() -> None
         assert (origin.state().in_use, origin.state().idle) == (0, 1)
 
 
+async def test_client_that_leaves_at_the_last_byte_does_not_end_the_next_exchange() -> None:
+    """While it was waited for, its upstream's connection may have been given to another request."""
+    leaves = asyncio.Event()
+
+    async def write(data: bytes) -> None:
+        await leaves.wait()
+        raise ConnectionResetError
+
+    async with raw_upstream() as upstream, opened(upstream.url) as origin:
+        running = asyncio.ensure_future(relay(await replied(origin), HEAD, write, chunked=False))
+        await eventually(lambda: origin.state().idle == 1)
+        other = await replied(origin)
+        leaves.set()
+        with pytest.raises(ConnectionResetError):
+            await running
+        client = Client()
+        await relay(other, HEAD, client.write, chunked=False)
+        assert client.writes == [HEAD + b"ok"]
+        assert (upstream.connections, origin.state().in_use, origin.state().idle) == (1, 0, 1)
+
+
 async def test_cancelled_relay_frees_the_upstream() -> None:
     """R285: the handler is cancelled when its client leaves."""
 

@@ -184,6 +184,17 @@ async def test_connection_is_kept_only_after_a_whole_exchange(upload: str, early
         assert task.done()
 
 
+@pytest.mark.parametrize(("first", "ended"), [("finish", "release"), ("abort", "discard")])
+def test_connection_is_given_up_once(first: str, ended: str) -> None:
+    """What was returned may serve another exchange by now, over the same lease."""
+    lease = CountingLease()
+    reply = check(LENGTH, lease=lease)
+    getattr(reply, first)()
+    reply.abort()
+    reply.finish()
+    assert lease.ended == [ended]
+
+
 @pytest.mark.parametrize("broken", [False, True])
 @pytest.mark.parametrize(("headers", "until_close"), [((), True), ((LENGTH,), False), ((CHUNKED,), False)])
 async def test_content_that_ends_with_its_connection_is_whole_only_after_an_orderly_end(
