@@ -1,6 +1,6 @@
-"""An upstream's response as the express lane takes it: bytes, without task or future.
+"""An upstream's plain response, read without aiohttp's parser, for both lanes.
 
-Only the reading of the plain response lives here: a strict head, one
+Only the reading of the plain response's head lives here: a strict head, one
 Content-Length, nothing about the connection. Whatever is not plain is no
 matter of this file: it goes to aiohttp's parser, with every byte, so that
 there is one judge of odd responses.
@@ -82,18 +82,25 @@ def read_plain_head(block: bytes) -> PlainHead | None:
 
 
 class KnownHead(NamedTuple):
-    """A remembered head: its status, content length, and what the client gets for it."""
+    """A remembered head.
+
+    Attributes:
+        status, length: as of ``head``.
+        client_head: what a client of HTTP/1.1 gets for it whose connection stays open.
+        head: as it was read.
+    """
 
     status: int
     length: int
     client_head: bytes
+    head: PlainHead
 
 
 class HeadMemory:
     """The last few plain heads.
 
     Args:
-        translate: returns what the client gets for a head.
+        translate: returns what the client gets for a head; see ``KnownHead.client_head``.
     """
 
     def __init__(self, translate: Callable[[PlainHead], bytes]) -> None:
@@ -108,7 +115,7 @@ class HeadMemory:
             if head is None:
                 return None
             try:
-                known = KnownHead(head.status, head.length, self._translate(head))
+                known = KnownHead(head.status, head.length, self._translate(head), head)
             except ValueError:  # the client cannot be given this head
                 return None
             if len(block) <= MAX_REMEMBERED_HEAD:

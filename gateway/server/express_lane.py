@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.proxy.direct import HeadMemory, PlainHead
-from gateway.server.client_head import client_head
 from gateway.server.express_connection import ExpressConnection
 from gateway.server.listener import Listener
 from gateway.server.serving import Serving
@@ -32,7 +30,6 @@ class ExpressLane:
         self.serving = serving
         self.listener = listener
         self.connections: set[ExpressConnection] = set()
-        self.heads = HeadMemory(self._client_head)
         self.limits = limits = serving.settings.server
         # One timer for all connections: a timer each would be made and thrown away for every request.
         times = [limits.request_head_timeout_seconds, limits.keepalive_timeout_seconds]
@@ -42,7 +39,7 @@ class ExpressLane:
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self) -> ExpressConnection:
-        return ExpressConnection(self.serving, self.listener, self.heads, self.connections)
+        return ExpressConnection(self.serving, self.listener, self.serving.heads, self.connections)
 
     def start(self) -> None:
         """Begin to watch the connections' time limits."""
@@ -67,14 +64,3 @@ class ExpressLane:
         for connection in list(self.connections):
             if connection.deadline < now:
                 connection.too_late()
-
-    def _client_head(self, head: PlainHead) -> bytes:
-        return client_head(
-            head.status,
-            head.phrase,
-            head.headers,
-            self.serving.pipeline.pseudonym,
-            http_11=True,
-            keep_alive=True,
-            chunked=False,
-        )

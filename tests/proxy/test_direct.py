@@ -104,7 +104,7 @@ def test_head_is_translated_once() -> None:
     translations = Translations()
     memory = HeadMemory(translations)
     first = memory.read(block(7))
-    assert first == (200, 7, b"for the client: 7")
+    assert first == (200, 7, b"for the client: 7", read_plain_head(block(7)))
     assert memory.read(block(7)) is first
     assert translations.asked == [7]
 
@@ -126,7 +126,7 @@ def test_large_head_is_understood_but_not_remembered(over: int, asked: int) -> N
     memory = HeadMemory(translations)
     large = block(1, padding=MAX_REMEMBERED_HEAD + over - len(block(1)))
     assert len(large) == MAX_REMEMBERED_HEAD + over
-    assert memory.read(large) == memory.read(large) == (200, 1, b"for the client: 1")
+    assert memory.read(large) == memory.read(large) == (200, 1, b"for the client: 1", read_plain_head(large))
     assert len(translations.asked) == asked
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from gateway.policy.routes import RouteTable
-from gateway.proxy import forward
-from gateway.server import pipeline, serving
+from gateway.proxy import direct, forward
+from gateway.proxy.connection import UpstreamConnection
+from gateway.server import client_head, pipeline, serving
 from gateway.tokens.authenticate import Authenticator
 from tests.proxy.pools import reset
 from tests.support.clock import eventually
@@ -21,6 +22,7 @@ from tests.support.upstream import OK, Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 FULL: dict[str, Any] = {"express": False}
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 SECRET = "eyJsecret.eyJtoken.c2ln"
 
 
@@ -41,10 +43,18 @@ FAULTS: dict[str, Patch] = {
     "authorize": lambda patch: patch.setattr(pipeline, "authorize", raising),
     "head": lambda patch: patch.setattr(pipeline, "request_headers", raising),
     "render": lambda patch: patch.setattr(pipeline, "render_head", raising),
-    "exchange": lambda patch: patch.setattr(forward, "expect_response", raising),
+    "exchange": lambda patch: patch.setattr(forward, "WholeReading", raising),
+    "response-head": lambda patch: patch.setattr(direct, "read_plain_head", raising),
+    "known-head": lambda patch: patch.setattr(client_head, "client_head", raising),
+    "whole-reply": lambda patch: patch.setattr(forward, "whole_reply", raising),
+}
+#: The same where a response is not plain.
+PARSER_FAULTS: dict[str, Patch] = {
+    "parser": lambda patch: patch.setattr(UpstreamConnection, "expect_response", raising),
     "reply": lambda patch: patch.setattr(forward, "checked_reply", raising),
     "client-head": lambda patch: patch.setattr(serving, "client_head", raising),
 }
+FAULTS |= PARSER_FAULTS
 
 
 @pytest.mark.parametrize("step", FAULTS)
@@ -52,7 +62,11 @@ async def test_fault_anywhere_is_503_one_line_and_never_its_text(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R108, R196, R333, D7: no 500, no stack trace, no text of an exception; the log says where to look."""
-    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=FULL) as gateway:
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        return CHUNKED if step in PARSER_FAULTS else OK
+
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, server=FULL) as gateway:
         FAULTS[step](monkeypatch)
         token = gateway.token()
         client = await gateway.client()
