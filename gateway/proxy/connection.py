@@ -1,12 +1,13 @@
 """One pooled connection to an upstream: aiohttp's client protocol, made to tell the whole truth.
 
-Only five things are added to aiohttp's: the limits on responses, in one place; a response whose content cannot be
-parsed fails at once for whoever reads it (aiohttp leaves the reader waiting);
-a connection that ended by a fault can be told from one that was closed in
-order, which matters to content that ends with its connection (RFC 9112
-section 8); whether anything of a response came, which matters to sending a
-request again (RFC 9112 section 9.3.1); and when it was opened, because one that
-is never idle would otherwise outlive every change of its name's addresses.
+Only five things are added to aiohttp's: the limits on a response, the same for
+all; a response whose content cannot be parsed fails at once for whoever reads
+it (aiohttp leaves the reader waiting); a connection that ended by a fault can
+be told from one that was closed in order, which matters to content that ends
+with its connection (RFC 9112 section 8); whether anything of a response came,
+which matters to sending a request again (RFC 9112 section 9.3.1); and when it
+was opened, because one that is never idle would otherwise outlive every change
+of its name's addresses.
 """
 
 from __future__ import annotations
@@ -15,11 +16,7 @@ import asyncio
 
 from aiohttp.client_proto import ResponseHandler
 
-from gateway.proxy.direct import Receiver
-
-#: Bounds on a response's head: one line or field, and the number of fields.
-MAX_RESPONSE_FIELD = 65536
-MAX_RESPONSE_FIELDS = 1000
+from gateway.proxy.direct import MAX_RESPONSE_FIELD, MAX_RESPONSE_FIELDS, Receiver
 
 #: Content is read and written in pieces of about this size; it bounds what one exchange holds in memory.
 BUFFER = 65536

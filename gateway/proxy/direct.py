@@ -20,6 +20,10 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*)\r\n").match
 _FIELDS = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*\r\n)++\r\n").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 
+#: Bounds on a response's head: one line or field, and the number of fields.
+MAX_RESPONSE_FIELD = 65536
+MAX_RESPONSE_FIELDS = 1000
+
 #: Bounds on what is remembered: heads, and the size of one, in bytes.
 MAX_REMEMBERED = 256
 MAX_REMEMBERED_HEAD = 2048
@@ -59,6 +63,8 @@ class PlainHead(NamedTuple):
 
 def read_plain_head(block: bytes) -> PlainHead | None:
     """Read a response's head, from the status line to the empty line; None when it is not plain."""
+    if len(block) > MAX_RESPONSE_FIELD:
+        return None  # one of its fields may be too long: that is the parser's to say, as all that is odd
     line = _STATUS_LINE(block)
     if line is None or _FIELDS(block, line.end()) is None:
         return None
@@ -76,7 +82,7 @@ def read_plain_head(block: bytes) -> PlainHead | None:
             length = value
         elif lower in _NOT_PLAIN or (lower == b"connection" and value.lower() != b"keep-alive"):
             return None
-    if length is None or status in (204, 304):
+    if length is None or status in (204, 304) or len(headers) > MAX_RESPONSE_FIELDS:
         return None
     return PlainHead(status, line[2], tuple(headers), int(length))
 

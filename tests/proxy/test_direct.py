@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.proxy.direct import MAX_REMEMBERED, MAX_REMEMBERED_HEAD, HeadMemory, PlainHead, read_plain_head
+from gateway.proxy.direct import (
+    MAX_REMEMBERED,
+    MAX_REMEMBERED_HEAD,
+    MAX_RESPONSE_FIELD,
+    MAX_RESPONSE_FIELDS,
+    HeadMemory,
+    PlainHead,
+    read_plain_head,
+)
 
 PLAIN = [
     pytest.param(
@@ -66,6 +74,8 @@ NOT_PLAIN = {
     "no end": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
     "more behind the end": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "bytes before": b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+    "a field of any size": b"HTTP/1.1 200 OK\r\nX: " + b"x" * MAX_RESPONSE_FIELD + b"\r\nContent-Length: 2\r\n\r\n",
+    "any number of fields": b"HTTP/1.1 200 OK\r\n" + b"X:\r\n" * MAX_RESPONSE_FIELDS + b"Content-Length: 2\r\n\r\n",
     "nothing": b"",
 }
 

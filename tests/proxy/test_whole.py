@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import Reason
+from gateway.errors import GatewayError, Reason
 from gateway.proxy.connection import BUFFER
-from gateway.proxy.direct import HeadMemory, PlainHead
+from gateway.proxy.direct import MAX_RESPONSE_FIELDS, HeadMemory, PlainHead
 from gateway.proxy.forward import died_unanswered
 from gateway.proxy.origin import Origin
 from gateway.proxy.relay import relay
@@ -294,3 +294,21 @@ async def test_head_that_clients_cannot_be_given_goes_to_the_parser() -> None:
         assert reply.whole is None
         assert await reply.content.read() == b"ok"
         reply.finish()
+
+
+@pytest.mark.parametrize("fields", [MAX_RESPONSE_FIELDS - 1, MAX_RESPONSE_FIELDS])
+async def test_number_of_fields_has_one_bound(fields: int) -> None:
+    """CWE-770: whoever reads the head."""
+    outcomes = []
+    data = b"HTTP/1.1 200 OK\r\n" + b"X:\r\n" * fields + b"Content-Length: 2\r\n\r\nok"
+    for heads in (memory(), None):
+        async with raw_upstream(answering(data)) as upstream, opened(upstream.url) as origin:
+            try:
+                reply = await send(await origin.lease(), heads=heads)
+            except GatewayError as error:
+                outcomes.append(error.reason.code)
+            else:
+                outcomes.append(str(len(reply.headers)))
+                reply.abort()
+    assert outcomes[0] == outcomes[1]
+    assert (outcomes[0] == Reason.UPSTREAM_PROTOCOL.code) is (fields >= MAX_RESPONSE_FIELDS)
