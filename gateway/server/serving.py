@@ -215,8 +215,11 @@ class Serving:
         record.status = reply.status
         run.started_reply = True
         try:
-            with self.token_watch.watching(run.held, functools.partial(_cut_off, run)):
+            if run.held is None:
                 await relay(reply, head, client.write, chunked=chunked)
+            else:
+                with self.token_watch.watching(run.held, functools.partial(_cut_off, run)):
+                    await relay(reply, head, client.write, chunked=chunked)
         except GatewayError as error:
             # The head is out: the only honest end is a broken connection (R286).
             if error.reason.kind in FAILURES:
