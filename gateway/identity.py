@@ -37,6 +37,9 @@ _CLIENT_CLAIMS = ("azp", "client_id")
 # space (which a field value loses at its ends, RFC 9110 section 5.5).
 _SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
+# Identity headers longer than this are split anew each time: what is remembered has a bound.
+_MAX_REMEMBERED_LINES = 2048
+
 # C0, DEL and C1 (Unicode's category Cc).
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]").search
 
@@ -76,7 +79,16 @@ class Identity(NamedTuple):
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """The identity headers as pairs of name and value."""
         # Kept as lines only: tokens are many, and the pairs took three times the memory.
-        return tuple((name, value) for name, _, value in (line.partition(b": ") for line in self.lines.splitlines()))
+        return _few_pairs(self.lines) if len(self.lines) <= _MAX_REMEMBERED_LINES else _pairs(self.lines)
+
+
+def _pairs(lines: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Read ``header_lines`` back."""
+    return tuple((name, value) for name, _, value in (line.partition(b": ") for line in lines.splitlines()))
+
+
+#: The same, remembered for the callers who ask again and again.
+_few_pairs = lru_cache(maxsize=256)(_pairs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -307,6 +307,14 @@ def test_headers_are_kept_as_lines_and_are_the_same_again(headers: list[tuple[by
     assert identity.lines.count(b"\r\n") == len(headers)
 
 
+@pytest.mark.parametrize("size", [10, 5000])
+def test_headers_of_any_size_are_the_same_each_time(size: int) -> None:
+    for letter in (b"a", b"b", b"a"):
+        headers = ((b"x-user-id", letter * size), (b"x-role", b"r: s"))
+        identity = Identity("i", "i", "s", (), freeze({}), header_lines(headers), 1.0, 0.0, None)
+        assert identity.headers == headers
+
+
 def test_lines_are_those_of_a_head() -> None:
     headers = [(b"x-user-id", b"alice"), (b"x-scope", b"read: write")]
     assert header_lines(headers) == b"x-user-id: alice\r\nx-scope: read: write\r\n"

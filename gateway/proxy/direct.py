@@ -1,6 +1,6 @@
-"""An upstream's response as the express lane takes it: bytes, without task or future.
+"""An upstream's plain response, read without aiohttp's parser, for both lanes.
 
-Only the reading of the plain response lives here: a strict head, one
+Only the reading of the plain response's head lives here: a strict head, one
 Content-Length, nothing about the connection. Whatever is not plain is no
 matter of this file: it goes to aiohttp's parser, with every byte, so that
 there is one judge of odd responses.
@@ -19,6 +19,10 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*)\r\n").match
 _FIELDS = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*\r\n)++\r\n").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
+
+#: Bounds on a response's head: one line or field, and the number of fields.
+MAX_RESPONSE_FIELD = 65536
+MAX_RESPONSE_FIELDS = 1000
 
 #: Bounds on what is remembered: heads, and the size of one, in bytes.
 MAX_REMEMBERED = 256
@@ -59,6 +63,8 @@ class PlainHead(NamedTuple):
 
 def read_plain_head(block: bytes) -> PlainHead | None:
     """Read a response's head, from the status line to the empty line; None when it is not plain."""
+    if len(block) > MAX_RESPONSE_FIELD:
+        return None  # one of its fields may be too long: that is the parser's to say, as all that is odd
     line = _STATUS_LINE(block)
     if line is None or _FIELDS(block, line.end()) is None:
         return None
@@ -76,24 +82,31 @@ def read_plain_head(block: bytes) -> PlainHead | None:
             length = value
         elif lower in _NOT_PLAIN or (lower == b"connection" and value.lower() != b"keep-alive"):
             return None
-    if length is None or status in (204, 304):
+    if length is None or status in (204, 304) or len(headers) > MAX_RESPONSE_FIELDS:
         return None
     return PlainHead(status, line[2], tuple(headers), int(length))
 
 
 class KnownHead(NamedTuple):
-    """A remembered head: its status, content length, and what the client gets for it."""
+    """A remembered head.
+
+    Attributes:
+        status, length: as of ``head``.
+        client_head: what a client of HTTP/1.1 gets for it whose connection stays open.
+        head: as it was read.
+    """
 
     status: int
     length: int
     client_head: bytes
+    head: PlainHead
 
 
 class HeadMemory:
     """The last few plain heads.
 
     Args:
-        translate: returns what the client gets for a head.
+        translate: returns what the client gets for a head; see ``KnownHead.client_head``.
     """
 
     def __init__(self, translate: Callable[[PlainHead], bytes]) -> None:
@@ -108,7 +121,7 @@ class HeadMemory:
             if head is None:
                 return None
             try:
-                known = KnownHead(head.status, head.length, self._translate(head))
+                known = KnownHead(head.status, head.length, self._translate(head), head)
             except ValueError:  # the client cannot be given this head
                 return None
             if len(block) <= MAX_REMEMBERED_HEAD:

@@ -24,16 +24,11 @@ from aiohttp.streams import StreamReader
 
 from gateway.errors import GatewayError, Reason
 from gateway.proxy.connection import UpstreamConnection
-from gateway.proxy.reply import Reply, checked_reply
+from gateway.proxy.direct import HeadMemory
+from gateway.proxy.reply import Reply, checked_reply, whole_reply
 from gateway.proxy.upstreams import Lease
+from gateway.proxy.whole import WholeReading
 from gateway.tasks import spawn
-
-#: Bounds on a response's head: one line or field, and the number of fields.
-MAX_RESPONSE_FIELD = 65536
-MAX_RESPONSE_FIELDS = 1000
-
-#: Content is read and written in pieces of about this size; it bounds what one exchange holds in memory.
-BUFFER = 65536
 
 
 class Content(Protocol):
@@ -63,6 +58,7 @@ async def exchange(
     response_timeout: float,
     idle_timeout: float,
     upgrade: bool = False,
+    heads: HeadMemory | None = None,
 ) -> Reply:
     """Send a request over a leased connection and return the final response's head.
 
@@ -74,6 +70,7 @@ async def exchange(
         response_timeout: seconds from the end of the request to the end of the response's head.
         idle_timeout: seconds between two reads of the response's content; 0 for none.
         upgrade: the request asks for another protocol, so that 101 is an answer to it (RFC 9110 section 15.2.2).
+        heads: reads a plain response that comes in one piece, without aiohttp's parser; None for none.
 
     Raises:
         GatewayError: with an ``UPSTREAM_…`` reason, or what reading ``content`` raised.
@@ -81,38 +78,29 @@ async def exchange(
     protocol = lease.protocol
     protocol.heard = False
     upload: asyncio.Task[None] | None = None
+    reading: WholeReading | None = None
     timer = _ResponseTimer(protocol, response_timeout)
     try:
-        expect_response(protocol, head_only=head_only, idle_timeout=idle_timeout)
-        if content is None:
-            _write(protocol, head)
-        elif (whole := content.whole()) is not None:
-            _write(protocol, head + (_last_chunks(whole) if content.chunked else whole))
+        data = _whole_request(head, content)
+        if data is None or heads is None or head_only or upgrade:
+            protocol.expect_response(head_only=head_only, idle_timeout=idle_timeout)
         else:
+            reading = WholeReading(protocol, heads, idle_timeout)
+        if data is not None:
+            _write(protocol, data)
+        else:
+            assert content is not None
             upload = spawn(_send(protocol, head, content, timer.start), "upload", awaited=True)
     except BaseException as error:
         timer.stop()
+        protocol.receiver = None
         lease.discard()
         if (fault := _exchange_fault(error)) is not None:
             raise fault from error
         raise
     if upload is None:
         timer.start()
-    return await _receive(lease, upload, timer, head_only=head_only, upgrade=upgrade)
-
-
-def expect_response(protocol: UpstreamConnection, *, head_only: bool, idle_timeout: float) -> None:
-    """Make ready to read a response: its bytes may come from now on."""
-    protocol.set_response_params(
-        skip_payload=head_only,
-        read_until_eof=True,
-        auto_decompress=False,
-        read_timeout=idle_timeout or None,
-        read_bufsize=BUFFER,
-        max_line_size=MAX_RESPONSE_FIELD,
-        max_field_size=MAX_RESPONSE_FIELD,
-        max_headers=MAX_RESPONSE_FIELDS,
-    )
+    return await _receive(lease, upload, timer, reading, head_only=head_only, upgrade=upgrade)
 
 
 async def receive(lease: Lease, *, head_only: bool, response_timeout: float) -> Reply:
@@ -123,19 +111,28 @@ async def receive(lease: Lease, *, head_only: bool, response_timeout: float) -> 
     """
     timer = _ResponseTimer(lease.protocol, response_timeout)
     timer.start()
-    return await _receive(lease, None, timer, head_only=head_only)
+    return await _receive(lease, None, timer, None, head_only=head_only)
 
 
 async def _receive(
-    lease: Lease, upload: asyncio.Task[None] | None, timer: _ResponseTimer, *, head_only: bool, upgrade: bool = False
+    lease: Lease,
+    upload: asyncio.Task[None] | None,
+    timer: _ResponseTimer,
+    reading: WholeReading | None,
+    *,
+    head_only: bool,
+    upgrade: bool = False,
 ) -> Reply:
     protocol = lease.protocol
     try:
+        if reading is not None and (whole := await reading.result()) is not None:
+            return whole_reply(*whole, lease)
         message, payload = await _final_response(protocol, upload)
         reply = checked_reply(message, payload, lease, upload, head_only=head_only, upgrade=upgrade)
     except BaseException as error:
         if upload is not None:
             upload.cancel()
+        protocol.receiver = None
         lease.discard()
         if (fault := _exchange_fault(error)) is not None:
             raise fault from error
@@ -158,7 +155,7 @@ class _ResponseTimer:
 
     __slots__ = ("_handle", "_protocol", "_seconds", "_stopped")
 
-    def __init__(self, protocol: ResponseHandler, seconds: float) -> None:
+    def __init__(self, protocol: UpstreamConnection, seconds: float) -> None:
         self._protocol = protocol
         self._seconds = seconds
         self._handle: asyncio.TimerHandle | None = None
@@ -175,6 +172,8 @@ class _ResponseTimer:
 
     def _expired(self) -> None:
         self._protocol.set_exception(SocketTimeoutError("no response in time"))
+        if (receiver := self._protocol.receiver) is not None:
+            receiver.upstream_lost(False)
 
 
 async def _final_response(
@@ -220,6 +219,16 @@ async def _send(protocol: ResponseHandler, head: bytes, content: Content, sent: 
         # first (RFC 9112 section 9.6): the read of the response tells.
         pass
     sent()
+
+
+def _whole_request(head: bytes, content: Content | None) -> bytes | None:
+    """Return a request whose content has arrived completely, or that has none; else None."""
+    if content is None:
+        return head
+    whole = content.whole()
+    if whole is None:
+        return None
+    return head + (_last_chunks(whole) if content.chunked else whole)
 
 
 def _write(protocol: ResponseHandler, data: bytes) -> None:

@@ -37,6 +37,11 @@ async def relay(reply: Reply, head: bytes, write: Write, *, chunked: bool) -> No
     pending = head
     content = reply.content
     try:
+        if reply.whole is not None:
+            reply.relayed = len(reply.whole)
+            reply.finish()
+            await write(head + reply.whole)  # never in chunks: it has a length
+            return
         while not reply.bodyless:
             piece = _ready(content) if pending else await content.readany()
             reply.relayed += len(piece)

@@ -12,9 +12,10 @@ import re
 from dataclasses import dataclass
 
 from aiohttp.http_parser import RawResponseMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.errors import GatewayError, Reason
+from gateway.proxy.direct import KnownHead
 from gateway.proxy.upstreams import Lease
 
 _DIGITS = re.compile(rb"[0-9]{1,19}")
@@ -37,6 +38,9 @@ class Reply:
         lease: the connection, until ``finish``.
         upload: the request's content that is still being sent, if any.
         relayed: content bytes that were read for the client so far.
+        whole: the content, when all of it came with the head; nothing is left in ``content`` then.
+        client_head: the head as most clients get it, when that is known; see ``direct.KnownHead``.
+        ended: the connection is no longer this exchange's.
     """
 
     status: int
@@ -49,6 +53,9 @@ class Reply:
     lease: Lease
     upload: asyncio.Task[None] | None
     relayed: int = 0
+    whole: bytes | None = None
+    client_head: bytes | None = None
+    ended: bool = False
 
     @property
     def answered_early(self) -> bool:
@@ -60,11 +67,15 @@ class Reply:
         """Return the connection to the pool, or close it when the exchange is not whole."""
         if self.answered_early or not self.content.is_eof():
             self.abort()
-        else:
+        elif not self.ended:
+            self.ended = True
             self.lease.release()
 
     def abort(self) -> None:
-        """Close the connection at once."""
+        """Close the connection at once, unless it was returned: it may serve another exchange by now."""
+        if self.ended:
+            return
+        self.ended = True
         if self.upload is not None:
             self.upload.cancel()
         self.lease.discard()
@@ -112,6 +123,24 @@ def checked_reply(
         content=payload,
         lease=lease,
         upload=upload,
+    )
+
+
+def whole_reply(known: KnownHead, content: bytes, lease: Lease) -> Reply:
+    """Return a plain response that came in one piece; its head was read strictly (``direct.read_plain_head``)."""
+    head = known.head
+    return Reply(
+        status=head.status,
+        phrase=head.phrase,
+        headers=head.headers,
+        length=head.length,
+        bodyless=False,
+        until_close=False,
+        content=EMPTY_PAYLOAD,
+        lease=lease,
+        upload=None,
+        whole=content,
+        client_head=known.client_head,
     )
 
 

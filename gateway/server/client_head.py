@@ -7,6 +7,7 @@ itself are ``responses.py``.
 
 from __future__ import annotations
 
+from gateway.proxy.direct import PlainHead
 from gateway.proxy.headers import RawHeaders, render_head, response_headers
 from gateway.proxy.websocket import UPGRADE_FIELDS, values_of
 from gateway.server.responses import connection_field
@@ -40,6 +41,17 @@ def client_head(
     if connection := connection_field(http_11=http_11, keep_alive=keep_alive):
         kept.append((b"Connection", connection))
     return render_head(b"HTTP/1.1 %d %b" % (status, phrase), kept)
+
+
+def plain_client_head(head: PlainHead, pseudonym: bytes, *, keep_alive: bool) -> bytes:
+    """Return what a client of HTTP/1.1 gets for a plain head.
+
+    Raises:
+        ValueError: it holds what may not stand in a head.
+    """
+    return client_head(
+        head.status, head.phrase, head.headers, pseudonym, http_11=True, keep_alive=keep_alive, chunked=False
+    )
 
 
 def switching_head(phrase: bytes, headers: RawHeaders, pseudonym: bytes, token_protocol: bytes | None) -> bytes:

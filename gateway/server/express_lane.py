@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import functools
 
-from gateway.proxy.direct import HeadMemory, PlainHead
-from gateway.server.client_head import client_head
+from gateway.proxy.direct import HeadMemory
+from gateway.server.client_head import plain_client_head
 from gateway.server.express_connection import ExpressConnection
 from gateway.server.express_recall import Heads
 from gateway.server.listener import Listener
@@ -34,10 +34,8 @@ class ExpressLane:
         self.serving = serving
         self.listener = listener
         self.connections: set[ExpressConnection] = set()
-        self.heads = Heads(
-            HeadMemory(functools.partial(self._client_head, keep_alive=True)),
-            HeadMemory(functools.partial(self._client_head, keep_alive=False)),
-        )
+        closing = functools.partial(plain_client_head, pseudonym=serving.pipeline.pseudonym, keep_alive=False)
+        self._heads = Heads(serving.heads, HeadMemory(closing))
         self.limits = limits = serving.settings.server
         # One timer for all connections: a timer each would be made and thrown away for every request.
         times = [limits.request_head_timeout_seconds, limits.keepalive_timeout_seconds]
@@ -47,7 +45,7 @@ class ExpressLane:
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self) -> ExpressConnection:
-        return ExpressConnection(self.serving, self.listener, self.heads, self.connections)
+        return ExpressConnection(self.serving, self.listener, self._heads, self.connections)
 
     def start(self) -> None:
         """Begin to watch the connections' time limits."""
@@ -72,14 +70,3 @@ class ExpressLane:
         for connection in list(self.connections):
             if connection.deadline < now:
                 connection.too_late()
-
-    def _client_head(self, head: PlainHead, *, keep_alive: bool) -> bytes:
-        return client_head(
-            head.status,
-            head.phrase,
-            head.headers,
-            self.serving.pipeline.pseudonym,
-            http_11=True,
-            keep_alive=keep_alive,
-            chunked=False,
-        )

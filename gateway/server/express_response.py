@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
 from gateway.proxy.direct import HeadMemory
-from gateway.proxy.forward import expect_response, receive
+from gateway.proxy.forward import receive
 from gateway.proxy.origin import Lease, Origin
 from gateway.proxy.upstreams import Upstream
 from gateway.server.content import CollectedContent
@@ -227,7 +227,7 @@ class ExpressResponse:
         """Give the response to aiohttp's parser, from its first byte, and the request to the shared run."""
         lease = self._give_up_lease()
         head_only = self._head_only
-        expect_response(lease.protocol, head_only=head_only, idle_timeout=self._upstream.idle_timeout)
+        lease.protocol.expect_response(head_only=head_only, idle_timeout=self._upstream.idle_timeout)
         self._in_task(self._received_and_delivered(lease, head_only))
         lease.protocol.data_received(data)
 

@@ -154,7 +154,7 @@ class MessageScanner:
 
     __slots__ = (
         *("_at", "_empty_lines", "_extensions", "_instead", "_held", "_last", "_left", "_max_head"),
-        *("_searched", "_trailers", "upgrading"),
+        *("_searched", "_trailers", "_upgrades", "upgrading"),
     )
 
     def __init__(self, max_head_bytes: int) -> None:
@@ -163,6 +163,7 @@ class MessageScanner:
         self._at = _At.HEAD
         self._instead: Head | bytes | None = None  # what is let through in place of the part just read
         self._last: Head | None = None
+        self._upgrades = False  # whether that one asks for a WebSocket
         self._held = b""  # the beginning of a head or line that is not complete
         self._searched = 0  # how much of it was searched for its end
         self._left = 0
@@ -203,8 +204,7 @@ class MessageScanner:
                 end = self._step(pending, position)
                 if end < 0:
                     break
-                before, position = position, end
-                self._searched = 0
+                before, position, self._searched = position, end, 0
                 if self._instead is not None:
                     through += [piece for piece in (pending[start:before], self._instead) if piece]
                     start, self._instead = position, None
@@ -245,11 +245,11 @@ class MessageScanner:
         block = data[position : end + 4]
         if self._last is None or self._last.block != block:  # clients repeat themselves
             self._last = parse_head(block)
+            self._upgrades = self._last.http_11 and asks_for_websocket(values_of(self._last.headers, b"upgrade"))
         head = self._instead = self._last
         self._empty_lines = 0
         self._start_content(head.length, head.chunked)
-        if self._at is _At.HEAD and head.http_11:
-            self.upgrading = asks_for_websocket(values_of(head.headers, b"upgrade"))
+        self.upgrading = self._upgrades and self._at is _At.HEAD
         return end + 4
 
     def _start_content(self, length: int, chunked: bool) -> None:

@@ -7,15 +7,17 @@ lives here. Nothing is decided here.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
 from aiohttp import web
-from aiohttp.http_writer import StreamWriter
 
 from gateway.errors import GatewayError
 from gateway.proxy.headers import Peer, address_text, request_id
 from gateway.server.content import ClientContent, has_content
+from gateway.server.facts import Facts
+from gateway.server.framing import Head
 from gateway.server.listener import Protocol
 from gateway.server.pipeline import RequestHead
 from gateway.server.responses import render
@@ -31,11 +33,10 @@ _log = logging.getLogger("gateway")
 class AiohttpClient:
     """The client's side of a request that aiohttp has parsed."""
 
-    __slots__ = ("_request", "_writer", "protocol")
+    __slots__ = ("_request", "protocol")
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
-        self._writer = cast(StreamWriter, request.writer)
         self.protocol = cast(Protocol, request.protocol)
 
     @property
@@ -56,16 +57,37 @@ class AiohttpClient:
         return self.protocol.stalled
 
     async def write(self, data: bytes) -> None:
-        # aiohttp's writer looks at what this one request wrote, not at what waits in memory for the client.
-        await self._writer.write(data, drain=False)
-        if self.protocol.writing_paused:
-            await self._writer.drain()
+        # Not by aiohttp's writer, which looks at what this one request wrote, not at what waits for the client.
+        protocol = self.protocol
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client left")
+        transport.write(data)
+        if protocol.writing_paused:
+            await self._request.writer.drain()
 
     def abort(self, *, linger: bool = False) -> None:
         if linger:
             self.protocol.close_after_answer()
         elif self._request.transport is not None:
             self._request.transport.abort()
+
+
+@dataclass(slots=True)
+class KnownHead:
+    """What a connection's last head says: a client that repeats itself is not read again.
+
+    Attributes:
+        read: the head. Its reader gives out the same object while the bytes are the same.
+        head, client, given_id, facts: what follows from nothing but its bytes and the client's connection.
+            ``given_id`` is empty when the client gave no sane request id; ``facts`` are None until they are asked for.
+    """
+
+    read: Head
+    head: RequestHead
+    client: str
+    given_id: bytes
+    facts: Facts | None = None
 
 
 class FullLane:
@@ -77,8 +99,8 @@ class FullLane:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request; every way out is counted and logged exactly once."""
-        run = self._begin(request)
-        keep_alive = await self.serving.settle(run, self._serve(run, request))
+        run, known = self._begin(request)
+        keep_alive = await self.serving.settle(run, self._serve(run, request, known))
         protocol = cast(Protocol, request.protocol)
         protocol.watch_unsent()
         return sent(keep_alive=keep_alive, then=protocol.answered)
@@ -95,29 +117,34 @@ class FullLane:
         serving.telemetry.finish(record, serving.clock.monotonic())
         return sent(keep_alive=False)
 
-    def _begin(self, request: web.BaseRequest) -> Run:
+    def _begin(self, request: web.BaseRequest) -> tuple[Run, KnownHead]:
         serving, client = self.serving, AiohttpClient(request)
-        read = client.protocol.take_head(request)
+        protocol = client.protocol
+        read, known = protocol.take_head(request), protocol.known
+        if not isinstance(known, KnownHead) or known.read is not read:
+            known = protocol.known = self._know(read, _peer(protocol))
+        record = Record(started=serving.clock.monotonic(), client=known.client, method=known.head.method)
+        run = Run(client, known.head, record, known.given_id or serving.new_id())
+        record.request_id = run.id.decode("ascii")
+        return run, known
+
+    def _know(self, read: Head, peer: Peer) -> KnownHead:
         head = RequestHead(
             method=read.method.decode("ascii"),
             target=read.target,
             http_11=read.http_11,
             headers=read.headers,
-            peer=_peer(client.protocol),
+            peer=peer,
         )
-        given_id = request_id(read.headers, serving.new_id)
-        record = Record(
-            started=serving.clock.monotonic(),
-            client=serving.pipeline.client_address(head).decode("ascii"),
-            request_id=given_id.decode("ascii"),
-            method=head.method,
-        )
-        return Run(client, head, record, given_id)
+        client = self.serving.pipeline.client_address(head).decode("ascii")
+        return KnownHead(read, head, client, request_id(read.headers, bytes))
 
-    async def _serve(self, run: Run, request: web.BaseRequest) -> bool:
+    async def _serve(self, run: Run, request: web.BaseRequest, known: KnownHead) -> bool:
         """Serve the request; return whether the connection stays open."""
         serving, pipeline = self.serving, self.serving.pipeline
-        facts = pipeline.read(run.head)
+        facts = known.facts
+        if facts is None:
+            facts = known.facts = pipeline.read(run.head)
         if has_content(facts):
             # Before anything is refused: whether content is still to come decides about the connection (R294).
             run.content = ClientContent(request, facts, serving.settings.server)

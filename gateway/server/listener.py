@@ -75,8 +75,7 @@ class Listener(web.Server):
         self.telemetry = telemetry
         self.refuse = refuse
         self.draining = False
-        #: Set once a drain has begun and no connection is left.
-        self.empty = asyncio.Event()
+        self.empty = asyncio.Event()  # set once a drain has begun and no connection is left
 
     def __call__(self) -> RequestHandler:
         return Protocol(self, loop=asyncio.get_running_loop())
@@ -97,7 +96,10 @@ class Listener(web.Server):
 class Protocol(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_content", "_counted", "_head_timer", "_listener", "_refusal", "_scanner", "_stand_ins", "_unsent")
+    __slots__ = (
+        *("_content", "_counted", "_head_timer", "_listener", "_refusal"),
+        *("_scanner", "_stand_ins", "_unsent", "known"),
+    )
 
     def __init__(self, listener: Listener, *, loop: asyncio.AbstractEventLoop) -> None:
         limits = listener.settings
@@ -118,6 +120,7 @@ class Protocol(RequestHandler):
         self._stand_ins = StandIns()
         self._refusal: Reason | None = None
         self._content: StreamReader = EMPTY_PAYLOAD  # of the newest request
+        self.known: object = None  # what the lane remembers of this connection
         self._head_timer: asyncio.TimerHandle | None = None
         self._unsent = UnsentWatch(limits.response_write_timeout_seconds)
 
@@ -234,9 +237,8 @@ class Protocol(RequestHandler):
         if not self._scanner.in_head:
             self._stop_head_timer()
         elif self._head_timer is None:
-            self._head_timer = self._loop.call_later(
-                self._listener.settings.request_head_timeout_seconds, self.head_too_slow
-            )
+            seconds = self._listener.settings.request_head_timeout_seconds
+            self._head_timer = self._loop.call_later(seconds, self.head_too_slow)
 
     def drain(self) -> None:
         """Close the connection if no request is running or coming in."""
@@ -244,11 +246,7 @@ class Protocol(RequestHandler):
             self._close_idle()
 
     def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """Answer what is no HTTP request; nothing of it is quoted (R274)."""
         too_many = isinstance(exc, LineTooLong) or message == "Too many headers received"

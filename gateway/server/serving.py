@@ -17,11 +17,12 @@ from gateway.clock import Clock
 from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reason
 from gateway.identity import Identity
 from gateway.policy.cors import preflight_fields, refusal_fields, response_fields
+from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import died_unanswered, exchange
 from gateway.proxy.relay import relay
 from gateway.proxy.reply import Reply
 from gateway.proxy.upstreams import Upstream
-from gateway.server.client_head import client_head
+from gateway.server.client_head import client_head, plain_client_head
 from gateway.server.pipeline import Admitted, Pipeline
 from gateway.server.responses import Answer, answer, render
 from gateway.server.run import Run
@@ -61,6 +62,7 @@ class Serving:
         self.clock = clock
         self.new_id = new_id
         self.token_watch = TokenWatch(pipeline.still_good, clock)
+        self.heads = HeadMemory(functools.partial(plain_client_head, pseudonym=pipeline.pseudonym, keep_alive=True))
 
     @property
     def logging(self) -> bool:
@@ -178,6 +180,7 @@ class Serving:
                     response_timeout=limits.response_timeout_seconds,
                     idle_timeout=limits.idle_timeout_seconds,
                     upgrade=admitted.websocket,
+                    heads=self.heads,
                 )
             except GatewayError as error:
                 again = lease.reused and not fresh and run.content is None and run.head.method in REPEATABLE
@@ -193,24 +196,30 @@ class Serving:
         unread = run.content is not None and run.content.unread
         keep_alive = client.keep_alive and delimited and not unread
         try:
-            head = client_head(
-                reply.status,
-                reply.phrase,
-                reply.headers,
-                self.pipeline.pseudonym,
-                added=response_fields(run.cors, run.head.headers, reply.headers) if run.cors is not None else (),
-                http_11=run.head.http_11,
-                keep_alive=keep_alive,
-                chunked=chunked,
-            )
+            if reply.client_head is not None and keep_alive and run.head.http_11 and run.cors is None:
+                head = reply.client_head
+            else:
+                head = client_head(
+                    reply.status,
+                    reply.phrase,
+                    reply.headers,
+                    self.pipeline.pseudonym,
+                    added=response_fields(run.cors, run.head.headers, reply.headers) if run.cors is not None else (),
+                    http_11=run.head.http_11,
+                    keep_alive=keep_alive,
+                    chunked=chunked,
+                )
         except BaseException:
             reply.abort()  # nobody else knows of its connection yet
             raise
         record.status = reply.status
         run.started_reply = True
         try:
-            with self.token_watch.watching(run.held, functools.partial(_cut_off, run)):
+            if run.held is None:
                 await relay(reply, head, client.write, chunked=chunked)
+            else:
+                with self.token_watch.watching(run.held, functools.partial(_cut_off, run)):
+                    await relay(reply, head, client.write, chunked=chunked)
         except GatewayError as error:
             # The head is out: the only honest end is a broken connection (R286).
             if error.reason.kind in FAILURES:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.proxy.direct import MAX_REMEMBERED, MAX_REMEMBERED_HEAD, HeadMemory, PlainHead, read_plain_head
+from gateway.proxy.direct import (
+    MAX_REMEMBERED,
+    MAX_REMEMBERED_HEAD,
+    MAX_RESPONSE_FIELD,
+    MAX_RESPONSE_FIELDS,
+    HeadMemory,
+    PlainHead,
+    read_plain_head,
+)
 
 PLAIN = [
     pytest.param(
@@ -66,6 +74,8 @@ NOT_PLAIN = {
     "no end": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
     "more behind the end": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "bytes before": b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+    "a field of any size": b"HTTP/1.1 200 OK\r\nX: " + b"x" * MAX_RESPONSE_FIELD + b"\r\nContent-Length: 2\r\n\r\n",
+    "any number of fields": b"HTTP/1.1 200 OK\r\n" + b"X:\r\n" * MAX_RESPONSE_FIELDS + b"Content-Length: 2\r\n\r\n",
     "nothing": b"",
 }
 
@@ -104,7 +114,7 @@ def test_head_is_translated_once() -> None:
     translations = Translations()
     memory = HeadMemory(translations)
     first = memory.read(block(7))
-    assert first == (200, 7, b"for the client: 7")
+    assert first == (200, 7, b"for the client: 7", read_plain_head(block(7)))
     assert memory.read(block(7)) is first
     assert translations.asked == [7]
 
@@ -126,7 +136,7 @@ def test_large_head_is_understood_but_not_remembered(over: int, asked: int) -> N
     memory = HeadMemory(translations)
     large = block(1, padding=MAX_REMEMBERED_HEAD + over - len(block(1)))
     assert len(large) == MAX_REMEMBERED_HEAD + over
-    assert memory.read(large) == memory.read(large) == (200, 1, b"for the client: 1")
+    assert memory.read(large) == memory.read(large) == (200, 1, b"for the client: 1", read_plain_head(large))
     assert len(translations.asked) == asked
 
 

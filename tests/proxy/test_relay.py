@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason
+from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import exchange
 from gateway.proxy.relay import relay
 from gateway.proxy.reply import Reply
@@ -204,6 +205,28 @@ async def test_client_that_leaves_at_the_last_byte_costs_no_connection() -> None
         with pytest.raises(ConnectionResetError):
             await relay(reply, HEAD, Client(0).write, chunked=False)
         assert (origin.state().in_use, origin.state().idle) == (0, 1)
+
+
+@pytest.mark.parametrize("heads", [None, HeadMemory(lambda head: HEAD)], ids=["parser", "whole"])
+async def test_client_that_leaves_at_the_last_byte_does_not_end_the_next_exchange(heads: HeadMemory | None) -> None:
+    """While it was waited for, its upstream's connection may have been given to another request."""
+    leaves = asyncio.Event()
+
+    async def write(data: bytes) -> None:
+        await leaves.wait()
+        raise ConnectionResetError
+
+    async with raw_upstream() as upstream, opened(upstream.url) as origin:
+        running = asyncio.ensure_future(relay(await replied(origin, heads=heads), HEAD, write, chunked=False))
+        await eventually(lambda: origin.state().idle == 1)
+        other = await replied(origin, heads=heads)
+        leaves.set()
+        with pytest.raises(ConnectionResetError):
+            await running
+        client = Client()
+        await relay(other, HEAD, client.write, chunked=False)
+        assert client.writes == [HEAD + b"ok"]
+        assert (upstream.connections, origin.state().in_use, origin.state().idle) == (1, 0, 1)
 
 
 async def test_cancelled_relay_frees_the_upstream() -> None:

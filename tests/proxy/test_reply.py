@@ -12,7 +12,8 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.errors import GatewayError, Reason
-from gateway.proxy.reply import Reply, checked_reply
+from gateway.proxy.direct import KnownHead, PlainHead
+from gateway.proxy.reply import Reply, checked_reply, whole_reply
 from gateway.proxy.upstreams import Lease
 
 
@@ -182,6 +183,28 @@ async def test_connection_is_kept_only_after_a_whole_exchange(upload: str, early
     if task is not None:
         await asyncio.wait([task])
         assert task.done()
+
+
+@pytest.mark.parametrize(("first", "ended"), [("finish", "release"), ("abort", "discard")])
+def test_connection_is_given_up_once(first: str, ended: str) -> None:
+    """What was returned may serve another exchange by now, over the same lease."""
+    lease = CountingLease()
+    reply = check(LENGTH, lease=lease)
+    getattr(reply, first)()
+    reply.abort()
+    reply.finish()
+    assert lease.ended == [ended]
+
+
+async def test_plain_response_in_one_piece_is_complete() -> None:
+    lease = CountingLease()
+    head = PlainHead(404, b"No", (LENGTH,), 5)
+    reply = whole_reply(KnownHead(404, 5, b"for the client", head), b"abcde", cast(Lease, lease))
+    assert (reply.status, reply.phrase, reply.headers, reply.length) == (404, b"No", (LENGTH,), 5)
+    assert (reply.bodyless, reply.until_close, reply.answered_early) == (False, False, False)
+    assert (reply.whole, reply.client_head) == (b"abcde", b"for the client")
+    reply.finish()
+    assert lease.ended == ["release"]
 
 
 @pytest.mark.parametrize("broken", [False, True])

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.server.client_head import client_head, switching_head
+from gateway.proxy.direct import PlainHead
+from gateway.server.client_head import client_head, plain_client_head, switching_head
 
 HEADERS = (
     (b"Server", b"x"),
@@ -42,6 +43,11 @@ def test_upstreams_fields_stay_in_order_and_the_gateways_follow(options: dict[st
         *(b"HTTP/1.1 200 Fine", b"Server: x", b"Content-Length: 5", b"set-cookie: a", b"Set-Cookie: b", b"Via: 1.1 gw"),
         *last,
     ]
+
+
+def test_plain_head_is_the_usual_one() -> None:
+    plain = PlainHead(200, b"Fine", HEADERS, 5)
+    assert plain_client_head(plain, b"gw", keep_alive=True) == client_head(200, b"Fine", HEADERS, b"gw", **USUAL)
 
 
 def test_204_has_no_length() -> None:

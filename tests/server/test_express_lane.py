@@ -40,7 +40,7 @@ async def test_head_that_one_connection_has_seen_is_known_to_all(tmp_path: Path)
         await gateway.get()  # opens the upstream's connection, by the shared run
         for _ in range(3):
             assert (await gateway.get()).status == 200
-        assert len(gateway.app.express.heads.kept._known) == 1
+        assert len(gateway.app.express.serving.heads._known) == 1
 
 
 @pytest.mark.parametrize(

@@ -167,3 +167,16 @@ def test_any_bytes_end_in_an_answer(data: bytes, cuts: list[int]) -> None:
     """No input raises, and what is let through is a prefix of it."""
     through, _ = run(data, cuts)
     assert data.startswith(through)
+
+
+@pytest.mark.parametrize(("version", "upgrading"), [(b"1.1", True), (b"1.0", False)])
+def test_head_that_comes_again_asks_for_a_websocket_again(version: bytes, upgrading: bool) -> None:
+    """R322: whether it does is remembered with the head, and forgotten with it."""
+    ask = b"GET / HTTP/%b\r\nHost: h\r\nUpgrade: websocket\r\n\r\n" % version
+    plain = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    scanner = MessageScanner(1000)
+    for block, asks in ((ask, upgrading), (ask, upgrading), (plain, False), (plain, False), (ask, upgrading)):
+        through, reason = scanner.feed(block)
+        assert ([piece.block for piece in through if isinstance(piece, Head)], reason) == ([block], None)
+        assert scanner.upgrading is asks
+        scanner.upgrading = False

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from gateway.policy.routes import RouteTable
-from gateway.proxy import forward
-from gateway.server import pipeline, serving
+from gateway.proxy import direct, forward
+from gateway.proxy.connection import UpstreamConnection
+from gateway.server import client_head, pipeline, serving
 from gateway.tokens.authenticate import Authenticator
 from tests.proxy.pools import reset
 from tests.support.clock import eventually
@@ -21,6 +22,7 @@ from tests.support.upstream import OK, Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 FULL: dict[str, Any] = {"express": False}
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 SECRET = "eyJsecret.eyJtoken.c2ln"
 
 
@@ -41,10 +43,18 @@ FAULTS: dict[str, Patch] = {
     "authorize": lambda patch: patch.setattr(pipeline, "authorize", raising),
     "head": lambda patch: patch.setattr(pipeline, "request_headers", raising),
     "render": lambda patch: patch.setattr(pipeline, "render_head", raising),
-    "exchange": lambda patch: patch.setattr(forward, "expect_response", raising),
+    "exchange": lambda patch: patch.setattr(forward, "WholeReading", raising),
+    "response-head": lambda patch: patch.setattr(direct, "read_plain_head", raising),
+    "known-head": lambda patch: patch.setattr(client_head, "client_head", raising),
+    "whole-reply": lambda patch: patch.setattr(forward, "whole_reply", raising),
+}
+#: The same where a response is not plain.
+PARSER_FAULTS: dict[str, Patch] = {
+    "parser": lambda patch: patch.setattr(UpstreamConnection, "expect_response", raising),
     "reply": lambda patch: patch.setattr(forward, "checked_reply", raising),
     "client-head": lambda patch: patch.setattr(serving, "client_head", raising),
 }
+FAULTS |= PARSER_FAULTS
 
 
 @pytest.mark.parametrize("step", FAULTS)
@@ -52,7 +62,11 @@ async def test_fault_anywhere_is_503_one_line_and_never_its_text(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R108, R196, R333, D7: no 500, no stack trace, no text of an exception; the log says where to look."""
-    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=FULL) as gateway:
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        return CHUNKED if step in PARSER_FAULTS else OK
+
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, server=FULL) as gateway:
         FAULTS[step](monkeypatch)
         token = gateway.token()
         client = await gateway.client()
@@ -222,3 +236,56 @@ async def test_bad_content_after_an_early_answer_is_the_clients_fault_alone(tmp_
         await eventually(lambda: upstream.open_connections == 0)
         assert gateway.app.upstreams["main"].failures == {}
     assert (log[0]["outcome"], log[0]["reason"], log[0]["status"]) == ("refused", "body_too_large", 200)
+
+
+async def test_repeated_head_is_read_once_and_every_request_is_one_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered of a connection follows from the head's bytes; ids, times and the token's verdict do not."""
+    reads: list[bytes] = []
+    read = pipeline.Pipeline.read
+
+    def counting(self: pipeline.Pipeline, head: pipeline.RequestHead) -> Any:
+        reads.append(head.target)
+        return read(self, head)
+
+    monkeypatch.setattr(pipeline.Pipeline, "read", counting)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=FULL) as gateway:
+        good, other = gateway.token(), gateway.token(sub="bob")
+        named = (b"X-Request-Id", b"mine")
+        sent = [
+            *([request(b"GET", "/a", token=good)] * 3),
+            *([request(b"GET", "/a", token=other)] * 2),
+            *([request(b"GET", "/b", named, token=good)] * 2),
+            request(b"GET", "/a", token=good),
+            *([request(b"GET", "/a", token=b"a.b.c")] * 2),
+        ]
+        client = await gateway.client()
+        statuses = [(await client.exchange(data)).status for data in sent]
+        log = await gateway.log(len(sent))
+    assert statuses == [200] * 8 + [401] * 2
+    assert reads == [b"/a", b"/a", b"/b", b"/a", b"/a"]
+    ids = [line["request_id"] for line in log]
+    assert ids[5:7] == ["mine", "mine"]
+    assert len(set(ids)) == len(sent) - 1
+    assert [item.one(b"x-request-id") for item in upstream.requests] == [name.encode() for name in ids[:8]]
+    assert [item.one(b"x-user-id") for item in upstream.requests] == [
+        *([b"alice"] * 3),
+        *([b"bob"] * 2),
+        *([b"alice"] * 3),
+    ]
+
+
+async def test_nothing_of_one_connection_is_known_to_another(tmp_path: Path) -> None:
+    """The client's address is among what is remembered."""
+    proxies = {**FULL, "trusted_proxies": ["127.0.0.1"]}
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=proxies) as gateway,
+    ):
+        for client in (await gateway.client(), await gateway.client()):
+            for address in (b"192.0.2.1", b"192.0.2.1", b"192.0.2.2"):
+                data = request(b"GET", "/", (b"X-Forwarded-For", address))
+                assert (await client.exchange(data)).status == 200
+        log = await gateway.log(6)
+    assert [line["client"] for line in log] == ["192.0.2.1", "192.0.2.1", "192.0.2.2"] * 2
