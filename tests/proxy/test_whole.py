@@ -53,7 +53,9 @@ async def test_plain_response_in_one_piece_needs_no_parser() -> None:
             assert (reply.status, reply.phrase, reply.headers) == (200, b"OK", ((b"Content-Length", b"2"),))
             assert (reply.length, reply.bodyless, reply.until_close) == (2, False, False)
             assert (reply.whole, reply.client_head) == (b"ok", b"for the client: OK")
+            assert reply.lease.protocol.heard
             reply.finish()
+            assert not reply.lease.protocol.heard
             assert (origin.state().in_use, origin.state().idle) == (0, 1)
         assert upstream.connections == 1
 
