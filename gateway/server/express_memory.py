@@ -17,12 +17,20 @@ from gateway.identity import Identity
 from gateway.policy.authorize import authorize
 from gateway.proxy.origin import Origin
 from gateway.proxy.upstreams import Upstream
+from gateway.server.express_section import Section
 from gateway.server.express_variation import Template
 from gateway.server.pipeline import Admitted, Pipeline, RequestHead
 from gateway.telemetry import Record, Telemetry, method_class
 
-#: Request lines of a connection that are remembered.
-MAX_PLANS = 32
+#: Request lines of a connection that are remembered, and the memory for what they lead to, in bytes, about.
+MAX_PLANS, MAX_PLANS_BYTES = 32, 65536
+
+#: The longest header section that is remembered, in bytes without its token. Connections are many, and each may send
+#: the longest.
+MAX_SECTION = 8192
+
+# What a plan takes besides the bytes in it, measured.
+_FIXED_COST = 1024
 
 
 class Refusal:
@@ -122,6 +130,13 @@ class Plan:
         if key is None:
             key = self.counters[status] = (self.admitted.route.name, method_class(self.method), status, "forwarded")
         return key
+
+
+def plan_cost(line: bytes, plan: Plan | Refusal, section: Section) -> int:
+    """Return about how many bytes of memory it takes to remember where a request line leads."""
+    # The line is the key, and parts of it are the target and its path; each URL has a head, and may have a template.
+    urls = len(plan.upstream.origins) if isinstance(plan, Plan) else 1
+    return _FIXED_COST + 4 * len(line) + 2 * urls * (len(section.before) + len(section.after))
 
 
 def plannable(admitted: Admitted) -> bool:

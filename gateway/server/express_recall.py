@@ -19,7 +19,7 @@ from gateway.proxy.direct import HeadMemory
 from gateway.proxy.headers import Peer
 from gateway.proxy.origin import Lease, Origin
 from gateway.server.express_exchange import ExpressExchange
-from gateway.server.express_memory import MAX_PLANS, Plan, Refusal
+from gateway.server.express_memory import MAX_PLANS, MAX_PLANS_BYTES, MAX_SECTION, Plan, Refusal, plan_cost
 from gateway.server.express_output import ClientOutput
 from gateway.server.express_section import Section, is_token, read_section
 from gateway.server.express_variation import Shape, Template, Variation
@@ -58,9 +58,11 @@ class KnownRequests(ClientOutput, ABC):
         self._peer = Peer(b"unknown", False, 0)
         self._exchange: ExpressExchange | None = None
         self._section: Section | None = None
+        self._last_stop = 0  # where the token may end, by the bound on the head
         self._shape: Shape | None = None
         self._variation: Variation | None = None  # of the running request
         self._plans: dict[bytes, Plan | Refusal] = {}
+        self._plans_bytes = 0
         self._token = self._digest = b""
         self._client_text = ""
         self._most_content = min(MAX_CONTENT, self._limits.max_body_bytes or MAX_CONTENT)
@@ -91,7 +93,7 @@ class KnownRequests(ClientOutput, ABC):
         before, after, length, given = section.before, section.after, section.length, section.request_id
         start, stop = end + len(before), len(data) - length - len(after)
         self._variation = None
-        if start <= stop and data.startswith(before, end) and data.startswith(after, stop):
+        if start <= stop <= self._last_stop and data.startswith(before, end) and data.startswith(after, stop):
             token = data[start:stop]
             if bool(token) is not bool(after):
                 return False
@@ -195,19 +197,31 @@ class KnownRequests(ClientOutput, ABC):
                 return section, token
         found = read_section(block, self._serving.pipeline, head)
         if found is not None:
-            self._section, self._shape = found[0], None
-            self._persistent = found[0].persistent
+            section = found[0]
+            short = len(section.before) + len(section.after) <= MAX_SECTION
+            self._section, self._shape = section if short else None, None
+            self._last_stop = self._limits.max_head_bytes - len(section.after)
+            self._persistent = section.persistent
             self._heads = self._all_heads.kept if self._persistent else self._all_heads.closing
-            self._plans.clear()
-            whole = head._replace(headers=found[0].headers)
+            self._forget()
+            whole = head._replace(headers=section.headers)
             self._client_text = self._serving.pipeline.client_address(whole).decode("ascii")
         return found
 
     def _remember(self, line: bytes, plan: Plan | Refusal) -> None:
-        """Remember where a request line led."""
-        if len(self._plans) >= MAX_PLANS:
-            self._plans.clear()
+        """Remember where a request line led, under the section that is remembered."""
+        section = self._section
+        cost = MAX_PLANS_BYTES + 1 if section is None else plan_cost(line, plan, section)
+        if cost > MAX_PLANS_BYTES:
+            return
+        if len(self._plans) >= MAX_PLANS or self._plans_bytes + cost > MAX_PLANS_BYTES:
+            self._forget()
         self._plans[line] = plan
+        self._plans_bytes += cost
+
+    def _forget(self) -> None:
+        self._plans.clear()
+        self._plans_bytes = 0
 
     def _plan(self, method: str, admitted: Admitted, section: Section) -> Plan:
         auth = admitted.route.auth

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.server.express_connection import ExpressConnection
 from gateway.server.express_exchange import ExpressExchange
-from gateway.server.express_memory import MAX_PLANS, Plan
+from gateway.server.express_memory import MAX_PLANS, MAX_PLANS_BYTES, MAX_SECTION, Plan
 from gateway.server.express_recall import KnownRequests
 from gateway.settings.schema import Settings
 from tests.support.clock import FakeClock
@@ -177,6 +177,43 @@ async def test_memory_of_request_lines_is_bounded(tmp_path: Path) -> None:
             assert await statuses(client, request(b"GET", f"/public/{number}")) == [200]
             assert len(connection_of(gateway, client)._plans) <= MAX_PLANS
         assert len(connection_of(gateway, client)._plans) == 3
+
+
+async def test_memory_of_request_lines_is_bounded_in_bytes(tmp_path: Path) -> None:
+    """R191: what one connection makes the gateway remember is little, whatever it sends."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client = await warm(gateway)
+        for number in range(MAX_PLANS):
+            assert await statuses(client, request(b"GET", f"/public/{number:03000}")) == [200]
+            connection = connection_of(gateway, client)
+            assert connection._plans_bytes <= MAX_PLANS_BYTES
+            assert 1 <= len(connection._plans) <= 4
+        assert await statuses(client, request(b"GET", "/public/" + "x" * 20_000)) == [200]
+        assert not any(len(line) > 20_000 for line in connection._plans)
+
+
+async def test_long_header_section_is_read_each_time(known: list[bool], tmp_path: Path) -> None:
+    """R191."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        token = gateway.token()
+        client = await warm(gateway, token)
+        long = request(b"GET", "/a", (b"X-Long", b"x" * MAX_SECTION), token=token)
+        short = request(b"GET", "/a", token=token)
+        assert await statuses(client, long, long, short, short, long, short) == [200] * 6
+        assert connection_of(gateway, client)._section is not None
+    assert known == [True, False]
+
+
+async def test_known_head_with_a_longer_token_is_not_too_long_for_nothing(known: list[bool], tmp_path: Path) -> None:
+    """R273: the bound on the head is that of any other request."""
+    options = {**OPTIONS, "server": {"express": True, "max_head_bytes": 2048}}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        token = gateway.token()
+        client = await warm(gateway, token)
+        assert await statuses(client, request(b"GET", "/a", token=token)) == [200]
+        assert await statuses(client, request(b"GET", "/a", token=b"x" * 3000)) == [431]
+        assert await client.at_end()
+    assert known == [False]
 
 
 async def test_log_line_of_a_known_request_is_that_of_any_other(known: list[bool], tmp_path: Path) -> None:
