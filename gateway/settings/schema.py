@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from gateway.settings import values
+from gateway.settings.section import Section
 
 #: What tokens may be signed with: asymmetric algorithms only (RFC 8725 section 3.2).
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
@@ -35,14 +36,6 @@ DEFAULT_IDENTITY: dict[str, str | list[str]] = {
     "x-user-role": "role",
     "x-scope": "$scopes",
 }
-
-
-class Section(BaseModel):
-    """A table of the configuration: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class Server(Section):
