@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from gateway.settings.resources import Resource
 from gateway.settings.schema import Issuer, Route, Server, Settings, Tokens, Upstream
 from gateway.settings.section import Section
 
@@ -33,6 +34,6 @@ def test_the_text_below_an_option_is_its_description() -> None:
     assert Table.model_fields["count"].description == "A number."
 
 
-@pytest.mark.parametrize("model", [Settings, Server, Tokens, Issuer, Upstream, Route])
+@pytest.mark.parametrize("model", [Settings, Server, Tokens, Issuer, Upstream, Route, Resource])
 def test_every_table_is_a_section(model: type[object]) -> None:
     assert issubclass(model, Section)
