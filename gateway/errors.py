@@ -34,6 +34,7 @@ class Kind:
         challenge: whether and how ``WWW-Authenticate`` is sent.
         close: the connection cannot be trusted afterwards and is closed.
         retry_after: seconds for ``Retry-After``; None sends no such field.
+        allow: with 405: the methods for ``Allow``.
     """
 
     status: int
@@ -42,6 +43,7 @@ class Kind:
     challenge: Challenge = Challenge.NONE
     close: bool = False
     retry_after: int | None = None
+    allow: str = ""
 
 
 MISSING_TOKEN = Kind(401, "missing_token", "A bearer token is required.", Challenge.BARE)
@@ -56,6 +58,7 @@ BAD_PATH = Kind(400, "bad_path", "The request target is ambiguous.")
 BAD_REQUEST = Kind(400, "bad_request", "The request is not well-formed HTTP.", close=True)
 # Closed: what follows a CONNECT was meant for its tunnel and is no request (RFC 9110 section 9.3.6).
 METHOD_REFUSED = Kind(405, "method_not_allowed", "This method is not served.", close=True)
+READ_ONLY = Kind(405, "method_not_allowed", "This document can only be read.", allow="GET, HEAD, OPTIONS")
 EXPECTATION_FAILED = Kind(417, "expectation_failed", "The expectation cannot be met.")
 UPGRADE_REQUIRED = Kind(426, "upgrade_required", "Only version 13 of the WebSocket protocol is served here.")
 HEAD_TOO_LARGE = Kind(431, "too_large", "The request's header section is too large.", close=True)
@@ -127,6 +130,7 @@ class Reason(Enum):
     BAD_TARGET = ("bad_target", BAD_REQUEST)
     BAD_HOST = ("bad_host", BAD_REQUEST)
     METHOD_REFUSED = ("method_refused", METHOD_REFUSED)
+    DOCUMENT_METHOD = ("document_method", READ_ONLY)
     # --- HTTP (server/) ---
     MALFORMED_HTTP = ("malformed_http", BAD_REQUEST)
     HTTP_VERSION = ("http_version", BAD_REQUEST)

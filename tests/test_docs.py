@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from gateway.errors import Reason
 from gateway.settings.load import load
+from gateway.settings.resources import Resource
 from gateway.settings.schema import Issuer, Route, Server, Settings, Tokens, Upstream
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +20,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "issuers": Issuer,
     "upstreams": Upstream,
     "routes": Route,
+    "resources": Resource,
 }
 
 

@@ -20,6 +20,7 @@ from gateway.policy.authorize import authorize
 from gateway.policy.cors import requested_method
 from gateway.policy.hosts import parse_host
 from gateway.policy.paths import Target, parse_target
+from gateway.policy.resources import MetadataDocument, Resources
 from gateway.policy.routes import Route, RouteTable, upstream_path
 from gateway.proxy.headers import (
     HeaderPolicy,
@@ -70,6 +71,7 @@ class Admitted(NamedTuple):
     Attributes:
         preflight: a browser asks whether a page may send a request that this route would serve.
         websocket: it asks for a WebSocket, and the route offers that.
+        document: it is about a document that the gateway itself serves, on a route of its own.
     """
 
     route: Route
@@ -78,6 +80,7 @@ class Admitted(NamedTuple):
     facts: Facts
     preflight: bool = False
     websocket: bool = False
+    document: MetadataDocument | None = None
 
 
 class Pipeline:
@@ -86,6 +89,7 @@ class Pipeline:
     Attributes:
         recall, refuse_unread: the authenticator's, for whoever takes its steps one by one.
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
+        resources: the protected resources, with their documents.
     """
 
     def __init__(self, settings: Settings, authenticator: Authenticator, clock: Clock, pseudonym: bytes) -> None:
@@ -96,6 +100,7 @@ class Pipeline:
         self.new_tokens = VerificationBatch(authenticator)
         self._clock = clock
         self._routes = RouteTable(settings.routes)
+        self.resources = Resources(settings, self._routes.routes)
         self._max_body = settings.server.max_body_bytes
 
     def read(self, head: RequestHead) -> Facts:
@@ -121,8 +126,11 @@ class Pipeline:
         host = parse_host(facts.host, target.authority, head.http_11)
         if facts.looped:
             raise GatewayError(Reason.LOOP)
-        route = self._preflight_route(host, head, target) if head.method == "OPTIONS" else None
+        document = self.resources.find(host, target.match_path)
+        route = self._preflight_route(host, head, target) if head.method == "OPTIONS" and document is None else None
         preflight = route is not None
+        if document is not None:
+            route, preflight = document.route, head.method == "OPTIONS" and requested_method(head.headers) is not None
         if route is None:
             route = self._routes.match(host, head.method, target.match_path)
         if route is None:
@@ -133,7 +141,7 @@ class Pipeline:
         if facts.expect and head.http_11 and any(value.lower() != b"100-continue" for value in facts.expect):
             raise GatewayError(Reason.EXPECTATION)
         websocket = bool(facts.upgrade) and route.websocket and asks_for_websocket(facts.upgrade)
-        return Admitted(route, target, host, facts, preflight, websocket)
+        return Admitted(route, target, host, facts, preflight, websocket, document)
 
     def _preflight_route(self, host: str, head: RequestHead, target: Target) -> Route | None:
         """Return the route that a preflight is about, if it has rules for pages of other origins."""

@@ -35,8 +35,12 @@ class Answer:
     close: bool
 
 
-def answer(error: GatewayError, tokens: Tokens, request_id: str) -> Answer:
-    """Return the answer to a refused or failed request."""
+def answer(error: GatewayError, tokens: Tokens, request_id: str, metadata: str = "") -> Answer:
+    """Return the answer to a refused or failed request.
+
+    Args:
+        metadata: URL of the metadata document of the route's resource, if it has one.
+    """
     reason, kind = error.reason, error.reason.kind
     headers = [
         (b"Content-Type", b"application/json"),
@@ -44,12 +48,12 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str) -> Answer:
         (b"X-Request-Id", request_id.encode("latin-1", "replace")),
     ]
     if kind.challenge is not Challenge.NONE:
-        headers.append((b"WWW-Authenticate", challenge(reason, tokens.realm, error.scope)))
+        headers.append((b"WWW-Authenticate", challenge(reason, tokens.realm, error.scope, metadata)))
     if error.retry_after is not None:
         headers.append((b"Retry-After", b"%d" % max(1, error.retry_after)))
     if kind.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        # RFC 9110 section 15.5.6 demands the field; which methods a target allows is not told.
-        headers.append((b"Allow", b""))
+        # RFC 9110 section 15.5.6 demands the field; which methods an upstream's target allows is not told.
+        headers.append((b"Allow", kind.allow.encode("ascii")))
     if kind.status == HTTPStatus.UPGRADE_REQUIRED:
         # RFC 9110 section 15.5.22, RFC 6455 section 4.4.
         headers += [*UPGRADE_FIELDS, (b"Sec-WebSocket-Version", VERSION)]
@@ -57,11 +61,11 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str) -> Answer:
     return Answer(_status(kind, tokens), tuple(headers), body, kind.close)
 
 
-def challenge(reason: Reason, realm: str, scope: str = "") -> bytes:
-    """Return the value of ``WWW-Authenticate`` (RFC 6750 section 3).
+def challenge(reason: Reason, realm: str, scope: str = "", metadata: str = "") -> bytes:
+    """Return the value of ``WWW-Authenticate`` (RFC 6750 section 3, RFC 9728 section 5.1).
 
     Every parameter is a quoted string of characters that need no escape: the
-    realm and scopes are checked when the configuration is loaded.
+    realm, scopes and URLs are checked when the configuration is loaded.
     """
     parts = [f'Bearer realm="{realm}"']
     if reason.kind.challenge is Challenge.ERROR:
@@ -69,6 +73,8 @@ def challenge(reason: Reason, realm: str, scope: str = "") -> bytes:
         parts.append(f'error_description="{reason.text}"')
         if scope:
             parts.append(f'scope="{scope}"')
+    if metadata:
+        parts.append(f'resource_metadata="{metadata}"')
     return ", ".join(parts).encode("ascii")
 
 

@@ -16,13 +16,14 @@ from dataclasses import replace
 from gateway.clock import Clock
 from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reason
 from gateway.identity import Identity
-from gateway.policy.cors import preflight_fields, refusal_fields, response_fields
+from gateway.policy.cors import refusal_fields, response_fields
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import died_unanswered, exchange
 from gateway.proxy.relay import relay
 from gateway.proxy.reply import Reply
 from gateway.proxy.upstreams import Upstream
 from gateway.server.client_head import client_head, plain_client_head
+from gateway.server.own_answers import own_answer
 from gateway.server.pipeline import Admitted, Pipeline
 from gateway.server.responses import Answer, answer, render
 from gateway.server.run import Run
@@ -120,11 +121,10 @@ class Serving:
             ConnectionError: the client left.
         """
         run.cors = admitted.route.cors
-        if admitted.preflight and run.cors is not None:
-            fields = preflight_fields(run.cors, run.head.headers)
-            run.record.outcome = "answered"
-            run.record.status = 204
-            return await self._answer(run, Answer(204, (*fields, (b"X-Request-Id", run.id)), b"", close=False))
+        reply = own_answer(admitted, run.head, run.id)
+        if reply is not None:
+            run.record.outcome, run.record.status = "answered", reply.status
+            return await self._answer(run, reply)
         identity = await self.pipeline.identify(admitted, run.record)
         self.pipeline.check_content(admitted.facts)
         return await self.forward(run, admitted, identity)
@@ -261,7 +261,8 @@ class Serving:
 
     def account(self, record: Record, error: GatewayError) -> Answer:
         """Note a refusal or failure in the record and return its answer."""
-        reply = answer(error, self.settings.tokens, record.request_id)
+        metadata = self.pipeline.resources.metadata.get(record.route, "")
+        reply = answer(error, self.settings.tokens, record.request_id, metadata)
         record.status = reply.status
         record.reason = error.reason.code
         record.detail = error.detail

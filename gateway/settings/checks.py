@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from gateway.settings import files, route_checks
+from gateway.settings import files, resource_checks, route_checks
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
 from gateway.settings.schema import Issuer, Route, Server, Settings, Upstream, issuer_values
 from gateway.settings.values import fold_header_name, http_url, is_loopback, split_address, url_key
@@ -21,6 +21,7 @@ Problem = tuple[KeyPath, str]
 
 _UPSTREAM_TLS = ("tls_client_cert", "tls_client_key", "tls_ca_file", "tls_server_name")
 _CORS = ("cors_origins", "cors_methods", "cors_headers", "cors_max_age_seconds", "cors_credentials")
+_OF_TOKENS = ("issuers", "scopes", "any_scopes", "claims", "resource")
 _WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  (compared with, not listened on)
 
 
@@ -61,6 +62,7 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *_need_of_issuers(settings, sound),
         *(problem for i, route in enumerate(settings.routes) for problem in _route(route, ("routes", i), sound)),
         *_ties(settings, sound),
+        *resource_checks.resource_problems(settings, sound),
         *_identity(identity),
     ]
 
@@ -213,7 +215,7 @@ def _route(route: Route, place: KeyPath, sound: _Sound) -> Iterator[Problem]:
     if not sound((*place, "auth")):
         return
     if route.auth == "public":
-        for name in ("issuers", "scopes", "any_scopes", "claims", "websocket_protocol_token", "end_at_expiry"):
+        for name in (*_OF_TOKENS, "websocket_protocol_token", "end_at_expiry"):
             if sound((*place, name)) and getattr(route, name):
                 yield (*place, name), 'can never apply: with auth = "public" tokens are not looked at'
     if sound((*place, "observe")) and route.observe and route.auth != "required":

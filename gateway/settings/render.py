@@ -74,6 +74,11 @@ in all of this are a fault. The path guard comes first: requests with dot segmen
 encoded control characters never reach a route. Paths are compared decoded, case counts, and so does a last slash:
 `/orders/` covers what is below, not `/orders` itself.
 """,
+    "resources": """\
+For clients that know nothing but the address of this API, such as those of MCP servers:
+[resource-metadata.md](resource-metadata.md). A route belongs to the resource with the longest path that is a prefix of
+its own and with a host that fits, or to the one that it names.
+""",
     "identity": """\
 The keys are the headers that the upstream gets, the values say from which claim. These headers are removed from every
 incoming request, in every spelling that a service could take for the same name, on every route; they are set only from

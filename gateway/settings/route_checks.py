@@ -111,14 +111,14 @@ def _may_share_a_request(one: Route, other: Route) -> bool:
         return False
     if one.match != "regex" or one.path == other.path:
         return True
-    head, tail = _plain_ends(one.path)
-    other_head, other_tail = _plain_ends(other.path)
+    head, tail = plain_ends(one.path)
+    other_head, other_tail = plain_ends(other.path)
     heads_agree = head.startswith(other_head) or other_head.startswith(head)
     tails_agree = tail.endswith(other_tail) or other_tail.endswith(tail)
     return heads_agree and tails_agree
 
 
-def _plain_ends(pattern: str) -> tuple[str, str]:
+def plain_ends(pattern: str) -> tuple[str, str]:
     """Return text with which every path that the pattern matches begins, and ends."""
     compiled = re.compile(pattern)
     if "|" in pattern or "(?" in pattern or compiled.flags != re.UNICODE:

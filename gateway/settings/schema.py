@@ -3,17 +3,20 @@
 Only declarations live here: names, types, defaults, bounds, units, meaning.
 Flags, environment names, the configuration reference, the example file and
 the JSON Schema are all derived from these models; nothing may be declared a
-second time elsewhere. Checks of one value are in ``values.py``; checks that
-need several options are in ``checks.py``.
+second time elsewhere. The table ``[[resources]]`` is in ``resources.py``.
+Checks of one value are in ``values.py``; checks that need several options are
+in ``checks.py``.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from gateway.settings import values
+from gateway.settings.resources import Resource
+from gateway.settings.section import Section
 
 #: What tokens may be signed with: asymmetric algorithms only (RFC 8725 section 3.2).
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
@@ -35,14 +38,6 @@ DEFAULT_IDENTITY: dict[str, str | list[str]] = {
     "x-user-role": "role",
     "x-scope": "$scopes",
 }
-
-
-class Section(BaseModel):
-    """A table of the configuration: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class Server(Section):
@@ -252,6 +247,8 @@ class Route(Section):
     0 = no limit."""
     end_at_expiry: bool = False
     """Cut off a response that is still coming when its token expires or is withdrawn. WebSockets always end then."""
+    resource: str = ""
+    """Identifier of the resource that this route is part of. Empty: the most specific of `resources` that fits."""
     cors_origins: list[WebOrigin] = []
     """Origins whose pages may call from a browser, such as `https://app.example.com`, or `"*"` for any. The gateway
     then answers preflights itself, without a token. Empty: an OPTIONS request is like any other."""
@@ -273,6 +270,7 @@ class Settings(Section):
     issuers: list[Issuer] = []
     upstreams: Annotated[list[Upstream], Field(min_length=1)]
     routes: Annotated[list[Route], Field(min_length=1)]
+    resources: list[Resource] = []
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
     """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer` and `$client` are the gateway's own.
     """

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from gateway.settings.faults import KeyPath
 from gateway.settings.files import read_problem
+from gateway.settings.resource_checks import resource_warnings
 from gateway.settings.schema import Issuer, Route, Settings, issuer_values
 from gateway.settings.values import http_url, is_loopback
 
@@ -21,6 +22,7 @@ def find_warnings(settings: Settings) -> list[tuple[KeyPath, str]]:
         *(found for index, issuer in enumerate(settings.issuers) for found in _issuer(issuer, ("issuers", index))),
         *(found for index, route in enumerate(settings.routes) for found in _route(route, ("routes", index))),
         *_unused(settings),
+        *resource_warnings(settings),
         *_identity(settings),
     ]
 

@@ -33,6 +33,10 @@ ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/post", "methods": ["POST"], "auth": "public"},
 )
 
+#: With the one, every challenge says where a document is, on some routes another one.
+RESOURCES = [{"resource": "https://api.test"}, {"resource": "https://api.test/scope"}]
+DOCUMENT = b"/.well-known/oauth-protected-resource"
+
 RESPONSES: dict[str, bytes] = {
     "plain": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
     "kept": b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nok",
@@ -85,6 +89,10 @@ LINES = (
     b"GET  / HTTP/1.1",
     b"GET / HTTP/2.0",
     b"GET /\xc3\xa9 HTTP/1.1",
+    b"GET " + DOCUMENT + b" HTTP/1.1",
+    b"HEAD " + DOCUMENT + b"/scope?x HTTP/1.1",
+    b"PUT " + DOCUMENT + b" HTTP/1.1",
+    b"OPTIONS " + DOCUMENT + b" HTTP/1.1",
 )
 
 FIELDS = (
@@ -179,7 +187,8 @@ async def both_lanes(respond: Any = None) -> AsyncIterator[tuple[tuple[RunningGa
             upstream = await stack.enter_async_context(raw_upstream(respond))
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             server = {"express": express}
-            running = running_gateway(upstream.url, directory, key=key, routes=ROUTES, server=server)
+            options: dict[str, Any] = {"routes": ROUTES, "resources": RESOURCES, "server": server}
+            running = running_gateway(upstream.url, directory, key=key, **options)
             lanes.append((await stack.enter_async_context(running), upstream))
         yield tuple(lanes)
 
@@ -273,7 +282,7 @@ async def test_requests_of_a_kept_connection_look_the_same_whatever_changes_betw
         sequence = b""
         count = 0
         for _ in range(2):
-            for target in ("/", "/scope", "/", "/pub", "/no", "/opt", "/strip/x", "/token"):
+            for target in ("/", "/scope", "/", "/pub", "/no", "/opt", "/strip/x", "/token", DOCUMENT):
                 for token in (good, other, expired, b"", good):
                     sequence += request(b"GET", target, token=token)
                     count += 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import Challenge, GatewayError, Reason
 from gateway.server.responses import Answer, answer, challenge, connection_field, phrase, render
+from gateway.settings.resources import document_url, resource_identifier
 from gateway.settings.schema import Tokens
 
 REASONS = pytest.mark.parametrize("reason", list(Reason), ids=lambda reason: reason.code)
@@ -24,6 +25,7 @@ _CHALLENGE = re.compile(rf"Bearer {_PARAMETER.pattern}(?:, {_PARAMETER.pattern})
 
 #: What a realm and a scope may hold at most (``values.quoted_text``, ``values.scope``).
 ODD_REALM = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) not in '"\\')
+ODD_IDENTIFIER = resource_identifier("https://A.test:8443/a%22%20b/!$&'()*+,=:@-._~")
 ODD_SCOPE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"\\')
 
 
@@ -94,6 +96,26 @@ def test_realm_and_scope_may_hold_every_character_that_the_configuration_admits(
 def test_scope_is_not_told_with_a_bare_challenge() -> None:
     """RFC 6750 section 3.1: no error information for a request without a credential."""
     assert parameters(challenge(Reason.NO_CREDENTIAL, "gateway", "a b")) == {"realm": "gateway"}
+
+
+@REASONS
+def test_challenges_of_a_resource_lead_to_its_document(reason: Reason) -> None:
+    """R110, R115: one more parameter, also of a bare challenge (RFC 9728 section 5.1); no challenge, no parameter."""
+    url = document_url(ODD_IDENTIFIER)
+    error = GatewayError(reason, scope="a b")
+    value = fields(answer(error, TOKENS, "r", url)).get(b"www-authenticate")
+    without = fields(answer(error, TOKENS, "r")).get(b"www-authenticate")
+    if value is None or without is None:
+        assert value is without is None
+        assert reason.kind.challenge is Challenge.NONE
+        return
+    assert parameters(value) == {**parameters(without), "resource_metadata": url}
+
+
+def test_a_document_that_can_only_be_read_says_so() -> None:
+    """RFC 9110 section 15.5.6; other methods that are never served have an empty list."""
+    assert fields(answer(GatewayError(Reason.DOCUMENT_METHOD), TOKENS, "r"))[b"allow"] == b"GET, HEAD, OPTIONS"
+    assert fields(answer(GatewayError(Reason.METHOD_REFUSED), TOKENS, "r"))[b"allow"] == b""
 
 
 @given(st.text(max_size=40))
