@@ -49,13 +49,13 @@ class UnsafeClaimError(ValueError):
 
 
 class Identity(NamedTuple):
-    """A caller whose token was verified. It holds nothing that depends on a route.
+    """A caller whose token or API key was verified. It holds nothing that depends on a route.
 
     A tuple, because one is made for every token that the cache does not know.
 
     Attributes:
-        issuer_name: the ``name`` of the configured issuer.
-        issuer: the token's ``iss``.
+        issuer_name: the ``name`` of the configured issuer; empty for an API key.
+        issuer: the token's ``iss``; empty for an API key.
         subject: the token's ``sub``; None when the issuer does not require one.
         scopes: the granted scopes, whatever claim carried them (RFC 8693 section 4.2).
         claims: the top-level claims that some route rule looks at, frozen.
@@ -63,6 +63,7 @@ class Identity(NamedTuple):
         expires_at: ``exp``; infinity when the issuer does not require one.
         not_before: ``nbf``; minus infinity when absent.
         token_id: ``jti`` when it is a string, else None.
+        credential: what kind of credential said so, in the configuration's word.
     """
 
     issuer_name: str
@@ -74,6 +75,7 @@ class Identity(NamedTuple):
     expires_at: float
     not_before: float
     token_id: str | None
+    credential: str = "jwt"
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
@@ -102,6 +104,14 @@ class HeaderRule:
 
     name: bytes
     path: ClaimPath
+
+
+def header_rules(configured: Mapping[str, str | list[str]]) -> tuple[HeaderRule, ...]:
+    """Return the ``[identity]`` entries as rules."""
+    return tuple(
+        HeaderRule(name.lower().encode("ascii"), (source,) if isinstance(source, str) else tuple(source))
+        for name, source in configured.items()
+    )
 
 
 def freeze(value: Any) -> Any:
