@@ -108,7 +108,7 @@ STEPS = [
     "gateway.server.full_lane.request_id",
     "gateway.server.pipeline.parse_target",
     "gateway.server.pipeline.parse_host",
-    "gateway.server.pipeline.bearer_token",
+    "gateway.server.credentials.bearer_token",
     "gateway.tokens.authenticate.parse_token",
     "gateway.tokens.authenticate.check_claims",
     "gateway.tokens.authenticate.verify_signature",
