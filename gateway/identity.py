@@ -63,7 +63,6 @@ class Identity(NamedTuple):
         expires_at: ``exp``; infinity when the issuer does not require one.
         not_before: ``nbf``; minus infinity when absent.
         token_id: ``jti`` when it is a string, else None.
-        credential: what kind of credential said so, in the configuration's word.
     """
 
     issuer_name: str
@@ -75,7 +74,12 @@ class Identity(NamedTuple):
     expires_at: float
     not_before: float
     token_id: str | None
-    credential: str = "jwt"
+
+    @property
+    def credential(self) -> str:
+        """What kind of credential said so, in the configuration's word."""
+        # No field: tokens are many, and each of theirs has an issuer.
+        return "jwt" if self.issuer_name else "api_key"
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:

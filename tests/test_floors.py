@@ -69,6 +69,7 @@ IMPURE_IMPORTS = {
 TESTED_ELSEWHERE = {
     "__main__.py": "two lines; tests/test_cli.py starts `python -m gateway`",
     "server/run.py": "declarations; tests/server/test_full_lane.py and all end-to-end tests use them",
+    "settings/section.py": "declarations; schema.py and api_keys.py are made of them",
     "settings/schema.py": "declarations; test_load.py, test_faults.py and test_render.py use all of them",
 }
 

@@ -203,12 +203,11 @@ def _known(entry: ApiKey, policy: IssuerPolicy) -> KnownKey:
     """Make a key's identity as that of a token which claims the same; entries that can have none were refused."""
     claims = claims_of(entry)
     stands_for = Unverified("", None, None, claims, None, b"", b"")
-    identity = make_identity(stands_for, policy)._replace(credential="api_key")
-    return KnownKey(bytes.fromhex(entry.hash.removeprefix("sha256:")), identity)
+    return KnownKey(bytes.fromhex(entry.hash.removeprefix("sha256:")), make_identity(stands_for, policy))
 
 
 def _policy(settings: schema.Settings) -> IssuerPolicy:
-    """Return how claims become an identity: as every issuer's do, but that a key's scopes are in one place."""
+    """Return how claims become an identity: as every issuer's do, but without a name, and with scopes in one place."""
     return IssuerPolicy(
         name="",
         issuers=frozenset(),
