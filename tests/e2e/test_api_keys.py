@@ -52,7 +52,7 @@ def challenges(response: RawResponse) -> list[str]:
 
 
 async def test_key_speaks_for_its_owner_and_stays_at_the_edge(tmp_path: Path) -> None:
-    """R117, R340, R341, R344: the same identity headers as a token; the key in no spelling of its field."""
+    """R340, R341, R344: the same identity headers as a token; the key in no spelling of its field."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, routes=ROUTES, api_keys=KEYS, identity=IDENTITY) as gateway,
@@ -173,7 +173,7 @@ async def test_field_of_a_key_is_an_ordinary_one_where_no_key_is_taken(tmp_path:
 
 
 async def test_kept_connection_tells_keys_apart(tmp_path: Path) -> None:
-    """R187, R213: nothing that is remembered of one key answers for another, for none, or on another route."""
+    """R187: nothing that is remembered of one key answers for another, for none, or on another route."""
     sequence: list[tuple[str, bytes, int]] = [
         ("/keys", KEY, 200),
         ("/keys", OTHER, 200),
@@ -209,7 +209,7 @@ async def test_kept_connection_tells_keys_apart(tmp_path: Path) -> None:
 
 
 async def test_key_is_not_sent_again_either(tmp_path: Path) -> None:
-    """R301: the request that is repeated over another connection is stripped as the first one was."""
+    """R310: the request that is repeated over another connection is stripped as the first one was."""
     answered = 0
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
@@ -365,7 +365,7 @@ async def test_tunnel_ends_when_its_key_expires(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [(), (entry(scopes=["read"]),), (entry(owner="bob"),)], ids=["gone", "less", "other"])
-async def test_tunnel_ends_when_its_key_is_withdrawn(after: Sequence[dict[str, Any]], tmp_path: Path) -> None:
+async def test_tunnel_ends_when_its_key_is_withdrawn(after: tuple[dict[str, Any], ...], tmp_path: Path) -> None:
     """R322, C65: or says something else; the tunnels of other keys go on, and so do those whose end was put off."""
     file = tmp_path / "keys.jsonl"
     other = entry(OTHER, "other", expires="2027-01-15T08:00:20Z")

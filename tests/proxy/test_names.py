@@ -71,7 +71,7 @@ def test_policy_is_blind_to_what_passes_unread() -> None:
 
 
 def test_policy_is_never_blind_to_a_field_that_may_hold_a_key() -> None:
-    """R213, R340: in no spelling; its value decides who is asking, so no section with another one is the same."""
+    """R340, R341: in no spelling; its value decides who is asking, so no section with another one is the same."""
     policy = header_policy(IDENTITY_NAMES, b"gw", (), ["x-api-key", "partner_key"])
     for name in (b"X-Api-Key", b"x-api-key", b"X_API_KEY", b"Http-X-Api-Key", b"Partner-Key", b"partner_key"):
         assert not policy.blind_to(name)

@@ -66,7 +66,7 @@ def test_claims_are_texts_numbers_truths_and_lists_of_them(claims: dict[str, Any
 
 @pytest.mark.parametrize("name", ["sub", "client_id", "azp", "scope", "exp", "nbf", "iss"])
 def test_claims_that_other_options_make_are_refused(name: str) -> None:
-    """R343: an entry says each thing once, and nothing in an issuer's name."""
+    """An entry says each thing once, and nothing in an issuer's name."""
     assert problem(claims={name: "x"}).startswith(f"`{name}` ")
 
 

@@ -54,7 +54,7 @@ def reason(known: ApiKeys, key: bytes) -> Reason | None:
 
 
 def test_identity_is_that_of_a_token_with_the_same_claims() -> None:
-    """R117, R347: one way from claims to headers, scopes and rules; but no issuer."""
+    """R347: one way from claims to headers, scopes and rules; but no issuer."""
     given = entry(owner="Ångström", scopes=["a", "b"], claims={"role": ["x", "y"], "level": 1})
     found = keys(given).identify(KEY)
     policy = compile_policy(issuer_settings(), gateway_settings(routes=ROUTES, identity=IDENTITY))
@@ -73,7 +73,7 @@ def test_scopes_of_a_key_do_not_depend_on_where_issuers_put_theirs() -> None:
 
 
 def test_any_key_whose_hash_is_stored_works_and_no_other() -> None:
-    """CWE-208: looked up by its SHA-256, so how much of a key is right cannot be measured."""
+    """R097: looked up by its SHA-256, so how much of a key is right cannot be measured."""
     known = keys(entry(), entry(FOREIGN, "foreign"))
     assert known.identify(FOREIGN).subject == "foreign"
     others = (b"", KEY[:-1], KEY + b"0", KEY.upper(), OTHER, entry()["hash"].encode(), hashlib.sha256(KEY).digest())
@@ -82,7 +82,7 @@ def test_any_key_whose_hash_is_stored_works_and_no_other() -> None:
 
 
 def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CWE-208: whatever the table says, the comparison has the last word."""
+    """R097: whatever the table says, the comparison has the last word."""
     compared: list[tuple[bytes, bytes]] = []
 
     def compare(one: bytes, other: bytes) -> bool:
@@ -108,7 +108,7 @@ def test_key_is_good_until_the_second_that_its_entry_names() -> None:
 
 
 def test_long_keys_are_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R185: by the bound on tokens; the longest one that is read may be known."""
+    """By the bound on tokens; the longest one that is read may be known."""
     longest = b"k" * 256
     known = keys(entry(longest), max_bytes=256)
     assert reason(known, longest) is None
@@ -262,7 +262,8 @@ async def test_bad_version_is_told_once_and_the_keys_stay(tmp_path: Path, caplog
     file = tmp_path / "keys"
     write_keys(file, entry())
     async with watched(file, entry(FOREIGN, "foreign")) as (known, clock):
-        for number, bad in enumerate((OTHER.decode(), entry(OTHER, "foreign"), entry(FOREIGN, "b")), start=1):
+        faulty: list[str | dict[str, Any]] = [OTHER.decode(), entry(OTHER, "foreign"), entry(FOREIGN, "b")]
+        for number, bad in enumerate(faulty, start=1):
             write_keys(file, bad)
             await look(known, clock, 6)
             assert known.reload_failures == number
