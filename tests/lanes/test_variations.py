@@ -129,7 +129,8 @@ class Pair:
         data = b"\r\n".join(lines) + b"\r\n\r\n"
         for word, value in words.items():
             data = data.replace(word, value)
-        return data + b"x" * length
+        chunked = any(name == b"Transfer-Encoding" and value == b"chunked" for name, value in fields)
+        return data + (b"0\r\n\r\n" if chunked and not length else b"x" * length)
 
 
 @st.composite
@@ -143,10 +144,12 @@ def pairs(draw: st.DrawFn) -> Pair:
 
 
 async def answer(client: RawClient, data: bytes) -> RawResponse | None:
-    """Return the response; None when the connection was closed without one."""
+    """Return the response, not a 100 before it; None when the connection was closed without one."""
     try:
         await client.send(data)
-        return await client.response(head_only=data.startswith(b"HEAD "))
+        while (response := await client.response(head_only=data.startswith(b"HEAD "))).status == 100:
+            pass
+        return response
     except (EOFError, ConnectionError):
         return None
 
