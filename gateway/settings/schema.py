@@ -225,8 +225,7 @@ class Route(Section):
     """`required`; `optional`: identity if a good token is there, a bad one is still 401; `public`: tokens are not
     looked at."""
     credentials: Annotated[list[Credential], Field(min_length=1)] = ["jwt"]
-    """What callers may show: bearer tokens (`jwt`), [API keys](api-keys.md) (`api_key`), or either. Never both at once.
-    """
+    """What callers may show: bearer tokens (`jwt`), API keys (`api_key`), or either; never both at once."""
     api_key_header: Annotated[str, AfterValidator(key_field)] = "x-api-key"
     """The header field that holds an API key, where `credentials` has them. It is never sent to the upstream then."""
     issuers: list[str] = []
@@ -240,7 +239,7 @@ class Route(Section):
     forward_authorization: bool = False
     """Send the Authorization header on to the upstream."""
     observe: bool = False
-    """Let requests pass that would be refused for their token; count and log why. For a safe roll-out."""
+    """Let requests pass that would be refused for their credential; count and log why. For a safe roll-out."""
     allow_encoded_slash: bool = False
     """Accept `%2F` in the path as an ordinary character of a segment, for APIs that put it there. Otherwise 400."""
     websocket: bool = True
@@ -252,7 +251,8 @@ class Route(Section):
     """Largest WebSocket message in either direction, as it is on the wire; above: both ends are closed with 1009.
     0 = no limit."""
     end_at_expiry: bool = False
-    """Cut off a response that is still coming when its token expires or is withdrawn. WebSockets always end then."""
+    """Cut off a response that is still coming when its token or API key expires or is withdrawn. WebSockets always end
+    then."""
     cors_origins: list[WebOrigin] = []
     """Origins whose pages may call from a browser, such as `https://app.example.com`, or `"*"` for any. The gateway
     then answers preflights itself, without a token. Empty: an OPTIONS request is like any other."""
