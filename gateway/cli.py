@@ -11,22 +11,29 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version as distribution_version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
+from pydantic import ValidationError
 
 from gateway import __version__
+from gateway.clock import SystemClock
 from gateway.demo import run as demo_run
+from gateway.identity import header_rules
 from gateway.server import workers
 from gateway.settings import environment
+from gateway.settings.api_keys import ApiKey, expires_at
 from gateway.settings.effective import effective_toml
-from gateway.settings.faults import ConfigError
+from gateway.settings.faults import ConfigError, translate
+from gateway.settings.key_file import header_problem
 from gateway.settings.load import Loaded, load
 from gateway.settings.render import json_schema
+from gateway.settings.schema import DEFAULT_IDENTITY
 from gateway.settings.toml import value_text
+from gateway.tokens.api_keys import hash_of, new_key
 
 #: The libraries whose versions decide how the gateway behaves.
 LIBRARIES = ("aiohttp", "joserfc", "authlib", "cryptography", "orjson", "uvloop", "pydantic")
@@ -108,6 +115,37 @@ def token(issuer: str, claims: tuple[str, ...], expires_in: int | None) -> None:
     sys.exit(demo_run.token(issuer, dict(map(_claim, claims)), expires_in))
 
 
+@cli.group()
+def apikey() -> None:
+    """API keys: what callers may present instead of a token."""
+
+
+@apikey.command()
+@click.option("--id", "name", required=True, metavar="I", help="What the key is called, in the configuration and here.")
+@click.option("--owner", default="", metavar="O", help="Whom it speaks for.  [default: the id]")
+@click.option("--scope", "scopes", multiple=True, metavar="S", help="A scope that it grants. Repeatable.")
+@click.option("--expires", default="", metavar="T", help="Its end, such as 2027-01-31T00:00:00Z.  [default: never]")
+@click.option("--json", "as_line", is_flag=True, help="Print the entry as a line for `api_keys_file`, not as TOML.")
+def new(name: str, owner: str, scopes: tuple[str, ...], expires: str, as_line: bool) -> None:
+    """Make a key: print it, this once, and below it the entry to store, which holds its hash only."""
+    key = new_key(name)
+    options = {"id": name, "hash": hash_of(key), "owner": owner, "scopes": list(scopes), "expires": expires}
+    given = {option: value for option, value in options.items() if value}
+    try:
+        entry = ApiKey.model_validate(given)
+    except ValidationError as error:
+        found = translate(error.errors(include_url=False), given, ApiKey.model_json_schema())
+        _refuse(f"--{str(path[0]).replace('scopes', 'scope')}: {text}" for path, text in found.items())
+    if problem := header_problem(entry, header_rules(DEFAULT_IDENTITY)):
+        _refuse([f"--{problem[0]}: {problem[1]}"])
+    if expires_at(entry) <= SystemClock().wall():
+        _refuse(["--expires: is in the past"])
+    click.echo(key)
+    click.echo(json.dumps(given) if as_line else "\n[[api_keys]]")
+    if not as_line:
+        click.echo("\n".join(f"{option} = {value_text(value)}" for option, value in given.items()))
+
+
 @cli.command()
 def version() -> None:
     """Print the version, and those of Python and of the libraries that matter."""
@@ -126,9 +164,13 @@ def _load(given: dict[str, Any]) -> Loaded:
     try:
         return load(file, os.environ, flags)
     except ConfigError as error:
-        for fault in error.faults:
-            click.echo(str(fault), err=True)
-        sys.exit(CONFIG_FAULT)
+        _refuse(error.faults)
+
+
+def _refuse(faults: Iterable[object]) -> NoReturn:
+    for fault in faults:
+        click.echo(str(fault), err=True)
+    sys.exit(CONFIG_FAULT)
 
 
 def _print_warnings(loaded: Loaded) -> None:

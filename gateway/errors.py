@@ -11,6 +11,7 @@ section 11.6.1), so no byte of a request can come back in an answer.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -89,6 +90,11 @@ class Reason(Enum):
     OTHER_SCHEME = ("other_scheme", MISSING_TOKEN)
     SEVERAL_CREDENTIALS = ("several_credentials", INVALID_REQUEST)
     MALFORMED_AUTHORIZATION = ("malformed_authorization", INVALID_REQUEST)
+    MALFORMED_API_KEY = ("malformed_api_key", INVALID_REQUEST)
+    # --- API key (tokens/api_keys.py) ---
+    API_KEY_TOO_LONG = ("api_key_too_long", INVALID_TOKEN, "The API key is not valid here.")
+    UNKNOWN_API_KEY = ("unknown_api_key", INVALID_TOKEN, "The API key is not valid here.")
+    EXPIRED_API_KEY = ("expired_api_key", INVALID_TOKEN, "The API key expired.")
     # --- form of the token (tokens/verify.py) ---
     TOKEN_TOO_LONG = ("token_too_long", INVALID_TOKEN)
     NOT_A_JWS = ("not_a_jws", INVALID_TOKEN, "The access token is not a signed JWT.")
@@ -148,6 +154,7 @@ class Reason(Enum):
     INTERNAL = ("internal", UNAVAILABLE)
     # --- cannot decide, cannot serve ---
     NO_KEYS = ("no_keys", UNAVAILABLE)
+    NO_API_KEYS = ("no_api_keys", UNAVAILABLE)
     STALE_KEYS = ("stale_keys", UNAVAILABLE)
     TOO_MANY_CONNECTIONS = ("too_many_connections", UNAVAILABLE)
     OVERLOADED = ("overloaded", UNAVAILABLE)
@@ -171,7 +178,12 @@ class GatewayError(Exception):
         detail: a hint for the operator's log. It never reaches a client and
             must not hold token content or key material.
         retry_after: seconds, instead of the kind's own.
+
+    Attributes:
+        credentials: what the route takes, for the challenges; set where the route is known.
     """
+
+    credentials: Collection[str] = ("jwt",)
 
     def __init__(self, reason: Reason, *, scope: str = "", detail: str = "", retry_after: int | None = None) -> None:
         super().__init__(reason.code)

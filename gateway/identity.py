@@ -49,13 +49,13 @@ class UnsafeClaimError(ValueError):
 
 
 class Identity(NamedTuple):
-    """A caller whose token was verified. It holds nothing that depends on a route.
+    """A caller whose token or API key was verified. It holds nothing that depends on a route.
 
     A tuple, because one is made for every token that the cache does not know.
 
     Attributes:
-        issuer_name: the ``name`` of the configured issuer.
-        issuer: the token's ``iss``.
+        issuer_name: the ``name`` of the configured issuer; empty for an API key.
+        issuer: the token's ``iss``; empty for an API key.
         subject: the token's ``sub``; None when the issuer does not require one.
         scopes: the granted scopes, whatever claim carried them (RFC 8693 section 4.2).
         claims: the top-level claims that some route rule looks at, frozen.
@@ -74,6 +74,12 @@ class Identity(NamedTuple):
     expires_at: float
     not_before: float
     token_id: str | None
+
+    @property
+    def credential(self) -> str:
+        """What kind of credential said so, in the configuration's word."""
+        # No field: tokens are many, and each of theirs has an issuer.
+        return "jwt" if self.issuer_name else "api_key"
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
@@ -107,6 +113,14 @@ class HeaderRule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "start", self.name + b": ")
+
+
+def header_rules(configured: Mapping[str, str | list[str]]) -> tuple[HeaderRule, ...]:
+    """Return the ``[identity]`` entries as rules."""
+    return tuple(
+        HeaderRule(name.lower().encode("ascii"), (source,) if isinstance(source, str) else tuple(source))
+        for name, source in configured.items()
+    )
 
 
 def freeze(value: Any) -> Any:

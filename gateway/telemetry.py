@@ -248,7 +248,9 @@ def _fields(record: Record, seconds: float, wall: float) -> dict[str, str | int 
     if record.observed:
         fields["observed"] = record.observed
     if record.identity is not None:
-        fields["issuer"] = record.identity.issuer_name
+        fields["credential"] = record.identity.credential
+        if record.identity.issuer_name:
+            fields["issuer"] = record.identity.issuer_name
         if record.identity.subject is not None:
             fields["subject_hash"] = hashlib.sha256(record.identity.subject.encode()).hexdigest()[:16]
     if record.cache_hit is not None:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.errors import Reason
+from gateway.settings.api_keys import ApiKey
 from gateway.settings.load import load
 from gateway.settings.resources import Resource
 from gateway.settings.schema import Issuer, Route, Server, Settings, Tokens, Upstream
@@ -18,6 +19,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "server": Server,
     "tokens": Tokens,
     "issuers": Issuer,
+    "api_keys": ApiKey,
     "upstreams": Upstream,
     "routes": Route,
     "resources": Resource,

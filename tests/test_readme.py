@@ -71,9 +71,16 @@ def _examples() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("block", [pytest.param(block, id=name) for name, block in _examples()])
 def test_every_example_of_a_configuration_loads(block: str, tmp_path: Path) -> None:
     """Fragments are completed; files that only a cluster has are put in place. None gives a warning."""
+    about_keys = "api_keys" in block
     for name, text in BASE.items():
         if f"[[{name}]]" not in block:
             block = f"{text}\n{block}"
+    if about_keys and '"api_key"' not in block:
+        block = block.replace('path = "/"\n', 'path = "/"\ncredentials = ["jwt", "api_key"]\n', 1)
+    elif '"api_key"' in block and not about_keys:
+        block += f'\n[[api_keys]]\nid = "a"\nhash = "sha256:{"0" * 64}"\n'
+    (tmp_path / "keys.jsonl").write_text("".join(_blocks(_read("docs/api-keys.md"), "json")))
+    block = block.replace("/etc/gateway/keys.jsonl", str(tmp_path / "keys.jsonl"))
     (tmp_path / "token").write_text("token")
     block = block.replace("/var/run/secrets/kubernetes.io/serviceaccount/token", str(tmp_path / "token"))
     block = block.replace("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt", str(authority(tmp_path).bundle))
@@ -124,7 +131,10 @@ def test_every_command_and_script_exists(page: Path) -> None:
     for name, rest in re.findall(r"(?:^|[ /(])gateway ([a-z]+)\b([^|)#\n]*)", code, flags=re.MULTILINE):
         assert isinstance(cli, click.Group)
         assert name in cli.commands, name
-        known = {option for parameter in cli.commands[name].params for option in parameter.opts}
+        command = cli.commands[name]
+        if isinstance(command, click.Group):
+            command = command.commands[rest.split()[0]]
+        known = {option for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= known, rest
     for name in re.findall(r"(?<![\w/])(?:\./)?scripts/([a-z]+)", text):
         assert os.access(ROOT / "scripts" / name, os.X_OK), name

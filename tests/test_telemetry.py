@@ -80,6 +80,7 @@ def test_json_line_tells_what_is_known_and_nothing_else() -> None:
         "reason": "expired",
         "detail": "d",
         "observed": "o",
+        "credential": "jwt",
         "issuer": "main",
         "cache_hit": False,
         "upstream": "orders",

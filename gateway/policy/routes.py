@@ -26,6 +26,7 @@ from gateway.policy.cors import CorsPolicy, compile_cors
 from gateway.policy.hosts import canonical_host
 from gateway.policy.paths import Target
 from gateway.settings import schema
+from gateway.settings.section import Text
 
 #: Longest path, in characters, that is compared with a regex; a longer one matches none.
 MAX_REGEX_PATH = 2048
@@ -51,6 +52,8 @@ class Route:
         settings: the configuration that this was made from.
         auth: whether a token is required, optional, or not looked at.
         upstream: the upstream's name.
+        credentials: what callers may show.
+        api_key_header: the field of an API key, in lower case; empty where none is accepted.
         issuers: names of the accepted issuers; empty: all.
         scopes: all of them are needed.
         any_scopes: one of them is needed; empty: none.
@@ -72,6 +75,8 @@ class Route:
     settings: schema.Route
     auth: Literal["required", "optional", "public"]
     upstream: str
+    credentials: frozenset[schema.Credential]
+    api_key_header: bytes
     issuers: frozenset[str]
     scopes: frozenset[str]
     any_scopes: frozenset[str]
@@ -224,6 +229,8 @@ def _compile(name: str, settings: schema.Route) -> Route:
         settings=settings,
         auth=settings.auth,
         upstream=settings.upstream,
+        credentials=frozenset(settings.credentials),
+        api_key_header=settings.api_key_header.encode("ascii") if "api_key" in settings.credentials else b"",
         issuers=frozenset(settings.issuers),
         scopes=frozenset(settings.scopes),
         any_scopes=frozenset(settings.any_scopes),
@@ -249,7 +256,7 @@ def _compile_host(host: str) -> str:
         raise ValueError(f"not a host: {host!r}") from error
 
 
-def _compile_rule(claim: str, accepted: schema.Text | list[schema.Text]) -> ClaimRule:
+def _compile_rule(claim: str, accepted: Text | list[Text]) -> ClaimRule:
     values = accepted if isinstance(accepted, list) else [accepted]
     return ClaimRule(
         name=claim,

@@ -32,6 +32,7 @@ __all__ = [
     "request_headers",
     "request_id",
     "response_headers",
+    "without_key",
 ]
 
 # Looked up once, not for each field.
@@ -131,6 +132,12 @@ def request_headers(
     # Last, so that what stays the same from request to request stands in one piece.
     kept.append((b"X-Request-Id", request_id))
     return kept
+
+
+def without_key(headers: RawHeaders, name: bytes) -> list[tuple[bytes, bytes]]:
+    """Return a client's fields without those that an upstream may read as the field called ``name``."""
+    folded = fold(name)
+    return [pair for pair in headers if fold(pair[0]) != folded]
 
 
 def response_headers(headers: RawHeaders, pseudonym: bytes, http_version: bytes = b"1.1") -> list[tuple[bytes, bytes]]:

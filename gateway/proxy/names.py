@@ -137,12 +137,14 @@ class HeaderPolicy:
         identity_names: the ``[identity]`` headers, folded. No client's field of such a name passes.
         pseudonym: the gateway's name in Via (RFC 9110 section 7.6.3).
         trusted: the proxies whose forwarding fields are believed.
+        key_names: the fields that hold an API key on some route, folded.
         actions: what was found out about names so far; see ``learn``.
     """
 
     identity_names: frozenset[bytes]
     pseudonym: bytes
     trusted: TrustedProxies
+    key_names: frozenset[bytes] = frozenset()
     actions: dict[bytes, Action] = field(default_factory=dict, repr=False, compare=False)
 
     def learn(self, name: bytes) -> Action:
@@ -156,7 +158,7 @@ class HeaderPolicy:
 
     def blind_to(self, name: bytes) -> bool:
         """Return whether a client's field of this name is sent on as it is, and nothing follows from its value."""
-        return not self.learn(name) and name.lower() not in _READ_TOO
+        return not self.learn(name) and name.lower() not in _READ_TOO and fold(name) not in self.key_names
 
     def _decide(self, name: bytes) -> Action:
         folded = fold(name)
@@ -172,10 +174,13 @@ class HeaderPolicy:
 
 def compile_header_policy(settings: Settings, pseudonym: bytes) -> HeaderPolicy:
     """Compile the header rules of a configuration, once."""
-    return header_policy(settings.identity, pseudonym, settings.server.trusted_proxies)
+    keys = {route.api_key_header for route in settings.routes if "api_key" in route.credentials}
+    return header_policy(settings.identity, pseudonym, settings.server.trusted_proxies, keys)
 
 
-def header_policy(identity: Iterable[str], pseudonym: bytes, trusted_proxies: Iterable[str] = ()) -> HeaderPolicy:
-    """Compile header rules from the names of the identity headers, the Via pseudonym and CIDRs."""
-    names = frozenset(fold(name.encode("ascii")) for name in identity)
-    return HeaderPolicy(names, pseudonym, TrustedProxies(trusted_proxies))
+def header_policy(
+    identity: Iterable[str], pseudonym: bytes, trusted_proxies: Iterable[str] = (), keys: Iterable[str] = ()
+) -> HeaderPolicy:
+    """Compile header rules from the names of the identity headers, the Via pseudonym, CIDRs, and API key fields."""
+    names, key_names = (frozenset(fold(name.encode("ascii")) for name in given) for given in (identity, keys))
+    return HeaderPolicy(names, pseudonym, TrustedProxies(trusted_proxies), key_names)

@@ -23,6 +23,7 @@ from gateway.proxy.upstreams import Upstream
 from gateway.server.addresses import bound_port, listen
 from gateway.server.metrics import GatewayCollector
 from gateway.telemetry import Telemetry
+from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.jwks_refresh import IssuerKeys
 
@@ -44,6 +45,7 @@ class Admin:
     authenticator: Authenticator
     issuers: Mapping[str, IssuerKeys]
     upstreams: Mapping[str, Upstream]
+    api_keys: ApiKeys
     generation: int = 1
     draining: bool = False
 
@@ -58,7 +60,7 @@ class Admin:
 
     def collector(self) -> GatewayCollector:
         """Return what reads the counters."""
-        return GatewayCollector(self.telemetry, self.authenticator, self.issuers, self.upstreams)
+        return GatewayCollector(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys)
 
     def health(self) -> Page:
         """The process lives; nothing else is looked at (R379)."""
@@ -74,7 +76,7 @@ class Admin:
         return 200 if ready else 503, {"ready": ready, "draining": self.draining, "issuers": issuers}
 
     def status(self) -> Page:
-        """What the gateway knows of its issuers, cache, upstreams and configuration."""
+        """What the gateway knows of its issuers, keys, cache, upstreams and configuration."""
         cache = self.authenticator.cache
         return 200, {
             "version": __version__,
@@ -89,6 +91,7 @@ class Admin:
                 "misses": cache.misses,
                 "evictions": cache.evictions,
             },
+            "api_keys": self.api_keys.status(),
             "upstreams": {name: _upstream(upstream) for name, upstream in self.upstreams.items()},
         }
 

@@ -39,6 +39,7 @@ from gateway.server.tls import ServerTls
 from gateway.settings.schema import Settings
 from gateway.tasks import cancelled, spawn
 from gateway.telemetry import AccessLog, Telemetry
+from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator, build_issuers
 
 _log = logging.getLogger("gateway")
@@ -112,20 +113,23 @@ class GatewayApp:
             issuer.start()
             self._stop.push_async_callback(issuer.stop)
         self.authenticator = Authenticator(settings, self.issuers, clock)
+        self.api_keys = ApiKeys(settings, clock)
+        if self.api_keys.file:
+            self._stop.push_async_callback(cancelled, spawn(self.api_keys.watch(), "API keys"))
         self.upstreams = open_upstreams(settings.upstreams, clock)
         for upstream in self.upstreams.values():
             self._stop.push_async_callback(upstream.close)
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
-        self.admin = Admin(self.telemetry, self.authenticator, self.issuers, self.upstreams)
+        self.admin = Admin(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys)
         if self._share is None:
             self.admin_port = await open_admin(self.admin.application(), settings.server.admin_listen, self._stop)
         await self._start_listener()
 
     async def _start_listener(self) -> None:
         settings = self.settings
-        pipeline = Pipeline(settings, self.authenticator, self.clock, pseudonym(settings))
+        pipeline = Pipeline(settings, self.authenticator, self.clock, pseudonym(settings), self.api_keys)
         serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
         self._stop.callback(serving.token_watch.stop)
         lane = FullLane(serving)

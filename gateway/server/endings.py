@@ -37,9 +37,13 @@ BAD_FRAME = Ending("bad_frame", PROTOCOL_ERROR, b"control frame too large")
 
 
 def token_ending(reason: Reason) -> Ending:
-    """Return the end of a tunnel whose token is no longer good."""
+    """Return the end of a tunnel whose token or API key is no longer good."""
     if reason is Reason.EXPIRED:
         return Ending("expired", POLICY_VIOLATION, b"token expired")
+    if reason is Reason.EXPIRED_API_KEY:
+        return Ending("expired", POLICY_VIOLATION, b"API key expired")
+    if reason is Reason.UNKNOWN_API_KEY:
+        return Ending("withdrawn", POLICY_VIOLATION, b"API key withdrawn")
     if reason is Reason.STALE_KEYS:
         return Ending("stale_keys", TRY_AGAIN_LATER, b"token cannot be checked")
     return Ending("withdrawn", POLICY_VIOLATION, b"token withdrawn")

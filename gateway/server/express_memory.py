@@ -148,6 +148,7 @@ def plannable(admitted: Admitted) -> bool:
         or route.end_at_expiry
         or route.observe
         or route.forward_authorization
+        or route.api_key_header
         or admitted.target.authority is not None
         or b"access_token" in (admitted.target.query or b"")
     )

@@ -19,6 +19,7 @@ class Facts(NamedTuple):
             value of each field, in order.
         looped: Via says that this gateway has passed the request on before.
         upgrade, protocols: every value of Upgrade and of Sec-WebSocket-Protocol.
+        keys: name in lower case and value of every field that holds an API key on some route.
     """
 
     authorization: list[bytes]
@@ -29,6 +30,7 @@ class Facts(NamedTuple):
     looped: bool = False
     upgrade: Sequence[bytes] = ()
     protocols: Sequence[bytes] = ()
+    keys: Sequence[tuple[bytes, bytes]] = ()
 
 
 def framing(facts: Facts) -> tuple[tuple[bytes, bytes], ...]:
@@ -40,8 +42,13 @@ def framing(facts: Facts) -> tuple[tuple[bytes, bytes], ...]:
     return ()
 
 
-def scan(headers: Sequence[tuple[bytes, bytes]]) -> Facts:
-    """Collect, in one pass, the fields that the gateway itself acts on."""
+def scan(headers: Sequence[tuple[bytes, bytes]], key_names: frozenset[bytes] = frozenset()) -> Facts:
+    """Collect, in one pass, the fields that the gateway itself acts on.
+
+    Args:
+        headers: the section.
+        key_names: fields that may hold an API key, in lower case.
+    """
     upgrade: list[bytes] = []
     protocols: list[bytes] = []
     facts = Facts([], [], [], [], [], upgrade=upgrade, protocols=protocols)
@@ -58,4 +65,7 @@ def scan(headers: Sequence[tuple[bytes, bytes]]) -> Facts:
         values = wanted.get(name.lower())
         if values is not None:
             values.append(value)
+    if key_names:
+        keys = tuple((name.lower(), value) for name, value in headers if name.lower() in key_names)
+        return facts._replace(keys=keys)
     return facts

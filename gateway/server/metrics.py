@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from gateway.proxy.upstreams import Upstream
 from gateway.telemetry import BUCKETS, Histogram, Telemetry
+from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.jwks_refresh import IssuerKeys
 
@@ -32,16 +33,19 @@ class GatewayCollector(Collector):
         authenticator: Authenticator,
         issuers: Mapping[str, IssuerKeys],
         upstreams: Mapping[str, Upstream],
+        api_keys: ApiKeys,
     ) -> None:
         self._telemetry = telemetry
         self._authenticator = authenticator
         self._issuers = issuers
         self._upstreams = upstreams
+        self._api_keys = api_keys
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics of one scrape."""
         yield from _requests(self._telemetry)
         yield from _cache(self._authenticator)
+        yield from _credentials(self._authenticator, self._api_keys)
         yield from _issuers(self._issuers)
         yield from _upstreams(self._upstreams)
 
@@ -100,6 +104,18 @@ def _cache(authenticator: Authenticator) -> Iterator[Metric]:
     yield CounterMetricFamily("gateway_token_cache_evictions", "Entries pushed out by newer ones.", cache.evictions)
     yield CounterMetricFamily(
         "gateway_bad_token_cache_hits", "Bad tokens refused from memory, without verification.", cache.bad_hits
+    )
+
+
+def _credentials(authenticator: Authenticator, api_keys: ApiKeys) -> Iterator[Metric]:
+    cache = authenticator.cache
+    lookups = {"jwt": cache.hits + cache.misses, "api_key": api_keys.lookups}
+    yield _counter("gateway_credential_lookups", "Tokens and API keys looked up, good or not.", "kind", lookups)
+    yield GaugeMetricFamily("gateway_api_keys", "API keys in force.", len(api_keys))
+    yield CounterMetricFamily(
+        "gateway_api_key_reload_failures",
+        "Versions of the API key file that could not be used.",
+        api_keys.reload_failures,
     )
 
 

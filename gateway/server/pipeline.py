@@ -9,7 +9,6 @@ them. Nothing here does I/O but the wait for an issuer's keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -31,16 +30,17 @@ from gateway.proxy.headers import (
     passed_before,
     render_head,
     request_headers,
+    without_key,
 )
 from gateway.proxy.upstreams import Origin
-from gateway.proxy.websocket import UPGRADE_FIELDS, asks_for_websocket, offered_token, without_token
+from gateway.proxy.websocket import UPGRADE_FIELDS, asks_for_websocket, without_token
+from gateway.server.credentials import Callers, Held, credential
 from gateway.server.facts import Facts, framing, scan
 from gateway.settings.schema import Settings
 from gateway.telemetry import Record
+from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.batch import VerificationBatch
-from gateway.tokens.cache import CachedToken
-from gateway.tokens.extract import bearer_token
 
 #: Methods that a gateway must not pass on (RFC 9110 sections 9.3.6, 9.3.8).
 _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
@@ -88,24 +88,36 @@ class Pipeline:
 
     Attributes:
         recall, refuse_unread: the authenticator's, for whoever takes its steps one by one.
+        still_good: why a credential that was good is so no longer; None while it is.
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
         resources: the protected resources, with their documents.
     """
 
-    def __init__(self, settings: Settings, authenticator: Authenticator, clock: Clock, pseudonym: bytes) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        authenticator: Authenticator,
+        clock: Clock,
+        pseudonym: bytes,
+        api_keys: ApiKeys | None = None,
+    ) -> None:
         self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym)
         self.pseudonym = pseudonym
         self._authenticator = authenticator
+        keys = ApiKeys(settings, clock) if api_keys is None else api_keys
+        self._callers = Callers(authenticator, keys, clock)
+        self.still_good = self._callers.still_good
         self.recall, self.refuse_unread = authenticator.recall, authenticator.refuse_unread
         self.new_tokens = VerificationBatch(authenticator)
         self._clock = clock
         self._routes = RouteTable(settings.routes)
         self.resources = Resources(settings, self._routes.routes)
+        self._key_names = frozenset(route.api_key_header for route in self._routes.routes if route.api_key_header)
         self._max_body = settings.server.max_body_bytes
 
     def read(self, head: RequestHead) -> Facts:
         """Return what the header section says to the gateway itself."""
-        facts = scan(head.headers)
+        facts = scan(head.headers, self._key_names)
         return facts._replace(looped=True) if passed_before(head.headers, self.pseudonym) else facts
 
     def admit(self, head: RequestHead, facts: Facts, record: Record) -> Admitted:
@@ -170,7 +182,7 @@ class Pipeline:
         return identity
 
     def token(self, admitted: Admitted, record: Record) -> bytes | None:
-        """Return the request's one token; None when nobody asks for it, or it has none and may have none.
+        """Return the request's one token or API key; None when nobody asks for it, or it has none and may have none.
 
         Raises:
             GatewayError: 400 or 401.
@@ -179,29 +191,22 @@ class Pipeline:
         if auth == "public":
             return None
         try:
-            return bearer_token(_credentials(admitted), admitted.target.query or b"")
+            return _credential(admitted, admitted.target.query or b"")
         except GatewayError as error:
             if auth != "optional" or error.reason.kind is not MISSING_TOKEN:
                 _let_pass_if_observed(admitted.route, error, record)
             return None
 
     def recognise(self, token: bytes, admitted: Admitted, record: Record) -> Identity | Unsettled | None:
-        """Return who the token speaks for, as far as that needs no waiting; None when an observed route lets it pass.
+        """Return who shows the credential, if that needs no waiting; None when an observed route lets it pass.
 
         Raises:
             GatewayError: 401, 403 or 503.
         """
         try:
-            identity = self._authenticator.cached(token)
-            record.cache_hit = identity is not None
+            identity = self._callers.known(token, record)
             if identity is None:
-                began = self._clock.monotonic()
-                try:
-                    identity = self._authenticator.verify_now(token)
-                finally:
-                    record.verify_seconds = self._clock.monotonic() - began
-                if identity is None:
-                    return UNSETTLED
+                return UNSETTLED
             record.identity = identity
             authorize(admitted.route, identity)
         except GatewayError as error:
@@ -227,17 +232,17 @@ class Pipeline:
             record.verify_seconds = self._clock.monotonic() - began
         return identity
 
-    def hold(self, admitted: Admitted) -> CachedToken:
-        """Return what the verdict on the request's token, which was good, rests on; see ``still_good``.
+    def hold(self, admitted: Admitted) -> Held:
+        """Return what the verdict on the request's credential, which was good, rests on; see ``still_good``.
 
         Raises:
             GatewayError: it is no longer good.
         """
-        return self._authenticator.hold(bearer_token(_credentials(admitted), b""))
-
-    def still_good(self, held: CachedToken) -> Reason | None:
-        """Return why a token that was good is so no longer; None while it is."""
-        return self._authenticator.still_good(held)
+        try:
+            return self._callers.hold(_credential(admitted, b""))
+        except GatewayError as error:
+            error.credentials = admitted.route.credentials
+            raise
 
     def check_content(self, facts: Facts) -> None:
         """Refuse content that says of itself that it is too large (RFC 9110 section 15.5.14)."""
@@ -251,9 +256,13 @@ class Pipeline:
         facts, authority = admitted.facts, admitted.target.authority
         client_host = authority or (facts.host[0] if facts.host else b"")
         preserve = origin.preserve_host and bool(client_host)
-        hidden = admitted.websocket and admitted.route.websocket_protocol_token
+        given = head.headers
+        if admitted.websocket and admitted.route.websocket_protocol_token:
+            given = without_token(given)
+        if admitted.route.api_key_header:
+            given = without_key(given, admitted.route.api_key_header)
         headers = request_headers(
-            without_token(head.headers) if hidden else head.headers,
+            given,
             policy=self.header_policy,
             peer=head.peer,
             identity=identity.headers if identity is not None else (),
@@ -274,22 +283,14 @@ def request_line(method: str, admitted: Admitted, origin: Origin) -> bytes:
     return b"%b %b HTTP/1.1" % (method.encode("ascii"), target)
 
 
-def _credentials(admitted: Admitted) -> Sequence[bytes]:
-    """Return every credential of the request, as values of Authorization.
-
-    Raises:
-        GatewayError: the one among the subprotocols is malformed.
-    """
-    facts = admitted.facts
-    if admitted.websocket and admitted.route.websocket_protocol_token:
-        token = offered_token(facts.protocols)
-        return facts.authorization if token is None else [*facts.authorization, b"Bearer " + token]
-    return facts.authorization
+def _credential(admitted: Admitted, query: bytes) -> bytes:
+    return credential(admitted.route, admitted.facts, query, websocket=admitted.websocket)
 
 
 def _let_pass_if_observed(route: Route, error: GatewayError, record: Record) -> None:
     """Note a refusal that an observed route does not act on; raise it on every other route."""
     if not route.observe:
+        error.credentials = route.credentials
         raise error
     record.observed = error.reason.code
     record.detail = error.detail

@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 import orjson
 
-from gateway.errors import Challenge, GatewayError, Kind, Reason
+from gateway.errors import MISSING_TOKEN, Challenge, GatewayError, Kind, Reason
 from gateway.proxy.websocket import UPGRADE_FIELDS, VERSION
 from gateway.settings.schema import Tokens
 
@@ -41,14 +41,14 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str, metadata: str =
     Args:
         metadata: URL of the metadata document of the route's resource, if it has one.
     """
-    reason, kind = error.reason, error.reason.kind
+    kind = error.reason.kind
     headers = [
         (b"Content-Type", b"application/json"),
         (b"Cache-Control", b"no-store"),
         (b"X-Request-Id", request_id.encode("latin-1", "replace")),
     ]
     if kind.challenge is not Challenge.NONE:
-        headers.append((b"WWW-Authenticate", challenge(reason, tokens.realm, error.scope, metadata)))
+        headers += [(b"WWW-Authenticate", value) for value in challenges(error, tokens.realm, metadata)]
     if error.retry_after is not None:
         headers.append((b"Retry-After", b"%d" % max(1, error.retry_after)))
     if kind.status == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -57,8 +57,24 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str, metadata: str =
     if kind.status == HTTPStatus.UPGRADE_REQUIRED:
         # RFC 9110 section 15.5.22, RFC 6455 section 4.4.
         headers += [*UPGRADE_FIELDS, (b"Sec-WebSocket-Version", VERSION)]
-    body = orjson.dumps({"error": kind.error, "error_description": reason.text, "request_id": request_id})
+    body = orjson.dumps({"error": kind.error, "error_description": text_for(error), "request_id": request_id})
     return Answer(_status(kind, tokens), tuple(headers), body, kind.close)
+
+
+def challenges(error: GatewayError, realm: str, metadata: str = "") -> list[bytes]:
+    """Return the challenges of a refusal, one for each kind of credential that the route takes.
+
+    ``ApiKey`` is no registered scheme: it says what is wanted, and its errors are in the body only.
+    """
+    found = [challenge(error.reason, realm, error.scope, metadata)] if "jwt" in error.credentials else []
+    return [*found, f'ApiKey realm="{realm}"'.encode("ascii")] if "api_key" in error.credentials else found
+
+
+def text_for(error: GatewayError) -> str:
+    """Return the fixed text for people, which names the kinds of credentials that would do."""
+    if error.reason.kind is MISSING_TOKEN and "api_key" in error.credentials:
+        return "A bearer token or an API key is required." if "jwt" in error.credentials else "An API key is required."
+    return error.reason.text
 
 
 def challenge(reason: Reason, realm: str, scope: str = "", metadata: str = "") -> bytes:

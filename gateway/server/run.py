@@ -11,9 +11,9 @@ from typing import Protocol
 from gateway.errors import Reason
 from gateway.policy.cors import CorsPolicy
 from gateway.proxy.forward import Content
+from gateway.server.credentials import Held
 from gateway.server.pipeline import RequestHead
 from gateway.telemetry import Record
-from gateway.tokens.cache import CachedToken
 
 
 class Client(Protocol):
@@ -84,7 +84,7 @@ class Run:
         content: the request's content; None when it has none.
         started_reply: bytes of a response went to the client.
         cors: what pages of other origins may do with its route, once that is known.
-        held: the verdict on its token, when the response is to end with it.
+        held: the verdict on its credential, when the response is to end with it.
         cut_off: why the response was ended with its token.
         entered: it is counted among those that are being served.
         retried: it was sent once already, over a connection that turned out to be closed.
@@ -98,6 +98,6 @@ class Run:
     started_reply: bool = False
     retried: bool = False
     cors: CorsPolicy | None = None
-    held: CachedToken | None = None
+    held: Held | None = None
     cut_off: Reason | None = None
     entered: bool = False

@@ -9,10 +9,10 @@ file may be in a log.
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 
 from gateway.clock import Clock
+from gateway.settings.files import Version, version
 from gateway.settings.schema import Server
 from gateway.telemetry import Telemetry
 
@@ -23,9 +23,6 @@ RELOAD_SECONDS = 5.0
 
 #: TLS 1.2 with forward secrecy and authenticated encryption only. TLS 1.3 has suites of its own, all of them sound.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-
-#: What tells one version of a file from the next: time of change, size and inode.
-_Version = tuple[int, int, int] | None
 
 
 class ServerTls:
@@ -47,8 +44,8 @@ class ServerTls:
         self._telemetry = telemetry
         self._files = [file for file in (settings.tls_cert, settings.tls_key, settings.tls_client_ca) if file]
         self._loaded = self._versions()
-        self._doubtful: list[_Version] | None = None
-        self._failed: list[_Version] | None = None
+        self._doubtful: list[Version] | None = None
+        self._failed: list[Version] | None = None
         self.context = self._newest = server_context(settings)
         self.context.sni_callback = self._choose
 
@@ -83,8 +80,8 @@ class ServerTls:
         self._loaded, self._doubtful, self._failed = versions, None, None
         _log.info("the TLS files have changed: new connections get the new certificate")
 
-    def _versions(self) -> list[_Version]:
-        return [_version(file) for file in self._files]
+    def _versions(self) -> list[Version]:
+        return [version(file) for file in self._files]
 
 
 def server_context(settings: Server) -> ssl.SSLContext:
@@ -107,14 +104,6 @@ def server_context(settings: Server) -> ssl.SSLContext:
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
     return context
-
-
-def _version(file: str) -> _Version:
-    try:
-        found = os.stat(file)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _no_password() -> str:

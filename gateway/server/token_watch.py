@@ -1,4 +1,4 @@
-"""Whether the tokens of what runs for long are still good.
+"""Whether the tokens and API keys of what runs for long are still good.
 
 Only the looking lives here. Every ``LOOK_SECONDS`` each watched token is asked
 for: its expiry, its key, the age of the keys. There is no timer for a single
@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 
 from gateway.clock import Clock
 from gateway.errors import Reason
+from gateway.server.credentials import Held
 from gateway.tasks import spawn
-from gateway.tokens.cache import CachedToken
 
 #: Time between two looks at a token.
 LOOK_SECONDS = 1.0
@@ -32,14 +32,14 @@ class TokenWatch:
         clock: the time between two looks.
     """
 
-    def __init__(self, still_good: Callable[[CachedToken], Reason | None], clock: Clock) -> None:
+    def __init__(self, still_good: Callable[[Held], Reason | None], clock: Clock) -> None:
         self._still_good = still_good
         self._clock = clock
-        self._watched: dict[object, tuple[CachedToken, Callable[[Reason], None]]] = {}
+        self._watched: dict[object, tuple[Held, Callable[[Reason], None]]] = {}
         self._task: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
-    def watching(self, held: CachedToken | None, ended: Callable[[Reason], None]) -> Iterator[None]:
+    def watching(self, held: Held | None, ended: Callable[[Reason], None]) -> Iterator[None]:
         """Call ``ended``, once, when a token is no longer good while the block runs.
 
         Args:

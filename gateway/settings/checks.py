@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from gateway.settings import files, resource_checks, route_checks
+from gateway.settings import files, key_checks, resource_checks, route_checks
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
 from gateway.settings.schema import Issuer, Route, Server, Settings, Upstream, issuer_values
 from gateway.settings.values import fold_header_name, http_url, is_loopback, split_address, url_key
@@ -60,7 +60,16 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *(problem for i, one in enumerate(settings.upstreams) for problem in _upstream(one, ("upstreams", i), sound)),
         *_references(settings, sound),
         *_need_of_issuers(settings, sound),
-        *(problem for i, route in enumerate(settings.routes) for problem in _route(route, ("routes", i), sound)),
+        *key_checks.find_key_faults(settings, sound),
+        *key_checks.find_need_of_keys(settings, sound),
+        *(
+            problem
+            for i, route in enumerate(settings.routes)
+            for problem in (
+                *_route(route, ("routes", i), sound),
+                *_credentials(route, ("routes", i), sound, settings.identity),
+            )
+        ),
         *_ties(settings, sound),
         *resource_checks.resource_problems(settings, sound),
         *_identity(identity),
@@ -193,7 +202,8 @@ def _need_of_issuers(settings: Settings, sound: _Sound) -> Iterator[Problem]:
     if settings.issuers or not sound(("issuers",)):
         return
     for index, route in enumerate(settings.routes):
-        if sound(("routes", index, "auth")) and route.auth != "public":
+        options = ("routes", index, "auth"), ("routes", index, "credentials")
+        if sound(*options) and key_checks.takes_tokens(route):
             yield (
                 ("issuers",),
                 f'is empty, but routes[{index}] looks at tokens; name an issuer, or write auth = "public"',
@@ -220,6 +230,21 @@ def _route(route: Route, place: KeyPath, sound: _Sound) -> Iterator[Problem]:
                 yield (*place, name), 'can never apply: with auth = "public" tokens are not looked at'
     if sound((*place, "observe")) and route.observe and route.auth != "required":
         yield (*place, "observe"), 'has a meaning with auth = "required" only'
+
+
+def _credentials(
+    route: Route, place: KeyPath, sound: _Sound, identity: dict[str, str | list[str]]
+) -> Iterator[Problem]:
+    if not sound.options(place, "auth", "credentials"):
+        return
+    if route.auth == "public":
+        for name in ("credentials", "api_key_header"):
+            if sound((*place, name)) and getattr(route, name) != Route.model_fields[name].default:
+                yield (*place, name), 'can never apply: with auth = "public" credentials are not looked at'
+        return
+    for name, text in key_checks.route_problems(route, identity if sound(("identity",)) else {}):
+        if sound((*place, name)):
+            yield (*place, name), text
 
 
 def _ties(settings: Settings, sound: _Sound) -> Iterator[Problem]:

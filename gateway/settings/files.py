@@ -6,8 +6,43 @@ what is returned.
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
 from pathlib import Path
+
+#: What tells one version of a file from the next: time of change, size and inode; None when it is not there.
+Version = tuple[int, int, int] | None
+
+
+def version(file: str) -> Version:
+    """Return what tells a file from its next version."""
+    try:
+        found = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def read_regular(file: str, most: int) -> bytes:
+    """Return the content of a regular file. A pipe or device in its place must not block for ever.
+
+    Raises:
+        ValueError: why it cannot be read, or that it has more than ``most`` bytes.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ValueError("not a regular file")
+            data = stream.read(most + 1)
+    except OSError as error:
+        raise ValueError(f"this file cannot be read: {(error.strerror or '').lower()}") from None
+    except ValueError as error:
+        raise ValueError(f"this file cannot be read: {error}") from None
+    if len(data) > most:
+        raise ValueError(f"this file has more than {most} bytes")
+    return data
 
 
 def read_problem(file: str) -> str:

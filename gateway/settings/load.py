@@ -18,13 +18,19 @@ from typing import Any
 from pydantic import BaseModel, ValidationError, create_model
 
 from gateway.settings import checks
+from gateway.settings.api_keys import ApiKey
 from gateway.settings.environment import CONFIG, Reading, read_environment, read_flags, read_short_names
 from gateway.settings.faults import ConfigError, Fault, KeyPath, path_text, translate
 from gateway.settings.schema import Issuer, Route, Settings, Upstream
 from gateway.settings.warnings import find_warnings
 
 _NOTHING = "name a file with --config, or set GATEWAY_ISSUER, GATEWAY_AUDIENCE and GATEWAY_UPSTREAM"
-_ENTRIES: dict[str, type[BaseModel]] = {"issuers": Issuer, "upstreams": Upstream, "routes": Route}
+_ENTRIES: dict[str, type[BaseModel]] = {
+    "issuers": Issuer,
+    "api_keys": ApiKey,
+    "upstreams": Upstream,
+    "routes": Route,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,11 +62,16 @@ as not set. All other options keep working beside them.
 
 ## Files that options name
 
-Certificates, keys and `jwks_ca_file` must be readable at the start. A missing `jwks_file` or `jwks_token_file` is a
-warning only, because other software may write it later; until it is there, requests with tokens of that issuer get 503.
+Certificates, keys, `jwks_ca_file` and `api_keys_file` must be sound at the start. A missing `jwks_file` or
+`jwks_token_file` is a warning only, because other software may write it later; until it is there, requests with tokens
+of that issuer get 503.
 """
 
 _TABLE_NOTES = {
+    "api_keys": """\
+How to make, hand out, exchange and withdraw them is in [api-keys.md](api-keys.md). No two entries, those of
+`tokens.api_keys_file` included, have the same `id` or `hash`.
+""",
     "routes": """\
 The most specific route wins, wherever it stands: `exact` before `prefix` before `regex`, a longer path before a shorter
 one, with hosts before without, with methods before without. Two routes that one request could match and that are equal
@@ -89,6 +94,8 @@ cannot be a header value (control characters, over 8 KiB) makes the token invali
 A list is a path into nested claims: `"x-roles" = ["realm_access", "roles"]`.
 """,
 }
+#: Tables of the example that have no effect as they stand, or one that nobody wants.
+_COMMENTED = frozenset({"api_keys"})
 _GENERATED = "# Rendered by scripts/docs from gateway/settings/schema.py. Do not edit; copy it.\n"
 
 
@@ -190,7 +197,8 @@ def _sections() -> Iterator[str]:
 def _example_tables() -> Iterator[str]:
     for name, heading, table in _tables():
         yield f"# {_flat(table['description'])}"
-        yield heading
+        sign = "#" if name in _COMMENTED else ""
+        yield sign + heading
         if name == "identity":
             yield from (f"{key_text(key)} = {value_text(source)}" for key, source in DEFAULT_IDENTITY.items())
         for key, node in table.get("properties", {}).items():
@@ -198,7 +206,7 @@ def _example_tables() -> Iterator[str]:
             if "default" in node:
                 yield f"#{key} = {value_text(node['default'])}"
             else:
-                yield f"{key} = {value_text(node['examples'][0])}"
+                yield f"{sign}{key} = {value_text(node['examples'][0])}"
         yield ""
 
 

@@ -3,9 +3,10 @@
 Only declarations live here: names, types, defaults, bounds, units, meaning.
 Flags, environment names, the configuration reference, the example file and
 the JSON Schema are all derived from these models; nothing may be declared a
-second time elsewhere. The table ``[[resources]]`` is in ``resources.py``.
-Checks of one value are in ``values.py``; checks that need several options are
-in ``checks.py``.
+second time elsewhere. The table ``[[resources]]`` is in ``resources.py``; an API
+key's options are in ``api_keys.py``, because a file may hold them, too. Checks
+of one value are in ``values.py``; checks that need several options are in
+``checks.py``.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from gateway.settings import values
+from gateway.settings.api_keys import ApiKey, key_field
 from gateway.settings.resources import Resource
-from gateway.settings.section import Section
+from gateway.settings.section import Name, NonEmptyText, Scope, Section, Text
 
 #: What tokens may be signed with: asymmetric algorithms only (RFC 8725 section 3.2).
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 
-NonEmptyText = Annotated[str, Field(min_length=1)]
+#: What a caller may show.
+Credential = Literal["jwt", "api_key"]
+
 Address = Annotated[str, AfterValidator(values.listen_address)]
 Network = Annotated[str, AfterValidator(values.network)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 FieldName = Annotated[str, AfterValidator(values.field_name)]
 WebOrigin = Annotated[str, AfterValidator(values.web_origin)]
 HeaderName = Annotated[str, AfterValidator(values.identity_header_name)]
 ClaimSource = Annotated[str | list[NonEmptyText], AfterValidator(values.claim_source)]
-Scope = Annotated[str, AfterValidator(values.scope)]
-Text = str | int | float | bool
 
 #: The ``[identity]`` mapping used when the configuration has none.
 DEFAULT_IDENTITY: dict[str, str | list[str]] = {
@@ -89,10 +90,10 @@ class Server(Section):
 
 
 class Tokens(Section):
-    """What is accepted as a bearer token, and how long a verified one is remembered."""
+    """What is accepted as a credential, and how long a verified token is remembered."""
 
     max_bytes: Annotated[int, Field(ge=256, le=65536)] = 8192
-    """Longer bearer tokens are refused unread."""
+    """Longer bearer tokens and API keys are refused unread."""
     cache_size: Annotated[int, Field(ge=0, le=10_000_000)] = 10000
     """Verified tokens kept, per worker. 0 = off."""
     cache_seconds: Annotated[float, Field(gt=0, le=86400)] = 300
@@ -100,9 +101,11 @@ class Tokens(Section):
     scope_claims: Annotated[list[NonEmptyText], Field(min_length=1)] = ["scope", "scp", "scopes"]
     """Claims that may hold the scopes; the first one present wins."""
     invalid_token_status: Literal[401, 403] = 401
-    """Status for bad tokens: 401 (RFC 6750), or 403 for clients written against gateways that answer 403."""
+    """Status for bad tokens and keys: 401 (RFC 6750), or 403 for clients written against gateways that answer 403."""
     realm: Annotated[str, AfterValidator(values.quoted_text)] = "gateway"
     """The realm of every `WWW-Authenticate` challenge."""
+    api_keys_file: str = ""
+    """A file of further API keys: a JSON object a line, with the keys of `[[api_keys]]`. Read again when it changes."""
 
 
 class Issuer(Section):
@@ -223,8 +226,12 @@ class Route(Section):
     auth: Literal["required", "optional", "public"] = "required"
     """`required`; `optional`: identity if a good token is there, a bad one is still 401; `public`: tokens are not
     looked at."""
+    credentials: Annotated[list[Credential], Field(min_length=1)] = ["jwt"]
+    """What callers may show: bearer tokens (`jwt`), API keys (`api_key`), or either; never both at once."""
+    api_key_header: Annotated[str, AfterValidator(key_field)] = "x-api-key"
+    """The header field that holds an API key, where `credentials` has them. It is never sent to the upstream then."""
     issuers: list[str] = []
-    """Names of the issuers whose tokens are accepted. Empty: any configured issuer."""
+    """Names of the issuers whose tokens are accepted; API keys have none. Empty: any configured issuer."""
     scopes: list[Scope] = []
     """All of these scopes are needed; else 403."""
     any_scopes: list[Scope] = []
@@ -234,7 +241,7 @@ class Route(Section):
     forward_authorization: bool = False
     """Send the Authorization header on to the upstream."""
     observe: bool = False
-    """Let requests pass that would be refused for their token; count and log why. For a safe roll-out."""
+    """Let requests pass that would be refused for their credential; count and log why. For a safe roll-out."""
     allow_encoded_slash: bool = False
     """Accept `%2F` in the path as an ordinary character of a segment, for APIs that put it there. Otherwise 400."""
     websocket: bool = True
@@ -246,7 +253,8 @@ class Route(Section):
     """Largest WebSocket message in either direction, as it is on the wire; above: both ends are closed with 1009.
     0 = no limit."""
     end_at_expiry: bool = False
-    """Cut off a response that is still coming when its token expires or is withdrawn. WebSockets always end then."""
+    """Cut off a response that is still coming when its token or API key expires or is withdrawn. WebSockets always end
+    then."""
     resource: str = ""
     """Identifier of the resource that this route is part of. Empty: the most specific of `resources` that fits."""
     cors_origins: list[WebOrigin] = []
@@ -268,6 +276,7 @@ class Settings(Section):
     server: Server = Server()
     tokens: Tokens = Tokens()
     issuers: list[Issuer] = []
+    api_keys: list[ApiKey] = []
     upstreams: Annotated[list[Upstream], Field(min_length=1)]
     routes: Annotated[list[Route], Field(min_length=1)]
     resources: list[Resource] = []

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from gateway.settings.faults import KeyPath
 from gateway.settings.files import read_problem
+from gateway.settings.key_checks import takes_keys, takes_tokens
 from gateway.settings.resource_checks import resource_warnings
 from gateway.settings.schema import Issuer, Route, Settings, issuer_values
 from gateway.settings.values import http_url, is_loopback
@@ -62,8 +63,10 @@ def _route(route: Route, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
         yield (*place, "auth"), "a request without a token passes without the scopes and claims of this route"
     if route.auth == "public" and route.forward_authorization:
         yield (*place, "forward_authorization"), "the service gets credentials that nobody has looked at"
-    if route.auth != "public" and route.cors_headers and "authorization" not in route.cors_headers:
+    if takes_tokens(route) and route.cors_headers and "authorization" not in route.cors_headers:
         yield (*place, "cors_headers"), "without `authorization` pages cannot send a token"
+    if takes_keys(route) and route.cors_headers and route.api_key_header not in route.cors_headers:
+        yield (*place, "cors_headers"), f"without `{route.api_key_header}` pages cannot send an API key"
     if route.observe:
         yield (*place, "observe"), "requests with a bad token or none pass; only for a roll-out"
 
@@ -73,7 +76,13 @@ def _unused(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     for index, upstream in enumerate(settings.upstreams):
         if upstream.name not in used:
             yield ("upstreams", index, "name"), "no route leads to this upstream"
-    looking = [route for route in settings.routes if route.auth != "public"]
+    if not any(map(takes_keys, settings.routes)):
+        text = "no route takes API keys: none has them in its `credentials`"
+        if settings.api_keys:
+            yield ("api_keys",), text
+        if settings.tokens.api_keys_file:
+            yield ("tokens", "api_keys_file"), text
+    looking = [route for route in settings.routes if takes_tokens(route)]
     if all(route.issuers for route in looking):
         accepted = {name for route in looking for name in route.issuers}
         for index, issuer in enumerate(settings.issuers):

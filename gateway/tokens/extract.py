@@ -1,4 +1,4 @@
-"""Where a bearer token may stand: exactly one, in one ``Authorization`` field.
+"""Where a credential may stand: exactly one, a bearer token in ``Authorization`` or an API key in the route's field.
 
 Only finding the credential lives here; it is pure and knows no key. The danger
 of this file is a second credential: whatever is overlooked here is read by the
@@ -26,6 +26,35 @@ _LISTED_BEARER = re.compile(rb",[ \t]*bearer(?:[ \t]|$)", re.IGNORECASE)
 
 #: Upstreams split a query on "&"; some on ";" as well, so both count.
 _PARAMETERS = re.compile(rb"[&;]")
+
+
+class PresentedKey(bytes):
+    """An API key as it was sent; its type tells it from a token."""
+
+    __slots__ = ()
+
+
+def presented_key(keys: Sequence[bytes], authorization: Sequence[bytes], query: bytes) -> PresentedKey:
+    """Return the one API key of a request that shows nothing else.
+
+    Args:
+        keys: the values of all fields that may hold one on this route, as received.
+        authorization: the values of all ``Authorization`` fields. Whatever they hold, beside a key
+            they are a second credential.
+        query: as for ``bearer_token``.
+
+    Raises:
+        GatewayError: ``NO_CREDENTIAL`` (401 without error code), ``SEVERAL_CREDENTIALS``
+            and, for an empty field, ``MALFORMED_API_KEY`` (400).
+    """
+    if not keys:
+        raise GatewayError(Reason.NO_CREDENTIAL)
+    if len(keys) > 1 or authorization or (query and _has_token_parameter(query)):
+        raise GatewayError(Reason.SEVERAL_CREDENTIALS)
+    key = keys[0].strip(b" \t")
+    if not key:
+        raise GatewayError(Reason.MALFORMED_API_KEY)
+    return PresentedKey(key)
 
 
 def bearer_token(authorization: Sequence[bytes], query: bytes) -> bytes:

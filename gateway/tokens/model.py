@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from gateway.identity import HeaderRule
+from gateway.identity import HeaderRule, header_rules
 from gateway.settings import schema
 from gateway.tokens.keys import ED25519_NAMES
 
@@ -91,9 +91,11 @@ def compile_policy(issuer: schema.Issuer, settings: schema.Settings) -> IssuerPo
         leeway=issuer.leeway_seconds,
         max_lifetime=issuer.max_lifetime_seconds,
         scope_claims=tuple(settings.tokens.scope_claims),
-        header_rules=tuple(
-            HeaderRule(name.lower().encode("ascii"), (source,) if isinstance(source, str) else tuple(source))
-            for name, source in settings.identity.items()
-        ),
-        kept_claims=frozenset(claim for route in settings.routes for claim in route.claims),
+        header_rules=header_rules(settings.identity),
+        kept_claims=kept_claims(settings),
     )
+
+
+def kept_claims(settings: schema.Settings) -> frozenset[str]:
+    """Return the top-level claims that some route looks at."""
+    return frozenset(claim for route in settings.routes for claim in route.claims)

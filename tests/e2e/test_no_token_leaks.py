@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from gateway.settings.schema import Settings
-from tests.e2e.token_paths import PATHS, ROUTES, Sender, echoing
+from tests.e2e.token_paths import API_KEYS, PATHS, ROUTES, Sender, echoing
 from tests.peers.process import Process, free_port
 from tests.support.gateway import (
     ISSUER,
@@ -32,12 +32,14 @@ from tests.support.gateway import (
     running_gateway,
 )
 from tests.support.idp import Answer, FakeIdp
+from tests.support.keys import KEY
 from tests.support.minting import SigningKey, jwks
 from tests.support.secrets import Secrets, everything_logged
 from tests.support.upstream import raw_upstream
 
 OPTIONS: dict[str, Any] = {
     "routes": ROUTES,
+    "api_keys": API_KEYS,
     "upstream": {"response_timeout_seconds": 0.3, "connect_timeout_seconds": 0.3},
 }
 
@@ -108,7 +110,9 @@ STEPS = [
     "gateway.server.full_lane.request_id",
     "gateway.server.pipeline.parse_target",
     "gateway.server.pipeline.parse_host",
-    "gateway.server.pipeline.bearer_token",
+    "gateway.server.credentials.bearer_token",
+    "gateway.server.credentials.presented_key",
+    "gateway.tokens.api_keys.sha256",
     "gateway.tokens.authenticate.parse_token",
     "gateway.tokens.authenticate.check_claims",
     "gateway.tokens.authenticate.verify_signature",
@@ -137,13 +141,18 @@ async def test_fault_inside_quotes_no_token_and_is_no_500(
             sender = Sender.to(gateway)
 
             def fault(*_: object, **__: object) -> None:
-                raise kind(f"Authorization: Bearer {sender.token.decode()}")
+                raise kind(f"Authorization: Bearer {sender.token.decode()}, X-Api-Key: {KEY.decode()}")
 
             monkeypatch.setattr(step, fault)
             answers = []
-            for token in (sender.token, sender.token + b"x"):
+            for data in (
+                request(b"GET", "/", token=sender.token),
+                request(b"GET", "/", token=sender.token + b"x"),
+                request(b"GET", "/keys", (b"X-Api-Key", KEY)),
+                request(b"GET", "/keys", (b"X-Api-Key", KEY + b"x")),
+            ):
                 client = await gateway.client()
-                await client.send(request(b"GET", "/", token=token))
+                await client.send(data)
                 answers += await _whatever_comes(client)
             monkeypatch.undo()
             assert (await gateway.get("/", token=sender.token)).status == 200
@@ -254,9 +263,10 @@ class _Elsewhere(RunningGateway):
 
 
 def _toml(port: int, admin: int, keys: Path, upstream: str) -> str:
-    routes = "".join(
-        "[[routes]]\nupstream = 'main'\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in route.items())
-        for route in ROUTES
+    tables = [("routes", {"upstream": "main", **route}) for route in ROUTES] + [("api_keys", key) for key in API_KEYS]
+    entries = "".join(
+        f"[[{table}]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in entry.items())
+        for table, entry in tables
     )
     return f"""
 [server]
@@ -273,4 +283,4 @@ audience = ["api"]
 name = "main"
 urls = ["{upstream}"]
 response_timeout_seconds = 0.3
-{routes}"""
+{entries}"""

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.support.gateway import RawResponse, RunningGateway, request, until
+from tests.support.keys import KEY, OTHER, entry
 from tests.support.minting import SigningKey, b64, good_claims, mint
 from tests.support.secrets import Secrets
 from tests.support.upstream import Received
+
+EXPIRED = b"gwk_old_89abcdef0123456789abcdef0123456789abcdef0123456789abcdef01234567"
 
 #: A text in a claim of every token; it must not be seen decoded either.
 MARKER = "marker-Zq7Xw9Kv3TbN5pRm"
@@ -29,7 +32,19 @@ ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/public", "auth": "public"},
     {"path": "/pass", "forward_authorization": True},
     {"path": "/socket", "websocket_protocol_token": True},
+    {"path": "/keys", "credentials": ["jwt", "api_key"]},
+    {"path": "/keys/only", "credentials": ["api_key"], "scopes": ["read"]},
+    {"path": "/keys/observe", "credentials": ["api_key"], "observe": True, "scopes": ["admin"]},
+    {"path": "/keys/optional", "credentials": ["api_key"], "auth": "optional"},
+    {"path": "/keys/cut", "credentials": ["api_key"], "end_at_expiry": True},
 )
+
+#: Keys that the gateway knows: a good one, one without rights, one that has expired.
+API_KEYS: list[dict[str, Any]] = [
+    entry(KEY, "good", scopes=["read"]),
+    entry(OTHER, "poor"),
+    entry(EXPIRED, "old", expires="2020-01-01T00:00:00Z"),
+]
 
 SHAKE = b"GET /socket HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
 SHAKE_KEY = b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
@@ -48,7 +63,8 @@ class Sender:
     def to(cls, gateway: RunningGateway, access_log: Callable[[], str] | None = None) -> Sender:
         """Make a good token for ``gateway``."""
         token = gateway.token(**SECRET_CLAIM)
-        return cls(gateway, token, Secrets(token, MARKER.encode()), access_log or gateway.out.getvalue)
+        secrets = Secrets(token, MARKER.encode(), *(key.rpartition(b"_")[2] for key in (KEY, OTHER, EXPIRED)))
+        return cls(gateway, token, secrets, access_log or gateway.out.getvalue)
 
 
 Sending = Callable[[Sender], Awaitable[list[RawResponse]]]
@@ -153,6 +169,24 @@ async def _uploads(sender: Sender) -> list[RawResponse]:
     return found
 
 
+def _key(*fields: bytes, method: bytes = b"GET", unknown: bytes = b"") -> Sending:
+    """Send a key in these fields to every route that looks at keys, and to some that do not, twice."""
+
+    async def send(sender: Sender) -> list[RawResponse]:
+        sender.secrets.add(unknown)
+        found = []
+        for target in (b"/keys", b"/keys/only", b"/keys/observe", b"/keys/optional", b"/keys/cut", b"/public", b"/"):
+            head = b"\r\n".join([method + b" " + target + b" HTTP/1.1", b"Host: gateway.test", *fields])
+            data = head.replace(b"TOKEN", sender.token) + b"\r\n\r\n"
+            for _ in range(2):
+                found += await _raw(sender.gateway, data)
+        return found
+
+    return send
+
+
+UNKNOWN = b"d41d8cd98f00b204e9800998ecf8427e5bd1f0a3c2e4968778695a4b3c2d1e0f"
+
 HEAD = b"GET / HTTP/1.1\r\nHost: gateway.test\r\n"
 
 PATHS: dict[str, Sending] = {
@@ -220,6 +254,25 @@ PATHS: dict[str, Sending] = {
     "socket-alone": _bytes(SHAKE + SHAKE_KEY + b"Sec-WebSocket-Protocol: TOKEN, bearer\r\n\r\n"),
     "socket-two": _bytes(SHAKE + b"Authorization: Bearer TOKEN\r\nSec-WebSocket-Protocol: bearer, TOKEN\r\n\r\n"),
     "socket-key": _bytes(SHAKE + b"Sec-WebSocket-Key: TOKEN\r\nSec-WebSocket-Protocol: bearer, TOKEN\r\n\r\n"),
+    "key": _key(b"X-Api-Key: " + KEY),
+    "key-without-rights": _key(b"X-Api-Key: " + OTHER),
+    "key-expired": _key(b"X-Api-Key: " + EXPIRED),
+    "key-unknown": _key(b"X-Api-Key: " + UNKNOWN, unknown=UNKNOWN),
+    "key-altered": _key(b"X-Api-Key: " + KEY[:-1] + b"\xff"),
+    "key-too-long": _key(b"X-Api-Key: " + KEY * 120),
+    "key-twice": _key(b"X-Api-Key: " + KEY, b"x-api-key: " + OTHER),
+    "key-in-a-list": _key(b"X-Api-Key: " + KEY + b", " + OTHER),
+    "key-and-token": _key(b"X-Api-Key: " + KEY, b"Authorization: Bearer TOKEN"),
+    "key-as-token": _key(b"Authorization: Bearer " + KEY),
+    "key-as-scheme": _key(b"Authorization: ApiKey " + KEY),
+    "key-folded": _key(b"X_Api_Key: " + KEY, b"HTTP_X_API_KEY: " + KEY),
+    "key-as-name": _key(KEY + b": x"),
+    "key-with-control": _key(b"X-Api-Key: " + KEY + b"\x01"),
+    "key-without-colon": _key(b"X-Api-Key " + KEY),
+    "key-as-method": _key(b"X-Api-Key: " + KEY, method=KEY),
+    "key-in-connection": _key(b"Connection: " + KEY, b"X-Api-Key: " + KEY),
+    "key-in-query": _bytes(b"GET /keys?x-api-key=" + KEY + b"&access_token=" + OTHER + b" HTTP/1.1\r\nHost: h\r\n\r\n"),
+    "key-socket": _bytes(SHAKE.replace(b"/socket", b"/keys") + SHAKE_KEY + b"X-Api-Key: " + KEY + b"\r\n\r\n"),
     "upload": _uploads,
     "client-leaves": _leaves_early,
     "upstream-breaks": _get("/breaks", "/pass/breaks", "/closes", "/stalls"),

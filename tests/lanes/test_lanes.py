@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from gateway import tasks
 from gateway.server import express_response
 from tests.support.gateway import RawResponse, RunningGateway, request, running_gateway
+from tests.support.keys import KEY, OTHER, entry
 from tests.support.minting import SigningKey
 from tests.support.upstream import RawUpstream, Received, raw_upstream
 
@@ -31,7 +32,12 @@ ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/strip", "strip_prefix": True, "auth": "public"},
     {"path": "/token", "forward_authorization": True},
     {"path": "/post", "methods": ["POST"], "auth": "public"},
+    {"path": "/keys", "credentials": ["api_key"]},
+    {"path": "/either", "credentials": ["jwt", "api_key"], "scopes": ["read"]},
+    {"path": "/opt-key", "credentials": ["jwt", "api_key"], "auth": "optional"},
+    {"path": "/seen-key", "credentials": ["api_key"], "observe": True, "scopes": ["nobody:has"]},
 )
+API_KEYS = [entry(scopes=["read"]), entry(OTHER, "other", expires="2020-01-01T00:00:00Z")]
 
 #: With the one, every challenge says where a document is, on some routes another one.
 RESOURCES = [{"resource": "https://api.test"}, {"resource": "https://api.test/scope"}]
@@ -79,6 +85,10 @@ LINES = (
     b"GET /observed HTTP/1.1",
     b"GET /strip/x/y?z HTTP/1.1",
     b"GET /token HTTP/1.1",
+    b"GET /keys HTTP/1.1",
+    b"GET /either?x HTTP/1.1",
+    b"GET /opt-key HTTP/1.1",
+    b"GET /seen-key HTTP/1.1",
     b"GET http://other.test/pub HTTP/1.1",
     b"GET /a?access_token=x HTTP/1.1",
     b"GET /a/../b HTTP/1.1",
@@ -103,6 +113,11 @@ FIELDS = (
     b"Authorization: Bearer GOOD, Bearer GOOD",
     b"Authorization: Basic abc",
     b"Authorization:",
+    b"X-Api-Key: " + KEY,
+    b"x-api-key: " + OTHER,
+    b"X_Api_Key: unknown",
+    b"X-Api-Key: unknown",
+    b"X-Api-Key:",
     b"Connection: close",
     b"Connection: keep-alive",
     b"Connection: X-A, keep-alive",
@@ -187,7 +202,7 @@ async def both_lanes(respond: Any = None) -> AsyncIterator[tuple[tuple[RunningGa
             upstream = await stack.enter_async_context(raw_upstream(respond))
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             server = {"express": express}
-            options: dict[str, Any] = {"routes": ROUTES, "resources": RESOURCES, "server": server}
+            options: dict[str, Any] = {"routes": ROUTES, "resources": RESOURCES, "server": server, "api_keys": API_KEYS}
             running = running_gateway(upstream.url, directory, key=key, **options)
             lanes.append((await stack.enter_async_context(running), upstream))
         yield tuple(lanes)
@@ -294,11 +309,35 @@ async def test_requests_of_a_kept_connection_look_the_same_whatever_changes_betw
         assert {match[1] if match else b"" for match in subjects} == {b"alice", b"bob", b""}
 
 
+async def test_keys_on_a_kept_connection_look_the_same_whatever_changes_between_them() -> None:
+    """R187, R340: no key answers for another, for a token, for none, or for another route's field."""
+    async with both_lanes() as lanes:
+        good = lanes[0][0].token()
+        await warm(lanes, good)
+        sequence, count = b"", 0
+        for target in ("/keys", "/either", "/", "/opt-key", "/seen-key", "/pub", "/keys"):
+            for key in (KEY, KEY, OTHER, b"unknown", b"", KEY):
+                for token in (b"", good):
+                    fields = ((b"X-Trace", b"%d" % count), (b"X-Api-Key", key)) if key else ()
+                    sequence += request(b"GET", target, *fields, token=token)
+                    count += 1
+        seen = await assert_same(lanes, sequence, responses=count)
+    assert len(seen.answers) == count
+    passed = [head for head, _ in seen.upstream]
+    assert {b"x-api-key" in head.lower() for head in passed if head.startswith((b"GET /pub", b"GET / "))} == {
+        True,
+        False,
+    }
+    assert not [head for head in passed if b"key" in head.split(b" ")[1] and b"x-api-key" in head.lower()]
+    subjects = {match[1] for head in passed if (match := re.search(rb"x-user-id: (\w+)", head))}
+    assert subjects == {b"alice", b"partner"}
+
+
 @settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(LINES[:13]),
+            st.sampled_from(LINES[:18]),
             st.lists(st.sampled_from(FIELDS), max_size=4, unique=True),
             st.sampled_from([b"GOOD", b"OTHER", b"BAD"]),
         ),
@@ -363,6 +402,7 @@ HIDDEN = {
     "length": b"x\r\nContent-Length: 37",
     "chunked": b"x\r\nTransfer-Encoding: chunked",
     "second-credential": b"x\r\nAuthorization: Bearer y",
+    "second-key": b"x\r\nX-Api-Key: " + KEY,
     "second-host": b"x\r\nHost: other.test",
     "request": b"x\r\nX-Z: 1\r\n\r\nGET /hidden HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer x",
     "space": b"x y",
@@ -372,7 +412,7 @@ HIDDEN = {
 }
 
 
-@pytest.mark.parametrize("target", ["/pub", "/", "/opt"])
+@pytest.mark.parametrize("target", ["/pub", "/", "/opt", "/either"])
 @pytest.mark.parametrize("name", HIDDEN)
 async def test_nothing_hides_where_the_token_of_an_earlier_request_stood(name: str, target: str) -> None:
     """What stands between the bytes that are as before is one token, or the request is read anew (CWE-444)."""

@@ -20,6 +20,7 @@ from gateway.server.express_variation import Shape, Variation
 from tests.fuzz.stage import Stage, on_stage, stage
 from tests.fuzz.tokens import PUBLISHED
 from tests.support.gateway import RawClient, RawResponse
+from tests.support.keys import KEY, OTHER, entry
 from tests.support.minting import good_claims, mint
 from tests.support.upstream import Received
 
@@ -30,7 +31,10 @@ ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/", "auth": "public"},
     {"path": "/put", "auth": "public", "methods": ["PUT"], "cors_origins": ["https://a.test"]},
     {"path": "/cors", "auth": "public", "cors_origins": ["https://a.test"]},
+    {"path": "/k", "credentials": ["jwt", "api_key"]},
+    {"path": "/partner", "credentials": ["api_key"], "api_key_header": "Partner_Key"},
 )
+API_KEYS = [entry(), entry(OTHER, "other")]
 
 NAMES = (
     *(b"X-Trace", b"traceparent", b"Cookie", b"User-Agent", b"Range", b"Max-Forwards", b"Date", b"X-Userid"),
@@ -38,6 +42,7 @@ NAMES = (
     *(b"X-Request-Id", b"x-user-id", b"X_User_Id", b"x-scope", b"Authorization", b"Proxy-Authorization"),
     *(b"Connection", b"Keep-Alive", b"Upgrade", b"TE", b"Trailer", b"Expect", b"Transfer-Encoding"),
     *(b"Origin", b"Access-Control-Request-Method", b"Access-Control-Request-Headers", b"Sec-WebSocket-Protocol"),
+    *(b"X-Api-Key", b"X_Api_Key", b"Partner_Key", b"partner-key"),
     *(b"X-HTTP-Method-Override", b"X-Original-URL", b"Content-Type", b"Content-Encoding", b"Client-Cert"),
 )
 
@@ -80,10 +85,21 @@ VALUES = (
         b"Bearer GOOD, x",
         b"Basic eDp5",
     ),
+    *(KEY, OTHER),
 )
 
 FIELD = st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES))
-LINES = (b"GET /a", b"GET /t?x=1", b"POST /a", b"PUT /put", b"OPTIONS /put", b"OPTIONS /cors", b"HEAD /a")
+LINES = (
+    b"GET /a",
+    b"GET /t?x=1",
+    b"GET /k",
+    b"GET /partner",
+    b"POST /a",
+    b"PUT /put",
+    b"OPTIONS /put",
+    b"OPTIONS /cors",
+    b"HEAD /a",
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +129,8 @@ class Pair:
         data = b"\r\n".join(lines) + b"\r\n\r\n"
         for word, value in words.items():
             data = data.replace(word, value)
-        return data + b"x" * length
+        chunked = any(name == b"Transfer-Encoding" and value == b"chunked" for name, value in fields)
+        return data + (b"0\r\n\r\n" if chunked and not length else b"x" * length)
 
 
 @st.composite
@@ -127,10 +144,12 @@ def pairs(draw: st.DrawFn) -> Pair:
 
 
 async def answer(client: RawClient, data: bytes) -> RawResponse | None:
-    """Return the response; None when the connection was closed without one."""
+    """Return the response, not a 100 before it; None when the connection was closed without one."""
     try:
         await client.send(data)
-        return await client.response(head_only=data.startswith(b"HEAD "))
+        while (response := await client.response(head_only=data.startswith(b"HEAD "))).status == 100:
+            pass
+        return response
     except (EOFError, ConnectionError):
         return None
 
@@ -194,7 +213,7 @@ def test_variation_of_a_known_request_is_what_it_would_be_on_a_new_connection(
 
     monkeypatch.setattr(Shape, "compare", noting)
     server = {"express": True, "trusted_proxies": ["127.0.0.0/8"] if trusted else []}
-    with on_stage(stage(tmp_path, routes=ROUTES, server=server)) as (made, run):
+    with on_stage(stage(tmp_path, routes=ROUTES, server=server, api_keys=API_KEYS)) as (made, run):
 
         @settings(max_examples=300)
         @example(Pair(b"GET /t", ((b"Authorization", b"Bearer GOOD"), (b"X-Trace", b"a")), ((1, b"b"),)))
@@ -212,6 +231,11 @@ def test_variation_of_a_known_request_is_what_it_would_be_on_a_new_connection(
         )
         @example(Pair(b"GET /a", ((b"X-Request-Id", b"mine-1"), (b"X-Trace", b"a")), ((0, b"mine 2"), (1, b"b"))))
         @example(Pair(b"GET /a", ((b"X-Trace", b"a"), (b"x-trace", b"a")), ((1, b"b"),)))
+        @example(Pair(b"GET /k", ((b"X-Api-Key", KEY), (b"X-Trace", b"a")), ((0, OTHER),)))
+        @example(Pair(b"GET /k", ((b"X-Api-Key", b"a"), (b"X-Trace", b"a")), ((0, KEY), (1, b"b"))))
+        @example(Pair(b"GET /k", ((b"X_Api_Key", b"a"), (b"X-Api-Key", KEY)), ((0, b"b"),)))
+        @example(Pair(b"GET /partner", ((b"Partner_Key", KEY), (b"partner-key", b"a")), ((1, b"b"),)))
+        @example(Pair(b"GET /t", ((b"Authorization", b"Bearer GOOD"), (b"X-Api-Key", b"a")), ((1, KEY),)))
         @given(pairs())
         def look_at(pair: Pair) -> None:
             run(compare(made, pair))

@@ -52,6 +52,17 @@ def test_issuer_of_another_route_is_an_invalid_token() -> None:
     assert error.reason.kind is INVALID_TOKEN
 
 
+def test_api_key_has_no_issuer_that_could_be_the_wrong_one() -> None:
+    """R187: the route said by its credentials that it takes keys; scopes and claims are asked for as ever."""
+    route = compiled(issuers=["main"], credentials=["jwt", "api_key"], scopes=["a"], claims={"role": "x"})
+    key = caller("a", issuer="", role="x")
+    assert (key.credential, caller().credential) == ("api_key", "jwt")
+    authorize(route, key)
+    assert refusal(route, key._replace(issuer_name="other")).reason is Reason.ISSUER_NOT_ACCEPTED
+    assert refusal(route, key._replace(scopes=())).reason is Reason.MISSING_SCOPE
+    assert refusal(route, key._replace(claims={})).reason is Reason.CLAIM_NOT_ACCEPTED
+
+
 def test_all_scopes_are_needed() -> None:
     """C97, R091: and the answer names them all, in the order of the configuration."""
     route = compiled(scopes=["orders:read", "admin"])

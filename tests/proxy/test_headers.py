@@ -17,6 +17,7 @@ from gateway.proxy.headers import (
     render_head,
     request_headers,
     response_headers,
+    without_key,
 )
 from gateway.proxy.names import HeaderPolicy, header_policy
 from gateway.settings import schema
@@ -276,3 +277,11 @@ def test_no_section_lets_a_folded_identity_name_or_a_line_end_through(
     else:
         assert head.count(b"\n") == head.count(b"\r") == len(out) + 2
         assert b"\x00" not in head
+
+
+def test_field_of_a_key_is_taken_out_in_every_spelling() -> None:
+    """R340-R342: what an upstream may read as it, several of them, and nothing else."""
+    spellings = (b"X-Api-Key", b"x-api-key", b"X_API_KEY", b"x.api.key", b"HTTP_X_API_KEY", b"X-Api\xa0Key")
+    others = [(b"X-Api-Keys", b"1"), (b"Api-Key", b"2"), (b"X-Api-Key-Id", b"3")]
+    assert without_key([*((name, b"k") for name in spellings), *others], b"x-api-key") == others
+    assert without_key([(b"Partner-Key", b"k"), *others], b"partner_key") == others

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.names import Action, fold, header_policy
+from gateway.proxy.names import Action, compile_header_policy, fold, header_policy
+from gateway.settings.schema import Settings
 
 IDENTITY_NAMES = ("x-user-id", "x-user-role", "x-scope")
 
@@ -67,3 +68,26 @@ def test_policy_is_blind_to_what_passes_unread() -> None:
     policy = header_policy(IDENTITY_NAMES, b"gw")
     names = (b"X-Trace", b"cookie", b"Via", b"origin", b"x-user-id", b"x_user_id", b"Connection", b"X-Forwarded-For")
     assert [name for name in names if policy.blind_to(name)] == [b"X-Trace", b"cookie"]
+
+
+def test_policy_is_never_blind_to_a_field_that_may_hold_a_key() -> None:
+    """R340, R341: in no spelling; its value decides who is asking, so no section with another one is the same."""
+    policy = header_policy(IDENTITY_NAMES, b"gw", (), ["x-api-key", "partner_key"])
+    for name in (b"X-Api-Key", b"x-api-key", b"X_API_KEY", b"Http-X-Api-Key", b"Partner-Key", b"partner_key"):
+        assert not policy.blind_to(name)
+        assert policy.learn(name) is Action.KEEP  # on routes that take no keys it passes
+    assert policy.blind_to(b"X-Api-Keys")
+
+
+def test_key_fields_are_those_of_the_routes_that_take_keys() -> None:
+    settings = Settings.model_validate(
+        {
+            "upstreams": [{"name": "u", "urls": ["http://127.0.0.1:1"]}],
+            "routes": [
+                {"path": "/a", "upstream": "u", "credentials": ["api_key"]},
+                {"path": "/b", "upstream": "u", "credentials": ["jwt", "api_key"], "api_key_header": "Partner_Key"},
+                {"path": "/c", "upstream": "u"},
+            ],
+        }
+    )
+    assert compile_header_policy(settings, b"gw").key_names == {b"x-api-key", b"partner-key"}

@@ -1,11 +1,11 @@
-"""Rules on where a bearer token may stand (RFC 6750 section 2), one test a rule."""
+"""Rules on where a credential may stand (RFC 6750 section 2), one test a rule."""
 
 from __future__ import annotations
 
 import pytest
 
 from gateway.errors import Challenge, GatewayError
-from gateway.tokens.extract import bearer_token
+from gateway.tokens.extract import bearer_token, presented_key
 
 
 def _refusal(authorization: list[bytes], query: bytes = b"") -> GatewayError:
@@ -62,6 +62,15 @@ def test_two_authorization_fields_are_400(authorization: list[bytes]) -> None:
 def test_header_and_query_token_together_are_400() -> None:
     """R105. Cookies and form bodies are no place for a credential here (R107), so they are none."""
     assert _face(_refusal([b"Bearer a"], b"access_token=b")) == BAD_REQUEST
+
+
+@pytest.mark.parametrize("authorization", [[b"Bearer a"], [b"Basic eDp5"], [b""], [b"Bearer a", b"Bearer b"]])
+def test_key_and_anything_in_authorization_together_are_400(authorization: list[bytes]) -> None:
+    """R105: with a key in a field of its own; so are two keys, and a key and a token in the query."""
+    for keys, fields, query in (([b"k"], authorization, b""), ([b"k", b"k"], [], b""), ([b"k"], [], b"access_token=b")):
+        with pytest.raises(GatewayError) as caught:
+            presented_key(keys, fields, query)
+        assert _face(caught.value) == BAD_REQUEST
 
 
 def test_a_query_token_alone_is_no_credential() -> None:

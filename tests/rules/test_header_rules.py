@@ -14,6 +14,7 @@ from gateway.proxy.headers import (
     request_headers,
     request_id,
     response_headers,
+    without_key,
 )
 from gateway.settings.schema import Settings
 
@@ -155,3 +156,11 @@ def test_sane_request_id_of_a_client_is_kept_once() -> None:
     head = upstream_head([(b"x-request-id", b"abc-1"), (b"X_Request_Id", b"other")])
     assert head.count(b"equest") == 1
     assert b"\r\nX-Request-Id: abc-1\r\n" in head
+
+
+def test_field_of_a_key_is_the_gateway_s_alone_where_keys_are_taken() -> None:
+    """R340-R342: in any spelling; what it holds is for nobody behind the gateway."""
+    kept = ((b"X-Api-Keys", b"1"), (b"Accept", b"*/*"))
+    spellings = (b"X-Api-Key", b"x_api_key", b"X.API.KEY", b"HTTP_X_API_KEY")
+    given = (*((name, b"secret") for name in spellings), *kept)
+    assert client_part(without_key(given, b"x-api-key")) == b"X-Api-Keys: 1\r\nAccept: */*\r\n"

@@ -12,6 +12,7 @@ from gateway import __version__
 from gateway.settings.schema import Settings
 from tests.support.clock import FakeClock, eventually
 from tests.support.gateway import ISSUER, configuration, request, running_gateway
+from tests.support.keys import OTHER, entry, write_keys
 from tests.support.minting import SigningKey, jwks
 from tests.support.timed import timed_gateway
 from tests.support.upstream import Received, raw_upstream
@@ -173,3 +174,23 @@ async def test_public_paths_on_the_admin_port_lead_nowhere(tmp_path: Path) -> No
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         assert (await gateway.admin("/orders")).status == 404
     assert upstream.connections == 0
+
+
+async def test_status_tells_of_the_api_keys(tmp_path: Path) -> None:
+    """Their number, file, and last error; never an id, an owner or a hash."""
+    file = tmp_path / "keys.jsonl"
+    write_keys(file, entry(OTHER, "another", owner="somebody"))
+    routes: tuple[dict[str, Any], ...] = ({"path": "/", "credentials": ["jwt", "api_key"]},)
+    tokens = {"api_keys_file": str(file)}
+    async with running_gateway(
+        "http://127.0.0.1:1", tmp_path, routes=routes, api_keys=[entry()], tokens=tokens
+    ) as gateway:
+        page = await gateway.admin("/status")
+    assert page.json["api_keys"] == {
+        "keys": 2,
+        "file": str(file),
+        "complete": True,
+        "last_error": "",
+        "reload_failures": 0,
+    }
+    assert not [name for name in (b"partner", b"another", b"somebody", b"sha256") if name in page.body]

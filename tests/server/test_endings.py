@@ -14,6 +14,8 @@ from gateway.server.endings import BAD_FRAME, DRAINED, TOO_LARGE, token_ending
         (Reason.EXPIRED, "expired", 1008),
         (Reason.UNKNOWN_KEY, "withdrawn", 1008),
         (Reason.STALE_KEYS, "stale_keys", 1013),
+        (Reason.EXPIRED_API_KEY, "expired", 1008),
+        (Reason.UNKNOWN_API_KEY, "withdrawn", 1008),
     ],
 )
 def test_each_end_of_a_token_has_its_goodbye(reason: Reason, cause: str, code: int) -> None:
@@ -21,6 +23,7 @@ def test_each_end_of_a_token_has_its_goodbye(reason: Reason, cause: str, code: i
     ending = token_ending(reason)
     assert (ending.cause, ending.code) == (cause, code)
     assert len(ending.text) < 100
+    assert ending.text.startswith(b"API key " if reason.code.endswith("api_key") else b"token ")
 
 
 def test_no_two_ends_share_a_cause() -> None:

@@ -13,7 +13,7 @@ import pytest
 from gateway.policy.routes import RouteTable
 from gateway.proxy import direct, forward
 from gateway.proxy.connection import UpstreamConnection
-from gateway.server import client_head, pipeline, serving
+from gateway.server import client_head, credentials, pipeline, serving
 from gateway.tokens.authenticate import Authenticator
 from tests.proxy.pools import reset
 from tests.support.clock import eventually
@@ -38,7 +38,7 @@ FAULTS: dict[str, Patch] = {
     "path": lambda patch: patch.setattr(pipeline, "parse_target", raising),
     "host": lambda patch: patch.setattr(pipeline, "parse_host", raising),
     "route": lambda patch: patch.setattr(RouteTable, "match", raising),
-    "credential": lambda patch: patch.setattr(pipeline, "bearer_token", raising),
+    "credential": lambda patch: patch.setattr(credentials, "bearer_token", raising),
     "cache": lambda patch: patch.setattr(Authenticator, "cached", raising),
     "authorize": lambda patch: patch.setattr(pipeline, "authorize", raising),
     "head": lambda patch: patch.setattr(pipeline, "request_headers", raising),

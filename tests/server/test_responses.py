@@ -93,6 +93,41 @@ def test_realm_and_scope_may_hold_every_character_that_the_configuration_admits(
     assert parameters(challenge(Reason.NO_CREDENTIAL, "")) == {"realm": ""}
 
 
+CREDENTIALS = [
+    pytest.param(("jwt",), [b'Bearer realm="gateway"'], "A bearer token is required.", id="tokens"),
+    pytest.param(("api_key",), [b'ApiKey realm="gateway"'], "An API key is required.", id="keys"),
+    pytest.param(
+        ("api_key", "jwt"),
+        [b'Bearer realm="gateway"', b'ApiKey realm="gateway"'],
+        "A bearer token or an API key is required.",
+        id="either",
+    ),
+]
+
+
+@pytest.mark.parametrize(("credentials", "wanted", "text"), CREDENTIALS)
+def test_challenges_are_those_of_the_credentials_that_the_route_takes(
+    credentials: tuple[str, ...], wanted: list[bytes], text: str
+) -> None:
+    """R108, RFC 9110 section 11.6.1: one for each kind; what is wrong with a key is in the body only."""
+    for reason in (Reason.NO_CREDENTIAL, Reason.UNKNOWN_API_KEY, Reason.MISSING_SCOPE, Reason.SEVERAL_CREDENTIALS):
+        error = GatewayError(reason, scope="a b")
+        error.credentials = credentials
+        reply = answer(error, TOKENS, "r")
+        found = [value for name, value in reply.headers if name == b"WWW-Authenticate"]
+        assert [value.partition(b", ")[0] for value in found] == wanted
+        assert [value for value in found if value.startswith(b"ApiKey")] == wanted[("jwt" in credentials) :]
+        described = json.loads(reply.body)["error_description"]
+        assert described == (text if reason is Reason.NO_CREDENTIAL else reason.text)
+
+
+def test_answers_without_a_challenge_have_none_for_keys_either() -> None:
+    """R113."""
+    error = GatewayError(Reason.NO_API_KEYS)
+    error.credentials = ("jwt", "api_key")
+    assert not [name for name, _ in answer(error, TOKENS, "r").headers if name == b"WWW-Authenticate"]
+
+
 def test_scope_is_not_told_with_a_bare_challenge() -> None:
     """RFC 6750 section 3.1: no error information for a request without a credential."""
     assert parameters(challenge(Reason.NO_CREDENTIAL, "gateway", "a b")) == {"realm": "gateway"}

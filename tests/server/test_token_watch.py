@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from gateway.errors import Reason
+from gateway.server.credentials import Held
 from gateway.server.token_watch import LOOK_SECONDS, SLICE, TokenWatch
 from gateway.tasks import running
 from gateway.tokens.cache import CachedToken
@@ -20,7 +21,7 @@ class Tokens:
         self.watch = TokenWatch(self.still_good, self.clock)
         self.looks = 0
 
-    def still_good(self, held: CachedToken) -> Reason | None:
+    def still_good(self, held: Held) -> Reason | None:
         self.looks += 1
         return self.bad.get(held)
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.gateway import RawClient, request, until
 from tests.support.idp import FakeIdp
+from tests.support.keys import KEY, OTHER, entry, write_keys
 from tests.support.minting import SigningKey, good_claims, mint
 from tests.support.upstream import Received, raw_upstream
 from tests.support.workers import PATIENCE, WorkersGateway, config_text, gone, workers_gateway
@@ -183,3 +184,45 @@ async def test_ready_when_each_worker_has_keys_and_each_asks_once(tmp_path: Path
             closed.set()
             await gateway.until("/readyz", ready=True)
             assert idp.key_fetches() == 3
+
+
+async def test_every_worker_reads_the_file_of_keys_again(tmp_path: Path, cache: Path) -> None:
+    """A key comes into force and is withdrawn in all of them; the pages tell the least that one knows."""
+    file = tmp_path / "keys.jsonl"
+    write_keys(file, entry(OTHER, "other"))
+    async with raw_upstream() as upstream:
+        text = (
+            config_text(upstream.url) + '\n[[routes]]\npath = "/keys"\nupstream = "main"\ncredentials = ["api_key"]\n'
+        )
+        async with workers_gateway(tmp_path, cache, f'{text}[tokens]\napi_keys_file = "{file}"\n') as gateway:
+            await gateway.running()
+            clients = [await gateway.client() for _ in range(20)]
+
+            async def statuses() -> set[int]:
+                ask = request(b"GET", "/keys", (b"X-Api-Key", KEY))
+                return {(await client.exchange(ask)).status for client in clients}
+
+            async def until_all_say(status: int) -> None:
+                for _ in range(int(PATIENCE / 0.1)):
+                    if await statuses() == {status}:
+                        return
+                    await asyncio.sleep(0.1)
+                raise AssertionError(f"not all of them say {status}")
+
+            assert min(worker["open_connections"] for worker in (await gateway.status())["workers"]) > 0
+            assert await statuses() == {401}
+            write_keys(file, entry(OTHER, "other"), entry())
+            await until_all_say(200)
+            assert await metric(gateway, "gateway_api_keys") == 2
+            write_keys(file, "no entry")
+            for _ in range(int(PATIENCE / 0.1)):
+                if await metric(gateway, "gateway_api_key_reload_failures_total") == 2:
+                    break
+                await asyncio.sleep(0.1)
+            assert await statuses() == {200}
+            told = [worker["api_keys"] for worker in (await gateway.status())["workers"]]
+            assert [(one["keys"], "line 1" in one["last_error"]) for one in told] == [(2, True)] * 2
+            write_keys(file)
+            await until_all_say(401)
+            for client in clients:
+                await client.close()

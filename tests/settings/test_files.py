@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from gateway.settings.files import read_regular, version
 from tests.settings.configs import changed, faults_of
 from tests.support.certificates import authority
 
@@ -58,3 +61,36 @@ def test_a_key_pasted_instead_of_its_file_is_not_repeated(tmp_path: Path) -> Non
         "issuers[0].jwks_ca_file",
     ]
     assert "secret" not in "\n".join(lines)
+
+
+def test_another_version_of_a_file_is_told_from_the_last(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    assert version(str(file)) is None
+    assert version("\0") is None
+    file.write_text("a")
+    first = version(str(file))
+    assert first is not None
+    assert version(str(file)) == first
+    file.write_text("ab")
+    second = version(str(file))
+    os.utime(file, ns=(0, 0))
+    third = version(str(file))
+    (tmp_path / "other").write_text("xy")
+    os.utime(tmp_path / "other", ns=(0, 0))
+    os.replace(tmp_path / "other", file)
+    assert len({first, second, third, version(str(file))}) == 4
+
+
+def test_regular_files_are_read_up_to_a_bound(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"12345")
+    assert read_regular(str(file), 5) == b"12345"
+    with pytest.raises(ValueError, match="has more than 4 bytes"):
+        read_regular(str(file), 4)
+
+
+def test_pipe_in_the_place_of_a_file_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in (str(tmp_path / "pipe"), str(tmp_path), str(tmp_path / "none"), "\0"):
+        with pytest.raises(ValueError, match=r"^this file cannot be read: ."):
+            read_regular(name, 5)

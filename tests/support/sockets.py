@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,15 +100,16 @@ def dial(
     path: str = "/",
     *,
     token: bytes = b"",
+    headers: Mapping[str, str] | None = None,
     subprotocols: Sequence[str] = (),
     **options: Any,
 ) -> connect:
     """Connect a WebSocket client to the gateway."""
-    headers = {"Authorization": f"Bearer {token.decode()}"} if token else {}
+    fields = dict(headers or {}) | ({"Authorization": f"Bearer {token.decode()}"} if token else {})
     scheme = "wss" if options.get("ssl") else "ws"
     return connect(
         f"{scheme}://127.0.0.1:{gateway.app.port}{path}",
-        additional_headers=headers,
+        additional_headers=fields,
         subprotocols=[Subprotocol(name) for name in subprotocols] or None,
         proxy=None,
         ping_interval=None,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, Reason
-from gateway.tokens.extract import bearer_token
+from gateway.tokens.extract import PresentedKey, bearer_token, presented_key
 
 TOKEN = b"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"
 
@@ -148,3 +148,68 @@ def test_long_hostile_values_cost_linear_time() -> None:
     """R101: a head of commas and blanks is scanned once."""
     for value in (b"," * 60_000, b", " * 30_000, b"Basic x" + b" ," * 30_000 + b"bearer", b" " * 60_000 + b"x"):
         assert _reason([value]) is not None
+
+
+KEY = b"gwk_partner_0123"
+
+
+def _key_reason(keys: list[bytes], authorization: list[bytes], query: bytes = b"") -> Reason | None:
+    try:
+        presented_key(keys, authorization, query)
+    except GatewayError as error:
+        return error.reason
+    return None
+
+
+def test_one_key_alone_is_the_credential() -> None:
+    """R102: byte for byte, without the white space around a field's value; its type tells it from a token."""
+    for value in (KEY, b" \t" + KEY + b"\t "):
+        assert presented_key([value], [], b"a=1&key=x") == KEY
+    assert presented_key([b"a, b\xff c"], [], b"") == b"a, b\xff c"
+    assert type(presented_key([KEY], [], b"")) is PresentedKey
+    assert type(bearer_token([b"Bearer " + TOKEN], b"")) is bytes
+
+
+@pytest.mark.parametrize(
+    ("keys", "authorization", "query", "reason"),
+    [
+        ([], [], b"", Reason.NO_CREDENTIAL),
+        ([], [b"Bearer " + TOKEN], b"", Reason.NO_CREDENTIAL),
+        ([], [], b"access_token=x", Reason.NO_CREDENTIAL),
+        ([KEY, KEY], [], b"", Reason.SEVERAL_CREDENTIALS),
+        ([KEY, b""], [], b"", Reason.SEVERAL_CREDENTIALS),
+        ([KEY], [b"Bearer " + TOKEN], b"", Reason.SEVERAL_CREDENTIALS),
+        ([KEY], [b"Basic eDp5"], b"", Reason.SEVERAL_CREDENTIALS),
+        ([KEY], [b""], b"", Reason.SEVERAL_CREDENTIALS),
+        ([KEY], [], b"access%5Ftoken=x", Reason.SEVERAL_CREDENTIALS),
+        ([b""], [], b"", Reason.MALFORMED_API_KEY),
+        ([b" \t "], [], b"", Reason.MALFORMED_API_KEY),
+        ([b""], [b"Bearer " + TOKEN], b"", Reason.SEVERAL_CREDENTIALS),
+    ],
+)
+def test_key_beside_anything_else_is_refused(
+    keys: list[bytes], authorization: list[bytes], query: bytes, reason: Reason
+) -> None:
+    """R102, R103, R105, C20, C21: which one is meant is not guessed."""
+    assert _key_reason(keys, authorization, query) is reason
+
+
+@given(
+    st.lists(st.binary(max_size=20), max_size=3),
+    st.lists(st.binary(max_size=20), max_size=2),
+    st.sampled_from([b"", b"a=1", b"access_token=x", b"%61ccess_token"]) | st.binary(max_size=20),
+)
+def test_key_is_taken_only_when_it_is_all_that_there_is(
+    keys: list[bytes], authorization: list[bytes], query: bytes
+) -> None:
+    """D7, R105: no other exception; and what is returned is the one value, of which nothing is lost but blanks."""
+    reason = _key_reason(keys, authorization, query)
+    assert reason in (None, Reason.NO_CREDENTIAL, Reason.SEVERAL_CREDENTIALS, Reason.MALFORMED_API_KEY)
+    assert (reason is Reason.NO_CREDENTIAL) == (not keys)
+    if reason is not None:
+        return
+    key = presented_key(keys, authorization, query)
+    assert len(keys) == 1
+    assert authorization == []
+    assert key == keys[0].strip(b" \t") != b""
+    assert _reason([b"Bearer " + TOKEN], query) is None  # no second credential in the query either
