@@ -26,6 +26,7 @@ from gateway.policy.cors import CorsPolicy, compile_cors
 from gateway.policy.hosts import canonical_host
 from gateway.policy.paths import Target
 from gateway.settings import schema
+from gateway.settings.section import Text
 
 #: Longest path, in characters, that is compared with a regex; a longer one matches none.
 MAX_REGEX_PATH = 2048
@@ -249,7 +250,7 @@ def _compile_host(host: str) -> str:
         raise ValueError(f"not a host: {host!r}") from error
 
 
-def _compile_rule(claim: str, accepted: schema.Text | list[schema.Text]) -> ClaimRule:
+def _compile_rule(claim: str, accepted: Text | list[Text]) -> ClaimRule:
     values = accepted if isinstance(accepted, list) else [accepted]
     return ClaimRule(
         name=claim,

@@ -16,21 +16,17 @@ from pydantic import AfterValidator, Field
 
 from gateway.settings import values
 from gateway.settings.resources import Resource
-from gateway.settings.section import Section
+from gateway.settings.section import Name, NonEmptyText, Scope, Section, Text
 
 #: What tokens may be signed with: asymmetric algorithms only (RFC 8725 section 3.2).
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 
-NonEmptyText = Annotated[str, Field(min_length=1)]
 Address = Annotated[str, AfterValidator(values.listen_address)]
 Network = Annotated[str, AfterValidator(values.network)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 FieldName = Annotated[str, AfterValidator(values.field_name)]
 WebOrigin = Annotated[str, AfterValidator(values.web_origin)]
 HeaderName = Annotated[str, AfterValidator(values.identity_header_name)]
 ClaimSource = Annotated[str | list[NonEmptyText], AfterValidator(values.claim_source)]
-Scope = Annotated[str, AfterValidator(values.scope)]
-Text = str | int | float | bool
 
 #: The ``[identity]`` mapping used when the configuration has none.
 DEFAULT_IDENTITY: dict[str, str | list[str]] = {

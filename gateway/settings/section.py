@@ -1,12 +1,20 @@
-"""What every table of the configuration has in common.
+"""What the declarations of all options share: the kind of table that they stand in, and the types of common values.
 
-Only the base of the declarations lives here, so that these may stand in
-several files. The declarations themselves are in ``schema.py``.
+Only declarations live here; the options themselves are in ``schema.py`` and ``resources.py``.
 """
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from gateway.settings import values
+
+NonEmptyText = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Scope = Annotated[str, AfterValidator(values.scope)]
+Text = str | int | float | bool
 
 
 class Section(BaseModel):
