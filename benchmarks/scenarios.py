@@ -51,7 +51,7 @@ def new_tokens(algorithm: str, *goals: Goal) -> Scenario:
 
 _ROTATING = Setup(cache_size=20_000)
 _TWO = Setup(workers=2, pinned=False)
-_MEMORY_ROWS = ("gateway", "envoy-cache", "haproxy", "naive")
+_MEMORY_ROWS = ("gateway", "envoy-cache", "haproxy", "naive")  # the last one needs a quarter of an hour for a million
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
@@ -192,7 +192,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "memory-million",
         "memory after 1,000,000 tokens",
         "A fresh process gets 1,000,000 ES256 tokens once each; caches hold 10,000. Then its resident memory is read.",
-        everyone(Sends("new", tokens=1_000_000), *_MEMORY_ROWS, setup=Setup(algorithm="ES256")),
+        everyone(Sends("new", tokens=1_000_000), *_MEMORY_ROWS[:3], setup=Setup(algorithm="ES256")),
         kind="memory",
         metrics=(RESIDENT,),
         optional=True,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -59,7 +59,7 @@ class Identity(NamedTuple):
         subject: the token's ``sub``; None when the issuer does not require one.
         scopes: the granted scopes, whatever claim carried them (RFC 8693 section 4.2).
         claims: the top-level claims that some route rule looks at, frozen.
-        lines: the identity headers for the upstream, as lines of a head (``header_lines``).
+        lines: the identity headers for the upstream, as lines of a head (``identity_lines``).
         expires_at: ``exp``; infinity when the issuer does not require one.
         not_before: ``nbf``; minus infinity when absent.
         token_id: ``jti`` when it is a string, else None.
@@ -79,16 +79,16 @@ class Identity(NamedTuple):
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """The identity headers as pairs of name and value."""
         # Kept as lines only: tokens are many, and the pairs took three times the memory.
-        return _few_pairs(self.lines) if len(self.lines) <= _MAX_REMEMBERED_LINES else _pairs(self.lines)
+        return _few_pairs(self.lines) if len(self.lines) <= _MAX_REMEMBERED_LINES else header_pairs(self.lines)
 
 
-def _pairs(lines: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Read ``header_lines`` back."""
+def header_pairs(lines: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the names and values in what ``identity_lines`` made."""
     return tuple((name, value) for name, _, value in (line.partition(b": ") for line in lines.splitlines()))
 
 
 #: The same, remembered for the callers who ask again and again.
-_few_pairs = lru_cache(maxsize=256)(_pairs)
+_few_pairs = lru_cache(maxsize=256)(header_pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,15 @@ class HeaderRule:
     Attributes:
         name: the header in lower case.
         path: where the claim is, or one of ``OWN_NAMES`` alone.
+        start: what its line begins with.
     """
 
     name: bytes
     path: ClaimPath
+    start: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", self.name + b": ")
 
 
 def freeze(value: Any) -> Any:
@@ -157,17 +162,14 @@ def header_value(value: Any) -> bytes | None:
     return coded
 
 
-def identity_headers(
-    rules: Iterable[HeaderRule], claims: Mapping[str, Any], scopes: tuple[str, ...]
-) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the identity headers that ``rules`` make from verified ``claims``.
+def identity_lines(rules: Iterable[HeaderRule], claims: Mapping[str, Any], scopes: tuple[str, ...]) -> bytes:
+    """Return the identity headers that ``rules`` make from verified ``claims``, as lines of a head.
 
     Raises:
         UnsafeClaimError: when a claim cannot be a header value, or all headers
             together are over ``MAX_HEADERS_TOTAL`` bytes: nothing is cut off.
     """
-    headers = []
-    total = 0
+    parts: list[bytes] = []
     for rule in rules:
         path = rule.path
         name = path[0]
@@ -183,16 +185,12 @@ def identity_headers(
         else:
             value = next((claims[name] for name in _CLIENT_CLAIMS if isinstance(claims.get(name), str)), None)
         if (coded := header_value(value)) is not None:
-            headers.append((rule.name, coded))
-            total += len(rule.name) + len(coded)
-    if total > MAX_HEADERS_TOTAL:
+            parts += (rule.start, coded, b"\r\n")
+    lines = b"".join(parts)
+    # Names and values count, not the four bytes around them.
+    if len(lines) - 4 * (len(parts) // 3) > MAX_HEADERS_TOTAL:
         raise UnsafeClaimError("the claims are longer than a header section may be")
-    return tuple(headers)
-
-
-def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return identity headers as lines of a head. Their values are safe: ``header_value`` made them."""
-    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+    return lines
 
 
 def _coded_text(text: str) -> bytes:

@@ -21,10 +21,10 @@ from gateway.identity import (
     UnsafeClaimError,
     find_claim,
     freeze,
-    header_lines,
     header_value,
-    identity_headers,
+    identity_lines,
 )
+from tests.support.identities import header_lines, identity_headers
 
 
 def coded(text: str) -> bytes:
@@ -316,5 +316,6 @@ def test_headers_of_any_size_are_the_same_each_time(size: int) -> None:
 
 
 def test_lines_are_those_of_a_head() -> None:
-    headers = [(b"x-user-id", b"alice"), (b"x-scope", b"read: write")]
-    assert header_lines(headers) == b"x-user-id: alice\r\nx-scope: read: write\r\n"
+    rules = [HeaderRule(b"x-user-id", ("sub",)), HeaderRule(b"x-none", ("none",)), HeaderRule(b"x-note", ("note",))]
+    lines = identity_lines(rules, {"sub": "alice", "note": "read: write"}, ())
+    assert lines == b"x-user-id: alice\r\nx-note: read: write\r\n"

@@ -70,7 +70,8 @@ class ExpressExchange(ExpressResponse):
                 self._in_task(self._verified_and_forwarded(self._client.token, plan.admitted))
                 return
             if isinstance(outcome, GatewayError):
-                raise outcome
+                self._refuse_learned(plan, outcome)
+                return
             self._identity = outcome
             plan.let_pass(outcome)
             leased = plan.upstream.lease_now()

@@ -74,7 +74,7 @@ class AiohttpClient:
 
 
 @dataclass(slots=True)
-class KnownHead:
+class LastHead:
     """What a connection's last head says: a client that repeats itself is not read again.
 
     Attributes:
@@ -99,8 +99,8 @@ class FullLane:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request; every way out is counted and logged exactly once."""
-        run, known = self._begin(request)
-        keep_alive = await self.serving.settle(run, self._serve(run, request, known))
+        run, last = self._begin(request)
+        keep_alive = await self.serving.settle(run, self._serve(run, request, last))
         protocol = cast(Protocol, request.protocol)
         protocol.watch_unsent()
         return sent(keep_alive=keep_alive, then=protocol.answered)
@@ -117,18 +117,18 @@ class FullLane:
         serving.telemetry.finish(record, serving.clock.monotonic())
         return sent(keep_alive=False)
 
-    def _begin(self, request: web.BaseRequest) -> tuple[Run, KnownHead]:
+    def _begin(self, request: web.BaseRequest) -> tuple[Run, LastHead]:
         serving, client = self.serving, AiohttpClient(request)
         protocol = client.protocol
-        read, known = protocol.take_head(request), protocol.known
-        if not isinstance(known, KnownHead) or known.read is not read:
-            known = protocol.known = self._know(read, _peer(protocol))
-        record = Record(started=serving.clock.monotonic(), client=known.client, method=known.head.method)
-        run = Run(client, known.head, record, known.given_id or serving.new_id())
+        read, last = protocol.take_head(request), protocol.last_head
+        if not isinstance(last, LastHead) or last.read is not read:
+            last = protocol.last_head = self._know(read, _peer(protocol))
+        record = Record(started=serving.clock.monotonic(), client=last.client, method=last.head.method)
+        run = Run(client, last.head, record, last.given_id or serving.new_id())
         record.request_id = run.id.decode("ascii")
-        return run, known
+        return run, last
 
-    def _know(self, read: Head, peer: Peer) -> KnownHead:
+    def _know(self, read: Head, peer: Peer) -> LastHead:
         head = RequestHead(
             method=read.method.decode("ascii"),
             target=read.target,
@@ -137,14 +137,14 @@ class FullLane:
             peer=peer,
         )
         client = self.serving.pipeline.client_address(head).decode("ascii")
-        return KnownHead(read, head, client, request_id(read.headers, bytes))
+        return LastHead(read, head, client, request_id(read.headers, bytes))
 
-    async def _serve(self, run: Run, request: web.BaseRequest, known: KnownHead) -> bool:
+    async def _serve(self, run: Run, request: web.BaseRequest, last: LastHead) -> bool:
         """Serve the request; return whether the connection stays open."""
         serving, pipeline = self.serving, self.serving.pipeline
-        facts = known.facts
+        facts = last.facts
         if facts is None:
-            facts = known.facts = pipeline.read(run.head)
+            facts = last.facts = pipeline.read(run.head)
         if has_content(facts):
             # Before anything is refused: whether content is still to come decides about the connection (R294).
             run.content = ClientContent(request, facts, serving.settings.server)

@@ -98,7 +98,7 @@ class Protocol(RequestHandler):
 
     __slots__ = (
         *("_content", "_counted", "_head_timer", "_listener", "_refusal"),
-        *("_scanner", "_stand_ins", "_unsent", "known"),
+        *("_scanner", "_stand_ins", "_unsent", "last_head"),
     )
 
     def __init__(self, listener: Listener, *, loop: asyncio.AbstractEventLoop) -> None:
@@ -120,7 +120,7 @@ class Protocol(RequestHandler):
         self._stand_ins = StandIns()
         self._refusal: Reason | None = None
         self._content: StreamReader = EMPTY_PAYLOAD  # of the newest request
-        self.known: object = None  # what the lane remembers of this connection
+        self.last_head: object = None  # what the lane remembers of this connection
         self._head_timer: asyncio.TimerHandle | None = None
         self._unsent = UnsentWatch(limits.response_write_timeout_seconds)
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.errors import GatewayError, Reason, printable
-from gateway.identity import Identity, UnsafeClaimError, freeze, header_lines, identity_headers
+from gateway.identity import Identity, UnsafeClaimError, freeze, identity_lines
 from gateway.tokens.model import IssuerPolicy, Unverified
 
 _NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
@@ -106,7 +106,7 @@ def make_identity(token: Unverified, policy: IssuerPolicy) -> Identity:
     claims = token.claims
     scopes = granted_scopes(claims, policy.scope_claims)
     try:
-        headers = identity_headers(policy.header_rules, claims, scopes)
+        lines = identity_lines(policy.header_rules, claims, scopes)
     except UnsafeClaimError as error:
         raise GatewayError(Reason.UNSAFE_CLAIM, detail=str(error)) from None
     token_id = claims.get("jti")
@@ -117,7 +117,7 @@ def make_identity(token: Unverified, policy: IssuerPolicy) -> Identity:
         claims.get("sub"),
         scopes,
         _kept(claims, policy.kept_claims),
-        header_lines(headers),
+        lines,
         _moment(claims, "exp", math.inf),
         _moment(claims, "nbf", -math.inf),
         token_id if isinstance(token_id, str) else None,
@@ -149,9 +149,7 @@ def _check_times(claims: dict[str, Any], policy: IssuerPolicy, now: float) -> No
 
 def _moment(claims: dict[str, Any], name: str, absent: float) -> float:
     """Return a NumericDate (RFC 7519 section 2) as a float that may be infinite but never overflows."""
-    if name not in claims:
-        return absent
-    value = claims[name]
+    value = claims.get(name, absent)
     # Exact types: True is an int to Python, and was the number 1 to other verifiers.
     if type(value) is float:
         return value

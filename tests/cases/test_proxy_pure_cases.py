@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason
-from gateway.identity import HeaderRule, UnsafeClaimError, identity_headers
+from gateway.identity import HeaderRule, UnsafeClaimError
 from gateway.policy.paths import parse_target
 from gateway.policy.routes import RouteTable
 from gateway.proxy.forwarded import client_address
 from gateway.proxy.headers import Peer, request_headers
 from gateway.proxy.names import header_policy
 from gateway.settings import schema
+from tests.support.identities import identity_headers
 
 POLICY = header_policy(("x-user-id", "x-user-role", "x-scope"), b"gw", ["10.0.0.0/8"])
 STRANGER = Peer(b"192.0.2.7", True, 8443)

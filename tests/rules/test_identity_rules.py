@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.identity import HeaderRule, UnsafeClaimError, header_value, identity_headers
+from gateway.identity import HeaderRule, UnsafeClaimError, header_value
 from gateway.proxy.headers import Peer, compile_header_policy, fold, render_head, request_headers, response_headers
 from gateway.settings.schema import Settings
+from tests.support.identities import identity_headers
 
 BASE = {
     "upstreams": [{"name": "u", "urls": ["http://127.0.0.1:9000"]}],

@@ -183,11 +183,12 @@ async def test_memory_of_request_lines_is_bounded_in_bytes(tmp_path: Path) -> No
     """R191: what one connection makes the gateway remember is little, whatever it sends."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await warm(gateway)
+        assert await statuses(client, request(b"GET", "/public")) == [200]
+        connection = connection_of(gateway, client)
         for number in range(MAX_PLANS):
             assert await statuses(client, request(b"GET", f"/public/{number:03000}")) == [200]
-            connection = connection_of(gateway, client)
             assert connection._plans_bytes <= MAX_PLANS_BYTES
-            assert 1 <= len(connection._plans) <= 4
+            assert 1 <= len(connection._plans) <= 5
         assert await statuses(client, request(b"GET", "/public/" + "x" * 20_000)) == [200]
         assert not any(len(line) > 20_000 for line in connection._plans)
 
