@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from gateway.settings import files, key_checks, resource_checks, route_checks
+from gateway.settings import files, key_checks, route_checks
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
+from gateway.settings.resource_checks import resource_problems
 from gateway.settings.schema import Issuer, Route, Server, Settings, Upstream, issuer_values
 from gateway.settings.values import fold_header_name, http_url, is_loopback, split_address, url_key
 
@@ -71,8 +72,8 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
             )
         ),
         *_ties(settings, sound),
-        *resource_checks.resource_problems(settings, sound),
         *_identity(identity),
+        *resource_problems(settings, sound),
     ]
 
 

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import AfterValidator, Field
 
 from gateway.settings import values
-from gateway.settings.section import Section
+from gateway.settings.section import Scope, Section
 
 #: Where the documents are, in front of the path of the resource (RFC 9728 section 3).
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
@@ -79,7 +79,7 @@ class Resource(Section):
     authorization_servers: list[Annotated[str, AfterValidator(issuer_identifier)]] = []
     """Issuer identifiers of the servers that give out tokens for it. Empty: the first issuer value of every issuer that
     its routes accept."""
-    scopes_supported: list[Annotated[str, AfterValidator(values.scope)]] = []
+    scopes_supported: list[Scope] = []
     """Scopes that clients may ask for. Empty: those that its routes ask for, sorted."""
     name: Annotated[str, AfterValidator(shown_text)] = ""
     """What people call it."""
