@@ -37,6 +37,7 @@ def resource_problems(settings: Settings, sound: Sound) -> Problems:
     if not all(sound(("resources", index, "resource")) for index in range(len(settings.resources))):
         return
     yield from _unknown(settings, sound)
+    yield from _without_tokens(settings, sound)
     yield from _undecided(settings, sound)
     if all(sound((table,)) for table in ("resources", "routes", "issuers")):
         yield from _foreign_issuers(settings)
@@ -64,6 +65,13 @@ def _unknown(settings: Settings, sound: Sound) -> Problems:
         place: KeyPath = ("routes", index, "resource")
         if sound(place) and route.resource and route.resource not in known:
             yield place, "is the identifier of no resource" + did_you_mean(route.resource, known)
+
+
+def _without_tokens(settings: Settings, sound: Sound) -> Problems:
+    for index, route in enumerate(settings.routes):
+        place: KeyPath = ("routes", index)
+        if sound(place) and route.resource and route.auth != "public" and "jwt" not in route.credentials:
+            yield (*place, "resource"), "has no effect: `credentials` has no tokens, and resources are about tokens"
 
 
 def _undecided(settings: Settings, sound: Sound) -> Problems:

@@ -17,10 +17,10 @@ from gateway.settings.schema import Issuer, Route, Settings, issuer_values
 def fitting_resources(route: Route, resources: Sequence[Resource]) -> list[int]:
     """Return the indices of the resources that a route belongs to.
 
-    One; none, also for a public route, which asks for nothing; several only
-    when nothing says which one is meant, and that is a configuration fault.
+    One; none, also for a route where nobody shows a token; several only when
+    nothing says which one is meant, and that is a configuration fault.
     """
-    if route.auth == "public":
+    if route.auth == "public" or "jwt" not in route.credentials:
         return []
     if route.resource:
         return [index for index, resource in enumerate(resources) if resource.resource == route.resource][:1]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import RawResponse, RunningGateway, request, running_gateway
+from tests.support.keys import entry
 from tests.support.metadata import challenge_of, document_of
 from tests.support.upstream import raw_upstream
 
@@ -253,3 +254,20 @@ async def test_a_route_at_the_well_known_path_serves_the_document_instead(tmp_pa
         assert document_of(await gateway.get(WELL_KNOWN))["resource"] == "https://api.test"
     assert own.status == 200
     assert [item.target for item in upstream.requests] == [DOCUMENT.encode()]
+
+
+async def test_only_the_challenge_for_tokens_leads_to_the_document(tmp_path: Path) -> None:
+    """R110, R115: a route that takes API keys as well has two challenges; one that takes them only, no document."""
+    routes = (
+        {"path": "/mcp", "credentials": ["jwt", "api_key"]},
+        {"path": "/mcp/keys", "credentials": ["api_key"], "scopes": ["unseen"]},
+    )
+    given: dict[str, Any] = {"routes": routes, "resources": RESOURCES, "api_keys": [entry()]}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **given) as gateway:
+        both = (await gateway.get("/mcp")).all(b"www-authenticate")
+        keys = (await gateway.get("/mcp/keys")).all(b"www-authenticate")
+        document = document_of(await gateway.get(DOCUMENT))
+    assert both == [f'Bearer realm="gateway", resource_metadata="{URL}"'.encode(), b'ApiKey realm="gateway"']
+    assert keys == [b'ApiKey realm="gateway"']
+    assert "scopes_supported" not in document
+    assert upstream.requests == []

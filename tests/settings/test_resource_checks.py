@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.settings.configs import SMALL, faults_of, warnings_of
+from tests.support.keys import entry
 
 
 def config(*resources: dict[str, Any], routes: tuple[dict[str, Any], ...] = (), **issuer: Any) -> dict[str, Any]:
@@ -26,6 +27,7 @@ NO_SERVER = (
     "resources[0].authorization_servers: is required: the value of issuers[0] is no URL at which clients could find"
     " a server"
 )
+KEYS_ONLY = {"path": "/x", "credentials": ["api_key"], "resource": API["resource"]}
 TWIN = {"resource": "https://b.test/orders"}
 
 # fmt: off
@@ -50,6 +52,9 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a public route": (
         config(API, routes=({"path": "/x", "auth": "public", "resource": API["resource"]}, {"path": "/orders"})),
         ['routes[0].resource: can never apply: with auth = "public" tokens are not looked at']),
+    "a route without tokens": (
+        {**config(API, routes=(KEYS_ONLY, {"path": "/orders"})), "api_keys": [entry()]},
+        ["routes[0].resource: has no effect: `credentials` has no tokens, and resources are about tokens"]),
     "an issuer that is no address": (
         config(API, issuer="idp", jwks_url="https://idp.test/keys"),
         [NO_SERVER]),

@@ -38,6 +38,7 @@ def route(path: str, **options: Any) -> Route:
      ("/api/v1/x?", {"match": "regex"}, 2), (".*", {"match": "regex"}, 0), ("(/api/a|/b)", {"match": "regex"}, 0),
      ("/other", {"hosts": ["a.test"]}, 0), ("/other", {"hosts": ["B.test."]}, 3), ("/api", {"hosts": ["b.test"]}, None),
      ("/api", {"auth": "optional"}, 1), ("/api", {"auth": "public"}, None),
+     ("/api", {"credentials": ["api_key"]}, None), ("/api", {"credentials": ["api_key", "jwt"]}, 1),
      ("/api", {"resource": "https://b.test/other"}, 3), ("/api", {"resource": "https://nowhere.test"}, None)],
 )
 def test_the_most_specific_resource_that_fits_is_taken(path: str, options: dict[str, Any], index: int | None) -> None:
