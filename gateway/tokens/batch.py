@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 
 from gateway.errors import GatewayError
 from gateway.identity import Identity
@@ -66,10 +67,9 @@ class VerificationBatch:
         asyncio.get_running_loop().call_soon(self._verify)
 
     def _verify(self) -> None:
-        digests = list(self._waiting)
-        if len(digests) > MOST:
+        if len(self._waiting) > MOST:
             self._soon()
-            del digests[MOST:]
+        digests = list(islice(self._waiting, MOST))
         turn = [self._waiting.pop(digest) for digest in digests]
         signed = [self._signature(examined) for examined, _ in turn]
         for (examined, waiting), key in zip(turn, signed, strict=True):

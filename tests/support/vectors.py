@@ -29,7 +29,7 @@ def vector_path(relative: str) -> Path:
         return path
     if os.environ.get("CI") == "true":
         pytest.fail(f"test vectors are missing: {relative}")
-    pytest.skip(f"no test vectors here: {relative}")
+    pytest.skip(f"the public test vectors are no part of this repository, and not beside it: {relative}")
 
 
 def load_vectors(relative: str) -> Any:
