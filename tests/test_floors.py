@@ -23,13 +23,14 @@ FLOORS = {
     "tasks": 0,
     "telemetry": 0,
     "settings": 1,
-    "tokens": 2,
-    "policy": 2,
-    "proxy": 2,
-    "server": 3,
-    "demo": 4,
-    "cli": 5,
-    "__main__": 6,
+    "store": 2,
+    "tokens": 3,
+    "policy": 3,
+    "proxy": 3,
+    "server": 4,
+    "demo": 5,
+    "cli": 6,
+    "__main__": 7,
 }
 #: On the lowest floor everything may use everything.
 GROUND = 0
