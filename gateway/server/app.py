@@ -20,6 +20,7 @@ from typing import TextIO
 
 from gateway.clock import Clock, SystemClock
 from gateway.proxy.upstreams import open_upstreams
+from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.addresses import BACKLOG, SharedAddress, bound_port, listen
 from gateway.server.admin import Admin, open_admin
 from gateway.server.express_lane import ExpressLane
@@ -30,6 +31,7 @@ from gateway.server.log_thread import LogThread
 from gateway.server.overload import LoopLag
 from gateway.server.parts import Parts
 from gateway.server.pipeline import Pipeline
+from gateway.server.rate_limit_guard import RateLimitGuard
 from gateway.server.serving import Serving
 from gateway.server.tls import ServerTls
 from gateway.settings.schema import Settings
@@ -114,16 +116,28 @@ class GatewayApp:
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
-        self.admin = Admin(Parts(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys))
+        self.rate_limits = RateLimitGuard(settings, clock, self.redis)
+        self.watch = AbuseWatch(settings.watch, clock)
+        self.admin = Admin(
+            Parts(
+                self.telemetry,
+                self.authenticator,
+                self.issuers,
+                self.upstreams,
+                self.api_keys,
+                self.rate_limits,
+                self.watch,
+            )
+        )
         if self._share is None:
             self.admin_port = await open_admin(self.admin.application(), settings.server.admin_listen, self._stop)
         await self._start_listener()
 
     async def _start_listener(self) -> None:
         settings = self.settings
-        pipeline = Pipeline(
-            settings, self.authenticator, self.clock, pseudonym(settings), self.api_keys, self._guards()
-        )
+        name = pseudonym(settings)
+        guards = self._guards()
+        pipeline = Pipeline(settings, self.authenticator, self.clock, name, self.api_keys, guards, self.watch)
         serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
         self._stop.callback(serving.token_watch.stop)
         lane = FullLane(serving)
@@ -147,7 +161,7 @@ class GatewayApp:
 
     def _guards(self) -> list[Guard]:
         """Return what some routes ask beyond a good credential that may, in the order in which it is asked."""
-        return []
+        return [self.watch, self.rate_limits]
 
     def _start_tls(self) -> ssl.SSLContext | None:
         """Return the context of an HTTPS listener, kept up to date; None for plain HTTP."""

@@ -98,6 +98,7 @@ class ExpressExchange(ExpressResponse):
                 plan.refusals[error.reason] = Refusal(self.answer, self.run.record)
             return
         known.give(client.send, self._id, serving.telemetry, serving.clock.monotonic() - self._began)
+        serving.pipeline.watch.saw_refusal(client.address, error.reason.code, error.detail)
         if self._verify_seconds is not None:
             serving.telemetry.verification.observe(self._verify_seconds)
         client.ended(True)

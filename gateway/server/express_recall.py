@@ -68,12 +68,18 @@ class KnownRequests(ClientOutput, ABC):
         self._most_content = min(MAX_CONTENT, self._limits.max_body_bytes or MAX_CONTENT)
         # Requests that are counted while they run take the long way.
         self._counted = bool(self._limits.max_concurrent_requests)
+        self._watch = serving.pipeline.watch
         self.deadline = 0.0
 
     @property
     def token(self) -> bytes:
         """The bearer token that was looked up last."""
         return self._token
+
+    @property
+    def address(self) -> str:
+        """The client's address, seen through trusted proxies."""
+        return self._client_text
 
     @abstractmethod
     def ended(self, keep_alive: bool) -> None:
@@ -89,6 +95,8 @@ class KnownRequests(ClientOutput, ABC):
         plan = self._plans.get(data[:end])
         section = self._section
         if plan is None or section is None or self._counted:
+            return False
+        if self._watch.barring and self._watch.bars(self._client_text):
             return False
         before, after, length, given = section.before, section.after, section.length, section.request_id
         start, stop = end + len(before), len(data) - length - len(after)

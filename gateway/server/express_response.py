@@ -39,6 +39,11 @@ class ClientConnection(Client, Protocol):
         """The bearer token of the running request that follows a plan."""
         ...
 
+    @property
+    def address(self) -> str:
+        """The client's address, seen through trusted proxies."""
+        ...
+
     def send(self, data: bytes) -> None:
         """Write without waiting."""
         ...

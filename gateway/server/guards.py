@@ -14,6 +14,7 @@ from typing import Protocol
 from gateway.errors import GatewayError
 from gateway.identity import Identity
 from gateway.policy.routes import Route
+from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.request import Admitted
 from gateway.server.run import Run
 
@@ -62,9 +63,11 @@ class Guards:
     Args:
         guards: in the order in which they are asked.
         routes: those that can be asked for.
+        watch: knows whose address is refused; that is for every route that looks at credentials.
     """
 
-    def __init__(self, guards: Iterable[Guard], routes: Iterable[Route]) -> None:
+    def __init__(self, guards: Iterable[Guard], routes: Iterable[Route], watch: AbuseWatch) -> None:
+        self.watch = watch
         listed = tuple(guards)
         covering = ((route, tuple(guard for guard in listed if guard.covers(route))) for route in routes)
         self._of = {route: found for route, found in covering if found}
@@ -73,12 +76,18 @@ class Guards:
         """Return those that cover a route."""
         return self._of.get(route, ())
 
+    def watch_over(self, route: Route, client: str) -> bool:
+        """Return whether a request has to be asked about: its route is covered, or its client's address refused."""
+        return route in self._of or (self.watch.barring and route.auth != "public" and self.watch.bars(client))
+
     async def before(self, run: Run, admitted: Admitted) -> None:
         """Ask them before the credential is looked at.
 
         Raises:
             GatewayError: the first refusal.
         """
+        if self.watch.barring and admitted.route.auth != "public":
+            self.watch.refuse(run.record.client)
         for guard in self.of(admitted.route):
             if (waiting := guard.before(run, admitted)) is not None:
                 await waiting

@@ -29,6 +29,7 @@ from gateway.proxy.headers import (
 )
 from gateway.proxy.upstreams import Origin
 from gateway.proxy.websocket import UPGRADE_FIELDS, asks_for_websocket, without_token
+from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.credentials import Callers
 from gateway.server.facts import Facts, framing, scan
 from gateway.server.guards import Guard, Guards
@@ -53,6 +54,7 @@ class Pipeline:
         still_good: why a credential that was good is so no longer; None while it is.
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
         resources: the protected resources, with their documents.
+        watch: what looks like abuse.
     """
 
     def __init__(
@@ -63,11 +65,13 @@ class Pipeline:
         pseudonym: bytes,
         api_keys: ApiKeys | None = None,
         guards: Iterable[Guard] = (),
+        watch: AbuseWatch | None = None,
     ) -> None:
         self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym)
         self.pseudonym = pseudonym
         self._routes = RouteTable(settings.routes)
-        self._guards = Guards(guards, self._routes.routes)
+        self.watch = AbuseWatch(settings.watch, clock) if watch is None else watch
+        self._guards = Guards(guards, self._routes.routes, self.watch)
         callers = Callers(authenticator, ApiKeys(settings, clock) if api_keys is None else api_keys, clock)
         who = Identification(authenticator, callers, self._guards, clock)
         self.identify, self.token, self.recognise = who.identify, who.token, who.recognise
@@ -117,7 +121,8 @@ class Pipeline:
         if facts.expect and head.http_11 and any(value.lower() != b"100-continue" for value in facts.expect):
             raise GatewayError(Reason.EXPECTATION)
         websocket = bool(facts.upgrade) and route.websocket and asks_for_websocket(facts.upgrade)
-        return Admitted(route, target, host, facts, preflight, websocket, document, bool(self._guards.of(route)))
+        guarded = self._guards.watch_over(route, record.client)
+        return Admitted(route, target, host, facts, preflight, websocket, document, guarded)
 
     def _preflight_route(self, host: str, head: RequestHead, target: Target) -> Route | None:
         """Return the route that a preflight is about, if it has rules for pages of other origins."""

@@ -17,12 +17,14 @@ from pydantic import AfterValidator, Field
 from gateway.settings import values
 from gateway.settings.api_keys import ApiKey
 from gateway.settings.issuers import Algorithm, Issuer, issuer_values
+from gateway.settings.rate_limits import Limits, RateLimit
 from gateway.settings.redis import Redis
 from gateway.settings.resources import Resource
 from gateway.settings.routes import Credential, Route
 from gateway.settings.section import NonEmptyText, Section
 from gateway.settings.server import Server
 from gateway.settings.upstreams import Upstream
+from gateway.settings.watch import Watch
 
 __all__ = [
     "DEFAULT_IDENTITY",
@@ -30,6 +32,8 @@ __all__ = [
     "ApiKey",
     "Credential",
     "Issuer",
+    "Limits",
+    "RateLimit",
     "Redis",
     "Resource",
     "Route",
@@ -37,6 +41,7 @@ __all__ = [
     "Settings",
     "Tokens",
     "Upstream",
+    "Watch",
     "issuer_values",
 ]
 
@@ -75,6 +80,8 @@ class Settings(Section):
 
     server: Server = Server()
     tokens: Tokens = Tokens()
+    limits: Limits = Limits()
+    watch: Watch = Watch()
     issuers: list[Issuer] = []
     api_keys: list[ApiKey] = []
     upstreams: Annotated[list[Upstream], Field(min_length=1)]
