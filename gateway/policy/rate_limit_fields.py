@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from gateway.policy.rate_limits import Level, Limit
 
-POLICY, LIMIT, EXPOSE = b"RateLimit-Policy", b"RateLimit", b"Access-Control-Expose-Headers"
+POLICY, LIMIT = b"RateLimit-Policy", b"RateLimit"
 
 # What a String may hold as it is (RFC 9651 section 3.3.3), but "%", which stands for what it may not.
 _AS_IT_IS = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) not in '"\\%')

@@ -18,7 +18,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
 from gateway.policy.callers import Namer
-from gateway.policy.rate_limit_fields import EXPOSE, LIMIT, POLICY, limit_field, policy_field, retry_after
+from gateway.policy.rate_limit_fields import limit_field, policy_field, retry_after
 from gateway.policy.rate_limits import Barred, Buckets, Level, Limit, compile_limits, level, take
 from gateway.policy.routes import Route
 from gateway.server.request import Admitted
@@ -30,9 +30,6 @@ from gateway.store.shared_buckets import SharedBuckets
 
 #: Who a request comes from: its client's address, its credential, and whoever shows it.
 Caller = tuple[str, bytes | None, Identity | None]
-
-# What the fields are called that pages of other origins may read with the answer (Fetch standard).
-_EXPOSED = (EXPOSE, POLICY + b", " + LIMIT)
 
 
 class _Counted(NamedTuple):
@@ -60,7 +57,6 @@ class _Group:
         self.route = route.name
         self.counted = [_Counted(Buckets(limit, most), _namer(route, limit)) for limit in limits]
         self.limits = tuple(limits)
-        self.exposed = route.cors is not None
         self.barred = None if link is None else Barred(most)
         self._link = link
         self._shared: dict[tuple[int, ...], SharedBuckets] = {}
@@ -174,8 +170,6 @@ class RateLimitGuard:
         """
         limits = [group.limits[number] for number in asked]
         run.answer_fields += [policy_field(limits), limit_field(limits, levels)]
-        if group.exposed and _EXPOSED not in run.answer_fields:
-            run.answer_fields.append(_EXPOSED)
         if all(one.fits for one in levels):
             for limit in limits:
                 self.counts[group.route, limit.name, "admitted"] += 1

@@ -95,12 +95,3 @@ def test_limits_that_are_not_about_a_caller_say_nothing() -> None:
         asked.ask(0, key, b"key")
     asked.ask(0, key, b"another")
     asked.ask(0, None, None)
-
-
-def test_fields_are_exposed_to_pages_once() -> None:
-    route = {"path": "/a", "cors_origins": ["*"], "rate_limit": [limit(5), limit(9, by="address")]}
-    names = [name for name, _ in Asked(route).ask().answer_fields]
-    assert sorted(names) == [
-        *(b"Access-Control-Expose-Headers", b"RateLimit", b"RateLimit"),
-        *(b"RateLimit-Policy", b"RateLimit-Policy"),
-    ]
