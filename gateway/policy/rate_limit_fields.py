@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from urllib.parse import quote
 
 from gateway.policy.rate_limits import Level, Limit
@@ -50,6 +51,7 @@ def whole_seconds(seconds: float) -> int:
     return max(1, math.ceil(seconds))
 
 
+@lru_cache(maxsize=1024)  # of a configuration's limits, which are few
 def name(limit: Limit) -> bytes:
     """Return a limit's name as a String (RFC 9651 section 3.3.3)."""
     return b'"%b"' % quote(limit.name, safe=_AS_IT_IS).encode("ascii")

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
@@ -132,9 +134,14 @@ class ExpressExchange(ExpressResponse):
                 self.by_form = False
                 self._in_task(serving.serve(run, admitted))
                 return
-            token = pipeline.token(run, admitted)
-            self.by_form = False
-            if token is not None:
+            if admitted.guarded:
+                self.by_form = False
+                found = pipeline.identify_now(run, admitted)
+                if isinstance(found, Coroutine):
+                    self._in_task(self._identified_and_forwarded(found, admitted))
+                    return
+                self._identity = found
+            elif (token := self._token(run, admitted)) is not None:
                 identity = pipeline.recognise(token, run, admitted)
                 if identity is UNSETTLED:
                     self._in_task(self._verified_and_forwarded(token, admitted))
@@ -202,6 +209,18 @@ class ExpressExchange(ExpressResponse):
             else:
                 transport.resume_reading()
 
+    def _token(self, run: Run, admitted: Admitted) -> bytes | None:
+        token = self._serving.pipeline.token(run, admitted)
+        self.by_form = False
+        return token
+
+    async def _identified_and_forwarded(
+        self, finding: Coroutine[Any, Any, Identity | None], admitted: Admitted
+    ) -> bool:
+        identity = await finding
+        self._serving.pipeline.check_content(admitted.facts)
+        return await self._serving.forward(self.run, admitted, identity)
+
     async def _verified_and_forwarded(self, token: bytes, admitted: Admitted) -> bool:
         pipeline = self._serving.pipeline
         identity = await pipeline.verify(token, self.run, admitted)
@@ -212,4 +231,4 @@ class ExpressExchange(ExpressResponse):
 def _takes_task(admitted: Admitted) -> bool:
     """Whether a request needs more than the steps that do not wait."""
     route = admitted.route
-    return admitted.preflight or admitted.guarded or route.cors is not None or route.end_at_expiry
+    return admitted.preflight or route.cors is not None or route.end_at_expiry

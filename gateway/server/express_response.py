@@ -10,7 +10,8 @@ wait or is not plain. How the request gets to its upstream is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 from gateway.errors import GatewayError, Reason
@@ -148,10 +149,17 @@ class ExpressResponse:
         end = data.find(b"\r\n\r\n") + 4
         known = self._heads.read(data[:end]) if end >= 4 else None
         client = self._client
+        added = () if self._run is None else self._run.answer_fields
         if known is None or client.draining or len(data) - end > known.length or self._head_only:
             self._read_by_aiohttp(data)
             return
-        client.send(known.client_head + data[end:])
+        if added:
+            if self._heads is not self._serving.heads:  # the head says something behind them
+                self._read_by_aiohttp(data)
+                return
+            client.send(b"".join((known.client_head[:-2], *_lines(added), b"\r\n", data[end:])))
+        else:
+            client.send(known.client_head + data[end:])
         if self._run is None and len(data) - end == known.length and not self._serving.logging:
             self._whole_at_once(known.status)
             return
@@ -248,6 +256,8 @@ class ExpressResponse:
     def _refuse(self, error: GatewayError) -> None:
         run = self.run
         reply = self._serving.account(run.record, error)
+        if run.answer_fields:
+            reply = replace(reply, headers=(*reply.headers, *run.answer_fields))
         keep_alive = self._client.keep_alive and not reply.close
         run.record.bytes_out = len(reply.body)
         data = render(reply, http_11=True, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
@@ -283,3 +293,7 @@ class ExpressResponse:
         finally:
             record.upstream_seconds = self._serving.clock.monotonic() - self._began
         return await self._serving.deliver(self.run, reply, upstream)
+
+
+def _lines(fields: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    return (b"%b: %b\r\n" % pair for pair in fields)

@@ -8,7 +8,7 @@ remembered.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from gateway.errors import GatewayError
@@ -80,29 +80,43 @@ class Guards:
         """Return whether a request has to be asked about: its route is covered, or its client's address refused."""
         return route in self._of or (self.watch.barring and route.auth != "public" and self.watch.bars(client))
 
-    async def before(self, run: Run, admitted: Admitted) -> None:
-        """Ask them before the credential is looked at.
+    def before(self, run: Run, admitted: Admitted) -> Awaitable[None] | None:
+        """Ask them before the credential is looked at; None when there is nothing to wait for.
 
         Raises:
-            GatewayError: the first refusal.
+            GatewayError: the first refusal, at once or when awaited.
         """
         if self.watch.barring and admitted.route.auth != "public":
             self.watch.refuse(run.record.client)
-        for guard in self.of(admitted.route):
-            if (waiting := guard.before(run, admitted)) is not None:
-                await waiting
+        return _ask_all(self.of(admitted.route), lambda guard: guard.before(run, admitted))
 
-    async def after(self, run: Run, admitted: Admitted, shown: bytes | None, identity: Identity | None) -> None:
-        """Ask them about a caller who may pass.
+    def after(
+        self, run: Run, admitted: Admitted, shown: bytes | None, identity: Identity | None
+    ) -> Awaitable[None] | None:
+        """Ask them about a caller who may pass; None when there is nothing to wait for.
 
         Raises:
-            GatewayError: the first refusal.
+            GatewayError: the first refusal, at once or when awaited.
         """
-        for guard in self.of(admitted.route):
-            if (waiting := guard.after(run, admitted, shown, identity)) is not None:
-                await waiting
+        return _ask_all(self.of(admitted.route), lambda guard: guard.after(run, admitted, shown, identity))
 
     def refused(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
         """Tell them that a credential was refused."""
         for guard in self.of(admitted.route):
             guard.refused(run, admitted, error)
+
+
+def _ask_all(guards: Sequence[Guard], ask: Callable[[Guard], Awaitable[None] | None]) -> Awaitable[None] | None:
+    """Ask guards in their order, as far as none has to be waited for; what is returned asks the rest."""
+    for number, guard in enumerate(guards, 1):
+        if (waiting := ask(guard)) is not None:
+            return _ask_rest(waiting, guards[number:], ask)
+    return None
+
+
+async def _ask_rest(
+    waiting: Awaitable[None], guards: Sequence[Guard], ask: Callable[[Guard], Awaitable[None] | None]
+) -> None:
+    await waiting
+    if (more := _ask_all(guards, ask)) is not None:
+        await more

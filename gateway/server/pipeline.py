@@ -50,7 +50,7 @@ class Pipeline:
 
     Attributes:
         recall, refuse_unread: the authenticator's, for whoever takes its steps one by one.
-        identify, token, recognise, verify, hold: the steps from the route to the caller (``Identification``).
+        identify, identify_now, token, recognise, verify, hold: the steps from route to caller (``Identification``).
         still_good: why a credential that was good is so no longer; None while it is.
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
         resources: the protected resources, with their documents.
@@ -74,8 +74,8 @@ class Pipeline:
         self._guards = Guards(guards, self._routes.routes, self.watch)
         callers = Callers(authenticator, ApiKeys(settings, clock) if api_keys is None else api_keys, clock)
         who = Identification(authenticator, callers, self._guards, clock)
-        self.identify, self.token, self.recognise = who.identify, who.token, who.recognise
-        self.verify, self.hold = who.verify, who.hold
+        self.identify, self.identify_now, self.verify, self.hold = who.identify, who.identify_now, who.verify, who.hold
+        self.token, self.recognise = who.token, who.recognise
         self.still_good = callers.still_good
         self.recall, self.refuse_unread = authenticator.recall, authenticator.refuse_unread
         self.new_tokens = VerificationBatch(authenticator)

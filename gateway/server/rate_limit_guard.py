@@ -32,42 +32,54 @@ from gateway.store.shared_buckets import SharedBuckets
 Caller = tuple[str, bytes | None, Identity | None]
 
 
-class _Counted(NamedTuple):
-    """One limit of one route.
+class _Together(NamedTuple):
+    """Limits that are asked about one request, all at once.
 
     Attributes:
+        limits: in the order of the configuration.
+        policy: the field that describes them.
         buckets: this worker's.
-        name: names the bucket of a caller; None where the limit is not about it.
+        shared: those in Redis; None without it.
     """
 
-    buckets: Buckets
-    name: Callable[[Caller], bytes | None]
+    limits: tuple[Limit, ...]
+    policy: tuple[bytes, bytes]
+    buckets: tuple[Buckets, ...]
+    shared: SharedBuckets | None
 
 
 class _Group:
     """The limits of one route that are asked at the same moment.
 
     Attributes:
-        limits: in the order of the configuration.
-        policy: the field that describes them.
+        route: its name.
+        buckets: this worker's, of each limit.
         barred: callers whom Redis has refused, until when it would again; None without Redis.
     """
 
     def __init__(self, route: Route, limits: Sequence[Limit], most: int, link: RedisLink | None) -> None:
         self.route = route.name
-        self.counted = [_Counted(Buckets(limit, most), _namer(route, limit)) for limit in limits]
-        self.limits = tuple(limits)
+        self.buckets = [Buckets(limit, most) for limit in limits]
         self.barred = None if link is None else Barred(most)
         self._link = link
-        self._shared: dict[tuple[int, ...], SharedBuckets] = {}
+        self._namers = [_namer(route, limit) for limit in limits]
+        self._together: dict[tuple[int, ...], _Together] = {}
 
-    def shared(self, asked: tuple[int, ...]) -> SharedBuckets:
-        """Return the shared buckets of some of the limits, by number."""
-        found = self._shared.get(asked)
+    def names(self, caller: Caller) -> dict[int, bytes]:
+        """Return the name of a caller's bucket, by the number of the limit, for those that are about it."""
+        named = ((number, namer(caller)) for number, namer in enumerate(self._namers))
+        return {number: name for number, name in named if name is not None}
+
+    def together(self, numbers: Iterable[int]) -> _Together:
+        """Return some of the limits, by number."""
+        asked = tuple(numbers)
+        found = self._together.get(asked)
         if found is None:
-            assert self._link is not None
-            rates = [(self.limits[number].interval, self.limits[number].tolerance) for number in asked]
-            found = self._shared[asked] = SharedBuckets(self._link, rates)
+            buckets = tuple(self.buckets[number] for number in asked)
+            limits = tuple(one.limit for one in buckets)
+            rates = [(limit.interval, limit.tolerance) for limit in limits]
+            shared = None if self._link is None else SharedBuckets(self._link, rates)
+            found = self._together[asked] = _Together(limits, policy_field(limits), buckets, shared)
         return found
 
 
@@ -120,61 +132,55 @@ class RateLimitGuard:
     # --- the asking ---
 
     def _ask(self, run: Run, group: _Group, caller: Caller) -> Awaitable[None] | None:
-        named = [(number, name) for number, one in enumerate(group.counted) if (name := one.name(caller)) is not None]
-        if not named:
+        names = group.names(caller)
+        if not names:
             return None
-        asked = tuple(number for number, _ in named)
-        names = [name for _, name in named]
-        if group.barred is None:
-            self._decide(run, group, asked, self._own(group, asked, names))
+        asked = group.together(names)
+        if group.barred is None or asked.shared is None:
+            self._decide(run, group, asked, self._own(asked, names.values()))
             return None
         # Redis' answer to one who is refused holds until it said it would: no bucket fills faster.
-        now = self._now()
-        untils = [group.barred.until(name, now) for name in names]
-        if any(until is not None for until in untils):
-            # What is left of the others is not known then, and not told.
-            known = [
-                (number, Level(False, 0, until - now))
-                for number, until in zip(asked, untils, strict=True)
-                if until is not None
-            ]
-            self._decide(run, group, tuple(number for number, _ in known), [one for _, one in known])
+        now, until = self._now(), group.barred.until
+        barred = {number: moment for number, name in names.items() if (moment := until(name, now)) is not None}
+        if barred:  # what is left of the others is not known then, and not told
+            levels = [Level(False, 0, moment - now) for moment in barred.values()]
+            self._decide(run, group, group.together(barred), levels)
             return None
-        return self._ask_redis(run, group, asked, names)
+        return self._ask_redis(run, group, asked, asked.shared, group.barred, list(names.values()))
 
-    async def _ask_redis(self, run: Run, group: _Group, asked: tuple[int, ...], names: list[bytes]) -> None:
+    async def _ask_redis(
+        self, run: Run, group: _Group, asked: _Together, shared: SharedBuckets, barred: Barred, names: list[bytes]
+    ) -> None:
         now = self._now()  # before the exchange: nobody is barred for longer than Redis said
         try:
-            answers = await group.shared(asked).take(names)
+            answers = await shared.take(names)
         except StoreUnavailableError:
             self.fallbacks += 1
-            self._decide(run, group, asked, self._own(group, asked, names))
+            self._decide(run, group, asked, self._own(asked, names))
             return
         levels = []
-        for number, name, (fits, ahead) in zip(asked, names, answers, strict=True):
-            found = level(group.limits[number], ahead, fits=fits)
-            if not fits and group.barred is not None:
-                group.barred.put(name, now + found.wait, now)
+        for limit, name, (fits, ahead) in zip(asked.limits, names, answers, strict=True):
+            found = level(limit, ahead, fits=fits)
+            if not fits:
+                barred.put(name, now + found.wait, now)
             levels.append(found)
         self._decide(run, group, asked, levels)
 
-    def _own(self, group: _Group, asked: Iterable[int], names: Iterable[bytes]) -> list[Level]:
-        buckets = [group.counted[number].buckets for number in asked]
-        return take(zip(buckets, names, strict=True), self._now())
+    def _own(self, asked: _Together, names: Iterable[bytes]) -> list[Level]:
+        return take(zip(asked.buckets, names, strict=True), self._now())
 
-    def _decide(self, run: Run, group: _Group, asked: tuple[int, ...], levels: Sequence[Level]) -> None:
+    def _decide(self, run: Run, group: _Group, asked: _Together, levels: Sequence[Level]) -> None:
         """Count what was decided, tell it, and refuse.
 
         Raises:
             GatewayError: 429.
         """
-        limits = [group.limits[number] for number in asked]
-        run.answer_fields += [policy_field(limits), limit_field(limits, levels)]
-        if all(one.fits for one in levels):
-            for limit in limits:
+        run.answer_fields += (asked.policy, limit_field(asked.limits, levels))
+        refusing = [limit.name for limit, one in zip(asked.limits, levels, strict=True) if not one.fits]
+        if not refusing:
+            for limit in asked.limits:
                 self.counts[group.route, limit.name, "admitted"] += 1
             return
-        refusing = [limit.name for limit, one in zip(limits, levels, strict=True) if not one.fits]
         for name in refusing:
             self.counts[group.route, name, "limited"] += 1
         raise GatewayError(Reason.RATE_LIMITED, detail=f"by {', '.join(refusing)}", retry_after=retry_after(levels))
@@ -184,7 +190,7 @@ class RateLimitGuard:
     @property
     def buckets(self) -> list[Buckets]:
         """This worker's buckets, of all limits."""
-        return [one.buckets for groups in (self._before, self._after) for g in groups.values() for one in g.counted]
+        return [one for groups in (self._before, self._after) for group in groups.values() for one in group.buckets]
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows of the limits."""
