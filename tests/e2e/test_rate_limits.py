@@ -12,9 +12,10 @@ import pytest
 from gateway.settings.schema import Settings
 from tests.support.clock import FakeClock
 from tests.support.gateway import RawResponse, configuration, request
+from tests.support.idp import FakeIdp
 from tests.support.keys import FOREIGN, KEY, OTHER, entry
 from tests.support.minting import jwks
-from tests.support.scene import A
+from tests.support.scene import A, B
 from tests.support.timed import TimedGateway, timed_gateway
 from tests.support.upstream import RawUpstream, Received, Responder, raw_upstream
 
@@ -317,3 +318,19 @@ async def test_many_callers_take_no_more_memory_than_is_said(tmp_path: Path) -> 
             assert await status("192.0.2.1") == 429
         assert gateway.app.rate_limits.status()["callers"] == 100
         assert gateway.app.rate_limits.status()["forgotten"] == 51
+
+
+async def test_a_caller_whose_key_has_to_be_fetched_is_counted_once(tmp_path: Path) -> None:
+    """The long way: an unknown kid, a fetch, and only then who it is."""
+    async with FakeIdp("/") as provider, raw_upstream() as upstream:
+        provider.publish(A)
+        issuer = {"issuer": provider.issuer, "jwks_file": "", "jwks_url": provider.jwks_url}
+        route = {"path": "/", "rate_limit": table(2, burst=2)}
+        made = configuration(upstream.url, tmp_path / "unused", routes=[route], issuer=issuer)
+        async with timed_gateway(Settings.model_validate(made), A, FakeClock()) as gateway:
+            gateway.clock.jump(60)
+            provider.publish(A, B)
+            token = gateway.token_of(B, iss=provider.issuer)
+            assert told(await gateway.get("/", token=token))[2] == [b'"sub";r=1;t=5']
+            assert (await gateway.get("/", token=token)).status == 200
+            assert (await gateway.get("/", token=token)).status == 429

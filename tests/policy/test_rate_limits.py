@@ -181,6 +181,12 @@ def test_buckets_that_are_full_again_are_not_kept() -> None:
     assert buckets.forgotten == 0
 
 
+def test_a_caller_who_is_not_known_is_no_matter_to_the_table() -> None:
+    buckets = Buckets(limit(1, 1), 1000)
+    buckets.touch(b"nobody")
+    assert len(buckets) == 0
+
+
 def test_the_table_has_a_bound_and_whoever_was_asked_last_stays() -> None:
     """R332, OWASP API4: an attacker with many addresses cannot make it grow, nor reset those who are asked about."""
     buckets = Buckets(limit(2, 100, burst=2), 100)
