@@ -69,7 +69,8 @@ class ExpressExchange(ExpressResponse):
         try:
             if outcome is None:
                 self.run.record.upstream = ""
-                self._in_task(self._verified_and_forwarded(self._client.token, plan.admitted))
+                assert self.admitted is not None
+                self._in_task(self._verified_and_forwarded(self._client.token, self.admitted))
                 return
             if isinstance(outcome, GatewayError):
                 self._refuse_learned(plan, outcome)
@@ -79,7 +80,9 @@ class ExpressExchange(ExpressResponse):
             leased = plan.upstream.lease_now()
             head = None if leased is None else self._client.head_for(plan, *leased)
             if leased is None or head is None:
-                self._in_task(self._serving.forward(self.run, plan.admitted, outcome))
+                run = self.run
+                assert self.admitted is not None
+                self._in_task(self._serving.forward(run, self.admitted, outcome))
             else:
                 self.send(outcome, head, leased[1])
         except GatewayError as error:

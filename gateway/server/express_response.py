@@ -113,7 +113,7 @@ class ExpressResponse:
             if self._verify_seconds is not None:
                 record.cache_hit, record.verify_seconds = False, self._verify_seconds
             record.upstream = self._upstream.name
-            self.admitted = plan.admitted
+            self.admitted = _with_length(plan.admitted, self._content)
             self._run = Run(self._client, self._client.head_of(plan), record, self._id)
             if self._content:
                 content = self._run.content = CollectedContent(self._content)
@@ -293,6 +293,13 @@ class ExpressResponse:
         finally:
             record.upstream_seconds = self._serving.clock.monotonic() - self._began
         return await self._serving.deliver(self.run, reply, upstream)
+
+
+def _with_length(admitted: Admitted, content: bytes) -> Admitted:
+    """Return what is known of a request by its plan, with the length of its own content, which may differ."""
+    if not content:
+        return admitted
+    return admitted._replace(facts=admitted.facts._replace(content_length=[b"%d" % len(content)]))
 
 
 def _lines(fields: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
