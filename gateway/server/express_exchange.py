@@ -16,7 +16,7 @@ from typing import Any
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
 from gateway.proxy.origin import Lease, Origin
-from gateway.server.express_memory import Plan, Refusal
+from gateway.server.express_memory import Plan, Refusal, with_length
 from gateway.server.express_response import ExpressResponse
 from gateway.server.facts import Facts
 from gateway.server.request import UNSETTLED, Admitted
@@ -88,8 +88,42 @@ class ExpressExchange(ExpressResponse):
         except GatewayError as error:
             self._refuse_learned(plan, error)
         except Exception as error:
-            _log.error("request %s: %s", self._id.decode("ascii"), where(error))
-            self._refuse(GatewayError(Reason.INTERNAL))
+            self._broken(error)
+
+    def _broken(self, error: Exception) -> None:
+        """Answer a fault of the gateway's own."""
+        _log.error("request %s: %s", self.run.record.request_id, where(error))
+        self.by_form = False
+        self._refuse(GatewayError(Reason.INTERNAL))
+
+    def ask_guards(self, plan: Plan, facts: Facts) -> None:
+        """Find out who is asking, and what the route's guards say, and go on or refuse.
+
+        Args:
+            plan: where the request leads.
+            facts: what its section says now; but for its length, which its content has.
+        """
+        self._began = self._serving.clock.monotonic()
+        run = self.run
+        run.record.upstream = ""
+        admitted = self.admitted = with_length(plan.admitted._replace(facts=facts), self._content)
+        try:
+            found = self._serving.pipeline.identify_now(run, admitted)
+            if isinstance(found, Coroutine):
+                self._in_task(self._identified_and_forwarded(found, admitted))
+                return
+            self._identity = found
+            leased = plan.upstream.lease_now()
+            head = None if leased is None else self._client.head_for(plan, *leased)
+            if leased is None or head is None:
+                self._in_task(self._serving.forward(run, admitted, found))
+                return
+            run.record.upstream = plan.upstream.name
+            self.send(found, head, leased[1])
+        except GatewayError as error:
+            self._refuse(error)
+        except Exception as error:
+            self._broken(error)
 
     def _refuse_learned(self, plan: Plan, error: GatewayError) -> None:
         serving, client = self._serving, self._client
@@ -160,9 +194,7 @@ class ExpressExchange(ExpressResponse):
         except GatewayError as error:
             self._refuse(error)
         except Exception as error:
-            _log.error("request %s: %s", run.record.request_id, where(error))
-            self.by_form = False
-            self._refuse(GatewayError(Reason.INTERNAL))
+            self._broken(error)
 
     def _send_new(self, origin: Origin, lease: Lease, run: Run, admitted: Admitted) -> None:
         run.record.upstream = self._upstream.name

@@ -10,7 +10,7 @@ wait or is not plain. How the request gets to its upstream is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from gateway.proxy.forward import receive
 from gateway.proxy.origin import Lease, Origin
 from gateway.proxy.upstreams import Upstream
 from gateway.server.content import CollectedContent
-from gateway.server.express_memory import Plan
+from gateway.server.express_memory import Plan, with_length
 from gateway.server.request import Admitted, RequestHead
 from gateway.server.responses import render
 from gateway.server.run import Client, Run
@@ -113,7 +113,7 @@ class ExpressResponse:
             if self._verify_seconds is not None:
                 record.cache_hit, record.verify_seconds = False, self._verify_seconds
             record.upstream = self._upstream.name
-            self.admitted = _with_length(plan.admitted, self._content)
+            self.admitted = with_length(plan.admitted, self._content)
             self._run = Run(self._client, self._client.head_of(plan), record, self._id)
             if self._content:
                 content = self._run.content = CollectedContent(self._content)
@@ -157,7 +157,9 @@ class ExpressResponse:
             if self._heads is not self._serving.heads:  # the head says something behind them
                 self._read_by_aiohttp(data)
                 return
-            client.send(b"".join((known.client_head[:-2], *_lines(added), b"\r\n", data[end:])))
+            client.send(
+                b"".join((known.client_head[:-2], *(b"%b: %b\r\n" % pair for pair in added), b"\r\n", data[end:]))
+            )
         else:
             client.send(known.client_head + data[end:])
         if self._run is None and len(data) - end == known.length and not self._serving.logging:
@@ -293,14 +295,3 @@ class ExpressResponse:
         finally:
             record.upstream_seconds = self._serving.clock.monotonic() - self._began
         return await self._serving.deliver(self.run, reply, upstream)
-
-
-def _with_length(admitted: Admitted, content: bytes) -> Admitted:
-    """Return what is known of a request by its plan, with the length of its own content, which may differ."""
-    if not content:
-        return admitted
-    return admitted._replace(facts=admitted.facts._replace(content_length=[b"%d" % len(content)]))
-
-
-def _lines(fields: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
-    return (b"%b: %b\r\n" % pair for pair in fields)

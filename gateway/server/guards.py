@@ -72,6 +72,10 @@ class Guards:
         covering = ((route, tuple(guard for guard in listed if guard.covers(route))) for route in routes)
         self._of = {route: found for route, found in covering if found}
 
+    def covered(self, route: Route) -> bool:
+        """Return whether some guard covers a route."""
+        return route in self._of
+
     def of(self, route: Route) -> tuple[Guard, ...]:
         """Return those that cover a route."""
         return self._of.get(route, ())

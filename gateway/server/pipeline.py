@@ -55,6 +55,7 @@ class Pipeline:
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
         resources: the protected resources, with their documents.
         watch: what looks like abuse.
+        covered: whether guards are asked about each request of a route.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Pipeline:
         self._routes = RouteTable(settings.routes)
         self.watch = AbuseWatch(settings.watch, clock) if watch is None else watch
         self._guards = Guards(guards, self._routes.routes, self.watch)
+        self.covered = self._guards.covered
         callers = Callers(authenticator, ApiKeys(settings, clock) if api_keys is None else api_keys, clock)
         who = Identification(authenticator, callers, self._guards, clock)
         self.identify, self.identify_now, self.verify, self.hold = who.identify, who.identify_now, who.verify, who.hold

@@ -649,17 +649,22 @@ async def test_connection_close_and_keep_alive_are_honoured(tmp_path: Path) -> N
     assert upstream.connections == 1
 
 
-async def test_each_request_is_framed_by_its_own_length_whatever_its_connection_remembers(tmp_path: Path) -> None:
-    """CWE-444: another length and another caller, when no connection to the upstream is free.
+@pytest.mark.parametrize("limits", [[], [{"requests": 1000}]], ids=["free", "limited"])
+@pytest.mark.parametrize("connection", [b"close", b"keep-alive"])
+async def test_each_request_is_framed_by_its_own_length_whatever_its_connection_remembers(
+    connection: bytes, limits: list[dict[str, int]], tmp_path: Path
+) -> None:
+    """CWE-444: another length and another caller, also when no connection to the upstream is free.
 
     Bytes beyond a length that is an earlier request's would be the beginning of somebody's next one.
     """
+    routes = [{"path": "/", "rate_limit": limits}]
 
     async def respond(received: Received, *_: object) -> bytes:
-        return b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+        return b"HTTP/1.1 200 OK\r\nConnection: %b\r\nContent-Length: 2\r\n\r\nok" % connection
 
     bodies = [b"abc", b"abc", b"GET /smuggled HTTP/1.1\r\n\r\n", b"a", b"abcdefgh"]
-    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
         client = await gateway.client()
         for number, body in enumerate(bodies):
             token = gateway.token(sub=f"caller-{number // 2}")
@@ -668,6 +673,9 @@ async def test_each_request_is_framed_by_its_own_length_whatever_its_connection_
             assert (await client.exchange(sent)).status == 200
         log = await gateway.log(len(bodies))
     assert [received.body for received in upstream.requests] == bodies
+    assert [received.one(b"x-user-id") for received in upstream.requests] == [
+        b"caller-%d" % (number // 2) for number in range(len(bodies))
+    ]
     assert [received.all(b"content-length") for received in upstream.requests] == [[b"%d" % len(one)] for one in bodies]
     assert [line["bytes_in"] for line in log] == [len(body) for body in bodies]
 

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 
 from gateway import tasks
 from gateway.server import express_response
+from gateway.server.express_exchange import ExpressExchange
+from gateway.server.express_memory import Plan
+from gateway.server.facts import Facts
 from tests.support.gateway import RawResponse, RunningGateway, request, running_gateway
 from tests.support.keys import KEY, OTHER, entry
 from tests.support.minting import SigningKey
@@ -397,7 +400,15 @@ async def test_express_lane_has_its_way_with_plain_requests(monkeypatch: pytest.
         made.append(name)
         return spawn(work, name, **options)
 
+    asked: list[str] = []
+    ask_guards = ExpressExchange.ask_guards
+
+    def noting(exchange: ExpressExchange, plan: Plan, facts: Facts) -> None:
+        asked.append(plan.admitted.route.name)
+        ask_guards(exchange, plan, facts)
+
     monkeypatch.setattr(express_response, "spawn", counting)
+    monkeypatch.setattr(ExpressExchange, "ask_guards", noting)
     async with both_lanes() as lanes:
         gateway = lanes[0][0]
         token = gateway.token()
@@ -407,7 +418,10 @@ async def test_express_lane_has_its_way_with_plain_requests(monkeypatch: pytest.
         for target in ("/", "/a", "/", "/pub", "/"):
             assert (await client.exchange(request(b"GET", target, token=token))).status == 200
         assert (await client.exchange(request(b"GET", "/no", token=token))).status == 403
-        assert (await client.exchange(request(b"GET", "/limited", token=token))).status == 200
+        for subject in ("alice", "bob", "alice"):  # from the second on by what the connection remembers
+            limited = request(b"GET", "/limited", token=gateway.token(sub=subject))
+            assert (await client.exchange(limited)).status == 200
+        assert asked == ["/limited"] * 2
         assert [(await client.exchange(request(b"GET", "/full", token=token))).status for _ in range(4)] == [
             *(200, 200, 200),
             429,
