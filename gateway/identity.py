@@ -48,6 +48,18 @@ class UnsafeClaimError(ValueError):
     """A claim cannot be a header value: control characters, or too long."""
 
 
+class Confirmation(NamedTuple):
+    """What a token is bound to (RFC 7800): it counts only beside a proof that its sender has that.
+
+    Attributes:
+        jwk_thumbprint: of the key that DPoP proofs must be signed with (RFC 9449 section 6.1); None without one.
+        certificate_thumbprint: of the client's TLS certificate (RFC 8705 section 3.1); None without one.
+    """
+
+    jwk_thumbprint: str | None
+    certificate_thumbprint: str | None
+
+
 class Identity(NamedTuple):
     """A caller whose token or API key was verified. It holds nothing that depends on a route.
 
@@ -63,6 +75,7 @@ class Identity(NamedTuple):
         expires_at: ``exp``; infinity when the issuer does not require one.
         not_before: ``nbf``; minus infinity when absent.
         token_id: ``jti`` when it is a string, else None.
+        confirmation: what the token is bound to; None for a bearer token.
     """
 
     issuer_name: str
@@ -74,6 +87,7 @@ class Identity(NamedTuple):
     expires_at: float
     not_before: float
     token_id: str | None
+    confirmation: Confirmation | None = None
 
     @property
     def credential(self) -> str:

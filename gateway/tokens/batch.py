@@ -23,7 +23,8 @@ from gateway.tokens.verify import unforeseen
 #: Most tokens verified in one turn: a few milliseconds of work.
 MOST = 32
 
-#: What became of a token: who it speaks for, the refusal, or None when keys have to be waited for.
+#: What became of a token: who it speaks for, the refusal, or None when something has to be waited for: keys, or, for a
+#: token that is bound to its sender, the proof.
 Outcome = Identity | GatewayError | None
 
 
@@ -49,6 +50,9 @@ class VerificationBatch:
         Raises:
             GatewayError: the refusal, when it needs no look at the signature. ``done`` is not called.
         """
+        if self._authenticator.knows_bound(digest):
+            asyncio.get_running_loop().call_soon(done, None)
+            return
         found = self._waiting.get(digest)
         if found is not None:
             found[1].append(done)
@@ -89,7 +93,8 @@ class VerificationBatch:
         if key is None or isinstance(key, GatewayError):
             return key
         try:
-            return self._authenticator.remember(examined, key)
+            identity = self._authenticator.remember(examined, key)
+            return identity if identity.confirmation is None else None
         except GatewayError as error:
             return error
         except Exception as error:
