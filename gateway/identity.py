@@ -9,6 +9,7 @@ returns is sent to services that believe it.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -49,11 +50,11 @@ class UnsafeClaimError(ValueError):
 
 
 class Confirmation(NamedTuple):
-    """What a token is bound to (RFC 7800): it counts only beside a proof that its sender has that.
+    """The keys whose possession a caller has to prove along with the token (RFC 7800 section 3.1).
 
     Attributes:
-        jwk_thumbprint: of the key that DPoP proofs must be signed with (RFC 9449 section 6.1); None without one.
-        certificate_thumbprint: of the client's TLS certificate (RFC 8705 section 3.1); None without one.
+        jwk_thumbprint: of the key that signs DPoP proofs (RFC 9449 section 6.1).
+        certificate_thumbprint: of the client's TLS certificate (RFC 8705 section 3.1).
     """
 
     jwk_thumbprint: str | None
@@ -75,7 +76,10 @@ class Identity(NamedTuple):
         expires_at: ``exp``; infinity when the issuer does not require one.
         not_before: ``nbf``; minus infinity when absent.
         token_id: ``jti`` when it is a string, else None.
-        confirmation: what the token is bound to; None for a bearer token.
+        credential: what kind of credential said so, in the configuration's word.
+        session_id: ``sid`` when it is a string, else None (OIDC Front-Channel Logout section 3).
+        issued_at: ``iat``; minus infinity when absent.
+        confirmation: what the caller has to prove along with the token; None for a plain bearer token or key.
     """
 
     issuer_name: str
@@ -87,13 +91,10 @@ class Identity(NamedTuple):
     expires_at: float
     not_before: float
     token_id: str | None
+    credential: str = "jwt"
+    session_id: str | None = None
+    issued_at: float = -math.inf
     confirmation: Confirmation | None = None
-
-    @property
-    def credential(self) -> str:
-        """What kind of credential said so, in the configuration's word."""
-        # No field: tokens are many, and each of theirs has an issuer.
-        return "jwt" if self.issuer_name else "api_key"
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:

@@ -23,8 +23,8 @@ from gateway.tokens.verify import unforeseen
 #: Most tokens verified in one turn: a few milliseconds of work.
 MOST = 32
 
-#: What became of a token: who it speaks for, the refusal, or None when something has to be waited for: keys, or, for a
-#: token that is bound to its sender, the proof.
+#: What became of a token: who it speaks for, the refusal, or None when that takes more than the token: keys that have
+#: to be waited for, a proof of possession.
 Outcome = Identity | GatewayError | None
 
 
@@ -94,6 +94,7 @@ class VerificationBatch:
             return key
         try:
             identity = self._authenticator.remember(examined, key)
+            # What it has to prove besides is for the long way to see.
             return identity if identity.confirmation is None else None
         except GatewayError as error:
             return error
