@@ -11,7 +11,7 @@ section 11.6.1), so no byte of a request can come back in an answer.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -202,9 +202,13 @@ class GatewayError(Exception):
 
     Attributes:
         credentials: what the route takes, for the challenges; set where the route is known.
+        schemes: the schemes of tokens that the challenges name, the one with the error first; set there, too.
+        of_dpop: what is wrong is about a token that is, or must be, sent under the scheme ``DPoP``.
     """
 
     credentials: Collection[str] = ("jwt",)
+    schemes: Sequence[str] = ("Bearer",)
+    of_dpop = False
 
     def __init__(self, reason: Reason, *, scope: str = "", detail: str = "", retry_after: int | None = None) -> None:
         super().__init__(reason.code)

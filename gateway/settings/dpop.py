@@ -11,6 +11,13 @@ from gateway.settings.issuers import Algorithm
 from gateway.settings.section import Section
 
 
+def proof_origin(text: str) -> str:
+    """Check an origin; the one for any has no meaning here."""
+    if text == "*":
+        raise ValueError("is not an origin: a proof is for one place")
+    return values.web_origin(text)
+
+
 class Dpop(Section):
     """Proofs that come with tokens which are bound to a key of their sender (RFC 9449)."""
 
@@ -20,7 +27,7 @@ class Dpop(Section):
     """A proof is good for this long after its `iat`."""
     max_future_seconds: Annotated[float, Field(ge=0, le=300)] = 5
     """How far the `iat` of a proof may be ahead of this gateway's clock."""
-    origins: list[Annotated[str, AfterValidator(values.web_origin)]] = []
+    origins: list[Annotated[str, AfterValidator(proof_origin)]] = []
     """What may stand before the path in the `htu` of a proof, such as `https://api.example.com`. Empty: where the
     request went, by TLS and Host, or by what a trusted proxy says of them."""
     nonce_seconds: Annotated[float, Field(ge=0, le=3600)] = 0

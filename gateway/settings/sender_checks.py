@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gateway.settings.faults import KeyPath
 from gateway.settings.key_checks import Sound, takes_keys, takes_tokens
-from gateway.settings.schema import Route, Server, Settings
+from gateway.settings.schema import Route, Server, Settings, Tokens
 from gateway.settings.values import fold_header_name
 
 #: Least bytes of a secret for nonces, and most that are read of its file.
@@ -43,17 +43,15 @@ def find_sender_faults(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPa
         place = ("routes", index)
         if sound(*((*place, name) for name in ("auth", "credentials", "single_use", "sender_constrained"))):
             yield from (((*place, name), text) for name, text in _route(route, settings, sound))
-    if settings.tokens.replay_size != type(settings.tokens).model_fields["replay_size"].default and sound(
-        ("tokens", "replay_size"), ("redis", "url"), ("routes",)
-    ):
-        if settings.redis.url:
-            yield ("tokens", "replay_size"), "has no effect with `redis.url`: what was used is remembered there"
+    size, default = settings.tokens.replay_size, Tokens.model_fields["replay_size"].default
+    if size != default and settings.redis.url and sound(("tokens", "replay_size"), ("redis", "url")):
+        yield ("tokens", "replay_size"), "has no effect with `redis.url`: what was used is remembered there"
 
 
 def _server(server: Server, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
-    if sound(("server", "tls_client_auth"), ("server", "tls_client_ca")):
-        if server.tls_client_auth != "required" and not server.tls_client_ca:
-            yield ("server", "tls_client_auth"), "has no effect without `tls_client_ca`"
+    optional = server.tls_client_auth != "required"
+    if optional and not server.tls_client_ca and sound(("server", "tls_client_auth"), ("server", "tls_client_ca")):
+        yield ("server", "tls_client_auth"), "has no effect without `tls_client_ca`"
     name = server.client_certificate_header
     if not name or not sound(("server", "client_certificate_header"), ("server", "trusted_proxies")):
         return

@@ -13,9 +13,6 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from hashlib import sha256
 
-#: Least bytes of a secret.
-MIN_SECRET = 32
-
 _TAG_BYTES = 16
 
 
@@ -45,7 +42,7 @@ class Nonces:
         """Whether a proof may bear this nonce now."""
         # Foreign text need not be ASCII, which the comparison in constant time asks for.
         given = nonce.encode("utf-8", "replace")
-        return any([hmac.compare_digest(given, good.encode("ascii")) for good in self._current()])
+        return any(hmac.compare_digest(given, good.encode("ascii")) for good in self._current())
 
     def _current(self) -> tuple[str, ...]:
         number = int(self._wall() // self._seconds)

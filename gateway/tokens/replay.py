@@ -14,7 +14,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from hashlib import sha256
 
+from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
+from gateway.settings.schema import Settings
 from gateway.store.redis_link import KEY_PREFIX, RedisLink, StoreUnavailableError
 
 #: What is remembered of an id, in bytes: enough that nobody finds two ids with the same.
@@ -134,3 +136,10 @@ class ReplayRedis(ReplayStore):
             return bool(await self._link.command("SET", key, "1", "NX", "PX", milliseconds))
         except StoreUnavailableError:
             raise GatewayError(Reason.REPLAY_STORE, detail="Redis is away") from None
+
+
+def make_store(settings: Settings, clock: Clock, redis: RedisLink | None, purpose: str) -> ReplayStore:
+    """Return what remembers the ids of one purpose: Redis where there is one, else this process."""
+    if redis is not None:
+        return ReplayRedis(redis, purpose)
+    return ReplayMemory(settings.tokens.replay_size, clock.monotonic)

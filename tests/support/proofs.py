@@ -44,7 +44,9 @@ def make_proof(
     jwk = key.public_jwk()
     jwk.pop("kid", None)
     members = {"typ": "dpop+jwt", "jwk": jwk, **(header or {})}
-    return mint(SigningKey(None, key.private, key.algorithm), proof_claims(token, now, **options), header=members, alg=alg)
+    return mint(
+        SigningKey(None, key.private, key.algorithm), proof_claims(token, now, **options), header=members, alg=alg
+    )
 
 
 def with_proof(token: bytes, proof: bytes) -> tuple[tuple[bytes, bytes], ...]:

@@ -86,7 +86,7 @@ def test_what_is_not_exactly_one_certificate_is_none(pem: str, der: bytes) -> No
         assert forwarded_thumbprint(value.encode()) is None, value[:80]
 
 
-@given(st.binary(max_size=200) | st.text(alphabet=":;,=\"\\%-ABCabc019+/ ").map(str.encode))
+@given(st.binary(max_size=200) | st.text(alphabet=':;,="\\%-ABCabc019+/ ').map(str.encode))
 def test_any_bytes_are_read_without_a_fault(value: bytes) -> None:
     assert forwarded_thumbprint(value) is None or len(forwarded_thumbprint(value) or "") == 43
 

@@ -229,7 +229,9 @@ MEMBERS = st.dictionaries(st.sampled_from(["typ", "alg", "jwk", "crit", "kid"]) 
 CLAIMS = st.dictionaries(
     st.sampled_from(["htm", "htu", "iat", "jti", "ath", "nonce"]) | st.text(max_size=8), JSON, max_size=6
 )
-JWK = st.dictionaries(st.sampled_from(["kty", "crv", "x", "y", "n", "e", "d", "alg", "use", "key_ops"]), JSON, max_size=6)
+JWK = st.dictionaries(
+    st.sampled_from(["kty", "crv", "x", "y", "n", "e", "d", "alg", "use", "key_ops"]), JSON, max_size=6
+)
 
 
 @given(st.binary(max_size=300) | st.lists(st.binary(max_size=60), min_size=3, max_size=3).map(b".".join))

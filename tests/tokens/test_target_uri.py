@@ -104,7 +104,9 @@ def test_any_text_has_a_normal_form_of_itself_or_none(uri: str) -> None:
     st.lists(st.text(alphabet=string.ascii_letters + string.digits + "-_~!$&'()*+,=:@;", min_size=1), min_size=1),
     st.randoms(use_true_random=False),
 )
-def test_every_spelling_of_a_uri_has_its_normal_form(scheme: str, host: str, segments: list[str], random: object) -> None:
+def test_every_spelling_of_a_uri_has_its_normal_form(
+    scheme: str, host: str, segments: list[str], random: object
+) -> None:
     """R135: whatever is escaped that need not be, however the host is written."""
     choose = random.choice  # type: ignore[attr-defined]
     unreserved = string.ascii_letters + string.digits + "-_~"
