@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from gateway.errors import Reason
 from gateway.settings.api_keys import ApiKey
 from gateway.settings.load import load
+from gateway.settings.redis import Redis
 from gateway.settings.resources import Resource
 from gateway.settings.schema import Issuer, Route, Server, Settings, Tokens, Upstream
 
@@ -23,6 +24,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "upstreams": Upstream,
     "routes": Route,
     "resources": Resource,
+    "redis": Redis,
 }
 
 

@@ -35,6 +35,7 @@ from gateway.server.single_use import PURPOSE as TOKENS
 from gateway.server.single_use import SingleUse
 from gateway.server.tls import ServerTls
 from gateway.settings.schema import Settings
+from gateway.store.redis_link import open_link
 from gateway.tasks import cancelled, spawn
 from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.api_keys import ApiKeys
@@ -103,6 +104,7 @@ class GatewayApp:
         self._writer = LogThread()
         self._stop.push_async_callback(self._writer.stop, LOG_SECONDS)
         self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
+        self.redis = await open_link(settings.redis, clock, self._stop)
         self.issuers = build_issuers(settings, clock, self._share.first_wait if self._share else 0.0)
         for issuer in self.issuers.values():
             issuer.start()

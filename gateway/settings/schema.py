@@ -18,6 +18,7 @@ from gateway.settings import values
 from gateway.settings.api_keys import ApiKey
 from gateway.settings.dpop import Dpop
 from gateway.settings.issuers import Algorithm, Issuer, issuer_values
+from gateway.settings.redis import Redis
 from gateway.settings.resources import Resource
 from gateway.settings.routes import Credential, Route
 from gateway.settings.section import NonEmptyText, Section
@@ -31,6 +32,7 @@ __all__ = [
     "Credential",
     "Dpop",
     "Issuer",
+    "Redis",
     "Resource",
     "Route",
     "Server",
@@ -84,6 +86,7 @@ class Settings(Section):
     upstreams: Annotated[list[Upstream], Field(min_length=1)]
     routes: Annotated[list[Route], Field(min_length=1)]
     resources: list[Resource] = []
+    redis: Redis = Redis()
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
     """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer` and `$client` are the gateway's own.
     """
