@@ -117,8 +117,8 @@ class GatewayApp:
         for upstream in self.upstreams.values():
             self._stop.push_async_callback(upstream.close)
         secret = self._share.secret if self._share else b""
-        self.proofs = make_proofs(settings, clock, None, secret)
-        self.single_use = SingleUse(settings, make_store(settings, clock, None, TOKENS), clock)
+        self.proofs = make_proofs(settings, clock, self.redis, secret)
+        self.single_use = SingleUse(settings, make_store(settings, clock, self.redis, TOKENS), clock)
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)

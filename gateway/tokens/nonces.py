@@ -30,7 +30,7 @@ class Nonces:
         self._key = hmac.digest(secret, b"gateway dpop nonce", sha256)
         self._seconds = seconds
         self._wall = wall
-        self._slice = -1
+        self._slice: int | None = None
         self._good: tuple[str, ...] = ()
 
     @property

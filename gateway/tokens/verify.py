@@ -27,7 +27,6 @@ __all__ = [
     "check_claims",
     "check_header",
     "compile_policy",
-    "decode_segment",
     "granted_scopes",
     "is_current",
     "make_identity",

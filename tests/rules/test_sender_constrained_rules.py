@@ -108,7 +108,7 @@ async def test_the_scheme_dpop_takes_no_plain_bearer_token(tmp_path: Path) -> No
             assert (answer.status, answer.json["error"]) == (401, "invalid_token"), known
             assert challenges(answer)[0].startswith("DPoP ")
             assert (await gateway.get("/", token=token)).status == 200
-        assert [line["reason"] for line in await gateway.log(4)] == ["unbound_token", "", "unbound_token", ""]
+        assert [line.get("reason", "") for line in await gateway.log(4)] == ["unbound_token", "", "unbound_token", ""]
         assert len(upstream.requests) == 2
 
 
@@ -125,7 +125,7 @@ async def test_none_or_several_proofs_are_no_proof(tmp_path: Path) -> None:
     async with running(tmp_path) as (gateway, upstream):
         token = bound_token(gateway)
         scheme, proof = with_proof(token, proof_for(token))
-        cases = {
+        cases: dict[str, list[tuple[tuple[bytes, bytes], ...]]] = {
             "missing_proof": [(scheme,)],
             "several_proofs": [(scheme, proof, proof), (scheme, proof, (b"dpop", proof_for(token)))],
             "malformed_proof": [(scheme, (b"DPoP", proof[1] + b", " + proof[1])), (scheme, (b"DPoP", b""))],
@@ -208,9 +208,7 @@ async def test_the_uri_is_compared_as_the_client_knows_it(tmp_path: Path) -> Non
         ({"X-Forwarded-Proto": "https"}, "https://gateway.test/"),
         ({"Forwarded": "for=198.51.100.7;host=api.example.com;proto=https"}, "https://api.example.com/"),
         (
-            {
-                "Forwarded": 'for=198.51.100.7;host="api.example.com:8443";proto=https, for=127.0.0.2;host=inner;proto=http'
-            },
+            {"Forwarded": 'for=198.51.100.7;host="api.example.com:8443";proto=https, for=127.0.0.2;host=x;proto=http'},
             "https://api.example.com:8443/",
         ),
     ],
@@ -261,7 +259,7 @@ async def test_a_full_memory_admits_nothing(tmp_path: Path) -> None:
         assert [answer.status for answer in answers] == [200, 200, 503, 503]
         assert answers[2].one(b"retry-after") is not None
         assert (await gateway.get("/", token=gateway.token())).status == 200
-        assert [line["reason"] for line in await gateway.log(5)][2:4] == ["replay_store"] * 2
+        assert [line.get("reason", "") for line in await gateway.log(5)][2:4] == ["replay_store"] * 2
         assert len(upstream.requests) == 3
 
 
@@ -276,10 +274,10 @@ async def test_nonces_are_asked_for_and_given(tmp_path: Path) -> None:
         (nonce,) = asked.all(b"dpop-nonce")
         passed = await client.exchange(proved(token, nonce=nonce.decode()))
         assert (passed.status, passed.all(b"dpop-nonce")) == (200, [])
-        for wrong in ("", "x", nonce.decode() + "x", nonce.decode()[:-1], "é"):
+        for wrong in ("x", nonce.decode() + "x", nonce.decode()[:-1], "\u00e9"):
             refused = await client.exchange(proved(token, nonce=wrong))
-            assert refused.status == 401
-        assert refused.all(b"dpop-nonce") == [nonce]
+            assert (refused.status, refused.all(b"dpop-nonce")) == (401, [nonce])
+        assert (await client.exchange(proved(token, nonce=""))).json["error"] == "invalid_dpop_proof"
         assert (await client.exchange(request(b"GET", "/", token=gateway.token()))).all(b"dpop-nonce") == []
         # A page of another origin can read it.
         page = await client.exchange(proved(token, "/pages", (b"Origin", b"https://app.test")))
@@ -356,5 +354,5 @@ async def test_a_binding_that_is_not_understood_is_never_no_binding(tmp_path: Pa
         token = gateway.token(cnf=cnf)
         assert (await gateway.get("/", token=token)).status == 401
         assert (await gateway.exchange(proved(token))).status == 401
-        assert [line["reason"] for line in await gateway.log(2)] == ["sender_constrained"] * 2
+        assert [line.get("reason", "") for line in await gateway.log(2)] == ["sender_constrained"] * 2
         assert upstream.connections == 0
