@@ -11,14 +11,14 @@ from pathlib import Path
 
 from gateway.settings.faults import KeyPath
 from gateway.settings.key_checks import Sound, takes_keys, takes_tokens
-from gateway.settings.schema import Route, Server, Settings, Tokens
+from gateway.settings.schema import Route, Settings, Tokens
 from gateway.settings.values import fold_header_name
 
 #: Least bytes of a secret for nonces, and most that are read of its file.
 MIN_SECRET, MAX_SECRET = 32, 4096
 
-#: A field that is something else to the gateway can hold no certificate.
-_TAKEN = frozenset({"authorization", "dpop", "host", "connection", "cookie", "content-length", "transfer-encoding"})
+# What a proxy says of the client's connection besides its certificate.
+_FORWARDING = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded")
 
 
 def read_secret(path: str) -> bytes:
@@ -37,7 +37,7 @@ def read_secret(path: str) -> bytes:
 
 def find_sender_faults(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
     """Return what is wrong, each with the place of its option."""
-    yield from _server(settings.server, sound)
+    yield from _server(settings, sound)
     yield from _nonces(settings, sound)
     for index, route in enumerate(settings.routes):
         place = ("routes", index)
@@ -48,7 +48,8 @@ def find_sender_faults(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPa
         yield ("tokens", "replay_size"), "has no effect with `redis.url`: what was used is remembered there"
 
 
-def _server(server: Server, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+def _server(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+    server = settings.server
     optional = server.tls_client_auth != "required"
     if optional and not server.tls_client_ca and sound(("server", "tls_client_auth"), ("server", "tls_client_ca")):
         yield ("server", "tls_client_auth"), "has no effect without `tls_client_ca`"
@@ -57,7 +58,8 @@ def _server(server: Server, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
         return
     if not server.trusted_proxies:
         yield ("server", "client_certificate_header"), "has no effect without `trusted_proxies`: nobody is believed"
-    if fold_header_name(name) in _TAKEN:
+    taken = [*_FORWARDING, *settings.identity, *(route.api_key_header for route in settings.routes if takes_keys(route))]
+    if sound(("identity",), ("routes",)) and fold_header_name(name) in map(fold_header_name, taken):
         yield ("server", "client_certificate_header"), "has another meaning on its way"
 
 

@@ -16,9 +16,9 @@ Address = Annotated[str, AfterValidator(values.listen_address)]
 Network = Annotated[str, AfterValidator(values.network)]
 
 
-def optional_field_name(text: str) -> str:
-    """Check the name of a header field; empty is "not given"."""
-    return values.field_name(text) if text else text
+def certificate_field(text: str) -> str:
+    """Check the name of the field that holds a client's certificate; empty is "not given"."""
+    return values.identity_header_name(text) if text else text
 
 
 class Server(Section):
@@ -39,7 +39,7 @@ class Server(Section):
     """PEM bundle of authorities: clients must then present a certificate that one of them signed, or is one of them."""
     tls_client_auth: Literal["required", "optional"] = "required"
     """With `tls_client_ca`: whether a client without a certificate may connect. A wrong one never may."""
-    client_certificate_header: Annotated[str, AfterValidator(optional_field_name)] = ""
+    client_certificate_header: Annotated[str, AfterValidator(certificate_field)] = ""
     """The field in which trusted proxies that end TLS put the client's certificate, such as `client-cert` (RFC 9440)
     or `x-forwarded-client-cert`: believed for tokens that are bound to one. Removed from every request."""
     trusted_proxies: list[Network] = []
