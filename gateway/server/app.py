@@ -28,6 +28,7 @@ from gateway.server.guards import Guard
 from gateway.server.listener import Listener, demand_native_parser
 from gateway.server.log_thread import LogThread
 from gateway.server.overload import LoopLag
+from gateway.server.parts import Parts
 from gateway.server.pipeline import Pipeline
 from gateway.server.proofs import make_proofs
 from gateway.server.serving import Serving
@@ -122,7 +123,7 @@ class GatewayApp:
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
-        self.admin = Admin(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys)
+        self.admin = Admin(Parts(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys))
         if self._share is None:
             self.admin_port = await open_admin(self.admin.application(), settings.server.admin_listen, self._stop)
         await self._start_listener()
