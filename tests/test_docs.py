@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from gateway.errors import Reason
 from gateway.settings.api_keys import ApiKey
+from gateway.settings.dpop import Dpop
 from gateway.settings.load import load
 from gateway.settings.redis import Redis
 from gateway.settings.resources import Resource
@@ -24,6 +25,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "upstreams": Upstream,
     "routes": Route,
     "resources": Resource,
+    "dpop": Dpop,
     "redis": Redis,
 }
 

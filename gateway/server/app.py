@@ -123,7 +123,17 @@ class GatewayApp:
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
-        self.admin = Admin(Parts(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys))
+        self.admin = Admin(
+            Parts(
+                self.telemetry,
+                self.authenticator,
+                self.issuers,
+                self.upstreams,
+                self.api_keys,
+                self.proofs,
+                self.single_use,
+            )
+        )
         if self._share is None:
             self.admin_port = await open_admin(self.admin.application(), settings.server.admin_listen, self._stop)
         await self._start_listener()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Any
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
@@ -97,10 +96,6 @@ class Proofs:
                 self.outcomes["dpop", error.reason.code] += 1
                 raise
             self.outcomes["dpop", "accepted"] += 1
-
-    def status(self) -> dict[str, Any]:
-        """Return what ``/status`` shows."""
-        return {"replay_store": self.used.kind, "remembered": self.used.entries, "nonces": self._nonces is not None}
 
     def _check_certificate(self, run: Run, wanted: str) -> None:
         shown = self._certificate(run)

@@ -80,12 +80,12 @@ class Settings(Section):
 
     server: Server = Server()
     tokens: Tokens = Tokens()
-    dpop: Dpop = Dpop()
     issuers: list[Issuer] = []
     api_keys: list[ApiKey] = []
     upstreams: Annotated[list[Upstream], Field(min_length=1)]
     routes: Annotated[list[Route], Field(min_length=1)]
     resources: list[Resource] = []
+    dpop: Dpop = Dpop()
     redis: Redis = Redis()
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
     """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer` and `$client` are the gateway's own.

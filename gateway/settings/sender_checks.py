@@ -17,9 +17,6 @@ from gateway.settings.values import fold_header_name
 #: Least bytes of a secret for nonces, and most that are read of its file.
 MIN_SECRET, MAX_SECRET = 32, 4096
 
-# What a proxy says of the client's connection besides its certificate.
-_FORWARDING = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded")
-
 
 def read_secret(path: str) -> bytes:
     """Return the secret in a file.
@@ -58,9 +55,9 @@ def _server(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
         return
     if not server.trusted_proxies:
         yield ("server", "client_certificate_header"), "has no effect without `trusted_proxies`: nobody is believed"
-    taken = [*_FORWARDING, *settings.identity, *(route.api_key_header for route in settings.routes if takes_keys(route))]
+    taken = [*settings.identity, *(route.api_key_header for route in settings.routes if takes_keys(route))]
     if sound(("identity",), ("routes",)) and fold_header_name(name) in map(fold_header_name, taken):
-        yield ("server", "client_certificate_header"), "has another meaning on its way"
+        yield ("server", "client_certificate_header"), "is an identity header or the field of API keys"
 
 
 def _nonces(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:

@@ -13,6 +13,7 @@ import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from hashlib import sha256
+from typing import Any
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
@@ -77,6 +78,10 @@ class ReplayStore(ABC):
     def entries(self) -> int:
         """How many ids this process remembers."""
         return 0
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``/status`` shows."""
+        return {"store": self.kind, "entries": self.entries, "replays": self.replays, "failures": self.undecided}
 
 
 class ReplayMemory(ReplayStore):
