@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -38,9 +39,10 @@ class Scene:
 
     async def token_by_dpop(self) -> str:
         """Return a token that is bound to ``KEY``, after the provider's nonce was asked for."""
-        uri, nonce = f"{self.provider.issuer}/token", ""
+        uri, nonce, status = f"{self.provider.issuer}/token", "", 0
+        answer: dict[str, Any] = {}
         for _ in range(2):
-            more = {"nonce": nonce} if nonce else {}
+            more: dict[str, Any] = {"nonce": nonce} if nonce else {}
             proof = make_proof(KEY, b"", time.time(), method="POST", uri=uri, ath=ABSENT, **more)
             status, nonce, answer = await self.provider.ask(
                 self.session, API, "orders:read", proof=proof, tls=self.tls()
@@ -56,7 +58,7 @@ class Scene:
             return answer.status, await answer.text(), answer
 
     def proved(self, token: str, nonce: str = "") -> dict[str, str]:
-        more = {"nonce": nonce} if nonce else {}
+        more: dict[str, Any] = {"nonce": nonce} if nonce else {}
         proof = make_proof(KEY, token.encode(), time.time(), uri=self.url, **more)
         return {"Authorization": f"DPoP {token}", "DPoP": proof.decode()}
 

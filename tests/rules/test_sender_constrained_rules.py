@@ -356,3 +356,14 @@ async def test_a_binding_that_is_not_understood_is_never_no_binding(tmp_path: Pa
         assert (await gateway.exchange(proved(token))).status == 401
         assert [line.get("reason", "") for line in await gateway.log(2)] == ["sender_constrained"] * 2
         assert upstream.connections == 0
+
+
+async def test_a_known_token_beside_another_keys_proof_is_refused(tmp_path: Path) -> None:
+    """R194: what a hit in the cache saves is the token's signature, never the sender's proof."""
+    async with running(tmp_path) as (gateway, upstream):
+        token = bound_token(gateway)
+        client = await gateway.client()
+        for options, status in (({}, 200), ({"key": OTHER}, 401), ({"htm": "PUT"}, 401), ({}, 200)):
+            assert (await client.exchange(proved(token, **options))).status == status
+        assert len(gateway.app.authenticator.cache) == 1
+        assert len(upstream.requests) == 2

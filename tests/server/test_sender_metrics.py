@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.support.gateway import running_gateway
 from tests.support.proving import bound_token, proved
@@ -12,7 +13,7 @@ from tests.support.upstream import raw_upstream
 async def test_proofs_and_used_tokens_are_counted(tmp_path: Path) -> None:
     """R198: labels are fixed words; nothing of a token is among them."""
     routes = ({"path": "/"}, {"path": "/once", "single_use": True})
-    options = {"routes": routes, "tokens": {"replay_size": 2}}
+    options: dict[str, Any] = {"routes": routes, "tokens": {"replay_size": 2}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         bound, once = bound_token(gateway), gateway.token(jti="secret-id")
         same = proved(bound)
