@@ -35,6 +35,14 @@ SOUND = [
         id="certificates from a proxy",
     ),
     pytest.param(config(server={"workers": 4}), id="many workers, nobody asks for proofs"),
+    pytest.param(
+        config({"credentials": ["jwt", "api_key"], "sender_constrained": "required"}, api_keys=[entry()]),
+        id="bound tokens, or keys",
+    ),
+    pytest.param(
+        config(routes=[*SMALL["routes"], {"path": "/public", "upstream": "orders", "auth": "public"}]), id="public"
+    ),
+    pytest.param(config(tokens={"replay_size": 5}), id="small memory"),
 ]
 
 PUBLIC = 'can never apply: with auth = "public" tokens are not looked at'
