@@ -367,3 +367,21 @@ async def test_a_known_token_beside_another_keys_proof_is_refused(tmp_path: Path
             assert (await client.exchange(proved(token, **options))).status == status
         assert len(gateway.app.authenticator.cache) == 1
         assert len(upstream.requests) == 2
+
+
+async def test_what_a_kept_connection_repeats_byte_for_byte_gets_the_same_answer(tmp_path: Path) -> None:
+    """R102, R133: also where a credential is spelled in a way that nothing is remembered of."""
+    async with running(tmp_path) as (gateway, _):
+        token, bound = gateway.token(), bound_token(gateway)
+        client = await gateway.client()
+        for field, reason, status in (
+            (b"BEARER " + token, "", 200),
+            (b"Bearer  " + token, "", 200),
+            (b"DPoP " + token, "unbound_token", 401),
+            (b"dpop " + bound, "missing_proof", 401),
+            (b"Bearer " + bound, "sender_constrained", 401),
+        ):
+            data = request(b"GET", "/", (b"Authorization", field))
+            before = gateway.app.telemetry.refusals[reason]
+            assert [(await client.exchange(data)).status for _ in range(3)] == [status] * 3
+            assert gateway.app.telemetry.refusals[reason] == before + (3 if reason else 0)
