@@ -18,6 +18,13 @@ def proof_origin(text: str) -> str:
     return values.web_origin(text)
 
 
+def usable_nonce_seconds(seconds: float) -> float:
+    """Check how often nonces change: a client must be able to use one."""
+    if 0 < seconds < 1:
+        raise ValueError("must be 0, for no nonces, or at least 1")
+    return seconds
+
+
 class Dpop(Section):
     """Proofs that come with tokens which are bound to a key of their sender (RFC 9449)."""
 
@@ -30,7 +37,7 @@ class Dpop(Section):
     origins: list[Annotated[str, AfterValidator(proof_origin)]] = []
     """What may stand before the path in the `htu` of a proof, such as `https://api.example.com`. Empty: where the
     request went, by TLS and Host, or by what a trusted proxy says of them."""
-    nonce_seconds: Annotated[float, Field(ge=0, le=3600)] = 0
+    nonce_seconds: Annotated[float, Field(ge=0, le=3600), AfterValidator(usable_nonce_seconds)] = 0
     """Ask for nonces of the gateway in proofs, and change them after this. A nonce is good for two to three times as
     long. 0 = no nonces."""
     nonce_secret_file: str = ""

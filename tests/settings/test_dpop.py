@@ -31,6 +31,7 @@ def test_origins_are_written_as_clients_write_them() -> None:
         {"max_age_seconds": 3601},
         {"max_future_seconds": -1},
         {"nonce_seconds": -1},
+        {"nonce_seconds": 0.5},
         {"origins": ["*"]},
         {"origins": ["api.example.com"]},
         {"origins": ["https://api.example.com/path"]},
