@@ -11,14 +11,13 @@ from gateway.clock import Clock
 from gateway.errors import MISSING_TOKEN, GatewayError
 from gateway.identity import Identity
 from gateway.policy.authorize import authorize
-from gateway.policy.routes import Route
 from gateway.server.credentials import Callers, Held, credential
 from gateway.server.guards import Guards
 from gateway.server.proofs import Proofs
 from gateway.server.request import UNSETTLED, Admitted, Unsettled
 from gateway.server.run import Run
 from gateway.tokens.authenticate import Authenticator
-from gateway.tokens.extract import DpopToken
+from gateway.tokens.extract import sent_as_dpop
 
 
 class Identification:
@@ -99,7 +98,7 @@ class Identification:
             run.record.identity = identity
             authorize(admitted.route, identity)
         except GatewayError as error:
-            self._refuse(run, admitted, error, shown)
+            self._refuse(run, admitted, error)
             return None
         return identity
 
@@ -117,7 +116,7 @@ class Identification:
             run.record.identity = identity
             authorize(admitted.route, identity)
         except GatewayError as error:
-            self._refuse(run, admitted, error, shown)
+            self._refuse(run, admitted, error)
             return None
         finally:
             run.record.verify_seconds = self._monotonic() - began
@@ -132,16 +131,15 @@ class Identification:
         try:
             return self._callers.hold(_credential(admitted, b""))
         except GatewayError as error:
-            _name_credentials(admitted.route, error)
+            _name_credentials(admitted, error)
             raise
 
-    def _refuse(self, run: Run, admitted: Admitted, error: GatewayError, shown: bytes = b"") -> None:
+    def _refuse(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
         """Refuse a credential, or note it where the route only observes.
 
         Raises:
             GatewayError: the refusal.
         """
-        error.of_dpop = error.of_dpop or isinstance(shown, DpopToken)
         if admitted.guarded:
             self._guards.refused(run, admitted, error)
         _let_pass_if_observed(run, admitted, error)
@@ -151,12 +149,13 @@ def _credential(admitted: Admitted, query: bytes) -> bytes:
     return credential(admitted.route, admitted.facts, query, websocket=admitted.websocket)
 
 
-def _name_credentials(route: Route, error: GatewayError) -> None:
-    """Say in a refusal what would do on this route, and what the error is about."""
-    error.credentials = route.credentials
-    schemes = route.token_schemes
+def _name_credentials(admitted: Admitted, error: GatewayError) -> None:
+    """Say in a refusal what would do on this route, and which scheme the error is about."""
+    error.credentials = admitted.route.credentials
+    schemes = admitted.route.token_schemes
     if error.reason.kind is not MISSING_TOKEN:
-        used = "DPoP" if error.of_dpop or "Bearer" not in schemes else "Bearer"
+        about_dpop = error.of_dpop or sent_as_dpop(admitted.facts.authorization)
+        used = "DPoP" if about_dpop or "Bearer" not in schemes else "Bearer"
         schemes = (used, *(scheme for scheme in schemes if scheme != used))
     error.schemes = schemes
 
@@ -164,7 +163,7 @@ def _name_credentials(route: Route, error: GatewayError) -> None:
 def _let_pass_if_observed(run: Run, admitted: Admitted, error: GatewayError) -> None:
     """Note a refusal that an observed route does not act on; raise it on every other route."""
     if not admitted.route.observe:
-        _name_credentials(admitted.route, error)
+        _name_credentials(admitted, error)
         raise error
     run.record.observed = error.reason.code
     run.record.detail = error.detail

@@ -99,6 +99,15 @@ def bearer_token(authorization: Sequence[bytes], query: bytes) -> bytes:
     return DpopToken(token) if bound else token
 
 
+def sent_as_dpop(authorization: Sequence[bytes]) -> bool:
+    """Whether a request names the scheme ``DPoP`` for its token.
+
+    Args:
+        authorization: the values of all ``Authorization`` fields.
+    """
+    return any(value.lstrip(b" \t")[: len(_DPOP)].lower() == _DPOP for value in authorization)
+
+
 def _other_form(value: bytes) -> Reason:
     """Say what a field value is that does not begin with a token's scheme and a space."""
     if _LISTED_TOKEN.search(value):

@@ -39,6 +39,16 @@ async def test_a_token_passes_once_on_such_routes(tmp_path: Path) -> None:
     assert len(upstream.requests) == 5
 
 
+async def test_the_error_is_about_the_scheme_that_was_used(tmp_path: Path) -> None:
+    """R133, R137: both the proof and the token must be unused."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway:
+        token = bound_token(gateway, jti="one")
+        assert (await gateway.exchange(proved(token, "/once"))).status == 200
+        again = await gateway.exchange(proved(token, "/once"))
+        assert (again.status, again.all(b"www-authenticate")[0][:5]) == (401, b"DPoP ")
+        assert (await gateway.log(2))[1]["reason"] == "replayed_token"
+
+
 async def test_another_token_with_the_same_id_is_the_same_token(tmp_path: Path) -> None:
     """R137: an ECDSA twin, and a token that was renewed under its old id."""
     key = SigningKey.ec("a")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, Reason
-from gateway.tokens.extract import DpopToken, PresentedKey, bearer_token, presented_key
+from gateway.tokens.extract import DpopToken, PresentedKey, bearer_token, presented_key, sent_as_dpop
 
 TOKEN = b"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"
 
@@ -51,6 +51,22 @@ def test_the_scheme_dpop_is_told_from_bearer(value: bytes) -> None:
     token = bearer_token([value], b"")
     assert (token, type(token)) == (b"a.b.c", DpopToken)
     assert type(bearer_token([b"Bearer a.b.c"], b"")) is bytes
+
+
+@pytest.mark.parametrize(
+    ("authorization", "said"),
+    [
+        ([b"DPoP x"], True),
+        ([b" dpop  x"], True),
+        ([b"Bearer x"], False),
+        ([b"DPoPx"], False),
+        ([b"x", b"DPoP y"], True),
+    ],
+)
+def test_what_a_request_says_of_its_scheme_is_known_without_the_token(authorization: list[bytes], said: bool) -> None:
+    """R133: an error belongs into the challenge of the scheme in use, also when there is no one token."""
+    assert sent_as_dpop(authorization) is said
+    assert not sent_as_dpop([])
 
 
 def test_two_schemes_at_once_are_several_credentials() -> None:
