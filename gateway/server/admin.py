@@ -87,6 +87,7 @@ class Admin:
             "api_keys": parts.api_keys.status(),
             "rate_limits": parts.rate_limits.status(),
             "watch": parts.watch.status(),
+            "replay": {"proofs": parts.proofs.used.status(), "tokens": parts.single_use.used.status()},
             "upstreams": {name: _upstream(upstream) for name, upstream in parts.upstreams.items()},
         }
 

@@ -21,6 +21,7 @@ from gateway.proxy.upstreams import Upstream
 from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.parts import Parts
 from gateway.server.rate_limit_guard import RateLimitGuard
+from gateway.server.sender_metrics import sender_metrics
 from gateway.telemetry import BUCKETS, Histogram, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
@@ -41,6 +42,7 @@ class GatewayCollector(Collector):
         yield from _credentials(parts.authenticator, parts.api_keys)
         yield from _rate_limits(parts.rate_limits)
         yield from _watch(parts.watch)
+        yield from sender_metrics(parts.proofs, parts.single_use)
         yield from _issuers(parts.issuers)
         yield from _upstreams(parts.upstreams)
 

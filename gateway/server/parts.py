@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from gateway.proxy.upstreams import Upstream
 from gateway.server.abuse_watch import AbuseWatch
+from gateway.server.proofs import Proofs
 from gateway.server.rate_limit_guard import RateLimitGuard
+from gateway.server.single_use import SingleUse
 from gateway.telemetry import Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
@@ -27,5 +29,7 @@ class Parts:
     issuers: Mapping[str, IssuerKeys]
     upstreams: Mapping[str, Upstream]
     api_keys: ApiKeys
+    proofs: Proofs
+    single_use: SingleUse
     rate_limits: RateLimitGuard
     watch: AbuseWatch

@@ -34,6 +34,7 @@ from gateway.server.credentials import Callers
 from gateway.server.facts import Facts, framing, scan
 from gateway.server.guards import Guard, Guards
 from gateway.server.identification import Identification
+from gateway.server.proofs import Proofs, make_proofs
 from gateway.server.request import Admitted, RequestHead
 from gateway.settings.schema import Settings
 from gateway.telemetry import Record
@@ -66,6 +67,7 @@ class Pipeline:
         pseudonym: bytes,
         api_keys: ApiKeys | None = None,
         guards: Iterable[Guard] = (),
+        proofs: Proofs | None = None,
         watch: AbuseWatch | None = None,
     ) -> None:
         self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym)
@@ -75,7 +77,8 @@ class Pipeline:
         self._guards = Guards(guards, self._routes.routes, self.watch)
         self.covered = self._guards.covered
         callers = Callers(authenticator, ApiKeys(settings, clock) if api_keys is None else api_keys, clock)
-        who = Identification(authenticator, callers, self._guards, clock)
+        proofs = make_proofs(settings, clock) if proofs is None else proofs
+        who = Identification(authenticator, callers, self._guards, proofs, clock)
         self.identify, self.identify_now, self.verify, self.hold = who.identify, who.identify_now, who.verify, who.hold
         self.token, self.recognise = who.token, who.recognise
         self.still_good = callers.still_good

@@ -269,7 +269,7 @@ class Serving:
     def account(self, record: Record, error: GatewayError) -> Answer:
         """Note a refusal or failure in the record and return its answer."""
         metadata = self.pipeline.resources.metadata.get(record.route, "")
-        reply = answer(error, self.settings.tokens, record.request_id, metadata)
+        reply = answer(error, self.settings.tokens, record.request_id, metadata, self.settings.dpop.algorithms)
         record.status = reply.status
         record.reason = error.reason.code
         record.detail = error.detail

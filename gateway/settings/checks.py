@@ -16,6 +16,7 @@ from gateway.settings.faults import KeyPath, did_you_mean, path_text
 from gateway.settings.rate_limit_checks import rate_limit_problems
 from gateway.settings.resource_checks import resource_problems
 from gateway.settings.schema import Issuer, Route, Server, Settings, Upstream, issuer_values
+from gateway.settings.sender_checks import find_sender_faults
 from gateway.settings.values import fold_header_name, http_url, is_loopback, split_address, url_key
 from gateway.settings.watch_checks import watch_problems
 
@@ -79,6 +80,7 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *resource_problems(settings, sound),
         *rate_limit_problems(settings, sound),
         *watch_problems(settings, sound),
+        *find_sender_faults(settings, sound),
     ]
 
 
