@@ -210,7 +210,7 @@ def _namer(route: Route, limit: Limit) -> Callable[[Caller], bytes | None]:
     """
     settings = route.settings
     scope = (route.name, settings.match, *sorted(route.hosts), "", *sorted(route.methods), "", route.upstream)
-    namer = Namer(*scope, limit.name, str(limit.requests), repr(limit.seconds), str(limit.burst))
+    namer = Namer(*scope, limit.name, str(limit.requests), repr(float(limit.seconds)), str(limit.burst))
     claim = limit.by.removeprefix(CLAIM)
 
     def name(caller: Caller) -> bytes | None:
