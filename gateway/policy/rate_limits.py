@@ -136,9 +136,13 @@ class Buckets:
 
     def spend(self, key: bytes, full_at: float, now: float) -> None:
         """Take one request out of a bucket, which is full at ``full_at`` without it."""
+        self.put(key, full_at + self.limit.interval, now)
+
+    def put(self, key: bytes, full_at: float, now: float) -> None:
+        """Note the moment at which a bucket will be full."""
         table = self._full_at
         is_new = key not in table
-        table[key] = full_at + self.limit.interval
+        table[key] = full_at
         if not is_new:
             table.move_to_end(key)
             return

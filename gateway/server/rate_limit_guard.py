@@ -93,7 +93,8 @@ class RateLimitGuard:
 
     Attributes:
         counts: requests by route, limit and "admitted" or "limited".
-        fallbacks: requests that this worker's own buckets decided, because Redis was away.
+        fallbacks: requests that this worker's own buckets decided, because Redis was away. They hold what Redis last
+            said of each caller.
     """
 
     def __init__(self, settings: schema.Settings, clock: Clock, link: RedisLink | None) -> None:
@@ -159,8 +160,9 @@ class RateLimitGuard:
             self._decide(run, group, asked, self._own(asked, names))
             return
         levels = []
-        for limit, name, (fits, ahead) in zip(asked.limits, names, answers, strict=True):
-            found = level(limit, ahead, fits=fits)
+        for buckets, name, (fits, ahead) in zip(asked.buckets, names, answers, strict=True):
+            found = level(buckets.limit, ahead, fits=fits)
+            buckets.put(name, now + ahead, now)  # from there this worker goes on if Redis should go away
             if not fits:
                 barred.put(name, now + found.wait, now)
             levels.append(found)

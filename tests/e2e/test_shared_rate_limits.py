@@ -113,20 +113,32 @@ async def test_without_redis_each_worker_counts_for_itself_and_nobody_waits(tmp_
     async with RedisServer(tmp_path / "redis") as server, gateways(tmp_path, server, table(3, 1000, burst=3)) as both:
         assert [(await ask(both[0])).status for _ in range(4)] == [200, 200, 200, 429]
         await server.kill()
-        for gateway in both:
+        assert (await ask(both[0])).status == 429  # from what Redis last said of this caller
+        before = [gateway.app.rate_limits.fallbacks for gateway in both]
+        for gateway, fallbacks in zip(both, before, strict=True):
             began = time.monotonic()
             answers = [await ask(gateway, sub="bob") for _ in range(5)]
             assert time.monotonic() - began < 0.6  # the first one finds it out
             assert [answer.status for answer in answers] == [200, 200, 200, 429, 429]
             assert answers[4].all(LIMIT) == [b'"sub";r=0;t=334']
-            assert gateway.app.rate_limits.fallbacks == 5
+            assert gateway.app.rate_limits.fallbacks == fallbacks + 5
         page = (await both[0].admin("/metrics")).body.decode()
-        assert "\ngateway_rate_limit_fallbacks_total 5.0\n" in page
+        total = before[0] + 5
+        assert f"\ngateway_rate_limit_fallbacks_total {total}.0\n" in page
         await server.restart()
         await eventually(lambda: all(gateway.app.redis and gateway.app.redis.available for gateway in both))
         # It has forgotten everything: nothing of it was on disk. Then they share again.
         assert [(await ask(both[number % 2], sub="bob")).status for number in range(4)] == [200, 200, 200, 429]
-        assert [gateway.app.rate_limits.fallbacks for gateway in both] == [5, 5]
+        assert [gateway.app.rate_limits.fallbacks for gateway in both] == [total, before[1] + 5]
+
+
+async def test_an_outage_gives_nobody_another_burst(tmp_path: Path) -> None:
+    """Each worker goes on from what Redis last said, also of callers who were not refused."""
+    async with RedisServer(tmp_path / "redis") as server, gateways(tmp_path, server, table(5, 1000, burst=5)) as both:
+        assert [(await ask(both[number % 2])).status for number in range(4)] == [200] * 4
+        await server.kill()
+        assert [(await ask(both[1])).status for _ in range(3)] == [200, 429, 429]
+        assert [(await ask(both[0])).status for _ in range(3)] == [200, 200, 429]
 
 
 async def test_nobody_waits_longer_than_the_time_limit_for_a_server_that_stands_still(tmp_path: Path) -> None:
