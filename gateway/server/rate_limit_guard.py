@@ -145,8 +145,7 @@ class RateLimitGuard:
         barred = {number: moment for number, name in names.items() if (moment := until(name, now)) is not None}
         if barred:  # what is left of the others is not known then, and not told
             levels = [Level(False, 0, moment - now) for moment in barred.values()]
-            self._decide(run, group, group.together(barred), levels)
-            return None
+            raise self._refusal(run, group, group.together(barred), levels)
         return self._ask_redis(run, group, asked, asked.shared, group.barred, list(names.values()))
 
     async def _ask_redis(
@@ -177,15 +176,18 @@ class RateLimitGuard:
         Raises:
             GatewayError: 429.
         """
+        if not all(one.fits for one in levels):
+            raise self._refusal(run, group, asked, levels)
+        run.answer_fields += (asked.policy, limit_field(asked.limits, levels))
+        for limit in asked.limits:
+            self.counts[group.route, limit.name, "admitted"] += 1
+
+    def _refusal(self, run: Run, group: _Group, asked: _Together, levels: Sequence[Level]) -> GatewayError:
         run.answer_fields += (asked.policy, limit_field(asked.limits, levels))
         refusing = [limit.name for limit, one in zip(asked.limits, levels, strict=True) if not one.fits]
-        if not refusing:
-            for limit in asked.limits:
-                self.counts[group.route, limit.name, "admitted"] += 1
-            return
         for name in refusing:
             self.counts[group.route, name, "limited"] += 1
-        raise GatewayError(Reason.RATE_LIMITED, detail=f"by {', '.join(refusing)}", retry_after=retry_after(levels))
+        return GatewayError(Reason.RATE_LIMITED, detail=f"by {', '.join(refusing)}", retry_after=retry_after(levels))
 
     # --- what is told of it ---
 
