@@ -69,6 +69,8 @@ UPGRADE_REQUIRED = Kind(426, "upgrade_required", "Only version 13 of the WebSock
 HEAD_TOO_LARGE = Kind(431, "too_large", "The request's header section is too large.", close=True)
 BODY_TOO_LARGE = Kind(413, "too_large", "The request's content is too large.", close=True)
 TIMED_OUT = Kind(408, "request_timeout", "The request did not arrive in time.", close=True)
+# RFC 6585 section 4.
+TOO_MANY_REQUESTS = Kind(429, "rate_limited", "Too many requests. Try again later.", retry_after=1)
 UNAVAILABLE = Kind(503, "unavailable", "The gateway cannot decide or serve this now.", retry_after=1)
 BAD_GATEWAY = Kind(502, "bad_gateway", "The service behind the gateway did not answer properly.")
 GATEWAY_TIMEOUT = Kind(504, "gateway_timeout", "The service behind the gateway did not answer in time.")
@@ -157,6 +159,11 @@ class Reason(Enum):
     BAD_HOST = ("bad_host", BAD_REQUEST)
     METHOD_REFUSED = ("method_refused", METHOD_REFUSED)
     DOCUMENT_METHOD = ("document_method", READ_ONLY)
+    # --- limits (server/rate_limit_guard.py, server/abuse_watch.py) ---
+    RATE_LIMITED = ("rate_limited", TOO_MANY_REQUESTS)
+    WATCHED_ADDRESS = ("watched_address", TOO_MANY_REQUESTS)
+    WATCHED_TOKEN = ("watched_token", TOO_MANY_REQUESTS)
+    WATCHED_SUBJECT = ("watched_subject", TOO_MANY_REQUESTS)
     # --- HTTP (server/) ---
     MALFORMED_HTTP = ("malformed_http", BAD_REQUEST)
     HTTP_VERSION = ("http_version", BAD_REQUEST)

@@ -14,12 +14,14 @@ from gateway.settings.dpop import Dpop
 from gateway.settings.load import load
 from gateway.settings.redis import Redis
 from gateway.settings.resources import Resource
-from gateway.settings.schema import Issuer, Route, Server, Settings, Tokens, Upstream
+from gateway.settings.schema import Issuer, Limits, Route, Server, Settings, Tokens, Upstream, Watch
 
 ROOT = Path(__file__).parents[1]
 TABLES: dict[str, type[BaseModel]] = {
     "server": Server,
     "tokens": Tokens,
+    "limits": Limits,
+    "watch": Watch,
     "issuers": Issuer,
     "api_keys": ApiKey,
     "upstreams": Upstream,

@@ -79,7 +79,7 @@ TESTED_ELSEWHERE = {
     "server/request.py": "declarations; tests/server/test_pipeline.py and all end-to-end tests use them",
     "server/run.py": "declarations; tests/server/test_full_lane.py and all end-to-end tests use them",
     **dict.fromkeys(
-        (f"settings/{name}.py" for name in ("issuers", "routes", "schema", "server", "upstreams")),
+        (f"settings/{name}.py" for name in ("issuers", "routes", "schema", "server", "upstreams", "watch")),
         "declarations; test_load.py, test_faults.py and test_render.py use all of them",
     ),
 }

@@ -159,6 +159,7 @@ def _counted_everything(app: object) -> None:
     telemetry.tunnel_ends["expired"] += 1
     app.proofs.outcomes["dpop", "accepted"] += 1  # type: ignore[attr-defined]
     app.upstreams["main"].failed(Reason.UPSTREAM_CONNECT)  # type: ignore[attr-defined]
+    app.rate_limits.counts["/", "sub", "limited"] += 1  # type: ignore[attr-defined]
 
 
 async def test_every_metric_has_its_entry_with_type_and_labels(tmp_path: Path) -> None:

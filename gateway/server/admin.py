@@ -85,6 +85,8 @@ class Admin:
                 "evictions": cache.evictions,
             },
             "api_keys": parts.api_keys.status(),
+            "rate_limits": parts.rate_limits.status(),
+            "watch": parts.watch.status(),
             "replay": {"proofs": parts.proofs.used.status(), "tokens": parts.single_use.used.status()},
             "upstreams": {name: _upstream(upstream) for name, upstream in parts.upstreams.items()},
         }

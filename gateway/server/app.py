@@ -20,6 +20,7 @@ from typing import TextIO
 
 from gateway.clock import Clock, SystemClock
 from gateway.proxy.upstreams import open_upstreams
+from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.addresses import BACKLOG, SharedAddress, bound_port, listen
 from gateway.server.admin import Admin, open_admin
 from gateway.server.express_lane import ExpressLane
@@ -31,6 +32,7 @@ from gateway.server.overload import LoopLag
 from gateway.server.parts import Parts
 from gateway.server.pipeline import Pipeline
 from gateway.server.proofs import make_proofs
+from gateway.server.rate_limit_guard import RateLimitGuard
 from gateway.server.serving import Serving
 from gateway.server.single_use import PURPOSE as TOKENS
 from gateway.server.single_use import SingleUse
@@ -123,6 +125,8 @@ class GatewayApp:
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
+        self.rate_limits = RateLimitGuard(settings, clock, self.redis)
+        self.watch = AbuseWatch(settings.watch, clock)
         self.admin = Admin(
             Parts(
                 self.telemetry,
@@ -132,6 +136,8 @@ class GatewayApp:
                 self.api_keys,
                 self.proofs,
                 self.single_use,
+                self.rate_limits,
+                self.watch,
             )
         )
         if self._share is None:
@@ -140,8 +146,10 @@ class GatewayApp:
 
     async def _start_listener(self) -> None:
         settings = self.settings
+        name = pseudonym(settings)
+        guards = self._guards()
         pipeline = Pipeline(
-            settings, self.authenticator, self.clock, pseudonym(settings), self.api_keys, self._guards(), self.proofs
+            settings, self.authenticator, self.clock, name, self.api_keys, guards, self.proofs, self.watch
         )
         serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
         self._stop.callback(serving.token_watch.stop)
@@ -166,7 +174,8 @@ class GatewayApp:
 
     def _guards(self) -> list[Guard]:
         """Return what some routes ask beyond a good credential that may, in the order in which it is asked."""
-        return [self.single_use]
+        # A request that is one too many does not use up its token.
+        return [self.watch, self.rate_limits, self.single_use]
 
     def _start_tls(self) -> ssl.SSLContext | None:
         """Return the context of an HTTPS listener, kept up to date; None for plain HTTP."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
 from gateway.proxy.origin import Lease, Origin
-from gateway.server.express_memory import Plan, Refusal
+from gateway.server.express_memory import Plan, Refusal, with_length
 from gateway.server.express_response import ExpressResponse
 from gateway.server.facts import Facts
 from gateway.server.request import UNSETTLED, Admitted
@@ -67,7 +69,8 @@ class ExpressExchange(ExpressResponse):
         try:
             if outcome is None:
                 self.run.record.upstream = ""
-                self._in_task(self._verified_and_forwarded(self._client.token, plan.admitted))
+                assert self.admitted is not None
+                self._in_task(self._verified_and_forwarded(self._client.token, self.admitted))
                 return
             if isinstance(outcome, GatewayError):
                 self._refuse_learned(plan, outcome)
@@ -77,14 +80,50 @@ class ExpressExchange(ExpressResponse):
             leased = plan.upstream.lease_now()
             head = None if leased is None else self._client.head_for(plan, *leased)
             if leased is None or head is None:
-                self._in_task(self._serving.forward(self.run, plan.admitted, outcome))
+                run = self.run
+                assert self.admitted is not None
+                self._in_task(self._serving.forward(run, self.admitted, outcome))
             else:
                 self.send(outcome, head, leased[1])
         except GatewayError as error:
             self._refuse_learned(plan, error)
         except Exception as error:
-            _log.error("request %s: %s", self._id.decode("ascii"), where(error))
-            self._refuse(GatewayError(Reason.INTERNAL))
+            self._broken(error)
+
+    def _broken(self, error: Exception) -> None:
+        """Answer a fault of the gateway's own."""
+        _log.error("request %s: %s", self.run.record.request_id, where(error))
+        self.by_form = False
+        self._refuse(GatewayError(Reason.INTERNAL))
+
+    def ask_guards(self, plan: Plan, facts: Facts) -> None:
+        """Find out who is asking, and what the route's guards say, and go on or refuse.
+
+        Args:
+            plan: where the request leads.
+            facts: what its section says now; but for its length, which its content has.
+        """
+        self._began = self._serving.clock.monotonic()
+        run = self.run
+        run.record.upstream = ""
+        admitted = self.admitted = with_length(plan.admitted._replace(facts=facts), self._content)
+        try:
+            found = self._serving.pipeline.identify_now(run, admitted)
+            if isinstance(found, Coroutine):
+                self._in_task(self._identified_and_forwarded(found, admitted))
+                return
+            self._identity = found
+            leased = plan.upstream.lease_now()
+            head = None if leased is None else self._client.head_for(plan, *leased)
+            if leased is None or head is None:
+                self._in_task(self._serving.forward(run, admitted, found))
+                return
+            run.record.upstream = plan.upstream.name
+            self.send(found, head, leased[1])
+        except GatewayError as error:
+            self._refuse(error)
+        except Exception as error:
+            self._broken(error)
 
     def _refuse_learned(self, plan: Plan, error: GatewayError) -> None:
         serving, client = self._serving, self._client
@@ -98,6 +137,7 @@ class ExpressExchange(ExpressResponse):
                 plan.refusals[error.reason] = Refusal(self.answer, self.run.record)
             return
         known.give(client.send, self._id, serving.telemetry, serving.clock.monotonic() - self._began)
+        serving.pipeline.watch.saw_refusal(client.address, error.reason.code, error.detail)
         if self._verify_seconds is not None:
             serving.telemetry.verification.observe(self._verify_seconds)
         client.ended(True)
@@ -131,9 +171,14 @@ class ExpressExchange(ExpressResponse):
                 self.by_form = False
                 self._in_task(serving.serve(run, admitted))
                 return
-            token = pipeline.token(run, admitted)
-            self.by_form = False
-            if token is not None:
+            if admitted.guarded:
+                self.by_form = False
+                found = pipeline.identify_now(run, admitted)
+                if isinstance(found, Coroutine):
+                    self._in_task(self._identified_and_forwarded(found, admitted))
+                    return
+                self._identity = found
+            elif (token := self._token(run, admitted)) is not None:
                 identity = pipeline.recognise(token, run, admitted)
                 if identity is UNSETTLED:
                     self._in_task(self._verified_and_forwarded(token, admitted))
@@ -149,9 +194,7 @@ class ExpressExchange(ExpressResponse):
         except GatewayError as error:
             self._refuse(error)
         except Exception as error:
-            _log.error("request %s: %s", run.record.request_id, where(error))
-            self.by_form = False
-            self._refuse(GatewayError(Reason.INTERNAL))
+            self._broken(error)
 
     def _send_new(self, origin: Origin, lease: Lease, run: Run, admitted: Admitted) -> None:
         run.record.upstream = self._upstream.name
@@ -201,6 +244,18 @@ class ExpressExchange(ExpressResponse):
             else:
                 transport.resume_reading()
 
+    def _token(self, run: Run, admitted: Admitted) -> bytes | None:
+        token = self._serving.pipeline.token(run, admitted)
+        self.by_form = False
+        return token
+
+    async def _identified_and_forwarded(
+        self, finding: Coroutine[Any, Any, Identity | None], admitted: Admitted
+    ) -> bool:
+        identity = await finding
+        self._serving.pipeline.check_content(admitted.facts)
+        return await self._serving.forward(self.run, admitted, identity)
+
     async def _verified_and_forwarded(self, token: bytes, admitted: Admitted) -> bool:
         pipeline = self._serving.pipeline
         identity = await pipeline.verify(token, self.run, admitted)
@@ -211,4 +266,4 @@ class ExpressExchange(ExpressResponse):
 def _takes_task(admitted: Admitted) -> bool:
     """Whether a request needs more than the steps that do not wait."""
     route = admitted.route
-    return admitted.preflight or admitted.guarded or route.cors is not None or route.end_at_expiry
+    return admitted.preflight or route.cors is not None or route.end_at_expiry

@@ -63,6 +63,7 @@ class Plan:
         method: the request's method.
         admitted: the target and its route.
         anonymous: nobody asks who the caller is.
+        guarded: the route's guards are asked each time.
         upstream: the route's.
         heads: by URL, the head for the upstream up to the identity.
         templates: by URL, that head for sections that vary.
@@ -79,6 +80,7 @@ class Plan:
         "granted",
         "granted_issuer",
         "granted_scopes",
+        "guarded",
         "heads",
         "method",
         "refusals",
@@ -86,10 +88,13 @@ class Plan:
         "upstream",
     )
 
-    def __init__(self, method: str, admitted: Admitted, upstream: Upstream, *, anonymous: bool) -> None:
+    def __init__(
+        self, method: str, admitted: Admitted, upstream: Upstream, *, anonymous: bool, guarded: bool = False
+    ) -> None:
         self.method = method
         self.admitted = admitted
         self.anonymous = anonymous
+        self.guarded = guarded
         self.upstream = upstream
         self.heads: dict[Origin, bytes] = {}
         self.templates: dict[Origin, Template] = {}
@@ -145,7 +150,6 @@ def plannable(admitted: Admitted) -> bool:
     route = admitted.route
     return not (
         admitted.preflight
-        or admitted.guarded
         or route.cors is not None
         or route.end_at_expiry
         or route.observe
@@ -155,3 +159,10 @@ def plannable(admitted: Admitted) -> bool:
         or admitted.target.authority is not None
         or b"access_token" in (admitted.target.query or b"")
     )
+
+
+def with_length(admitted: Admitted, content: bytes) -> Admitted:
+    """Return what is known of a request by its plan, with the length of its own content, which may differ."""
+    if not content:
+        return admitted
+    return admitted._replace(facts=admitted.facts._replace(content_length=[b"%d" % len(content)]))

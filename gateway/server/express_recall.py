@@ -68,12 +68,18 @@ class KnownRequests(ClientOutput, ABC):
         self._most_content = min(MAX_CONTENT, self._limits.max_body_bytes or MAX_CONTENT)
         # Requests that are counted while they run take the long way.
         self._counted = bool(self._limits.max_concurrent_requests)
+        self._watch = serving.pipeline.watch
         self.deadline = 0.0
 
     @property
     def token(self) -> bytes:
         """The bearer token that was looked up last."""
         return self._token
+
+    @property
+    def address(self) -> str:
+        """The client's address, seen through trusted proxies."""
+        return self._client_text
 
     @abstractmethod
     def ended(self, keep_alive: bool) -> None:
@@ -90,6 +96,8 @@ class KnownRequests(ClientOutput, ABC):
         section = self._section
         if plan is None or section is None or self._counted:
             return False
+        if self._watch.barring and self._watch.bars(self._client_text):
+            return False
         before, after, length, given = section.before, section.after, section.length, section.request_id
         start, stop = end + len(before), len(data) - length - len(after)
         self._variation = None
@@ -104,13 +112,18 @@ class KnownRequests(ClientOutput, ABC):
             token, given, length = varied.token, varied.request_id, varied.length
         if isinstance(plan, Refusal):
             return self._refused(plan, given)
-        identity = None if plan.anonymous else self._recalled(token)
+        identity = None if plan.anonymous or plan.guarded else self._recalled(token)
         # A token that was verified is one token. Any other is looked at, also where nobody asks for it: between the
         # parts that are as before there may be no line end, so no field and no request either, that nobody has read.
         if identity is None and after and not is_token(token):
             return False
         exchange = self._exchange = ExpressExchange(self, self._serving, self._heads)
         exchange.follow(plan, given, data[-length:] if length else b"")
+        if plan.guarded:
+            if after:
+                self._look_up(token)
+            exchange.ask_guards(plan, section.facts_with(token) if after else section.facts)
+            return True
         if not plan.anonymous:
             if identity is None:
                 exchange.learn(plan, token, self._digest)
@@ -187,9 +200,12 @@ class KnownRequests(ClientOutput, ABC):
 
     def _recalled(self, token: bytes) -> Identity | None:
         """Return who the token speaks for, if it is known."""
+        self._look_up(token)
+        return self._serving.pipeline.recall(self._digest)
+
+    def _look_up(self, token: bytes) -> None:
         if token != self._token:
             self._token, self._digest = token, sha256(token).digest()
-        return self._serving.pipeline.recall(self._digest)
 
     def _read(self, block: bytes, head: RequestHead) -> tuple[Section, bytes | None] | None:
         """Return the meaning of a header section and the token in it; None when it is not for this lane."""
@@ -229,7 +245,9 @@ class KnownRequests(ClientOutput, ABC):
     def _plan(self, method: str, admitted: Admitted, section: Section) -> Plan:
         auth = admitted.route.auth
         anonymous = auth == "public" or (auth == "optional" and not section.facts.authorization)
-        return Plan(method, admitted, self._serving.upstreams[admitted.route.upstream], anonymous=anonymous)
+        upstream = self._serving.upstreams[admitted.route.upstream]
+        guarded = self._serving.pipeline.covered(admitted.route)
+        return Plan(method, admitted, upstream, anonymous=anonymous, guarded=guarded)
 
     def record(self, request_id: bytes, method: str) -> Record:
         """Return a new record of a request on this connection."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 from gateway.errors import GatewayError, Reason
@@ -20,7 +21,7 @@ from gateway.proxy.forward import receive
 from gateway.proxy.origin import Lease, Origin
 from gateway.proxy.upstreams import Upstream
 from gateway.server.content import CollectedContent
-from gateway.server.express_memory import Plan
+from gateway.server.express_memory import Plan, with_length
 from gateway.server.request import Admitted, RequestHead
 from gateway.server.responses import render
 from gateway.server.run import Client, Run
@@ -37,6 +38,11 @@ class ClientConnection(Client, Protocol):
     @property
     def token(self) -> bytes:
         """The bearer token of the running request that follows a plan."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """The client's address, seen through trusted proxies."""
         ...
 
     def send(self, data: bytes) -> None:
@@ -107,7 +113,7 @@ class ExpressResponse:
             if self._verify_seconds is not None:
                 record.cache_hit, record.verify_seconds = False, self._verify_seconds
             record.upstream = self._upstream.name
-            self.admitted = plan.admitted
+            self.admitted = with_length(plan.admitted, self._content)
             self._run = Run(self._client, self._client.head_of(plan), record, self._id)
             if self._content:
                 content = self._run.content = CollectedContent(self._content)
@@ -143,10 +149,19 @@ class ExpressResponse:
         end = data.find(b"\r\n\r\n") + 4
         known = self._heads.read(data[:end]) if end >= 4 else None
         client = self._client
+        added = () if self._run is None else self._run.answer_fields
         if known is None or client.draining or len(data) - end > known.length or self._head_only:
             self._read_by_aiohttp(data)
             return
-        client.send(known.client_head + data[end:])
+        if added:
+            if self._heads is not self._serving.heads:  # the head says something behind them
+                self._read_by_aiohttp(data)
+                return
+            client.send(
+                b"".join((known.client_head[:-2], *(b"%b: %b\r\n" % pair for pair in added), b"\r\n", data[end:]))
+            )
+        else:
+            client.send(known.client_head + data[end:])
         if self._run is None and len(data) - end == known.length and not self._serving.logging:
             self._whole_at_once(known.status)
             return
@@ -243,6 +258,8 @@ class ExpressResponse:
     def _refuse(self, error: GatewayError) -> None:
         run = self.run
         reply = self._serving.account(run.record, error)
+        if run.answer_fields:
+            reply = replace(reply, headers=(*reply.headers, *run.answer_fields))
         keep_alive = self._client.keep_alive and not reply.close
         run.record.bytes_out = len(reply.body)
         data = render(reply, http_11=True, keep_alive=keep_alive, head_only=run.head.method == "HEAD")

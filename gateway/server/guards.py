@@ -8,12 +8,13 @@ remembered.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from gateway.errors import GatewayError
 from gateway.identity import Identity
 from gateway.policy.routes import Route
+from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.request import Admitted
 from gateway.server.run import Run
 
@@ -62,38 +63,64 @@ class Guards:
     Args:
         guards: in the order in which they are asked.
         routes: those that can be asked for.
+        watch: knows whose address is refused; that is for every route that looks at credentials.
     """
 
-    def __init__(self, guards: Iterable[Guard], routes: Iterable[Route]) -> None:
+    def __init__(self, guards: Iterable[Guard], routes: Iterable[Route], watch: AbuseWatch) -> None:
+        self.watch = watch
         listed = tuple(guards)
         covering = ((route, tuple(guard for guard in listed if guard.covers(route))) for route in routes)
         self._of = {route: found for route, found in covering if found}
+
+    def covered(self, route: Route) -> bool:
+        """Return whether some guard covers a route."""
+        return route in self._of
 
     def of(self, route: Route) -> tuple[Guard, ...]:
         """Return those that cover a route."""
         return self._of.get(route, ())
 
-    async def before(self, run: Run, admitted: Admitted) -> None:
-        """Ask them before the credential is looked at.
+    def watch_over(self, route: Route, client: str) -> bool:
+        """Return whether a request has to be asked about: its route is covered, or its client's address refused."""
+        return route in self._of or (self.watch.barring and route.auth != "public" and self.watch.bars(client))
+
+    def before(self, run: Run, admitted: Admitted) -> Awaitable[None] | None:
+        """Ask them before the credential is looked at; None when there is nothing to wait for.
 
         Raises:
-            GatewayError: the first refusal.
+            GatewayError: the first refusal, at once or when awaited.
         """
-        for guard in self.of(admitted.route):
-            if (waiting := guard.before(run, admitted)) is not None:
-                await waiting
+        if self.watch.barring and admitted.route.auth != "public":
+            self.watch.refuse(run.record.client)
+        return _ask_all(self.of(admitted.route), lambda guard: guard.before(run, admitted))
 
-    async def after(self, run: Run, admitted: Admitted, shown: bytes | None, identity: Identity | None) -> None:
-        """Ask them about a caller who may pass.
+    def after(
+        self, run: Run, admitted: Admitted, shown: bytes | None, identity: Identity | None
+    ) -> Awaitable[None] | None:
+        """Ask them about a caller who may pass; None when there is nothing to wait for.
 
         Raises:
-            GatewayError: the first refusal.
+            GatewayError: the first refusal, at once or when awaited.
         """
-        for guard in self.of(admitted.route):
-            if (waiting := guard.after(run, admitted, shown, identity)) is not None:
-                await waiting
+        return _ask_all(self.of(admitted.route), lambda guard: guard.after(run, admitted, shown, identity))
 
     def refused(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
         """Tell them that a credential was refused."""
         for guard in self.of(admitted.route):
             guard.refused(run, admitted, error)
+
+
+def _ask_all(guards: Sequence[Guard], ask: Callable[[Guard], Awaitable[None] | None]) -> Awaitable[None] | None:
+    """Ask guards in their order, as far as none has to be waited for; what is returned asks the rest."""
+    for number, guard in enumerate(guards, 1):
+        if (waiting := ask(guard)) is not None:
+            return _ask_rest(waiting, guards[number:], ask)
+    return None
+
+
+async def _ask_rest(
+    waiting: Awaitable[None], guards: Sequence[Guard], ask: Callable[[Guard], Awaitable[None] | None]
+) -> None:
+    await waiting
+    if (more := _ask_all(guards, ask)) is not None:
+        await more

@@ -7,6 +7,9 @@ answers "who" without waiting answers only what needs no further look.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Coroutine
+from typing import Any
+
 from gateway.clock import Clock
 from gateway.errors import MISSING_TOKEN, GatewayError
 from gateway.identity import Identity
@@ -46,26 +49,60 @@ class Identification:
         Raises:
             GatewayError: 400, 401, 403, 429 or 503.
         """
-        if not admitted.guarded:
-            return await self._who(run, admitted, self.token(run, admitted))
-        try:
-            await self._guards.before(run, admitted)
-        except GatewayError as error:
-            _let_pass_if_observed(run, admitted, error)
+        found = self.identify_now(run, admitted)
+        return await found if isinstance(found, Coroutine) else found
+
+    def identify_now(self, run: Run, admitted: Admitted) -> Identity | Coroutine[Any, Any, Identity | None] | None:
+        """Return the same if nothing has to be waited for; otherwise what is to be awaited for it.
+
+        Raises:
+            GatewayError: as ``identify``, at once or when awaited.
+        """
+        if admitted.guarded:
+            try:
+                waiting = self._guards.before(run, admitted)
+            except GatewayError as error:
+                _let_pass_if_observed(run, admitted, error)
+            else:
+                if waiting is not None:
+                    return self._after_waiting(waiting, run, admitted)
+        return self._of_credential(run, admitted)
+
+    def _of_credential(self, run: Run, admitted: Admitted) -> Identity | Coroutine[Any, Any, Identity | None] | None:
         shown = self.token(run, admitted)
-        identity = await self._who(run, admitted, shown)
-        try:
-            await self._guards.after(run, admitted, shown, identity)
-        except GatewayError as error:
-            _let_pass_if_observed(run, admitted, error)
+        identity = None if shown is None else self.recognise(shown, run, admitted)
+        if identity is UNSETTLED:
+            assert shown is not None
+            return self._after_verifying(shown, run, admitted)
+        return self._of_caller(run, admitted, shown, identity)
+
+    def _of_caller(
+        self, run: Run, admitted: Admitted, shown: bytes | None, identity: Identity | None
+    ) -> Identity | Coroutine[Any, Any, Identity | None] | None:
+        if admitted.guarded:
+            try:
+                waiting = self._guards.after(run, admitted, shown, identity)
+            except GatewayError as error:
+                _let_pass_if_observed(run, admitted, error)
+            else:
+                if waiting is not None:
+                    return self._after_guards(waiting, run, admitted, identity)
         return identity
 
-    async def _who(self, run: Run, admitted: Admitted, shown: bytes | None) -> Identity | None:
-        if shown is None:
-            return None
-        identity = self.recognise(shown, run, admitted)
-        if identity is UNSETTLED:
-            return await self.verify(shown, run, admitted)
+    async def _after_waiting(self, waiting: Awaitable[None], run: Run, admitted: Admitted) -> Identity | None:
+        await _heard(waiting, run, admitted)
+        found = self._of_credential(run, admitted)
+        return await found if isinstance(found, Coroutine) else found
+
+    async def _after_verifying(self, shown: bytes, run: Run, admitted: Admitted) -> Identity | None:
+        identity = await self.verify(shown, run, admitted)
+        found = self._of_caller(run, admitted, shown, identity)
+        return await found if isinstance(found, Coroutine) else found
+
+    async def _after_guards(
+        self, waiting: Awaitable[None], run: Run, admitted: Admitted, identity: Identity | None
+    ) -> Identity | None:
+        await _heard(waiting, run, admitted)
         return identity
 
     def token(self, run: Run, admitted: Admitted) -> bytes | None:
@@ -142,6 +179,14 @@ class Identification:
         """
         if admitted.guarded:
             self._guards.refused(run, admitted, error)
+        _let_pass_if_observed(run, admitted, error)
+
+
+async def _heard(waiting: Awaitable[None], run: Run, admitted: Admitted) -> None:
+    """Wait for what guards say."""
+    try:
+        await waiting
+    except GatewayError as error:
         _let_pass_if_observed(run, admitted, error)
 
 

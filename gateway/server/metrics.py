@@ -18,7 +18,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from gateway.proxy.upstreams import Upstream
+from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.parts import Parts
+from gateway.server.rate_limit_guard import RateLimitGuard
 from gateway.server.sender_metrics import sender_metrics
 from gateway.telemetry import BUCKETS, Histogram, Telemetry
 from gateway.tokens.api_keys import ApiKeys
@@ -38,6 +40,8 @@ class GatewayCollector(Collector):
         yield from _requests(parts.telemetry)
         yield from _cache(parts.authenticator)
         yield from _credentials(parts.authenticator, parts.api_keys)
+        yield from _rate_limits(parts.rate_limits)
+        yield from _watch(parts.watch)
         yield from sender_metrics(parts.proofs, parts.single_use)
         yield from _issuers(parts.issuers)
         yield from _upstreams(parts.upstreams)
@@ -110,6 +114,40 @@ def _credentials(authenticator: Authenticator, api_keys: ApiKeys) -> Iterator[Me
         "Versions of the API key file that could not be used.",
         api_keys.reload_failures,
     )
+
+
+def _rate_limits(guard: RateLimitGuard) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "gateway_rate_limit_requests",
+        "Requests that a limit was asked about, by route, limit, and whether it let them through.",
+        labels=("route", "limit", "verdict"),
+    )
+    for labels, count in guard.counts.items():
+        requests.add_metric(labels, count)
+    yield requests
+    yield CounterMetricFamily(
+        "gateway_rate_limit_fallbacks",
+        "Requests decided by a worker's own buckets because Redis was away.",
+        guard.fallbacks,
+    )
+    yield GaugeMetricFamily(
+        "gateway_rate_limit_callers", "Callers whose requests are counted now.", sum(map(len, guard.buckets))
+    )
+    yield CounterMetricFamily(
+        "gateway_rate_limit_forgotten",
+        "Callers forgotten too early, because there were more than limits.max_callers.",
+        sum(buckets.forgotten for buckets in guard.buckets),
+    )
+
+
+def _watch(watch: AbuseWatch) -> Iterator[Metric]:
+    yield _counter("gateway_abuse_flags", "What looked like abuse, by the option that found it.", "kind", watch.flags)
+    refused = GaugeMetricFamily(
+        "gateway_abuse_refused", "Addresses, tokens and subjects that are refused now.", labels=("what",)
+    )
+    for what, count in watch.status()["refused"].items():
+        refused.add_metric((what,), count)
+    yield refused
 
 
 def _issuers(issuers: Mapping[str, IssuerKeys]) -> Iterator[Metric]:

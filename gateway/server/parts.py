@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.proxy.upstreams import Upstream
+from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.proofs import Proofs
+from gateway.server.rate_limit_guard import RateLimitGuard
 from gateway.server.single_use import SingleUse
 from gateway.telemetry import Telemetry
 from gateway.tokens.api_keys import ApiKeys
@@ -29,3 +31,5 @@ class Parts:
     api_keys: ApiKeys
     proofs: Proofs
     single_use: SingleUse
+    rate_limits: RateLimitGuard
+    watch: AbuseWatch

@@ -29,6 +29,7 @@ from gateway.proxy.headers import (
 )
 from gateway.proxy.upstreams import Origin
 from gateway.proxy.websocket import UPGRADE_FIELDS, asks_for_websocket, without_token
+from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.credentials import Callers
 from gateway.server.facts import Facts, framing, scan
 from gateway.server.guards import Guard, Guards
@@ -50,10 +51,12 @@ class Pipeline:
 
     Attributes:
         recall, refuse_unread: the authenticator's, for whoever takes its steps one by one.
-        identify, token, recognise, verify, hold: the steps from the route to the caller (``Identification``).
+        identify, identify_now, token, recognise, verify, hold: the steps from route to caller (``Identification``).
         still_good: why a credential that was good is so no longer; None while it is.
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
         resources: the protected resources, with their documents.
+        watch: what looks like abuse.
+        covered: whether guards are asked about each request of a route.
     """
 
     def __init__(
@@ -65,16 +68,19 @@ class Pipeline:
         api_keys: ApiKeys | None = None,
         guards: Iterable[Guard] = (),
         proofs: Proofs | None = None,
+        watch: AbuseWatch | None = None,
     ) -> None:
         self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym)
         self.pseudonym = pseudonym
         self._routes = RouteTable(settings.routes)
-        self._guards = Guards(guards, self._routes.routes)
+        self.watch = AbuseWatch(settings.watch, clock) if watch is None else watch
+        self._guards = Guards(guards, self._routes.routes, self.watch)
+        self.covered = self._guards.covered
         callers = Callers(authenticator, ApiKeys(settings, clock) if api_keys is None else api_keys, clock)
         proofs = make_proofs(settings, clock) if proofs is None else proofs
         who = Identification(authenticator, callers, self._guards, proofs, clock)
-        self.identify, self.token, self.recognise = who.identify, who.token, who.recognise
-        self.verify, self.hold = who.verify, who.hold
+        self.identify, self.identify_now, self.verify, self.hold = who.identify, who.identify_now, who.verify, who.hold
+        self.token, self.recognise = who.token, who.recognise
         self.still_good = callers.still_good
         self.recall, self.refuse_unread = authenticator.recall, authenticator.refuse_unread
         self.new_tokens = VerificationBatch(authenticator)
@@ -120,7 +126,8 @@ class Pipeline:
         if facts.expect and head.http_11 and any(value.lower() != b"100-continue" for value in facts.expect):
             raise GatewayError(Reason.EXPECTATION)
         websocket = bool(facts.upgrade) and route.websocket and asks_for_websocket(facts.upgrade)
-        return Admitted(route, target, host, facts, preflight, websocket, document, bool(self._guards.of(route)))
+        guarded = self._guards.watch_over(route, record.client)
+        return Admitted(route, target, host, facts, preflight, websocket, document, guarded)
 
     def _preflight_route(self, host: str, head: RequestHead, target: Target) -> Route | None:
         """Return the route that a preflight is about, if it has rules for pages of other origins."""

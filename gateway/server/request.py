@@ -41,7 +41,7 @@ class Admitted(NamedTuple):
     Attributes:
         preflight: a browser asks whether a page may send a request that this route would serve.
         websocket: it asks for a WebSocket, and the route offers that.
-        guarded: the route asks more than a good credential that may (``guards.py``).
+        guarded: the route asks more than a good credential that may, or the client is refused (``guards.py``).
         document: it is about a document that the gateway itself serves, on a route of its own.
     """
 

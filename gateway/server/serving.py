@@ -295,3 +295,5 @@ class Serving:
         if run.content is not None:
             run.record.bytes_in = run.content.size
         self.telemetry.finish(run.record, self.clock.monotonic())
+        if run.record.reason or run.record.observed:
+            self.pipeline.watch.saw(run.record)

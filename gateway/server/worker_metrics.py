@@ -26,6 +26,8 @@ GAUGES: dict[str, Callable[[float, float], float]] = {
     "gateway_token_cache_entries": operator.add,
     "gateway_token_cache_bytes": operator.add,
     "gateway_api_keys": min,
+    "gateway_rate_limit_callers": operator.add,
+    "gateway_abuse_refused": operator.add,
     "gateway_replay_entries": operator.add,
     "gateway_jwks_usable": min,
     "gateway_jwks_age_seconds": max,

@@ -13,10 +13,12 @@ from collections.abc import Collection, Iterator, Sequence
 
 from gateway.settings import files, key_checks, redis_checks, route_checks
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
+from gateway.settings.rate_limit_checks import rate_limit_problems
 from gateway.settings.resource_checks import resource_problems
 from gateway.settings.schema import Issuer, Route, Server, Settings, Upstream, issuer_values
 from gateway.settings.sender_checks import find_sender_faults
 from gateway.settings.values import fold_header_name, http_url, is_loopback, split_address, url_key
+from gateway.settings.watch_checks import watch_problems
 
 #: The place of an option and what is wrong with it.
 Problem = tuple[KeyPath, str]
@@ -76,6 +78,8 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *_ties(settings, sound),
         *_identity(identity),
         *resource_problems(settings, sound),
+        *rate_limit_problems(settings, sound),
+        *watch_problems(settings, sound),
         *find_sender_faults(settings, sound),
     ]
 

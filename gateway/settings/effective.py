@@ -37,6 +37,8 @@ def masked(value: Any) -> Any:
         return MASK if value.get_secret_value() else ""
     if isinstance(value, str):
         return _USER.sub(rf"\1{MASK}@", _QUERY.sub(rf"\1{MASK}", value))
+    if isinstance(value, BaseModel):
+        return masked(dict(value))
     if isinstance(value, list):
         return [masked(item) for item in value]
     if isinstance(value, Mapping):

@@ -173,7 +173,12 @@ def known_keys(schema: Mapping[str, Any], place: KeyPath) -> list[str]:
     """Return the keys that the table at ``place`` may have."""
     node: Mapping[str, Any] = schema
     for step in place:
-        node = node.get("items", {}) if isinstance(step, int) else node.get("properties", {}).get(step, {})
+        if not isinstance(step, int):
+            node = node.get("properties", {}).get(step, {})
+        elif "properties" not in node:
+            node = node.get("items", {})
+        # An option that is one table or several: the same keys either way.
+        node = next((kind for kind in node.get("anyOf", ()) if "$ref" in kind), node)
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rpartition("/")[2]]
     return list(node.get("properties", {}))

@@ -79,6 +79,12 @@ in all of this are a fault. The path guard comes first: requests with dot segmen
 encoded control characters never reach a route. Paths are compared decoded, case counts, and so does a last slash:
 `/orders/` covers what is below, not `/orders` itself.
 """,
+    "limits": """\
+What limits count, what clients are told, and what is shared through Redis: [rate-limits.md](rate-limits.md).
+""",
+    "watch": """\
+What a flag looks like, and what to think of before anybody is refused: [abuse-watch.md](abuse-watch.md).
+""",
     "resources": """\
 For clients that know nothing but the address of this API, such as those of MCP servers:
 [resource-metadata.md](resource-metadata.md). A route belongs to the resource with the longest path that is a prefix of
@@ -94,6 +100,7 @@ cannot be a header value (control characters, over 8 KiB) makes the token invali
 A list is a path into nested claims: `"x-roles" = ["realm_access", "roles"]`.
 """,
 }
+_PLURALS = {"string": "strings", "table": "tables"}
 #: Tables of the example that have no effect as they stand, or one that nobody wants.
 _COMMENTED = frozenset({"api_keys"})
 _GENERATED = "# Rendered by scripts/docs from gateway/settings. Do not edit; copy it.\n"
@@ -111,6 +118,8 @@ def example() -> str:
 
 def describe(node: Mapping[str, Any]) -> str:
     """Say in words what values a node of the JSON Schema allows."""
+    if "$ref" in node:
+        return "table"
     if "const" in node or "enum" in node:
         words = [f"`{value_text(word)}`" for word in node.get("enum", [node.get("const")])]
         return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
@@ -121,7 +130,7 @@ def describe(node: Mapping[str, Any]) -> str:
         return " or ".join(kinds)
     if node["type"] == "array":
         kind = describe(node["items"])
-        return f"list of {'strings' if kind == 'string' else kind}" + (", not empty" if node.get("minItems") else "")
+        return f"list of {_PLURALS.get(kind, kind)}" + (", not empty" if node.get("minItems") else "")
     if node["type"] == "object":
         return f"table of {describe(node['additionalProperties'])}"
     bounds = {"minimum": "from {}", "exclusiveMinimum": "more than {}", "maximum": "to {}"}
@@ -192,6 +201,18 @@ def _sections() -> Iterator[str]:
             yield f"### `{name}.{key}`\n"
             yield f"{describe(node)} · {default}{names}\n"
             yield _flat(node["description"]) + "\n"
+            yield from _inner_options(node)
+
+
+def _inner_options(node: Mapping[str, Any]) -> Iterator[str]:
+    """Return a list of the options of the table that an option is, if it is one."""
+    reference = next((kind["$ref"] for kind in node.get("anyOf", ()) if "$ref" in kind), None)
+    if reference is not None:
+        inner = Settings.model_json_schema()["$defs"][reference.rpartition("/")[2]]
+        for key, option in inner["properties"].items():
+            default = f"default `{value_text(option['default'])}`" if "default" in option else "required"
+            yield f"- `{key}`: {describe(option)} · {default}. {_flat(option['description'])}"
+        yield ""
 
 
 def _example_tables() -> Iterator[str]:

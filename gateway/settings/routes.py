@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from gateway.settings import values
 from gateway.settings.api_keys import key_field
+from gateway.settings.rate_limits import RateLimitList
 from gateway.settings.section import NonEmptyText, Scope, Section, Text
 
 #: What a caller may show.
@@ -73,6 +74,9 @@ class Route(Section):
     end_at_expiry: bool = False
     """Cut off a response that is still coming when its token or API key expires or is withdrawn. WebSockets always end
     then."""
+    rate_limit: RateLimitList = []
+    """How many requests each caller may send: one table, such as `{ requests = 100, seconds = 1, by = "sub" }`, or a
+    list of several, which all must let a request through. More: 429. Empty: no limit."""
     resource: str = ""
     """Identifier of the resource that this route is part of. Empty: the most specific of `resources` that fits."""
     cors_origins: list[WebOrigin] = []

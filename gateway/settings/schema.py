@@ -18,12 +18,14 @@ from gateway.settings import values
 from gateway.settings.api_keys import ApiKey
 from gateway.settings.dpop import Dpop
 from gateway.settings.issuers import Algorithm, Issuer, issuer_values
+from gateway.settings.rate_limits import Limits, RateLimit
 from gateway.settings.redis import Redis
 from gateway.settings.resources import Resource
 from gateway.settings.routes import Credential, Route
 from gateway.settings.section import NonEmptyText, Section
 from gateway.settings.server import Server
 from gateway.settings.upstreams import Upstream
+from gateway.settings.watch import Watch
 
 __all__ = [
     "DEFAULT_IDENTITY",
@@ -32,6 +34,8 @@ __all__ = [
     "Credential",
     "Dpop",
     "Issuer",
+    "Limits",
+    "RateLimit",
     "Redis",
     "Resource",
     "Route",
@@ -39,6 +43,7 @@ __all__ = [
     "Settings",
     "Tokens",
     "Upstream",
+    "Watch",
     "issuer_values",
 ]
 
@@ -80,6 +85,8 @@ class Settings(Section):
 
     server: Server = Server()
     tokens: Tokens = Tokens()
+    limits: Limits = Limits()
+    watch: Watch = Watch()
     issuers: list[Issuer] = []
     api_keys: list[ApiKey] = []
     upstreams: Annotated[list[Upstream], Field(min_length=1)]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from gateway.identity import HeaderRule, header_rules
 from gateway.settings import schema
+from gateway.settings.rate_limits import claims_of_limits
 from gateway.tokens.keys import ED25519_NAMES
 
 
@@ -56,7 +57,7 @@ class IssuerPolicy:
         max_lifetime: seconds from ``iat`` (or now) to ``exp``; 0 = unlimited.
         scope_claims: where the scopes may be, the first one present wins.
         header_rules: the identity headers.
-        kept_claims: top-level claims that some route looks at.
+        kept_claims: top-level claims that some route looks at, or counts requests by.
     """
 
     name: str
@@ -97,5 +98,5 @@ def compile_policy(issuer: schema.Issuer, settings: schema.Settings) -> IssuerPo
 
 
 def kept_claims(settings: schema.Settings) -> frozenset[str]:
-    """Return the top-level claims that some route looks at."""
-    return frozenset(claim for route in settings.routes for claim in route.claims)
+    """Return the top-level claims that some route looks at, or counts requests by."""
+    return frozenset().union(*({*route.claims, *claims_of_limits(route.rate_limit)} for route in settings.routes))

@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import RawClient, request, running_gateway, until
+from gateway.settings.schema import Settings
+from tests.support.clock import FakeClock
+from tests.support.gateway import RawClient, configuration, request, running_gateway, until
+from tests.support.idp import FakeIdp
 from tests.support.kernel import MIB, most_buffered
+from tests.support.scene import A, B
+from tests.support.timed import timed_gateway
 from tests.support.upstream import Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
@@ -642,3 +647,51 @@ async def test_connection_close_and_keep_alive_are_honoured(tmp_path: Path) -> N
         answer = await old.exchange(b"GET / HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n")
         assert answer.one(b"connection") == b"keep-alive"
     assert upstream.connections == 1
+
+
+@pytest.mark.parametrize("limits", [[], [{"requests": 1000}]], ids=["free", "limited"])
+@pytest.mark.parametrize("connection", [b"close", b"keep-alive"])
+async def test_each_request_is_framed_by_its_own_length_whatever_its_connection_remembers(
+    connection: bytes, limits: list[dict[str, int]], tmp_path: Path
+) -> None:
+    """CWE-444: another length and another caller, also when no connection to the upstream is free.
+
+    Bytes beyond a length that is an earlier request's would be the beginning of somebody's next one.
+    """
+    routes = [{"path": "/", "rate_limit": limits}]
+
+    async def respond(received: Received, *_: object) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nConnection: %b\r\nContent-Length: 2\r\n\r\nok" % connection
+
+    bodies = [b"abc", b"abc", b"GET /smuggled HTTP/1.1\r\n\r\n", b"a", b"abcdefgh"]
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        client = await gateway.client()
+        for number, body in enumerate(bodies):
+            token = gateway.token(sub=f"caller-{number // 2}")
+            length = (b"Content-Length", b"%d" % len(body))
+            sent = request(b"POST", "/", length, token=token, body=body)
+            assert (await client.exchange(sent)).status == 200
+        log = await gateway.log(len(bodies))
+    assert [received.body for received in upstream.requests] == bodies
+    assert [received.one(b"x-user-id") for received in upstream.requests] == [
+        b"caller-%d" % (number // 2) for number in range(len(bodies))
+    ]
+    assert [received.all(b"content-length") for received in upstream.requests] == [[b"%d" % len(one)] for one in bodies]
+    assert [line["bytes_in"] for line in log] == [len(body) for body in bodies]
+
+
+async def test_a_caller_whose_key_has_to_be_fetched_is_framed_by_his_own_length(tmp_path: Path) -> None:
+    """The same where the request has to wait for its issuer's keys."""
+    async with FakeIdp("/") as provider, raw_upstream() as upstream:
+        provider.publish(A)
+        issuer = {"issuer": provider.issuer, "jwks_file": "", "jwks_url": provider.jwks_url}
+        made = configuration(upstream.url, tmp_path / "unused", issuer=issuer)
+        async with timed_gateway(Settings.model_validate(made), A, FakeClock()) as gateway:
+            client = await gateway.client()
+            for key, body in ((A, b"abc"), (A, b"abc"), (B, b"abcdefgh")):
+                gateway.clock.jump(30)
+                provider.publish(A, B)
+                token = gateway.token_of(key, iss=provider.issuer)
+                length = (b"Content-Length", b"%d" % len(body))
+                assert (await client.exchange(request(b"POST", "/", length, token=token, body=body))).status == 200
+    assert [received.body for received in upstream.requests] == [b"abc", b"abc", b"abcdefgh"]

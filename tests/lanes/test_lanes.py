@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 
 from gateway import tasks
 from gateway.server import express_response
+from gateway.server.express_exchange import ExpressExchange
+from gateway.server.express_memory import Plan
+from gateway.server.facts import Facts
 from tests.support.gateway import RawResponse, RunningGateway, request, running_gateway
 from tests.support.keys import KEY, OTHER, entry
 from tests.support.minting import SigningKey
@@ -38,6 +41,8 @@ ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/either", "credentials": ["jwt", "api_key"], "scopes": ["read"]},
     {"path": "/opt-key", "credentials": ["jwt", "api_key"], "auth": "optional"},
     {"path": "/seen-key", "credentials": ["api_key"], "observe": True, "scopes": ["nobody:has"]},
+    {"path": "/limited", "rate_limit": [{"requests": 1_000_000}, {"requests": 1_000_000, "by": "address"}]},
+    {"path": "/full", "auth": "optional", "rate_limit": {"requests": 1, "seconds": 1_000_000, "burst": 3}},
 )
 API_KEYS = [entry(scopes=["read"]), entry(OTHER, "other", expires="2020-01-01T00:00:00Z")]
 
@@ -91,6 +96,9 @@ LINES = (
     b"GET /either?x HTTP/1.1",
     b"GET /opt-key HTTP/1.1",
     b"GET /seen-key HTTP/1.1",
+    b"GET /limited?x HTTP/1.1",
+    b"HEAD /limited HTTP/1.1",
+    b"GET /full HTTP/1.1",
     b"GET /bound HTTP/1.1",
     b"GET http://other.test/pub HTTP/1.1",
     b"GET /a?access_token=x HTTP/1.1",
@@ -166,6 +174,7 @@ class Seen:
 
 def same_for_all(head: bytes, *ports: int) -> bytes:
     head = re.sub(rb"(?i)(X-Request-Id: )[0-9a-f]{32}", rb"\1ID", head)
+    head = re.sub(rb"(;t=|Retry-After: )[0-9]{4,}", rb"\1SECONDS", head)
     for port in ports:
         head = head.replace(b"%d" % port, b"PORT")
     return head
@@ -306,7 +315,19 @@ async def test_requests_of_a_kept_connection_look_the_same_whatever_changes_betw
         sequence = b""
         count = 0
         for _ in range(2):
-            for target in ("/", "/scope", "/", "/pub", "/no", "/opt", "/strip/x", "/token", DOCUMENT):
+            for target in (
+                "/",
+                "/scope",
+                "/limited",
+                "/",
+                "/pub",
+                "/full",
+                "/no",
+                "/opt",
+                "/strip/x",
+                "/token",
+                DOCUMENT,
+            ):
                 for token in (good, other, expired, b"", good):
                     sequence += request(b"GET", target, token=token)
                     count += 1
@@ -371,7 +392,7 @@ async def test_keys_on_a_kept_connection_look_the_same_whatever_changes_between_
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(LINES[:18]),
+            st.sampled_from(LINES[:21]),
             st.lists(st.sampled_from(FIELDS), max_size=4, unique=True),
             st.sampled_from([b"GOOD", b"OTHER", b"BAD"]),
         ),
@@ -414,7 +435,15 @@ async def test_express_lane_has_its_way_with_plain_requests(monkeypatch: pytest.
         made.append(name)
         return spawn(work, name, **options)
 
+    asked: list[str] = []
+    ask_guards = ExpressExchange.ask_guards
+
+    def noting(exchange: ExpressExchange, plan: Plan, facts: Facts) -> None:
+        asked.append(plan.admitted.route.name)
+        ask_guards(exchange, plan, facts)
+
     monkeypatch.setattr(express_response, "spawn", counting)
+    monkeypatch.setattr(ExpressExchange, "ask_guards", noting)
     async with both_lanes() as lanes:
         gateway = lanes[0][0]
         token = gateway.token()
@@ -424,6 +453,14 @@ async def test_express_lane_has_its_way_with_plain_requests(monkeypatch: pytest.
         for target in ("/", "/a", "/", "/pub", "/"):
             assert (await client.exchange(request(b"GET", target, token=token))).status == 200
         assert (await client.exchange(request(b"GET", "/no", token=token))).status == 403
+        for subject in ("alice", "bob", "alice"):  # from the second on by what the connection remembers
+            limited = request(b"GET", "/limited", token=gateway.token(sub=subject))
+            assert (await client.exchange(limited)).status == 200
+        assert asked == ["/limited"] * 2
+        assert [(await client.exchange(request(b"GET", "/full", token=token))).status for _ in range(4)] == [
+            *(200, 200, 200),
+            429,
+        ]
         assert (await client.exchange(request(b"GET", "/", token=gateway.token(sub="new")))).status == 200
         post = request(b"POST", "/post", (b"Content-Length", b"3"), body=b"abc")
         assert (await client.exchange(post)).status == 200

@@ -77,11 +77,12 @@ async def guarded(
 
 
 @BOTH_LANES
+@pytest.mark.parametrize("waits", [(False, False), (False, True), (True, False), (True, True)])
 async def test_guards_are_asked_in_order_around_the_credential_on_each_request(
-    express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    waits: tuple[bool, bool], express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    pair = Watchman("one", said), Watchman("two", said, wait=True)
+    pair = Watchman("one", said, wait=waits[0]), Watchman("two", said, wait=waits[1])
     async with guarded(tmp_path, monkeypatch, *pair, express=express) as (gateway, _):
         client, token = await gateway.client(), gateway.token()
         for _ in range(2):
@@ -141,12 +142,13 @@ async def test_guards_hear_of_refused_credentials_and_see_nobody_on_public_route
 
 
 @BOTH_LANES
+@pytest.mark.parametrize("wait", [False, True])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_observed_route_notes_what_a_guard_refuses_and_lets_it_pass(
-    when: str, express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    when: str, wait: bool, express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    async with guarded(tmp_path, monkeypatch, Watchman("one", said, refuse=when), express=express) as (
+    async with guarded(tmp_path, monkeypatch, Watchman("one", said, refuse=when, wait=wait), express=express) as (
         gateway,
         upstream,
     ):

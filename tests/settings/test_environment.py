@@ -18,7 +18,7 @@ from gateway.settings.environment import (
     table_names,
 )
 from gateway.settings.redis import Redis
-from gateway.settings.schema import Server, Settings, Tokens
+from gateway.settings.schema import Limits, Server, Settings, Tokens, Watch
 
 SHORT = {
     "GATEWAY_ISSUER": "https://idp.test/",
@@ -31,8 +31,9 @@ def test_every_option_of_the_single_tables_has_a_variable_and_a_flag_of_its_name
     names = {(option.variable, option.flag) for option in options()}
     assert ("GATEWAY_SERVER_LISTEN", "--server-listen") in names
     assert ("GATEWAY_TOKENS_INVALID_TOKEN_STATUS", "--tokens-invalid-token-status") in names
-    assert len(names) == sum(len(table.model_fields) for table in (Server, Tokens, Dpop, Redis))
-    assert {"server", "tokens", "dpop", "redis", *table_names()} == set(Settings.model_fields)
+    tables = (Server, Tokens, Dpop, Redis, Limits, Watch)
+    assert len(names) == sum(len(table.model_fields) for table in tables)
+    assert {"server", "tokens", "dpop", "redis", "limits", "watch", *table_names()} == set(Settings.model_fields)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""Token buckets that gateways and their workers share through Redis.
+
+Only the exchange lives here: one script that looks at all buckets of a request
+and takes one request out of each, or out of none. The moment is Redis' own, so
+that it does not matter whose clock is right. What a bucket is, and what is told
+of it, is ``policy/rate_limits.py``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.store.redis_link import KEY_PREFIX, RedisLink
+
+#: What the names of buckets begin with.
+BUCKET_PREFIX = KEY_PREFIX + "rate:"
+
+# Each key holds the moment at which its bucket will be full, in microseconds of Redis' clock, and is gone by then.
+# Arguments: for each key its interval and its tolerance, in microseconds. Answer: for each key whether it lets the
+# request through, and the microseconds until it is full.
+_TAKE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local full_at, fits, passes = {}, {}, true
+for i, key in ipairs(KEYS) do
+  full_at[i] = math.max(tonumber(redis.call('GET', key)) or 0, now)
+  fits[i] = full_at[i] <= now + ARGV[2 * i] and 1 or 0
+  passes = passes and fits[i] == 1
+end
+local answer = {}
+for i, key in ipairs(KEYS) do
+  if passes then
+    full_at[i] = full_at[i] + ARGV[2 * i - 1]
+    local left = math.max(1, math.ceil((full_at[i] - now) / 1000))
+    redis.call('SET', key, string.format('%.3f', full_at[i]), 'PX', string.format('%.0f', left))
+  end
+  answer[2 * i - 1] = fits[i]
+  answer[2 * i] = string.format('%.0f', full_at[i] - now)
+end
+return answer
+"""
+
+
+class SharedBuckets:
+    """The buckets of several limits that are asked together.
+
+    Args:
+        link: to Redis.
+        limits: for each limit its interval and its tolerance, in seconds.
+    """
+
+    def __init__(self, link: RedisLink, limits: Sequence[tuple[float, float]]) -> None:
+        self._link = link
+        self._arguments = [f"{seconds * 1e6:.3f}" for limit in limits for seconds in limit]
+
+    async def take(self, names: Sequence[bytes]) -> list[tuple[bool, float]]:
+        """Take one request out of the bucket of this name of each limit if all let it through, or out of none.
+
+        Args:
+            names: of the buckets, no two the same; what is in them came from the gateway, never from a client.
+
+        Returns:
+            For each bucket whether it lets the request through, and the seconds until it is full.
+
+        Raises:
+            StoreUnavailableError: Redis is away, or did not do it in time. It may have done it all the same.
+        """
+        keys = [BUCKET_PREFIX + name.hex() for name in names]
+        answer = await self._link.evaluate(_TAKE, keys, self._arguments)
+        return [(bool(fits), int(ahead) / 1e6) for fits, ahead in zip(answer[::2], answer[1::2], strict=True)]
