@@ -9,6 +9,7 @@ returns is sent to services that believe it.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,18 @@ class UnsafeClaimError(ValueError):
     """A claim cannot be a header value: control characters, or too long."""
 
 
+class Confirmation(NamedTuple):
+    """The keys whose possession a caller has to prove along with the token (RFC 7800 section 3.1).
+
+    Attributes:
+        jwk_thumbprint: of the key that signs DPoP proofs (RFC 9449 section 6.1).
+        certificate_thumbprint: of the client's TLS certificate (RFC 8705 section 3.1).
+    """
+
+    jwk_thumbprint: str | None
+    certificate_thumbprint: str | None
+
+
 class Identity(NamedTuple):
     """A caller whose token or API key was verified. It holds nothing that depends on a route.
 
@@ -63,6 +76,10 @@ class Identity(NamedTuple):
         expires_at: ``exp``; infinity when the issuer does not require one.
         not_before: ``nbf``; minus infinity when absent.
         token_id: ``jti`` when it is a string, else None.
+        credential: what kind of credential said so, in the configuration's word.
+        session_id: ``sid`` when it is a string, else None (OIDC Front-Channel Logout section 3).
+        issued_at: ``iat``; minus infinity when absent.
+        confirmation: what the caller has to prove along with the token; None for a plain bearer token or key.
     """
 
     issuer_name: str
@@ -74,12 +91,10 @@ class Identity(NamedTuple):
     expires_at: float
     not_before: float
     token_id: str | None
-
-    @property
-    def credential(self) -> str:
-        """What kind of credential said so, in the configuration's word."""
-        # No field: tokens are many, and each of theirs has an issuer.
-        return "jwt" if self.issuer_name else "api_key"
+    credential: str = "jwt"
+    session_id: str | None = None
+    issued_at: float = -math.inf
+    confirmation: Confirmation | None = None
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:

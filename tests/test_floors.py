@@ -69,8 +69,13 @@ IMPURE_IMPORTS = {
 #: Modules without a test file of their own name, and what tests them instead.
 TESTED_ELSEWHERE = {
     "__main__.py": "two lines; tests/test_cli.py starts `python -m gateway`",
+    "server/parts.py": "declarations; tests/server/test_admin.py and test_metrics.py read them",
+    "server/request.py": "declarations; tests/server/test_pipeline.py and all end-to-end tests use them",
     "server/run.py": "declarations; tests/server/test_full_lane.py and all end-to-end tests use them",
-    "settings/schema.py": "declarations; test_load.py, test_faults.py and test_render.py use all of them",
+    **dict.fromkeys(
+        (f"settings/{name}.py" for name in ("issuers", "routes", "schema", "server", "upstreams")),
+        "declarations; test_load.py, test_faults.py and test_render.py use all of them",
+    ),
 }
 
 

@@ -33,7 +33,7 @@ def authorize(route: Route, identity: Identity) -> None:
             section 3.1), or ``CLAIM_NOT_ACCEPTED``.
     """
     # An API key has no issuer; whether a route takes one was asked before.
-    if route.issuers and identity.issuer_name not in route.issuers and identity.credential == "jwt":
+    if route.issuers and identity.issuer_name not in route.issuers and identity.credential != "api_key":
         raise GatewayError(Reason.ISSUER_NOT_ACCEPTED)
     for scope in route.scopes:
         if scope not in identity.scopes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,7 @@ from gateway import __version__
 from gateway.proxy.upstreams import Upstream
 from gateway.server.addresses import bound_port, listen
 from gateway.server.metrics import GatewayCollector
-from gateway.telemetry import Telemetry
-from gateway.tokens.api_keys import ApiKeys
-from gateway.tokens.authenticate import Authenticator
-from gateway.tokens.jwks_refresh import IssuerKeys
+from gateway.server.parts import Parts
 
 #: The status and the JSON of a page, and what makes one.
 Page = tuple[int, dict[str, Any]]
@@ -41,11 +38,7 @@ class Admin:
         draining: readiness is refused from now on.
     """
 
-    telemetry: Telemetry
-    authenticator: Authenticator
-    issuers: Mapping[str, IssuerKeys]
-    upstreams: Mapping[str, Upstream]
-    api_keys: ApiKeys
+    parts: Parts
     generation: int = 1
     draining: bool = False
 
@@ -60,7 +53,7 @@ class Admin:
 
     def collector(self) -> GatewayCollector:
         """Return what reads the counters."""
-        return GatewayCollector(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys)
+        return GatewayCollector(self.parts)
 
     def health(self) -> Page:
         """The process lives; nothing else is looked at (R379)."""
@@ -69,7 +62,7 @@ class Admin:
     def readiness(self) -> Page:
         """Ready once every issuer has keys that may be believed, until the drain begins (R378)."""
         issuers = {}
-        for name, issuer in self.issuers.items():
+        for name, issuer in self.parts.issuers.items():
             problem = issuer.usable()
             issuers[name] = {"ready": problem is None, "reason": "" if problem is None else problem.code}
         ready = not self.draining and all(state["ready"] for state in issuers.values())
@@ -77,13 +70,13 @@ class Admin:
 
     def status(self) -> Page:
         """What the gateway knows of its issuers, keys, cache, upstreams and configuration."""
-        cache = self.authenticator.cache
+        parts, cache = self.parts, self.parts.authenticator.cache
         return 200, {
             "version": __version__,
             "config_generation": self.generation,
             "draining": self.draining,
-            "open_connections": self.telemetry.connections,
-            "issuers": {name: issuer.status() for name, issuer in self.issuers.items()},
+            "open_connections": parts.telemetry.connections,
+            "issuers": {name: issuer.status() for name, issuer in parts.issuers.items()},
             "token_cache": {
                 "size": len(cache),
                 "bytes": cache.bytes_used,
@@ -91,8 +84,8 @@ class Admin:
                 "misses": cache.misses,
                 "evictions": cache.evictions,
             },
-            "api_keys": self.api_keys.status(),
-            "upstreams": {name: _upstream(upstream) for name, upstream in self.upstreams.items()},
+            "api_keys": parts.api_keys.status(),
+            "upstreams": {name: _upstream(upstream) for name, upstream in parts.upstreams.items()},
         }
 
 

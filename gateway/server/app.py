@@ -1,7 +1,7 @@
 """The running gateway: every part built once, started and stopped in order.
 
-Only construction, the order of start and stop, signals and exit codes live
-here. Start: keys, upstream pools, admin port, then the public port. Stop:
+Only construction and the order of start and stop live here; the process around
+it is ``foreground.py``'s. Start: keys, upstream pools, admin port, then the public port. Stop:
 readiness off, no new connections, running requests to their end, then pools
 and refreshers.
 """
@@ -10,19 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import hashlib
-import logging
 import os
-import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TextIO
-
-import uvloop
+from typing import TextIO
 
 from gateway.clock import Clock, SystemClock
 from gateway.proxy.upstreams import open_upstreams
@@ -30,9 +24,11 @@ from gateway.server.addresses import BACKLOG, SharedAddress, bound_port, listen
 from gateway.server.admin import Admin, open_admin
 from gateway.server.express_lane import ExpressLane
 from gateway.server.full_lane import FullLane
-from gateway.server.listener import Listener, PurePythonParserError, demand_native_parser
+from gateway.server.guards import Guard
+from gateway.server.listener import Listener, demand_native_parser
 from gateway.server.log_thread import LogThread
-from gateway.server.overload import LoopLag, fit_open_files
+from gateway.server.overload import LoopLag
+from gateway.server.parts import Parts
 from gateway.server.pipeline import Pipeline
 from gateway.server.serving import Serving
 from gateway.server.tls import ServerTls
@@ -41,14 +37,8 @@ from gateway.store.redis_link import open_link
 from gateway.tasks import cancelled, spawn
 from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.api_keys import ApiKeys
-from gateway.tokens.authenticate import Authenticator, build_issuers
-
-_log = logging.getLogger("gateway")
-
-#: Exit codes of ``gateway run``.
-OK, FAILED = 0, 1
-
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
+from gateway.tokens.authenticate import Authenticator
+from gateway.tokens.issuers import build_issuers
 
 #: How long the last access log lines may take when everything else has ended.
 LOG_SECONDS = 1.0
@@ -124,14 +114,16 @@ class GatewayApp:
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
-        self.admin = Admin(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys)
+        self.admin = Admin(Parts(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys))
         if self._share is None:
             self.admin_port = await open_admin(self.admin.application(), settings.server.admin_listen, self._stop)
         await self._start_listener()
 
     async def _start_listener(self) -> None:
         settings = self.settings
-        pipeline = Pipeline(settings, self.authenticator, self.clock, pseudonym(settings), self.api_keys)
+        pipeline = Pipeline(
+            settings, self.authenticator, self.clock, pseudonym(settings), self.api_keys, self._guards()
+        )
         serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
         self._stop.callback(serving.token_watch.stop)
         lane = FullLane(serving)
@@ -152,6 +144,10 @@ class GatewayApp:
         )
         self._stop.callback(self._server.close)
         self.port = bound_port(self._server)
+
+    def _guards(self) -> list[Guard]:
+        """Return what some routes ask beyond a good credential that may, in the order in which it is asked."""
+        return []
 
     def _start_tls(self) -> ssl.SSLContext | None:
         """Return the context of an HTTPS listener, kept up to date; None for plain HTTP."""
@@ -204,96 +200,3 @@ def pseudonym(settings: Settings) -> bytes:
     """
     seed = f"{socket.gethostname()} {settings.server.listen} {settings.server.admin_listen}"
     return b"gateway-" + hashlib.sha256(seed.encode()).hexdigest()[:12].encode("ascii")
-
-
-def run(settings: Settings) -> int:
-    """Run the gateway in this process, in the foreground, until SIGTERM or SIGINT; return the exit code."""
-    configure_logging(settings.server.log_level)
-    return in_foreground(_serve(settings))
-
-
-def configure_logging(level: str, who: str = "") -> None:
-    """Write the gateway's own messages to standard error.
-
-    Args:
-        level: the least severity.
-        who: which of several processes this is.
-    """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format=f"%(asctime)s %(levelname)s %(name)s: {who}{': ' if who else ''}%(message)s",
-    )
-    # Third-party debug lines may quote header fields: they are kept out at every level.
-    for name in ("asyncio", "aiohttp", "charset_normalizer"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def in_foreground(work: Coroutine[Any, Any, int]) -> int:
-    """Run ``work`` to its end and return its exit code, or ``FAILED`` and say why when something cannot start."""
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(work)
-    except PurePythonParserError as error:
-        _log.error("%s", error)
-    except (OSError, ssl.SSLError) as error:
-        _log.error("cannot start: %s", error)
-    return FAILED
-
-
-def calm_collector() -> None:
-    """Let Python's garbage collector look less often; to be called once the gateway has started.
-
-    Each verified token leaves a dozen objects that live for minutes: by default the collector walks over all of
-    them every few hundred tokens, which costs a tenth of the verification. What was made so far lives as long as
-    the process. Cycles, which requests leave only when something fails, are still found.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 20)
-
-
-async def _serve(settings: Settings) -> int:
-    app = GatewayApp(fit_open_files(settings))
-    stopping = asyncio.Event()
-    on_signals(stopping, lambda: os._exit(FAILED))
-    await app.start()
-    calm_collector()
-    _log.info("listening on %s (port %s), admin on port %s", settings.server.listen, app.port, app.admin_port)
-    try:
-        await stopping.wait()
-        _log.info("draining for up to %g s", settings.server.drain_seconds)
-        await app.drain()
-    finally:
-        await app.stop()
-    deaf()
-    _log.info("stopped")
-    if app.log_stuck:
-        # Its thread holds standard output, which an orderly end of the process would wait for.
-        os._exit(OK)
-    return OK
-
-
-def on_signals(stopping: asyncio.Event, at_once: Callable[[], None]) -> None:
-    """First SIGTERM or SIGINT: drain. Second one: leave at once (R372). SIGHUP: nothing."""
-    loop = asyncio.get_running_loop()
-
-    def received() -> None:
-        if stopping.is_set():
-            at_once()
-        stopping.set()
-
-    for number in _STOPPING:
-        loop.add_signal_handler(number, received)
-    loop.add_signal_handler(signal.SIGHUP, _log.warning, "SIGHUP is ignored: a changed configuration needs a restart")
-
-
-def deaf() -> None:
-    """From here to the end of the process a signal has nothing left to end; it must not become the exit code.
-
-    To block them would not do: a thread of the event loop's would get them.
-    """
-    loop = asyncio.get_running_loop()
-    for number in (*_STOPPING, signal.SIGHUP):
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_IGN)

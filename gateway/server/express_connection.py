@@ -19,7 +19,7 @@ from gateway.server.express_recall import Heads, KnownRequests
 from gateway.server.express_section import Section
 from gateway.server.full_lane import peer_of
 from gateway.server.listener import Listener, Protocol
-from gateway.server.pipeline import RequestHead
+from gateway.server.request import RequestHead
 from gateway.server.run import Run
 from gateway.server.serving import Serving
 

@@ -17,7 +17,7 @@ from gateway.proxy.origin import Lease, Origin
 from gateway.server.express_memory import Plan, Refusal
 from gateway.server.express_response import ExpressResponse
 from gateway.server.facts import Facts
-from gateway.server.pipeline import UNSETTLED, Admitted
+from gateway.server.request import UNSETTLED, Admitted
 from gateway.server.run import Run
 from gateway.tasks import where
 from gateway.tokens.batch import Outcome
@@ -127,14 +127,14 @@ class ExpressExchange(ExpressResponse):
             serving.enter(run)
             self.by_form = True
             admitted = self.admitted = pipeline.admit(run.head, facts, run.record)
-            if admitted.preflight or admitted.route.cors is not None or admitted.route.end_at_expiry:
+            if _takes_task(admitted):
                 self.by_form = False
                 self._in_task(serving.serve(run, admitted))
                 return
-            token = pipeline.token(admitted, run.record)
+            token = pipeline.token(run, admitted)
             self.by_form = False
             if token is not None:
-                identity = pipeline.recognise(token, admitted, run.record)
+                identity = pipeline.recognise(token, run, admitted)
                 if identity is UNSETTLED:
                     self._in_task(self._verified_and_forwarded(token, admitted))
                     return
@@ -203,6 +203,12 @@ class ExpressExchange(ExpressResponse):
 
     async def _verified_and_forwarded(self, token: bytes, admitted: Admitted) -> bool:
         pipeline = self._serving.pipeline
-        identity = await pipeline.verify(token, admitted, self.run.record)
+        identity = await pipeline.verify(token, self.run, admitted)
         pipeline.check_content(admitted.facts)
         return await self._serving.forward(self.run, admitted, identity)
+
+
+def _takes_task(admitted: Admitted) -> bool:
+    """Whether a request needs more than the steps that do not wait."""
+    route = admitted.route
+    return admitted.preflight or admitted.guarded or route.cors is not None or route.end_at_expiry

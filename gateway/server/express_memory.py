@@ -19,7 +19,8 @@ from gateway.proxy.origin import Origin
 from gateway.proxy.upstreams import Upstream
 from gateway.server.express_section import Section
 from gateway.server.express_variation import Template
-from gateway.server.pipeline import Admitted, Pipeline, RequestHead
+from gateway.server.pipeline import Pipeline
+from gateway.server.request import Admitted, RequestHead
 from gateway.telemetry import Record, Telemetry, method_class
 
 #: Request lines of a connection that are remembered, and the memory for what they lead to, in bytes, about.
@@ -144,6 +145,7 @@ def plannable(admitted: Admitted) -> bool:
     route = admitted.route
     return not (
         admitted.preflight
+        or admitted.guarded
         or route.cors is not None
         or route.end_at_expiry
         or route.observe

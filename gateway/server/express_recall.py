@@ -25,7 +25,7 @@ from gateway.server.express_section import Section, is_token, read_section
 from gateway.server.express_variation import Shape, Template, Variation
 from gateway.server.framing import parse_fields
 from gateway.server.listener import Listener
-from gateway.server.pipeline import Admitted, RequestHead
+from gateway.server.request import Admitted, RequestHead
 from gateway.server.serving import Serving
 from gateway.telemetry import Record
 

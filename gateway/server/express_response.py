@@ -21,7 +21,7 @@ from gateway.proxy.origin import Lease, Origin
 from gateway.proxy.upstreams import Upstream
 from gateway.server.content import CollectedContent
 from gateway.server.express_memory import Plan
-from gateway.server.pipeline import Admitted, RequestHead
+from gateway.server.request import Admitted, RequestHead
 from gateway.server.responses import render
 from gateway.server.run import Client, Run
 from gateway.server.serving import FAILURES, REPEATABLE, Serving

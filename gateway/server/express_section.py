@@ -13,7 +13,8 @@ from typing import NamedTuple
 from gateway.proxy.headers import request_id
 from gateway.server.facts import Facts
 from gateway.server.framing import MalformedError, parse_fields, request_framing
-from gateway.server.pipeline import Pipeline, RequestHead
+from gateway.server.pipeline import Pipeline
+from gateway.server.request import RequestHead
 
 #: Fields of a section that the express lane takes.
 MAX_FIELDS = 200

@@ -19,7 +19,7 @@ from gateway.server.content import ClientContent, has_content
 from gateway.server.facts import Facts
 from gateway.server.framing import Head
 from gateway.server.listener import Protocol
-from gateway.server.pipeline import RequestHead
+from gateway.server.request import RequestHead
 from gateway.server.responses import render
 from gateway.server.run import Run
 from gateway.server.sent import sent

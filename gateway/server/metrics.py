@@ -18,6 +18,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from gateway.proxy.upstreams import Upstream
+from gateway.server.parts import Parts
 from gateway.telemetry import BUCKETS, Histogram, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
@@ -27,27 +28,17 @@ from gateway.tokens.jwks_refresh import IssuerKeys
 class GatewayCollector(Collector):
     """Reads every counter at the moment of a scrape."""
 
-    def __init__(
-        self,
-        telemetry: Telemetry,
-        authenticator: Authenticator,
-        issuers: Mapping[str, IssuerKeys],
-        upstreams: Mapping[str, Upstream],
-        api_keys: ApiKeys,
-    ) -> None:
-        self._telemetry = telemetry
-        self._authenticator = authenticator
-        self._issuers = issuers
-        self._upstreams = upstreams
-        self._api_keys = api_keys
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics of one scrape."""
-        yield from _requests(self._telemetry)
-        yield from _cache(self._authenticator)
-        yield from _credentials(self._authenticator, self._api_keys)
-        yield from _issuers(self._issuers)
-        yield from _upstreams(self._upstreams)
+        parts = self._parts
+        yield from _requests(parts.telemetry)
+        yield from _cache(parts.authenticator)
+        yield from _credentials(parts.authenticator, parts.api_keys)
+        yield from _issuers(parts.issuers)
+        yield from _upstreams(parts.upstreams)
 
 
 def _requests(telemetry: Telemetry) -> Iterator[Metric]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from gateway.errors import GatewayError, Reason
 from gateway.policy.cors import preflight_fields, response_fields
 from gateway.policy.resources import document_fields
-from gateway.server.pipeline import Admitted, RequestHead
+from gateway.server.request import Admitted, RequestHead
 from gateway.server.responses import Answer
 
 

@@ -1,30 +1,25 @@
 """The path of one request, in order: what both lanes call.
 
-Guard the target, find the route, take the one credential, know the caller,
-check the route's rules, build the upstream's head. Each step is a pure
-function of its own file; here is only their order and what happens between
-them. Nothing here does I/O but the wait for an issuer's keys.
+Guard the target, find the route, know the caller and whether it may
+(``identification.py``), build the upstream's head. Each step is a pure function
+of its own file; here is only their order and what happens between them.
 """
 
 from __future__ import annotations
 
 import re
-from enum import Enum
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from gateway.clock import Clock
-from gateway.errors import MISSING_TOKEN, GatewayError, Reason, printable
+from gateway.errors import GatewayError, Reason, printable
 from gateway.identity import Identity
-from gateway.policy.authorize import authorize
 from gateway.policy.cors import requested_method
 from gateway.policy.hosts import parse_host
 from gateway.policy.paths import Target, parse_target
-from gateway.policy.resources import MetadataDocument, Resources
+from gateway.policy.resources import Resources
 from gateway.policy.routes import Route, RouteTable, upstream_path
 from gateway.proxy.headers import (
     HeaderPolicy,
-    Peer,
-    RawHeaders,
     client_address,
     compile_header_policy,
     passed_before,
@@ -34,8 +29,11 @@ from gateway.proxy.headers import (
 )
 from gateway.proxy.upstreams import Origin
 from gateway.proxy.websocket import UPGRADE_FIELDS, asks_for_websocket, without_token
-from gateway.server.credentials import Callers, Held, credential
+from gateway.server.credentials import Callers
 from gateway.server.facts import Facts, framing, scan
+from gateway.server.guards import Guard, Guards
+from gateway.server.identification import Identification
+from gateway.server.request import Admitted, RequestHead
 from gateway.settings.schema import Settings
 from gateway.telemetry import Record
 from gateway.tokens.api_keys import ApiKeys
@@ -46,48 +44,12 @@ from gateway.tokens.batch import VerificationBatch
 _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 
 
-class RequestHead(NamedTuple):
-    """A request's head as received, with who sent it."""
-
-    method: str
-    target: bytes
-    http_11: bool
-    headers: RawHeaders
-    peer: Peer
-
-
-class Unsettled(Enum):
-    """The answer of a step that would have to wait."""
-
-    UNSETTLED = "unsettled"
-
-
-UNSETTLED = Unsettled.UNSETTLED
-
-
-class Admitted(NamedTuple):
-    """A request that may go on to its credential: its target is sound and a route serves it.
-
-    Attributes:
-        preflight: a browser asks whether a page may send a request that this route would serve.
-        websocket: it asks for a WebSocket, and the route offers that.
-        document: it is about a document that the gateway itself serves, on a route of its own.
-    """
-
-    route: Route
-    target: Target
-    host: str
-    facts: Facts
-    preflight: bool = False
-    websocket: bool = False
-    document: MetadataDocument | None = None
-
-
 class Pipeline:
     """Steps 2 to 7 of a request's path, compiled from one configuration.
 
     Attributes:
         recall, refuse_unread: the authenticator's, for whoever takes its steps one by one.
+        identify, token, recognise, verify, hold: the steps from the route to the caller (``Identification``).
         still_good: why a credential that was good is so no longer; None while it is.
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
         resources: the protected resources, with their documents.
@@ -100,17 +62,19 @@ class Pipeline:
         clock: Clock,
         pseudonym: bytes,
         api_keys: ApiKeys | None = None,
+        guards: Iterable[Guard] = (),
     ) -> None:
         self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym)
         self.pseudonym = pseudonym
-        self._authenticator = authenticator
-        keys = ApiKeys(settings, clock) if api_keys is None else api_keys
-        self._callers = Callers(authenticator, keys, clock)
-        self.still_good = self._callers.still_good
+        self._routes = RouteTable(settings.routes)
+        self._guards = Guards(guards, self._routes.routes)
+        callers = Callers(authenticator, ApiKeys(settings, clock) if api_keys is None else api_keys, clock)
+        who = Identification(authenticator, callers, self._guards, clock)
+        self.identify, self.token, self.recognise = who.identify, who.token, who.recognise
+        self.verify, self.hold = who.verify, who.hold
+        self.still_good = callers.still_good
         self.recall, self.refuse_unread = authenticator.recall, authenticator.refuse_unread
         self.new_tokens = VerificationBatch(authenticator)
-        self._clock = clock
-        self._routes = RouteTable(settings.routes)
         self.resources = Resources(settings, self._routes.routes)
         self._key_names = frozenset(route.api_key_header for route in self._routes.routes if route.api_key_header)
         self._max_body = settings.server.max_body_bytes
@@ -153,7 +117,7 @@ class Pipeline:
         if facts.expect and head.http_11 and any(value.lower() != b"100-continue" for value in facts.expect):
             raise GatewayError(Reason.EXPECTATION)
         websocket = bool(facts.upgrade) and route.websocket and asks_for_websocket(facts.upgrade)
-        return Admitted(route, target, host, facts, preflight, websocket, document)
+        return Admitted(route, target, host, facts, preflight, websocket, document, bool(self._guards.of(route)))
 
     def _preflight_route(self, host: str, head: RequestHead, target: Target) -> Route | None:
         """Return the route that a preflight is about, if it has rules for pages of other origins."""
@@ -166,83 +130,6 @@ class Pipeline:
     def client_address(self, head: RequestHead) -> bytes:
         """Return the client's address, seen through trusted proxies (R257)."""
         return client_address(head.headers, self.header_policy, head.peer)
-
-    async def identify(self, admitted: Admitted, record: Record) -> Identity | None:
-        """Return who is asking, and that the route lets them; None for nobody in particular.
-
-        Raises:
-            GatewayError: 400, 401, 403 or 503.
-        """
-        token = self.token(admitted, record)
-        if token is None:
-            return None
-        identity = self.recognise(token, admitted, record)
-        if identity is UNSETTLED:
-            return await self.verify(token, admitted, record)
-        return identity
-
-    def token(self, admitted: Admitted, record: Record) -> bytes | None:
-        """Return the request's one token or API key; None when nobody asks for it, or it has none and may have none.
-
-        Raises:
-            GatewayError: 400 or 401.
-        """
-        auth = admitted.route.auth
-        if auth == "public":
-            return None
-        try:
-            return _credential(admitted, admitted.target.query or b"")
-        except GatewayError as error:
-            if auth != "optional" or error.reason.kind is not MISSING_TOKEN:
-                _let_pass_if_observed(admitted.route, error, record)
-            return None
-
-    def recognise(self, token: bytes, admitted: Admitted, record: Record) -> Identity | Unsettled | None:
-        """Return who shows the credential, if that needs no waiting; None when an observed route lets it pass.
-
-        Raises:
-            GatewayError: 401, 403 or 503.
-        """
-        try:
-            identity = self._callers.known(token, record)
-            if identity is None:
-                return UNSETTLED
-            record.identity = identity
-            authorize(admitted.route, identity)
-        except GatewayError as error:
-            _let_pass_if_observed(admitted.route, error, record)
-            return None
-        return identity
-
-    async def verify(self, token: bytes, admitted: Admitted, record: Record) -> Identity | None:
-        """Return who the token speaks for, waiting for keys.
-
-        Raises:
-            GatewayError: 401, 403 or 503.
-        """
-        began = self._clock.monotonic()
-        try:
-            identity = await self._authenticator.authenticate(token)
-            record.identity = identity
-            authorize(admitted.route, identity)
-        except GatewayError as error:
-            _let_pass_if_observed(admitted.route, error, record)
-            return None
-        finally:
-            record.verify_seconds = self._clock.monotonic() - began
-        return identity
-
-    def hold(self, admitted: Admitted) -> Held:
-        """Return what the verdict on the request's credential, which was good, rests on; see ``still_good``.
-
-        Raises:
-            GatewayError: it is no longer good.
-        """
-        try:
-            return self._callers.hold(_credential(admitted, b""))
-        except GatewayError as error:
-            error.credentials = admitted.route.credentials
-            raise
 
     def check_content(self, facts: Facts) -> None:
         """Refuse content that says of itself that it is too large (RFC 9110 section 15.5.14)."""
@@ -281,16 +168,3 @@ def request_line(method: str, admitted: Admitted, origin: Origin) -> bytes:
     path, query = upstream_path(admitted.route, admitted.target), admitted.target.query
     target = origin.base_path + (path if query is None else b"%b?%b" % (path, query))
     return b"%b %b HTTP/1.1" % (method.encode("ascii"), target)
-
-
-def _credential(admitted: Admitted, query: bytes) -> bytes:
-    return credential(admitted.route, admitted.facts, query, websocket=admitted.websocket)
-
-
-def _let_pass_if_observed(route: Route, error: GatewayError, record: Record) -> None:
-    """Note a refusal that an observed route does not act on; raise it on every other route."""
-    if not route.observe:
-        error.credentials = route.credentials
-        raise error
-    record.observed = error.reason.code
-    record.detail = error.detail

@@ -5,14 +5,14 @@ Only declarations live here: both lanes make them, ``serving.py`` uses them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.errors import Reason
 from gateway.policy.cors import CorsPolicy
 from gateway.proxy.forward import Content
 from gateway.server.credentials import Held
-from gateway.server.pipeline import RequestHead
+from gateway.server.request import RequestHead
 from gateway.telemetry import Record
 
 
@@ -88,6 +88,7 @@ class Run:
         cut_off: why the response was ended with its token.
         entered: it is counted among those that are being served.
         retried: it was sent once already, over a connection that turned out to be closed.
+        answer_fields: further fields of whatever response its client gets.
     """
 
     client: Client
@@ -101,3 +102,9 @@ class Run:
     held: Held | None = None
     cut_off: Reason | None = None
     entered: bool = False
+    answer_fields: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    def end_with_credential(self, reason: Reason) -> None:
+        """End a response whose credential is no longer good, so that it cannot be taken for complete."""
+        self.cut_off = reason
+        self.client.abort()

@@ -24,7 +24,8 @@ from gateway.proxy.reply import Reply
 from gateway.proxy.upstreams import Upstream
 from gateway.server.client_head import client_head, plain_client_head
 from gateway.server.own_answers import own_answer
-from gateway.server.pipeline import Admitted, Pipeline
+from gateway.server.pipeline import Pipeline
+from gateway.server.request import Admitted
 from gateway.server.responses import Answer, answer, render
 from gateway.server.run import Run
 from gateway.server.token_watch import TokenWatch
@@ -125,7 +126,7 @@ class Serving:
         if reply is not None:
             run.record.outcome, run.record.status = "answered", reply.status
             return await self._answer(run, reply)
-        identity = await self.pipeline.identify(admitted, run.record)
+        identity = await self.pipeline.identify(run, admitted)
         self.pipeline.check_content(admitted.facts)
         return await self.forward(run, admitted, identity)
 
@@ -196,7 +197,10 @@ class Serving:
         unread = run.content is not None and run.content.unread
         keep_alive = client.keep_alive and delimited and not unread
         try:
-            if reply.client_head is not None and keep_alive and run.head.http_11 and run.cors is None:
+            added = response_fields(run.cors, run.head.headers, reply.headers) if run.cors is not None else ()
+            if run.answer_fields:
+                added = (*added, *run.answer_fields)
+            if reply.client_head is not None and keep_alive and run.head.http_11 and not added and run.cors is None:
                 head = reply.client_head
             else:
                 head = client_head(
@@ -204,7 +208,7 @@ class Serving:
                     reply.phrase,
                     reply.headers,
                     self.pipeline.pseudonym,
-                    added=response_fields(run.cors, run.head.headers, reply.headers) if run.cors is not None else (),
+                    added=added,
                     http_11=run.head.http_11,
                     keep_alive=keep_alive,
                     chunked=chunked,
@@ -218,7 +222,7 @@ class Serving:
             if run.held is None:
                 await relay(reply, head, client.write, chunked=chunked)
             else:
-                with self.token_watch.watching(run.held, functools.partial(_cut_off, run)):
+                with self.token_watch.watching(run.held, run.end_with_credential):
                     await relay(reply, head, client.write, chunked=chunked)
         except GatewayError as error:
             # The head is out: the only honest end is a broken connection (R286).
@@ -242,8 +246,9 @@ class Serving:
         if run.started_reply or client.gone:
             client.abort()
             return False
-        if run.cors is not None:
-            reply = replace(reply, headers=(*reply.headers, *refusal_fields(run.cors, run.head.headers)))
+        if run.cors is not None or run.answer_fields:
+            cors = refusal_fields(run.cors, run.head.headers) if run.cors is not None else ()
+            reply = replace(reply, headers=(*reply.headers, *cors, *run.answer_fields))
         return await self._answer(run, reply)
 
     async def _answer(self, run: Run, reply: Answer) -> bool:
@@ -288,9 +293,3 @@ class Serving:
         if run.content is not None:
             run.record.bytes_in = run.content.size
         self.telemetry.finish(run.record, self.clock.monotonic())
-
-
-def _cut_off(run: Run, reason: Reason) -> None:
-    """End a response whose token is no longer good, so that it cannot be taken for complete."""
-    run.cut_off = reason
-    run.client.abort()

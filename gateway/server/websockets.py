@@ -16,7 +16,7 @@ from gateway.proxy.websocket import check_request, check_response, token_protoco
 from gateway.server.client_head import switching_head
 from gateway.server.endings import DRAINED, token_ending
 from gateway.server.listener import Protocol
-from gateway.server.pipeline import Admitted
+from gateway.server.request import Admitted
 from gateway.server.run import Run
 from gateway.server.serving import Serving
 from gateway.server.tunnel import Side, Tunnel, end_all
@@ -51,7 +51,7 @@ class WebSockets:
         """
         serving, pipeline, head = self._serving, self._serving.pipeline, run.head
         run.cors = admitted.route.cors
-        identity = await pipeline.identify(admitted, run.record)
+        identity = await pipeline.identify(run, admitted)
         key = check_request(head.method, head.http_11, head.headers)
         if run.content is not None:
             raise GatewayError(Reason.WEBSOCKET_HANDSHAKE, detail="content")

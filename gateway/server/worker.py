@@ -22,7 +22,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TextIO, cast
 
 from gateway.server.addresses import SharedAddress
-from gateway.server.app import FAILED, OK, GatewayApp, Share, calm_collector, configure_logging, deaf, in_foreground
+from gateway.server.app import GatewayApp, Share
+from gateway.server.foreground import FAILED, OK, calm_collector, configure_logging, deaf, in_foreground
 from gateway.server.overload import fit_open_files
 from gateway.server.worker_channel import Channel
 from gateway.server.worker_metrics import to_wire

@@ -19,10 +19,10 @@ import signal
 from typing import Any
 
 from gateway.clock import SystemClock
-from gateway.server import app
+from gateway.server import foreground
 from gateway.server.addresses import Reservation
 from gateway.server.admin import open_admin
-from gateway.server.app import FAILED, OK
+from gateway.server.foreground import FAILED, OK
 from gateway.server.worker_pages import Fleet, Slot
 from gateway.server.worker_process import WorkerProcess
 from gateway.settings.schema import Settings
@@ -50,9 +50,9 @@ def run(settings: Settings) -> int:
     """Run the gateway in the foreground until SIGTERM or SIGINT; return the exit code."""
     count = worker_count(settings)
     if count == 1:
-        return app.run(settings)
-    app.configure_logging(settings.server.log_level)
-    return app.in_foreground(_supervise(settings, count))
+        return foreground.run(settings)
+    foreground.configure_logging(settings.server.log_level)
+    return foreground.in_foreground(_supervise(settings, count))
 
 
 def worker_count(settings: Settings) -> int:
@@ -217,7 +217,7 @@ class Supervisor:
 async def _supervise(settings: Settings, count: int) -> int:
     supervisor = Supervisor(settings, count)
     stopping = asyncio.Event()
-    app.on_signals(stopping, supervisor.abort)
+    foreground.on_signals(stopping, supervisor.abort)
     signalled = spawn(stopping.wait(), "signal")
     try:
         await supervisor.start()
@@ -234,6 +234,6 @@ async def _supervise(settings: Settings, count: int) -> int:
     finally:
         await cancelled(signalled)
         await supervisor.stop()
-    app.deaf()
+    foreground.deaf()
     _log.info("stopped")
     return code

@@ -2,7 +2,7 @@
 
 ``python -m gateway.settings.render`` writes ``docs/configuration.md`` and
 ``conf/gateway.example.toml``; with ``--check`` it only says whether they are
-stale. All that is said about one option comes from ``schema.py``; the texts here
+stale. All that is said about one option comes from the models in ``schema.py``; the texts here
 are about the whole.
 """
 
@@ -22,7 +22,7 @@ from gateway.settings.toml import key_text, value_text
 DOCUMENT, EXAMPLE = Path("docs/configuration.md"), Path("conf/gateway.example.toml")
 
 _INTRODUCTION = f"""\
-<!-- Rendered by scripts/docs from gateway/settings/schema.py. Do not edit. -->
+<!-- Rendered by scripts/docs from gateway/settings. Do not edit. -->
 # Configuration
 
 A TOML file (`--config FILE`, or the variable `{environment.CONFIG}`), environment variables and flags. For each
@@ -96,7 +96,7 @@ A list is a path into nested claims: `"x-roles" = ["realm_access", "roles"]`.
 }
 #: Tables of the example that have no effect as they stand, or one that nobody wants.
 _COMMENTED = frozenset({"api_keys"})
-_GENERATED = "# Rendered by scripts/docs from gateway/settings/schema.py. Do not edit; copy it.\n"
+_GENERATED = "# Rendered by scripts/docs from gateway/settings. Do not edit; copy it.\n"
 
 
 def document() -> str:

@@ -1,7 +1,7 @@
 """What the declarations of all options share: the kind of table that they stand in, and the types of common values.
 
-Only declarations live here; the options themselves are in ``schema.py``,
-``resources.py`` and ``api_keys.py``.
+Only declarations live here; the options themselves are in ``schema.py``
+and in the files that it names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks of one value, used by the declarations in ``schema.py``.
+"""Checks of one value, used by the declarations of options.
 
 Each function takes the text as configured and returns the one form that the
 rest of the gateway sees, or raises ``ValueError`` with a sentence for the

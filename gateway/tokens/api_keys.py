@@ -203,7 +203,7 @@ def _known(entry: ApiKey, policy: IssuerPolicy) -> KnownKey:
     """Make a key's identity as that of a token which claims the same; entries that can have none were refused."""
     claims = claims_of(entry)
     stands_for = Unverified("", None, None, claims, None, b"", b"")
-    return KnownKey(bytes.fromhex(entry.hash.removeprefix("sha256:")), make_identity(stands_for, policy))
+    return KnownKey(bytes.fromhex(entry.hash.removeprefix("sha256:")), make_identity(stands_for, policy, "api_key"))
 
 
 def _policy(settings: schema.Settings) -> IssuerPolicy:

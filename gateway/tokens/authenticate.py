@@ -17,7 +17,7 @@ from gateway.errors import GatewayError, Reason, printable
 from gateway.identity import Identity
 from gateway.settings import schema
 from gateway.tokens.cache import CachedToken, TokenCache
-from gateway.tokens.jwks_fetch import make_source
+from gateway.tokens.issuers import Issuers, cannot_decide
 from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.keys import VerifyingKey
 from gateway.tokens.verify import (
@@ -25,29 +25,12 @@ from gateway.tokens.verify import (
     Unverified,
     check_claims,
     check_header,
-    compile_policy,
     is_current,
     make_identity,
     parse_token,
     unforeseen,
-    unknown_issuer,
     verify_signature,
 )
-
-#: How many configured issuers a refusal's detail shows when none is similar.
-_SHOWN_ISSUERS = 3
-
-
-def build_issuers(settings: schema.Settings, clock: Clock, first_wait: float = 0.0) -> dict[str, IssuerKeys]:
-    """Return the keys of each configured issuer, by its name, not yet started.
-
-    Args:
-        first_wait: seconds before the first fetch over a network.
-    """
-    return {
-        issuer.name: IssuerKeys(issuer, make_source(issuer), clock, first_wait=0.0 if issuer.jwks_file else first_wait)
-        for issuer in settings.issuers
-    }
 
 
 class Examined(NamedTuple):
@@ -83,14 +66,7 @@ class Authenticator:
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self.recall = self.cache.get
         self._max_bytes = settings.tokens.max_bytes
-        # A token's "iss" leads to one issuer's rules and keys, and to nobody else's (RFC 8725 section 3.8).
-        self._issuers: dict[str, tuple[IssuerPolicy, IssuerKeys]] = {}
-        self._similar: dict[str, list[str]] = {}
-        for issuer in settings.issuers:
-            policy = compile_policy(issuer, settings)
-            for value in schema.issuer_values(issuer):
-                self._issuers[value] = (policy, issuers[issuer.name])
-                self._similar.setdefault(_without_slash(value), []).append(value)
+        self._issuer_of = Issuers(settings, issuers).of
 
     def cached(self, token: bytes) -> Identity | None:
         """Return the identity of a token that was verified before, if all that it rests on still holds.
@@ -203,7 +179,7 @@ class Authenticator:
             if (identity := self._settled_meanwhile(digest)) is not None:
                 return identity
             if issuer.usable() is not None:
-                raise _cannot_decide(issuer)
+                raise cannot_decide(issuer)
         key = self.key_that_signed(examined)
         if key is None and await issuer.refetch_for_unknown_key():
             if (identity := self._settled_meanwhile(digest)) is not None:
@@ -244,20 +220,13 @@ class Authenticator:
         except GatewayError as error:
             self.cache.put_bad(examined.digest, error.reason, examined.issuer)
             raise
-        self.cache.put(examined.digest, entry)
+        if entry.identity.confirmation is None:  # else it is nothing that ``recall`` may hand out
+            self.cache.put(examined.digest, entry)
         return entry.identity
 
     def _entry(self, examined: Examined, key: VerifyingKey) -> CachedToken:
         _, unverified, policy, issuer = examined
         return CachedToken(make_identity(unverified, policy), key, issuer, policy, self._monotonic())
-
-    def _issuer_of(self, token: Unverified) -> tuple[IssuerPolicy, IssuerKeys]:
-        found = self._issuers.get(token.issuer) if token.issuer is not None else None
-        if found is None:
-            # All of a long list would cost more to write than the token to refuse.
-            similar = self._similar.get(_without_slash(token.issuer or ""))
-            raise unknown_issuer(token.issuer, similar or list(self._issuers)[:_SHOWN_ISSUERS])
-        return found
 
     def key_that_signed(self, examined: Examined) -> VerifyingKey | None:
         """Return the issuer's key that signed the token; None when keys have to be waited for.
@@ -273,7 +242,7 @@ class Authenticator:
         if not issuer.loaded:
             return None
         if issuer.usable() is not None:
-            raise _cannot_decide(issuer)
+            raise cannot_decide(issuer)
         keys = issuer.keys
         candidates = keys.candidates(unverified.key_id, unverified.algorithm)
         try:
@@ -287,14 +256,3 @@ class Authenticator:
         if unverified.key_id is None or unverified.key_id in keys.kids:
             raise GatewayError(Reason.UNKNOWN_KEY, detail=f"no such key is for {printable(unverified.algorithm)}")
         return None
-
-
-def _cannot_decide(issuer: IssuerKeys) -> GatewayError:
-    return GatewayError(
-        issuer.usable() or Reason.NO_KEYS, detail=f"issuer {issuer.name}", retry_after=issuer.retry_after()
-    )
-
-
-def _without_slash(issuer: str) -> str:
-    """Return what two issuers share that people take for the same one; never used to accept a token."""
-    return issuer.rstrip("/").lower()

@@ -23,7 +23,8 @@ from gateway.tokens.verify import unforeseen
 #: Most tokens verified in one turn: a few milliseconds of work.
 MOST = 32
 
-#: What became of a token: who it speaks for, the refusal, or None when keys have to be waited for.
+#: What became of a token: who it speaks for, the refusal, or None when that takes more than the token: keys that have
+#: to be waited for, a proof of possession.
 Outcome = Identity | GatewayError | None
 
 
@@ -89,7 +90,9 @@ class VerificationBatch:
         if key is None or isinstance(key, GatewayError):
             return key
         try:
-            return self._authenticator.remember(examined, key)
+            identity = self._authenticator.remember(examined, key)
+            # What it has to prove besides is for the long way to see.
+            return identity if identity.confirmation is None else None
         except GatewayError as error:
             return error
         except Exception as error:

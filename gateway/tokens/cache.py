@@ -227,7 +227,7 @@ class TokenCache:
 def identity_cost(identity: Identity) -> int:
     """Return about how many bytes of memory an identity holds: its strings and the containers around them."""
     scopes = identity.scopes
-    texts = (identity.issuer, identity.subject, identity.token_id, *scopes)
+    texts = (identity.issuer, identity.subject, identity.token_id, identity.session_id, *scopes)
     total = sum(map(getsizeof, texts)) + len(identity.lines) + 8 * len(scopes)
     return total + (_claims_cost(identity.claims) if identity.claims else 0)
 

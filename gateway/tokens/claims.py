@@ -17,6 +17,7 @@ from typing import Any
 
 from gateway.errors import GatewayError, Reason, printable
 from gateway.identity import Identity, UnsafeClaimError, freeze, identity_lines
+from gateway.settings.schema import Credential
 from gateway.tokens.model import IssuerPolicy, Unverified
 
 _NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
@@ -97,8 +98,11 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(sys.intern(scope) for scope in text.split(" ") if scope)
 
 
-def make_identity(token: Unverified, policy: IssuerPolicy) -> Identity:
+def make_identity(token: Unverified, policy: IssuerPolicy, credential: Credential = "jwt") -> Identity:
     """Return who the caller is, from a token that was verified and checked.
+
+    Args:
+        credential: what kind of credential says so.
 
     Raises:
         GatewayError: ``UNSAFE_CLAIM`` when a claim cannot be a header value.
@@ -109,7 +113,7 @@ def make_identity(token: Unverified, policy: IssuerPolicy) -> Identity:
         lines = identity_lines(policy.header_rules, claims, scopes)
     except UnsafeClaimError as error:
         raise GatewayError(Reason.UNSAFE_CLAIM, detail=str(error)) from None
-    token_id = claims.get("jti")
+    token_id, session_id = claims.get("jti"), claims.get("sid")
     return Identity(
         policy.name,
         # Shared by all identities that name the same: these are many.
@@ -121,6 +125,9 @@ def make_identity(token: Unverified, policy: IssuerPolicy) -> Identity:
         _moment(claims, "exp", math.inf),
         _moment(claims, "nbf", -math.inf),
         token_id if isinstance(token_id, str) else None,
+        credential,
+        session_id if isinstance(session_id, str) else None,
+        _moment(claims, "iat", -math.inf),
     )
 
 

@@ -117,7 +117,7 @@ STEPS = [
     "gateway.tokens.authenticate.check_claims",
     "gateway.tokens.authenticate.verify_signature",
     "gateway.tokens.authenticate.make_identity",
-    "gateway.server.pipeline.authorize",
+    "gateway.server.identification.authorize",
     "gateway.server.pipeline.request_headers",
     "gateway.proxy.forward._final_response",
     "gateway.proxy.forward.checked_reply",

@@ -13,7 +13,8 @@ import pytest
 from gateway.policy.routes import RouteTable
 from gateway.proxy import direct, forward
 from gateway.proxy.connection import UpstreamConnection
-from gateway.server import client_head, credentials, pipeline, serving
+from gateway.server import client_head, credentials, identification, pipeline, serving
+from gateway.server.request import RequestHead
 from gateway.tokens.authenticate import Authenticator
 from tests.proxy.pools import reset
 from tests.support.clock import eventually
@@ -40,7 +41,7 @@ FAULTS: dict[str, Patch] = {
     "route": lambda patch: patch.setattr(RouteTable, "match", raising),
     "credential": lambda patch: patch.setattr(credentials, "bearer_token", raising),
     "cache": lambda patch: patch.setattr(Authenticator, "cached", raising),
-    "authorize": lambda patch: patch.setattr(pipeline, "authorize", raising),
+    "authorize": lambda patch: patch.setattr(identification, "authorize", raising),
     "head": lambda patch: patch.setattr(pipeline, "request_headers", raising),
     "render": lambda patch: patch.setattr(pipeline, "render_head", raising),
     "exchange": lambda patch: patch.setattr(forward, "WholeReading", raising),
@@ -245,7 +246,7 @@ async def test_repeated_head_is_read_once_and_every_request_is_one_of_its_own(
     reads: list[bytes] = []
     read = pipeline.Pipeline.read
 
-    def counting(self: pipeline.Pipeline, head: pipeline.RequestHead) -> Any:
+    def counting(self: pipeline.Pipeline, head: RequestHead) -> Any:
         reads.append(head.target)
         return read(self, head)
 

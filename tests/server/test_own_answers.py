@@ -9,7 +9,8 @@ import pytest
 from gateway.errors import GatewayError, Reason
 from gateway.proxy.headers import Peer
 from gateway.server.own_answers import own_answer
-from gateway.server.pipeline import Pipeline, RequestHead
+from gateway.server.pipeline import Pipeline
+from gateway.server.request import RequestHead
 from gateway.server.responses import Answer
 from gateway.settings import schema
 from gateway.settings.resources import Resource

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.errors import GatewayError, Reason
 from gateway.proxy.headers import Peer
-from gateway.server.pipeline import RequestHead
+from gateway.server.request import RequestHead
 from gateway.server.run import Run
 from gateway.server.serving import CLIENT_CLOSED_REQUEST, REPEATABLE, Serving
 from gateway.telemetry import Record

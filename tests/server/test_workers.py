@@ -143,7 +143,7 @@ def test_auto_is_one_worker_for_each_core_of_the_process(tmp_path: Path, monkeyp
 
 def test_one_worker_is_the_single_process_without_a_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The default has nothing of all this."""
-    monkeypatch.setattr("gateway.server.app.run", lambda settings: settings.server.workers + 41)
+    monkeypatch.setattr("gateway.server.foreground.run", lambda settings: settings.server.workers + 41)
     assert workers.run(_settings(tmp_path, 1)) == 42
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gateway.proxy.headers import Peer
 from gateway.server.express_section import Section, read_section
-from gateway.server.pipeline import Admitted, Pipeline, RequestHead
+from gateway.server.pipeline import Pipeline
+from gateway.server.request import Admitted, RequestHead
 from gateway.settings import schema
 from gateway.telemetry import Record
 from gateway.tokens.authenticate import Authenticator

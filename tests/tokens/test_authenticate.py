@@ -12,7 +12,8 @@ from gateway.clock import SystemClock
 from gateway.errors import GatewayError, Reason
 from gateway.settings import schema
 from gateway.tokens import authenticate
-from gateway.tokens.authenticate import Authenticator, build_issuers
+from gateway.tokens.authenticate import Authenticator
+from gateway.tokens.issuers import build_issuers
 from gateway.tokens.jwks_fetch import FileSource, RemoteSource
 from tests.support.clock import eventually
 from tests.support.idp import FakeIdp, gateway_settings, issuer_settings

@@ -1,0 +1,152 @@
+"""Who asks, and may they: the steps of a request's path between its route and its upstream.
+
+Only the order of these steps lives here, and what an observed route makes of
+their refusals. The danger of this file is a way past one of them: whoever
+answers "who" without waiting answers only what needs no further look.
+"""
+
+from __future__ import annotations
+
+from gateway.clock import Clock
+from gateway.errors import MISSING_TOKEN, GatewayError, Reason
+from gateway.identity import Identity
+from gateway.policy.authorize import authorize
+from gateway.server.credentials import Callers, Held, credential
+from gateway.server.guards import Guards
+from gateway.server.request import UNSETTLED, Admitted, Unsettled
+from gateway.server.run import Run
+from gateway.tokens.authenticate import Authenticator
+
+
+class Identification:
+    """The steps, under one configuration.
+
+    Args:
+        authenticator: verifies tokens.
+        callers: knows who shows what.
+        guards: what some routes ask besides.
+        clock: how long a verification takes.
+    """
+
+    def __init__(self, authenticator: Authenticator, callers: Callers, guards: Guards, clock: Clock) -> None:
+        self._authenticator = authenticator
+        self._callers = callers
+        self._guards = guards
+        self._monotonic = clock.monotonic
+
+    async def identify(self, run: Run, admitted: Admitted) -> Identity | None:
+        """Return who is asking, and that the route and its guards let them; None for nobody in particular.
+
+        Raises:
+            GatewayError: 400, 401, 403, 429 or 503.
+        """
+        if not admitted.guarded:
+            return await self._who(run, admitted, self.token(run, admitted))
+        try:
+            await self._guards.before(run, admitted)
+        except GatewayError as error:
+            _let_pass_if_observed(run, admitted, error)
+        shown = self.token(run, admitted)
+        identity = await self._who(run, admitted, shown)
+        try:
+            await self._guards.after(run, admitted, shown, identity)
+        except GatewayError as error:
+            _let_pass_if_observed(run, admitted, error)
+        return identity
+
+    async def _who(self, run: Run, admitted: Admitted, shown: bytes | None) -> Identity | None:
+        if shown is None:
+            return None
+        identity = self.recognise(shown, run, admitted)
+        if identity is UNSETTLED:
+            return await self.verify(shown, run, admitted)
+        return identity
+
+    def token(self, run: Run, admitted: Admitted) -> bytes | None:
+        """Return the request's one token or API key; None when nobody asks for it, or it has none and may have none.
+
+        Raises:
+            GatewayError: 400 or 401.
+        """
+        auth = admitted.route.auth
+        if auth == "public":
+            return None
+        try:
+            return _credential(admitted, admitted.target.query or b"")
+        except GatewayError as error:
+            if auth != "optional" or error.reason.kind is not MISSING_TOKEN:
+                self._refuse(run, admitted, error)
+            return None
+
+    def recognise(self, shown: bytes, run: Run, admitted: Admitted) -> Identity | Unsettled | None:
+        """Return who shows the credential, if that needs no waiting; None when an observed route lets it pass.
+
+        Raises:
+            GatewayError: 401, 403 or 503.
+        """
+        try:
+            identity = self._callers.known(shown, run.record)
+            if identity is None or identity.confirmation is not None:
+                return UNSETTLED
+            run.record.identity = identity
+            authorize(admitted.route, identity)
+        except GatewayError as error:
+            self._refuse(run, admitted, error)
+            return None
+        return identity
+
+    async def verify(self, shown: bytes, run: Run, admitted: Admitted) -> Identity | None:
+        """Return who shows the credential, waiting for keys.
+
+        Raises:
+            GatewayError: 401, 403 or 503.
+        """
+        began = self._monotonic()
+        try:
+            identity = await self._authenticator.authenticate(shown)
+            run.record.identity = identity
+            if identity.confirmation is not None:
+                # A proof of possession that is not checked would turn it into a plain bearer token.
+                raise GatewayError(Reason.SENDER_CONSTRAINED)
+            authorize(admitted.route, identity)
+        except GatewayError as error:
+            self._refuse(run, admitted, error)
+            return None
+        finally:
+            run.record.verify_seconds = self._monotonic() - began
+        return identity
+
+    def hold(self, admitted: Admitted) -> Held:
+        """Return what the verdict on the request's credential, which was good, rests on; see ``still_good``.
+
+        Raises:
+            GatewayError: it is no longer good.
+        """
+        try:
+            return self._callers.hold(_credential(admitted, b""))
+        except GatewayError as error:
+            error.credentials = admitted.route.credentials
+            raise
+
+    def _refuse(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
+        """Refuse a credential, or note it where the route only observes.
+
+        Raises:
+            GatewayError: the refusal.
+        """
+        if admitted.guarded:
+            self._guards.refused(run, admitted, error)
+        _let_pass_if_observed(run, admitted, error)
+
+
+def _credential(admitted: Admitted, query: bytes) -> bytes:
+    return credential(admitted.route, admitted.facts, query, websocket=admitted.websocket)
+
+
+def _let_pass_if_observed(run: Run, admitted: Admitted, error: GatewayError) -> None:
+    """Note a refusal that an observed route does not act on; raise it on every other route."""
+    if not admitted.route.observe:
+        error.credentials = admitted.route.credentials
+        raise error
+    run.record.observed = error.reason.code
+    run.record.detail = error.detail

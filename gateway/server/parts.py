@@ -1,0 +1,27 @@
+"""What one worker consists of, for the pages that tell of it.
+
+Only the declaration lives here; ``app.py`` builds the parts, ``admin.py`` and
+``metrics.py`` read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.proxy.upstreams import Upstream
+from gateway.telemetry import Telemetry
+from gateway.tokens.api_keys import ApiKeys
+from gateway.tokens.authenticate import Authenticator
+from gateway.tokens.jwks_refresh import IssuerKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of one worker that have something to tell."""
+
+    telemetry: Telemetry
+    authenticator: Authenticator
+    issuers: Mapping[str, IssuerKeys]
+    upstreams: Mapping[str, Upstream]
+    api_keys: ApiKeys

@@ -1,0 +1,69 @@
+"""The options of ``[[issuers]]``, and what follows from one entry alone.
+
+Only declarations live here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from gateway.settings import values
+from gateway.settings.section import Name, NonEmptyText, Section, Text
+
+#: What tokens may be signed with: asymmetric algorithms only (RFC 8725 section 3.2).
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
+
+
+class Issuer(Section):
+    """Who signs tokens, where the keys are, and what every token of this issuer must say."""
+
+    name: Annotated[Name, Field(examples=["main"])]
+    """What routes, logs and metrics call this issuer."""
+    issuer: Annotated[
+        NonEmptyText | Annotated[list[NonEmptyText], Field(min_length=1)], Field(examples=["https://idp.example.com/"])
+    ]
+    """The exact `iss` value, or a list of them. Compared byte for byte: a trailing slash counts (RFC 8725 section
+    3.8)."""
+    jwks_url: Annotated[str, AfterValidator(values.optional_http_url)] = ""
+    """Where the keys are. Empty, without `jwks_file`: OIDC discovery from the first issuer value."""
+    jwks_file: str = ""
+    """Instead of a URL: a JWKS or PEM file, read again when it changes."""
+    audience: Annotated[list[NonEmptyText], Field(min_length=1, examples=[["api"]])]
+    """The token must be for any of these (RFC 8725 section 3.9)."""
+    audience_claim: NonEmptyText = "aud"
+    """The claim that names the audience, e.g. `client_id` for providers that set no `aud`."""
+    algorithms: Annotated[list[Algorithm], Field(min_length=1)] = ["RS256", "ES256"]
+    """Accepted signature algorithms: asymmetric only. EdDSA and Ed25519 are two names of one algorithm for Ed25519
+    keys: either admits both."""
+    token_type: Literal["any", "at+jwt"] = "any"  # noqa: S105  (a type, no secret)
+    """`at+jwt`: the header's `typ` must say so (RFC 9068 section 4)."""
+    required_claims: list[NonEmptyText] = ["exp", "sub"]
+    """Claims without which a token is refused. `iss` and the audience are always required."""
+    claims: dict[str, Text] = {}
+    """Exact values that every token of this issuer must carry, e.g. `{ token_use = "access" }`."""
+    leeway_seconds: Annotated[float, Field(ge=0, le=300)] = 30
+    """Allowed clock difference for `exp`, `nbf` and `iat`."""
+    max_lifetime_seconds: Annotated[float, Field(ge=0)] = 86400
+    """A token whose `exp` is further than this after its `iat` (or after now, without `iat`) is refused. 0 = off."""
+    jwks_refresh_seconds: Annotated[float, Field(ge=1, le=86400)] = 300
+    """Time between two fetches of the keys. An answer with Cache-Control sets its own, within 15 s and 24 h."""
+    jwks_cooldown_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 10
+    """Least time between two fetches caused by tokens with an unknown `kid`."""
+    jwks_max_stale_seconds: Annotated[float, Field(gt=0, le=2592000)] = 86400
+    """After this long without a good fetch the keys are no longer believed: 503."""
+    jwks_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 3
+    """Bound on one fetch, from connecting to the last byte."""
+    jwks_ca_file: str = ""
+    """PEM bundle for the issuer's TLS certificate, instead of the system's authorities."""
+    jwks_token_file: str = ""
+    """File with a bearer token for the JWKS and discovery endpoints; read again at each fetch, sent to no other host.
+    """
+    allow_http: bool = False
+    """Accept `http://` addresses that are not loopback, for an issuer inside a private network."""
+
+
+def issuer_values(issuer: Issuer) -> tuple[str, ...]:
+    """Return the exact ``iss`` values of an issuer entry, the first one first."""
+    return (issuer.issuer,) if isinstance(issuer.issuer, str) else tuple(issuer.issuer)

@@ -1,0 +1,64 @@
+"""The options of the table ``[server]``.
+
+Only declarations live here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from gateway.settings import values
+from gateway.settings.section import Section
+
+Address = Annotated[str, AfterValidator(values.listen_address)]
+Network = Annotated[str, AfterValidator(values.network)]
+
+
+class Server(Section):
+    """The listener, the admin port, and the limits of one connection."""
+
+    listen: Address = "0.0.0.0:8080"
+    """Where clients connect: `host:port`, `[v6]:port`, or `unix:/path`. Port 0 lets the system pick."""
+    admin_listen: Address = "127.0.0.1:9090"
+    """Health, readiness, metrics and status: never on the public port. Same forms as `listen`."""
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
+    """Worker processes that share `listen`; `"auto"` is one for each CPU core that the gateway may run on. From two on,
+    a supervisor starts them, replaces dead ones, and shows all of them on the one admin port."""
+    tls_cert: str = ""
+    """PEM certificate chain; with `tls_key`, `listen` speaks HTTPS."""
+    tls_key: str = ""
+    """PEM private key of `tls_cert`."""
+    tls_client_ca: str = ""
+    """PEM bundle of authorities: clients must then present a certificate that one of them signed."""
+    trusted_proxies: list[Network] = []
+    """CIDRs of proxies whose X-Forwarded-* and Forwarded are believed. Empty: nobody's."""
+    tls_handshake_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10
+    """From the connection to the end of its TLS handshake; then it is closed."""
+    request_head_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10
+    """From the first byte of a request to the end of its header section; then the connection is closed."""
+    request_body_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 60
+    """Longest wait for the next piece of a request's content: then 408, or the end of a response that has begun.
+    0 = no limit."""
+    response_write_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 60
+    """How long a client that has a response to read may take none of it; then the connection is cut. 0 = no limit."""
+    keepalive_timeout_seconds: Annotated[float, Field(gt=0, le=86400)] = 75
+    """How long an idle client connection is kept."""
+    max_head_bytes: Annotated[int, Field(ge=1024, le=1048576)] = 65536
+    """The whole header section of a request; above: 431."""
+    max_body_bytes: Annotated[int, Field(ge=0)] = 0
+    """A request's content; above: 413. 0 = no limit."""
+    max_connections: Annotated[int, Field(ge=1)] = 10000
+    """Client connections per worker; the next one is answered 503 and closed."""
+    max_concurrent_requests: Annotated[int, Field(ge=0)] = 0
+    """Requests that are served at one time per worker, streams included and open WebSockets not; the next one is
+    answered 503 at once. 0 = no limit."""
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30
+    """How long running requests may take to finish after SIGTERM or SIGINT."""
+    express: bool = True
+    """Serve plain requests without aiohttp's machinery, over the same rules and pools; off: aiohttp serves them all."""
+    access_log: Literal["json", "text", "off"] = "json"
+    """One line a request on standard output, in this form."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity of the gateway's own messages on standard error."""
