@@ -123,6 +123,8 @@ class Reason(Enum):
     WRONG_CLAIM = ("wrong_claim", INVALID_TOKEN)
     SENDER_CONSTRAINED = ("sender_constrained", INVALID_TOKEN)
     UNSAFE_CLAIM = ("unsafe_claim", INVALID_TOKEN)
+    # --- revocation (tokens/revocations.py) ---
+    REVOKED = ("revoked", INVALID_TOKEN, "The credential was revoked.")
     # --- the route's rules (policy/) ---
     ISSUER_NOT_ACCEPTED = ("issuer_not_accepted", INVALID_TOKEN)
     MISSING_SCOPE = ("missing_scope", INSUFFICIENT_SCOPE)
@@ -156,6 +158,7 @@ class Reason(Enum):
     NO_KEYS = ("no_keys", UNAVAILABLE)
     NO_API_KEYS = ("no_api_keys", UNAVAILABLE)
     STALE_KEYS = ("stale_keys", UNAVAILABLE)
+    REVOCATION_UNKNOWN = ("revocation_unknown", UNAVAILABLE)
     TOO_MANY_CONNECTIONS = ("too_many_connections", UNAVAILABLE)
     OVERLOADED = ("overloaded", UNAVAILABLE)
     POOL_EXHAUSTED = ("pool_exhausted", UNAVAILABLE)

@@ -30,6 +30,7 @@ from gateway.server.log_thread import LogThread
 from gateway.server.overload import LoopLag
 from gateway.server.parts import Parts
 from gateway.server.pipeline import Pipeline
+from gateway.server.revoke_call import revoke_call
 from gateway.server.serving import Serving
 from gateway.server.tls import ServerTls
 from gateway.settings.schema import Settings
@@ -39,6 +40,7 @@ from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.issuers import build_issuers
+from gateway.tokens.revocations import build_revocations
 
 #: How long the last access log lines may take when everything else has ended.
 LOG_SECONDS = 1.0
@@ -104,7 +106,10 @@ class GatewayApp:
         for issuer in self.issuers.values():
             issuer.start()
             self._stop.push_async_callback(issuer.stop)
-        self.authenticator = Authenticator(settings, self.issuers, clock)
+        revocations = build_revocations(settings, clock, self.redis)
+        self._stop.push_async_callback(revocations.stop)
+        await revocations.start()
+        self.authenticator = Authenticator(settings, self.issuers, clock, revocations)
         self.api_keys = ApiKeys(settings, clock)
         if self.api_keys.file:
             self._stop.push_async_callback(cancelled, spawn(self.api_keys.watch(), "API keys"))
@@ -114,9 +119,13 @@ class GatewayApp:
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
-        self.admin = Admin(Parts(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys))
+        self.admin = Admin(
+            Parts(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys, self.redis)
+        )
         if self._share is None:
-            self.admin_port = await open_admin(self.admin.application(), settings.server.admin_listen, self._stop)
+            pages = self.admin.application()
+            pages.add_routes(revoke_call(settings, clock))
+            self.admin_port = await open_admin(pages, settings.server.admin_listen, self._stop)
         await self._start_listener()
 
     async def _start_listener(self) -> None:

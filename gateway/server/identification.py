@@ -89,6 +89,7 @@ class Identification:
             if identity is None or identity.confirmation is not None:
                 return UNSETTLED
             run.record.identity = identity
+            self._demand_not_revoked(admitted, identity)
             authorize(admitted.route, identity)
         except GatewayError as error:
             self._refuse(run, admitted, error)
@@ -108,6 +109,7 @@ class Identification:
             if identity.confirmation is not None:
                 # A proof of possession that is not checked would turn it into a plain bearer token.
                 raise GatewayError(Reason.SENDER_CONSTRAINED)
+            self._demand_not_revoked(admitted, identity)
             authorize(admitted.route, identity)
         except GatewayError as error:
             self._refuse(run, admitted, error)
@@ -127,6 +129,18 @@ class Identification:
         except GatewayError as error:
             error.credentials = admitted.route.credentials
             raise
+
+    def _demand_not_revoked(self, admitted: Admitted, identity: Identity) -> None:
+        """Ask what is revoked, and by the route's word when nobody knows.
+
+        Raises:
+            GatewayError: 401 or 503.
+        """
+        revocations = self._callers.revocations
+        if identity.credential != "jwt":  # the token cache asks for its own
+            revocations.demand(identity)
+        if revocations.unknown:
+            revocations.demand_known(closed=admitted.route.settings.revocation_failure == "closed")
 
     def _refuse(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
         """Refuse a credential, or note it where the route only observes.

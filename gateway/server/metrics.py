@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from gateway.proxy.upstreams import Upstream
 from gateway.server.parts import Parts
+from gateway.server.store_metrics import redis_metrics, revocation_metrics
 from gateway.telemetry import BUCKETS, Histogram, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
@@ -39,6 +40,8 @@ class GatewayCollector(Collector):
         yield from _credentials(parts.authenticator, parts.api_keys)
         yield from _issuers(parts.issuers)
         yield from _upstreams(parts.upstreams)
+        yield from revocation_metrics(parts.authenticator.revocations)
+        yield from redis_metrics(parts.redis)
 
 
 def _requests(telemetry: Telemetry) -> Iterator[Metric]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.proxy.upstreams import Upstream
+from gateway.store.redis_link import RedisLink
 from gateway.telemetry import Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
@@ -25,3 +26,4 @@ class Parts:
     issuers: Mapping[str, IssuerKeys]
     upstreams: Mapping[str, Upstream]
     api_keys: ApiKeys
+    redis: RedisLink | None = None

@@ -68,6 +68,9 @@ class Route(Section):
     end_at_expiry: bool = False
     """Cut off a response that is still coming when its token or API key expires or is withdrawn. WebSockets always end
     then."""
+    revocation_failure: Literal["closed", "open"] = "closed"
+    """While it is not known what is revoked: `closed`: requests with a good credential get 503; `open`: they pass by
+    what was known last, and are counted."""
     resource: str = ""
     """Identifier of the resource that this route is part of. Empty: the most specific of `resources` that fits."""
     cors_origins: list[WebOrigin] = []

@@ -19,6 +19,7 @@ from gateway.settings.api_keys import ApiKey
 from gateway.settings.issuers import Algorithm, Issuer, issuer_values
 from gateway.settings.redis import Redis
 from gateway.settings.resources import Resource
+from gateway.settings.revocation import Revocation
 from gateway.settings.routes import Credential, Route
 from gateway.settings.section import NonEmptyText, Section
 from gateway.settings.server import Server
@@ -32,6 +33,7 @@ __all__ = [
     "Issuer",
     "Redis",
     "Resource",
+    "Revocation",
     "Route",
     "Server",
     "Settings",
@@ -81,6 +83,7 @@ class Settings(Section):
     routes: Annotated[list[Route], Field(min_length=1)]
     resources: list[Resource] = []
     redis: Redis = Redis()
+    revocation: Revocation = Revocation()
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
     """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer` and `$client` are the gateway's own.
     """

@@ -20,6 +20,7 @@ from gateway.tokens.cache import CachedToken, TokenCache
 from gateway.tokens.issuers import Issuers, cannot_decide
 from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.keys import VerifyingKey
+from gateway.tokens.revocations import Revocations
 from gateway.tokens.verify import (
     IssuerPolicy,
     Unverified,
@@ -53,16 +54,26 @@ class Authenticator:
         settings: the whole configuration.
         issuers: the keys of each issuer that it names (``build_issuers``).
         clock: the time.
+        revocations: what is revoked; by default nothing ever is.
 
     Attributes:
+        revocations: what is revoked.
         cache: the verified tokens, for ``/status`` and metrics.
         recall: return the identity of the token with this SHA-256, if it is remembered and all that
             it rests on holds. Nothing is refused and no miss is counted: for whoever goes on to
             ``cached`` on None.
     """
 
-    def __init__(self, settings: schema.Settings, issuers: Mapping[str, IssuerKeys], clock: Clock) -> None:
-        self.cache = TokenCache(settings.tokens.cache_size, settings.tokens.cache_seconds, clock)
+    def __init__(
+        self,
+        settings: schema.Settings,
+        issuers: Mapping[str, IssuerKeys],
+        clock: Clock,
+        revocations: Revocations | None = None,
+    ) -> None:
+        self.revocations = revocations = revocations or Revocations((), clock)
+        tokens, revoked = settings.tokens, revocations if revocations.sources else None
+        self.cache = TokenCache(tokens.cache_size, tokens.cache_seconds, clock, revoked=revoked)
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self.recall = self.cache.get
         self._max_bytes = settings.tokens.max_bytes
@@ -87,7 +98,7 @@ class Authenticator:
         """Refuse a token that ``recall`` does not know, if that needs no look into it; else count a miss.
 
         Raises:
-            GatewayError: it is longer than is read, or was found bad a moment ago.
+            GatewayError: it is longer than is read, was found bad a moment ago, or was verified and is revoked.
         """
         # After the look-up: none so long was ever remembered, and the bound on the head bounds what is hashed.
         if len(token) > self._max_bytes:
@@ -99,6 +110,9 @@ class Authenticator:
         reason = self.cache.bad(digest)
         if reason is not None:
             raise GatewayError(reason, detail="refused a moment ago")
+        entry = self.cache.peek(digest)
+        if entry is not None and self.cache.revokes(entry):
+            raise GatewayError(Reason.REVOKED)
 
     def _settled_meanwhile(self, digest: bytes) -> Identity | None:
         """Return the identity of a token that another request with it had verified first."""
@@ -162,12 +176,15 @@ class Authenticator:
         return self._entry(examined, key)
 
     def still_good(self, held: CachedToken) -> Reason | None:
-        """Return why a held verdict is none any more: expired, its key withdrawn, keys too old; None while it is."""
+        """Return why a held verdict is none any more: expired, revoked, its key withdrawn, keys too old; None while it
+        is. While it is not known what is revoked, it stays one."""
         identity = held.identity
         if self._monotonic() > held.issuer.stale_at:
             return Reason.STALE_KEYS
         if not held.issuer.keys.trusts(held.key):
             return Reason.UNKNOWN_KEY
+        if self.cache.revokes(held):
+            return Reason.REVOKED
         return is_current(identity.expires_at, identity.not_before, held.policy.leeway, self._wall())
 
     async def _authenticate(self, token: bytes) -> Identity:
@@ -213,7 +230,7 @@ class Authenticator:
         """Return the identity of a token that ``key`` signed, and keep it for the next request with the token.
 
         Raises:
-            GatewayError: a claim of it cannot be a header value.
+            GatewayError: a claim of it cannot be a header value, or it is revoked.
         """
         try:
             entry = self._entry(examined, key)
@@ -221,7 +238,11 @@ class Authenticator:
             self.cache.put_bad(examined.digest, error.reason, examined.issuer)
             raise
         if entry.identity.confirmation is None:  # else it is nothing that ``recall`` may hand out
+            # Revoked ones, too: they are refused without another look at the signature, and good again when the
+            # revocation is taken back.
             self.cache.put(examined.digest, entry)
+        if self.cache.revokes(entry):
+            raise GatewayError(Reason.REVOKED)
         return entry.identity
 
     def _entry(self, examined: Examined, key: VerifyingKey) -> CachedToken:
