@@ -13,6 +13,7 @@ from gateway.settings.api_keys import ApiKey
 from gateway.settings.load import load
 from gateway.settings.redis import Redis
 from gateway.settings.resources import Resource
+from gateway.settings.revocation import Revocation
 from gateway.settings.schema import Issuer, Route, Server, Settings, Tokens, Upstream
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +26,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "routes": Route,
     "resources": Resource,
     "redis": Redis,
+    "revocation": Revocation,
 }
 
 

@@ -16,13 +16,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from math import inf
 from sys import getsizeof
-from typing import Any, Protocol
+from typing import Any
 
 from gateway.clock import Clock
 from gateway.errors import Reason
 from gateway.identity import Identity
 from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.keys import KeySet, VerifyingKey
+from gateway.tokens.revocations import Revocations
 from gateway.tokens.verify import IssuerPolicy, is_current
 
 #: Memory granted per configured entry, and the bounds on the sum, in bytes.
@@ -52,20 +53,6 @@ _PERMANENT_FOR_KEYS = frozenset({Reason.BAD_SIGNATURE, Reason.UNSAFE_CLAIM})
 
 # The entry itself, the identity, its digest and its place in the map, measured.
 _FIXED_COST = 900
-
-
-class Revoked(Protocol):
-    """What is revoked.
-
-    Attributes:
-        generation: another object whenever that may have changed.
-    """
-
-    generation: object
-
-    def covers(self, identity: Identity) -> bool:
-        """Say whether a caller's token is revoked."""
-        ...
 
 
 class CachedToken:
@@ -147,7 +134,7 @@ class TokenCache:
         seconds: float,
         clock: Clock,
         max_total_bytes: int | None = None,
-        revoked: Revoked | None = None,
+        revoked: Revocations | None = None,
     ) -> None:
         self.hits = 0
         self.misses = 0
@@ -189,7 +176,7 @@ class TokenCache:
 
         return get
 
-    def _compile_watchful_get(self, revoked: Revoked) -> Callable[[bytes], Identity | None]:
+    def _compile_watchful_get(self, revoked: Revocations) -> Callable[[bytes], Identity | None]:
         """Return the same ``get`` with one more look: whether anything was revoked since the entry's last one."""
         find, move_to_end, look_again = self._entries.get, self._entries.move_to_end, self._look_again
         wall, monotonic = self._wall, self._monotonic

@@ -17,6 +17,7 @@ from gateway.settings.environment import (
     table_names,
 )
 from gateway.settings.redis import Redis
+from gateway.settings.revocation import Revocation
 from gateway.settings.schema import Server, Settings, Tokens
 
 SHORT = {
@@ -30,8 +31,8 @@ def test_every_option_of_the_single_tables_has_a_variable_and_a_flag_of_its_name
     names = {(option.variable, option.flag) for option in options()}
     assert ("GATEWAY_SERVER_LISTEN", "--server-listen") in names
     assert ("GATEWAY_TOKENS_INVALID_TOKEN_STATUS", "--tokens-invalid-token-status") in names
-    assert len(names) == sum(len(table.model_fields) for table in (Server, Tokens, Redis))
-    assert {"server", "tokens", "redis", *table_names()} == set(Settings.model_fields)
+    assert len(names) == sum(len(table.model_fields) for table in (Server, Tokens, Redis, Revocation))
+    assert {"server", "tokens", "redis", "revocation", *table_names()} == set(Settings.model_fields)
 
 
 @pytest.mark.parametrize(
