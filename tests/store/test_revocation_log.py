@@ -14,7 +14,7 @@ import redis.asyncio
 from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
 from gateway.store.redis_link import KEY_PREFIX, RedisLink, StoreUnavailableError
-from gateway.store.revocation_log import CHANNEL, MOST_RECORDS, RECORD, RevocationLog, told
+from gateway.store.revocation_log import CHANNEL, MOST_RECORDS, RECORD, RevocationLog, Told, told
 from tests.support.redis import RedisServer
 
 
@@ -53,7 +53,8 @@ async def test_a_long_log_is_read_page_by_page(tmp_path: Path) -> None:
         count = 2 * MOST_RECORDS + 10
         for start in range(0, count, MOST_RECORDS):
             await log.add(b"".join(map(record, range(start, min(count, start + MOST_RECORDS)))))
-        after, pages = 0, []
+        after = 0
+        pages: list[bytes] = []
         while not pages or pages[-1]:
             page = await log.page(after)
             after = page.last
@@ -70,7 +71,7 @@ async def test_every_write_is_told_with_its_numbers(tmp_path: Path) -> None:
         await log.add(record(1))
         await log.add(record(1))
         await log.add(nasty + record(2))
-        found = []
+        found: list[Told | None] = []
         async with asyncio.timeout(5):
             while len(found) < 2:
                 message = await channel.get_message(ignore_subscribe_messages=True, timeout=1)
@@ -78,7 +79,7 @@ async def test_every_write_is_told_with_its_numbers(tmp_path: Path) -> None:
                     found.append(told(message["data"]))
         epoch = (await log.state())[0]
         assert found == [(epoch, 0, 1, record(1)), (epoch, 1, 3, nasty + record(2))]
-        await channel.aclose()  # type: ignore[no-untyped-call]
+        await channel.aclose()
 
 
 @pytest.mark.parametrize("message", [b"", b"a b c", b"a 1 2", b"a x 2 ", b"a 1 -2 ", b"a 1 2 odd"])

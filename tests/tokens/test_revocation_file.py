@@ -21,7 +21,7 @@ from gateway.tokens.revocation_file import (
     read_revocations,
 )
 from tests.support.clock import FakeClock, eventually
-from tests.tokens.test_revocation_table import caller
+from tests.support.revocation import caller
 
 
 def lines(*entries: dict[str, Any]) -> bytes:

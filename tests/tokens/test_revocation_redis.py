@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -20,7 +21,7 @@ from gateway.tokens.revocation_redis import RedisRevocations
 from gateway.tokens.revocation_table import Kind
 from tests.support.clock import eventually
 from tests.support.redis import RedisServer
-from tests.tokens.test_revocation_table import caller, revoked
+from tests.support.revocation import caller, revoked
 
 
 def token(name: str, expires: float = 3600.0) -> bytes:
@@ -29,6 +30,10 @@ def token(name: str, expires: float = 3600.0) -> bytes:
 
 def covers(source: RedisRevocations, names: Iterable[str]) -> list[bool]:
     return [source.table.covers(caller(token=name), time.time()) for name in names]
+
+
+def all_of(source: RedisRevocations, names: Iterable[str]) -> bool:
+    return all(covers(source, names))
 
 
 @contextlib.asynccontextmanager
@@ -78,7 +83,7 @@ async def test_a_new_one_is_told_at_once(tmp_path: Path) -> None:
         for name in ("a", "b"):
             began = time.monotonic()
             await RevocationLog(link).add(token(name))
-            await eventually(lambda name=name: covers(source, [name]) == [True])
+            await eventually(functools.partial(all_of, source, name))
             assert time.monotonic() - began < 0.2
         assert changes == [True, True]
 
@@ -157,11 +162,9 @@ async def test_a_flushed_database_gets_back_what_is_known(tmp_path: Path) -> Non
 async def test_one_of_several_writes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(revocation_redis, "_RESTORE_SECONDS", 0.05)
     async with RedisServer(tmp_path) as server, contextlib.AsyncExitStack() as stack:
-        sources = []
-        for _ in range(3):
-            link = await stack.enter_async_context(linked(server.url))
-            sources.append(await stack.enter_async_context(following(link)))
-        await RevocationLog(link).add(b"".join(token(str(number)) for number in range(1500)))
+        links = [await stack.enter_async_context(linked(server.url)) for _ in range(3)]
+        sources = [await stack.enter_async_context(following(link)) for link in links]
+        await RevocationLog(links[0]).add(b"".join(token(str(number)) for number in range(1500)))
         await asyncio.gather(*(source.look() for source in sources))
         server.run("FLUSHALL")
         await eventually(lambda: sum(source.restored for source in sources) == 1500)

@@ -5,46 +5,15 @@ from __future__ import annotations
 import math
 import sys
 import tracemalloc
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity import Identity
 from gateway.store.revocation_log import RECORD
-from gateway.tokens.revocation_entry import Revocation
 from gateway.tokens.revocation_table import CLEANED, NEVER, SHARDS, Kind, RevocationTable, digest
-
-NOW = 1_800_000_000.0
-HOUR = 3600.0
-
-
-def caller(
-    token: str | None = None,
-    subject: str | None = None,
-    session: str | None = None,
-    issuer: str = "https://idp.test/",
-    issued: float = NOW - 60,
-) -> Identity:
-    return Identity(
-        issuer_name="main",
-        issuer=issuer,
-        subject=subject,
-        scopes=(),
-        claims=MappingProxyType({}),
-        lines=b"",
-        expires_at=math.inf,
-        not_before=-math.inf,
-        token_id=token,
-        session_id=session,
-        issued_at=issued,
-    )
-
-
-def revoked(kind: Kind, value: str, issuer: str = "", before: float = 0.0, expires: float = NOW + HOUR) -> bytes:
-    return Revocation(kind, value, issuer, before, expires).record()
+from tests.support.revocation import HOUR, NOW, caller, revoked
 
 
 def table(*records: bytes) -> RevocationTable:
