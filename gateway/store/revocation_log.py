@@ -29,9 +29,6 @@ _LOG, _EPOCH, _HEAD, _SWEPT = (f"{_NAME}:{part}" for part in ("log", "epoch", "h
 _RESTORING = f"{_NAME}:restoring"
 _KEYS = (_LOG, _EPOCH, _HEAD, _SWEPT)
 
-#: Where each write is told.
-CHANNEL = _NAME
-
 #: How long one worker at most has the task to write back what Redis has lost, in milliseconds.
 _RESTORE_MILLISECONDS = 30_000
 
@@ -125,14 +122,19 @@ def told(message: bytes) -> Told | None:
 
 
 class RevocationLog:
-    """The log, over one link. Every method raises ``StoreUnavailableError`` when Redis does not do it in time."""
+    """The log, over one link. Every method raises ``StoreUnavailableError`` when Redis does not do it in time.
+
+    Attributes:
+        channel: where each write is told. Channels are common to all databases of a server, logs are not.
+    """
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
+        self.channel = f"{_NAME}:{link.database}"
 
     async def add(self, records: bytes) -> int:
         """Write and tell records, at most ``MOST_RECORDS``; return how many were not there already."""
-        added: int = await self._link.evaluate(_ADD, _KEYS, [secrets.token_hex(8), records, CHANNEL])
+        added: int = await self._link.evaluate(_ADD, _KEYS, [secrets.token_hex(8), records, self.channel])
         return added
 
     async def page(self, after: int) -> Page:

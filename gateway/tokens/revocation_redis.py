@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from gateway.clock import Clock
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
-from gateway.store.revocation_log import CHANNEL, MOST_RECORDS, RECORD, Page, RevocationLog, told
+from gateway.store.revocation_log import MOST_RECORDS, RECORD, Page, RevocationLog, told
 from gateway.tasks import cancelled, spawn
 from gateway.tokens.revocation_table import RevocationTable
 
@@ -174,7 +174,7 @@ class RedisRevocations:
         """Hear the channel until Redis has been away; a connection that has gone silent may be none."""
         outages = self._link.outages
         async with asyncio.timeout(_MESSAGE_SECONDS):
-            await channel.subscribe(CHANNEL)
+            await channel.subscribe(self._entries.channel)
         while self._link.outages == outages:
             message = await channel.get_message(ignore_subscribe_messages=True, timeout=_MESSAGE_SECONDS)
             if message is not None:

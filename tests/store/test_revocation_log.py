@@ -14,7 +14,7 @@ import redis.asyncio
 from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
 from gateway.store.redis_link import KEY_PREFIX, RedisLink, StoreUnavailableError
-from gateway.store.revocation_log import CHANNEL, MOST_RECORDS, RECORD, RevocationLog, Told, told
+from gateway.store.revocation_log import MOST_RECORDS, RECORD, RevocationLog, Told, told
 from tests.support.redis import RedisServer
 
 
@@ -66,7 +66,7 @@ async def test_a_long_log_is_read_page_by_page(tmp_path: Path) -> None:
 async def test_every_write_is_told_with_its_numbers(tmp_path: Path) -> None:
     async with opened(tmp_path) as (server, log), redis.asyncio.from_url(server.url) as client:
         channel = client.pubsub()
-        await channel.subscribe(CHANNEL)
+        await channel.subscribe(log.channel)
         nasty = RECORD.pack(1, b" \r\n\0 5 6 7 8 9 a", 40_000_000, 1.5)
         await log.add(record(1))
         await log.add(record(1))
@@ -100,6 +100,13 @@ async def test_ended_records_are_swept_part_by_part(tmp_path: Path) -> None:
         page = await log.page(0)
         assert page.records == b"".join(record(number, now + 2) for number in range(0, 1000, 2))
         assert page.head == 1000
+
+
+async def test_databases_of_one_server_tell_each_other_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (server, log):
+        link = RedisLink(Redis(url=server.url.removesuffix("/0") + "/3"), SystemClock())
+        assert (log.channel, RevocationLog(link).channel) == ("gateway:{revocation}:0", "gateway:{revocation}:3")
+        await link.stop()
 
 
 async def test_one_of_all_may_restore(tmp_path: Path) -> None:

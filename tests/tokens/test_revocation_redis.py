@@ -15,7 +15,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
 from gateway.store.redis_link import RedisLink
-from gateway.store.revocation_log import CHANNEL, MOST_RECORDS, RevocationLog
+from gateway.store.revocation_log import MOST_RECORDS, RevocationLog
 from gateway.tokens import revocation_redis
 from gateway.tokens.revocation_redis import RedisRevocations
 from gateway.tokens.revocation_table import Kind
@@ -57,7 +57,7 @@ async def following(link: RedisLink) -> AsyncIterator[RedisRevocations]:
 
 
 async def subscribed(server: RedisServer, count: int = 1) -> None:
-    await eventually(lambda: server.run("PUBSUB", "NUMSUB", CHANNEL)[1] == count)
+    await eventually(lambda: server.run("PUBSUB", "NUMSUB", "gateway:{revocation}:0")[1] == count)
 
 
 async def test_what_is_there_is_known_from_the_start(tmp_path: Path) -> None:
