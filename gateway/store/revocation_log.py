@@ -56,13 +56,9 @@ return head - first
 """
 
 _PAGE = """
-local rows = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])
-local records, last = {}, ARGV[1]
-for at = 1, #rows, 2 do
-  records[#records + 1] = rows[at]
-  last = rows[at + 1]
-end
-return {redis.call('GET', KEYS[2]) or '', redis.call('GET', KEYS[3]) or '0', last, table.concat(records)}
+local rows = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'LIMIT', 0, ARGV[2])
+local last = #rows > 0 and redis.call('ZSCORE', KEYS[1], rows[#rows]) or ARGV[1]
+return {redis.call('GET', KEYS[2]) or '', redis.call('GET', KEYS[3]) or '0', last, table.concat(rows)}
 """
 
 _SWEEP = """

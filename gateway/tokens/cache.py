@@ -13,7 +13,7 @@ push out good entries.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from sys import getsizeof
 from typing import Any
@@ -23,6 +23,7 @@ from gateway.errors import Reason
 from gateway.identity import Identity
 from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.keys import KeySet, VerifyingKey
+from gateway.tokens.revocation_table import Mark
 from gateway.tokens.revocations import Revocations
 from gateway.tokens.verify import IssuerPolicy, is_current
 
@@ -51,8 +52,8 @@ _PERMANENT = frozenset(
 #: Verdicts that hold as long as the issuer's keys stay what they are.
 _PERMANENT_FOR_KEYS = frozenset({Reason.BAD_SIGNATURE, Reason.UNSAFE_CLAIM})
 
-# The entry itself, the identity, its digest and its place in the map, measured.
-_FIXED_COST = 900
+# The entry itself, the identity, its digest and its place in the map, measured; what it may remember of a revocation.
+_FIXED_COST, _MARKS_COST = 900, 300
 
 
 class CachedToken:
@@ -67,6 +68,7 @@ class CachedToken:
         cost: estimated bytes of memory.
         keyset: the set in which ``key`` was last seen, to look again only after a change.
         generation: of what is revoked, when the token was last found not to be.
+        marks: what to look for in there.
         fresh_until: monotonic seconds until which neither its age nor that of the issuer's keys
             needs another look. Keys only ever get a later end than they had.
         not_before, expires_at: the identity's, a step nearer: they are read on every hit.
@@ -81,6 +83,7 @@ class CachedToken:
         "issuer",
         "key",
         "keyset",
+        "marks",
         "not_before",
         "policy",
         "stored_at",
@@ -100,6 +103,7 @@ class CachedToken:
         # Not the current set: whether it holds the key is for the first hit to find out.
         self.keyset: KeySet | None = None
         self.generation: object = None
+        self.marks: Sequence[Mark] = ()
         self.fresh_until = -inf
 
 
@@ -146,7 +150,7 @@ class TokenCache:
         self._wall, self._monotonic = clock.wall, clock.monotonic
         granted = min(MOST_BYTES, max(LEAST_BYTES, size * BYTES_PER_ENTRY))
         self._max_bytes = granted if max_total_bytes is None else max_total_bytes
-        self._revoked = revoked
+        self._revoked, self._marks_cost = revoked, 0 if revoked is None else _MARKS_COST
         self._entries: OrderedDict[bytes, CachedToken] = OrderedDict()
         self._bad: OrderedDict[bytes, tuple[Reason, float, IssuerKeys | None, KeySet | None]] = OrderedDict()
         self.get = self._compile_get() if revoked is None else self._compile_watchful_get(revoked)
@@ -217,7 +221,8 @@ class TokenCache:
         """Say whether a verified token is revoked, and remember if not, until anything else is revoked."""
         if self._revoked is None or entry.generation is (generation := self._revoked.generation):
             return False
-        if self._revoked.covers(entry.identity):
+        revoked, entry.marks = self._revoked.look(entry.identity, entry.marks)
+        if revoked:
             return True
         entry.generation = generation
         return False
@@ -230,6 +235,7 @@ class TokenCache:
         """Remember a verified token, making room first. One that would not fit at all is not kept."""
         if digest in self._entries:
             self._drop(digest)
+        entry.cost += self._marks_cost
         if self._size == 0 or entry.cost > self._max_bytes:
             return
         self._entries[digest] = entry

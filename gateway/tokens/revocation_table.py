@@ -99,17 +99,33 @@ def _digest(start: bytes, value: str, issuer: str) -> bytes:
     return sha256(text).digest()[:_DIGEST]
 
 
+class Mark(NamedTuple):
+    """What is to be looked for about one caller.
+
+    Attributes:
+        asked: the table's, when this was made.
+        places: tables, and the digest to look for in one of them.
+    """
+
+    asked: tuple[_Question, ...]
+    places: tuple[tuple[list[dict[bytes, Any]], bytes], ...]
+
+
 class RevocationTable:
-    """Entries with their ends."""
+    """Entries with their ends.
+
+    Attributes:
+        asked: the kinds that there are entries of; another tuple when there is one more.
+    """
 
     def __init__(self) -> None:
         self._questions: dict[int, _Question] = {}
-        self._asked: tuple[_Question, ...] = ()
+        self.asked: tuple[_Question, ...] = ()
         self._ends: dict[int, int] = {}
         self._cleaned = 0
 
     def __len__(self) -> int:
-        return sum(len(shard) for question in self._asked for shard in question.shards)
+        return sum(len(shard) for question in self.asked for shard in question.shards)
 
     def counts(self) -> dict[str, int]:
         """Return how many entries there are of what metrics call a kind."""
@@ -124,19 +140,34 @@ class RevocationTable:
         Args:
             now: seconds since the epoch.
         """
-        minute = now / 60
-        for start, of, bound, shards in self._asked:
+        return self.covers_marked(self.mark(identity), identity.issued_at, now)
+
+    def mark(self, identity: Identity) -> Mark:
+        """Return what is to be looked for about a caller: the costly part of the question, the same as long as
+        ``asked`` is."""
+        places = []
+        for start, of, bound, shards in self.asked:
             value = of(identity)
-            if not value or (bound and not identity.issuer):
-                continue
-            found = _digest(start, value, identity.issuer if bound else "")
+            if value and (identity.issuer or not bound):
+                places.append((shards, _digest(start, value, identity.issuer if bound else "")))
+        return Mark(self.asked, tuple(places))
+
+    def covers_marked(self, mark: Mark, issued_at: float, now: float) -> bool:
+        """Say whether the credential of a caller with this mark is revoked.
+
+        Args:
+            mark: made under this ``asked``.
+            issued_at: when the credential was issued, in seconds since the epoch; minus infinity for never known.
+            now: seconds since the epoch.
+        """
+        for shards, found in mark.places:
             ends = shards[found[0]].get(found)
             if ends is None:
                 continue
             if type(ends) is int:
-                if ends > minute:
+                if ends * 60 > now:
                     return True
-            elif ends[0] > minute and identity.issued_at < ends[1]:
+            elif ends[0] * 60 > now and issued_at < ends[1]:
                 return True
         return False
 
@@ -171,9 +202,9 @@ class RevocationTable:
     def clean(self, now: float) -> None:
         """Forget what has ended, in the next few tables."""
         minute = now / 60
-        for _ in range(min(CLEANED, len(self._asked) * SHARDS)):
-            self._cleaned = (self._cleaned + 1) % (len(self._asked) * SHARDS)
-            shards = self._asked[self._cleaned // SHARDS].shards
+        for _ in range(min(CLEANED, len(self.asked) * SHARDS)):
+            self._cleaned = (self._cleaned + 1) % (len(self.asked) * SHARDS)
+            shards = self.asked[self._cleaned // SHARDS].shards
             shard = shards[self._cleaned % SHARDS]
             left = {key: end for key, end in shard.items() if (end if type(end) is int else end[0]) > minute}
             if len(left) < len(shard):
@@ -193,5 +224,5 @@ class RevocationTable:
         name, bound = _VALUES[kind]
         question = _Question(bytes([kind]), attrgetter(name), bound, [{} for _ in range(SHARDS)])
         self._questions[kind] = question
-        self._asked = tuple(self._questions.values())
+        self.asked = tuple(self._questions.values())
         return question

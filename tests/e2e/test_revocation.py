@@ -16,6 +16,7 @@ import pytest
 from tests.support.clock import eventually
 from tests.support.gateway import RawClient, RunningGateway, request, running_gateway
 from tests.support.keys import KEY, OTHER, entry
+from tests.support.pace import paced
 from tests.support.redis import RedisServer
 from tests.support.revocation import until_status
 from tests.support.sockets import close_of, dial, socket_upstream
@@ -65,7 +66,13 @@ async def revoke(config: Path, *arguments: str) -> None:
 async def shared(directory: Path, upstream_url: str, *, keep: bool = False) -> AsyncIterator[Shared]:
     async with (
         RedisServer(directory / "redis", keep=keep) as server,
-        running_gateway(upstream_url, directory, routes=ROUTES, api_keys=KEYS, redis={"url": server.url}) as gateway,
+        running_gateway(
+            upstream_url,
+            directory,
+            routes=ROUTES,
+            api_keys=KEYS,
+            redis={"url": server.url, "timeout_seconds": paced(0.1)},
+        ) as gateway,
     ):
         yield Shared(gateway, server, directory)
 
@@ -84,8 +91,7 @@ async def test_a_hot_token_is_refused_within_a_second_of_the_command(tmp_path: P
             assert await again(client, "/", token) == 200
         await made.revoke("--jti", "a:b\r\nDEL x")
         seen = len(upstream.requests)
-        took = await until_status(lambda: client.exchange(request(b"GET", "/", token=token)), 401, within=1)
-        assert took < 1
+        await until_status(lambda: client.exchange(request(b"GET", "/", token=token)), 401, within=paced(1))
         seen = len(upstream.requests)
         refused = await client.exchange(request(b"GET", "/", token=token))
         assert (refused.status, refused.json["error"]) == (401, "invalid_token")
@@ -107,7 +113,7 @@ async def test_keys_are_revoked_by_their_owner(tmp_path: Path) -> None:
 
         await made.revoke("--sub", "other", "--issuer", "https://idp.test/")
         await made.revoke("--sub", "alice inc", "--before", "2020-01-01T00:00:00Z")
-        await until_status(lambda: ask(KEY), 401, within=1)
+        await until_status(lambda: ask(KEY), 401, within=paced(1))
         assert (await ask(OTHER)).status == 200
 
 
@@ -144,7 +150,7 @@ async def test_while_redis_is_away_each_route_has_its_word_and_nothing_waits(fau
         gateway = made.gateway
         revoked, token = gateway.token(jti="before"), gateway.token(jti="good")
         await made.revoke("--jti", "before")
-        await until_status(lambda: gateway.get(token=revoked), 401, within=1)
+        await until_status(lambda: gateway.get(token=revoked), 401, within=paced(1))
         clients = {path: await gateway.client() for path in ("/", "/open", "/public", "/optional", "/observe")}
         for path, client in clients.items():
             for _ in range(3):
@@ -164,7 +170,7 @@ async def test_while_redis_is_away_each_route_has_its_word_and_nothing_waits(fau
             made.server.pause()
         began = time.monotonic()
         while await ask("/") == 200:
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < paced(1.5)
             await asyncio.sleep(0.005)
         for _ in range(50):
             assert [await ask(path) for path in clients] == [503, 200, 200, 503, 200]
@@ -175,13 +181,13 @@ async def test_while_redis_is_away_each_route_has_its_word_and_nothing_waits(fau
         assert (refused.status, refused.json["error"], refused.one(b"retry-after")) == (503, "unavailable", b"1")
         assert (await gateway.get("/keys", (b"X-Api-Key", KEY))).status == 503
         assert (await gateway.get("/keys-open", (b"X-Api-Key", KEY))).status == 200
-        assert slowest < 0.1
+        assert slowest < paced(0.1)
         if fault == "killed":
             await made.server.restart()
         else:
             made.server.resume()
         await made.revoke("--jti", "good")
-        await until_status(lambda: gateway.get(token=token), 401, within=1)
+        await until_status(lambda: gateway.get(token=token), 401, within=paced(1))
         assert (await gateway.get(token=gateway.token(jti="fresh"))).status == 200
         assert (await gateway.get(token=revoked)).status == 401
         samples = (await gateway.admin("/metrics")).body
@@ -193,7 +199,7 @@ async def test_a_redis_that_comes_back_empty_makes_nobody_forget(tmp_path: Path)
     async with raw_upstream() as upstream, shared(tmp_path, upstream.url) as made:
         token = made.gateway.token(jti="a")
         await made.revoke("--jti", "a")
-        await until_status(lambda: made.gateway.get(token=token), 401, within=1)
+        await until_status(lambda: made.gateway.get(token=token), 401, within=paced(1))
         await made.server.kill()
         await made.server.restart()
         assert (await made.gateway.get(token=token)).status == 401
@@ -206,12 +212,18 @@ async def test_a_gateway_that_starts_without_redis_serves_when_it_comes(tmp_path
     server = RedisServer(tmp_path / "redis")
     async with (
         raw_upstream() as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES, api_keys=KEYS, redis={"url": server.url}) as gateway,
+        running_gateway(
+            upstream.url,
+            tmp_path,
+            routes=ROUTES,
+            api_keys=KEYS,
+            redis={"url": server.url, "timeout_seconds": paced(0.1)},
+        ) as gateway,
     ):
         token = gateway.token()
         wanted = {"/": 503, "/open": 200, "/optional": 503, "/public": 200}
         assert {path: (await gateway.get(path, token=token)).status for path in wanted} == wanted
         assert (await gateway.admin("/readyz")).status == 503
         async with server:
-            await until_status(lambda: gateway.get(token=token), 200, within=1)
+            await until_status(lambda: gateway.get(token=token), 200, within=paced(1))
             assert (await gateway.admin("/readyz")).status == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gateway.identity import Identity
 from gateway.settings import schema
 from gateway.tokens.authenticate import Authenticator, Examined
 from gateway.tokens.revocation_file import LOOK_SECONDS, FileRevocations
+from gateway.tokens.revocation_table import Mark
 from gateway.tokens.revocation_write import RevocationWriter
 from gateway.tokens.revocations import Revocations
 from tests.support.clock import FakeClock, eventually, settle
@@ -174,13 +175,13 @@ async def test_a_quiet_set_is_asked_once_for_each_token(tmp_path: Path, monkeypa
     """R128: a hit costs one comparison; only a change makes it ask again."""
     async with revocable(tmp_path) as made:
         asked: list[str | None] = []
-        covers = made.source.table.covers
+        look = made.authenticator.revocations.look
 
-        def counted(who: Identity, now: float) -> bool:
+        def counted(who: Identity, marks: Sequence[Mark]) -> tuple[bool, Sequence[Mark]]:
             asked.append(who.token_id)
-            return covers(who, now)
+            return look(who, marks)
 
-        monkeypatch.setattr(made.source.table, "covers", counted)
+        monkeypatch.setattr(made.authenticator.revocations, "look", counted)
         token = made.mint(A, jti="one")
         for _ in range(10):
             assert await made.reason(token) is None

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.server.revoke_call import MOST
 from tests.support.gateway import RawResponse, RunningGateway, running_gateway
+from tests.support.pace import paced
 from tests.support.redis import RedisServer
 from tests.support.revocation import SECRET, revoke_by_call, until_status
 from tests.support.upstream import raw_upstream
@@ -44,7 +45,7 @@ async def test_an_entry_is_written_and_in_force_within_a_second(tmp_path: Path) 
         answer = await call(gateway, {"jti": "a"}, {"sid": "s"})
         assert (answer.status, answer.json) == (200, {"revoked": 2, "store": "file"})
         assert answer.one(b"cache-control") == b"no-store"
-        await until_status(lambda: gateway.get(token=token), 401, within=1)
+        await until_status(lambda: gateway.get(token=token), 401, within=paced(1))
 
 
 async def test_only_who_has_the_secret_may(tmp_path: Path) -> None:

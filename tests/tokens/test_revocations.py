@@ -14,9 +14,10 @@ from gateway.settings.redis import Redis
 from gateway.settings.revocation import Revocation
 from gateway.store.redis_link import RedisLink
 from gateway.tokens.revocation_file import FileRevocations
+from gateway.tokens.revocation_table import Kind, RevocationTable
 from gateway.tokens.revocations import Revocations, build_revocations
 from tests.support.clock import FakeClock
-from tests.support.revocation import caller
+from tests.support.revocation import caller, revoked
 
 
 def settings(**tables: Any) -> schema.Settings:
@@ -78,3 +79,23 @@ async def test_the_configuration_says_which_sources_there_are() -> None:
     tables["revocation"] = Revocation(redis=False)
     assert build_revocations(settings(**tables), FakeClock(), link).sources == ()
     await link.stop()
+
+
+async def test_a_second_look_at_the_same_caller_hashes_nothing_until_there_is_something_new_to_ask(
+    tmp_path: Path,
+) -> None:
+    source = file_with(tmp_path, "one", '{"jti": "a"}\n')
+    made = Revocations([source], FakeClock())
+    await made.start()
+    found, marks = made.look(caller(token="b", subject="s"), ())
+    assert (found, made.look(caller(token="b", subject="s"), marks)) == (False, (False, marks))
+    assert made.look(caller(token="b", subject="s"), marks)[1] is marks
+    source.table.apply(revoked(Kind.TOKEN, "b", expires=4e9), 0.0)
+    assert made.look(caller(token="b", subject="s"), marks) == (True, marks)
+    source.table.apply(revoked(Kind.SUBJECT, "s", expires=4e9), 0.0)
+    found, others = made.look(caller(token="c", subject="s"), made.look(caller(token="c", subject="s"), marks)[1])
+    assert found
+    assert others is not marks, "there is one more kind to ask for"
+    source.table = RevocationTable()
+    assert made.look(caller(token="b", subject="s"), marks)[0] is False
+    await made.stop()
