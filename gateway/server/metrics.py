@@ -38,10 +38,10 @@ class GatewayCollector(Collector):
         yield from _requests(parts.telemetry)
         yield from _cache(parts.authenticator)
         yield from _credentials(parts.authenticator, parts.api_keys)
-        yield from _issuers(parts.issuers)
-        yield from _upstreams(parts.upstreams)
         yield from revocation_metrics(parts.authenticator.revocations)
         yield from redis_metrics(parts.redis)
+        yield from _issuers(parts.issuers)
+        yield from _upstreams(parts.upstreams)
 
 
 def _requests(telemetry: Telemetry) -> Iterator[Metric]:

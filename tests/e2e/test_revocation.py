@@ -36,6 +36,10 @@ KEYS = [entry(owner="alice inc"), entry(OTHER, "other")]
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n"
 
 
+def address(server: RedisServer) -> dict[str, Any]:
+    return {"url": server.url, "timeout_seconds": paced(0.1)}
+
+
 class Shared:
     """A gateway with Redis, and the writing of revocations to it as another program does it."""
 
@@ -71,7 +75,7 @@ async def shared(directory: Path, upstream_url: str, *, keep: bool = False) -> A
             directory,
             routes=ROUTES,
             api_keys=KEYS,
-            redis={"url": server.url, "timeout_seconds": paced(0.1)},
+            redis=address(server),
         ) as gateway,
     ):
         yield Shared(gateway, server, directory)
@@ -217,7 +221,7 @@ async def test_a_gateway_that_starts_without_redis_serves_when_it_comes(tmp_path
             tmp_path,
             routes=ROUTES,
             api_keys=KEYS,
-            redis={"url": server.url, "timeout_seconds": paced(0.1)},
+            redis=address(server),
         ) as gateway,
     ):
         token = gateway.token()
