@@ -92,6 +92,7 @@ class Admin:
             "api_keys": parts.api_keys.status(),
             "revocation": parts.authenticator.revocations.status(),
             "redis": None if parts.redis is None else parts.redis.status(),
+            "replay": {"proofs": parts.proofs.used.status(), "tokens": parts.single_use.used.status()},
             "upstreams": {name: _upstream(upstream) for name, upstream in parts.upstreams.items()},
         }
 

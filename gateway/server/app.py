@@ -30,8 +30,11 @@ from gateway.server.log_thread import LogThread
 from gateway.server.overload import LoopLag
 from gateway.server.parts import Parts
 from gateway.server.pipeline import Pipeline
+from gateway.server.proofs import make_proofs
 from gateway.server.revoke_call import revoke_call
 from gateway.server.serving import Serving
+from gateway.server.single_use import PURPOSE as TOKENS
+from gateway.server.single_use import SingleUse
 from gateway.server.tls import ServerTls
 from gateway.settings.schema import Settings
 from gateway.store.redis_link import open_link
@@ -40,6 +43,7 @@ from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.issuers import build_issuers
+from gateway.tokens.replay import make_store
 from gateway.tokens.revocations import build_revocations
 
 #: How long the last access log lines may take when everything else has ended.
@@ -53,10 +57,12 @@ class Share:
     Attributes:
         listen: the public address, for all of them.
         first_wait: seconds before it asks an issuer for keys for the first time.
+        secret: what all of them make nonces from.
     """
 
     listen: SharedAddress
     first_wait: float
+    secret: bytes = b""
 
 
 class GatewayApp:
@@ -116,11 +122,23 @@ class GatewayApp:
         self.upstreams = open_upstreams(settings.upstreams, clock)
         for upstream in self.upstreams.values():
             self._stop.push_async_callback(upstream.close)
+        secret = self._share.secret if self._share else b""
+        self.proofs = make_proofs(settings, clock, self.redis, secret)
+        self.single_use = SingleUse(settings, make_store(settings, clock, self.redis, TOKENS), clock)
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
         self.admin = Admin(
-            Parts(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys, self.redis)
+            Parts(
+                self.telemetry,
+                self.authenticator,
+                self.issuers,
+                self.upstreams,
+                self.api_keys,
+                self.proofs,
+                self.single_use,
+                self.redis,
+            )
         )
         if self._share is None:
             pages = self.admin.application()
@@ -131,7 +149,7 @@ class GatewayApp:
     async def _start_listener(self) -> None:
         settings = self.settings
         pipeline = Pipeline(
-            settings, self.authenticator, self.clock, pseudonym(settings), self.api_keys, self._guards()
+            settings, self.authenticator, self.clock, pseudonym(settings), self.api_keys, self._guards(), self.proofs
         )
         serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
         self._stop.callback(serving.token_watch.stop)
@@ -156,7 +174,7 @@ class GatewayApp:
 
     def _guards(self) -> list[Guard]:
         """Return what some routes ask beyond a good credential that may, in the order in which it is asked."""
-        return []
+        return [self.single_use]
 
     def _start_tls(self) -> ssl.SSLContext | None:
         """Return the context of an HTTPS listener, kept up to date; None for plain HTTP."""

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from gateway.proxy.upstreams import Upstream
 from gateway.server.parts import Parts
+from gateway.server.sender_metrics import sender_metrics
 from gateway.server.store_metrics import redis_metrics, revocation_metrics
 from gateway.telemetry import BUCKETS, Histogram, Telemetry
 from gateway.tokens.api_keys import ApiKeys
@@ -40,6 +41,7 @@ class GatewayCollector(Collector):
         yield from _credentials(parts.authenticator, parts.api_keys)
         yield from revocation_metrics(parts.authenticator.revocations)
         yield from redis_metrics(parts.redis)
+        yield from sender_metrics(parts.proofs, parts.single_use)
         yield from _issuers(parts.issuers)
         yield from _upstreams(parts.upstreams)
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.proxy.upstreams import Upstream
+from gateway.server.proofs import Proofs
+from gateway.server.single_use import SingleUse
 from gateway.store.redis_link import RedisLink
 from gateway.telemetry import Telemetry
 from gateway.tokens.api_keys import ApiKeys
@@ -26,4 +28,6 @@ class Parts:
     issuers: Mapping[str, IssuerKeys]
     upstreams: Mapping[str, Upstream]
     api_keys: ApiKeys
-    redis: RedisLink | None = None
+    proofs: Proofs
+    single_use: SingleUse
+    redis: RedisLink | None

@@ -15,6 +15,7 @@ from gateway.settings import files, key_checks, redis_checks, revocation_checks,
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
 from gateway.settings.resource_checks import resource_problems
 from gateway.settings.schema import Issuer, Route, Server, Settings, Upstream, issuer_values
+from gateway.settings.sender_checks import find_sender_faults
 from gateway.settings.values import fold_header_name, http_url, is_loopback, split_address, url_key
 
 #: The place of an option and what is wrong with it.
@@ -76,6 +77,7 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *_ties(settings, sound),
         *_identity(identity),
         *resource_problems(settings, sound),
+        *find_sender_faults(settings, sound),
     ]
 
 

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field
 
 from gateway.settings import values
 from gateway.settings.api_keys import ApiKey
+from gateway.settings.dpop import Dpop
 from gateway.settings.issuers import Algorithm, Issuer, issuer_values
 from gateway.settings.redis import Redis
 from gateway.settings.resources import Resource
@@ -30,6 +31,7 @@ __all__ = [
     "Algorithm",
     "ApiKey",
     "Credential",
+    "Dpop",
     "Issuer",
     "Redis",
     "Resource",
@@ -68,6 +70,9 @@ class Tokens(Section):
     """Status for bad tokens and keys: 401 (RFC 6750), or 403 for clients written against gateways that answer 403."""
     realm: Annotated[str, AfterValidator(values.quoted_text)] = "gateway"
     """The realm of every `WWW-Authenticate` challenge."""
+    replay_size: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    """Without `redis.url`: DPoP proofs, and tokens of routes with `single_use`, that each worker remembers as used, of
+    either kind so many. When there are more at one time, further ones get 503."""
     api_keys_file: str = ""
     """A file of further API keys: a JSON object a line, with the keys of `[[api_keys]]`. Read again when it changes."""
 
@@ -82,6 +87,7 @@ class Settings(Section):
     upstreams: Annotated[list[Upstream], Field(min_length=1)]
     routes: Annotated[list[Route], Field(min_length=1)]
     resources: list[Resource] = []
+    dpop: Dpop = Dpop()
     redis: Redis = Redis()
     revocation: Revocation = Revocation()
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))

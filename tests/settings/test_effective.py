@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from gateway.settings.dpop import Dpop
 from gateway.settings.effective import MASK, effective_toml, masked
 from gateway.settings.load import load
 from gateway.settings.redis import Redis
@@ -28,7 +29,7 @@ def test_every_option_is_there_with_its_origin(tmp_path: Path) -> None:
     assert 'audience = ["api"]  # from: file' in lines
     assert 'auth = "required"  # from: default' in lines
     assert '"x_odd.name" = ["a", "b c"]  # from: file' in lines
-    models = (Server, Tokens, Issuer, Upstream, Route, Redis, Revocation)
+    models = (Server, Tokens, Issuer, Upstream, Route, Dpop, Redis, Revocation)
     assert len([line for line in lines if "# from: " in line]) == sum(len(model.model_fields) for model in models) + 2
 
 

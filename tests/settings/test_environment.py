@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.settings.dpop import Dpop
 from gateway.settings.environment import (
     CONFIG,
     SHORT_NAMES,
@@ -31,8 +32,8 @@ def test_every_option_of_the_single_tables_has_a_variable_and_a_flag_of_its_name
     names = {(option.variable, option.flag) for option in options()}
     assert ("GATEWAY_SERVER_LISTEN", "--server-listen") in names
     assert ("GATEWAY_TOKENS_INVALID_TOKEN_STATUS", "--tokens-invalid-token-status") in names
-    assert len(names) == sum(len(table.model_fields) for table in (Server, Tokens, Redis, Revocation))
-    assert {"server", "tokens", "redis", "revocation", *table_names()} == set(Settings.model_fields)
+    assert len(names) == sum(len(table.model_fields) for table in (Server, Tokens, Dpop, Redis, Revocation))
+    assert {"server", "tokens", "dpop", "redis", "revocation", *table_names()} == set(Settings.model_fields)
 
 
 @pytest.mark.parametrize(
