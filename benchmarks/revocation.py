@@ -190,7 +190,7 @@ async def measure(count: int, rounds: int, seconds: float, folder: Path) -> dict
     async with RedisServer(folder / "redis") as server:
         full = server.url.removesuffix("/0") + "/1"
         await write(full, count)
-        table = await read(full, count, 5)
+        table = await read(full, count, 25)
         with stage() as built:
             gateways = await asyncio.to_thread(
                 rates, built, {"none": "", "empty": server.url, "full": full}, rounds, seconds

@@ -13,12 +13,17 @@ from typing import Any
 
 import pytest
 
+from gateway.clock import SystemClock
+from gateway.settings.redis import Redis
+from gateway.store.redis_link import RedisLink
+from gateway.store.revocation_log import MOST_RECORDS, RevocationLog
+from gateway.tokens.revocation_table import Kind
 from tests.support.clock import eventually
 from tests.support.gateway import RawClient, RunningGateway, request, running_gateway
 from tests.support.keys import KEY, OTHER, entry
 from tests.support.pace import paced
 from tests.support.redis import RedisServer
-from tests.support.revocation import until_status
+from tests.support.revocation import revoked, until_status
 from tests.support.sockets import close_of, dial, socket_upstream
 from tests.support.upstream import Received, raw_upstream
 
@@ -231,3 +236,49 @@ async def test_a_gateway_that_starts_without_redis_serves_when_it_comes(tmp_path
         async with server:
             await until_status(lambda: gateway.get(token=token), 200, within=paced(1))
             assert (await gateway.admin("/readyz")).status == 200
+
+
+async def test_a_list_that_is_filled_under_load_holds_no_request_up(tmp_path: Path) -> None:
+    """R128: fifty thousand at once, while others are served; and each of them is in force."""
+    async with raw_upstream() as upstream, shared(tmp_path, upstream.url) as made:
+        gateway = made.gateway
+        token, last = gateway.token(jti="good"), gateway.token(jti="49999")
+        clients = [await gateway.client() for _ in range(4)]
+        assert await again(clients[0], "/", last) == 200
+        filled = asyncio.Event()
+
+        async def load(client: RawClient) -> list[float]:
+            took = []
+            while not filled.is_set():
+                began = time.monotonic()
+                assert await again(client, "/", token) == 200
+                took.append(time.monotonic() - began)
+            return took
+
+        async def fill() -> None:
+            await asyncio.to_thread(write_many, made.server.url, 50_000)
+            await until_status(lambda: gateway.get(token=last), 401, within=paced(1))
+            filled.set()
+
+        *took, _ = await asyncio.gather(*map(load, clients), fill())
+        samples = sorted(second for each in took for second in each or [])
+        assert len(samples) > 100
+        assert samples[-1] < paced(0.1)
+        page = (await gateway.admin("/status")).json
+        assert page["revocation"]["redis"]["entries"] == 50_000
+
+
+def write_many(url: str, count: int) -> None:
+    """Revoke so many tokens from another thread, with a loop of its own, as another program does."""
+
+    async def write() -> None:
+        link = RedisLink(Redis(url=url, timeout_seconds=5), SystemClock())
+        await link.start()
+        ends = time.time() + 3600
+        for start in range(0, count, MOST_RECORDS):
+            numbers = range(start, min(count, start + MOST_RECORDS))
+            records = b"".join(revoked(Kind.TOKEN, str(number), expires=ends) for number in numbers)
+            await RevocationLog(link).add(records)
+        await link.stop()
+
+    asyncio.run(write())
