@@ -138,11 +138,12 @@ def _lookups(
 ) -> dict[str, float]:
     """Time the look-up of tokens that are known, and the first one of a token, which hashes what is looked for."""
     table, now = source.table, time.time()
+    minute = int(now // 60)
     marks, look, first = [table.mark(each) for each in callers], table.covers_marked, table.covers
-    if any(look(mark, 0.0, now) is not wanted for mark in marks):
+    if any(look(mark, 0.0, minute) is not wanted for mark in marks):
         raise SystemExit("a look-up gave a wrong answer")
     return {
-        f"lookup_{name}_seconds": _best(lambda: [look(mark, 0.0, now) for mark in marks], len(callers), repeat),
+        f"lookup_{name}_seconds": _best(lambda: [look(mark, 0.0, minute) for mark in marks], len(callers), repeat),
         f"first_{name}_seconds": _best(lambda: [first(each, now) for each in callers], len(callers), repeat),
     }
 
@@ -206,13 +207,14 @@ def report(count: int, found: dict[str, Any], arguments: Sequence[str]) -> dict[
         name: [full / other for full, other in zip(gateways["full"]["rate"], gateways[name]["rate"], strict=True)]
         for name in ("none", "empty")
     }
-    lookup = max(table["lookup_revoked_seconds"], table["lookup_not_revoked_seconds"]) * 1e6
+    good, bad = table["lookup_not_revoked_seconds"] * 1e6, table["lookup_revoked_seconds"] * 1e6
     first = max(table["first_revoked_seconds"], table["first_not_revoked_seconds"]) * 1e6
     results = {
         "memory of a worker over an empty list, MiB": round(memory, 1),
         "read from Redis, s": round(table["fill_seconds"], 2),
         "longest hold-up of other work meanwhile, ms": round(table["longest_block_seconds"] * 1e3, 1),
-        "look-up, us": round(lookup, 2),
+        "look-up of a good token, us": round(good, 2),
+        "look-up of a revoked token, us": round(bad, 2),
         "first look-up of a token, hashes included, us": round(first, 2),
         "start of the gateway over an empty list, s": round(
             gateways["full"]["ready_seconds"] - gateways["empty"]["ready_seconds"], 2
@@ -229,7 +231,8 @@ def report(count: int, found: dict[str, Any], arguments: Sequence[str]) -> dict[
             f"memory <= {MEMORY_AIM:g} MiB": memory <= MEMORY_AIM,
             f"read <= {FILL_AIM:g} s": table["fill_seconds"] <= FILL_AIM,
             f"hold-up <= {BLOCK_AIM:g} ms": table["longest_block_seconds"] * 1e3 <= BLOCK_AIM,
-            f"look-up <= {LOOKUP_AIM:g} us": lookup <= LOOKUP_AIM,
+            f"look-up of a good token <= {LOOKUP_AIM:g} us": good <= LOOKUP_AIM,
+            f"look-up of a revoked token <= {LOOKUP_AIM:g} us": bad <= LOOKUP_AIM,
             f"hot tokens >= {RATE_AIM:g} of an empty list": statistics.median(ratios["empty"]) >= RATE_AIM,
         },
     }

@@ -140,7 +140,7 @@ class RevocationTable:
         Args:
             now: seconds since the epoch.
         """
-        return self.covers_marked(self.mark(identity), identity.issued_at, now)
+        return self.covers_marked(self.mark(identity), identity.issued_at, int(now // 60))
 
     def mark(self, identity: Identity) -> Mark:
         """Return what is to be looked for about a caller: the costly part of the question, the same as long as
@@ -152,22 +152,22 @@ class RevocationTable:
                 places.append((shards, _digest(start, value, identity.issuer if bound else "")))
         return Mark(self.asked, tuple(places))
 
-    def covers_marked(self, mark: Mark, issued_at: float, now: float) -> bool:
+    def covers_marked(self, mark: Mark, issued_at: float, minute: int) -> bool:
         """Say whether the credential of a caller with this mark is revoked.
 
         Args:
             mark: made under this ``asked``.
             issued_at: when the credential was issued, in seconds since the epoch; minus infinity for never known.
-            now: seconds since the epoch.
+            minute: the current one since the epoch; whatever ends in it has ended.
         """
         for shards, found in mark.places:
             ends = shards[found[0]].get(found)
             if ends is None:
                 continue
             if type(ends) is int:
-                if ends * 60 > now:
+                if ends > minute:
                     return True
-            elif ends[0] * 60 > now and issued_at < ends[1]:
+            elif ends[0] > minute and issued_at < ends[1]:
                 return True
         return False
 

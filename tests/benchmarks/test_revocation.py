@@ -21,7 +21,7 @@ def test_one_short_run_writes_a_result_file(tmp_path: Path, capsys: pytest.Captu
     assert content["entries"] == 5000
     assert {name: len(rates) for name, rates in content["rates"].items()} == {"none": 1, "empty": 1, "full": 1}
     assert {"date", "command", "commit", "machine", "versions"} <= content.keys()
-    assert len(content["results"]) == 8
+    assert len(content["results"]) == 9
     printed = capsys.readouterr().out
     assert all(title in printed for title in (*content["results"], *content["aims"]))
 
