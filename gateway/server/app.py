@@ -114,7 +114,6 @@ class GatewayApp:
             self._stop.push_async_callback(issuer.stop)
         revocations = build_revocations(settings, clock, self.redis)
         self._stop.push_async_callback(revocations.stop)
-        await revocations.start()
         self.authenticator = Authenticator(settings, self.issuers, clock, revocations)
         self.api_keys = ApiKeys(settings, clock)
         if self.api_keys.file:
@@ -144,6 +143,8 @@ class GatewayApp:
             pages = self.admin.application()
             pages.add_routes(revoke_call(settings, clock))
             self.admin_port = await open_admin(pages, settings.server.admin_listen, self._stop)
+        # A long list takes a while; the admin port tells of it meanwhile.
+        await revocations.start()
         await self._start_listener()
 
     async def _start_listener(self) -> None:
