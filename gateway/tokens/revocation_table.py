@@ -27,7 +27,7 @@ NEVER = 0xFFFFFFFF
 SHARDS = 256
 
 #: Tables that are looked at in one round of cleaning.
-CLEANED = 16
+CLEANED = 2
 
 # Ends that are shared; more than this many would be somebody's game.
 _MOST_ENDS = 65536
