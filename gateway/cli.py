@@ -7,6 +7,7 @@ command line is wrong, 1 anything else.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import platform
@@ -31,9 +32,11 @@ from gateway.settings.faults import ConfigError, translate
 from gateway.settings.key_file import header_problem
 from gateway.settings.load import Loaded, load
 from gateway.settings.render import json_schema
-from gateway.settings.schema import DEFAULT_IDENTITY
+from gateway.settings.schema import DEFAULT_IDENTITY, issuer_values
 from gateway.settings.toml import value_text
+from gateway.store.redis_link import StoreUnavailableError
 from gateway.tokens.api_keys import hash_of, new_key
+from gateway.tokens.revocation_write import RevocationWriter, shown_end
 
 #: The libraries whose versions decide how the gateway behaves.
 LIBRARIES = ("aiohttp", "joserfc", "authlib", "cryptography", "orjson", "uvloop", "pydantic")
@@ -147,6 +150,55 @@ def new(name: str, owner: str, scopes: tuple[str, ...], expires: str, as_line: b
 
 
 @cli.command()
+@configured
+@click.option("--jti", metavar="J", help="One token, by its jti.")
+@click.option("--sub", metavar="S", help="Every token of a subject; with --before only those issued before.")
+@click.option("--sid", metavar="D", help="Every token of a session.")
+@click.option("--issuer", metavar="I", help="Only tokens with this exact iss; alone it needs --before.")
+@click.option("--before", metavar="T", help="Only tokens issued before this: seconds since the epoch, or RFC 3339.")
+@click.option(
+    "--expires", metavar="T", help="Until when; or never.  [default: until no token issued so far can be good any more]"
+)
+def revoke(
+    jti: str | None,
+    sub: str | None,
+    sid: str | None,
+    issuer: str | None,
+    before: str | None,
+    expires: str | None,
+    **given: Any,
+) -> None:
+    """Take tokens back before they expire: in Redis, or without it in the file of revocations."""
+    settings = _load(given).settings
+    writer = RevocationWriter(settings, SystemClock())
+    if not writer.store:
+        _refuse(["revocation.file: is empty, and so is redis.url: there is nowhere to write a revocation to"])
+    entry = {
+        "jti": jti,
+        "sub": sub,
+        "sid": sid,
+        "issuer": issuer,
+        "before": _moment(before),
+        "expires": _moment(expires),
+    }
+    try:
+        revocation = writer.read(json.dumps({name: value for name, value in entry.items() if value is not None}))
+    except ValueError as error:
+        _refuse([f"the revocation {error}"])
+    if issuer and not any(issuer in issuer_values(one) for one in settings.issuers):
+        click.echo("warning: --issuer: no configured issuer has this value", err=True)
+    try:
+        asyncio.run(writer.write([revocation]))
+    except StoreUnavailableError as error:
+        click.echo(f"nothing was revoked: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"nothing was revoked: the file cannot be written: {(error.strerror or '').lower()}", err=True)
+        sys.exit(1)
+    click.echo(f"revoked, {shown_end(revocation)}; written to {writer.store}")
+
+
+@cli.command()
 def version() -> None:
     """Print the version, and those of Python and of the libraries that matter."""
     click.echo(versions())
@@ -176,6 +228,14 @@ def _refuse(faults: Iterable[object]) -> NoReturn:
 def _print_warnings(loaded: Loaded) -> None:
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
+
+
+def _moment(text: str | None) -> str | float | None:
+    """Return a moment as an entry has it: seconds as a number."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _claim(text: str) -> tuple[str, Any]:

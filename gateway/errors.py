@@ -129,6 +129,8 @@ class Reason(Enum):
     WRONG_CLAIM = ("wrong_claim", INVALID_TOKEN)
     SENDER_CONSTRAINED = ("sender_constrained", INVALID_TOKEN)
     UNSAFE_CLAIM = ("unsafe_claim", INVALID_TOKEN)
+    # --- revocation (tokens/revocations.py) ---
+    REVOKED = ("revoked", INVALID_TOKEN, "The credential was revoked.")
     # --- the proof that the sender of a bound token has its key or certificate ---
     UNBOUND_TOKEN = ("unbound_token", INVALID_TOKEN, "The access token is not bound to its sender.")
     WRONG_CERTIFICATE = ("wrong_certificate", INVALID_TOKEN, "The access token is bound to another certificate.")
@@ -183,6 +185,7 @@ class Reason(Enum):
     NO_KEYS = ("no_keys", UNAVAILABLE)
     NO_API_KEYS = ("no_api_keys", UNAVAILABLE)
     STALE_KEYS = ("stale_keys", UNAVAILABLE)
+    REVOCATION_UNKNOWN = ("revocation_unknown", UNAVAILABLE)
     REPLAY_STORE = ("replay_store", UNAVAILABLE)
     TOO_MANY_CONNECTIONS = ("too_many_connections", UNAVAILABLE)
     OVERLOADED = ("overloaded", UNAVAILABLE)

@@ -14,6 +14,7 @@ from gateway.settings.dpop import Dpop
 from gateway.settings.load import load
 from gateway.settings.redis import Redis
 from gateway.settings.resources import Resource
+from gateway.settings.revocation import Revocation
 from gateway.settings.schema import Issuer, Limits, Route, Server, Settings, Tokens, Upstream, Watch
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +30,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "resources": Resource,
     "dpop": Dpop,
     "redis": Redis,
+    "revocation": Revocation,
 }
 
 

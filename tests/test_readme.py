@@ -29,6 +29,7 @@ from gateway.telemetry import AccessLog, Record
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock
 from tests.support.gateway import running_gateway
+from tests.support.redis import RedisServer
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -81,6 +82,10 @@ def test_every_example_of_a_configuration_loads(block: str, tmp_path: Path) -> N
         block += f'\n[[api_keys]]\nid = "a"\nhash = "sha256:{"0" * 64}"\n'
     (tmp_path / "keys.jsonl").write_text("".join(_blocks(_read("docs/api-keys.md"), "json")))
     block = block.replace("/etc/gateway/keys.jsonl", str(tmp_path / "keys.jsonl"))
+    (tmp_path / "revoked.jsonl").touch()
+    block = block.replace("/var/lib/gateway/revoked.jsonl", str(tmp_path / "revoked.jsonl"))
+    (tmp_path / "revoke").write_text("0123456789-abcdef")
+    block = block.replace("/run/secrets/revoke", str(tmp_path / "revoke"))
     (tmp_path / "token").write_text("token")
     (tmp_path / "secret").write_bytes(bytes(32))
     block = block.replace("/etc/gateway/dpop-nonce", str(tmp_path / "secret"))
@@ -164,7 +169,10 @@ def _counted_everything(app: object) -> None:
 
 async def test_every_metric_has_its_entry_with_type_and_labels(tmp_path: Path) -> None:
     """The page's headings are exactly the exported metrics, in their order."""
-    async with running_gateway("http://127.0.0.1:9", tmp_path) as gateway:
+    async with (
+        RedisServer(tmp_path / "redis") as server,
+        running_gateway("http://127.0.0.1:9", tmp_path, redis={"url": server.url}) as gateway,
+    ):
         _counted_everything(gateway.app)
         page = (await gateway.admin("/metrics")).body.decode()
     exported = {}

@@ -60,13 +60,18 @@ class Admin:
         return 200, {"status": "ok"}
 
     def readiness(self) -> Page:
-        """Ready once every issuer has keys that may be believed, until the drain begins (R378)."""
+        """Ready once every issuer has keys that may be believed and what is revoked was read, until the drain (R378).
+
+        Later outages of what says so leave a worker ready: routes have their own word for them.
+        """
         issuers = {}
         for name, issuer in self.parts.issuers.items():
             problem = issuer.usable()
             issuers[name] = {"ready": problem is None, "reason": "" if problem is None else problem.code}
-        ready = not self.draining and all(state["ready"] for state in issuers.values())
-        return 200 if ready else 503, {"ready": ready, "draining": self.draining, "issuers": issuers}
+        complete = self.parts.authenticator.revocations.complete
+        ready = not self.draining and complete and all(state["ready"] for state in issuers.values())
+        body = {"ready": ready, "draining": self.draining, "revocations_read": complete, "issuers": issuers}
+        return 200 if ready else 503, body
 
     def status(self) -> Page:
         """What the gateway knows of its issuers, keys, cache, upstreams and configuration."""
@@ -87,6 +92,8 @@ class Admin:
             "api_keys": parts.api_keys.status(),
             "rate_limits": parts.rate_limits.status(),
             "watch": parts.watch.status(),
+            "revocation": parts.authenticator.revocations.status(),
+            "redis": None if parts.redis is None else parts.redis.status(),
             "replay": {"proofs": parts.proofs.used.status(), "tokens": parts.single_use.used.status()},
             "upstreams": {name: _upstream(upstream) for name, upstream in parts.upstreams.items()},
         }

@@ -33,6 +33,7 @@ from gateway.server.parts import Parts
 from gateway.server.pipeline import Pipeline
 from gateway.server.proofs import make_proofs
 from gateway.server.rate_limit_guard import RateLimitGuard
+from gateway.server.revoke_call import revoke_call
 from gateway.server.serving import Serving
 from gateway.server.single_use import PURPOSE as TOKENS
 from gateway.server.single_use import SingleUse
@@ -45,6 +46,7 @@ from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.issuers import build_issuers
 from gateway.tokens.replay import make_store
+from gateway.tokens.revocations import build_revocations
 
 #: How long the last access log lines may take when everything else has ended.
 LOG_SECONDS = 1.0
@@ -112,7 +114,9 @@ class GatewayApp:
         for issuer in self.issuers.values():
             issuer.start()
             self._stop.push_async_callback(issuer.stop)
-        self.authenticator = Authenticator(settings, self.issuers, clock)
+        revocations = build_revocations(settings, clock, self.redis)
+        self._stop.push_async_callback(revocations.stop)
+        self.authenticator = Authenticator(settings, self.issuers, clock, revocations)
         self.api_keys = ApiKeys(settings, clock)
         if self.api_keys.file:
             self._stop.push_async_callback(cancelled, spawn(self.api_keys.watch(), "API keys"))
@@ -138,10 +142,15 @@ class GatewayApp:
                 self.single_use,
                 self.rate_limits,
                 self.watch,
+                self.redis,
             )
         )
         if self._share is None:
-            self.admin_port = await open_admin(self.admin.application(), settings.server.admin_listen, self._stop)
+            pages = self.admin.application()
+            pages.add_routes(revoke_call(settings, clock))
+            self.admin_port = await open_admin(pages, settings.server.admin_listen, self._stop)
+        # A long list takes a while; the admin port tells of it meanwhile.
+        await revocations.start()
         await self._start_listener()
 
     async def _start_listener(self) -> None:

@@ -53,9 +53,13 @@ class Callers:
         authenticator: knows tokens.
         api_keys: knows keys.
         clock: how long a verification takes.
+
+    Attributes:
+        revocations: what is revoked.
     """
 
     def __init__(self, authenticator: Authenticator, api_keys: ApiKeys, clock: Clock) -> None:
+        self.revocations = authenticator.revocations
         self._authenticator = authenticator
         self._api_keys = api_keys
         self._monotonic = clock.monotonic
@@ -88,8 +92,10 @@ class Callers:
 
     def still_good(self, held: Held) -> Reason | None:
         """Return why a credential that was good is so no longer; None while it is."""
-        keys = self._api_keys
-        return keys.still_good(held) if isinstance(held, KnownKey) else self._authenticator.still_good(held)
+        if isinstance(held, KnownKey):
+            reason = self._api_keys.still_good(held)
+            return Reason.REVOKED if reason is None and self.revocations.covers(held.identity) else reason
+        return self._authenticator.still_good(held)
 
 
 def _authorization(route: Route, facts: Facts, *, websocket: bool) -> Sequence[bytes]:

@@ -44,6 +44,8 @@ def token_ending(reason: Reason) -> Ending:
         return Ending("expired", POLICY_VIOLATION, b"API key expired")
     if reason is Reason.UNKNOWN_API_KEY:
         return Ending("withdrawn", POLICY_VIOLATION, b"API key withdrawn")
+    if reason is Reason.REVOKED:
+        return Ending("revoked", POLICY_VIOLATION, b"token or API key revoked")
     if reason is Reason.STALE_KEYS:
         return Ending("stale_keys", TRY_AGAIN_LATER, b"token cannot be checked")
     return Ending("withdrawn", POLICY_VIOLATION, b"token withdrawn")

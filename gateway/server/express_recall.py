@@ -66,6 +66,7 @@ class KnownRequests(ClientOutput, ABC):
         self._token = self._digest = b""
         self._client_text = ""
         self._most_content = min(MAX_CONTENT, self._limits.max_body_bytes or MAX_CONTENT)
+        self._revocations = serving.pipeline.revocations
         # Requests that are counted while they run take the long way.
         self._counted = bool(self._limits.max_concurrent_requests)
         self._watch = serving.pipeline.watch
@@ -112,6 +113,8 @@ class KnownRequests(ClientOutput, ABC):
             token, given, length = varied.token, varied.request_id, varied.length
         if isinstance(plan, Refusal):
             return self._refused(plan, given)
+        if self._revocations.unknown and not plan.anonymous:
+            return False  # each route has its own word for that
         identity = None if plan.anonymous or plan.guarded else self._recalled(token)
         # A token that was verified is one token. Any other is looked at, also where nobody asks for it: between the
         # parts that are as before there may be no line end, so no field and no request either, that nobody has read.

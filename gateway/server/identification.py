@@ -133,6 +133,7 @@ class Identification:
                 return UNSETTLED
             self._proofs.refuse_unbound(shown, identity)
             run.record.identity = identity
+            self._demand_not_revoked(admitted, identity)
             authorize(admitted.route, identity)
         except GatewayError as error:
             self._refuse(run, admitted, error)
@@ -151,6 +152,7 @@ class Identification:
             # A proof of possession that is not checked would turn it into a plain bearer token.
             await self._proofs.check(run, admitted, shown, identity)
             run.record.identity = identity
+            self._demand_not_revoked(admitted, identity)
             authorize(admitted.route, identity)
         except GatewayError as error:
             self._refuse(run, admitted, error)
@@ -170,6 +172,18 @@ class Identification:
         except GatewayError as error:
             _name_credentials(admitted, error)
             raise
+
+    def _demand_not_revoked(self, admitted: Admitted, identity: Identity) -> None:
+        """Ask what is revoked, and by the route's word when nobody knows.
+
+        Raises:
+            GatewayError: 401 or 503.
+        """
+        revocations = self._callers.revocations
+        if identity.credential != "jwt":  # the token cache asks for its own
+            revocations.demand(identity)
+        if revocations.unknown:
+            revocations.demand_known(closed=admitted.route.settings.revocation_failure == "closed")
 
     def _refuse(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
         """Refuse a credential, or note it where the route only observes.

@@ -22,6 +22,7 @@ from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.parts import Parts
 from gateway.server.rate_limit_guard import RateLimitGuard
 from gateway.server.sender_metrics import sender_metrics
+from gateway.server.store_metrics import redis_metrics, revocation_metrics
 from gateway.telemetry import BUCKETS, Histogram, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
@@ -42,6 +43,8 @@ class GatewayCollector(Collector):
         yield from _credentials(parts.authenticator, parts.api_keys)
         yield from _rate_limits(parts.rate_limits)
         yield from _watch(parts.watch)
+        yield from revocation_metrics(parts.authenticator.revocations)
+        yield from redis_metrics(parts.redis)
         yield from sender_metrics(parts.proofs, parts.single_use)
         yield from _issuers(parts.issuers)
         yield from _upstreams(parts.upstreams)

@@ -14,6 +14,7 @@ from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.proofs import Proofs
 from gateway.server.rate_limit_guard import RateLimitGuard
 from gateway.server.single_use import SingleUse
+from gateway.store.redis_link import RedisLink
 from gateway.telemetry import Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
@@ -33,3 +34,4 @@ class Parts:
     single_use: SingleUse
     rate_limits: RateLimitGuard
     watch: AbuseWatch
+    redis: RedisLink | None

@@ -53,6 +53,7 @@ class Pipeline:
         recall, refuse_unread: the authenticator's, for whoever takes its steps one by one.
         identify, identify_now, token, recognise, verify, hold: the steps from route to caller (``Identification``).
         still_good: why a credential that was good is so no longer; None while it is.
+        revocations: what is revoked, and whether anybody knows.
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
         resources: the protected resources, with their documents.
         watch: what looks like abuse.
@@ -82,6 +83,7 @@ class Pipeline:
         self.identify, self.identify_now, self.verify, self.hold = who.identify, who.identify_now, who.verify, who.hold
         self.token, self.recognise = who.token, who.recognise
         self.still_good = callers.still_good
+        self.revocations = authenticator.revocations
         self.recall, self.refuse_unread = authenticator.recall, authenticator.refuse_unread
         self.new_tokens = VerificationBatch(authenticator)
         self.resources = Resources(settings, self._routes.routes)

@@ -23,6 +23,7 @@ from gateway.server import foreground
 from gateway.server.addresses import Reservation
 from gateway.server.admin import open_admin
 from gateway.server.foreground import FAILED, OK
+from gateway.server.revoke_call import revoke_call
 from gateway.server.worker_pages import Fleet, Slot
 from gateway.server.worker_process import WorkerProcess
 from gateway.settings.schema import Settings
@@ -95,7 +96,9 @@ class Supervisor:
         self._reservation = await Reservation.make(server.listen)
         self._stop.callback(self._reservation.close)
         self.port = self._reservation.port
-        self.admin_port = await open_admin(self._fleet.application(), server.admin_listen, self._stop)
+        pages = self._fleet.application()
+        pages.add_routes(revoke_call(self._settings, self._clock))
+        self.admin_port = await open_admin(pages, server.admin_listen, self._stop)
         self._keepers = [spawn(self._keep(slot), f"worker {slot.number}") for slot in self._fleet.slots]
 
     async def drain(self) -> int:

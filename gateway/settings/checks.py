@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from gateway.settings import files, key_checks, redis_checks, route_checks
+from gateway.settings import files, key_checks, redis_checks, revocation_checks, route_checks
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
 from gateway.settings.rate_limit_checks import rate_limit_problems
 from gateway.settings.resource_checks import resource_problems
@@ -59,6 +59,7 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
     return [
         *_server(settings.server, sound),
         *redis_checks.redis_problems(settings.redis, sound),
+        *revocation_checks.revocation_problems(settings, sound),
         *_repeated(settings, sound),
         *(problem for i, issuer in enumerate(settings.issuers) for problem in _issuer(issuer, ("issuers", i), sound)),
         *_issuer_values(settings, sound),

@@ -77,6 +77,9 @@ class Route(Section):
     rate_limit: RateLimitList = []
     """How many requests each caller may send: one table, such as `{ requests = 100, seconds = 1, by = "sub" }`, or a
     list of several, which all must let a request through. More: 429. Empty: no limit."""
+    revocation_failure: Literal["closed", "open"] = "closed"
+    """While it is not known what is revoked: `closed`: requests with a good credential get 503; `open`: they pass by
+    what was known last, and are counted."""
     resource: str = ""
     """Identifier of the resource that this route is part of. Empty: the most specific of `resources` that fits."""
     cors_origins: list[WebOrigin] = []

@@ -21,6 +21,7 @@ from gateway.settings.issuers import Algorithm, Issuer, issuer_values
 from gateway.settings.rate_limits import Limits, RateLimit
 from gateway.settings.redis import Redis
 from gateway.settings.resources import Resource
+from gateway.settings.revocation import Revocation
 from gateway.settings.routes import Credential, Route
 from gateway.settings.section import NonEmptyText, Section
 from gateway.settings.server import Server
@@ -38,6 +39,7 @@ __all__ = [
     "RateLimit",
     "Redis",
     "Resource",
+    "Revocation",
     "Route",
     "Server",
     "Settings",
@@ -94,6 +96,7 @@ class Settings(Section):
     resources: list[Resource] = []
     dpop: Dpop = Dpop()
     redis: Redis = Redis()
+    revocation: Revocation = Revocation()
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
     """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer` and `$client` are the gateway's own.
     """

@@ -66,6 +66,7 @@ class RedisLink:
     Attributes:
         client: redis-py's client over a pool of its own, for libraries that take one. Each step of what it does is
             bounded by ``timeout_seconds``, not the whole.
+        database: the number of the database.
         available: the last exchange worked. False until the first one has.
         answered_at: monotonic seconds of the last exchange that worked; minus infinity before.
         commands: exchanges begun.
@@ -90,6 +91,7 @@ class RedisLink:
         self.client = self.new_client(POOL_SIZE, self._seconds)
         self._commands = self.new_client(POOL_SIZE)
         self._heart = self.new_client(1)
+        self.database = int(self.client.connection_pool.connection_kwargs.get("db", 0))
         self._beating: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
 

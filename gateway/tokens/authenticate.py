@@ -20,6 +20,7 @@ from gateway.tokens.cache import CachedToken, TokenCache
 from gateway.tokens.issuers import Issuers, cannot_decide
 from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.keys import VerifyingKey
+from gateway.tokens.revocations import Revocations
 from gateway.tokens.verify import (
     IssuerPolicy,
     Unverified,
@@ -56,16 +57,26 @@ class Authenticator:
         settings: the whole configuration.
         issuers: the keys of each issuer that it names (``build_issuers``).
         clock: the time.
+        revocations: what is revoked; by default nothing ever is.
 
     Attributes:
+        revocations: what is revoked.
         cache: the verified tokens, for ``/status`` and metrics.
         recall: return the identity of the bearer token with this SHA-256, if it is remembered and all
             that it rests on holds. Nothing is refused and no miss is counted: for whoever goes on to
             ``cached`` on None. Never a token that is bound to its sender: that takes ``authenticate``.
     """
 
-    def __init__(self, settings: schema.Settings, issuers: Mapping[str, IssuerKeys], clock: Clock) -> None:
-        self.cache = TokenCache(settings.tokens.cache_size, settings.tokens.cache_seconds, clock)
+    def __init__(
+        self,
+        settings: schema.Settings,
+        issuers: Mapping[str, IssuerKeys],
+        clock: Clock,
+        revocations: Revocations | None = None,
+    ) -> None:
+        self.revocations = revocations = revocations or Revocations((), clock)
+        tokens, revoked = settings.tokens, revocations if revocations.sources else None
+        self.cache = TokenCache(tokens.cache_size, tokens.cache_seconds, clock, revoked=revoked)
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self.recall = self.cache.get
         self._max_bytes = settings.tokens.max_bytes
@@ -90,7 +101,7 @@ class Authenticator:
         """Refuse a token that ``recall`` does not know, if that needs no look into it; else count a miss.
 
         Raises:
-            GatewayError: it is longer than is read, or was found bad a moment ago.
+            GatewayError: it is longer than is read, was found bad a moment ago, or was verified and is revoked.
         """
         if self.knows_bound(digest):
             return
@@ -104,6 +115,9 @@ class Authenticator:
         reason = self.cache.bad(digest)
         if reason is not None:
             raise GatewayError(reason, detail="refused a moment ago")
+        entry = self.cache.peek(digest) or self.cache.peek(_BOUND + digest)
+        if entry is not None and self.cache.revokes(entry):
+            raise GatewayError(Reason.REVOKED)
 
     def knows_bound(self, digest: bytes) -> bool:
         """Whether this is the SHA-256 of a token that was verified, and is bound to its sender."""
@@ -180,18 +194,22 @@ class Authenticator:
         return self._entry(examined, key)
 
     def still_good(self, held: CachedToken) -> Reason | None:
-        """Return why a held verdict is none any more: expired, its key withdrawn, keys too old; None while it is."""
+        """Return why a held verdict is none any more: expired, revoked, its key withdrawn, keys too old; None while it
+        is. While it is not known what is revoked, it stays one."""
         identity = held.identity
         if self._monotonic() > held.issuer.stale_at:
             return Reason.STALE_KEYS
         if not held.issuer.keys.trusts(held.key):
             return Reason.UNKNOWN_KEY
+        if self.cache.revokes(held):
+            return Reason.REVOKED
         return is_current(identity.expires_at, identity.not_before, held.policy.leeway, self._wall())
 
     async def _authenticate(self, token: bytes) -> Identity:
         digest = sha256(token).digest()
         if (bound := self.recall(_BOUND + digest)) is not None:
             return bound
+        self._refuse_bad(digest)
         examined = self.examine(token, digest)
         issuer = examined.issuer
         if not issuer.loaded:
@@ -233,7 +251,7 @@ class Authenticator:
         """Return the identity of a token that ``key`` signed, and keep it for the next request with the token.
 
         Raises:
-            GatewayError: a claim of it cannot be a header value.
+            GatewayError: a claim of it cannot be a header value, or it is revoked.
         """
         try:
             entry = self._entry(examined, key)
@@ -241,7 +259,11 @@ class Authenticator:
             self.cache.put_bad(examined.digest, error.reason, examined.issuer)
             raise
         bound = entry.identity.confirmation is not None
+        # Revoked ones, too: they are refused without another look at the signature, and good again when the revocation
+        # is taken back.
         self.cache.put(_BOUND + examined.digest if bound else examined.digest, entry)
+        if self.cache.revokes(entry):
+            raise GatewayError(Reason.REVOKED)
         return entry.identity
 
     def _entry(self, examined: Examined, key: VerifyingKey) -> CachedToken:

@@ -2,8 +2,8 @@
 
 Only the remembering lives here; it is pure and never waits. The danger of this
 file is an entry that lives longer than what it stands for: so on every hit the
-token's own times, the entry's age and the key that verified it are looked at,
-and nothing that depends on a route is kept. The key is the SHA-256 of the
+token's own times, the entry's age, the key that verified it and what is revoked
+are looked at, and nothing that depends on a route is kept. The key is the SHA-256 of the
 whole token: no token text is in memory, and no two tokens share an entry.
 
 Tokens found bad are remembered apart, few and briefly, so that garbage cannot
@@ -13,7 +13,7 @@ push out good entries.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from sys import getsizeof
 from typing import Any
@@ -23,6 +23,8 @@ from gateway.errors import Reason
 from gateway.identity import Identity
 from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.keys import KeySet, VerifyingKey
+from gateway.tokens.revocation_table import Mark
+from gateway.tokens.revocations import Revocations
 from gateway.tokens.verify import IssuerPolicy, is_current
 
 #: Memory granted per configured entry, and the bounds on the sum, in bytes.
@@ -50,8 +52,8 @@ _PERMANENT = frozenset(
 #: Verdicts that hold as long as the issuer's keys stay what they are.
 _PERMANENT_FOR_KEYS = frozenset({Reason.BAD_SIGNATURE, Reason.UNSAFE_CLAIM})
 
-# The entry itself, the identity, its digest and its place in the map, measured.
-_FIXED_COST = 900
+# The entry itself, the identity, its digest and its place in the map, measured; what it may remember of a revocation.
+_FIXED_COST, _MARKS_COST = 900, 300
 
 
 class CachedToken:
@@ -65,6 +67,8 @@ class CachedToken:
         stored_at: monotonic seconds.
         cost: estimated bytes of memory.
         keyset: the set in which ``key`` was last seen, to look again only after a change.
+        generation: of what is revoked, when the token was last found not to be.
+        marks: what to look for in there.
         fresh_until: monotonic seconds until which neither its age nor that of the issuer's keys
             needs another look. Keys only ever get a later end than they had.
         not_before, expires_at: the identity's, a step nearer: they are read on every hit.
@@ -74,10 +78,12 @@ class CachedToken:
         "cost",
         "expires_at",
         "fresh_until",
+        "generation",
         "identity",
         "issuer",
         "key",
         "keyset",
+        "marks",
         "not_before",
         "policy",
         "stored_at",
@@ -96,6 +102,8 @@ class CachedToken:
         self.cost = _FIXED_COST + identity_cost(identity)
         # Not the current set: whether it holds the key is for the first hit to find out.
         self.keyset: KeySet | None = None
+        self.generation: object = None
+        self.marks: Sequence[Mark] = ()
         self.fresh_until = -inf
 
 
@@ -110,6 +118,7 @@ class TokenCache:
         clock: the time.
         max_total_bytes: most memory of all entries, as estimated; by default
             ``BYTES_PER_ENTRY`` for each entry, within ``LEAST_BYTES`` and ``MOST_BYTES``.
+        revoked: what is revoked; None where nothing can be, which then costs nothing.
 
     Attributes:
         hits, bad_hits: look-ups that found something.
@@ -119,10 +128,18 @@ class TokenCache:
         get: return the identity of the token with this SHA-256 if everything that its entry
             rests on still holds; else drop the entry and return None. None without a drop is
             the answer while the issuer's keys are too old to be believed: they decide nothing
-            now, and may be good again.
+            now, and may be good again. It is also the answer for a revoked token, of which a
+            revocation that is taken back makes a good one again.
     """
 
-    def __init__(self, size: int, seconds: float, clock: Clock, max_total_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        seconds: float,
+        clock: Clock,
+        max_total_bytes: int | None = None,
+        revoked: Revocations | None = None,
+    ) -> None:
         self.hits = 0
         self.misses = 0
         self.bad_hits = 0
@@ -133,9 +150,10 @@ class TokenCache:
         self._wall, self._monotonic = clock.wall, clock.monotonic
         granted = min(MOST_BYTES, max(LEAST_BYTES, size * BYTES_PER_ENTRY))
         self._max_bytes = granted if max_total_bytes is None else max_total_bytes
+        self._revoked, self._marks_cost = revoked, 0 if revoked is None else _MARKS_COST
         self._entries: OrderedDict[bytes, CachedToken] = OrderedDict()
         self._bad: OrderedDict[bytes, tuple[Reason, float, IssuerKeys | None, KeySet | None]] = OrderedDict()
-        self.get = self._compile_get()
+        self.get = self._compile_get() if revoked is None else self._compile_watchful_get(revoked)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -162,6 +180,28 @@ class TokenCache:
 
         return get
 
+    def _compile_watchful_get(self, revoked: Revocations) -> Callable[[bytes], Identity | None]:
+        """Return the same ``get`` with one more look: whether anything was revoked since the entry's last one."""
+        find, move_to_end, look_again = self._entries.get, self._entries.move_to_end, self._look_again
+        wall, monotonic = self._wall, self._monotonic
+
+        def get(digest: bytes) -> Identity | None:
+            entry = find(digest)
+            if entry is None:
+                return None
+            if (
+                entry.keyset is entry.issuer.keys
+                and entry.generation is revoked.generation
+                and monotonic() < entry.fresh_until
+                and entry.not_before <= wall() < entry.expires_at
+            ) or look_again(digest, entry):
+                move_to_end(digest)
+                self.hits += 1
+                return entry.identity
+            return None
+
+        return get
+
     def _look_again(self, digest: bytes, entry: CachedToken) -> bool:
         """Say whether all that an entry rests on holds, the long way round, and keep the outcome for the short one."""
         issuer, ends, monotonic = entry.issuer, entry.stored_at + self._seconds, self._monotonic()
@@ -173,8 +213,18 @@ class TokenCache:
             and is_current(entry.expires_at, entry.not_before, entry.policy.leeway, self._wall()) is None
         ):
             entry.keyset, entry.fresh_until = issuer.keys, min(ends, issuer.stale_at)
-            return True
+            return not self.revokes(entry)
         self._drop(digest)
+        return False
+
+    def revokes(self, entry: CachedToken) -> bool:
+        """Say whether a verified token is revoked, and remember if not, until anything else is revoked."""
+        if self._revoked is None or entry.generation is (generation := self._revoked.generation):
+            return False
+        revoked, entry.marks = self._revoked.look(entry.identity, entry.marks)
+        if revoked:
+            return True
+        entry.generation = generation
         return False
 
     def peek(self, digest: bytes) -> CachedToken | None:
@@ -185,6 +235,7 @@ class TokenCache:
         """Remember a verified token, making room first. One that would not fit at all is not kept."""
         if digest in self._entries:
             self._drop(digest)
+        entry.cost += self._marks_cost
         if self._size == 0 or entry.cost > self._max_bytes:
             return
         self._entries[digest] = entry

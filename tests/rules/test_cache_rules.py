@@ -1,10 +1,9 @@
 """Rules on the token cache, through the authenticator.
 
 What each rule means for the cache alone is in ``tests/tokens/test_cache.py``;
-R184 and R194 (revocation, proof of possession) have no feature yet: tokens
-bound to a proof are refused (``tests/tokens/test_claims.py``), and entries
-live at most ``cache_seconds``. R195: nothing is shared between processes.
-R198: nothing here is a metric label.
+revocation is in ``test_revocation_rules.py``. R194 (proof of possession) has no
+feature yet: tokens bound to a proof are refused (``tests/tokens/test_claims.py``).
+R195: nothing is shared between processes. R198: nothing here is a metric label.
 """
 
 from __future__ import annotations

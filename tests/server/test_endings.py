@@ -16,6 +16,7 @@ from gateway.server.endings import BAD_FRAME, DRAINED, TOO_LARGE, token_ending
         (Reason.STALE_KEYS, "stale_keys", 1013),
         (Reason.EXPIRED_API_KEY, "expired", 1008),
         (Reason.UNKNOWN_API_KEY, "withdrawn", 1008),
+        (Reason.REVOKED, "revoked", 1008),
     ],
 )
 def test_each_end_of_a_token_has_its_goodbye(reason: Reason, cause: str, code: int) -> None:

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from gateway.server.worker_metrics import GAUGES, Merged, Wire, to_wire
 from tests.support.gateway import running_gateway
+from tests.support.redis import RedisServer
 from tests.support.upstream import raw_upstream
 
 
@@ -89,7 +90,11 @@ def test_sums_can_be_added_to_others() -> None:
 
 async def test_it_is_said_of_every_gauge_how_it_is_merged(tmp_path: Path) -> None:
     """A gauge that is added to the metrics needs a decision here: a sum of ages would mean nothing."""
-    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+    async with (
+        raw_upstream() as upstream,
+        RedisServer(tmp_path / "redis") as server,
+        running_gateway(upstream.url, tmp_path, redis={"url": server.url}) as gateway,
+    ):
         families = list(gateway.app.admin.collector().collect())
     assert {family.name for family in families if family.type == "gauge"} == set(GAUGES)
     assert {family.type for family in families} == {"gauge", "counter", "histogram"}

@@ -11,6 +11,7 @@ from gateway.settings.dpop import Dpop
 from gateway.settings.effective import MASK, effective_toml, masked
 from gateway.settings.load import load
 from gateway.settings.redis import Redis
+from gateway.settings.revocation import Revocation
 from gateway.settings.schema import Issuer, Limits, Route, Server, Settings, Tokens, Upstream, Watch
 from tests.settings.configs import SMALL, load_text, toml
 
@@ -28,7 +29,7 @@ def test_every_option_is_there_with_its_origin(tmp_path: Path) -> None:
     assert 'audience = ["api"]  # from: file' in lines
     assert 'auth = "required"  # from: default' in lines
     assert '"x_odd.name" = ["a", "b c"]  # from: file' in lines
-    models = (Server, Tokens, Issuer, Upstream, Route, Dpop, Redis, Limits, Watch)
+    models = (Server, Tokens, Issuer, Upstream, Route, Dpop, Redis, Revocation, Limits, Watch)
     assert len([line for line in lines if "# from: " in line]) == sum(len(model.model_fields) for model in models) + 2
 
 

@@ -18,6 +18,7 @@ from gateway.settings.environment import (
     table_names,
 )
 from gateway.settings.redis import Redis
+from gateway.settings.revocation import Revocation
 from gateway.settings.schema import Limits, Server, Settings, Tokens, Watch
 
 SHORT = {
@@ -31,9 +32,11 @@ def test_every_option_of_the_single_tables_has_a_variable_and_a_flag_of_its_name
     names = {(option.variable, option.flag) for option in options()}
     assert ("GATEWAY_SERVER_LISTEN", "--server-listen") in names
     assert ("GATEWAY_TOKENS_INVALID_TOKEN_STATUS", "--tokens-invalid-token-status") in names
-    tables = (Server, Tokens, Dpop, Redis, Limits, Watch)
+    tables = (Server, Tokens, Dpop, Redis, Revocation, Limits, Watch)
     assert len(names) == sum(len(table.model_fields) for table in tables)
-    assert {"server", "tokens", "dpop", "redis", "limits", "watch", *table_names()} == set(Settings.model_fields)
+    assert {"server", "tokens", "dpop", "redis", "revocation", "limits", "watch", *table_names()} == set(
+        Settings.model_fields
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""The log of revocations in a real Redis: written once, read page by page, told, swept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from gateway.clock import SystemClock
+from gateway.settings.redis import Redis
+from gateway.store.redis_link import KEY_PREFIX, RedisLink, StoreUnavailableError
+from gateway.store.revocation_log import MOST_RECORDS, RECORD, RevocationLog, Told, told
+from tests.support.redis import RedisServer
+
+
+def record(number: int, end: int = 40_000_000) -> bytes:
+    return RECORD.pack(0, number.to_bytes(15, "big"), end, 0.0)
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[tuple[RedisServer, RevocationLog]]:
+    async with RedisServer(folder) as server:
+        link = RedisLink(Redis(url=server.url, timeout_seconds=2), SystemClock())
+        await link.start()
+        try:
+            yield server, RevocationLog(link)
+        finally:
+            await link.stop()
+
+
+async def test_what_was_written_is_read_from_any_number_on(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (server, log):
+        assert await log.page(0) == (b"", 0, 0, b"")
+        assert await log.state() == (b"", 0)
+        assert await log.add(record(1) + record(2)) == 2
+        assert await log.add(record(2) + record(3)) == 1, "what is there already is not written again"
+        epoch, head = await log.state()
+        assert (len(epoch), head, await log.size()) == (16, 3, 3)
+        assert await log.page(0) == (epoch, 3, 3, record(1) + record(2) + record(3))
+        assert await log.page(2) == (epoch, 3, 3, record(3))
+        assert await log.page(3) == (epoch, 3, 3, b"")
+        keys = server.run("KEYS", "*")
+        assert all(key.startswith(KEY_PREFIX.encode()) for key in keys)
+
+
+async def test_a_long_log_is_read_page_by_page(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, log):
+        count = 2 * MOST_RECORDS + 10
+        for start in range(0, count, MOST_RECORDS):
+            await log.add(b"".join(map(record, range(start, min(count, start + MOST_RECORDS)))))
+        after = 0
+        pages: list[bytes] = []
+        while not pages or pages[-1]:
+            page = await log.page(after)
+            after = page.last
+            pages.append(page.records)
+        assert [len(page) // RECORD.size for page in pages] == [MOST_RECORDS, MOST_RECORDS, 10, 0]
+        assert b"".join(pages) == b"".join(map(record, range(count)))
+
+
+async def test_every_write_is_told_with_its_numbers(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (server, log), redis.asyncio.from_url(server.url) as client:
+        channel = client.pubsub()
+        await channel.subscribe(log.channel)
+        nasty = RECORD.pack(1, b" \r\n\0 5 6 7 8 9 a", 40_000_000, 1.5)
+        await log.add(record(1))
+        await log.add(record(1))
+        await log.add(nasty + record(2))
+        found: list[Told | None] = []
+        async with asyncio.timeout(5):
+            while len(found) < 2:
+                message = await channel.get_message(ignore_subscribe_messages=True, timeout=1)
+                if message is not None:
+                    found.append(told(message["data"]))
+        epoch = (await log.state())[0]
+        assert found == [(epoch, 0, 1, record(1)), (epoch, 1, 3, nasty + record(2))]
+        await channel.aclose()
+
+
+@pytest.mark.parametrize("message", [b"", b"a b c", b"a 1 2", b"a x 2 ", b"a 1 -2 ", b"a 1 2 odd"])
+def test_a_message_of_somebody_else_is_nothing(message: bytes) -> None:
+    assert told(message) is None
+    assert told(b"a 1 2 ") == (b"a", 1, 2, b"")
+
+
+async def test_ended_records_are_swept_part_by_part(tmp_path: Path) -> None:
+    """R129: and none before its time."""
+    async with opened(tmp_path) as (_, log):
+        now = int(time.time() / 60)
+        for start in range(0, 1000, 100):
+            await log.add(b"".join(record(n, now - 1 if n % 2 else now + 2) for n in range(start, start + 100)))
+        swept = [await log.sweep() for _ in range(4)]
+        assert (sum(swept), await log.size()) == (500, 500)
+        assert max(swept) <= MOST_RECORDS // 4
+        page = await log.page(0)
+        assert page.records == b"".join(record(number, now + 2) for number in range(0, 1000, 2))
+        assert page.head == 1000
+
+
+async def test_databases_of_one_server_tell_each_other_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (server, log):
+        link = RedisLink(Redis(url=server.url.removesuffix("/0") + "/3"), SystemClock())
+        assert (log.channel, RevocationLog(link).channel) == ("gateway:{revocation}:0", "gateway:{revocation}:3")
+        await link.stop()
+
+
+async def test_one_of_all_may_restore(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, log):
+        assert await log.may_restore()
+        assert not await log.may_restore()
+
+
+async def test_a_server_process_has_a_name_of_its_own(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, log):
+        first = await log.server()
+        assert first.startswith(b"run_id:")
+        assert await log.server() == first
+
+
+async def test_what_is_no_log_is_not_believed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (server, log):
+        server.run("ZADD", "gateway:{revocation}:log", 1, "somebody else's")
+        with pytest.raises(StoreUnavailableError, match="is not one"):
+            await log.page(0)
+        server.run("SET", "gateway:{revocation}:log", "x")
+        with pytest.raises(StoreUnavailableError, match="refused"):
+            await log.page(0)

@@ -1,0 +1,76 @@
+"""Who may be revoked, entries for it, and the wait for an answer that a revocation brings about."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Awaitable, Callable
+from types import MappingProxyType
+from typing import Any
+
+from gateway.identity import Identity
+from gateway.tokens.revocation_entry import Revocation
+from gateway.tokens.revocation_table import Kind
+from tests.support.gateway import RawClient, RawResponse, request
+
+SECRET = b"0123456789-abcdef-secret"
+
+NOW = 1_800_000_000.0
+HOUR = 3600.0
+
+
+def caller(
+    token: str | None = None,
+    subject: str | None = None,
+    session: str | None = None,
+    issuer: str = "https://idp.test/",
+    issued: float = NOW - 60,
+) -> Identity:
+    return Identity(
+        issuer_name="main",
+        issuer=issuer,
+        subject=subject,
+        scopes=(),
+        claims=MappingProxyType({}),
+        lines=b"",
+        expires_at=math.inf,
+        not_before=-math.inf,
+        token_id=token,
+        session_id=session,
+        issued_at=issued,
+    )
+
+
+def revoked(kind: Kind, value: str, issuer: str = "", before: float = 0.0, expires: float = NOW + HOUR) -> bytes:
+    return Revocation(kind, value, issuer, before, expires).record()
+
+
+async def until_status(ask: Callable[[], Awaitable[RawResponse]], status: int, within: float) -> float:
+    """Ask until the answer has this status; return the seconds that this took.
+
+    Raises:
+        AssertionError: it took longer than ``within``.
+    """
+    began = time.monotonic()
+    for _ in range(int(within / 0.01) + 1):
+        found = (await ask()).status
+        if found == status:
+            return time.monotonic() - began
+        assert time.monotonic() - began < within, f"still {found} after {within} s"
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"never {status}")
+
+
+async def revoke_by_call(port: int, *entries: Any, secret: bytes = SECRET, scheme: bytes = b"Bearer") -> RawResponse:
+    """Call ``POST /revoke`` of an admin port, with entries as values or as the bytes that they are sent as."""
+    body = b"\n".join(entry if isinstance(entry, bytes) else json.dumps(entry).encode() for entry in entries)
+    fields = [(b"Content-Length", b"%d" % len(body))]
+    if secret:
+        fields.append((b"Authorization", scheme + b" " + secret))
+    client = RawClient(*await asyncio.open_connection("127.0.0.1", port))
+    try:
+        return await client.exchange(request(b"POST", "/revoke", *fields, body=body))
+    finally:
+        await client.close()

@@ -1,0 +1,233 @@
+"""Keeping up with Redis: filled, told, caught up after an absence, and what a server that lost everything gets back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.settings.redis import Redis
+from gateway.store.redis_link import RedisLink
+from gateway.store.revocation_log import MOST_RECORDS, RevocationLog
+from gateway.tokens import revocation_redis
+from gateway.tokens.revocation_redis import RedisRevocations
+from gateway.tokens.revocation_table import Kind
+from tests.support.clock import eventually
+from tests.support.pace import paced
+from tests.support.redis import RedisServer
+from tests.support.revocation import caller, revoked
+
+
+def token(name: str, expires: float = 3600.0) -> bytes:
+    return revoked(Kind.TOKEN, name, expires=time.time() + expires)
+
+
+def covers(source: RedisRevocations, names: Iterable[str]) -> list[bool]:
+    return [source.table.covers(caller(token=name), time.time()) for name in names]
+
+
+def all_of(source: RedisRevocations, names: Iterable[str]) -> bool:
+    return all(covers(source, names))
+
+
+@contextlib.asynccontextmanager
+async def linked(url: str, **options: Any) -> AsyncIterator[RedisLink]:
+    link = RedisLink(Redis(url=url, **{"timeout_seconds": paced(0.1), **options}), SystemClock())
+    await link.start()
+    try:
+        yield link
+    finally:
+        await link.stop()
+
+
+@contextlib.asynccontextmanager
+async def following(link: RedisLink) -> AsyncIterator[RedisRevocations]:
+    source = RedisRevocations(link, SystemClock())
+    await source.start()
+    try:
+        yield source
+    finally:
+        await source.stop()
+
+
+async def subscribed(server: RedisServer, count: int = 1) -> None:
+    await eventually(lambda: server.run("PUBSUB", "NUMSUB", "gateway:{revocation}:0")[1] == count)
+
+
+async def test_what_is_there_is_known_from_the_start(tmp_path: Path) -> None:
+    async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
+        log = RevocationLog(link)
+        for start in range(0, 2 * MOST_RECORDS + 5, MOST_RECORDS):
+            await log.add(
+                b"".join(token(str(n)) for n in range(start, min(2 * MOST_RECORDS + 5, start + MOST_RECORDS)))
+            )
+        async with following(link) as source:
+            assert (source.filled, source.known, len(source.table)) == (True, True, 2 * MOST_RECORDS + 5)
+            assert covers(source, ("0", "4004", "4005")) == [True, True, False]
+            assert source.age < 1
+
+
+async def test_a_new_one_is_told_at_once(tmp_path: Path) -> None:
+    """R128: over the channel, long before the next look."""
+    async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
+        changes = []
+        source.changed = lambda: changes.append(source.known)
+        await subscribed(server)
+        await source.look()
+        for name in ("a", "b"):
+            began = time.monotonic()
+            await RevocationLog(link).add(token(name))
+            await eventually(functools.partial(all_of, source, name))
+            assert time.monotonic() - began < paced(0.2)
+        assert changes == [True, True]
+
+
+async def test_a_write_that_was_never_told_is_found_by_the_look(tmp_path: Path) -> None:
+    async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
+        await subscribed(server)
+        server.run("CLIENT", "KILL", "TYPE", "pubsub")
+        began = time.monotonic()
+        await RevocationLog(link).add(token("a"))
+        await eventually(lambda: covers(source, "a") == [True])
+        assert time.monotonic() - began < paced(0.6)
+        await subscribed(server)
+
+
+async def test_a_gap_in_what_is_told_is_read_at_once(tmp_path: Path) -> None:
+    async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
+        log = RevocationLog(link)
+        await log.add(token("a"))
+        await source.look()
+        epoch, head = await log.state()
+        await log.add(token("b"))
+        await source._hear(b"%b %d %d " % (epoch, head + 1, head + 1) + token("c"))
+        assert covers(source, "abc") == [True, True, True]
+        await source._hear(b"nonsense")
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "lost"])
+async def test_a_server_that_comes_back_is_caught_up_with_and_nothing_is_forgotten(tmp_path: Path, keep: bool) -> None:
+    """R128, R130: what was revoked meanwhile is in force within a second; what the server lost is written back."""
+    async with RedisServer(tmp_path, keep=keep) as server, linked(server.url) as link, following(link) as source:
+        await RevocationLog(link).add(token("a") + token("b"))
+        await eventually(lambda: covers(source, "ab") == [True, True])
+        await server.kill()
+        await eventually(lambda: not source.known)
+        assert source.failures > 0
+        assert covers(source, "ab") == [True, True]
+        await server.restart()
+        async with linked(server.url, timeout_seconds=2) as other:
+            await RevocationLog(other).add(token("c"))
+            began = time.monotonic()
+            await eventually(lambda: source.known and covers(source, "abc") == [True, True, True])
+            assert time.monotonic() - began < paced(1)
+            log = RevocationLog(other)
+            await eventually(lambda: source._restoring is not None and source._restoring.done())
+            assert await log.size() == 3
+            assert source.restored == (0 if keep else 2)
+
+
+async def test_a_server_that_stands_still_is_not_known_and_holds_nobody(tmp_path: Path) -> None:
+    """R130."""
+    async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
+        server.pause()
+        began = time.monotonic()
+        await eventually(lambda: not source.known)
+        assert time.monotonic() - began < paced(1.2)
+        assert source.status()["known"] is False
+        server.resume()
+        began = time.monotonic()
+        await eventually(lambda: source.known)
+        assert time.monotonic() - began < paced(1)
+
+
+async def test_a_flushed_database_gets_back_what_is_known(tmp_path: Path) -> None:
+    async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
+        log = RevocationLog(link)
+        await log.add(token("a") + token("b"))
+        await source.look()
+        server.run("FLUSHALL")
+        await eventually(lambda: source.restored == 2)
+        assert await log.size() == 2
+        await eventually(lambda: (source._epoch or b"") != b"")
+        assert covers(source, "ab") == [True, True]
+
+
+async def test_one_of_several_writes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revocation_redis, "_RESTORE_SECONDS", 0.05)
+    async with RedisServer(tmp_path) as server, contextlib.AsyncExitStack() as stack:
+        links = [await stack.enter_async_context(linked(server.url)) for _ in range(3)]
+        sources = [await stack.enter_async_context(following(link)) for link in links]
+        await RevocationLog(links[0]).add(b"".join(token(str(number)) for number in range(1500)))
+        await asyncio.gather(*(source.look() for source in sources))
+        server.run("FLUSHALL")
+        await eventually(lambda: sum(source.restored for source in sources) == 1500)
+        await eventually(lambda: all(source._restoring is None or source._restoring.done() for source in sources))
+        assert sum(source.restored for source in sources) == 1500
+
+
+async def test_a_number_that_went_back_is_a_loss(tmp_path: Path) -> None:
+    """A server that came back without its last writes, under the same epoch."""
+    async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
+        log = RevocationLog(link)
+        await log.add(token("a"))
+        await log.add(token("b"))
+        await source.look()
+        server.run("ZREM", "gateway:{revocation}:log", token("b"))
+        server.run("SET", "gateway:{revocation}:head", 1)
+        await eventually(lambda: source.restored == 1)
+        assert covers(source, "ab") == [True, True]
+
+
+async def test_writing_back_goes_on_after_an_outage(tmp_path: Path) -> None:
+    async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
+        await RevocationLog(link).add(token("a"))
+        await source.look()
+        source._lost = True
+        await server.kill()
+        await source._restore()
+        assert source._lost
+        await server.restart()
+        await eventually(lambda: source.restored == 1)
+
+
+async def test_a_server_that_is_away_at_the_start_is_not_waited_for(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    began = time.monotonic()
+    async with linked(server.url) as link, following(link) as source:
+        assert time.monotonic() - began < paced(0.5)
+        assert (source.filled, source.known, source.status()["age_seconds"]) == (False, False, None)
+        async with server:
+            await RevocationLogOf(server).add(token("a"))
+            await eventually(lambda: source.known and covers(source, "a") == [True])
+
+
+class RevocationLogOf:
+    """The log of a server, over a link for each write, as another program writes."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+
+    async def add(self, records: bytes) -> None:
+        async with linked(self._server.url, timeout_seconds=2) as link:
+            await RevocationLog(link).add(records)
+
+
+async def test_the_log_is_swept_in_the_course_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revocation_redis, "_SWEEP_LOOKS", 1)
+    async with RedisServer(tmp_path) as server, linked(server.url) as link:
+        log = RevocationLog(link)
+        await log.add(token("ended", -120) + token("a"))
+        async with following(link) as source:
+            assert len(source.table) == 1
+            began = time.monotonic()
+            while await log.size() != 1:
+                assert time.monotonic() - began < paced(5)
+                await asyncio.sleep(0.05)

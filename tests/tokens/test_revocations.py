@@ -1,0 +1,101 @@
+"""The question that every verdict asks: what is revoked, and whether anybody knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.errors import GatewayError, Reason
+from gateway.settings import schema
+from gateway.settings.redis import Redis
+from gateway.settings.revocation import Revocation
+from gateway.store.redis_link import RedisLink
+from gateway.tokens.revocation_file import FileRevocations
+from gateway.tokens.revocation_table import Kind, RevocationTable
+from gateway.tokens.revocations import Revocations, build_revocations
+from tests.support.clock import FakeClock
+from tests.support.revocation import caller, revoked
+
+
+def settings(**tables: Any) -> schema.Settings:
+    return schema.Settings.model_construct(**{"redis": Redis(), "revocation": Revocation(), **tables})
+
+
+def file_with(tmp_path: Path, name: str, text: str) -> FileRevocations:
+    file = tmp_path / name
+    file.write_text(text)
+    return FileRevocations(str(file), FakeClock())
+
+
+async def test_nothing_configured_asks_nothing() -> None:
+    made = build_revocations(settings(), FakeClock(), None)
+    await made.start()
+    assert (made.sources, made.unknown, made.complete) == ((), False, True)
+    made.demand(caller(token="a"))
+    assert made.status() == {"known": True, "passed_unknown": 0}
+    await made.stop()
+
+
+async def test_every_source_is_asked(tmp_path: Path) -> None:
+    sources = [file_with(tmp_path, "one", '{"jti": "a"}\n'), file_with(tmp_path, "two", '{"sub": "b"}\n')]
+    made = Revocations(sources, FakeClock())
+    assert made.unknown
+    assert not made.complete
+    generation = made.generation
+    await made.start()
+    assert (made.unknown, made.complete) == (False, True)
+    assert made.generation is not generation
+    for identity in (caller(token="a"), caller(subject="b")):
+        assert made.covers(identity)
+        with pytest.raises(GatewayError) as caught:
+            made.demand(identity)
+        assert caught.value.reason is Reason.REVOKED
+    made.demand(caller(token="b", subject="a"))
+    assert made.status()["file"]["entries"] == 1
+    await made.stop()
+
+
+async def test_one_unknown_source_makes_all_unknown_and_the_route_says_what_then(tmp_path: Path) -> None:
+    """R130."""
+    sources = [file_with(tmp_path, "one", ""), FileRevocations(str(tmp_path / "nowhere"), FakeClock())]
+    made = Revocations(sources, FakeClock())
+    await made.start()
+    assert (made.unknown, made.complete) == (True, False)
+    with pytest.raises(GatewayError) as caught:
+        made.demand_known(closed=True)
+    assert (caught.value.reason, caught.value.retry_after) == (Reason.REVOCATION_UNKNOWN, 1)
+    made.demand_known(closed=False)
+    assert (made.passed_unknown, made.status()["known"]) == (1, False)
+    await made.stop()
+
+
+async def test_the_configuration_says_which_sources_there_are() -> None:
+    link = RedisLink(Redis(url="redis://127.0.0.1:1"), SystemClock())
+    tables = {"redis": Redis(url="redis://127.0.0.1:1"), "revocation": Revocation(file="/nowhere")}
+    assert [one.name for one in build_revocations(settings(**tables), FakeClock(), link).sources] == ["file", "redis"]
+    tables["revocation"] = Revocation(redis=False)
+    assert build_revocations(settings(**tables), FakeClock(), link).sources == ()
+    await link.stop()
+
+
+async def test_a_second_look_at_the_same_caller_hashes_nothing_until_there_is_something_new_to_ask(
+    tmp_path: Path,
+) -> None:
+    source = file_with(tmp_path, "one", '{"jti": "a"}\n')
+    made = Revocations([source], FakeClock())
+    await made.start()
+    found, marks = made.look(caller(token="b", subject="s"), ())
+    assert (found, made.look(caller(token="b", subject="s"), marks)) == (False, (False, marks))
+    assert made.look(caller(token="b", subject="s"), marks)[1] is marks
+    source.table.apply(revoked(Kind.TOKEN, "b", expires=4e9), 0.0)
+    assert made.look(caller(token="b", subject="s"), marks) == (True, marks)
+    source.table.apply(revoked(Kind.SUBJECT, "s", expires=4e9), 0.0)
+    found, others = made.look(caller(token="c", subject="s"), made.look(caller(token="c", subject="s"), marks)[1])
+    assert found
+    assert others is not marks, "there is one more kind to ask for"
+    source.table = RevocationTable()
+    assert made.look(caller(token="b", subject="s"), marks)[0] is False
+    await made.stop()
