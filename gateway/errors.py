@@ -156,6 +156,7 @@ class Reason(Enum):
     NO_KEYS = ("no_keys", UNAVAILABLE)
     NO_API_KEYS = ("no_api_keys", UNAVAILABLE)
     STALE_KEYS = ("stale_keys", UNAVAILABLE)
+    TOO_MANY_TENANTS = ("too_many_tenants", UNAVAILABLE)
     TOO_MANY_CONNECTIONS = ("too_many_connections", UNAVAILABLE)
     OVERLOADED = ("overloaded", UNAVAILABLE)
     POOL_EXHAUSTED = ("pool_exhausted", UNAVAILABLE)

@@ -60,7 +60,10 @@ class Admin:
         return 200, {"status": "ok"}
 
     def readiness(self) -> Page:
-        """Ready once every issuer has keys that may be believed, until the drain begins (R378)."""
+        """Ready once every issuer has keys that may be believed, until the drain begins (R378).
+
+        Tenants with keys of their own are not waited for: none is asked for before its first token.
+        """
         issuers = {}
         for name, issuer in self.parts.issuers.items():
             problem = issuer.usable()

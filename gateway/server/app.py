@@ -18,6 +18,8 @@ import sys
 from dataclasses import dataclass
 from typing import TextIO
 
+from aiohttp.abc import AbstractResolver
+
 from gateway.clock import Clock, SystemClock
 from gateway.proxy.upstreams import open_upstreams
 from gateway.server.addresses import BACKLOG, SharedAddress, bound_port, listen
@@ -37,7 +39,7 @@ from gateway.tasks import cancelled, spawn
 from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
-from gateway.tokens.issuers import build_issuers
+from gateway.tokens.issuers import build_issuers, build_tenants
 
 #: How long the last access log lines may take when everything else has ended.
 LOG_SECONDS = 1.0
@@ -64,6 +66,7 @@ class GatewayApp:
         clock: time, for tests.
         out: where the access log goes; standard output by default.
         share: this is one of several processes, and opens no admin port of its own.
+        resolver: looks up the hosts of issuers; the system's by default.
     """
 
     def __init__(
@@ -73,12 +76,14 @@ class GatewayApp:
         clock: Clock | None = None,
         out: TextIO | None = None,
         share: Share | None = None,
+        resolver: AbstractResolver | None = None,
     ) -> None:
         demand_native_parser()
         self.settings = settings
         self.clock = clock or SystemClock()
         self._out = out or sys.stdout
         self._share = share
+        self._resolver = resolver
         self._stop = contextlib.AsyncExitStack()
 
     async def start(self) -> None:
@@ -98,11 +103,15 @@ class GatewayApp:
         self._writer = LogThread()
         self._stop.push_async_callback(self._writer.stop, LOG_SECONDS)
         self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
-        self.issuers = build_issuers(settings, clock, self._share.first_wait if self._share else 0.0)
-        for issuer in self.issuers.values():
-            issuer.start()
-            self._stop.push_async_callback(issuer.stop)
-        self.authenticator = Authenticator(settings, self.issuers, clock)
+        first_wait = self._share.first_wait if self._share else 0.0
+        self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
+        self.tenants = build_tenants(settings, clock, self._resolver)
+        names = [issuer.name for issuer in settings.issuers]
+        keys = {name: self.issuers.get(name) or self.tenants[name] for name in names}
+        for each in keys.values():
+            each.start()
+            self._stop.push_async_callback(each.stop)
+        self.authenticator = Authenticator(settings, keys, clock)
         self.api_keys = ApiKeys(settings, clock)
         if self.api_keys.file:
             self._stop.push_async_callback(cancelled, spawn(self.api_keys.watch(), "API keys"))
@@ -112,7 +121,7 @@ class GatewayApp:
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
-        self.admin = Admin(Parts(self.telemetry, self.authenticator, self.issuers, self.upstreams, self.api_keys))
+        self.admin = Admin(Parts(self.telemetry, self.authenticator, keys, self.upstreams, self.api_keys))
         if self._share is None:
             self.admin_port = await open_admin(self.admin.application(), settings.server.admin_listen, self._stop)
         await self._start_listener()

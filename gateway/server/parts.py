@@ -14,6 +14,7 @@ from gateway.telemetry import Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.jwks_refresh import IssuerKeys
+from gateway.tokens.tenants import Tenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,6 @@ class Parts:
 
     telemetry: Telemetry
     authenticator: Authenticator
-    issuers: Mapping[str, IssuerKeys]
+    issuers: Mapping[str, IssuerKeys | Tenants]
     upstreams: Mapping[str, Upstream]
     api_keys: ApiKeys

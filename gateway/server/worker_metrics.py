@@ -26,6 +26,7 @@ GAUGES: dict[str, Callable[[float, float], float]] = {
     "gateway_token_cache_entries": operator.add,
     "gateway_token_cache_bytes": operator.add,
     "gateway_api_keys": min,
+    "gateway_tenants": max,
     "gateway_jwks_usable": min,
     "gateway_jwks_age_seconds": max,
     "gateway_jwks_keys": min,

@@ -20,6 +20,7 @@ from gateway.tokens.cache import CachedToken, TokenCache
 from gateway.tokens.issuers import Issuers, cannot_decide
 from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.keys import VerifyingKey
+from gateway.tokens.tenants import Tenants
 from gateway.tokens.verify import (
     IssuerPolicy,
     Unverified,
@@ -61,12 +62,13 @@ class Authenticator:
             ``cached`` on None.
     """
 
-    def __init__(self, settings: schema.Settings, issuers: Mapping[str, IssuerKeys], clock: Clock) -> None:
+    def __init__(self, settings: schema.Settings, issuers: Mapping[str, IssuerKeys | Tenants], clock: Clock) -> None:
         self.cache = TokenCache(settings.tokens.cache_size, settings.tokens.cache_seconds, clock)
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self.recall = self.cache.get
         self._max_bytes = settings.tokens.max_bytes
-        self._issuer_of = Issuers(settings, issuers).of
+        self._issuers = Issuers(settings, issuers)
+        self._issuer_of = self._issuers.of
 
     def cached(self, token: bytes) -> Identity | None:
         """Return the identity of a token that was verified before, if all that it rests on still holds.
@@ -163,8 +165,10 @@ class Authenticator:
 
     def still_good(self, held: CachedToken) -> Reason | None:
         """Return why a held verdict is none any more: expired, its key withdrawn, keys too old; None while it is."""
-        identity = held.identity
-        if self._monotonic() > held.issuer.stale_at:
+        identity, now = held.identity, self._monotonic()
+        if held.policy.tenant is not None:
+            held.issuer.used_at = now  # or it would count as idle and be given up
+        if now > held.issuer.stale_at:
             return Reason.STALE_KEYS
         if not held.issuer.keys.trusts(held.key):
             return Reason.UNKNOWN_KEY
@@ -207,6 +211,8 @@ class Authenticator:
             self.cache.put_bad(digest, error.reason)
             raise
         check_claims(unverified, policy, self._wall())
+        if issuer is None:
+            issuer = self._issuers.admit(policy)  # the first plausible token of a tenant
         return Examined(digest, unverified, policy, issuer)
 
     def remember(self, examined: Examined, key: VerifyingKey) -> Identity:
@@ -220,6 +226,8 @@ class Authenticator:
         except GatewayError as error:
             self.cache.put_bad(examined.digest, error.reason, examined.issuer)
             raise
+        if examined.policy.tenant is not None:
+            self._issuers.verified(examined.policy)
         if entry.identity.confirmation is None:  # else it is nothing that ``recall`` may hand out
             self.cache.put(examined.digest, entry)
         return entry.identity
@@ -238,13 +246,17 @@ class Authenticator:
         Raises:
             GatewayError: the refusal, when no fetch could change it; and when no keys can be believed.
         """
-        digest, unverified, _, issuer = examined
+        digest, unverified, policy, issuer = examined
         if not issuer.loaded:
             return None
         if issuer.usable() is not None:
             raise cannot_decide(issuer)
         keys = issuer.keys
         candidates = keys.candidates(unverified.key_id, unverified.algorithm)
+        if policy.tenant is not None and candidates:
+            candidates = tuple(filter(policy.may_use, candidates))
+            if not candidates:
+                raise GatewayError(Reason.UNKNOWN_KEY, detail="the key is for another issuer's tokens")
         try:
             if candidates:
                 return verify_signature(unverified, candidates)

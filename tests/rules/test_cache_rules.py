@@ -107,6 +107,11 @@ async def test_nothing_of_a_route_is_in_an_entry() -> None:
             "not_before",
             "token_id",
             "lines",
+            "credential",
+            "session_id",
+            "issued_at",
+            "confirmation",
+            "tenant",
         }
 
 
