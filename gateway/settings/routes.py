@@ -50,7 +50,8 @@ class Route(Section):
     any_scopes: list[Scope] = []
     """At least one of these scopes is needed; else 403."""
     claims: dict[str, Text | Annotated[list[Text], Field(min_length=1)]] = {}
-    """Claim and its accepted values; a claim that is a list needs any one of them. Else 403."""
+    """Claim and its accepted values; a claim that is a list needs any one of them. Else 403. `$tenant` is
+    the tenant of an issuer that is a template."""
     forward_authorization: bool = False
     """Send the Authorization header on to the upstream."""
     observe: bool = False

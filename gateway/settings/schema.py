@@ -79,5 +79,6 @@ class Settings(Section):
     routes: Annotated[list[Route], Field(min_length=1)]
     resources: list[Resource] = []
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
-    """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer` and `$client` are the gateway's own.
+    """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer`, `$client` and `$tenant` are the
+    gateway's own.
     """

@@ -36,7 +36,8 @@ def tenant_problems(settings: Settings, sound: Sound) -> Problems:
     if sound(("issuers",)):
         yield from _overlaps(settings)
         for index, route in enumerate(settings.routes):
-            if sound(("routes", index, "claims"), ("routes", index, "issuers")) and TENANT in route.claims:
+            options = (("routes", index, name) for name in ("claims", "issuers", "credentials"))
+            if sound(*options) and TENANT in route.claims:
                 yield from ((("routes", index, "claims", TENANT), text) for text in _rule(route, settings))
         if sound(("identity",)) and not any(map(is_template, settings.issuers)):
             for header, source in settings.identity.items():
@@ -111,6 +112,9 @@ def _overlaps(settings: Settings) -> Problems:
 
 def _rule(route: Route, settings: Settings) -> Iterator[str]:
     """Find tenants that no token of the route's issuers can have."""
+    if set(route.credentials) == {"api_key"}:
+        yield "can never apply: API keys have no tenant"
+        return
     named = [issuer for issuer in settings.issuers if not route.issuers or issuer.name in route.issuers]
     entries = [issuer for issuer in named if is_template(issuer)]
     if not entries:

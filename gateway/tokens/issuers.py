@@ -113,6 +113,7 @@ class Issuers:
         self._patterns: list[_Family] = []
         self._tables = {name: table for name, table in keys.items() if isinstance(table, Tenants)}
         self._similar: dict[str, list[str]] = {}
+        self._shown = [value for issuer in settings.issuers for value in schema.issuer_values(issuer)][:_SHOWN_ISSUERS]
         for issuer in settings.issuers:
             self._add(issuer, compile_policy(issuer, settings), keys[issuer.name])
 
@@ -151,8 +152,7 @@ class Issuers:
                     return family.find(tenant)
         # All of a long list would cost more to write than the token to refuse.
         similar = self._similar.get(_without_slash(issuer or ""))
-        configured = [value for values in self._similar.values() for value in values]
-        raise unknown_issuer(issuer, similar or configured[:_SHOWN_ISSUERS])
+        raise unknown_issuer(issuer, similar or self._shown)
 
     def admit(self, policy: IssuerPolicy) -> IssuerKeys:
         """Return the keys of a tenant, begun now if need be.

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Any
 
 from gateway.clock import Clock
@@ -25,10 +27,14 @@ from gateway.tokens.jwks_refresh import IssuerKeys
 #: Seconds between two looks for idle tenants.
 SWEEP_SECONDS = 30.0
 
-#: How many tenants are remembered that gave no keys, and how many ``/status`` shows.
-FAILED_SIZE, SHOWN_TENANTS = 1000, 100
+#: How many tenants may begin in a minute, however few are kept.
+LEAST_STARTS = 10
 
-_COUNTED = ("fetches", "failures", "unknown_keys")
+#: How many tenants are remembered that gave no keys, and how many of anything ``/status`` shows.
+FAILED_SIZE, SHOWN = 1000, 100
+
+# What is counted, as status and as attributes say it.
+_COUNTED = {"fetches": "fetches", "failures": "failures", "unknown_keys": "unknown_key_refetches"}
 
 
 class Tenants:
@@ -58,15 +64,18 @@ class Tenants:
         self._listed = bool(issuer.tenants)
         self._most = len(issuer.tenants) or issuer.max_tenants
         self._places = max(4, self._most // 4)
+        self._starts = max(LEAST_STARTS, self._most)
         self._cooldown = issuer.jwks_cooldown_seconds
         self._busy_seconds = cache_seconds
+        self._max_stale = issuer.jwks_max_stale_seconds
         self._idle_seconds = issuer.tenant_idle_seconds + cache_seconds
         self._make = make
         self._clock = clock
         self._kept: dict[str, IssuerKeys] = {}
         self._new: dict[str, IssuerKeys] = {}
+        self._proven: weakref.WeakSet[IssuerKeys] = weakref.WeakSet()
         self._failed_until: dict[str, float] = {}
-        self._allowance, self._allowance_at = float(self._most), clock.monotonic()
+        self._allowance, self._allowance_at = float(self._starts), clock.monotonic()
         self._gone: Counter[str] = Counter()
         self._sweeper: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -129,9 +138,10 @@ class Tenants:
             keys.used_at = now
         elif (keys := self._new.get(tenant)) is not None:
             keys.used_at = now
+            self._proven.add(keys)
             if len(self._kept) >= self._most:
                 oldest = min(self._kept, key=lambda name: self._kept[name].used_at)
-                if now - self._kept[oldest].used_at <= self._busy_seconds:
+                if self._in_use(self._kept[oldest], now):
                     return  # all are in use: this one goes on in its place among the new ones
                 self.evicted += 1
                 self._give_up(self._kept.pop(oldest))
@@ -144,21 +154,28 @@ class Tenants:
         return None
 
     def status(self) -> dict[str, Any]:
-        """Return what ``/status`` shows: sums over all tenants, and a bounded list of them."""
-        states = {name: keys.status() for name, keys in [*self._kept.items(), *self._new.items()]}
-        ages = [state["age_seconds"] for state in states.values() if state["age_seconds"] is not None]
-        counts = {name: self._gone[name] + sum(state[name] for state in states.values()) for name in _COUNTED}
+        """Return what ``/status`` shows: sums over all tenants, and bounded lists of them and of their odd keys."""
+        tenants = {**self._kept, **self._new}
+        rejected = ((name, odd) for name, keys in tenants.items() for odd in keys.keys.rejected)
+        oldest = min((keys.stale_at for keys in tenants.values() if keys.loaded), default=None)
+        age = None if oldest is None else round(self._clock.monotonic() - oldest + self._max_stale, 3)
         return {
             "usable": all(keys.usable() is None for keys in self._kept.values()),
             "reason": "",
             "source": self._template,
-            "keys": sum(state["keys"] for state in states.values()),
-            "rejected_keys": [entry for state in states.values() for entry in state["rejected_keys"]][:SHOWN_TENANTS],
-            "age_seconds": max(ages, default=None),
-            **counts,
-            "tenants": dict(list(states.items())[:SHOWN_TENANTS]),
-            "tenant_count": len(states),
-            "unproven_tenants": 0 if self._listed else len(self._new),
+            "keys": sum(len(keys.keys.keys) for keys in tenants.values()),
+            "rejected_keys": [
+                {"tenant": name, "index": odd.index, "kid": odd.kid, "problem": odd.problem}
+                for name, odd in islice(rejected, SHOWN)
+            ],
+            "age_seconds": age,
+            **{
+                shown: self._gone[shown] + sum(getattr(keys, name) for keys in tenants.values())
+                for shown, name in _COUNTED.items()
+            },
+            "tenants": {name: keys.status() for name, keys in islice(tenants.items(), SHOWN)},
+            "tenant_count": len(tenants),
+            "new_tenants": 0 if self._listed else len(self._new),
             "failed_tenants": len(self._failed_until),
         }
 
@@ -170,22 +187,25 @@ class Tenants:
         if (wait := self._failed_until.get(tenant, now) - now) > 0:
             raise GatewayError(Reason.NO_KEYS, detail=where, retry_after=math.ceil(wait))
         # At most so many begin within a minute: each costs the provider requests that somebody else has caused.
-        self._allowance += (now - self._allowance_at) * self._most / 60
-        self._allowance, self._allowance_at = min(self._allowance, float(self._most)), now
-        if self._allowance < 1 or not self._make_room():
+        self._allowance += (now - self._allowance_at) * self._starts / 60
+        self._allowance, self._allowance_at = min(self._allowance, float(self._starts)), now
+        if self._allowance < 1 or not self._make_room(now):
             self.refused += 1
             raise GatewayError(Reason.TOO_MANY_TENANTS, detail=where)
         self._allowance -= 1
 
-    def _make_room(self) -> bool:
-        """Find a place for a tenant that nobody has vouched for; never that of a fetch that is under way."""
+    def _make_room(self, now: float) -> bool:
+        """Find a place for a tenant that nobody has vouched for; never that of a fetch under way or of one in use."""
         if len(self._new) >= self._places:
-            loaded = [name for name, keys in self._new.items() if keys.loaded]
-            if not loaded:
+            idle = [name for name, keys in self._new.items() if keys.loaded and not self._in_use(keys, now)]
+            if not idle:
                 return False
             self.evicted += 1
-            self._give_up(self._new.pop(min(loaded, key=lambda name: self._new[name].used_at)))
+            self._give_up(self._new.pop(min(idle, key=lambda name: self._new[name].used_at)))
         return True
+
+    def _in_use(self, keys: IssuerKeys, now: float) -> bool:
+        return keys in self._proven and now - keys.used_at <= self._busy_seconds
 
     async def _try(self, tenant: str, keys: IssuerKeys) -> None:
         """Wait for the first fetch of a tenant, and give it up if that gave no keys."""
@@ -213,8 +233,7 @@ class Tenants:
 
     def _give_up(self, keys: IssuerKeys) -> None:
         """Believe a tenant's keys no longer, since nobody keeps them fresh, and end their refresher."""
-        state = keys.status()
-        self._gone.update({name: state[name] for name in _COUNTED})
+        self._gone.update({shown: getattr(keys, name) for shown, name in _COUNTED.items()})
         keys.forget()
         self._spawn(keys.stop(), f"end of {keys.name}")
 

@@ -134,6 +134,13 @@ def test_rule_and_header_about_tenants_need_a_template(tmp_path: Path) -> None:
     ]
 
 
+def test_rule_about_tenants_needs_tokens(tmp_path: Path) -> None:
+    config = changed("routes", claims={"$tenant": "acme"}, credentials=["api_key"])
+    config["issuers"][0] |= {"issuer": REALMS, "tenants": ["acme"]}
+    config["api_keys"] = [{"id": "k", "hash": "sha256:" + "0" * 64}]
+    assert 'routes[0].claims."$tenant": can never apply: API keys have no tenant' in faults_of(tmp_path, config)
+
+
 def test_api_key_cannot_claim_a_tenant(tmp_path: Path) -> None:
     key = {"id": "k", "hash": "sha256:" + "0" * 64, "claims": {"$tenant": "acme"}}
     [fault] = faults_of(tmp_path, {**changed("routes", credentials=["api_key"]), "api_keys": [key]})

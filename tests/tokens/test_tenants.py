@@ -19,7 +19,7 @@ from gateway.tokens.jwks_fetch import Fetched
 from gateway.tokens.jwks_http import FetchError
 from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.keys import import_jwks
-from gateway.tokens.tenants import FAILED_SIZE, SHOWN_TENANTS, SWEEP_SECONDS, Tenants
+from gateway.tokens.tenants import FAILED_SIZE, SHOWN, SWEEP_SECONDS, Tenants
 from tests.support.clock import FakeClock, settle
 from tests.support.fetching import ScriptedSource
 from tests.support.idp import issuer_settings
@@ -192,7 +192,7 @@ async def test_unproven_tenants_have_few_places_and_take_them_from_each_other_on
     names = [f"real{number}" for number in range(7)]
     await table.begin(*names)
     assert table.known("acme", *names) == ["acme", *names[-4:]]
-    assert (table.tenants.evicted, table.tenants.status()["unproven_tenants"]) == (3, 4)
+    assert (table.tenants.evicted, table.tenants.status()["new_tenants"]) == (3, 4)
 
 
 async def test_no_fetch_under_way_is_cut_off_for_another_tenant(make: Make) -> None:
@@ -227,10 +227,33 @@ async def test_tenant_in_use_is_never_given_up_for_another_one(make: Make) -> No
     table.clock.jump(CACHE_SECONDS)
     await table.use("three")
     assert table.known("one", "two", "three") == ["one", "two", "three"]
-    assert table.tenants.status()["unproven_tenants"] == 1
+    assert table.tenants.status()["new_tenants"] == 1
     table.clock.jump(1)
     await table.use("three", "two")
     assert table.known("one", "two", "three") == ["two", "three"]
+
+
+async def test_tenant_in_use_that_found_no_lasting_place_is_not_pushed_out_either(make: Make) -> None:
+    """More tenants in use than ``max_tenants``: whoever comes is refused before one of them would be given up."""
+    table = make(**ANY, max_tenants=1)
+    await table.use("kept", "a", "b", "c", "d")
+    table.clock.jump(60)
+    assert table.refusal("e").reason is Reason.TOO_MANY_TENANTS
+    assert table.known("kept", "a", "b", "c", "d") == ["kept", "a", "b", "c", "d"]
+    table.clock.jump(CACHE_SECONDS)
+    await table.use("a", "e")
+    assert table.known("kept", "a", "b", "c", "d", "e") == ["a", "b", "c", "d", "e"]
+
+
+async def test_few_tenants_may_still_begin_as_often_as_ten_a_minute(make: Make) -> None:
+    """One tenant that the provider forgets for a moment must not have to wait a minute for its turn."""
+    table = make(**ANY, max_tenants=1)
+    await table.begin(*(f"no{number}" for number in range(10)))
+    assert table.tenants.failed == 10
+    assert table.refusal("acme").reason is Reason.TOO_MANY_TENANTS
+    table.clock.jump(6.01)
+    await table.begin("acme")
+    assert table.known("acme") == ["acme"]
 
 
 async def test_idle_tenant_is_given_up_and_comes_back_with_its_next_token(make: Make) -> None:
@@ -290,18 +313,29 @@ async def test_keys_that_were_given_up_fetch_no_more(make: Make) -> None:
 
 
 async def test_status_shows_sums_and_a_bounded_list(make: Make) -> None:
-    table = make(**ANY, max_tenants=SHOWN_TENANTS + 50)
-    for number in range(SHOWN_TENANTS + 20):
+    table = make(**ANY, max_tenants=SHOWN + 50)
+    for number in range(SHOWN + 20):
         await table.use(f"t{number}")
         table.clock.jump(1)
     status = table.tenants.status()
-    assert len(status["tenants"]) == SHOWN_TENANTS
-    assert status["tenant_count"] == status["keys"] == status["fetches"] == SHOWN_TENANTS + 20
+    assert len(status["tenants"]) == SHOWN
+    assert status["tenant_count"] == status["keys"] == status["fetches"] == SHOWN + 20
     assert status["source"] == REALMS
     assert status["tenants"]["t0"]["key_ids"] == ["a"]
-    assert status["age_seconds"] == SHOWN_TENANTS + 20
+    assert status["age_seconds"] == SHOWN + 20
+    assert status["rejected_keys"] == []
     assert table.tenants.usable() is None
     await table.tenants.wait_until_loaded()
+
+
+async def test_status_names_the_odd_keys_of_tenants(make: Make) -> None:
+    table = make(**LISTED)
+    assert table.tenants.status()["age_seconds"] is None
+    await table.use("acme")
+    table.sources["acme"][0].steps = [Fetched(import_jwks(jwks(SigningKey.ec("a"), {"kty": "AKP", "kid": "x"})), 100)]
+    await table.clock.advance(85.1)
+    [odd] = table.tenants.status()["rejected_keys"]
+    assert (odd["tenant"], odd["index"], odd["kid"]) == ("acme", 1, "x")
 
 
 async def test_stop_ends_every_fetch_and_refresher(make: Make) -> None:
