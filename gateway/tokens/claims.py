@@ -128,7 +128,8 @@ def make_identity(token: Unverified, policy: IssuerPolicy, credential: Credentia
         credential,
         session_id if isinstance(session_id, str) else None,
         _moment(claims, "iat", -math.inf),
-        tenant=policy.tenant,
+        None,
+        policy.tenant,
     )
 
 
