@@ -40,6 +40,8 @@ from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.issuers import build_issuers, build_tenants
+from gateway.tokens.jwks_refresh import IssuerKeys
+from gateway.tokens.tenants import Tenants
 
 #: How long the last access log lines may take when everything else has ended.
 LOG_SECONDS = 1.0
@@ -106,8 +108,7 @@ class GatewayApp:
         first_wait = self._share.first_wait if self._share else 0.0
         self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
         self.tenants = build_tenants(settings, clock, self._resolver)
-        names = [issuer.name for issuer in settings.issuers]
-        keys = {name: self.issuers.get(name) or self.tenants[name] for name in names}
+        keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
         for each in keys.values():
             each.start()
             self._stop.push_async_callback(each.stop)
