@@ -168,6 +168,26 @@ async def test_tenant_that_the_provider_does_not_know_is_503_and_asked_for_once(
         assert {(line["reason"], line["detail"]) for line in lines[2:6]} == {("no_keys", "issuer main, tenant nobody")}
 
 
+async def test_flood_of_made_up_tenants_costs_the_provider_little_and_nobody_else_anything(tmp_path: Path) -> None:
+    """R162, R163, CWE-400: a tenant in use goes on; the provider is asked as often as may be, and no more."""
+    async with world(tmp_path, TWO, **ANY, max_tenants=12) as made:
+        assert await made.status(ACME, "acme") == 200
+        statuses = []
+        for start in range(0, 300, 30):
+            names = [f"madeup{number}" for number in range(start, start + 30)]
+            answers = await asyncio.gather(*(made.get(ROGUE, name) for name in names))
+            statuses += [answer.status for answer in answers]
+            assert await made.status(ACME, "acme", jti=str(start)) == 200
+        assert set(statuses) == {503}
+        discoveries = [url for url, _ in made.provider.seen if "madeup" in url]
+        assert len(discoveries) == len(set(discoveries)) <= 12
+        state = (await made.gateway.admin("/status")).json["issuers"]["main"]
+        assert (list(state["tenants"]), state["failed_tenants"]) == (["acme"], len(discoveries))
+        metrics = (await made.gateway.admin("/metrics")).body.decode()
+        assert f'gateway_tenants_refused_total{{issuer="main"}} {300 - len(discoveries)}.0' in metrics
+        assert 'gateway_tenants_ended_total{issuer="main",reason="evicted"} 0.0' in metrics
+
+
 @pytest.mark.parametrize(
     "elsewhere",
     [
