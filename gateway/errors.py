@@ -11,7 +11,7 @@ section 11.6.1), so no byte of a request can come back in an answer.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -52,6 +52,10 @@ INVALID_TOKEN = Kind(401, "invalid_token", "The access token is not valid here."
 INVALID_REQUEST = Kind(
     400, "invalid_request", "The request must carry exactly one well-formed credential.", Challenge.ERROR
 )
+INVALID_DPOP_PROOF = Kind(
+    401, "invalid_dpop_proof", "The DPoP proof is missing, or not valid for this request.", Challenge.ERROR
+)
+USE_DPOP_NONCE = Kind(401, "use_dpop_nonce", "The DPoP proof needs the nonce of this answer.", Challenge.ERROR)
 INSUFFICIENT_SCOPE = Kind(403, "insufficient_scope", "The access token does not grant this request.", Challenge.ERROR)
 CORS_REFUSED = Kind(403, "cors_refused", "Pages of this origin may not send this request.")
 NO_ROUTE = Kind(404, "no_route", "Nothing is served at this address.")
@@ -123,6 +127,22 @@ class Reason(Enum):
     WRONG_CLAIM = ("wrong_claim", INVALID_TOKEN)
     SENDER_CONSTRAINED = ("sender_constrained", INVALID_TOKEN)
     UNSAFE_CLAIM = ("unsafe_claim", INVALID_TOKEN)
+    # --- the proof that the sender of a bound token has its key or certificate ---
+    UNBOUND_TOKEN = ("unbound_token", INVALID_TOKEN, "The access token is not bound to its sender.")
+    WRONG_CERTIFICATE = ("wrong_certificate", INVALID_TOKEN, "The access token is bound to another certificate.")
+    WRONG_PROOF_KEY = ("wrong_proof_key", INVALID_TOKEN, "The access token is bound to another key.")
+    MISSING_PROOF = ("missing_proof", INVALID_DPOP_PROOF)
+    SEVERAL_PROOFS = ("several_proofs", INVALID_DPOP_PROOF)
+    MALFORMED_PROOF = ("malformed_proof", INVALID_DPOP_PROOF)
+    UNUSABLE_PROOF_KEY = ("unusable_proof_key", INVALID_DPOP_PROOF)
+    PROOF_SIGNATURE = ("proof_signature", INVALID_DPOP_PROOF)
+    FOREIGN_PROOF = ("foreign_proof", INVALID_DPOP_PROOF)
+    STALE_PROOF = ("stale_proof", INVALID_DPOP_PROOF, "The DPoP proof is too old, or from the future.")
+    REPLAYED_PROOF = ("replayed_proof", INVALID_DPOP_PROOF, "The DPoP proof was used before.")
+    PROOF_NONCE = ("proof_nonce", USE_DPOP_NONCE)
+    # --- tokens for one request ---
+    NO_TOKEN_ID = ("no_token_id", INVALID_TOKEN, "The access token cannot be told from others.")
+    REPLAYED_TOKEN = ("replayed_token", INVALID_TOKEN, "The access token was used before.")
     # --- the route's rules (policy/) ---
     ISSUER_NOT_ACCEPTED = ("issuer_not_accepted", INVALID_TOKEN)
     MISSING_SCOPE = ("missing_scope", INSUFFICIENT_SCOPE)
@@ -157,6 +177,7 @@ class Reason(Enum):
     NO_API_KEYS = ("no_api_keys", UNAVAILABLE)
     STALE_KEYS = ("stale_keys", UNAVAILABLE)
     TOO_MANY_TENANTS = ("too_many_tenants", UNAVAILABLE)
+    REPLAY_STORE = ("replay_store", UNAVAILABLE)
     TOO_MANY_CONNECTIONS = ("too_many_connections", UNAVAILABLE)
     OVERLOADED = ("overloaded", UNAVAILABLE)
     POOL_EXHAUSTED = ("pool_exhausted", UNAVAILABLE)
@@ -182,9 +203,13 @@ class GatewayError(Exception):
 
     Attributes:
         credentials: what the route takes, for the challenges; set where the route is known.
+        schemes: the schemes of tokens that the challenges name, the one with the error first; set there, too.
+        of_dpop: what is wrong is about a token that is, or must be, sent under the scheme ``DPoP``.
     """
 
     credentials: Collection[str] = ("jwt",)
+    schemes: Sequence[str] = ("Bearer",)
+    of_dpop = False
 
     def __init__(self, reason: Reason, *, scope: str = "", detail: str = "", retry_after: int | None = None) -> None:
         super().__init__(reason.code)

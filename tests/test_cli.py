@@ -78,7 +78,7 @@ def test_without_a_configuration_the_command_says_what_to_do() -> None:
     assert "name a file with --config, or set GATEWAY_ISSUER" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--config"], ["--server-listn", "x"], ["extra"], ["--redis-url", "x"]])
+@pytest.mark.parametrize("arguments", [["--config"], ["--server-listn", "x"], ["extra"], ["--redis-uri", "x"]])
 def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
     """C82: a misspelt flag is refused, too."""
     result = _run("check", *arguments, env=SHORT)

@@ -82,6 +82,9 @@ def test_every_example_of_a_configuration_loads(block: str, tmp_path: Path) -> N
     (tmp_path / "keys.jsonl").write_text("".join(_blocks(_read("docs/api-keys.md"), "json")))
     block = block.replace("/etc/gateway/keys.jsonl", str(tmp_path / "keys.jsonl"))
     (tmp_path / "token").write_text("token")
+    (tmp_path / "secret").write_bytes(bytes(32))
+    block = block.replace("/etc/gateway/dpop-nonce", str(tmp_path / "secret"))
+    block = block.replace("/etc/gateway/tls/clients.pem", str(authority(tmp_path).bundle))
     block = block.replace("/var/run/secrets/kubernetes.io/serviceaccount/token", str(tmp_path / "token"))
     block = block.replace("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt", str(authority(tmp_path).bundle))
     certificate = authority(tmp_path).sign("server", "localhost")
@@ -156,6 +159,7 @@ def _counted_everything(app: object) -> None:
     telemetry.refusals["expired"] += 1
     telemetry.observed["/", "expired"] += 1
     telemetry.tunnel_ends["expired"] += 1
+    app.proofs.outcomes["dpop", "accepted"] += 1  # type: ignore[attr-defined]
     app.upstreams["main"].failed(Reason.UPSTREAM_CONNECT)  # type: ignore[attr-defined]
 
 

@@ -30,11 +30,15 @@ def authorize(route: Route, identity: Identity) -> None:
     Raises:
         GatewayError: ``ISSUER_NOT_ACCEPTED`` when this route does not believe the
             issuer, ``MISSING_SCOPE`` with the scopes that would do (RFC 6750
-            section 3.1), or ``CLAIM_NOT_ACCEPTED``.
+            section 3.1), ``CLAIM_NOT_ACCEPTED``, or ``UNBOUND_TOKEN`` when it
+            wants tokens that are bound to their sender. Whether the sender has
+            what a token is bound to was asked before.
     """
     # An API key has no issuer; whether a route takes one was asked before.
     if route.issuers and identity.issuer_name not in route.issuers and identity.credential != "api_key":
         raise GatewayError(Reason.ISSUER_NOT_ACCEPTED)
+    if route.sender_constrained != "optional" and identity.credential != "api_key":
+        _demand_bound(route, identity)
     for scope in route.scopes:
         if scope not in identity.scopes:
             raise GatewayError(Reason.MISSING_SCOPE, scope=_needed_scopes(route, identity))
@@ -43,6 +47,16 @@ def authorize(route: Route, identity: Identity) -> None:
     for rule in route.claim_rules:
         if not _accepts(rule, identity.claims.get(rule.name)):
             raise GatewayError(Reason.CLAIM_NOT_ACCEPTED, detail=f"claim {rule.name}")
+
+
+def _demand_bound(route: Route, identity: Identity) -> None:
+    bound, wanted = identity.confirmation, route.sender_constrained
+    if bound is None:
+        raise GatewayError(Reason.UNBOUND_TOKEN)
+    if (wanted == "dpop" and bound.jwk_thumbprint is None) or (
+        wanted == "mtls" and bound.certificate_thumbprint is None
+    ):
+        raise GatewayError(Reason.UNBOUND_TOKEN, detail=f"bound otherwise than by {wanted}")
 
 
 def _accepts(rule: ClaimRule, value: Any) -> bool:

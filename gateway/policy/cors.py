@@ -125,6 +125,18 @@ def refusal_fields(policy: CorsPolicy, headers: Pairs) -> Fields:
     return (*fields, _EXPOSED) if fields and fields[0][0] != b"Vary" else fields
 
 
+def exposed(cors: Fields, added: Sequence[tuple[bytes, bytes]]) -> Fields:
+    """Return what lets a page read fields that the gateway itself adds to an answer.
+
+    Args:
+        cors: what ``response_fields`` or ``refusal_fields`` returned; without an origin in it nothing can be read.
+        added: the fields.
+    """
+    if not added or not any(name == b"Access-Control-Allow-Origin" for name, _ in cors):
+        return ()
+    return ((b"Access-Control-Expose-Headers", b", ".join(dict.fromkeys(name for name, _ in added))),)
+
+
 def _answer_fields(policy: CorsPolicy, headers: Pairs, *, varies: bool) -> Fields:
     """Return who may read an answer. It varies by Origin also when nobody may: caches keep such answers, too."""
     origin = _allowed_origin(policy, headers)

@@ -125,8 +125,19 @@ def _metadata(resource: Resource, members: Sequence[schema.Route], settings: sch
         "resource_documentation": resource.documentation,
         "resource_policy_uri": resource.policy_uri,
         "resource_tos_uri": resource.tos_uri,
+        **_bindings(members, settings.dpop.algorithms),
     }
     return {name: value for name, value in metadata.items() if value}
+
+
+def _bindings(members: Sequence[schema.Route], algorithms: Sequence[str]) -> dict[str, Any]:
+    """Return what clients must know of tokens that are bound to them, where a route asks for such."""
+    wanted = {route.sender_constrained for route in members}
+    return {
+        "tls_client_certificate_bound_access_tokens": not wanted.isdisjoint({"required", "mtls"}),
+        "dpop_signing_alg_values_supported": [] if wanted.isdisjoint({"required", "dpop"}) else list(algorithms),
+        "dpop_bound_access_tokens_required": wanted == {"dpop"},
+    }
 
 
 def _document_route(path: str) -> Route:

@@ -31,6 +31,17 @@ from gateway.settings.section import Text
 #: Longest path, in characters, that is compared with a regex; a longer one matches none.
 MAX_REGEX_PATH = 2048
 
+SenderConstrained = Literal["optional", "required", "dpop", "mtls"]
+
+# A token that is bound to a certificate is sent as Bearer (RFC 8705 section 3). Where any token will do, only those
+# are told about DPoP who use it.
+_TOKEN_SCHEMES: dict[SenderConstrained, tuple[str, ...]] = {
+    "optional": ("Bearer",),
+    "required": ("DPoP", "Bearer"),
+    "dpop": ("DPoP",),
+    "mtls": ("Bearer",),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimRule:
@@ -62,6 +73,8 @@ class Route:
         methods: methods, case-sensitive (RFC 9110 section 9.1); empty: all.
         strip_segments: how many leading segments are removed before forwarding.
         allow_encoded_slash: ``%2F`` in the path is served.
+        sender_constrained: which tokens are accepted: all, or those bound in a certain way.
+        token_schemes: the schemes under which tokens may be sent, as challenges name them.
         forward_authorization: the Authorization field is sent on.
         observe: refusals for the token are counted and logged, not answered.
         cors: what pages of other origins may do with it; None when nothing is said.
@@ -85,6 +98,8 @@ class Route:
     methods: frozenset[str]
     strip_segments: int
     allow_encoded_slash: bool
+    sender_constrained: SenderConstrained
+    token_schemes: tuple[str, ...]
     forward_authorization: bool
     observe: bool
     cors: CorsPolicy | None
@@ -239,6 +254,8 @@ def _compile(name: str, settings: schema.Route) -> Route:
         methods=frozenset(settings.methods),
         strip_segments=segments if settings.strip_prefix and settings.match != "regex" else 0,
         allow_encoded_slash=settings.allow_encoded_slash,
+        sender_constrained=settings.sender_constrained,
+        token_schemes=_TOKEN_SCHEMES[settings.sender_constrained],
         forward_authorization=settings.forward_authorization,
         observe=settings.observe,
         cors=compile_cors(settings),

@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 
 from gateway.proxy.names import FORWARDING, HeaderPolicy
-from gateway.proxy.trust import Peer, parse_node
+from gateway.proxy.trust import Peer, TrustedProxies, parse_node
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -88,6 +88,38 @@ def client_address(headers: RawHeaders, policy: HeaderPolicy, peer: Peer) -> byt
         if not policy.trusted.believes(nearest):
             return nearest
     return nearest
+
+
+def external_origin(
+    headers: RawHeaders, trusted: TrustedProxies, peer: Peer, client_host: bytes
+) -> tuple[bytes, bytes]:
+    """Return scheme and ``host[:port]`` of the address that the client used, as far as they can be known.
+
+    The connection's and the request's own, unless the peer is a trusted proxy.
+    Then X-Forwarded-Proto and X-Forwarded-Host count, or else the element of
+    Forwarded that the proxy nearest to the client wrote.
+    """
+    scheme = b"https" if peer.secure else b"http"
+    if not trusted.believes(peer.address):
+        return scheme, client_host
+    received = [pair for pair in headers if pair[0].lower() in FORWARDING]
+    seen = _first_hop(received, trusted)
+    for name, key in ((b"x-forwarded-proto", b"proto"), (b"x-forwarded-host", b"host")):
+        if key in seen and not _SANE[name].fullmatch(seen[key]):
+            del seen[key]
+    scheme = _last_word(received, b"x-forwarded-proto", seen.get(b"proto", scheme))
+    return scheme.lower(), _last_word(received, b"x-forwarded-host", seen.get(b"host", client_host))
+
+
+def _first_hop(received: RawHeaders, trusted: TrustedProxies) -> dict[bytes, bytes]:
+    """Return the element of Forwarded that the trusted proxy nearest to the client wrote; empty without one."""
+    found: dict[bytes, bytes] = {}
+    for element in reversed(parse_forwarded(b", ".join(_values(received, b"forwarded", split=False))) or []):
+        found = element
+        node = parse_node(element.get(b"for", b"unknown"))
+        if node is None or not trusted.believes(str(node).encode("ascii")):
+            break
+    return found
 
 
 def _nodes(received: RawHeaders) -> list[bytes]:

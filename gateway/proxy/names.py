@@ -27,7 +27,7 @@ class Action(IntEnum):
     KEEP = 0  # falsy: the hot loop asks only whether there is anything to do
     DROP = 1
     CONNECTION = 2  # dropped, after the names that it nominates
-    AUTHORIZATION = 3  # dropped, unless the route sends it on
+    AUTHORIZATION = 3  # dropped, unless the route sends it on: the credential, or its proof
     FORWARDING = 4  # dropped, but read first when a trusted proxy sent it
 
 
@@ -104,6 +104,7 @@ _DROPPED_PREFIXES = (b"x-forwarded", b"x-client-cert", b"x-ssl-client", b"ssl-cl
 # Protected only against other spellings.
 _EXACT: dict[bytes, Action] = {
     b"authorization": Action.AUTHORIZATION,
+    b"dpop": Action.AUTHORIZATION,
     b"connection": Action.CONNECTION,
     b"via": Action.KEEP,
     **dict.fromkeys(FORWARDING, Action.FORWARDING),
@@ -134,7 +135,8 @@ class HeaderPolicy:
     """Everything about header fields that the configuration decides.
 
     Attributes:
-        identity_names: the ``[identity]`` headers, folded. No client's field of such a name passes.
+        identity_names: the ``[identity]`` headers, and the one that holds a client's certificate, folded. No client's
+            field of such a name passes.
         pseudonym: the gateway's name in Via (RFC 9110 section 7.6.3).
         trusted: the proxies whose forwarding fields are believed.
         key_names: the fields that hold an API key on some route, folded.
@@ -175,7 +177,9 @@ class HeaderPolicy:
 def compile_header_policy(settings: Settings, pseudonym: bytes) -> HeaderPolicy:
     """Compile the header rules of a configuration, once."""
     keys = {route.api_key_header for route in settings.routes if "api_key" in route.credentials}
-    return header_policy(settings.identity, pseudonym, settings.server.trusted_proxies, keys)
+    certificate = settings.server.client_certificate_header
+    own = [*settings.identity, certificate] if certificate else settings.identity
+    return header_policy(own, pseudonym, settings.server.trusted_proxies, keys)
 
 
 def header_policy(

@@ -88,6 +88,7 @@ class Admin:
                 "evictions": cache.evictions,
             },
             "api_keys": parts.api_keys.status(),
+            "replay": {"proofs": parts.proofs.used.status(), "tokens": parts.single_use.used.status()},
             "upstreams": {name: _upstream(upstream) for name, upstream in parts.upstreams.items()},
         }
 

@@ -32,15 +32,20 @@ from gateway.server.log_thread import LogThread
 from gateway.server.overload import LoopLag
 from gateway.server.parts import Parts
 from gateway.server.pipeline import Pipeline
+from gateway.server.proofs import make_proofs
 from gateway.server.serving import Serving
+from gateway.server.single_use import PURPOSE as TOKENS
+from gateway.server.single_use import SingleUse
 from gateway.server.tls import ServerTls
 from gateway.settings.schema import Settings
+from gateway.store.redis_link import open_link
 from gateway.tasks import cancelled, spawn
 from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.issuers import build_issuers, build_tenants
 from gateway.tokens.jwks_refresh import IssuerKeys
+from gateway.tokens.replay import make_store
 from gateway.tokens.tenants import Tenants
 
 #: How long the last access log lines may take when everything else has ended.
@@ -54,10 +59,12 @@ class Share:
     Attributes:
         listen: the public address, for all of them.
         first_wait: seconds before it asks an issuer for keys for the first time.
+        secret: what all of them make nonces from.
     """
 
     listen: SharedAddress
     first_wait: float
+    secret: bytes = b""
 
 
 class GatewayApp:
@@ -105,6 +112,7 @@ class GatewayApp:
         self._writer = LogThread()
         self._stop.push_async_callback(self._writer.stop, LOG_SECONDS)
         self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
+        self.redis = await open_link(settings.redis, clock, self._stop)
         first_wait = self._share.first_wait if self._share else 0.0
         self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
         self.tenants = build_tenants(settings, clock, self._resolver)
@@ -119,10 +127,23 @@ class GatewayApp:
         self.upstreams = open_upstreams(settings.upstreams, clock)
         for upstream in self.upstreams.values():
             self._stop.push_async_callback(upstream.close)
+        secret = self._share.secret if self._share else b""
+        self.proofs = make_proofs(settings, clock, self.redis, secret)
+        self.single_use = SingleUse(settings, make_store(settings, clock, self.redis, TOKENS), clock)
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
-        self.admin = Admin(Parts(self.telemetry, self.authenticator, keys, self.upstreams, self.api_keys))
+        self.admin = Admin(
+            Parts(
+                self.telemetry,
+                self.authenticator,
+                keys,
+                self.upstreams,
+                self.api_keys,
+                self.proofs,
+                self.single_use,
+            )
+        )
         if self._share is None:
             self.admin_port = await open_admin(self.admin.application(), settings.server.admin_listen, self._stop)
         await self._start_listener()
@@ -130,7 +151,7 @@ class GatewayApp:
     async def _start_listener(self) -> None:
         settings = self.settings
         pipeline = Pipeline(
-            settings, self.authenticator, self.clock, pseudonym(settings), self.api_keys, self._guards()
+            settings, self.authenticator, self.clock, pseudonym(settings), self.api_keys, self._guards(), self.proofs
         )
         serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
         self._stop.callback(serving.token_watch.stop)
@@ -155,7 +176,7 @@ class GatewayApp:
 
     def _guards(self) -> list[Guard]:
         """Return what some routes ask beyond a good credential that may, in the order in which it is asked."""
-        return []
+        return [self.single_use]
 
     def _start_tls(self) -> ssl.SSLContext | None:
         """Return the context of an HTTPS listener, kept up to date; None for plain HTTP."""

@@ -159,7 +159,10 @@ class ExpressConnection(KnownRequests):
             if exchange.answer and not section.after:
                 self._remember(line, Refusal(exchange.answer, run.record))
         elif exchange.admitted is not None and plannable(exchange.admitted):
-            self._remember(line, self._plan(head.method, exchange.admitted, section))
+            plan = self._plan(head.method, exchange.admitted, section)
+            # A credential of a form that the section does not show is looked for each time.
+            if plan.anonymous or section.after:
+                self._remember(line, plan)
 
     def _has_content(self, length: int, arrived: int) -> bool:
         """Return whether the content is there; one that will not be soon, or is large, is streamed instead."""

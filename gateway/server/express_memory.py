@@ -151,6 +151,7 @@ def plannable(admitted: Admitted) -> bool:
         or route.observe
         or route.forward_authorization
         or route.api_key_header
+        or route.sender_constrained != "optional"
         or admitted.target.authority is not None
         or b"access_token" in (admitted.target.query or b"")
     )

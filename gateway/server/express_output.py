@@ -11,6 +11,7 @@ import asyncio
 
 from gateway.server.listener import Listener
 from gateway.server.serving import Serving
+from gateway.server.tls import peer_certificate
 from gateway.server.unsent import UnsentWatch
 
 
@@ -53,6 +54,11 @@ class ClientOutput(asyncio.Protocol):
     def stalled(self) -> bool:
         """Whether the connection was cut because the client did not read."""
         return self._unsent is not None and self._unsent.stalled
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The certificate in DER that the client showed, if it showed one."""
+        return peer_certificate(self._transport)
 
     def send(self, data: bytes) -> None:
         """Write without waiting; ``pause_writing`` holds the source back."""

@@ -24,6 +24,7 @@ from gateway.server.responses import render
 from gateway.server.run import Run
 from gateway.server.sent import sent
 from gateway.server.serving import Serving
+from gateway.server.tls import peer_certificate
 from gateway.server.websockets import WebSockets
 from gateway.telemetry import Record
 
@@ -55,6 +56,10 @@ class AiohttpClient:
     @property
     def stalled(self) -> bool:
         return self.protocol.stalled
+
+    @property
+    def certificate(self) -> bytes | None:
+        return peer_certificate(self._request.transport)
 
     async def write(self, data: bytes) -> None:
         # Not by aiohttp's writer, which looks at what this one request wrote, not at what waits for the client.

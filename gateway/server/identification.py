@@ -8,14 +8,16 @@ answers "who" without waiting answers only what needs no further look.
 from __future__ import annotations
 
 from gateway.clock import Clock
-from gateway.errors import MISSING_TOKEN, GatewayError, Reason
+from gateway.errors import MISSING_TOKEN, GatewayError
 from gateway.identity import Identity
 from gateway.policy.authorize import authorize
 from gateway.server.credentials import Callers, Held, credential
 from gateway.server.guards import Guards
+from gateway.server.proofs import Proofs
 from gateway.server.request import UNSETTLED, Admitted, Unsettled
 from gateway.server.run import Run
 from gateway.tokens.authenticate import Authenticator
+from gateway.tokens.extract import sent_as_dpop
 
 
 class Identification:
@@ -25,11 +27,15 @@ class Identification:
         authenticator: verifies tokens.
         callers: knows who shows what.
         guards: what some routes ask besides.
+        proofs: knows whether the sender of a bound token has what it is bound to.
         clock: how long a verification takes.
     """
 
-    def __init__(self, authenticator: Authenticator, callers: Callers, guards: Guards, clock: Clock) -> None:
+    def __init__(
+        self, authenticator: Authenticator, callers: Callers, guards: Guards, proofs: Proofs, clock: Clock
+    ) -> None:
         self._authenticator = authenticator
+        self._proofs = proofs
         self._callers = callers
         self._guards = guards
         self._monotonic = clock.monotonic
@@ -88,6 +94,7 @@ class Identification:
             identity = self._callers.known(shown, run.record)
             if identity is None or identity.confirmation is not None:
                 return UNSETTLED
+            self._proofs.refuse_unbound(shown, identity)
             run.record.identity = identity
             authorize(admitted.route, identity)
         except GatewayError as error:
@@ -104,10 +111,9 @@ class Identification:
         began = self._monotonic()
         try:
             identity = await self._authenticator.authenticate(shown)
+            # A proof of possession that is not checked would turn it into a plain bearer token.
+            await self._proofs.check(run, admitted, shown, identity)
             run.record.identity = identity
-            if identity.confirmation is not None:
-                # A proof of possession that is not checked would turn it into a plain bearer token.
-                raise GatewayError(Reason.SENDER_CONSTRAINED)
             authorize(admitted.route, identity)
         except GatewayError as error:
             self._refuse(run, admitted, error)
@@ -125,7 +131,7 @@ class Identification:
         try:
             return self._callers.hold(_credential(admitted, b""))
         except GatewayError as error:
-            error.credentials = admitted.route.credentials
+            _name_credentials(admitted, error)
             raise
 
     def _refuse(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
@@ -143,10 +149,21 @@ def _credential(admitted: Admitted, query: bytes) -> bytes:
     return credential(admitted.route, admitted.facts, query, websocket=admitted.websocket)
 
 
+def _name_credentials(admitted: Admitted, error: GatewayError) -> None:
+    """Say in a refusal what would do on this route, and which scheme the error is about."""
+    error.credentials = admitted.route.credentials
+    schemes = admitted.route.token_schemes
+    if error.reason.kind is not MISSING_TOKEN:
+        about_dpop = error.of_dpop or sent_as_dpop(admitted.facts.authorization)
+        used = "DPoP" if about_dpop or "Bearer" not in schemes else "Bearer"
+        schemes = (used, *(scheme for scheme in schemes if scheme != used))
+    error.schemes = schemes
+
+
 def _let_pass_if_observed(run: Run, admitted: Admitted, error: GatewayError) -> None:
     """Note a refusal that an observed route does not act on; raise it on every other route."""
     if not admitted.route.observe:
-        error.credentials = admitted.route.credentials
+        _name_credentials(admitted, error)
         raise error
     run.record.observed = error.reason.code
     run.record.detail = error.detail

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from gateway.proxy.upstreams import Upstream
 from gateway.server.parts import Parts
+from gateway.server.sender_metrics import sender_metrics
 from gateway.telemetry import BUCKETS, Histogram, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
@@ -38,6 +39,7 @@ class GatewayCollector(Collector):
         yield from _requests(parts.telemetry)
         yield from _cache(parts.authenticator)
         yield from _credentials(parts.authenticator, parts.api_keys)
+        yield from sender_metrics(parts.proofs, parts.single_use)
         yield from _issuers(parts.issuers)
         yield from _tenants([table for table in parts.issuers.values() if isinstance(table, Tenants)])
         yield from _upstreams(parts.upstreams)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.proxy.upstreams import Upstream
+from gateway.server.proofs import Proofs
+from gateway.server.single_use import SingleUse
 from gateway.telemetry import Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
@@ -26,3 +28,5 @@ class Parts:
     issuers: Mapping[str, IssuerKeys | Tenants]
     upstreams: Mapping[str, Upstream]
     api_keys: ApiKeys
+    proofs: Proofs
+    single_use: SingleUse

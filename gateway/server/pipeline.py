@@ -33,6 +33,7 @@ from gateway.server.credentials import Callers
 from gateway.server.facts import Facts, framing, scan
 from gateway.server.guards import Guard, Guards
 from gateway.server.identification import Identification
+from gateway.server.proofs import Proofs, make_proofs
 from gateway.server.request import Admitted, RequestHead
 from gateway.settings.schema import Settings
 from gateway.telemetry import Record
@@ -63,13 +64,15 @@ class Pipeline:
         pseudonym: bytes,
         api_keys: ApiKeys | None = None,
         guards: Iterable[Guard] = (),
+        proofs: Proofs | None = None,
     ) -> None:
         self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym)
         self.pseudonym = pseudonym
         self._routes = RouteTable(settings.routes)
         self._guards = Guards(guards, self._routes.routes)
         callers = Callers(authenticator, ApiKeys(settings, clock) if api_keys is None else api_keys, clock)
-        who = Identification(authenticator, callers, self._guards, clock)
+        proofs = make_proofs(settings, clock) if proofs is None else proofs
+        who = Identification(authenticator, callers, self._guards, proofs, clock)
         self.identify, self.token, self.recognise = who.identify, who.token, who.recognise
         self.verify, self.hold = who.verify, who.hold
         self.still_good = callers.still_good

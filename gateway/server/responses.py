@@ -8,6 +8,7 @@ do, except for a request id that was checked before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -35,11 +36,14 @@ class Answer:
     close: bool
 
 
-def answer(error: GatewayError, tokens: Tokens, request_id: str, metadata: str = "") -> Answer:
+def answer(
+    error: GatewayError, tokens: Tokens, request_id: str, metadata: str = "", algorithms: Sequence[str] = ()
+) -> Answer:
     """Return the answer to a refused or failed request.
 
     Args:
         metadata: URL of the metadata document of the route's resource, if it has one.
+        algorithms: what DPoP proofs may be signed with.
     """
     kind = error.reason.kind
     headers = [
@@ -48,7 +52,7 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str, metadata: str =
         (b"X-Request-Id", request_id.encode("latin-1", "replace")),
     ]
     if kind.challenge is not Challenge.NONE:
-        headers += [(b"WWW-Authenticate", value) for value in challenges(error, tokens.realm, metadata)]
+        headers += [(b"WWW-Authenticate", value) for value in challenges(error, tokens.realm, metadata, algorithms)]
     if error.retry_after is not None:
         headers.append((b"Retry-After", b"%d" % max(1, error.retry_after)))
     if kind.status == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -61,12 +65,20 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str, metadata: str =
     return Answer(_status(kind, tokens), tuple(headers), body, kind.close)
 
 
-def challenges(error: GatewayError, realm: str, metadata: str = "") -> list[bytes]:
+def challenges(error: GatewayError, realm: str, metadata: str = "", algorithms: Sequence[str] = ()) -> list[bytes]:
     """Return the challenges of a refusal, one for each kind of credential that the route takes.
 
     ``ApiKey`` is no registered scheme: it says what is wanted, and its errors are in the body only.
     """
-    found = [challenge(error.reason, realm, error.scope, metadata)] if "jwt" in error.credentials else []
+    found = []
+    if "jwt" in error.credentials:
+        first, *others = error.schemes
+        found = [challenge(error.reason, realm, error.scope, metadata, scheme=first, algorithms=algorithms)]
+        # That another scheme would do is no error of it.
+        found += [
+            challenge(Reason.NO_CREDENTIAL, realm, "", metadata, scheme=other, algorithms=algorithms)
+            for other in others
+        ]
     return [*found, f'ApiKey realm="{realm}"'.encode("ascii")] if "api_key" in error.credentials else found
 
 
@@ -77,13 +89,23 @@ def text_for(error: GatewayError) -> str:
     return error.reason.text
 
 
-def challenge(reason: Reason, realm: str, scope: str = "", metadata: str = "") -> bytes:
-    """Return the value of ``WWW-Authenticate`` (RFC 6750 section 3, RFC 9728 section 5.1).
+def challenge(
+    reason: Reason,
+    realm: str,
+    scope: str = "",
+    metadata: str = "",
+    *,
+    scheme: str = "Bearer",
+    algorithms: Sequence[str] = (),
+) -> bytes:
+    """Return the value of ``WWW-Authenticate`` (RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728 section 5.1).
 
     Every parameter is a quoted string of characters that need no escape: the
     realm, scopes and URLs are checked when the configuration is loaded.
     """
-    parts = [f'Bearer realm="{realm}"']
+    parts = [f'{scheme} realm="{realm}"']
+    if scheme == "DPoP":
+        parts.append(f'algs="{" ".join(algorithms)}"')
     if reason.kind.challenge is Challenge.ERROR:
         parts.append(f'error="{reason.kind.error}"')
         parts.append(f'error_description="{reason.text}"')

@@ -39,6 +39,11 @@ class Client(Protocol):
         """Whether the connection was cut because the client did not read."""
         ...
 
+    @property
+    def certificate(self) -> bytes | None:
+        """The certificate in DER that the client showed on this connection, if it showed one."""
+        ...
+
     async def write(self, data: bytes) -> None:
         """Send bytes, waiting while the client cannot take more.
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from gateway.clock import Clock
 from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reason
 from gateway.identity import Identity
-from gateway.policy.cors import refusal_fields, response_fields
+from gateway.policy.cors import exposed, refusal_fields, response_fields
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import died_unanswered, exchange
 from gateway.proxy.relay import relay
@@ -199,7 +199,7 @@ class Serving:
         try:
             added = response_fields(run.cors, run.head.headers, reply.headers) if run.cors is not None else ()
             if run.answer_fields:
-                added = (*added, *run.answer_fields)
+                added = (*added, *exposed(added, run.answer_fields), *run.answer_fields)
             if reply.client_head is not None and keep_alive and run.head.http_11 and not added and run.cors is None:
                 head = reply.client_head
             else:
@@ -248,7 +248,9 @@ class Serving:
             return False
         if run.cors is not None or run.answer_fields:
             cors = refusal_fields(run.cors, run.head.headers) if run.cors is not None else ()
-            reply = replace(reply, headers=(*reply.headers, *cors, *run.answer_fields))
+            reply = replace(
+                reply, headers=(*reply.headers, *cors, *exposed(cors, run.answer_fields), *run.answer_fields)
+            )
         return await self._answer(run, reply)
 
     async def _answer(self, run: Run, reply: Answer) -> bool:
@@ -267,7 +269,7 @@ class Serving:
     def account(self, record: Record, error: GatewayError) -> Answer:
         """Note a refusal or failure in the record and return its answer."""
         metadata = self.pipeline.resources.metadata.get(record.route, "")
-        reply = answer(error, self.settings.tokens, record.request_id, metadata)
+        reply = answer(error, self.settings.tokens, record.request_id, metadata, self.settings.dpop.algorithms)
         record.status = reply.status
         record.reason = error.reason.code
         record.detail = error.detail

@@ -8,6 +8,7 @@ file may be in a log.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 
@@ -99,11 +100,18 @@ def server_context(settings: Server) -> ssl.SSLContext:
     context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_no_password)
     context.set_alpn_protocols(["http/1.1"])
     if settings.tls_client_ca:
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_REQUIRED if settings.tls_client_auth == "required" else ssl.CERT_OPTIONAL
         # A resumed session would carry a certificate on that is no longer accepted.
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
     return context
+
+
+def peer_certificate(transport: asyncio.BaseTransport | None) -> bytes | None:
+    """Return the certificate in DER that the other end of a connection showed, if it showed one."""
+    connection = None if transport is None else transport.get_extra_info("ssl_object")
+    certificate: bytes | None = None if connection is None else connection.getpeercert(binary_form=True)
+    return certificate
 
 
 def _no_password() -> str:

@@ -27,6 +27,7 @@ GAUGES: dict[str, Callable[[float, float], float]] = {
     "gateway_token_cache_bytes": operator.add,
     "gateway_api_keys": min,
     "gateway_tenants": max,
+    "gateway_replay_entries": operator.add,
     "gateway_jwks_usable": min,
     "gateway_jwks_age_seconds": max,
     "gateway_jwks_keys": min,

@@ -26,6 +26,7 @@ from gateway.server.foreground import FAILED, OK
 from gateway.server.worker_pages import Fleet, Slot
 from gateway.server.worker_process import WorkerProcess
 from gateway.settings.schema import Settings
+from gateway.settings.sender_checks import MIN_SECRET
 from gateway.tasks import cancelled, spawn
 
 _log = logging.getLogger("gateway")
@@ -76,6 +77,7 @@ class Supervisor:
     def __init__(self, settings: Settings, count: int) -> None:
         self._settings = settings
         self._clock = SystemClock()
+        self._secret = os.urandom(MIN_SECRET).hex()
         self._fleet = Fleet(tuple(one.name for one in settings.issuers), self._clock, [*map(Slot, range(count))])
         self._stop = contextlib.AsyncExitStack()
         self._keepers: list[asyncio.Task[bool]] = []
@@ -182,6 +184,7 @@ class Supervisor:
             "settings": self._settings.model_dump_json(),
             "address": shared.address,
             "fileno": shared.fileno,
+            "secret": self._secret,
             "first_wait": random.random() * min(FETCH_SPREAD, FETCH_STEP * slot.number) if together else 0.0,  # noqa: S311
         }
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from gateway.settings import files, key_checks, route_checks, templates
+from gateway.settings import files, key_checks, redis_checks, route_checks, templates
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
 from gateway.settings.resource_checks import resource_problems
 from gateway.settings.schema import Issuer, Route, Server, Settings, Upstream, issuer_values
+from gateway.settings.sender_checks import find_sender_faults
 from gateway.settings.tenant_checks import tenant_problems
 from gateway.settings.tenants import listed_values
 from gateway.settings.values import fold_header_name, http_url, is_loopback, split_address, url_key
@@ -57,6 +58,7 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
     sound = _Sound(faulty)
     return [
         *_server(settings.server, sound),
+        *redis_checks.redis_problems(settings.redis, sound),
         *_repeated(settings, sound),
         *(problem for i, issuer in enumerate(settings.issuers) for problem in _issuer(issuer, ("issuers", i), sound)),
         *_issuer_values(settings, sound),
@@ -77,6 +79,7 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *_ties(settings, sound),
         *_identity(identity),
         *resource_problems(settings, sound),
+        *find_sender_faults(settings, sound),
     ]
 
 

@@ -22,6 +22,8 @@ MASK = "***"
 
 # The query of an address, where some providers want an API key.
 _QUERY = re.compile(r"(https?://[^?#]*\?)[^#]+")
+# The user and password of a Redis server; other addresses are refused with either.
+_USER = re.compile(r"^((?:rediss?|unix)://)[^/?#]*@")
 
 
 def effective_toml(loaded: Loaded) -> str:
@@ -34,7 +36,7 @@ def masked(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return MASK if value.get_secret_value() else ""
     if isinstance(value, str):
-        return _QUERY.sub(rf"\1{MASK}", value)
+        return _USER.sub(rf"\1{MASK}@", _QUERY.sub(rf"\1{MASK}", value))
     if isinstance(value, list):
         return [masked(item) for item in value]
     if isinstance(value, Mapping):

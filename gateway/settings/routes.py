@@ -52,8 +52,13 @@ class Route(Section):
     claims: dict[str, Text | Annotated[list[Text], Field(min_length=1)]] = {}
     """Claim and its accepted values; a claim that is a list needs any one of them. Else 403. `$tenant` is
     the tenant of an issuer that is a template."""
+    sender_constrained: Literal["optional", "required", "dpop", "mtls"] = "optional"
+    """Which tokens are accepted: bearer tokens, too; only those that are bound to their sender; only those bound to a
+    key (`dpop`, RFC 9449) or to a client certificate (`mtls`, RFC 8705). A bound token always needs its proof."""
+    single_use: bool = False
+    """Accept each token for one request: its `jti` is refused from then on, whatever became of the request."""
     forward_authorization: bool = False
-    """Send the Authorization header on to the upstream."""
+    """Send the Authorization and DPoP headers on to the upstream."""
     observe: bool = False
     """Let requests pass that would be refused for their credential; count and log why. For a safe roll-out."""
     allow_encoded_slash: bool = False

@@ -16,7 +16,9 @@ from pydantic import AfterValidator, Field
 
 from gateway.settings import values
 from gateway.settings.api_keys import ApiKey
+from gateway.settings.dpop import Dpop
 from gateway.settings.issuers import Algorithm, Issuer, issuer_values
+from gateway.settings.redis import Redis
 from gateway.settings.resources import Resource
 from gateway.settings.routes import Credential, Route
 from gateway.settings.section import NonEmptyText, Section
@@ -28,7 +30,9 @@ __all__ = [
     "Algorithm",
     "ApiKey",
     "Credential",
+    "Dpop",
     "Issuer",
+    "Redis",
     "Resource",
     "Route",
     "Server",
@@ -64,6 +68,9 @@ class Tokens(Section):
     """Status for bad tokens and keys: 401 (RFC 6750), or 403 for clients written against gateways that answer 403."""
     realm: Annotated[str, AfterValidator(values.quoted_text)] = "gateway"
     """The realm of every `WWW-Authenticate` challenge."""
+    replay_size: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    """Without `redis.url`: DPoP proofs, and tokens of routes with `single_use`, that each worker remembers as used, of
+    either kind so many. When there are more at one time, further ones get 503."""
     api_keys_file: str = ""
     """A file of further API keys: a JSON object a line, with the keys of `[[api_keys]]`. Read again when it changes."""
 
@@ -78,6 +85,8 @@ class Settings(Section):
     upstreams: Annotated[list[Upstream], Field(min_length=1)]
     routes: Annotated[list[Route], Field(min_length=1)]
     resources: list[Resource] = []
+    dpop: Dpop = Dpop()
+    redis: Redis = Redis()
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
     """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer`, `$client` and `$tenant` are the
     gateway's own.

@@ -16,6 +16,11 @@ Address = Annotated[str, AfterValidator(values.listen_address)]
 Network = Annotated[str, AfterValidator(values.network)]
 
 
+def certificate_field(text: str) -> str:
+    """Check the name of the field that holds a client's certificate; empty is "not given"."""
+    return values.identity_header_name(text) if text else text
+
+
 class Server(Section):
     """The listener, the admin port, and the limits of one connection."""
 
@@ -31,7 +36,12 @@ class Server(Section):
     tls_key: str = ""
     """PEM private key of `tls_cert`."""
     tls_client_ca: str = ""
-    """PEM bundle of authorities: clients must then present a certificate that one of them signed."""
+    """PEM bundle of authorities: clients must then present a certificate that one of them signed, or is one of them."""
+    tls_client_auth: Literal["required", "optional"] = "required"
+    """With `tls_client_ca`: whether a client without a certificate may connect. A wrong one never may."""
+    client_certificate_header: Annotated[str, AfterValidator(certificate_field)] = ""
+    """The field in which trusted proxies that end TLS put the client's certificate, such as `client-cert` (RFC 9440)
+    or `x-forwarded-client-cert`: believed for tokens that are bound to one. Removed from every request."""
     trusted_proxies: list[Network] = []
     """CIDRs of proxies whose X-Forwarded-* and Forwarded are believed. Empty: nobody's."""
     tls_handshake_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10

@@ -28,7 +28,7 @@ _SOCKET_LENGTH = 107  # what fits into sockaddr_un on Linux
 # fmt: off
 _RESERVED_HEADERS = frozenset({
     "accept", "accept-encoding", "authorization", "cache-control", "connection", "content-encoding", "content-length",
-    "content-range", "content-type", "cookie", "date", "expect", "forwarded", "from", "host", "http2-settings",
+    "content-range", "content-type", "cookie", "date", "dpop", "expect", "forwarded", "from", "host", "http2-settings",
     "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "keep-alive", "max-forwards",
     "origin", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization", "proxy-connection", "range",
     "referer", "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "user-agent", "via", "www-authenticate",

@@ -14,6 +14,7 @@ from gateway.settings.files import read_problem
 from gateway.settings.key_checks import takes_keys, takes_tokens
 from gateway.settings.resource_checks import resource_warnings
 from gateway.settings.schema import Issuer, Route, Settings, issuer_values
+from gateway.settings.sender_checks import sender_warnings
 from gateway.settings.values import http_url, is_loopback
 
 
@@ -25,6 +26,7 @@ def find_warnings(settings: Settings) -> list[tuple[KeyPath, str]]:
         *(found for index, route in enumerate(settings.routes) for found in _route(route, ("routes", index))),
         *_unused(settings),
         *resource_warnings(settings),
+        *sender_warnings(settings),
         *_identity(settings),
     ]
 

@@ -33,6 +33,9 @@ from gateway.tokens.verify import (
     verify_signature,
 )
 
+# Tokens that are bound to their sender are remembered under a name that no look-up for a bearer token can have.
+_BOUND = b"bound "
+
 
 class Examined(NamedTuple):
     """A token of which everything is right but perhaps its signature.
@@ -57,9 +60,9 @@ class Authenticator:
 
     Attributes:
         cache: the verified tokens, for ``/status`` and metrics.
-        recall: return the identity of the token with this SHA-256, if it is remembered and all that
-            it rests on holds. Nothing is refused and no miss is counted: for whoever goes on to
-            ``cached`` on None.
+        recall: return the identity of the bearer token with this SHA-256, if it is remembered and all
+            that it rests on holds. Nothing is refused and no miss is counted: for whoever goes on to
+            ``cached`` on None. Never a token that is bound to its sender: that takes ``authenticate``.
     """
 
     def __init__(self, settings: schema.Settings, issuers: Mapping[str, IssuerKeys | Tenants], clock: Clock) -> None:
@@ -71,7 +74,7 @@ class Authenticator:
         self._issuer_of = self._issuers.of
 
     def cached(self, token: bytes) -> Identity | None:
-        """Return the identity of a token that was verified before, if all that it rests on still holds.
+        """Return the identity of a bearer token that was verified before, if all that it rests on still holds.
 
         This is the hot path: no waiting, no decoding. None means: call ``authenticate``.
 
@@ -91,6 +94,8 @@ class Authenticator:
         Raises:
             GatewayError: it is longer than is read, or was found bad a moment ago.
         """
+        if self.knows_bound(digest):
+            return
         # After the look-up: none so long was ever remembered, and the bound on the head bounds what is hashed.
         if len(token) > self._max_bytes:
             raise GatewayError(Reason.TOKEN_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
@@ -102,9 +107,16 @@ class Authenticator:
         if reason is not None:
             raise GatewayError(reason, detail="refused a moment ago")
 
+    def knows_bound(self, digest: bytes) -> bool:
+        """Whether this is the SHA-256 of a token that was verified, and is bound to its sender."""
+        return self.cache.peek(_BOUND + digest) is not None
+
+    def _recall_any(self, digest: bytes) -> Identity | None:
+        return self.recall(_BOUND + digest) or self.recall(digest)
+
     def _settled_meanwhile(self, digest: bytes) -> Identity | None:
         """Return the identity of a token that another request with it had verified first."""
-        identity = self.recall(digest)
+        identity = self._recall_any(digest)
         if identity is None:
             self._refuse_bad(digest)
         return identity
@@ -112,7 +124,7 @@ class Authenticator:
     def verify_now(self, token: bytes, digest: bytes | None = None) -> Identity | None:
         """Verify a token that ``cached`` does not know, as far as that needs no waiting, and remember the outcome.
 
-        None means: keys have to be waited for; call ``authenticate``.
+        None means: keys have to be waited for, or the token is bound to its sender and known; call ``authenticate``.
 
         Args:
             digest: SHA-256 of the token, where that is known.
@@ -120,8 +132,11 @@ class Authenticator:
         Raises:
             GatewayError: the refusal. No other exception.
         """
+        digest = digest or sha256(token).digest()
+        if self.knows_bound(digest):
+            return None
         try:
-            examined = self.examine(token, digest or sha256(token).digest())
+            examined = self.examine(token, digest)
             key = self.key_that_signed(examined)
             return None if key is None else self.remember(examined, key)
         except GatewayError:
@@ -132,6 +147,8 @@ class Authenticator:
     async def authenticate(self, token: bytes) -> Identity:
         """Verify a token that ``cached`` does not know, and remember the outcome.
 
+        Only here a token may come out that is bound to its sender and was verified
+        before. Whether the sender has what it is bound to is for the caller to ask.
         It waits only for keys: for the first fetch of an issuer's, and for one
         shared fetch when a token that is otherwise plausible names an unknown key.
 
@@ -154,10 +171,11 @@ class Authenticator:
         Raises:
             GatewayError: it was forgotten, and would not be given again.
         """
-        entry = self.cache.peek(sha256(token).digest())
+        digest = sha256(token).digest()
+        entry = self.cache.peek(digest) or self.cache.peek(_BOUND + digest)
         if entry is not None:
             return entry
-        examined = self.examine(token, sha256(token).digest())
+        examined = self.examine(token, digest)
         key = self.key_that_signed(examined)
         if key is None:
             raise GatewayError(Reason.UNKNOWN_KEY)
@@ -176,6 +194,8 @@ class Authenticator:
 
     async def _authenticate(self, token: bytes) -> Identity:
         digest = sha256(token).digest()
+        if (bound := self.recall(_BOUND + digest)) is not None:
+            return bound
         examined = self.examine(token, digest)
         issuer = examined.issuer
         if not issuer.loaded:
@@ -228,8 +248,8 @@ class Authenticator:
             raise
         if examined.policy.tenant is not None:
             self._issuers.verified(examined.policy)
-        if entry.identity.confirmation is None:  # else it is nothing that ``recall`` may hand out
-            self.cache.put(examined.digest, entry)
+        bound = entry.identity.confirmation is not None
+        self.cache.put(_BOUND + examined.digest if bound else examined.digest, entry)
         return entry.identity
 
     def _entry(self, examined: Examined, key: VerifyingKey) -> CachedToken:

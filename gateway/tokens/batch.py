@@ -50,6 +50,9 @@ class VerificationBatch:
         Raises:
             GatewayError: the refusal, when it needs no look at the signature. ``done`` is not called.
         """
+        if self._authenticator.knows_bound(digest):
+            asyncio.get_running_loop().call_soon(done, None)
+            return
         found = self._waiting.get(digest)
         if found is not None:
             found[1].append(done)

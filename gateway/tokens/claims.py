@@ -18,6 +18,7 @@ from typing import Any
 from gateway.errors import GatewayError, Reason, printable
 from gateway.identity import TENANT, Identity, UnsafeClaimError, freeze, identity_lines
 from gateway.settings.schema import Credential
+from gateway.tokens.confirmation import read_confirmation
 from gateway.tokens.model import IssuerPolicy, Unverified
 
 _NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
@@ -62,10 +63,7 @@ def check_claims(token: Unverified, policy: IssuerPolicy, now: float) -> None:
     for name, expected in policy.exact_claims:
         if not _same(claims.get(name), expected):
             raise GatewayError(Reason.WRONG_CLAIM, detail=f"'{printable(name)}' has not the configured value")
-    # A proof of possession that is not checked would turn the token into a plain
-    # bearer token (RFC 9449 section 7.2, RFC 8705 section 3).
-    if claims.get("cnf") is not None:
-        raise GatewayError(Reason.SENDER_CONSTRAINED, detail="'cnf' asks for a proof of possession")
+    read_confirmation(claims)  # whose proof nobody could check
     # Security event and logout tokens are signed by the same keys. Their 'events'
     # name URIs (RFC 8417 section 2.2), and not all of them carry their own 'typ'.
     events = claims.get("events")
@@ -128,7 +126,7 @@ def make_identity(token: Unverified, policy: IssuerPolicy, credential: Credentia
         credential,
         session_id if isinstance(session_id, str) else None,
         _moment(claims, "iat", -math.inf),
-        None,
+        read_confirmation(claims),
         policy.tenant,
     )
 

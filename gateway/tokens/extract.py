@@ -1,4 +1,4 @@
-"""Where a credential may stand: exactly one, a bearer token in ``Authorization`` or an API key in the route's field.
+"""Where a credential may stand: exactly one, a token in ``Authorization`` or an API key in the route's field.
 
 Only finding the credential lives here; it is pure and knows no key. The danger
 of this file is a second credential: whatever is overlooked here is read by the
@@ -15,17 +15,24 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.errors import GatewayError, Reason
 
-#: The scheme is compared without regard to case (RFC 9110 section 11.1).
-_SCHEME = b"bearer"
+#: The schemes of tokens, compared without regard to case (RFC 9110 section 11.1): RFC 6750, RFC 9449.
+_BEARER, _DPOP = b"bearer ", b"dpop "
+_SCHEMES = frozenset({b"bearer", b"dpop"})
 
 #: What a scheme may consist of: a token in HTTP's own sense (RFC 9110 section 5.6.2).
 _SCHEME_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
-#: A bearer credential as a later element of a list. Blanks only: the scan stays linear.
-_LISTED_BEARER = re.compile(rb",[ \t]*bearer(?:[ \t]|$)", re.IGNORECASE)
+#: A token as a later element of a list. Blanks only: the scan stays linear.
+_LISTED_TOKEN = re.compile(rb",[ \t]*(?:bearer|dpop)(?:[ \t]|$)", re.IGNORECASE)
 
 #: Upstreams split a query on "&"; some on ";" as well, so both count.
 _PARAMETERS = re.compile(rb"[&;]")
+
+
+class DpopToken(bytes):
+    """A token that was sent under the scheme ``DPoP``; its type tells it from a bearer token."""
+
+    __slots__ = ()
 
 
 class PresentedKey(bytes):
@@ -58,7 +65,7 @@ def presented_key(keys: Sequence[bytes], authorization: Sequence[bytes], query: 
 
 
 def bearer_token(authorization: Sequence[bytes], query: bytes) -> bytes:
-    """Return the one bearer token of a request, byte for byte as it was sent.
+    """Return the one token of a request, byte for byte as it was sent; a ``DpopToken`` if its scheme says so.
 
     What the token looks like is not judged here: a token of odd characters is
     for the verifier to refuse as an invalid token, not a malformed request.
@@ -76,24 +83,37 @@ def bearer_token(authorization: Sequence[bytes], query: bytes) -> bytes:
     if len(authorization) != 1:
         raise GatewayError(Reason.SEVERAL_CREDENTIALS if authorization else Reason.NO_CREDENTIAL)
     value = authorization[0].strip(b" \t")
-    if value[:7].lower() != b"bearer ":
-        raise GatewayError(_other_form(value))
-    token = value[7:].lstrip(b" ")
+    start = len(_BEARER)
+    bound = value[:start].lower() != _BEARER
+    if bound:
+        start = len(_DPOP)
+        if value[:start].lower() != _DPOP:
+            raise GatewayError(_other_form(value))
+    token = value[start:].lstrip(b" ")
     if b"," in token:
         raise GatewayError(Reason.SEVERAL_CREDENTIALS)
     if b" " in token or b"\t" in token:
         raise GatewayError(Reason.MALFORMED_AUTHORIZATION)
     if query and _has_token_parameter(query):
         raise GatewayError(Reason.SEVERAL_CREDENTIALS)
-    return token
+    return DpopToken(token) if bound else token
+
+
+def sent_as_dpop(authorization: Sequence[bytes]) -> bool:
+    """Whether a request names the scheme ``DPoP`` for its token.
+
+    Args:
+        authorization: the values of all ``Authorization`` fields.
+    """
+    return any(value.lstrip(b" \t")[: len(_DPOP)].lower() == _DPOP for value in authorization)
 
 
 def _other_form(value: bytes) -> Reason:
-    """Say what a field value is that does not begin with ``Bearer`` and a space."""
-    if _LISTED_BEARER.search(value):
+    """Say what a field value is that does not begin with a token's scheme and a space."""
+    if _LISTED_TOKEN.search(value):
         return Reason.SEVERAL_CREDENTIALS
     scheme = _SCHEME_NAME.match(value)
-    if scheme is None or scheme.group().lower() == _SCHEME:
+    if scheme is None or scheme.group().lower() in _SCHEMES:
         # "Bearer" alone, "Bearer=x", TAB instead of a space, an empty field.
         return Reason.MALFORMED_AUTHORIZATION
     return Reason.OTHER_SCHEME

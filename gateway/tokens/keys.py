@@ -41,7 +41,7 @@ _CURVE_ALGORITHMS = {
     "Ed25519": ED25519_NAMES,
 }
 _PUBLIC_MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
-_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _CURVE_NAMES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _BEGIN = b"-----BEGIN "
 
@@ -50,7 +50,7 @@ class KeySetError(ValueError):
     """The whole key set is unusable; the text holds no key material."""
 
 
-class _UnusableKeyError(ValueError):
+class UnusableKeyError(ValueError):
     """One key is unusable; the text holds no key material."""
 
 
@@ -161,10 +161,10 @@ def import_jwks(data: bytes) -> KeySet:
         kid = entry.get("kid") if isinstance(entry, dict) else None
         name = printable(kid) if isinstance(kid, str) else ""
         try:
-            keys.append(_from_jwk(entry))
-            if not _PRIVATE_MEMBERS.isdisjoint(entry):
+            keys.append(import_jwk(entry))
+            if not PRIVATE_MEMBERS.isdisjoint(entry):
                 rejected.append(RejectedKey(index, name, "private members are published: the key must be replaced"))
-        except _UnusableKeyError as error:
+        except UnusableKeyError as error:
             rejected.append(RejectedKey(index, name, str(error)))
     if len(entries) > MAX_KEYS:
         rejected.append(RejectedKey(MAX_KEYS, "", f"more than {MAX_KEYS} keys: the rest is ignored"))
@@ -186,7 +186,7 @@ def import_pem(data: bytes) -> KeySet:
     for index, block in enumerate(blocks[:MAX_KEYS]):
         try:
             keys.append(_from_pem(block))
-        except _UnusableKeyError as error:
+        except UnusableKeyError as error:
             rejected.append(RejectedKey(index, "", str(error)))
     if len(blocks) > MAX_KEYS:
         rejected.append(RejectedKey(MAX_KEYS, "", f"more than {MAX_KEYS} keys: the rest is ignored"))
@@ -215,35 +215,36 @@ def _identity(key: VerifyingKey) -> tuple[str | None, str, frozenset[str], str |
     return key.kid, key.thumbprint, key.algorithms, key.issuer
 
 
-def _from_jwk(entry: Any) -> VerifyingKey:
+def import_jwk(entry: Any) -> VerifyingKey:
+    """Return the public key in one JWK (RFC 7517 section 4), or raise ``UnusableKeyError``."""
     if not isinstance(entry, dict):
-        raise _UnusableKeyError("not a JSON object")
+        raise UnusableKeyError("not a JSON object")
     for member in ("kid", "alg"):
         if member in entry and not isinstance(entry[member], str):
-            raise _UnusableKeyError(f"'{member}' is not a string")
+            raise UnusableKeyError(f"'{member}' is not a string")
     if entry.get("use", "sig") != "sig":
-        raise _UnusableKeyError("'use' is not 'sig'")
+        raise UnusableKeyError("'use' is not 'sig'")
     operations = entry.get("key_ops", ["verify"])
     if not isinstance(operations, list) or "verify" not in operations:
-        raise _UnusableKeyError("'key_ops' does not allow 'verify'")
+        raise UnusableKeyError("'key_ops' does not allow 'verify'")
     kty: Any = entry.get("kty")
     if kty == "oct":
-        raise _UnusableKeyError("a symmetric key cannot be public")
+        raise UnusableKeyError("a symmetric key cannot be public")
     members = _PUBLIC_MEMBERS.get(kty) if isinstance(kty, str) else None
     if members is None:
-        raise _UnusableKeyError("'kty' is not one of RSA, EC, OKP")
+        raise UnusableKeyError("'kty' is not one of RSA, EC, OKP")
     if not all(isinstance(entry.get(member), str) for member in members):
-        raise _UnusableKeyError(f"a {kty} key needs the strings {', '.join(members)}")
+        raise UnusableKeyError(f"a {kty} key needs the strings {', '.join(members)}")
     if kty != "RSA" and entry["crv"] not in _CURVE_ALGORITHMS:
-        raise _UnusableKeyError("'crv' is not one of P-256, P-384, P-521, Ed25519")
+        raise UnusableKeyError("'crv' is not one of P-256, P-384, P-521, Ed25519")
     if kty == "RSA" and len(entry["n"]) + len(entry["e"]) > MAX_RSA_BITS // 4:  # base64 of 1.5 times the bound
-        raise _UnusableKeyError(f"the RSA numbers are longer than {MAX_RSA_BITS} bits")
+        raise UnusableKeyError(f"the RSA numbers are longer than {MAX_RSA_BITS} bits")
     if kty == "RSA" and len(entry["n"]) < MIN_RSA_BITS // 6:  # the library would warn on each import
-        raise _UnusableKeyError(f"the RSA modulus is shorter than {MIN_RSA_BITS} bits")
+        raise UnusableKeyError(f"the RSA modulus is shorter than {MIN_RSA_BITS} bits")
     try:
         key = JWKRegistry.import_key({"kty": kty, **{member: entry[member] for member in members}})
     except Exception:  # KeyError, ValueError and others escape from the library for odd members
-        raise _UnusableKeyError(f"the members are not those of a valid {kty} key") from None
+        raise UnusableKeyError(f"the members are not those of a valid {kty} key") from None
     issuer = entry.get("issuer")
     return _verifying_key(
         key.public_key, entry.get("kid"), entry.get("alg"), issuer if issuer is None or isinstance(issuer, str) else ""
@@ -258,11 +259,11 @@ def _from_pem(block: bytes) -> VerifyingKey:
         elif label in (b"PUBLIC KEY", b"RSA PUBLIC KEY"):
             public = load_pem_public_key(_BEGIN + block)
         else:
-            raise _UnusableKeyError("neither PUBLIC KEY nor CERTIFICATE")
+            raise UnusableKeyError("neither PUBLIC KEY nor CERTIFICATE")
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        if isinstance(error, _UnusableKeyError):
+        if isinstance(error, UnusableKeyError):
             raise
-        raise _UnusableKeyError("not a valid PEM block") from None
+        raise UnusableKeyError("not a valid PEM block") from None
     return _verifying_key(public, None, None)
 
 
@@ -272,16 +273,16 @@ def _verifying_key(public: Any, kid: str | None, algorithm: str | None, issuer: 
     if isinstance(public, rsa.RSAPublicKey):
         numbers = public.public_numbers()
         if problem := rsa_problem(numbers.n, numbers.e):
-            raise _UnusableKeyError(problem)
+            raise UnusableKeyError(problem)
         key, algorithms = RSAKey.import_key(public), _RSA_ALGORITHMS
     elif isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name in _CURVE_NAMES:
         key, algorithms = ECKey.import_key(public), _CURVE_ALGORITHMS[_CURVE_NAMES[public.curve.name]]
     elif isinstance(public, ed25519.Ed25519PublicKey):
         key, algorithms = OKPKey.import_key(public), ED25519_NAMES
     else:
-        raise _UnusableKeyError("not an RSA, P-256, P-384, P-521 or Ed25519 key")
+        raise UnusableKeyError("not an RSA, P-256, P-384, P-521 or Ed25519 key")
     if algorithm is not None:
         if algorithm not in algorithms:
-            raise _UnusableKeyError("'alg' is no signature algorithm of this key")
+            raise UnusableKeyError("'alg' is no signature algorithm of this key")
         algorithms = ED25519_NAMES if algorithm in ED25519_NAMES else frozenset({algorithm})
     return VerifyingKey(kid, algorithms, key.thumbprint(), PreparedKey(key), issuer)

@@ -8,13 +8,13 @@ and nothing that a token names (a key, an address, an algorithm) is followed.
 
 from __future__ import annotations
 
-import binascii
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from joserfc.jws import JWSRegistry
 
 from gateway.errors import GatewayError, Reason, printable
+from gateway.tokens.base64url import decode_segment
 from gateway.tokens.claims import check_claims, granted_scopes, is_current, make_identity, unknown_issuer
 from gateway.tokens.keys import VerifyingKey
 from gateway.tokens.model import IssuerPolicy, Unverified, compile_policy
@@ -27,7 +27,6 @@ __all__ = [
     "check_claims",
     "check_header",
     "compile_policy",
-    "decode_segment",
     "granted_scopes",
     "is_current",
     "make_identity",
@@ -40,16 +39,6 @@ __all__ = [
 #: Bounds before anything is decoded, in base64url characters: 2048 bytes of
 #: header, and 1024 of signature, which is RSA with 8192 bits.
 MAX_HEADER, MAX_SIGNATURE = 2731, 1366
-
-# Every byte that base64url does not use becomes one that base64 does not use.
-_TO_BASE64 = bytes(
-    byte if chr(byte).isalnum() and byte < 128 else {ord("-"): ord("+"), ord("_"): ord("/")}.get(byte, ord("!"))
-    for byte in range(256)
-)
-# By length modulo 4: the padding, and the last characters whose unused bits are
-# zero (RFC 4648 section 3.5). No text has the remainder 1.
-_PADDING = (b"", b"", b"==", b"=")
-_LAST = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")
 
 _VERIFIERS = {
     name: JWSRegistry.algorithms[name]
@@ -185,20 +174,3 @@ def _parse_json(segment: bytes, reason: Reason) -> dict[str, Any]:
         return parse_object(data)
     except StrictJsonError as error:
         raise GatewayError(Reason.DUPLICATE_MEMBER if error.duplicate else reason, detail=str(error)) from None
-
-
-def decode_segment(segment: bytes) -> bytes:
-    """Decode base64url without padding, in its one canonical spelling (RFC 7515 section 2).
-
-    Two spellings of one token would be two tokens to caches and revocation lists.
-
-    Raises:
-        GatewayError: ``BAD_ENCODING`` for every other spelling.
-    """
-    remainder = len(segment) % 4
-    if remainder and segment[-1] not in _LAST[remainder]:
-        raise GatewayError(Reason.BAD_ENCODING)
-    try:
-        return binascii.a2b_base64(segment.translate(_TO_BASE64) + _PADDING[remainder], strict_mode=True)
-    except binascii.Error:
-        raise GatewayError(Reason.BAD_ENCODING) from None

@@ -50,11 +50,10 @@ def test_an_issuer_without_a_check_that_matters_stops_the_start(key: str, tmp_pa
     assert faults_of(tmp_path, config) == [f"issuers[0].{key}: is required"]
 
 
-@pytest.mark.parametrize("key", ["single_use", "rate_limit", "revocation_failure"])
+@pytest.mark.parametrize("key", ["rate_limit", "revocation_failure"])
 def test_a_promise_that_this_version_does_not_keep_is_unknown(key: str, tmp_path: Path) -> None:
     """C82: an option of a later version is refused, not ignored."""
     assert faults_of(tmp_path, changed("routes", **{key: "x"})) == [f"routes[0].{key}: unknown key"]
-    assert [line.partition(":")[0] for line in faults_of(tmp_path, {**SMALL, "redis": {"url": "x"}})] == ["redis"]
 
 
 def test_an_empty_list_of_algorithms_is_no_default(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from tests.support.gateway import (
 from tests.support.idp import Answer, FakeIdp
 from tests.support.keys import KEY
 from tests.support.minting import SigningKey, jwks
+from tests.support.proving import bound_token, proved
 from tests.support.secrets import Secrets, everything_logged
 from tests.support.upstream import raw_upstream
 
@@ -118,6 +119,9 @@ STEPS = [
     "gateway.tokens.authenticate.verify_signature",
     "gateway.tokens.authenticate.make_identity",
     "gateway.server.identification.authorize",
+    "gateway.server.proofs.parse_proof",
+    "gateway.server.proofs.check_proof",
+    "gateway.server.proofs.digest_of",
     "gateway.server.pipeline.request_headers",
     "gateway.proxy.forward._final_response",
     "gateway.proxy.forward.checked_reply",
@@ -139,15 +143,20 @@ async def test_fault_inside_quotes_no_token_and_is_no_500(
             running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway,
         ):
             sender = Sender.to(gateway)
+            bound = bound_token(gateway)
+            sender.secrets.add(bound)
 
             def fault(*_: object, **__: object) -> None:
-                raise kind(f"Authorization: Bearer {sender.token.decode()}, X-Api-Key: {KEY.decode()}")
+                raise kind(
+                    f"Authorization: Bearer {sender.token.decode()}, {bound.decode()}, X-Api-Key: {KEY.decode()}"
+                )
 
             monkeypatch.setattr(step, fault)
             answers = []
             for data in (
                 request(b"GET", "/", token=sender.token),
                 request(b"GET", "/", token=sender.token + b"x"),
+                proved(bound),
                 request(b"GET", "/keys", (b"X-Api-Key", KEY)),
                 request(b"GET", "/keys", (b"X-Api-Key", KEY + b"x")),
             ):

@@ -15,6 +15,8 @@ from gateway.proxy.websocket import accept_value
 from tests.support.certificates import authority
 from tests.support.gateway import RawClient, request, running_gateway, until
 from tests.support.kernel import MIB
+from tests.support.proofs import with_proof
+from tests.support.proving import bound_token, proof_for
 from tests.support.sockets import HANDSHAKE, KEY, PUBLIC, SWITCHING, close_of, dial, echo, shake, socket_upstream
 from tests.support.upstream import Received, raw_upstream
 
@@ -256,3 +258,26 @@ async def respond_all(received: Received, reader: asyncio.StreamReader, writer: 
     writer.write(SWITCHING)
     await reader.read()
     return None
+
+
+async def test_a_handshake_with_a_bound_token_needs_its_proof_and_no_more_than_one(tmp_path: Path) -> None:
+    """R133, R135: by either name of the URL; among the subprotocols no proof can be shown."""
+    routes = ({"path": "/", "websocket_protocol_token": True},)
+    async with socket_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        token = bound_token(gateway)
+        base = f"127.0.0.1:{gateway.app.port}"
+        for scheme in ("ws", "http"):
+            fields = with_proof(token, proof_for(token, base=f"{scheme}://{base}"))
+            headers = {name.decode(): value.decode() for name, value in fields}
+            async with dial(gateway, headers=headers) as client:
+                for _ in range(3):
+                    await client.send("hello")
+                    assert await client.recv() == "hello"
+        for more in (
+            (b"Authorization", b"Bearer " + token),
+            (b"Authorization", b"DPoP " + token),
+            (b"Sec-WebSocket-Protocol", b"bearer, " + token),
+        ):
+            _, refused = await shake(gateway, "/", more)
+            assert (refused.status, refused.all(b"www-authenticate")[0][:5]) == (401, b"DPoP ")
+    assert len(upstream.ends) == 2

@@ -15,6 +15,9 @@ from typing import Any
 from tests.support.gateway import RawResponse, RunningGateway, request, until
 from tests.support.keys import KEY, OTHER, entry
 from tests.support.minting import SigningKey, b64, good_claims, mint
+from tests.support.proofs import with_proof
+from tests.support.proving import CLIENT, bound_token, proof_for
+from tests.support.proving import OTHER as OTHER_CLIENT
 from tests.support.secrets import Secrets
 from tests.support.upstream import Received
 
@@ -185,6 +188,24 @@ def _key(*fields: bytes, method: bytes = b"GET", unknown: bytes = b"") -> Sendin
     return send
 
 
+def _proved(times: int = 1, **changes: Any) -> Sending:
+    """Send a bound token with a proof, of which something is changed; both are secrets."""
+
+    async def send(sender: Sender) -> list[RawResponse]:
+        token = bound_token(sender.gateway, jti=MARKER)
+        sender.secrets.add(token)
+        as_bearer = request(b"GET", "/", (b"DPoP", proof_for(token)), token=token)
+        found = [await sender.gateway.exchange(as_bearer)]
+        for target in (b"/", b"/observe", b"/pass"):
+            proof = proof_for(token, target.decode(), **{"jti": MARKER + target.decode(), **changes})
+            sender.secrets.add(proof)
+            fields = with_proof(token, proof)
+            found += [await sender.gateway.get(target, *fields) for _ in range(times)]
+        return found
+
+    return send
+
+
 UNKNOWN = b"d41d8cd98f00b204e9800998ecf8427e5bd1f0a3c2e4968778695a4b3c2d1e0f"
 
 HEAD = b"GET / HTTP/1.1\r\nHost: gateway.test\r\n"
@@ -273,6 +294,19 @@ PATHS: dict[str, Sending] = {
     "key-in-connection": _key(b"Connection: " + KEY, b"X-Api-Key: " + KEY),
     "key-in-query": _bytes(b"GET /keys?x-api-key=" + KEY + b"&access_token=" + OTHER + b" HTTP/1.1\r\nHost: h\r\n\r\n"),
     "key-socket": _bytes(SHAKE.replace(b"/socket", b"/keys") + SHAKE_KEY + b"X-Api-Key: " + KEY + b"\r\n\r\n"),
+    "proof": _proved(),
+    "proof-again": _proved(times=2),
+    "proof-for-another-uri": _proved(htu=f"https://{MARKER}.test/{MARKER}"),
+    "proof-for-another-method": _proved(htm=MARKER),
+    "proof-of-another-key": _proved(key=OTHER_CLIENT),
+    "proof-badly-signed": _proved(header={"jwk": OTHER_CLIENT.public_jwk()}, alg="ES256"),
+    "proof-with-private-key": _proved(header={"jwk": CLIENT.private_jwk()}),
+    "proof-of-another-algorithm": _proved(header={"alg": MARKER}),
+    "proof-of-another-type": _proved(header={"typ": MARKER}),
+    "proof-too-old": _proved(iat=1),
+    "proof-without-id": _proved(jti=""),
+    "dpop-scheme": _bytes(HEAD + b"Authorization: DPoP TOKEN\r\nDPoP: TOKEN\r\n\r\n"),
+    "certificate": _bytes(HEAD + b"Authorization: Bearer TOKEN\r\nClient-Cert: :TOKEN:\r\n\r\n"),
     "upload": _uploads,
     "client-leaves": _leaves_early,
     "upstream-breaks": _get("/breaks", "/pass/breaks", "/closes", "/stalls"),

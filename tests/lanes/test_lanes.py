@@ -20,6 +20,7 @@ from gateway.server import express_response
 from tests.support.gateway import RawResponse, RunningGateway, request, running_gateway
 from tests.support.keys import KEY, OTHER, entry
 from tests.support.minting import SigningKey
+from tests.support.proving import bound_token, proved
 from tests.support.upstream import RawUpstream, Received, raw_upstream
 
 ROUTES: tuple[dict[str, Any], ...] = (
@@ -32,6 +33,7 @@ ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/strip", "strip_prefix": True, "auth": "public"},
     {"path": "/token", "forward_authorization": True},
     {"path": "/post", "methods": ["POST"], "auth": "public"},
+    {"path": "/bound", "sender_constrained": "required"},
     {"path": "/keys", "credentials": ["api_key"]},
     {"path": "/either", "credentials": ["jwt", "api_key"], "scopes": ["read"]},
     {"path": "/opt-key", "credentials": ["jwt", "api_key"], "auth": "optional"},
@@ -89,6 +91,7 @@ LINES = (
     b"GET /either?x HTTP/1.1",
     b"GET /opt-key HTTP/1.1",
     b"GET /seen-key HTTP/1.1",
+    b"GET /bound HTTP/1.1",
     b"GET http://other.test/pub HTTP/1.1",
     b"GET /a?access_token=x HTTP/1.1",
     b"GET /a/../b HTTP/1.1",
@@ -109,7 +112,12 @@ FIELDS = (
     b"Authorization: Bearer GOOD",
     b"authorization: bearer GOOD",
     b"Authorization: Bearer  GOOD",
+    b"Authorization: BEARER GOOD",
     b"Authorization: Bearer junk",
+    b"Authorization: Bearer BOUND",
+    b"Authorization: DPoP BOUND",
+    b"Authorization: DPoP GOOD",
+    b"DPoP: a.b.c",
     b"Authorization: Bearer GOOD, Bearer GOOD",
     b"Authorization: Basic abc",
     b"Authorization:",
@@ -266,7 +274,7 @@ async def test_response_in_pieces_looks_the_same(monkeypatch: pytest.MonkeyPatch
 async def test_every_kind_of_request_looks_the_same_through_both_lanes(line: bytes) -> None:
     """Each request line with each field, alone and behind a token, and with another request behind it."""
     async with both_lanes() as lanes:
-        token = lanes[0][0].token()
+        token, bound = lanes[0][0].token(), bound_token(lanes[0][0])
         await warm(lanes, token)
         for field in (b"", *FIELDS):
             for prefix in (b"", b"Authorization: Bearer GOOD\r\n"):
@@ -274,7 +282,8 @@ async def test_every_kind_of_request_looks_the_same_through_both_lanes(line: byt
                 content = {b"Content-Length: 3": b"abc", b"Transfer-Encoding: chunked": b"3\r\nabc\r\n0\r\n\r\n"}
                 data = line + b"\r\nHost: api.test\r\n" + fields + b"\r\n" + content.get(field, b"")
                 behind = b"GET /behind HTTP/1.1\r\nHost: api.test\r\nAuthorization: Bearer GOOD\r\n\r\n"
-                await assert_same(lanes, (data + behind).replace(b"GOOD", token), responses=2)
+                whole = (data + behind).replace(b"GOOD", token).replace(b"BOUND", bound)
+                await assert_same(lanes, whole, responses=2)
 
 
 @pytest.mark.parametrize(
@@ -307,6 +316,31 @@ async def test_requests_of_a_kept_connection_look_the_same_whatever_changes_betw
         assert len(seen.answers) == count
         subjects = {re.search(rb"x-user-id: (\w+)", head) for head, _ in seen.upstream}
         assert {match[1] if match else b"" for match in subjects} == {b"alice", b"bob", b""}
+
+
+async def test_bound_tokens_on_a_kept_connection_look_the_same_whatever_changes_between_them() -> None:
+    """R096, R102, R133: a proof makes one request pass, and no other one beside it."""
+    async with both_lanes() as lanes:
+        gateway = lanes[0][0]
+        good, bound = gateway.token(), bound_token(gateway, sub="bob")
+        await warm(lanes, good)
+        sequence, statuses = b"", []
+        for target in ("/", "/bound", "/opt", "/"):
+            for data, status in (
+                (request(b"GET", target, token=bound), 401),
+                (proved(bound, target, base="http://gateway.test"), 200),
+                (request(b"GET", target, token=bound), 401),
+                (request(b"GET", target, token=good), 401 if target == "/bound" else 200),
+                (request(b"GET", target, (b"Authorization", b"BEARER " + good)), 401 if target == "/bound" else 200),
+                (request(b"GET", target, (b"Authorization", b"BEARER " + good)), 401 if target == "/bound" else 200),
+                (request(b"GET", target, (b"Authorization", b"DPoP " + good)), 401),
+                (request(b"GET", target, (b"Authorization", b"DPoP " + bound)), 401),
+                (request(b"GET", target), 200 if target == "/opt" else 401),
+            ):
+                sequence += data
+                statuses.append(status)
+        seen = await assert_same(lanes, sequence, responses=len(statuses))
+        assert [int(head.split(b" ")[1]) for head, _, _ in seen.answers] == statuses
 
 
 async def test_keys_on_a_kept_connection_look_the_same_whatever_changes_between_them() -> None:
@@ -354,6 +388,7 @@ def test_random_connections_look_the_same(requests: list[tuple[bytes, list[bytes
 async def _compare(requests: list[tuple[bytes, list[bytes], bytes]]) -> None:
     async with both_lanes() as lanes:
         tokens = {b"GOOD": lanes[0][0].token(), b"OTHER": lanes[0][0].token(sub="bob"), b"BAD": b"a.b.c"}
+        tokens[b"BOUND"] = bound_token(lanes[0][0])
         await warm(lanes, tokens[b"GOOD"])
         data = b""
         for line, fields, token in requests:

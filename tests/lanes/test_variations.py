@@ -43,7 +43,7 @@ NAMES = (
     *(b"Connection", b"Keep-Alive", b"Upgrade", b"TE", b"Trailer", b"Expect", b"Transfer-Encoding"),
     *(b"Origin", b"Access-Control-Request-Method", b"Access-Control-Request-Headers", b"Sec-WebSocket-Protocol"),
     *(b"X-Api-Key", b"X_Api_Key", b"Partner_Key", b"partner-key"),
-    *(b"X-HTTP-Method-Override", b"X-Original-URL", b"Content-Type", b"Content-Encoding", b"Client-Cert"),
+    *(b"X-HTTP-Method-Override", b"X-Original-URL", b"Content-Type", b"Content-Encoding", b"Client-Cert", b"DPoP"),
 )
 
 VALUES = (
@@ -80,6 +80,10 @@ VALUES = (
         b"Bearer GOOD",
         b"Bearer OTHER",
         b"Bearer FORGED",
+        b"Bearer BOUND",
+        b"DPoP BOUND",
+        b"DPoP GOOD",
+        b"BEARER GOOD",
         b"bearer GOOD",
         b"Bearer  GOOD",
         b"Bearer GOOD, x",
@@ -176,6 +180,7 @@ async def compare(made: Stage, pair: Pair) -> None:
     tokens = {
         b"GOOD": mint(key, good_claims(now)),
         b"OTHER": mint(key, good_claims(now, sub="bob")),
+        b"BOUND": mint(key, good_claims(now, sub="joe", cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"})),
         b"FORGED": mint(key, good_claims(now, sub="eve"))[:-8] + b"AAAAAAAA",
         b"PSEUDONYM": pseudonym(made.gateway.app.settings),
     }

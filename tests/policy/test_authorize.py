@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import INSUFFICIENT_SCOPE, INVALID_TOKEN, GatewayError, Reason
-from gateway.identity import Identity, freeze
+from gateway.identity import Confirmation, Identity, freeze
 from gateway.policy.authorize import authorize
 from gateway.policy.routes import Route, RouteTable
 from gateway.settings import schema
@@ -168,3 +168,31 @@ def test_issuer_is_looked_at_before_scopes_and_scopes_before_claims() -> None:
     assert refusal(route, caller(issuer="x")).reason is Reason.ISSUER_NOT_ACCEPTED
     assert refusal(route, caller()).reason is Reason.MISSING_SCOPE
     assert refusal(route, caller("a")).reason is Reason.CLAIM_NOT_ACCEPTED
+
+
+KEY, CERTIFICATE = Confirmation("k", None), Confirmation(None, "c")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "passing"),
+    [
+        ("optional", [None, KEY, CERTIFICATE]),
+        ("required", [KEY, CERTIFICATE]),
+        ("dpop", [KEY]),
+        ("mtls", [CERTIFICATE]),
+    ],
+)
+def test_a_route_says_which_tokens_it_takes(wanted: str, passing: list[Confirmation | None]) -> None:
+    """R096, R133, R139: one that is bound to both is bound to each."""
+    route = compiled(sender_constrained=wanted)
+    for bound in (None, KEY, CERTIFICATE):
+        who = caller()._replace(confirmation=bound)
+        if bound in passing:
+            authorize(route, who)
+        else:
+            assert refusal(route, who).reason is Reason.UNBOUND_TOKEN
+    authorize(route, caller()._replace(confirmation=Confirmation("k", "c")))
+
+
+def test_an_api_key_is_no_token_that_could_be_bound() -> None:
+    authorize(compiled(sender_constrained="required"), caller(issuer="")._replace(credential="api_key"))

@@ -12,6 +12,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.policy.cors import (
     CorsPolicy,
     compile_cors,
+    exposed,
     preflight_fields,
     refusal_fields,
     requested_method,
@@ -197,3 +198,11 @@ def test_pages_can_read_refusals_and_why() -> None:
     assert fields[b"Access-Control-Allow-Origin"] == APP
     assert b"WWW-Authenticate" in fields[b"Access-Control-Expose-Headers"]
     assert refusal_fields(policy(), [(b"Origin", b"https://evil.test")]) == ((b"Vary", b"Origin"),)
+
+
+def test_pages_can_read_what_the_gateway_adds() -> None:
+    """R138: a nonce is of no use to a page that cannot see it; nobody else is told anything."""
+    added = ((b"DPoP-Nonce", b"a"), (b"X-More", b"b"), (b"X-More", b"c"))
+    allowed = ((b"Access-Control-Allow-Origin", b"https://a.test"), (b"Vary", b"Origin"))
+    assert exposed(allowed, added) == ((b"Access-Control-Expose-Headers", b"DPoP-Nonce, X-More"),)
+    assert exposed(allowed, ()) == exposed(((b"Vary", b"Origin"),), added) == exposed((), added) == ()

@@ -143,3 +143,24 @@ def test_a_document_stands_under_its_own_path_in_log_and_metrics() -> None:
     document = compiled({"resource": "https://a.test/x"}).find("b.test", f"{WELL_KNOWN}/x")
     assert document is not None
     assert (document.route.name, document.route.auth, document.route.websocket) == (f"{WELL_KNOWN}/x", "public", False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "certificates", "algorithms", "required"),
+    [
+        (["optional"], None, None, None),
+        (["required"], True, ["ES256", "EdDSA", "PS256", "RS256"], None),
+        (["dpop"], None, ["ES256", "EdDSA", "PS256", "RS256"], True),
+        (["mtls"], True, None, None),
+        (["optional", "dpop"], None, ["ES256", "EdDSA", "PS256", "RS256"], None),
+    ],
+)
+def test_a_document_says_how_tokens_must_be_bound(
+    wanted: list[str], certificates: Any, algorithms: Any, required: Any
+) -> None:
+    """R116, R133, R139: RFC 9728 section 2; nothing is said where no route asks for it."""
+    routes = tuple({"path": f"/{number}", "sender_constrained": one} for number, one in enumerate(wanted))
+    said = body(compiled({"resource": "https://a.test"}, routes=routes), "a.test", WELL_KNOWN)
+    assert said.get("tls_client_certificate_bound_access_tokens") == certificates
+    assert said.get("dpop_signing_alg_values_supported") == algorithms
+    assert said.get("dpop_bound_access_tokens_required") == required

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.forwarded import client_address, forwarding_headers, parse_forwarded
+from gateway.proxy.forwarded import client_address, external_origin, forwarding_headers, parse_forwarded
 from gateway.proxy.headers import request_headers
 from gateway.proxy.names import HeaderPolicy, header_policy
 from gateway.proxy.trust import Peer, address_text, parse_node
@@ -238,3 +238,39 @@ def test_any_forwarding_field_gives_one_line_each(value: bytes, trusted: bool) -
         assert elements[-1] == {b"for": b"10.0.0.1", b"host": b"h", b"proto": b"http"}
     address = client_address(received, TRUSTING if trusted else header_policy((), b"gw"), PROXY)
     assert parse_node(address) is not None
+
+
+HTTPS = Peer(b"10.0.0.1", True, 8443)
+
+
+@pytest.mark.parametrize(
+    ("headers", "origin"),
+    [
+        ((), (b"http", b"inner.test")),
+        (SPOOFED, (b"https", b"admin.test")),
+        (((b"X-Forwarded-Proto", b"HTTPS"),), (b"https", b"inner.test")),
+        (((b"X-Forwarded-Host", b"a.test, b.test:8443"),), (b"http", b"b.test:8443")),
+        (((b"X-Forwarded-Host", b"a.test/x"), (b"X-Forwarded-Proto", b"ftp")), (b"http", b"inner.test")),
+        (((b"Forwarded", b"for=192.0.2.1;proto=https;host=a.test"),), (b"https", b"a.test")),
+        (((b"Forwarded", b'for=192.0.2.1;proto=ftp;host="a b"'),), (b"http", b"inner.test")),
+        (((b"Forwarded", b"for=192.0.2.1;proto=https;host=a.test;"),), (b"http", b"inner.test")),
+        # The element of the proxy nearest to the client; what stands before it is the client's own story.
+        (
+            ((b"Forwarded", b"for=1.1.1.1;host=evil.test, for=192.0.2.1;host=a.test"), (b"Forwarded", b"for=10.0.0.2")),
+            (b"http", b"a.test"),
+        ),
+        (((b"Forwarded", b"for=192.0.2.1;host=a.test, for=_hidden;host=b.test"),), (b"http", b"b.test")),
+        (((b"Forwarded", b"for=192.0.2.1;host=a.test"), (b"X-Forwarded-Host", b"c.test")), (b"http", b"c.test")),
+    ],
+)
+def test_the_clients_address_of_the_gateway_is_a_trusted_proxys_word(
+    headers: tuple[tuple[bytes, bytes], ...], origin: tuple[bytes, bytes]
+) -> None:
+    """R135, R256: nobody else's."""
+    assert external_origin(headers, TRUSTING.trusted, PROXY, b"inner.test") == origin
+    assert external_origin(headers, TRUSTING.trusted, STRANGER, b"inner.test") == (b"http", b"inner.test")
+
+
+def test_without_a_word_the_connection_counts() -> None:
+    """R135."""
+    assert external_origin((), TRUSTING.trusted, HTTPS, b"a.test") == (b"https", b"a.test")

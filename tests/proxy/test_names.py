@@ -31,6 +31,8 @@ def test_fold_makes_one_name_of_all_spellings() -> None:
         (b"HTTP_CONNECTION", Action.DROP),
         (b"Authorization", Action.AUTHORIZATION),
         (b"Http-Authorization", Action.DROP),
+        (b"DPoP", Action.AUTHORIZATION),
+        (b"HTTP_DPOP", Action.DROP),
         (b"X-Forwarded-For", Action.FORWARDING),
         (b"X_Forwarded_For", Action.DROP),
         (b"Forwarded", Action.FORWARDING),
@@ -66,7 +68,17 @@ def test_a_name_means_the_same_each_time(name: bytes) -> None:
 
 def test_policy_is_blind_to_what_passes_unread() -> None:
     policy = header_policy(IDENTITY_NAMES, b"gw")
-    names = (b"X-Trace", b"cookie", b"Via", b"origin", b"x-user-id", b"x_user_id", b"Connection", b"X-Forwarded-For")
+    names = (
+        b"X-Trace",
+        b"cookie",
+        b"Via",
+        b"origin",
+        b"x-user-id",
+        b"x_user_id",
+        b"Connection",
+        b"X-Forwarded-For",
+        b"DPoP",
+    )
     assert [name for name in names if policy.blind_to(name)] == [b"X-Trace", b"cookie"]
 
 
@@ -91,3 +103,18 @@ def test_key_fields_are_those_of_the_routes_that_take_keys() -> None:
         }
     )
     assert compile_header_policy(settings, b"gw").key_names == {b"x-api-key", b"partner-key"}
+
+
+def test_the_field_of_a_clients_certificate_passes_in_no_spelling() -> None:
+    """R139: whoever sends it, trusted or not; and nothing may be remembered past it."""
+    settings = Settings.model_validate(
+        {
+            "server": {"client_certificate_header": "X-Client-TLS", "trusted_proxies": ["10.0.0.1"]},
+            "upstreams": [{"name": "u", "urls": ["http://127.0.0.1:1"]}],
+            "routes": [{"path": "/a", "upstream": "u"}],
+        }
+    )
+    policy = compile_header_policy(settings, b"gw")
+    for name in (b"X-Client-TLS", b"x_client_tls", b"HTTP_X_CLIENT_TLS"):
+        assert policy.learn(name) is Action.DROP
+        assert not policy.blind_to(name)

@@ -152,10 +152,18 @@ def test_the_actor_is_not_the_subject() -> None:
     assert (b"x-user-id", b"alice") in identity.headers
 
 
-@pytest.mark.parametrize("cnf", [{"jkt": "x"}, {"x5t#S256": "x"}, {}, "x", False, 0, []])
-def test_sender_constrained_tokens_are_no_bearer_tokens(cnf: Any) -> None:
-    """R096: the proof cannot be checked here, so the token does not pass without it."""
+@pytest.mark.parametrize("cnf", [{"jkt": "x"}, {"x5t#S256": "x"}, {"kid": "x"}, {}, "x", False, 0, []])
+def test_a_binding_that_cannot_be_checked_is_no_bearer_token(cnf: Any) -> None:
+    """R096: the token does not pass at all."""
     assert judge_claims(cnf=cnf) is Reason.SENDER_CONSTRAINED
+
+
+def test_a_binding_that_can_be_checked_is_kept_with_the_caller() -> None:
+    """R096, R133, R139: who asks for the proof finds it there."""
+    thumbprint = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+    identity = accepted(judge_claims(cnf={"jkt": thumbprint}))
+    assert identity.confirmation == (thumbprint, None)
+    assert accepted(judge_claims(cnf=None)).confirmation is None
 
 
 LOGOUT: dict[str, Any] = {"http://schemas.openid.net/event/backchannel-logout": {}}

@@ -27,20 +27,6 @@ async def test_preflight_needs_a_token_as_every_other_request_does(tmp_path: Pat
     assert upstream.requests[0].one(b"access-control-request-method") == b"DELETE"
 
 
-async def test_sender_constrained_token_is_refused_each_time_and_never_cached(tmp_path: Path) -> None:
-    """R194, R096: also with a proof beside it, which nobody here can check."""
-    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
-        token = gateway.token(cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"})
-        for headers in ((), ((b"DPoP", b"a.b.c"),), ((b"Client-Cert", b":AAAA:"),)):
-            assert (await gateway.get("/", *headers, token=token)).status == 401
-        by_scheme = await gateway.get("/", (b"Authorization", b"DPoP " + token), (b"DPoP", b"a.b.c"))
-        assert (by_scheme.status, by_scheme.json["error"]) == (401, "missing_token")
-        assert len(gateway.app.authenticator.cache) == 0
-        log = await gateway.log(4)
-    assert [line["reason"] for line in log] == ["sender_constrained"] * 3 + ["other_scheme"]
-    assert upstream.connections == 0
-
-
 async def test_challenge_and_paths_know_no_resource_metadata(tmp_path: Path) -> None:
     """A route to a service that publishes such a document passes it on as any other (RFC 9728 section 3)."""
     well_known = "/.well-known/oauth-protected-resource"

@@ -79,7 +79,10 @@ def test_challenge_follows_the_grammar(reason: Reason) -> None:
     if reason.kind.challenge is Challenge.ERROR:
         expected |= {"error": reason.kind.error, "error_description": reason.text}
     assert parameters(value) == expected
-    assert reason.kind.error in ("missing_token", "invalid_token", "invalid_request", "insufficient_scope")
+    assert reason.kind.error in {
+        *("missing_token", "invalid_token", "invalid_request", "insufficient_scope"),
+        *("invalid_dpop_proof", "use_dpop_nonce"),
+    }
 
 
 def test_realm_and_scope_may_hold_every_character_that_the_configuration_admits() -> None:
@@ -216,3 +219,28 @@ def test_connection_field_says_only_what_the_version_does_not(http_11: bool, kee
 def test_phrase_is_the_registered_one_or_none(status: int, text: bytes) -> None:
     """RFC 9110 section 15."""
     assert phrase(status) == text
+
+
+DPOP, BEARER = b'DPoP realm="gateway", algs="ES256 EdDSA"', b'Bearer realm="gateway"'
+
+
+@pytest.mark.parametrize(
+    ("schemes", "reason", "starts"),
+    [
+        (("DPoP",), Reason.NO_CREDENTIAL, [DPOP]),
+        (("DPoP", "Bearer"), Reason.NO_CREDENTIAL, [DPOP, BEARER]),
+        (("DPoP", "Bearer"), Reason.PROOF_NONCE, [DPOP + b', error="use_dpop_nonce", error_description="', BEARER]),
+        (("Bearer", "DPoP"), Reason.EXPIRED, [BEARER + b', error="invalid_token", error_description="', DPOP]),
+    ],
+)
+def test_each_scheme_has_its_challenge_and_the_first_one_the_error(
+    schemes: tuple[str, ...], reason: Reason, starts: list[bytes]
+) -> None:
+    """R133, R138: RFC 9449 section 7.1, RFC 9110 section 11.6.1."""
+    error = GatewayError(reason)
+    error.schemes = schemes
+    reply = answer(error, TOKENS, "r", "https://a.test/m", ["ES256", "EdDSA"])
+    found = [value for name, value in reply.headers if name == b"WWW-Authenticate"]
+    assert [value.startswith(start) for value, start in zip(found, starts, strict=True)] == [True] * len(starts)
+    assert all(value.endswith(b', resource_metadata="https://a.test/m"') for value in found)
+    assert [b"error" in value for value in found[1:]] == [False] * (len(found) - 1)

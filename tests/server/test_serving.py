@@ -25,6 +25,7 @@ class RecordingClient:
 
     def __init__(self) -> None:
         self.keep_alive, self.gone, self.draining, self.stalled = True, False, False, False
+        self.certificate: bytes | None = None
         self.got = b""
         self.aborted = False
 

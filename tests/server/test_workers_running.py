@@ -8,13 +8,16 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.gateway import RawClient, request, until
+from tests.support.gateway import RawClient, RawResponse, request, until
 from tests.support.idp import FakeIdp
 from tests.support.keys import KEY, OTHER, entry, write_keys
 from tests.support.minting import SigningKey, good_claims, mint
+from tests.support.proofs import bound_to, make_proof, with_proof
+from tests.support.redis import RedisServer
 from tests.support.upstream import Received, raw_upstream
 from tests.support.workers import PATIENCE, WorkersGateway, config_text, gone, workers_gateway
 
@@ -226,3 +229,35 @@ async def test_every_worker_reads_the_file_of_keys_again(tmp_path: Path, cache: 
             await until_all_say(401)
             for client in clients:
                 await client.close()
+
+
+async def test_workers_share_nonces_and_what_was_used(tmp_path: Path, cache: Path) -> None:
+    """R137, R138: what one worker gave out is good with all, and what was used with one is used with all."""
+    key, client_key = SigningKey.ec("a"), SigningKey.ec("client")
+    async with FakeIdp() as idp, raw_upstream() as upstream, RedisServer(tmp_path / "redis") as redis:
+        idp.publish(key)
+        shared = f'\n[dpop]\nnonce_seconds = 3600\n[redis]\nurl = "{redis.url}"\ntimeout_seconds = 1\n'
+        text = config_text(upstream.url, idp.jwks_url) + shared
+        async with workers_gateway(tmp_path, cache, text) as gateway:
+            await gateway.until("/readyz", ready=True)
+            token = mint(key, good_claims(time.time(), cnf=bound_to(client_key)))
+
+            async def ask(proof: bytes) -> RawResponse:
+                client = await gateway.client()
+                answer = await client.exchange(request(b"GET", "/me", *with_proof(token, proof)))
+                await client.close()
+                return answer
+
+            def proof(**claims: Any) -> bytes:
+                return make_proof(client_key, token, time.time(), uri="http://gateway.test/me", **claims)
+
+            nonces = {(await ask(proof())).one(b"dpop-nonce") for _ in range(20)}
+            assert len(nonces) == 1
+            nonce = (nonces.pop() or b"").decode()
+            used = proof(nonce=nonce)
+            assert [(await ask(used)).status for _ in range(20)] == [200] + [401] * 19
+            assert {(await ask(proof(nonce=nonce))).status for _ in range(20)} == {200}
+            per_worker = [worker["replay"]["proofs"]["replays"] for worker in (await gateway.status())["workers"]]
+            assert sum(per_worker) == 19
+            assert min(per_worker) > 0
+            assert await metric(gateway, "gateway_proofs_total", outcome="accepted") == 21

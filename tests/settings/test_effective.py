@@ -7,8 +7,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from gateway.settings.dpop import Dpop
 from gateway.settings.effective import MASK, effective_toml, masked
 from gateway.settings.load import load
+from gateway.settings.redis import Redis
 from gateway.settings.schema import Issuer, Route, Server, Settings, Tokens, Upstream
 from tests.settings.configs import SMALL, load_text, toml
 
@@ -26,7 +28,7 @@ def test_every_option_is_there_with_its_origin(tmp_path: Path) -> None:
     assert 'audience = ["api"]  # from: file' in lines
     assert 'auth = "required"  # from: default' in lines
     assert '"x_odd.name" = ["a", "b c"]  # from: file' in lines
-    models = (Server, Tokens, Issuer, Upstream, Route)
+    models = (Server, Tokens, Issuer, Upstream, Route, Dpop, Redis)
     assert len([line for line in lines if "# from: " in line]) == sum(len(model.model_fields) for model in models) + 2
 
 
@@ -46,6 +48,9 @@ def test_secrets_are_masked(tmp_path: Path) -> None:
     text = effective_toml(load_text(tmp_path, toml(config)))
     assert 'jwks_url = "https://idp.test/keys?***"  # from: file' in text
     assert "s3cret" not in text
+    for url in ("redis://:s3cret@10.0.0.1:6379/0", "rediss://user:s3cret@r.test", "unix://:s3cret@/run/redis.sock"):
+        text = effective_toml(load_text(tmp_path, toml({**SMALL, "redis": {"url": url}})))
+        assert f'url = "{url.partition("//")[0]}//***@{url.partition("@")[2]}"  # from: file' in text
     assert masked(SecretStr("s3cret")) == MASK
     assert masked(SecretStr("")) == ""
     assert masked({"urls": ["https://a.test/?k=s3cret#f", "https://a.test/"]}) == {

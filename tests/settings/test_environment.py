@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.settings.dpop import Dpop
 from gateway.settings.environment import (
     CONFIG,
     SHORT_NAMES,
@@ -16,6 +17,7 @@ from gateway.settings.environment import (
     read_short_names,
     table_names,
 )
+from gateway.settings.redis import Redis
 from gateway.settings.schema import Server, Settings, Tokens
 
 SHORT = {
@@ -29,8 +31,8 @@ def test_every_option_of_the_single_tables_has_a_variable_and_a_flag_of_its_name
     names = {(option.variable, option.flag) for option in options()}
     assert ("GATEWAY_SERVER_LISTEN", "--server-listen") in names
     assert ("GATEWAY_TOKENS_INVALID_TOKEN_STATUS", "--tokens-invalid-token-status") in names
-    assert len(names) == len(Server.model_fields) + len(Tokens.model_fields)
-    assert {"server", "tokens", *table_names()} == set(Settings.model_fields)
+    assert len(names) == sum(len(table.model_fields) for table in (Server, Tokens, Dpop, Redis))
+    assert {"server", "tokens", "dpop", "redis", *table_names()} == set(Settings.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_a_list_that_begins_like_json_must_be_json() -> None:
         ("GATEWAY_server_listen", None),
         ("GATEWAY_SERVER", None),
         ("GATEWAY_IDENTITY_X_USER_ID", None),
-        ("GATEWAY_REDIS_URL", None),
+        ("GATEWAY_REDIS_URI", "GATEWAY_REDIS_URL"),
         ("GATEWAY_", None),
     ],
 )

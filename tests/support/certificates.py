@@ -43,8 +43,20 @@ class Authority:
         built = built.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
         )
+        return self._write(name, built.sign(self.key, hashes.SHA256()), key)
+
+    def self_signed(self, name: str, *hosts: str) -> Certificate:
+        """A certificate that nobody else vouches for; kept in the authority's folder."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        built = _builder(name, subject, key).add_extension(
+            x509.SubjectAlternativeName([_alternative(host) for host in hosts]), critical=False
+        )
+        return self._write(name, built.sign(key, hashes.SHA256()), key)
+
+    def _write(self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Certificate:
         files = Certificate(self.directory / f"{name}.pem", self.directory / f"{name}.key")
-        files.cert.write_bytes(built.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        files.cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         files.key.write_bytes(_pem(key))
         return files
 

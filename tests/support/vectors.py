@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason
+from gateway.tokens.base64url import decode_segment
 from gateway.tokens.keys import KeySet, KeySetError, VerifyingKey, import_jwks
-from gateway.tokens.verify import Unverified, decode_segment, parse_header, verify_signature
+from gateway.tokens.verify import Unverified, parse_header, verify_signature
 
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,51 @@ async def test_a_cache_of_size_zero_verifies_each_time() -> None:
             token = made.mint(A)
             assert await made.ask(token) is not await made.ask(token)
             assert isinstance(made.authenticator, Authenticator)
+
+
+BOUND_TO = {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}
+
+
+async def test_a_bound_token_comes_out_of_no_step_that_looks_for_bearer_tokens() -> None:
+    """R096: only ``authenticate`` gives it out, and whoever asks that asks for the proof."""
+    async with rig_with_idp(A, **ES) as (made, _):
+        authenticator, token = made.authenticator, made.mint(A, cnf=BOUND_TO)
+        digest = sha256(token).digest()
+        identity = await authenticator.authenticate(token)
+        assert identity.confirmation == (BOUND_TO["jkt"], None)
+        for _ in range(2):
+            assert authenticator.recall(digest) is None
+            assert authenticator.cached(token) is None
+            assert authenticator.verify_now(token) is None
+            assert authenticator.knows_bound(digest)
+        fresh = made.mint(A, cnf=BOUND_TO, jti="fresh")
+        found = authenticator.verify_now(fresh)
+        assert found is not None
+        assert found.confirmation is not None
+        assert authenticator.recall(sha256(fresh).digest()) is None
+
+
+async def test_a_bound_token_is_remembered_and_looked_at_again_like_any_other() -> None:
+    """R169, R181: its signature is checked once; its key and its times each time."""
+    async with rig_with_idp(A, **ES) as (made, _):
+        authenticator, token = made.authenticator, made.mint(A, cnf=BOUND_TO)
+        identity = await authenticator.authenticate(token)
+        hits, misses = authenticator.cache.hits, authenticator.cache.misses
+        authenticator.refuse_unread(token, sha256(token).digest())
+        assert await authenticator.authenticate(token) is identity
+        assert (authenticator.cache.hits, authenticator.cache.misses) == (hits + 1, misses)
+        assert authenticator.hold(token).identity is identity
+        made.clock.jump(700)
+        assert await made.reason(token) is Reason.EXPIRED
+        assert not authenticator.knows_bound(sha256(token).digest())
+
+
+async def test_many_requests_with_a_bound_token_share_the_wait_for_its_key() -> None:
+    """R164, R096."""
+    async with rig_with_idp(A, **ES) as (made, idp):
+        idp.publish(A, B)
+        await made.clock.advance(10)
+        token = made.mint(B, cnf=BOUND_TO)
+        found = await asyncio.gather(*(made.authenticator.authenticate(token) for _ in range(5)))
+        assert {identity.confirmation for identity in found} == {(BOUND_TO["jkt"], None)}
+        assert made.authenticator.recall(sha256(token).digest()) is None

@@ -145,3 +145,17 @@ async def test_burst_of_new_tokens_lets_the_loop_turn_in_between() -> None:
         turns = [await batch.turn() for _ in range(4)]
         assert [len(turn) for turn in turns] == [MOST, MOST, 1, 0]
         assert [name for name, _ in batch.outcomes] == [str(number) for number in range(len(tokens))]
+
+
+async def test_bound_tokens_are_for_somebody_who_asks_for_the_proof() -> None:
+    """R096: new and known, alone and beside others; never an identity."""
+    async with rig_with_idp(A, **ES) as (made, _):
+        batch = Batch(made)
+        bound = made.mint(A, cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"})
+        batch.add("new", bound)
+        batch.add("plain", made.mint(A, sub="ann"))
+        batch.add("shared", bound)
+        assert await batch.turn() == {"new": None, "shared": None, "plain": "ann"}
+        batch.add("known", bound)
+        assert len(batch.outcomes) == 3
+        assert await batch.turn() == {"known": None}

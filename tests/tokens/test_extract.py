@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, Reason
-from gateway.tokens.extract import PresentedKey, bearer_token, presented_key
+from gateway.tokens.extract import DpopToken, PresentedKey, bearer_token, presented_key, sent_as_dpop
 
 TOKEN = b"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"
 
@@ -45,6 +45,37 @@ def test_odd_characters_are_left_to_the_verifier(token: bytes) -> None:
     assert bearer_token([b"Bearer " + token], b"") == token
 
 
+@pytest.mark.parametrize("value", [b"DPoP a.b.c", b"dpop  a.b.c", b" DPOP a.b.c\t"])
+def test_the_scheme_dpop_is_told_from_bearer(value: bytes) -> None:
+    """R133: RFC 9449 section 7.1."""
+    token = bearer_token([value], b"")
+    assert (token, type(token)) == (b"a.b.c", DpopToken)
+    assert type(bearer_token([b"Bearer a.b.c"], b"")) is bytes
+
+
+@pytest.mark.parametrize(
+    ("authorization", "said"),
+    [
+        ([b"DPoP x"], True),
+        ([b" dpop  x"], True),
+        ([b"Bearer x"], False),
+        ([b"DPoPx"], False),
+        ([b"x", b"DPoP y"], True),
+    ],
+)
+def test_what_a_request_says_of_its_scheme_is_known_without_the_token(authorization: list[bytes], said: bool) -> None:
+    """R133: an error belongs into the challenge of the scheme in use, also when there is no one token."""
+    assert sent_as_dpop(authorization) is said
+    assert not sent_as_dpop([])
+
+
+def test_two_schemes_at_once_are_several_credentials() -> None:
+    """R104, R133."""
+    for values in ([b"DPoP a", b"Bearer a"], [b"DPoP a, Bearer a"], [b"Basic a, DPoP b"], [b"DPoP a, DPoP a"]):
+        assert _reason(values) is Reason.SEVERAL_CREDENTIALS
+    assert _reason([b"DPoP a"], b"access_token=x") is Reason.SEVERAL_CREDENTIALS
+
+
 def test_the_token_keeps_its_bytes() -> None:
     """R199: no case folding, no decoding."""
     assert bearer_token([b"Bearer AbC%2e.dEf"], b"") == b"AbC%2e.dEf"
@@ -58,7 +89,7 @@ def test_no_field_is_no_credential_even_with_a_token_in_the_query(query: bytes) 
 
 @pytest.mark.parametrize(
     "value",
-    [b"Basic abc", b"Token " + TOKEN, b'Digest username="x", realm="y"', TOKEN, b"BearerX y", b"Bearer.x y", b"DPoP x"],
+    [b"Basic abc", b"Token " + TOKEN, b'Digest username="x", realm="y"', TOKEN, b"BearerX y", b"Bearer.x y"],
 )
 def test_other_scheme_or_bare_token_is_other_scheme(value: bytes) -> None:
     """R103, C20."""
@@ -69,6 +100,10 @@ def test_other_scheme_or_bare_token_is_other_scheme(value: bytes) -> None:
     "value",
     [
         b"Bearer",
+        b"DPoP",
+        b"dpop\tx",
+        b"DPoP a b",
+        b"DPoP=x",
         b"Bearer ",
         b"bearer",
         b"Bearer a b",

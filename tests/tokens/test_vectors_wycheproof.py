@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason
+from gateway.tokens.base64url import decode_segment
 from gateway.tokens.keys import KeySet, KeySetError, VerifyingKey, import_pem
-from gateway.tokens.verify import Unverified, decode_segment, parse_token, verify_signature
+from gateway.tokens.verify import Unverified, parse_token, verify_signature
 from tests.support.vectors import key_set, verify_jws, wycheproof_cases
 
 ALG_MEMBER_BINDS = {346, 347, 350, 351}

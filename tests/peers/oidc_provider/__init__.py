@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from joserfc.jwk import RSAKey
 
 from tests.conftest import require
 from tests.peers.process import Process
+from tests.support.certificates import Certificate
 
 _HERE = Path(__file__).parent
 CLIENT_ID = "shop"
@@ -42,9 +44,16 @@ class OidcProvider(Process):
         folder: where its key file and log go.
         resources: resource indicator, which becomes ``aud`` -> the scopes that it knows.
         keys: private JWKs; the first one signs, all are published.
+        tls: its certificate, and the bundle of those whose clients' certificates it binds tokens to.
     """
 
-    def __init__(self, folder: Path, resources: Mapping[str, str], keys: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resources: Mapping[str, str],
+        keys: Sequence[Mapping[str, Any]],
+        tls: tuple[Certificate, Path] | None = None,
+    ) -> None:
         self.issuer = ""
         self.keys = list(keys)
         self._key_file = folder / "signing-keys.json"
@@ -54,6 +63,9 @@ class OidcProvider(Process):
             "CLIENT_ID": CLIENT_ID,
             "CLIENT_SECRET": CLIENT_SECRET,
         }
+        if tls is not None:
+            files = {"TLS_CERT": tls[0].cert, "TLS_KEY": tls[0].key, "TLS_CLIENT_CA": tls[1]}
+            environment |= {name: str(file) for name, file in files.items()}
         super().__init__(["node", _HERE / "server.mjs"], folder / "oidc-provider.log", environment)
 
     async def start(self) -> None:
@@ -70,11 +82,36 @@ class OidcProvider(Process):
         self.keys = list(keys)
         await self.start()
 
-    async def token(self, session: aiohttp.ClientSession, resource: str, scope: str) -> str:
-        """Return an access token by client credentials (RFC 6749 section 4.4) for one resource (RFC 8707)."""
+    async def token(self, session: aiohttp.ClientSession, resource: str, scope: str, **options: Any) -> str:
+        """Return an access token by client credentials (RFC 6749 section 4.4) for one resource (RFC 8707).
+
+        Args:
+            options: those of ``ask``.
+        """
+        status, _, body = await self.ask(session, resource, scope, **options)
+        assert status == 200, body
+        token: str = body["access_token"]
+        return token
+
+    async def ask(
+        self,
+        session: aiohttp.ClientSession,
+        resource: str,
+        scope: str,
+        *,
+        client_id: str = CLIENT_ID,
+        proof: bytes = b"",
+        tls: ssl.SSLContext | bool = True,
+    ) -> tuple[int, str, dict[str, Any]]:
+        """Ask for a token; return the status, the nonce for the next proof, and the answer.
+
+        Args:
+            proof: a DPoP proof.
+            tls: for https, with the client's certificate.
+        """
         form = {"grant_type": "client_credentials", "resource": resource, "scope": scope}
-        credentials = aiohttp.encode_basic_auth(CLIENT_ID, CLIENT_SECRET)
-        async with session.post(f"{self.issuer}/token", data=form, headers={"Authorization": credentials}) as answer:
-            assert answer.status == 200, await answer.text()
-            token: str = (await answer.json())["access_token"]
-            return token
+        fields = {"Authorization": aiohttp.encode_basic_auth(client_id, CLIENT_SECRET)}
+        if proof:
+            fields["DPoP"] = proof.decode("ascii")
+        async with session.post(f"{self.issuer}/token", data=form, headers=fields, ssl=tls) as answer:
+            return answer.status, answer.headers.get("DPoP-Nonce", ""), await answer.json()

@@ -1,0 +1,176 @@
+"""Whether the sender of a bound token has what the token is bound to: the one place that says so, for every credential.
+
+Only what a request shows for it, and the order of the checks, live here; what
+a proof is worth is decided by ``tokens/dpop.py``, what a certificate is by
+``tokens/client_certificate.py``. The danger of this file is a bound token that
+passes for a bearer token: so whoever comes with one is asked here, each time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError, Reason
+from gateway.identity import Identity
+from gateway.proxy.forwarded import external_origin
+from gateway.proxy.trust import TrustedProxies
+from gateway.server.request import Admitted, RequestHead
+from gateway.server.run import Run
+from gateway.settings.schema import Settings
+from gateway.settings.sender_checks import MIN_SECRET, read_secret
+from gateway.store.redis_link import RedisLink
+from gateway.tokens.client_certificate import forwarded_thumbprint, thumbprint
+from gateway.tokens.dpop import Proof, Wanted, Window, check_proof, check_signature, parse_proof, proof_algorithms
+from gateway.tokens.extract import DpopToken
+from gateway.tokens.nonces import Nonces
+from gateway.tokens.replay import ReplayStore, digest_of, make_store
+from gateway.tokens.target_uri import normal_uri
+
+#: What a used proof is remembered under.
+PURPOSE = "proof"
+
+
+class Proofs:
+    """Asks for proofs under one configuration.
+
+    Args:
+        settings: the whole configuration.
+        used: remembers the proofs that were used.
+        secret: what nonces are made from.
+        clock: the time.
+
+    Attributes:
+        outcomes: how often a proof of a kind (``dpop`` or ``mtls``) was accepted, or refused with a reason.
+        used: as given.
+    """
+
+    def __init__(self, settings: Settings, used: ReplayStore, secret: bytes, clock: Clock) -> None:
+        options = settings.dpop
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.used = used
+        self._wall = clock.wall
+        self._algorithms = proof_algorithms(options.algorithms)
+        self._window = Window(options.max_age_seconds, options.max_future_seconds)
+        self._origins = tuple(options.origins)
+        self._nonces = Nonces(secret, options.nonce_seconds, clock.wall) if options.nonce_seconds else None
+        self._trusted = TrustedProxies(settings.server.trusted_proxies)
+        self._certificate_field = settings.server.client_certificate_header.encode("ascii")
+
+    def refuse_unbound(self, shown: bytes, identity: Identity) -> None:
+        """Refuse a token that came under the scheme ``DPoP`` and is bound to no key (RFC 9449 section 7.1).
+
+        Raises:
+            GatewayError: ``UNBOUND_TOKEN``.
+        """
+        if isinstance(shown, DpopToken) and (identity.confirmation is None or not identity.confirmation.jwk_thumbprint):
+            raise GatewayError(Reason.UNBOUND_TOKEN, detail="the scheme is DPoP, and no key is in the token")
+
+    async def check(self, run: Run, admitted: Admitted, shown: bytes, identity: Identity) -> None:
+        """Return when the sender has proved all that the token is bound to; at once for a bearer token.
+
+        Args:
+            shown: the token as it came.
+            identity: whom it speaks for.
+
+        Raises:
+            GatewayError: 401; 503 when it cannot be told whether a proof was used before.
+        """
+        self.refuse_unbound(shown, identity)
+        bound = identity.confirmation
+        if bound is None:
+            return
+        if bound.certificate_thumbprint is not None:
+            try:
+                self._check_certificate(run, bound.certificate_thumbprint)
+            except GatewayError as error:
+                self.outcomes["mtls", error.reason.code] += 1
+                raise
+            self.outcomes["mtls", "accepted"] += 1
+        if bound.jwk_thumbprint is not None:
+            try:
+                await self._check_proof(run, admitted, shown, bound.jwk_thumbprint)
+            except GatewayError as error:
+                error.of_dpop = True
+                self.outcomes["dpop", error.reason.code] += 1
+                raise
+            self.outcomes["dpop", "accepted"] += 1
+
+    def _check_certificate(self, run: Run, wanted: str) -> None:
+        shown = self._certificate(run)
+        if shown is None:
+            raise GatewayError(Reason.WRONG_CERTIFICATE, detail="no client certificate")
+        if shown != wanted:
+            raise GatewayError(Reason.WRONG_CERTIFICATE)
+
+    def _certificate(self, run: Run) -> str | None:
+        """Return the thumbprint of the client's certificate: the connection's, or a trusted proxy's word for it."""
+        head = run.head
+        if self._certificate_field and self._trusted.believes(head.peer.address):
+            # The connection's own is the proxy's then.
+            values = _values(head, self._certificate_field)
+            return forwarded_thumbprint(values[0]) if len(values) == 1 else None
+        certificate = run.client.certificate
+        return None if certificate is None else thumbprint(certificate)
+
+    async def _check_proof(self, run: Run, admitted: Admitted, token: bytes, key: str) -> None:
+        if not isinstance(token, DpopToken):
+            raise GatewayError(Reason.SENDER_CONSTRAINED, detail="bound to a key, and sent as a bearer token")
+        values = _values(run.head, b"dpop")
+        if len(values) != 1:
+            raise GatewayError(Reason.SEVERAL_PROOFS if values else Reason.MISSING_PROOF)
+        proof = parse_proof(values[0], self._algorithms)
+        wanted = Wanted(run.head.method, self._uris(run.head, admitted), token, key)
+        check_proof(proof, wanted, self._window, self._wall())
+        self._check_nonce(run, proof)
+        check_signature(proof)
+        # So long even a proof from the future could be used again.
+        seconds = self._window.past + self._window.future
+        if not await self.used.use(digest_of(key, proof.proof_id), seconds):
+            raise GatewayError(Reason.REPLAYED_PROOF)
+
+    def _check_nonce(self, run: Run, proof: Proof) -> None:
+        """Refuse a proof without a good nonce, and give out a new one where that is needed (RFC 9449 section 9)."""
+        if self._nonces is None:
+            return
+        newest = self._nonces.newest
+        if proof.nonce == newest:
+            return
+        run.answer_fields.append((b"DPoP-Nonce", newest.encode("ascii")))
+        if proof.nonce is None or not self._nonces.accepts(proof.nonce):
+            raise GatewayError(Reason.PROOF_NONCE, detail="absent" if proof.nonce is None else "not a current one")
+
+    def _uris(self, head: RequestHead, admitted: Admitted) -> frozenset[str]:
+        """Return the normal forms of the request's URI as its client knows it (RFC 9449 section 4.3)."""
+        target = admitted.target
+        origins = self._origins
+        if not origins:
+            host = target.authority or (admitted.facts.host[0] if admitted.facts.host else b"")
+            scheme, authority = external_origin(head.headers, self._trusted, head.peer, host)
+            origins = ((b"%b://%b" % (scheme, authority)).decode("latin-1"),)
+        path = target.path.decode("ascii")
+        found = {uri for origin in origins if (uri := normal_uri(origin + path)) is not None}
+        if admitted.websocket:
+            found |= {"ws" + uri.removeprefix("http") for uri in found}
+        return frozenset(found)
+
+
+def make_proofs(settings: Settings, clock: Clock, redis: RedisLink | None = None, secret: bytes = b"") -> Proofs:
+    """Return what asks for proofs, with its own memory of them.
+
+    Args:
+        redis: where proofs are remembered instead, for all that share it.
+        secret: what nonces are made from, unless the configuration names a file with one. Empty: a new one.
+
+    Raises:
+        OSError, ValueError: the file with the secret cannot be used.
+    """
+    if settings.dpop.nonce_secret_file:
+        secret = read_secret(settings.dpop.nonce_secret_file)
+    return Proofs(settings, make_store(settings, clock, redis, PURPOSE), secret or os.urandom(MIN_SECRET), clock)
+
+
+def _values(head: RequestHead, name: bytes) -> list[bytes]:
+    """Return every value of a field; ``name`` in lower case."""
+    return [value for key, value in head.headers if key.lower() == name]

@@ -1,0 +1,38 @@
+"""The metrics of bound tokens and of tokens for one request.
+
+Only the translation lives here; see ``metrics.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from gateway.server.proofs import Proofs
+from gateway.server.single_use import SingleUse
+
+
+def sender_metrics(proofs: Proofs, single_use: SingleUse) -> Iterator[Metric]:
+    """Return the metrics of one scrape."""
+    outcomes = CounterMetricFamily(
+        "gateway_proofs",
+        "Bound tokens whose sender was asked for a proof, by kind of proof and outcome.",
+        labels=("kind", "outcome"),
+    )
+    for labels, count in proofs.outcomes.items():
+        outcomes.add_metric(labels, count)
+    entries = GaugeMetricFamily(
+        "gateway_replay_entries", "Proofs and tokens that this process remembers as used.", labels=("kind",)
+    )
+    replays = CounterMetricFamily(
+        "gateway_replays", "Proofs and tokens for one request that came again.", labels=("kind",)
+    )
+    undecided = CounterMetricFamily(
+        "gateway_replay_store_failures", "Proofs and tokens that could not be remembered: 503.", labels=("kind",)
+    )
+    for kind, used in (("proof", proofs.used), ("token", single_use.used)):
+        entries.add_metric((kind,), used.entries)
+        replays.add_metric((kind,), used.replays)
+        undecided.add_metric((kind,), used.undecided)
+    yield from (outcomes, entries, replays, undecided)

@@ -1,0 +1,240 @@
+"""The one way to Redis: a bounded pool of connections, and whether the server is there.
+
+Only the exchange of one command, its time limit and the heartbeat live here;
+what is stored is for those who ask. The dangers: a request that waits for a
+server which is not there (so every exchange has one time limit for all that it
+does, and while the server is away none is begun), a crowd of new connections
+to a server that has just come back (so only the heartbeat tries then), and the
+server's password or a stored value in a log (so errors are told by their type).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from gateway.clock import Clock
+from gateway.settings.redis import Redis as RedisSettings
+from gateway.tasks import cancelled, spawn
+
+_log = logging.getLogger("gateway.redis")
+
+#: What every key begins with. Whatever of a key comes from outside is hashed (R131).
+KEY_PREFIX = "gateway:"
+
+#: Connections of one worker for commands, and as many for libraries that are given the client; the heartbeat has one of
+#: its own. They are opened when they are needed.
+POOL_SIZE = 32
+
+#: Seconds between two questions whether the server is there.
+HEARTBEAT_SECONDS = 0.25
+
+#: Seconds that lie between two questions at least, however many exchanges fail.
+LEAST_SECONDS = 0.05
+
+
+class StoreUnavailableError(Exception):
+    """Redis did not do what was asked, or nobody tried because it is away. Its text names no address and no value."""
+
+
+async def open_link(settings: RedisSettings, clock: Clock, stop: contextlib.AsyncExitStack) -> RedisLink | None:
+    """Return a started link, which ends with ``stop``; None where no server is configured."""
+    if not settings.url:
+        return None
+    link = RedisLink(settings, clock)
+    stop.push_async_callback(link.stop)
+    await link.start()
+    return link
+
+
+class RedisLink:
+    """One worker's link to Redis.
+
+    Args:
+        settings: the table ``[redis]``, with a ``url``.
+        clock: the time, for the heartbeat.
+
+    Attributes:
+        client: redis-py's client over a pool of its own, for libraries that take one. Each step of what it does is
+            bounded by ``timeout_seconds``, not the whole.
+        available: the last exchange worked. False until the first one has.
+        answered_at: monotonic seconds of the last exchange that worked; minus infinity before.
+        commands: exchanges begun.
+        failures: those that failed or took too long.
+        refusals: commands not tried because the server was away.
+        outages: how often it went away.
+        last_error: the type of the last failure; empty when there was none.
+    """
+
+    def __init__(self, settings: RedisSettings, clock: Clock) -> None:
+        self.available = False
+        self.answered_at = float("-inf")
+        self.commands = 0
+        self.failures = 0
+        self.refusals = 0
+        self.outages = 0
+        self.last_error = ""
+        self._settings = settings
+        self._seconds = settings.timeout_seconds
+        self._monotonic, self._sleep = clock.monotonic, clock.sleep
+        self._asked_at = float("-inf")
+        self.client = self.new_client(POOL_SIZE, self._seconds)
+        self._commands = self.new_client(POOL_SIZE)
+        self._heart = self.new_client(1)
+        self._beating: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+
+    def new_client(self, connections: int, step_seconds: float | None = None) -> Redis:
+        """Return a client with a pool of its own, which is for the caller to close.
+
+        Args:
+            connections: the size of its pool.
+            step_seconds: bound on each step (a free connection, connecting, an answer). None: the caller bounds the
+                whole, by cancelling it (two limits that end at one moment would take up to twice as long), and gets
+                answers as the server gave them.
+        """
+        options: dict[str, Any] = {}
+        if self._settings.url.lower().startswith("rediss://"):
+            options = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+            if self._settings.tls_ca_file:
+                options["ssl_ca_certs"] = self._settings.tls_ca_file
+        pool = BlockingConnectionPool.from_url(
+            self._settings.url,
+            max_connections=connections,
+            timeout=step_seconds,
+            socket_timeout=step_seconds,
+            socket_connect_timeout=step_seconds,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            driver_info=None,
+            **options,
+        )
+        client = Redis(connection_pool=pool)
+        if step_seconds is None:
+            client.response_callbacks.clear()
+        return client
+
+    async def start(self) -> None:
+        """Ask once whether the server is there, and go on asking in the background."""
+        await self._ask()
+        self._beating = spawn(self._beat(), "Redis heartbeat")
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        for task in (self._beating, self._asking):
+            if task is not None:
+                await cancelled(task)
+        for client in (self.client, self._commands, self._heart):
+            # A server that is stopped cannot hold this up.
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await client.aclose(close_connection_pool=True)
+        self.available = False
+
+    async def command(self, *parts: str | bytes | int | float) -> Any:
+        """Send one command and return its answer as the server gave it: bytes, numbers, lists, None.
+
+        Raises:
+            StoreUnavailableError: the server is away, refused the command, or did not answer within
+                ``timeout_seconds``. Whether it was carried out is not known then.
+        """
+        self._demand()
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer = await self._commands.execute_command(*parts)
+        except ResponseError as error:
+            raise self._refused(error) from None
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._failed(error) from None
+        self.answered_at = self._monotonic()
+        return answer
+
+    async def evaluate(self, script: str, keys: Sequence[str], args: Sequence[str | bytes | int | float]) -> Any:
+        """Run a Lua script, by its hash where the server knows it, and return its answer.
+
+        Raises:
+            StoreUnavailableError: as for ``command``.
+        """
+        self._demand()
+        digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        rest = (len(keys), *keys, *args)
+        try:
+            async with asyncio.timeout(self._seconds):
+                try:
+                    answer = await self._commands.execute_command("EVALSHA", digest, *rest)
+                except NoScriptError:
+                    answer = await self._commands.execute_command("EVAL", script, *rest)
+        except ResponseError as error:
+            raise self._refused(error) from None
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._failed(error) from None
+        self.answered_at = self._monotonic()
+        return answer
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``/status`` shows of the link."""
+        return {
+            "available": self.available,
+            "commands": self.commands,
+            "failures": self.failures,
+            "refusals": self.refusals,
+            "outages": self.outages,
+            "last_error": self.last_error,
+        }
+
+    def _demand(self) -> None:
+        if not self.available:
+            self.refusals += 1
+            raise StoreUnavailableError("Redis is away")
+        self.commands += 1
+
+    def _refused(self, error: ResponseError) -> StoreUnavailableError:
+        """The server is there, but did not do it: read-only, out of memory, a wrong type."""
+        self.failures += 1
+        self.last_error = type(error).__name__
+        self.answered_at = self._monotonic()
+        return StoreUnavailableError(f"Redis refused a command: {self.last_error}")
+
+    def _failed(self, error: Exception) -> StoreUnavailableError:
+        self.failures += 1
+        self._away(error)
+        # It may have been this one exchange only: that is found out at once, but not again and again.
+        asking = self._asking is not None and not self._asking.done()
+        if self._beating is not None and not asking and self._monotonic() - self._asked_at >= LEAST_SECONDS:
+            self._asking = spawn(self._ask(), "Redis question")
+        return StoreUnavailableError(f"Redis did not answer: {self.last_error}")
+
+    def _away(self, error: Exception) -> None:
+        self.last_error = type(error).__name__
+        if self.available:
+            self.available = False
+            self.outages += 1
+            _log.warning("Redis is away: %s", self.last_error)
+
+    async def _beat(self) -> None:
+        while True:
+            await self._sleep(HEARTBEAT_SECONDS)
+            await self._ask()
+
+    async def _ask(self) -> None:
+        """Find out whether the server is there."""
+        self._asked_at = self._monotonic()
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._heart.execute_command("PING")
+        except (RedisError, OSError, TimeoutError) as error:
+            self._away(error)
+            return
+        self.answered_at = self._monotonic()
+        if not self.available:
+            self.available = True
+            _log.info("Redis is there")
