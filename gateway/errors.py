@@ -186,6 +186,7 @@ class Reason(Enum):
     NO_API_KEYS = ("no_api_keys", UNAVAILABLE)
     STALE_KEYS = ("stale_keys", UNAVAILABLE)
     REVOCATION_UNKNOWN = ("revocation_unknown", UNAVAILABLE)
+    TOO_MANY_TENANTS = ("too_many_tenants", UNAVAILABLE)
     REPLAY_STORE = ("replay_store", UNAVAILABLE)
     TOO_MANY_CONNECTIONS = ("too_many_connections", UNAVAILABLE)
     OVERLOADED = ("overloaded", UNAVAILABLE)

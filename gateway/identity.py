@@ -28,8 +28,8 @@ MAX_HEADER_VALUE = 8192
 MAX_HEADERS_TOTAL = 32768
 
 #: Names in ``[identity]`` that are the gateway's own, not claims.
-SCOPES, ISSUER, CLIENT = "$scopes", "$issuer", "$client"
-OWN_NAMES = frozenset({SCOPES, ISSUER, CLIENT})
+SCOPES, ISSUER, CLIENT, TENANT = "$scopes", "$issuer", "$client", "$tenant"
+OWN_NAMES = frozenset({SCOPES, ISSUER, CLIENT, TENANT})
 
 # Where the token's client is named: OpenID Connect Core section 2, then RFC 9068 section 2.2.
 _CLIENT_CLAIMS = ("azp", "client_id")
@@ -80,6 +80,7 @@ class Identity(NamedTuple):
         session_id: ``sid`` when it is a string, else None (OIDC Front-Channel Logout section 3).
         issued_at: ``iat``; minus infinity when absent.
         confirmation: what the caller has to prove along with the token; None for a plain bearer token or key.
+        tenant: whose tokens these are, where the issuer is a template; else None.
     """
 
     issuer_name: str
@@ -95,6 +96,7 @@ class Identity(NamedTuple):
     session_id: str | None = None
     issued_at: float = -math.inf
     confirmation: Confirmation | None = None
+    tenant: str | None = None
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
@@ -191,8 +193,13 @@ def header_value(value: Any) -> bytes | None:
     return coded
 
 
-def identity_lines(rules: Iterable[HeaderRule], claims: Mapping[str, Any], scopes: tuple[str, ...]) -> bytes:
+def identity_lines(
+    rules: Iterable[HeaderRule], claims: Mapping[str, Any], scopes: tuple[str, ...], tenant: str | None = None
+) -> bytes:
     """Return the identity headers that ``rules`` make from verified ``claims``, as lines of a head.
+
+    Args:
+        tenant: of an issuer that is a template.
 
     Raises:
         UnsafeClaimError: when a claim cannot be a header value, or all headers
@@ -211,6 +218,8 @@ def identity_lines(rules: Iterable[HeaderRule], claims: Mapping[str, Any], scope
             value = _scope_text(scopes)
         elif name == ISSUER:
             value = claims.get("iss")
+        elif name == TENANT:
+            value = tenant
         else:
             value = next((claims[name] for name in _CLIENT_CLAIMS if isinstance(claims.get(name), str)), None)
         if (coded := header_value(value)) is not None:

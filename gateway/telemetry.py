@@ -251,6 +251,8 @@ def _fields(record: Record, seconds: float, wall: float) -> dict[str, str | int 
         fields["credential"] = record.identity.credential
         if record.identity.issuer_name:
             fields["issuer"] = record.identity.issuer_name
+        if record.identity.tenant is not None:
+            fields["tenant"] = record.identity.tenant
         if record.identity.subject is not None:
             fields["subject_hash"] = hashlib.sha256(record.identity.subject.encode()).hexdigest()[:16]
     if record.cache_hit is not None:

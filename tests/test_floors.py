@@ -78,6 +78,7 @@ TESTED_ELSEWHERE = {
     "server/parts.py": "declarations; tests/server/test_admin.py and test_metrics.py read them",
     "server/request.py": "declarations; tests/server/test_pipeline.py and all end-to-end tests use them",
     "server/run.py": "declarations; tests/server/test_full_lane.py and all end-to-end tests use them",
+    "tokens/examined.py": "a declaration; tests/tokens/test_authenticate.py and test_batch.py use it",
     **dict.fromkeys(
         (f"settings/{name}.py" for name in ("issuers", "routes", "schema", "server", "upstreams", "watch")),
         "declarations; test_load.py, test_faults.py and test_render.py use all of them",

@@ -32,7 +32,7 @@ from tests.support.gateway import running_gateway
 from tests.support.redis import RedisServer
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/providers").glob("*.md"))]
 #: What makes a fragment of a configuration whole.
 BASE = {
     "issuers": '[[issuers]]\nname = "main"\nissuer = "https://idp.example.com/"\naudience = ["api"]\n',
@@ -127,8 +127,10 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_map_has_every_page() -> None:
-    linked = re.findall(r"\]\(([\w-]+\.md)\)", _read("docs/index.md"))
-    assert sorted(linked) == sorted(page.name for page in PAGES if page.name not in ("README.md", "index.md"))
+    for folder in ("docs", "docs/providers"):
+        linked = re.findall(r"\]\(([\w-]+\.md)\)", _read(f"{folder}/index.md"))
+        pages = [page.name for page in PAGES if page.parent == ROOT / folder and page.name != "index.md"]
+        assert sorted(linked) == sorted(pages)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -169,9 +171,13 @@ def _counted_everything(app: object) -> None:
 
 async def test_every_metric_has_its_entry_with_type_and_labels(tmp_path: Path) -> None:
     """The page's headings are exactly the exported metrics, in their order."""
+    issuers = [
+        {"name": "main", "issuer": "https://idp.test/", "jwks_file": str(tmp_path / "jwks.json"), "audience": ["api"]},
+        {"name": "template", "issuer": "https://idp.test/{tenant}", "tenants": ["acme"], "audience": ["api"]},
+    ]
     async with (
         RedisServer(tmp_path / "redis") as server,
-        running_gateway("http://127.0.0.1:9", tmp_path, redis={"url": server.url}) as gateway,
+        running_gateway("http://127.0.0.1:9", tmp_path, redis={"url": server.url}, issuers=issuers) as gateway,
     ):
         _counted_everything(gateway.app)
         page = (await gateway.admin("/metrics")).body.decode()
@@ -206,7 +212,7 @@ def _logged(record: Record) -> dict[str, object]:
 
 def test_every_field_of_the_access_log_is_explained() -> None:
     """The table has the fields of the fullest line, in order, and says which ones the emptiest line has."""
-    identity = Identity("main", "https://idp.example.com/", "alice", (), {}, b"", 0.0, 0.0, None)
+    identity = Identity("main", "https://idp.example.com/", "alice", (), {}, b"", 0.0, 0.0, None, tenant="acme")
     full = Record(0.0, reason="r", detail="d", observed="o", identity=identity, cache_hit=True)
     full.upstream, full.upstream_seconds = "u", 0.1
     rows = {_codes(row[0])[0]: row[1] for row in _rows(_read("docs/operations.md"), "## Access log")}

@@ -62,7 +62,8 @@ class Admin:
     def readiness(self) -> Page:
         """Ready once every issuer has keys that may be believed and what is revoked was read, until the drain (R378).
 
-        Later outages of what says so leave a worker ready: routes have their own word for them.
+        Later outages of what says so leave a worker ready: routes have their own word for them. Tenants with keys of
+        their own are not waited for: none is asked for before its first token.
         """
         issuers = {}
         for name, issuer in self.parts.issuers.items():

@@ -18,6 +18,8 @@ import sys
 from dataclasses import dataclass
 from typing import TextIO
 
+from aiohttp.abc import AbstractResolver
+
 from gateway.clock import Clock, SystemClock
 from gateway.proxy.upstreams import open_upstreams
 from gateway.server.abuse_watch import AbuseWatch
@@ -44,9 +46,11 @@ from gateway.tasks import cancelled, spawn
 from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
-from gateway.tokens.issuers import build_issuers
+from gateway.tokens.issuers import build_issuers, build_tenants
+from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.replay import make_store
 from gateway.tokens.revocations import build_revocations
+from gateway.tokens.tenants import Tenants
 
 #: How long the last access log lines may take when everything else has ended.
 LOG_SECONDS = 1.0
@@ -75,6 +79,7 @@ class GatewayApp:
         clock: time, for tests.
         out: where the access log goes; standard output by default.
         share: this is one of several processes, and opens no admin port of its own.
+        resolver: looks up the hosts of issuers; the system's by default.
     """
 
     def __init__(
@@ -84,12 +89,14 @@ class GatewayApp:
         clock: Clock | None = None,
         out: TextIO | None = None,
         share: Share | None = None,
+        resolver: AbstractResolver | None = None,
     ) -> None:
         demand_native_parser()
         self.settings = settings
         self.clock = clock or SystemClock()
         self._out = out or sys.stdout
         self._share = share
+        self._resolver = resolver
         self._stop = contextlib.AsyncExitStack()
 
     async def start(self) -> None:
@@ -110,13 +117,16 @@ class GatewayApp:
         self._stop.push_async_callback(self._writer.stop, LOG_SECONDS)
         self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
         self.redis = await open_link(settings.redis, clock, self._stop)
-        self.issuers = build_issuers(settings, clock, self._share.first_wait if self._share else 0.0)
-        for issuer in self.issuers.values():
-            issuer.start()
-            self._stop.push_async_callback(issuer.stop)
+        first_wait = self._share.first_wait if self._share else 0.0
+        self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
+        self.tenants = build_tenants(settings, clock, self._resolver)
+        keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
+        for each in keys.values():
+            each.start()
+            self._stop.push_async_callback(each.stop)
         revocations = build_revocations(settings, clock, self.redis)
         self._stop.push_async_callback(revocations.stop)
-        self.authenticator = Authenticator(settings, self.issuers, clock, revocations)
+        self.authenticator = Authenticator(settings, keys, clock, revocations)
         self.api_keys = ApiKeys(settings, clock)
         if self.api_keys.file:
             self._stop.push_async_callback(cancelled, spawn(self.api_keys.watch(), "API keys"))
@@ -135,7 +145,7 @@ class GatewayApp:
             Parts(
                 self.telemetry,
                 self.authenticator,
-                self.issuers,
+                keys,
                 self.upstreams,
                 self.api_keys,
                 self.proofs,

@@ -27,6 +27,7 @@ from gateway.telemetry import BUCKETS, Histogram, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.jwks_refresh import IssuerKeys
+from gateway.tokens.tenants import Tenants
 
 
 class GatewayCollector(Collector):
@@ -47,6 +48,7 @@ class GatewayCollector(Collector):
         yield from redis_metrics(parts.redis)
         yield from sender_metrics(parts.proofs, parts.single_use)
         yield from _issuers(parts.issuers)
+        yield from _tenants([table for table in parts.issuers.values() if isinstance(table, Tenants)])
         yield from _upstreams(parts.upstreams)
 
 
@@ -153,7 +155,7 @@ def _watch(watch: AbuseWatch) -> Iterator[Metric]:
     yield refused
 
 
-def _issuers(issuers: Mapping[str, IssuerKeys]) -> Iterator[Metric]:
+def _issuers(issuers: Mapping[str, IssuerKeys | Tenants]) -> Iterator[Metric]:
     names = ("issuer",)
     usable = GaugeMetricFamily("gateway_jwks_usable", "1 while the issuer's keys may be believed.", labels=names)
     age = GaugeMetricFamily("gateway_jwks_age_seconds", "Time since the last good fetch of keys.", labels=names)
@@ -165,16 +167,37 @@ def _issuers(issuers: Mapping[str, IssuerKeys]) -> Iterator[Metric]:
         "gateway_jwks_unknown_key_fetches", "Fetches that a token with an unknown kid caused.", labels=names
     )
     for name, issuer in issuers.items():
-        labels = (name,)
-        usable.add_metric(labels, 1.0 if issuer.usable() is None else 0.0)
-        if (seconds := issuer.status()["age_seconds"]) is not None:
+        labels, state = (name,), issuer.status()
+        usable.add_metric(labels, 1.0 if state["usable"] else 0.0)
+        if (seconds := state["age_seconds"]) is not None:
             age.add_metric(labels, seconds)
-        keys.add_metric(labels, len(issuer.keys.keys))
-        rejected.add_metric(labels, len(issuer.keys.rejected))
-        fetches.add_metric(labels, issuer.fetches)
-        failures.add_metric(labels, issuer.failures)
-        unknown.add_metric(labels, issuer.unknown_key_refetches)
+        keys.add_metric(labels, state["keys"])
+        rejected.add_metric(labels, len(state["rejected_keys"]))
+        fetches.add_metric(labels, state["fetches"])
+        failures.add_metric(labels, state["failures"])
+        unknown.add_metric(labels, state["unknown_keys"])
     yield from (usable, age, keys, rejected, fetches, failures, unknown)
+
+
+def _tenants(tables: list[Tenants]) -> Iterator[Metric]:
+    """Return the metrics of templates; the label is the configured issuer, never a tenant."""
+    names = ("issuer",)
+    count = GaugeMetricFamily("gateway_tenants", "Tenants of a template whose keys are kept now.", labels=names)
+    begun = CounterMetricFamily("gateway_tenants_begun", "Times that keys of a tenant were asked for.", labels=names)
+    ended = CounterMetricFamily(
+        "gateway_tenants_ended", "Tenants whose keys were given up, by why.", labels=("issuer", "reason")
+    )
+    refused = CounterMetricFamily(
+        "gateway_tenants_refused", "Tokens of tenants for which there was no room.", labels=names
+    )
+    for table in tables:
+        labels = (table.name,)
+        count.add_metric(labels, len(table))
+        begun.add_metric(labels, table.begun)
+        for reason, number in (("failed", table.failed), ("idle", table.idle), ("evicted", table.evicted)):
+            ended.add_metric((table.name, reason), number)
+        refused.add_metric(labels, table.refused)
+    yield from (count, begun, ended, refused)
 
 
 def _upstreams(upstreams: Mapping[str, Upstream]) -> Iterator[Metric]:

@@ -19,6 +19,7 @@ from gateway.telemetry import Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.jwks_refresh import IssuerKeys
+from gateway.tokens.tenants import Tenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Parts:
 
     telemetry: Telemetry
     authenticator: Authenticator
-    issuers: Mapping[str, IssuerKeys]
+    issuers: Mapping[str, IssuerKeys | Tenants]
     upstreams: Mapping[str, Upstream]
     api_keys: ApiKeys
     proofs: Proofs

@@ -32,6 +32,7 @@ GAUGES: dict[str, Callable[[float, float], float]] = {
     "gateway_revocation_known": min,
     "gateway_revocation_age_seconds": max,
     "gateway_revocation_entries": max,
+    "gateway_tenants": max,
     "gateway_replay_entries": operator.add,
     "gateway_jwks_usable": min,
     "gateway_jwks_age_seconds": max,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, TypeAdapter
 
+from gateway.identity import TENANT
 from gateway.settings import values
 from gateway.settings.section import Name, NonEmptyText, Scope, Section, Text
 
@@ -31,6 +32,7 @@ _OWN_CLAIMS = {
     "exp": "is `expires`",
     "nbf": "has no meaning for a key",
     "iss": "has no meaning for a key: no issuer vouches for it",
+    TENANT: "has no meaning for a key: no issuer vouches for it",
 }
 
 #: Fields with a meaning of their own that an identity header may have and a credential may not: who reads, changes or

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from gateway.settings import files, key_checks, redis_checks, revocation_checks, route_checks
+from gateway.settings import files, key_checks, redis_checks, revocation_checks, route_checks, templates
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
 from gateway.settings.rate_limit_checks import rate_limit_problems
 from gateway.settings.resource_checks import resource_problems
 from gateway.settings.schema import Issuer, Route, Server, Settings, Upstream, issuer_values
 from gateway.settings.sender_checks import find_sender_faults
+from gateway.settings.tenant_checks import tenant_problems
+from gateway.settings.tenants import listed_values
 from gateway.settings.values import fold_header_name, http_url, is_loopback, split_address, url_key
 from gateway.settings.watch_checks import watch_problems
 
@@ -63,6 +65,7 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *_repeated(settings, sound),
         *(problem for i, issuer in enumerate(settings.issuers) for problem in _issuer(issuer, ("issuers", i), sound)),
         *_issuer_values(settings, sound),
+        *tenant_problems(settings, sound),
         *(problem for i, one in enumerate(settings.upstreams) for problem in _upstream(one, ("upstreams", i), sound)),
         *_references(settings, sound),
         *_need_of_issuers(settings, sound),
@@ -138,7 +141,7 @@ def _issuer(issuer: Issuer, place: KeyPath, sound: _Sound) -> Iterator[Problem]:
 
 def _address_problems(issuer: Issuer) -> Iterator[str]:
     """Look at the address of the keys or of the discovery document (OIDC Discovery 1.0 section 4)."""
-    url = issuer.jwks_url or issuer_values(issuer)[0]
+    url = templates.fill(issuer.jwks_url or issuer_values(issuer)[0], "tenant")
     try:
         parts = http_url(url)
     except ValueError as error:
@@ -155,7 +158,7 @@ def _issuer_values(settings: Settings, sound: _Sound) -> Iterator[Problem]:
     for index, issuer in enumerate(settings.issuers):
         if not sound(("issuers", index, "issuer")):
             continue
-        for value in issuer_values(issuer):
+        for value in listed_values(issuer):
             if owner.setdefault(value, index) != index:
                 yield ("issuers", index, "issuer"), f"a value of it also belongs to issuers[{owner[value]}]"
                 break

@@ -1,6 +1,6 @@
 """The options of ``[[issuers]]``, and what follows from one entry alone.
 
-Only declarations live here.
+Only declarations live here. Templates are explained in ``templates.py``.
 """
 
 from __future__ import annotations
@@ -9,11 +9,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from gateway.settings import values
+from gateway.settings import templates, values
 from gateway.settings.section import Name, NonEmptyText, Section, Text
 
 #: What tokens may be signed with: asymmetric algorithms only (RFC 8725 section 3.2).
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
+
+
+def key_url(text: str) -> str:
+    """Check the address of keys, which may be a template; empty is "not given"."""
+    values.optional_http_url(templates.fill(text, "tenant"))
+    return text
 
 
 class Issuer(Section):
@@ -25,9 +31,23 @@ class Issuer(Section):
         NonEmptyText | Annotated[list[NonEmptyText], Field(min_length=1)], Field(examples=["https://idp.example.com/"])
     ]
     """The exact `iss` value, or a list of them. Compared byte for byte: a trailing slash counts (RFC 8725 section
-    3.8)."""
-    jwks_url: Annotated[str, AfterValidator(values.optional_http_url)] = ""
-    """Where the keys are. Empty, without `jwks_file`: OIDC discovery from the first issuer value."""
+    3.8). With `{tenant}` or `{tenantid}` in place of one path segment or host label it is a template, for the
+    tenants that `tenants` lists or `tenant_pattern` matches."""
+    tenants: list[Annotated[str, AfterValidator(templates.tenant_name)]] = []
+    """Tenants of a template, as in the `iss` of their tokens. Anybody else's tokens are refused."""
+    tenant_pattern: Annotated[str, AfterValidator(templates.tenant_pattern)] = ""
+    """Instead of a list: a regular expression that the whole tenant matches. A tenant has at most 128 letters, digits,
+    and `.`, `_`, `-` between them, whatever the pattern says."""
+    tenant_claim: str = ""
+    """A claim that must be exactly the tenant. Empty: `tid` for a template with `{tenantid}`, else none."""
+    max_tenants: Annotated[int, Field(ge=1, le=1000)] = 100
+    """With `tenant_pattern`, tenants whose keys are kept at a time: the one that was idle longest makes room. Also the
+    most that may get keys within a minute, for fetches must not be anybody's to cause."""
+    tenant_idle_seconds: Annotated[float, Field(ge=60, le=604800)] = 3600
+    """The keys of a tenant of which no token was verified for this long are given up until its next token."""
+    jwks_url: Annotated[str, AfterValidator(key_url)] = ""
+    """Where the keys are. Empty, without `jwks_file`: OIDC discovery from the first issuer value. For a template: with
+    the same placeholder, the keys of each tenant; without it, one set for all of them."""
     jwks_file: str = ""
     """Instead of a URL: a JWKS or PEM file, read again when it changes."""
     audience: Annotated[list[NonEmptyText], Field(min_length=1, examples=[["api"]])]

@@ -20,7 +20,8 @@ from gateway.settings.resource_routes import (
 )
 from gateway.settings.resources import document_path, resource_host
 from gateway.settings.route_checks import path_problems
-from gateway.settings.schema import Route, Settings, issuer_values
+from gateway.settings.schema import Route, Settings
+from gateway.settings.templates import placeholder_in
 
 Problems = Iterator[tuple[KeyPath, str]]
 Sound = Callable[[KeyPath], bool]
@@ -92,9 +93,8 @@ def _foreign_issuers(settings: Settings) -> Problems:
         resource = settings.resources[index]
         if resource.authorization_servers:
             continue
-        for server in authorization_servers(resource, routes, settings.issuers):
-            if not _is_url(server):
-                number = [issuer_values(issuer)[0] for issuer in settings.issuers].index(server)
+        for number, issuer in enumerate(settings.issuers):
+            if not all(map(_is_url, authorization_servers(resource, routes, [issuer]))):
                 yield (
                     ("resources", index, "authorization_servers"),
                     f"is required: the value of issuers[{number}] is no URL at which clients could find a server",
@@ -107,7 +107,7 @@ def _is_url(text: str) -> bool:
         values.http_url(text)
     except ValueError:
         return False
-    return "?" not in text
+    return "?" not in text and not placeholder_in(text)
 
 
 def resource_warnings(settings: Settings) -> Problems:

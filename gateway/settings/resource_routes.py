@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from gateway.settings.resources import WELL_KNOWN, Resource, resource_host, resource_path
 from gateway.settings.route_checks import plain_ends
 from gateway.settings.schema import Issuer, Route, Settings, issuer_values
+from gateway.settings.templates import fill
 
 
 def fitting_resources(route: Route, resources: Sequence[Resource]) -> list[int]:
@@ -49,8 +50,17 @@ def authorization_servers(resource: Resource, routes: Iterable[Route], issuers: 
         return list(dict.fromkeys(resource.authorization_servers))
     accepted = [route.issuers for route in routes]
     return [
-        issuer_values(issuer)[0] for issuer in issuers if any(not names or issuer.name in names for names in accepted)
+        server
+        for issuer in issuers
+        if any(not names or issuer.name in names for names in accepted)
+        for server in _identifiers(issuer)
     ]
+
+
+def _identifiers(issuer: Issuer) -> list[str]:
+    """Return the identifiers of an issuer; of a template whose tenants are listed, those of all of them."""
+    first = issuer_values(issuer)[0]
+    return [fill(first, tenant) for tenant in issuer.tenants] or [first]
 
 
 def scopes_supported(resource: Resource, routes: Iterable[Route]) -> list[str]:

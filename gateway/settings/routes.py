@@ -51,7 +51,8 @@ class Route(Section):
     any_scopes: list[Scope] = []
     """At least one of these scopes is needed; else 403."""
     claims: dict[str, Text | Annotated[list[Text], Field(min_length=1)]] = {}
-    """Claim and its accepted values; a claim that is a list needs any one of them. Else 403."""
+    """Claim and its accepted values; a claim that is a list needs any one of them. Else 403. `$tenant` is
+    the tenant of an issuer that is a template."""
     sender_constrained: Literal["optional", "required", "dpop", "mtls"] = "optional"
     """Which tokens are accepted: bearer tokens, too; only those that are bound to their sender; only those bound to a
     key (`dpop`, RFC 9449) or to a client certificate (`mtls`, RFC 8705). A bound token always needs its proof."""

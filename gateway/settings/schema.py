@@ -98,5 +98,6 @@ class Settings(Section):
     redis: Redis = Redis()
     revocation: Revocation = Revocation()
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
-    """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer` and `$client` are the gateway's own.
+    """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer`, `$client` and `$tenant` are the
+    gateway's own.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gateway.settings import templates
 from gateway.settings.faults import KeyPath
 from gateway.settings.files import read_problem
 from gateway.settings.key_checks import takes_keys, takes_tokens
@@ -55,7 +56,7 @@ def _issuer(issuer: Issuer, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
         return
     if issuer.jwks_token_file and (problem := read_problem(issuer.jwks_token_file)):
         yield (*place, "jwks_token_file"), f"{problem}; until it can, no keys are fetched"
-    parts = http_url(issuer.jwks_url or issuer_values(issuer)[0])
+    parts = http_url(templates.fill(issuer.jwks_url or issuer_values(issuer)[0], "tenant"))
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         yield (*place, "allow_http"), "the keys come over http://: whoever is on the way can replace them"
 

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import NamedTuple
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason, printable
 from gateway.identity import Identity
 from gateway.settings import schema
 from gateway.tokens.cache import CachedToken, TokenCache
+from gateway.tokens.examined import Examined
 from gateway.tokens.issuers import Issuers, cannot_decide
 from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.keys import VerifyingKey
 from gateway.tokens.revocations import Revocations
+from gateway.tokens.tenants import Tenants
 from gateway.tokens.verify import (
-    IssuerPolicy,
-    Unverified,
     check_claims,
     check_header,
     is_current,
@@ -35,19 +34,6 @@ from gateway.tokens.verify import (
 
 # Tokens that are bound to their sender are remembered under a name that no look-up for a bearer token can have.
 _BOUND = b"bound "
-
-
-class Examined(NamedTuple):
-    """A token of which everything is right but perhaps its signature.
-
-    Attributes:
-        digest: its SHA-256.
-    """
-
-    digest: bytes
-    unverified: Unverified
-    policy: IssuerPolicy
-    issuer: IssuerKeys
 
 
 class Authenticator:
@@ -70,7 +56,7 @@ class Authenticator:
     def __init__(
         self,
         settings: schema.Settings,
-        issuers: Mapping[str, IssuerKeys],
+        issuers: Mapping[str, IssuerKeys | Tenants],
         clock: Clock,
         revocations: Revocations | None = None,
     ) -> None:
@@ -80,7 +66,8 @@ class Authenticator:
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self.recall = self.cache.get
         self._max_bytes = settings.tokens.max_bytes
-        self._issuer_of = Issuers(settings, issuers).of
+        self._issuers = Issuers(settings, issuers)
+        self._issuer_of = self._issuers.of
 
     def cached(self, token: bytes) -> Identity | None:
         """Return the identity of a bearer token that was verified before, if all that it rests on still holds.
@@ -196,8 +183,10 @@ class Authenticator:
     def still_good(self, held: CachedToken) -> Reason | None:
         """Return why a held verdict is none any more: expired, revoked, its key withdrawn, keys too old; None while it
         is. While it is not known what is revoked, it stays one."""
-        identity = held.identity
-        if self._monotonic() > held.issuer.stale_at:
+        identity, now = held.identity, self._monotonic()
+        if held.policy.tenant is not None:
+            held.issuer.used_at = now  # or it would count as idle and be given up
+        if now > held.issuer.stale_at:
             return Reason.STALE_KEYS
         if not held.issuer.keys.trusts(held.key):
             return Reason.UNKNOWN_KEY
@@ -245,6 +234,8 @@ class Authenticator:
             self.cache.put_bad(digest, error.reason)
             raise
         check_claims(unverified, policy, self._wall())
+        if issuer is None:
+            issuer = self._issuers.admit(policy)  # the first plausible token of a tenant
         return Examined(digest, unverified, policy, issuer)
 
     def remember(self, examined: Examined, key: VerifyingKey) -> Identity:
@@ -258,6 +249,8 @@ class Authenticator:
         except GatewayError as error:
             self.cache.put_bad(examined.digest, error.reason, examined.issuer)
             raise
+        if examined.policy.tenant is not None:
+            self._issuers.verified(examined.policy)
         bound = entry.identity.confirmation is not None
         # Revoked ones, too: they are refused without another look at the signature, and good again when the revocation
         # is taken back.
@@ -280,13 +273,17 @@ class Authenticator:
         Raises:
             GatewayError: the refusal, when no fetch could change it; and when no keys can be believed.
         """
-        digest, unverified, _, issuer = examined
+        digest, unverified, policy, issuer = examined
         if not issuer.loaded:
             return None
         if issuer.usable() is not None:
             raise cannot_decide(issuer)
         keys = issuer.keys
         candidates = keys.candidates(unverified.key_id, unverified.algorithm)
+        if policy.tenant is not None and candidates:
+            candidates = tuple(filter(policy.may_use, candidates))
+            if not candidates:
+                raise GatewayError(Reason.UNKNOWN_KEY, detail="the key is for another issuer's tokens")
         try:
             if candidates:
                 return verify_signature(unverified, candidates)

@@ -16,7 +16,8 @@ from itertools import islice
 
 from gateway.errors import GatewayError
 from gateway.identity import Identity
-from gateway.tokens.authenticate import Authenticator, Examined
+from gateway.tokens.authenticate import Authenticator
+from gateway.tokens.examined import Examined
 from gateway.tokens.keys import VerifyingKey
 from gateway.tokens.verify import unforeseen
 

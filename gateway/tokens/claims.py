@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.errors import GatewayError, Reason, printable
-from gateway.identity import Identity, UnsafeClaimError, freeze, identity_lines
+from gateway.identity import TENANT, Identity, UnsafeClaimError, freeze, identity_lines
 from gateway.settings.schema import Credential
 from gateway.tokens.confirmation import read_confirmation
 from gateway.tokens.model import IssuerPolicy, Unverified
@@ -108,7 +108,7 @@ def make_identity(token: Unverified, policy: IssuerPolicy, credential: Credentia
     claims = token.claims
     scopes = granted_scopes(claims, policy.scope_claims)
     try:
-        lines = identity_lines(policy.header_rules, claims, scopes)
+        lines = identity_lines(policy.header_rules, claims, scopes, policy.tenant)
     except UnsafeClaimError as error:
         raise GatewayError(Reason.UNSAFE_CLAIM, detail=str(error)) from None
     token_id, session_id = claims.get("jti"), claims.get("sid")
@@ -118,7 +118,7 @@ def make_identity(token: Unverified, policy: IssuerPolicy, credential: Credentia
         sys.intern(token.issuer or ""),
         claims.get("sub"),
         scopes,
-        _kept(claims, policy.kept_claims),
+        _kept(claims, policy),
         lines,
         _moment(claims, "exp", math.inf),
         _moment(claims, "nbf", -math.inf),
@@ -127,15 +127,19 @@ def make_identity(token: Unverified, policy: IssuerPolicy, credential: Credentia
         session_id if isinstance(session_id, str) else None,
         _moment(claims, "iat", -math.inf),
         read_confirmation(claims),
+        policy.tenant,
     )
 
 
-def _kept(claims: dict[str, Any], names: frozenset[str]) -> Mapping[str, Any]:
-    """Return the claims in ``names`` that are present, frozen. Text, which they mostly are, is so by itself."""
+def _kept(claims: dict[str, Any], policy: IssuerPolicy) -> Mapping[str, Any]:
+    """Return the claims that rules look at and that are present, frozen. Text, which they mostly are, is so by itself.
+
+    The tenant is the gateway's own word, never a claim of that name.
+    """
     kept = {}
-    for name in names:
-        if name in claims:
-            value = claims[name]
+    for name in policy.kept_claims:
+        value = policy.tenant if name == TENANT else claims.get(name)
+        if value is not None:
             kept[name] = value if type(value) is str else freeze(value)
     return MappingProxyType(kept) if kept else _NO_CLAIMS
 

@@ -83,15 +83,24 @@ class Source(Protocol):
         ...
 
 
-def make_source(issuer: schema.Issuer, *, resolver: AbstractResolver | None = None) -> Source:
-    """Return the source that an issuer's settings name; ``resolver`` looks up hosts, by default the system's."""
-    return FileSource(issuer) if issuer.jwks_file else RemoteSource(issuer, resolver=resolver)
+def make_source(issuer: schema.Issuer, *, resolver: AbstractResolver | None = None, one_origin: bool = False) -> Source:
+    """Return the source that an issuer's settings name.
+
+    Args:
+        issuer: the settings.
+        resolver: looks up hosts, by default the system's.
+        one_origin: believe no discovered ``jwks_uri`` but at the issuer's own scheme, host and port.
+    """
+    return FileSource(issuer) if issuer.jwks_file else RemoteSource(issuer, resolver=resolver, one_origin=one_origin)
 
 
 class RemoteSource:
     """A key set behind HTTP, at ``jwks_url`` or found by OpenID Connect discovery."""
 
-    def __init__(self, issuer: schema.Issuer, *, resolver: AbstractResolver | None = None) -> None:
+    def __init__(
+        self, issuer: schema.Issuer, *, resolver: AbstractResolver | None = None, one_origin: bool = False
+    ) -> None:
+        self._one_origin = one_origin
         self._issuer = schema.issuer_values(issuer)[0]
         self._allow_http = issuer.allow_http
         self._fixed = URL(issuer.jwks_url) if issuer.jwks_url else None
@@ -143,7 +152,11 @@ class RemoteSource:
             )
             if answer.body is not None:
                 document = parse_object(answer.body.removeprefix(_BOM))
-                self._discovered = jwks_uri_of(document, self._issuer, allow_http=self._allow_http)
+                found = jwks_uri_of(document, self._issuer, allow_http=self._allow_http)
+                if self._one_origin and found.origin() != discovery_url(self._issuer).origin():
+                    text = f"the keys are at {found.origin()}, not at the issuer's own address: set jwks_url"
+                    raise DiscoveryError("jwks_uri_refused", text)
+                self._discovered = found
                 self._discovery_validators = answer.validators
         except DiscoveryError as error:
             raise FetchError(error.code, str(error)) from None

@@ -53,6 +53,7 @@ class IssuerKeys:
         fetches: fetches that ended, good or not.
         failures: those that gave nothing.
         unknown_key_refetches: fetches that an unknown ``kid`` caused.
+        used_at: the monotonic second of their last use that is known of; only tenants are given up when idle.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class IssuerKeys:
         self.fetches = 0
         self.failures = 0
         self.unknown_key_refetches = 0
+        self.used_at = -math.inf
         self._cooldown = issuer.jwks_cooldown_seconds
         self._max_stale = issuer.jwks_max_stale_seconds
         self._source = source
@@ -96,6 +98,11 @@ class IssuerKeys:
         if self._refresher is None:
             self._flight = self._begin(scheduled=True)  # now: a request that comes next finds a fetch to wait for
             self._refresher = spawn(self._refresh_for_ever(), f"jwks {self.name}")
+
+    def forget(self) -> None:
+        """Trust no key any more and fetch none, and with it forget the verdicts that rest on them: before ``stop``."""
+        self._stopping, self.loaded = True, False
+        self.keys, self.stale_at = KeySet(), -math.inf
 
     async def stop(self) -> None:
         """End the refresher and whatever fetch is running, and close the source."""
@@ -141,6 +148,8 @@ class IssuerKeys:
         """
         flight = self._running()
         if flight is None:
+            if self._stopping:
+                return False
             if self._clock.monotonic() - self._unknown_key_at < self._cooldown:
                 return False
             self.unknown_key_refetches += 1
@@ -189,7 +198,7 @@ class IssuerKeys:
 
     async def _join_or_begin(self) -> None:
         flight = self._running()
-        if flight is None and self._clock.monotonic() >= self._due:
+        if flight is None and self._clock.monotonic() >= self._due and not self._stopping:
             flight = self._begin(scheduled=True)
         if flight is not None:
             await asyncio.wait({flight})
@@ -218,7 +227,9 @@ class IssuerKeys:
         try:
             if wait:
                 await self._clock.sleep(wait)
-            self._accept(await self._source.fetch(discover=scheduled), scheduled=scheduled)
+            fetched = await self._source.fetch(discover=scheduled)
+            if not self._stopping:
+                self._accept(fetched, scheduled=scheduled)
         except asyncio.CancelledError:
             if not self._stopping:
                 self._failed("cancelled", "the fetch was cancelled", scheduled=scheduled)

@@ -20,6 +20,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
 from gateway.errors import printable
+from gateway.tokens.prepared_key import PreparedKey
 from gateway.tokens.strict_json import StrictJsonError, parse_object
 from gateway.tokens.weak_keys import MAX_RSA_BITS, MIN_RSA_BITS, rsa_problem
 
@@ -53,25 +54,6 @@ class UnusableKeyError(ValueError):
     """One key is unusable; the text holds no key material."""
 
 
-class PreparedKey:
-    """All that joserfc's algorithms ask of a key to verify; a JWK would look at its members for each token anew.
-
-    Attributes:
-        public: the key object of ``cryptography``.
-        curve_key_size: bits of the curve's field; 0 for keys that are not EC.
-    """
-
-    __slots__ = ("curve_key_size", "public")
-
-    def __init__(self, key: RSAKey | ECKey | OKPKey) -> None:
-        self.public = key.public_key
-        self.curve_key_size = key.curve_key_size if isinstance(key, ECKey) else 0
-
-    def get_op_key(self, _operation: str) -> Any:
-        """Return the key for an operation, which is always to verify."""
-        return self.public
-
-
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
     """A public key that may check signatures.
@@ -81,12 +63,14 @@ class VerifyingKey:
         algorithms: the JWS ``alg`` names that it serves.
         thumbprint: RFC 7638 with SHA-256: the identity of the key material.
         key: the prepared key object.
+        issuer: the JWK's member of that name, which Microsoft has: whose tokens it signs; empty for an odd one.
     """
 
     kid: str | None
     algorithms: frozenset[str]
     thumbprint: str
     key: PreparedKey = field(repr=False, compare=False)  # the thumbprint speaks for it
+    issuer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +99,9 @@ class KeySet:
     keys: tuple[VerifyingKey, ...] = ()
     rejected: tuple[RejectedKey, ...] = ()
     kids: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    _identities: frozenset[tuple[str | None, str, frozenset[str]]] = field(init=False, repr=False, compare=False)
+    _identities: frozenset[tuple[str | None, str, frozenset[str], str | None]] = field(
+        init=False, repr=False, compare=False
+    )
     _fitting: Mapping[tuple[str | None, str], tuple[VerifyingKey, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -147,7 +133,7 @@ class KeySet:
         return self._fitting.get((None, algorithm), ())[:MAX_CANDIDATES]
 
     def trusts(self, key: VerifyingKey) -> bool:
-        """Say whether this very key (name, material and algorithms) is in the set."""
+        """Say whether this very key (name, material, algorithms and issuer) is in the set."""
         return _identity(key) in self._identities
 
 
@@ -225,8 +211,8 @@ def _usable(keys: list[VerifyingKey], rejected: list[RejectedKey]) -> KeySet:
     return KeySet(tuple(keys), tuple(rejected))
 
 
-def _identity(key: VerifyingKey) -> tuple[str | None, str, frozenset[str]]:
-    return key.kid, key.thumbprint, key.algorithms
+def _identity(key: VerifyingKey) -> tuple[str | None, str, frozenset[str], str | None]:
+    return key.kid, key.thumbprint, key.algorithms, key.issuer
 
 
 def import_jwk(entry: Any) -> VerifyingKey:
@@ -259,7 +245,10 @@ def import_jwk(entry: Any) -> VerifyingKey:
         key = JWKRegistry.import_key({"kty": kty, **{member: entry[member] for member in members}})
     except Exception:  # KeyError, ValueError and others escape from the library for odd members
         raise UnusableKeyError(f"the members are not those of a valid {kty} key") from None
-    return _verifying_key(key.public_key, entry.get("kid"), entry.get("alg"))
+    issuer = entry.get("issuer")
+    return _verifying_key(
+        key.public_key, entry.get("kid"), entry.get("alg"), issuer if issuer is None or isinstance(issuer, str) else ""
+    )
 
 
 def _from_pem(block: bytes) -> VerifyingKey:
@@ -278,7 +267,7 @@ def _from_pem(block: bytes) -> VerifyingKey:
     return _verifying_key(public, None, None)
 
 
-def _verifying_key(public: Any, kid: str | None, algorithm: str | None) -> VerifyingKey:
+def _verifying_key(public: Any, kid: str | None, algorithm: str | None, issuer: str | None = None) -> VerifyingKey:
     """Judge a key by its numbers, so that every way of writing it ends as one identity."""
     key: RSAKey | ECKey | OKPKey
     if isinstance(public, rsa.RSAPublicKey):
@@ -296,4 +285,4 @@ def _verifying_key(public: Any, kid: str | None, algorithm: str | None) -> Verif
         if algorithm not in algorithms:
             raise UnusableKeyError("'alg' is no signature algorithm of this key")
         algorithms = ED25519_NAMES if algorithm in ED25519_NAMES else frozenset({algorithm})
-    return VerifyingKey(kid, algorithms, key.thumbprint(), PreparedKey(key))
+    return VerifyingKey(kid, algorithms, key.thumbprint(), PreparedKey(key), issuer)

@@ -5,13 +5,13 @@ Only frozen values, and the compilation of the second from settings, live here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from gateway.identity import HeaderRule, header_rules
-from gateway.settings import schema
+from gateway.settings import schema, templates, tenants
 from gateway.settings.rate_limits import claims_of_limits
-from gateway.tokens.keys import ED25519_NAMES
+from gateway.tokens.keys import ED25519_NAMES, VerifyingKey
 
 
 class Unverified(NamedTuple):
@@ -58,6 +58,7 @@ class IssuerPolicy:
         scope_claims: where the scopes may be, the first one present wins.
         header_rules: the identity headers.
         kept_claims: top-level claims that some route looks at, or counts requests by.
+        tenant: the one tenant of a template that this is for; None for an issuer that is none.
     """
 
     name: str
@@ -73,10 +74,31 @@ class IssuerPolicy:
     scope_claims: tuple[str, ...]
     header_rules: tuple[HeaderRule, ...]
     kept_claims: frozenset[str]
+    tenant: str | None = None
+
+    def may_use(self, key: VerifyingKey) -> bool:
+        """Say whether a key of a set that many tenants share may sign this tenant's tokens.
+
+        A key that names no issuer may sign anybody's. One that does, with the
+        placeholder or with a tenant in it, is for the tenants that it names
+        alone (Microsoft identity platform, "Validate the signing key issuer").
+        """
+        return key.issuer is None or templates.fill(key.issuer, self.tenant or "") in self.issuers
+
+
+def tenant_policy(policy: IssuerPolicy, issuer: schema.Issuer, tenant: str) -> IssuerPolicy:
+    """Return the policy of one tenant of a template: its own ``iss`` values, and the claim that names it, if any."""
+    claim = tenants.tenant_claim(issuer)
+    return replace(
+        policy,
+        issuers=frozenset(templates.fill(value, tenant) for value in schema.issuer_values(issuer)),
+        exact_claims=((claim, tenant), *policy.exact_claims) if claim else policy.exact_claims,
+        tenant=tenant,
+    )
 
 
 def compile_policy(issuer: schema.Issuer, settings: schema.Settings) -> IssuerPolicy:
-    """Return the policy of one configured issuer."""
+    """Return the policy of one configured issuer; of a template, what all its tenants have in common."""
     algorithms: frozenset[str] = frozenset(issuer.algorithms)
     if not algorithms.isdisjoint(ED25519_NAMES):
         algorithms |= ED25519_NAMES

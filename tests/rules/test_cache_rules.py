@@ -110,6 +110,7 @@ async def test_nothing_of_a_route_is_in_an_entry() -> None:
             "session_id",
             "issued_at",
             "confirmation",
+            "tenant",
         }
 
 

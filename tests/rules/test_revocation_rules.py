@@ -14,7 +14,8 @@ import pytest
 from gateway.errors import Reason
 from gateway.identity import Identity
 from gateway.settings import schema
-from gateway.tokens.authenticate import Authenticator, Examined
+from gateway.tokens.authenticate import Authenticator
+from gateway.tokens.examined import Examined
 from gateway.tokens.revocation_file import LOOK_SECONDS, FileRevocations
 from gateway.tokens.revocation_table import Mark
 from gateway.tokens.revocation_write import RevocationWriter

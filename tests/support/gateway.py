@@ -210,10 +210,10 @@ async def running_gateway(
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, key: SigningKey) -> AsyncIterator[RunningGateway]:
-    """Run a gateway until its issuers have had their first try."""
+async def running(settings: Settings, key: SigningKey, **parts: Any) -> AsyncIterator[RunningGateway]:
+    """Run a gateway until its issuers have had their first try; ``parts`` are ``GatewayApp``'s own."""
     out = io.StringIO()
-    gateway = RunningGateway(GatewayApp(settings, out=out), out, key)
+    gateway = RunningGateway(GatewayApp(settings, out=out, **parts), out, key)
     await gateway.app.start()
     try:
         for issuer in gateway.app.issuers.values():

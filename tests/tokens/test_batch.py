@@ -11,8 +11,9 @@ import pytest
 
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
-from gateway.tokens.authenticate import Authenticator, Examined
+from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.batch import MOST, Outcome, VerificationBatch
+from gateway.tokens.examined import Examined
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import SigningKey
 from tests.support.rig import Rig, rig, rig_with_idp

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -118,3 +120,15 @@ def test_the_default_policy_is_the_contracts() -> None:
     assert DEFAULT_POLICY.algorithms == {"RS256", "ES256"}
     assert DEFAULT_POLICY.required_claims == ("exp", "sub")
     assert (DEFAULT_POLICY.leeway, DEFAULT_POLICY.max_lifetime) == (30, 86400)
+
+
+def test_tenant_is_the_policys_word_and_no_claims() -> None:
+    """R340: for headers and for rules alike, whatever the token says."""
+    routes = [schema.Route(path="/", upstream="orders", claims={"$tenant": "acme", "role": "admin"})]
+    policy = make_policy(routes=routes, identity={"x-tenant": "$tenant"})
+    spoofed: dict[str, Any] = {"$tenant": "acme"}
+    identity = accepted(judge_claims(policy=policy, **spoofed))
+    assert (identity.tenant, dict(identity.claims), identity.headers) == (None, {}, ())
+    identity = accepted(judge_claims(policy=replace(policy, tenant="other"), **spoofed))
+    assert identity.tenant == identity.claims["$tenant"] == "other"
+    assert identity.headers == ((b"x-tenant", b"other"),)

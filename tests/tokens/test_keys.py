@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -21,7 +22,7 @@ from gateway.tokens.keys import (
     import_keys,
     import_pem,
 )
-from tests.support.minting import SigningKey, b64, jwks, unb64
+from tests.support.minting import ABSENT, SigningKey, b64, jwks, unb64
 
 RSA, EC, ED = SigningKey.rsa("a"), SigningKey.ec("b"), SigningKey.ed25519("c")
 
@@ -268,3 +269,28 @@ def test_many_pem_blocks_are_bounded() -> None:
 def test_a_key_file_is_known_by_its_content() -> None:
     """A JWK Set whose certificates hold the PEM words is still a JWK Set."""
     assert import_keys(b"\xef\xbb\xbf \n" + jwks(RSA.public_jwk(note="-----BEGIN PUBLIC KEY-----"))).kids == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("member", "issuer"),
+    [
+        (ABSENT, None),
+        (None, None),
+        ("https://a.test/{tenantid}", "https://a.test/{tenantid}"),
+        ("", ""),
+        (5, ""),
+        ([], ""),
+    ],
+)
+def test_key_keeps_whose_tokens_it_says_to_sign(member: Any, issuer: str | None) -> None:
+    """C88: Microsoft's member ``issuer``; an odd one harms no key, but stands for nobody."""
+    [key] = import_jwks(jwks(SigningKey.ec("a").public_jwk(issuer=member))).keys
+    assert key.issuer == issuer
+
+
+def test_key_that_signs_for_somebody_else_from_now_on_is_another_one() -> None:
+    """R169: a cached verdict rests on it."""
+    mine = import_jwks(jwks(SigningKey.ec("a").public_jwk(issuer="https://a.test/x")))
+    theirs = import_jwks(jwks(SigningKey.ec("a").public_jwk(issuer="https://a.test/y")))
+    assert mine.trusts(mine.keys[0])
+    assert not theirs.trusts(mine.keys[0])

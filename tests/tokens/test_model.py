@@ -6,7 +6,9 @@ import pytest
 
 from gateway.identity import HeaderRule
 from gateway.settings import schema
-from tests.support.verifying import make_policy
+from gateway.tokens.model import compile_policy, tenant_policy
+from tests.support.minting import SigningKey
+from tests.support.verifying import keys_of, make_policy, make_settings
 
 
 def test_every_option_of_the_issuer_arrives() -> None:
@@ -54,3 +56,38 @@ def test_kept_claims_are_those_of_all_routes() -> None:
     ]
     assert make_policy(routes=routes).kept_claims == {"role", "https://x/groups"}
     assert make_policy().kept_claims == frozenset()
+
+
+def test_policy_of_a_tenant_is_its_template_filled() -> None:
+    """RFC 8725 section 3.8: nothing of another tenant is left in it."""
+    options = {"issuer": ["https://a.test/{tenantid}/v2", "https://b.test/{tenantid}/"], "tenants": ["t"]}
+    settings = make_settings({**options, "claims": {"use": "api"}})
+    common = compile_policy(settings.issuers[0], settings)
+    policy = tenant_policy(common, settings.issuers[0], "t")
+    assert common.tenant is None
+    assert policy.tenant == "t"
+    assert policy.issuers == {"https://a.test/t/v2", "https://b.test/t/"}
+    assert policy.exact_claims == (("tid", "t"), ("use", "api"))
+    assert policy.name == common.name
+
+
+@pytest.mark.parametrize(
+    ("named", "may"),
+    [
+        (None, True),
+        ("https://a.test/{tenantid}/v2", True),
+        ("https://a.test/t/v2", True),
+        ("https://b.test/{tenantid}/", True),
+        ("https://a.test/u/v2", False),
+        ("https://c.test/{tenantid}/v2", False),
+        ("{tenantid}", False),
+        ("", False),
+    ],
+)
+def test_key_of_a_shared_set_may_sign_for_whom_it_names(named: str | None, *, may: bool) -> None:
+    """C88: "Validate the signing key issuer"."""
+    options = {"issuer": ["https://a.test/{tenantid}/v2", "https://b.test/{tenantid}/"], "tenants": ["t", "u"]}
+    settings = make_settings(options)
+    policy = tenant_policy(compile_policy(settings.issuers[0], settings), settings.issuers[0], "t")
+    [key] = keys_of(SigningKey.ec("k").public_jwk(**({} if named is None else {"issuer": named}))).keys
+    assert policy.may_use(key) is may
