@@ -84,6 +84,7 @@ class Admin:
                 "misses": cache.misses,
                 "evictions": cache.evictions,
             },
+            "introspection": {name: asker.status() for name, asker in parts.introspectors.items()},
             "api_keys": parts.api_keys.status(),
             "replay": {"proofs": parts.proofs.used.status(), "tokens": parts.single_use.used.status()},
             "upstreams": {name: _upstream(upstream) for name, upstream in parts.upstreams.items()},

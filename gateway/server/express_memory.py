@@ -70,11 +70,13 @@ class Plan:
         granted: the last caller whom the route's rules let pass.
         granted_scopes, granted_issuer: theirs, where the route asks for nothing else.
         refusals: by reason, what callers got whom their token did not let pass.
+        busy: that of them for tokens that nobody is asked about now, because too much is being asked.
     """
 
     __slots__ = (
         "admitted",
         "anonymous",
+        "busy",
         "counters",
         "granted",
         "granted_issuer",
@@ -98,6 +100,7 @@ class Plan:
         self.granted_scopes: tuple[str, ...] | None = None
         self.granted_issuer = ""
         self.refusals: dict[Reason, Refusal] = {}
+        self.busy: Refusal | None = None
 
     def let_pass(self, identity: Identity) -> None:
         """Ask the route's rules for a caller, and remember that it may pass.
@@ -108,7 +111,8 @@ class Plan:
         route = self.admitted.route
         authorize(route, identity)
         self.granted = identity
-        if not route.claim_rules:
+        # A token that is remembered was verified by keys: what an introspected one may says nothing of it.
+        if not route.claim_rules and identity.credential == "jwt":
             self.granted_scopes, self.granted_issuer = identity.scopes, identity.issuer_name
 
     def head(self, origin: Origin, pipeline: Pipeline, head: RequestHead) -> bytes:
@@ -146,6 +150,7 @@ def plannable(admitted: Admitted) -> bool:
     return not (
         admitted.preflight
         or admitted.guarded
+        or admitted.asks_about_jwts
         or route.cors is not None
         or route.end_at_expiry
         or route.observe

@@ -104,6 +104,9 @@ class KnownRequests(ClientOutput, ABC):
             token, given, length = varied.token, varied.request_id, varied.length
         if isinstance(plan, Refusal):
             return self._refused(plan, given)
+        # Made-up tokens come in floods: what each of them costs is taken from everybody else.
+        if plan.busy is not None and after and is_token(token) and self._turned_away(plan, token, given):
+            return True
         identity = None if plan.anonymous else self._recalled(token)
         # A token that was verified is one token. Any other is looked at, also where nobody asks for it: between the
         # parts that are as before there may be no line end, so no field and no request either, that nobody has read.
@@ -184,6 +187,11 @@ class KnownRequests(ClientOutput, ABC):
         refusal.give(self.send, request_id or serving.new_id(), serving.telemetry, 0.0)
         self.ended(True)
         return True
+
+    def _turned_away(self, plan: Plan, token: bytes, request_id: bytes | None) -> bool:
+        """Refuse a token that nobody is asked about now, because too much is being asked."""
+        away = self._serving.pipeline.opaque.turns_away(plan.admitted.route, token)
+        return away and plan.busy is not None and self._refused(plan.busy, request_id)
 
     def _recalled(self, token: bytes) -> Identity | None:
         """Return who the token speaks for, if it is known."""

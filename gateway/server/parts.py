@@ -15,6 +15,7 @@ from gateway.server.single_use import SingleUse
 from gateway.telemetry import Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
+from gateway.tokens.introspection import Introspector
 from gateway.tokens.jwks_refresh import IssuerKeys
 
 
@@ -27,5 +28,6 @@ class Parts:
     issuers: Mapping[str, IssuerKeys]
     upstreams: Mapping[str, Upstream]
     api_keys: ApiKeys
+    introspectors: Mapping[str, Introspector]
     proofs: Proofs
     single_use: SingleUse

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
 from gateway.settings import schema
+from gateway.settings.introspection import needs_keys
 from gateway.tokens.claims import unknown_issuer
 from gateway.tokens.jwks_fetch import make_source
 from gateway.tokens.jwks_refresh import IssuerKeys
@@ -22,7 +23,7 @@ _SHOWN_ISSUERS = 3
 
 
 def build_issuers(settings: schema.Settings, clock: Clock, first_wait: float = 0.0) -> dict[str, IssuerKeys]:
-    """Return the keys of each configured issuer, by its name, not yet started.
+    """Return the keys of each configured issuer that needs some, by its name, not yet started.
 
     Args:
         first_wait: seconds before the first fetch over a network.
@@ -30,6 +31,7 @@ def build_issuers(settings: schema.Settings, clock: Clock, first_wait: float = 0
     return {
         issuer.name: IssuerKeys(issuer, make_source(issuer), clock, first_wait=0.0 if issuer.jwks_file else first_wait)
         for issuer in settings.issuers
+        if needs_keys(issuer, settings.routes)
     }
 
 
@@ -45,6 +47,8 @@ class Issuers:
         self._known: dict[str, tuple[IssuerPolicy, IssuerKeys]] = {}
         self._similar: dict[str, list[str]] = {}
         for issuer in settings.issuers:
+            if issuer.name not in keys:
+                continue  # it is asked about its tokens, and verifies none here
             policy = compile_policy(issuer, settings)
             for value in schema.issuer_values(issuer):
                 self._known[value] = (policy, keys[issuer.name])
