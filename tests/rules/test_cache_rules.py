@@ -3,7 +3,8 @@
 What each rule means for the cache alone is in ``tests/tokens/test_cache.py``;
 R184 and R194 (revocation, proof of possession) have no feature yet: tokens
 bound to a proof are refused (``tests/tokens/test_claims.py``), and entries
-live at most ``cache_seconds``. R195: nothing is shared between processes.
+live at most ``cache_seconds``. R195: the cache shares nothing
+between processes; what introspection shares is sealed (``tests/tokens/test_introspection_store.py``).
 R198: nothing here is a metric label.
 """
 
