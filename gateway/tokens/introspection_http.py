@@ -8,8 +8,10 @@ into the content of this one request, and into no address, log or error.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
@@ -53,22 +55,33 @@ class IntrospectionClient:
             FetchError: it said nothing that could be believed. Its text holds nothing of the token.
         """
         form = {"token": token.decode("latin-1"), "token_type_hint": "access_token"}
-        request = await self.authentication.request(form)
-        headers = {**request.headers, hdrs.ACCEPT: "application/json", hdrs.ACCEPT_ENCODING: "identity"}
-        session = await self._provider.open()
-        with translated(self._url):
-            async with session.post(
-                self._url, data=request.body.encode("ascii"), headers=headers, allow_redirects=False
-            ) as response:
-                body = await read_body(response, MAX_ANSWER)
-                kinds = response.headers.getall(hdrs.CONTENT_TYPE, [])
-        if len(kinds) != 1 or kinds[0].partition(";")[0].strip().lower() != "application/json":
-            raise FetchError("content_type", f"{shown(self._url)} sent no application/json")
         try:
+            with translated(self._url):
+                try:
+                    kinds, body = await self._exchange(form)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                    if isinstance(error, aiohttp.ClientConnectorError):
+                        raise
+                    # A kept connection that the server closed at this moment. The question may be put again, but
+                    # with new credentials: an assertion is for one use.
+                    kinds, body = await self._exchange(form)
+            if len(kinds) != 1 or kinds[0].partition(";")[0].strip().lower() != "application/json":
+                raise FetchError("content_type", f"{shown(self._url)} sent no application/json")
             return parse_object(body)
         except StrictJsonError as error:
             problem = printable(str(error), SHOWN)
             raise FetchError("bad_answer", f"{shown(self._url)} sent no JSON object: {problem}") from None
+
+    async def _exchange(self, form: dict[str, str]) -> tuple[Sequence[str], bytes]:
+        """Return the content types and the content of one answer."""
+        request = await self.authentication.request(form)
+        headers = {**request.headers, hdrs.ACCEPT: "application/json", hdrs.ACCEPT_ENCODING: "identity"}
+        session = await self._provider.open()
+        async with session.post(
+            self._url, data=request.body.encode("ascii"), headers=headers, allow_redirects=False
+        ) as response:
+            body = await read_body(response, MAX_ANSWER)
+            return response.headers.getall(hdrs.CONTENT_TYPE, []), body
 
     async def close(self) -> None:
         """Close the connections."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from joserfc.jwk import ECKey
 
 from gateway.tokens.introspection_http import MAX_ANSWER, IntrospectionClient
 from gateway.tokens.provider_http import FetchError
@@ -118,6 +120,40 @@ async def test_broken_and_absent_servers(tmp_path: Path) -> None:
         assert (await failure(tmp_path, two)).code == "connect"
         assert (await failure(tmp_path, three, introspection_timeout_seconds=0.1)).code == "timeout"
     assert (await failure(tmp_path, "http://127.0.0.1:1/")).code == "connect"
+
+
+async def test_kept_connection_that_was_closed_costs_nobody_an_answer(tmp_path: Path) -> None:
+    """R122: asked again over another one, once, with another assertion."""
+    seen: list[bytes] = []
+    answer = b'{"active": false}'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(1 if len(seen) < 3 else 0):
+            asked = await reader.readuntil(b"\r\n\r\n")
+            length = int(asked.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            seen.append(await reader.readexactly(length))
+            writer.write(head + answer)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    (tmp_path / "key").write_bytes(ECKey.generate_key("P-256").as_pem(private=True))
+    options = {"introspection_auth": "private_key_jwt", "introspection_private_key_file": str(tmp_path / "key")}
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    client = IntrospectionClient(introspecting(tmp_path, url, **options), FakeClock())
+    try:
+        assert await client.ask(TOKEN) == {"active": False}
+        assert await client.ask(TOKEN) == {"active": False}  # its first connection ends without an answer
+        with pytest.raises(FetchError) as caught:
+            await client.ask(TOKEN)  # and so do both that are tried now
+        assert caught.value.code == "connect"
+    finally:
+        await client.close()
+        server.close()
+    answered = [text for text in seen if b"client_assertion=" in text]
+    assert (len(seen), len(answered), len(set(answered))) == (5, 2, 2)
 
 
 async def test_certificate_must_be_of_a_known_authority(tmp_path: Path) -> None:
