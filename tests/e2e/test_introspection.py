@@ -26,6 +26,7 @@ from tests.support.introspection import (
     said,
 )
 from tests.support.minting import SigningKey, good_claims, jwks, mint
+from tests.support.proofs import bound_to, make_proof, with_proof
 from tests.support.upstream import RawUpstream, raw_upstream
 
 BOTH = ["jwt", "opaque"]
@@ -484,3 +485,26 @@ async def test_metrics_tell_calls_hits_and_lookups(tmp_path: Path) -> None:
         'gateway_credential_lookups_total{kind="opaque"} 4.0',
     ):
         assert line in metrics
+
+
+async def test_bound_opaque_token_needs_its_proof_each_time(tmp_path: Path) -> None:
+    """R133, R136: what the server says of the binding is believed, and asked for also when the token is known."""
+    key, thief = SigningKey.ec("holder"), SigningKey.ec("thief")
+    async with scene(tmp_path) as one:
+        one.server.tokens["bound"] = said(token_type="DPoP", cnf=bound_to(key))
+        uri = "http://gateway.test/opaque"
+        client = await one.gateway.client()
+        statuses = []
+        for holder in (key, key, thief, key):
+            proof = make_proof(holder, b"bound", time.time(), uri=uri)
+            shown = request(b"GET", "/opaque", *with_proof(b"bound", proof))
+            statuses.append((await client.exchange(shown)).status)
+        again = make_proof(key, b"bound", time.time(), uri=uri)
+        for _ in range(2):
+            answer = await client.exchange(request(b"GET", "/opaque", *with_proof(b"bound", again)))
+            statuses.append(answer.status)
+        statuses.append(await one.status("/opaque", "bound"))
+        log = await one.gateway.log(7)
+    assert statuses == [200, 200, 401, 200, 200, 401, 401]
+    assert log[-1]["reason"] == "sender_constrained"
+    assert len(one.server.asked) == 1

@@ -94,6 +94,7 @@ BAD_KEYS = [
     pytest.param({**EC.as_dict(private=True), "x": 5}, "holds no private key", id="x"),
     pytest.param({**EC.as_dict(private=True), "alg": "RS256"}, "`alg` is not one of its key", id="alg"),
     pytest.param(ECKey.generate_key("secp256k1").as_pem(private=True), "curve that is not used", id="curve"),
+    pytest.param(OKPKey.generate_key("X25519").as_pem(private=True), "holds no private key", id="x25519"),
     pytest.param(rsa_pem(2048, b"x"), "holds no private key", id="encrypted"),
     pytest.param(rsa_pem(1024), "less than 2048 bits", id="short"),
     pytest.param({**RSA.as_dict(private=True), "n": "AQAB"}, "less than 2048 bits", id="short-jwk"),

@@ -143,6 +143,24 @@ async def test_flood_takes_no_more_than_its_places(tmp_path: Path) -> None:
     assert (len(server.asked), server.most_running) == (6, 4)
 
 
+async def test_flood_is_turned_away_without_an_exception(tmp_path: Path) -> None:
+    """R125: the same tokens as ``known`` refuses, and no other."""
+    limits = {"introspection_max_concurrent": 1, "introspection_max_waiting": 0}
+    async with asking(tmp_path, **limits) as (asker, server, _):
+        await asker.identify(b"t")
+        assert await refusal(asker.identify(b"bad")) is Reason.INACTIVE_TOKEN
+        assert not asker.turns_away(b"new")
+        server.gate = asyncio.Event()
+        assert asker.known(b"running") is None
+        for token in (b"t", b"bad", b"running", b"x" * 9000):
+            assert not asker.turns_away(token)
+        assert asker.turns_away(b"new")
+        assert refused_now(asker, b"new") is Reason.INTROSPECTION_BUSY
+        assert (asker.gate.refusals, asker.lookups) == (2, 3)
+        server.gate.set()
+        await eventually(lambda: asker.gate.taken == 0)
+
+
 async def test_tokens_that_no_server_can_have_issued_are_not_asked_about(tmp_path: Path) -> None:
     """R125: too long, or no printable ASCII."""
     async with asking(tmp_path) as (asker, server, _):
