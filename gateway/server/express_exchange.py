@@ -105,6 +105,7 @@ class ExpressExchange(ExpressResponse):
                 made = plan.refusals[error.reason] = Refusal(self.answer, self.run.record)
                 if error.reason is Reason.INTROSPECTION_BUSY:
                     plan.busy = made
+                    plan.turns_away = serving.pipeline.opaque.turning_away(plan.admitted.route)
             return
         known.give(client.send, self._id, serving.telemetry, serving.clock.monotonic() - self._began)
         if self._verify_seconds is not None:

@@ -71,6 +71,7 @@ class Plan:
         granted_scopes, granted_issuer: theirs, where the route asks for nothing else.
         refusals: by reason, what callers got whom their token did not let pass.
         busy: that of them for tokens that nobody is asked about now, because too much is being asked.
+        turns_away: tells whether a token that is no JWT is such a one; for when there is ``busy``.
     """
 
     __slots__ = (
@@ -85,6 +86,7 @@ class Plan:
         "method",
         "refusals",
         "templates",
+        "turns_away",
         "upstream",
     )
 
@@ -101,6 +103,7 @@ class Plan:
         self.granted_issuer = ""
         self.refusals: dict[Reason, Refusal] = {}
         self.busy: Refusal | None = None
+        self.turns_away: Callable[[bytes], bool] | None = None
 
     def let_pass(self, identity: Identity) -> None:
         """Ask the route's rules for a caller, and remember that it may pass.

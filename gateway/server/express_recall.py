@@ -25,6 +25,7 @@ from gateway.server.express_section import Section, is_token, read_section
 from gateway.server.express_variation import Shape, Template, Variation
 from gateway.server.framing import parse_fields
 from gateway.server.listener import Listener
+from gateway.server.opaque_tokens import is_jws
 from gateway.server.request import Admitted, RequestHead
 from gateway.server.serving import Serving
 from gateway.telemetry import Record
@@ -104,8 +105,17 @@ class KnownRequests(ClientOutput, ABC):
             token, given, length = varied.token, varied.request_id, varied.length
         if isinstance(plan, Refusal):
             return self._refused(plan, given)
+        busy, turns_away = plan.busy, plan.turns_away
         # Made-up tokens come in floods: what each of them costs is taken from everybody else.
-        if plan.busy is not None and after and is_token(token) and self._turned_away(plan, token, given):
+        if (
+            busy is not None
+            and turns_away is not None
+            and after
+            and not is_jws(token)
+            and is_token(token)
+            and turns_away(token)
+            and self._refused(busy, given)
+        ):
             return True
         identity = None if plan.anonymous else self._recalled(token)
         # A token that was verified is one token. Any other is looked at, also where nobody asks for it: between the
@@ -187,11 +197,6 @@ class KnownRequests(ClientOutput, ABC):
         refusal.give(self.send, request_id or serving.new_id(), serving.telemetry, 0.0)
         self.ended(True)
         return True
-
-    def _turned_away(self, plan: Plan, token: bytes, request_id: bytes | None) -> bool:
-        """Refuse a token that nobody is asked about now, because too much is being asked."""
-        away = self._serving.pipeline.opaque.turns_away(plan.admitted.route, token)
-        return away and plan.busy is not None and self._refused(plan.busy, request_id)
 
     def _recalled(self, token: bytes) -> Identity | None:
         """Return who the token speaks for, if it is known."""

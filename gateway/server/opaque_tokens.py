@@ -10,7 +10,7 @@ its signature where its issuer wants to be asked.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from gateway.clock import Clock
@@ -111,12 +111,10 @@ class OpaqueTokens:
         except GatewayError:
             return True
 
-    def turns_away(self, route: Route, token: bytes) -> bool:
-        """Tell whether a token is refused because too much is being asked; false also when that takes a longer look."""
+    def turning_away(self, route: Route) -> Callable[[bytes], bool]:
+        """Return what tells, of a token that is no JWT, whether too much is being asked on a route to ask about it."""
         asked = self._asked.get(route)
-        if asked is None or asked.opaque is None or is_jws(token):
-            return False
-        return asked.opaque.turns_away(token)
+        return _nobody if asked is None or asked.opaque is None else asked.opaque.turns_away
 
     def _issuer_of(self, token: bytes) -> str:
         """Return the issuer that a JWT names; nothing for none. It is not believed, only asked."""
@@ -124,6 +122,10 @@ class OpaqueTokens:
             return parse_token(token, self._max_bytes).issuer or ""
         except GatewayError:
             return ""
+
+
+def _nobody(_token: bytes) -> bool:
+    return False
 
 
 def is_jws(token: bytes) -> bool:

@@ -139,13 +139,14 @@ class Introspector:
 
         A flood is turned away by this: it is the same answer for less.
         """
-        if not self.gate.closed() or len(token) > self._max_bytes:
+        gate = self.gate
+        if (self._monotonic() >= gate.closed_until and not gate.closed()) or len(token) > self._max_bytes:
             return False
         digest = sha256(token).digest()
-        if digest in self._flights or self.memory.last(digest) is not None:
+        if digest in self._flights or digest in self.memory:
             return False
         self.lookups += 1
-        self.gate.refusals += 1
+        gate.refusals += 1
         return True
 
     async def identify(self, token: bytes) -> Identity:

@@ -10,6 +10,8 @@ places is theirs.
 
 from __future__ import annotations
 
+import math
+
 from gateway.clock import Clock
 
 #: The part of all places that tokens which were not good before may take.
@@ -18,6 +20,10 @@ _FOR_UNKNOWN = 0.75
 
 #: How much one question counts in what is expected of the next.
 _WEIGHT = 0.05
+
+
+#: For how many seconds an answer "closed" may be taken for the next one: questions that end well open it earlier.
+_LONGEST_CLOSED = 0.05
 
 
 class Gate:
@@ -31,6 +37,7 @@ class Gate:
     Attributes:
         taken: those that run or wait.
         refusals: those that were not begun.
+        closed_until: monotonic seconds until which ``closed`` need not be asked: it would say so.
     """
 
     def __init__(self, places: int, budget: float, clock: Clock) -> None:
@@ -41,6 +48,7 @@ class Gate:
         self._budget = budget
         self._most = max(1.0, budget)
         self._left = self._most
+        self.closed_until = -math.inf
         self._unknown = 0
         self._wasted = 0.0
         self._monotonic = clock.monotonic
@@ -85,4 +93,8 @@ class Gate:
         self._counted_at = now
         # Those that run will waste as many as the last ones did. After a start, when all tokens are unknown and good,
         # that is none, so they need not wait for each other; in a flood it is all of them.
-        return self._left >= 1.0 + self._wasted * self._unknown
+        missing = 1.0 + self._wasted * self._unknown - self._left
+        if missing <= 0:
+            return True
+        self.closed_until = now + min(_LONGEST_CLOSED, missing / self._budget)
+        return False

@@ -71,6 +71,10 @@ class VerdictMemory:
     def __len__(self) -> int:
         return len(self._good)
 
+    def __contains__(self, digest: bytes) -> bool:
+        """Tell whether any verdict on a token is remembered, whether it holds or not."""
+        return digest in self._good or digest in self._bad
+
     def find(self, digest: bytes) -> Verdict | None:
         """Return the verdict on the token with this SHA-256, while it holds."""
         kept = self._good.get(digest)

@@ -130,3 +130,12 @@ def test_route_that_does_not_accept_the_issuer_asks_nobody(tmp_path: Path) -> No
     made, routes, _ = choice(tmp_path, {**BOTH, "issuers": ["main"]}, {**OPAQUE, "issuers": ["as"]}, introspect="all")
     assert made.asker(routes[0], of("urn:as")) is None
     assert asker(made, routes[1], of("https://idp.test/")) is NO
+
+
+def test_only_who_is_asked_about_opaque_tokens_turns_them_away(tmp_path: Path) -> None:
+    """R125."""
+    made, routes, introspectors = choice(tmp_path, JWT, OPAQUE, introspect="opaque")
+    assert made.turning_away(routes[1]) == introspectors["as"].turns_away
+    assert not made.turning_away(routes[0])(b"opaque")
+    made, routes, _ = choice(tmp_path, BOTH, introspect="jwt")
+    assert not made.turning_away(routes[0])(b"opaque")

@@ -84,6 +84,23 @@ def test_in_a_flood_no_more_run_than_may_be_wasted() -> None:
     assert 9 <= begun <= 11
 
 
+def test_closed_gate_says_for_how_long_it_is_at_least() -> None:
+    """R125: a flood need not ask again and again; no answer is older than a moment."""
+    clock = FakeClock()
+    gate = Gate(10, 100, clock)
+    ask(gate, 100)
+    assert gate.closed()
+    assert 0 < gate.closed_until - clock.monotonic() <= 0.01
+    ask(gate, 1)
+    clock.jump(0.011)
+    assert clock.monotonic() >= gate.closed_until
+    assert not gate.closed()
+    slow = Gate(10, 0.001, clock)
+    ask(slow, 1)
+    assert slow.closed()
+    assert slow.closed_until - clock.monotonic() <= 0.05
+
+
 @given(st.lists(st.tuples(st.sampled_from(["known", "new", "good", "bad", "time"]), st.floats(0, 2))))
 def test_no_order_of_events_opens_more_places_or_a_larger_budget(events: list[tuple[str, float]]) -> None:
     """R125: in whatever order questions begin and end."""
