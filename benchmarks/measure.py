@@ -12,7 +12,21 @@ from dataclasses import dataclass, replace
 
 from benchmarks.drive import LoadError
 from benchmarks.load import Outcome
-from benchmarks.model import ANSWERED, BYTES, LAG, OFFERED, P50, P99, RATE, READY, RESIDENT, Contender, Row, Scenario
+from benchmarks.model import (
+    ANSWERED,
+    BESIDE,
+    BYTES,
+    LAG,
+    OFFERED,
+    P50,
+    P99,
+    RATE,
+    READY,
+    RESIDENT,
+    Contender,
+    Row,
+    Scenario,
+)
 from benchmarks.peers import PEERS
 from benchmarks.peers.base import Setup
 from benchmarks.stage import Stage, Subject
@@ -46,13 +60,18 @@ class Options:
 
 
 class Lane:
-    """One row while it is measured: its gateway, and where its traffic has come to."""
+    """One row while it is measured: its gateway, and where its traffic has come to.
+
+    Attributes:
+        beside: what came back of the traffic beside it, after a round.
+    """
 
     def __init__(self, contender: Contender, subject: Subject, stage: Stage, options: Options) -> None:
         keys = material(contender.setup.algorithm, stage.cache)
         self.contender, self.subject, self._options = contender, subject, options
         self._driver = stage.driver_for(contender.setup)
         self._traffic = build(contender.sends, keys, options.scale)
+        self.beside: list[Outcome] = []
         self._beside = build(contender.beside, keys, options.scale) if contender.beside else None
 
     def closed(self, seconds: float) -> Outcome:
@@ -61,7 +80,9 @@ class Lane:
         with contextlib.ExitStack() as around:
             if self._beside is not None:
                 rate = self.contender.beside_rate
-                around.enter_context(self._driver.beside(self._beside, target, 8, seconds, rate))
+                self.beside = around.enter_context(
+                    self._driver.beside(self._beside, target, self.contender.beside_connections, seconds, rate)
+                )
                 self._beside = self._beside.later(int(rate * (seconds + 1)))
             outcome = self._driver.closed(self._traffic, target, connections, seconds)
         self._sent(outcome)
@@ -132,6 +153,8 @@ def measure_rate(scenario: Scenario, stage: Stage, options: Options, say: Say) -
                     RATE.key: outcome.answers / outcome.seconds,
                     BYTES.key: outcome.received / outcome.seconds / 1e6,
                 }
+                for beside in lane.beside:
+                    numbers[BESIDE.key] = beside.answers / beside.seconds
                 _add(rows[name], outcome, numbers)
                 say(f"{scenario.name} {number + 1}/{options.rounds} {rows[name].title}: {numbers[RATE.key]:,.0f}/s")
     return rows

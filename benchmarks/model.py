@@ -36,10 +36,11 @@ P99 = Metric("p99_ms", "p99, ms", more_is_better=False, digits=2)
 OFFERED = Metric("offered_per_second", "offered requests/s")
 ANSWERED = Metric("answered_per_second", "answered requests/s")
 LAG = Metric("generator_lag_p99_ms", "late by the generator itself, p99, ms", more_is_better=False, digits=2)
+BESIDE = Metric("beside_per_second", "answered beside it/s")
 RESIDENT = Metric("resident_mib", "resident memory, MiB", more_is_better=False, digits=1)
 READY = Metric("ready_seconds", "start to first answer, s", more_is_better=False, digits=2)
 
-METRICS = {metric.key: metric for metric in (RATE, BYTES, P50, P99, OFFERED, ANSWERED, LAG, RESIDENT, READY)}
+METRICS = {metric.key: metric for metric in (RATE, BYTES, P50, P99, OFFERED, ANSWERED, LAG, BESIDE, RESIDENT, READY)}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Contender:
     Attributes:
         peer: a key of ``PEERS``.
         title: of the row; empty = the peer's own.
-        beside: what is offered at ``beside_rate`` requests a second at the same time.
+        beside: what is offered at ``beside_rate`` requests a second at the same time, over ``beside_connections``.
     """
 
     peer: str
@@ -59,6 +60,7 @@ class Contender:
     connections: int = 32
     beside: Sends | None = None
     beside_rate: float = 0.0
+    beside_connections: int = 8
 
 
 @dataclass(frozen=True)

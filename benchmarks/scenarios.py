@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.model import ANSWERED, BYTES, LAG, OFFERED, P50, P99, RATE, READY, RESIDENT, Contender, Goal, Scenario
+from benchmarks.model import (
+    ANSWERED,
+    BESIDE,
+    BYTES,
+    LAG,
+    OFFERED,
+    P50,
+    P99,
+    RATE,
+    READY,
+    RESIDENT,
+    Contender,
+    Goal,
+    Scenario,
+)
 from benchmarks.peers.base import Setup
 from benchmarks.traffic import Sends
 
 HOT, NEW, NONE, FORGED = Sends(), Sends("new"), Sends("none"), Sends("forged")
+
+#: Opaque tokens that nobody issued, offered each second beside hot JWTs.
+FLOOD_RATE = 10_000
 
 #: Tokens with bad signatures that are offered each second beside hot ones.
 ATTACK_RATE = 500
@@ -22,6 +39,11 @@ def everyone(sends: Sends, *names: str, setup: Setup | None = None) -> dict[str,
 def attacked(name: str, title: str) -> Contender:
     """Return a row of hot tokens beside bad ones."""
     return Contender(name, HOT, title=title, beside=FORGED, beside_rate=ATTACK_RATE)
+
+
+def flooded(beside: Sends, title: str) -> Contender:
+    """Return a row of hot JWTs beside a flood of what is refused."""
+    return Contender("gateway", _EITHER, _OPAQUE, title, 32, beside, FLOOD_RATE, 64)
 
 
 def response(name: str, title: str, *goals: Goal) -> Scenario:
@@ -50,6 +72,7 @@ def new_tokens(algorithm: str, *goals: Goal) -> Scenario:
 
 
 _ROTATING = Setup(cache_size=20_000)
+_OPAQUE, _EITHER = Setup(opaque=True), Sends(target="/either/1")
 _TWO = Setup(workers=2, pinned=False)
 _MEMORY_ROWS = ("gateway", "envoy-cache", "haproxy", "naive")  # the last one needs a quarter of an hour for a million
 
@@ -137,6 +160,20 @@ SCENARIOS: tuple[Scenario, ...] = (
             "envoy-attacked": attacked("envoy-cache", "Envoy with token cache, under attack"),
         },
         goals=(Goal("gateway-attacked", "gateway", 0.9),),
+    ),
+    Scenario(
+        "opaque-flood",
+        f"hot JWTs while {FLOOD_RATE:,} made-up opaque tokens a second arrive",
+        "One good JWT as fast as it goes, on a route that takes opaque tokens, too; beside it other connections offer "
+        "requests at a fixed rate. In one row they have no token, which is the least that a refusal can cost; in the "
+        "other each has another opaque token, about which the issuer would have to be asked.",
+        {
+            "alone": Contender("gateway", _EITHER, _OPAQUE, "this gateway, JWTs alone"),
+            "no-token": flooded(replace(_EITHER, credential="none"), "this gateway, beside requests without a token"),
+            "made-up": flooded(replace(_EITHER, credential="made-up"), "this gateway, beside made-up tokens"),
+        },
+        metrics=(RATE, BESIDE),
+        goals=(Goal("made-up", "no-token", 0.9),),
     ),
     Scenario(
         "unique-header",

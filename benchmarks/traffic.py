@@ -19,7 +19,7 @@ DIGITS = 8
 NEW_TOKENS = 40_000
 ROTATING_TOKENS = 10_000
 
-Credential = Literal["one", "rotating", "new", "none", "forged"]
+Credential = Literal["one", "rotating", "new", "none", "forged", "made-up"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Sends:
     """What a scenario sends, in its own words.
 
     Attributes:
-        credential: one good token, 10,000 in turn, each one new, none, or each one with another bad signature.
+        credential: one good token, 10,000 in turn, each one new, none, each one with another bad signature, or each
+            one opaque and made up.
         body: bytes of content of a POST; 0 = a GET.
         unique_header: a header field in every request whose value never comes again.
         close: one connection for each request.
@@ -43,8 +44,8 @@ class Sends:
 
     @property
     def refused(self) -> bool:
-        """Whether the right answer is 401."""
-        return self.credential in ("none", "forged")
+        """Whether the right answer is 401, or 503 for a token that nobody has the time to ask about."""
+        return self.credential in ("none", "forged", "made-up")
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ def build(sends: Sends, keys: Material, scale: float = 1.0) -> Traffic:
         case "forged":
             left, right = keys.forged()
             return replace(made, before=start + bearer + left, after=right + end, counted=True)
+        case "made-up":
+            return replace(made, before=start + bearer + b"2YotnFZFEjr1zCsicMWp", counted=True)
         case "rotating" | "new":
             usual = ROTATING_TOKENS if sends.credential == "rotating" else NEW_TOKENS
             size = max(1, int((sends.tokens or usual) * scale))

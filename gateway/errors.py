@@ -101,6 +101,9 @@ class Reason(Enum):
     API_KEY_TOO_LONG = ("api_key_too_long", INVALID_TOKEN, "The API key is not valid here.")
     UNKNOWN_API_KEY = ("unknown_api_key", INVALID_TOKEN, "The API key is not valid here.")
     EXPIRED_API_KEY = ("expired_api_key", INVALID_TOKEN, "The API key expired.")
+    # --- introspection (tokens/introspection.py) ---
+    CREDENTIAL_NOT_ACCEPTED = ("credential_not_accepted", INVALID_TOKEN)
+    INACTIVE_TOKEN = ("inactive_token", INVALID_TOKEN, "The access token is not active.")
     # --- form of the token (tokens/verify.py) ---
     TOKEN_TOO_LONG = ("token_too_long", INVALID_TOKEN)
     NOT_A_JWS = ("not_a_jws", INVALID_TOKEN, "The access token is not a signed JWT.")
@@ -187,6 +190,8 @@ class Reason(Enum):
     STALE_KEYS = ("stale_keys", UNAVAILABLE)
     REVOCATION_UNKNOWN = ("revocation_unknown", UNAVAILABLE)
     TOO_MANY_TENANTS = ("too_many_tenants", UNAVAILABLE)
+    INTROSPECTION_FAILED = ("introspection_failed", UNAVAILABLE)
+    INTROSPECTION_BUSY = ("introspection_busy", UNAVAILABLE)
     REPLAY_STORE = ("replay_store", UNAVAILABLE)
     TOO_MANY_CONNECTIONS = ("too_many_connections", UNAVAILABLE)
     OVERLOADED = ("overloaded", UNAVAILABLE)

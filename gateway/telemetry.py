@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import re
 from bisect import bisect_left
@@ -54,6 +55,11 @@ class Histogram:
         """Count one duration."""
         self.counts[bisect_left(BUCKETS, seconds)] += 1
         self.total += seconds
+
+
+def cumulative(histogram: Histogram) -> list[tuple[str, float]]:
+    """Return the counts as Prometheus has them: by upper bound, each with all that is below."""
+    return list(zip((*map(str, BUCKETS), "+Inf"), itertools.accumulate(histogram.counts), strict=True))
 
 
 @dataclass(slots=True)

@@ -24,11 +24,18 @@ from gateway.identity import Identity, header_value
 from gateway.policy.paths import parse_target
 from gateway.proxy import names
 from gateway.proxy.headers import Peer, request_headers
+from gateway.settings import schema
 from gateway.settings.load import load
+from gateway.store.redis_link import RedisLink
 from gateway.telemetry import AccessLog, Record
+from gateway.tokens.introspection import Introspector
+from gateway.tokens.introspection_store import SharedAnswers
+from gateway.tokens.model import introspection_policy
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock
 from tests.support.gateway import running_gateway
+from tests.support.idp import gateway_settings
+from tests.support.introspection import introspecting
 from tests.support.redis import RedisServer
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +93,8 @@ def test_every_example_of_a_configuration_loads(block: str, tmp_path: Path) -> N
     block = block.replace("/var/lib/gateway/revoked.jsonl", str(tmp_path / "revoked.jsonl"))
     (tmp_path / "revoke").write_text("0123456789-abcdef")
     block = block.replace("/run/secrets/revoke", str(tmp_path / "revoke"))
+    (tmp_path / "client-secret").write_text("secret")
+    block = block.replace("/etc/gateway/introspection-secret", str(tmp_path / "client-secret"))
     (tmp_path / "token").write_text("token")
     (tmp_path / "secret").write_bytes(bytes(32))
     block = block.replace("/etc/gateway/dpop-nonce", str(tmp_path / "secret"))
@@ -157,7 +166,7 @@ def test_the_readme_has_every_answer_of_the_gateway() -> None:
         assert any(str(kind.status) in status and kind.error in listed for status, listed in rows), kind
 
 
-def _counted_everything(app: object) -> None:
+def _counted_everything(app: object, folder: Path) -> None:
     """Make every counter that appears with its first count appear."""
     telemetry = app.telemetry  # type: ignore[attr-defined]
     telemetry.requests["/", "read", 200, "forwarded"] += 1
@@ -167,6 +176,12 @@ def _counted_everything(app: object) -> None:
     app.proofs.outcomes["dpop", "accepted"] += 1  # type: ignore[attr-defined]
     app.upstreams["main"].failed(Reason.UPSTREAM_CONNECT)  # type: ignore[attr-defined]
     app.rate_limits.counts["/", "sub", "limited"] += 1  # type: ignore[attr-defined]
+    clock, redis = FakeClock(), schema.Redis(url="redis://127.0.0.1:1/0")
+    issuer = introspecting(folder, "http://127.0.0.1:1/")
+    shared = SharedAnswers(RedisLink(redis, clock), redis, issuer, clock)
+    asker = Introspector(issuer, introspection_policy(issuer, gateway_settings(issuer)), 8192, clock, shared)
+    asker.outcomes["active"] += 1
+    app.introspectors["as"] = asker  # type: ignore[attr-defined]
 
 
 async def test_every_metric_has_its_entry_with_type_and_labels(tmp_path: Path) -> None:
@@ -179,7 +194,7 @@ async def test_every_metric_has_its_entry_with_type_and_labels(tmp_path: Path) -
         RedisServer(tmp_path / "redis") as server,
         running_gateway("http://127.0.0.1:9", tmp_path, redis={"url": server.url}, issuers=issuers) as gateway,
     ):
-        _counted_everything(gateway.app)
+        _counted_everything(gateway.app, tmp_path)
         page = (await gateway.admin("/metrics")).body.decode()
     exported = {}
     for family in text_string_to_metric_families(page):

@@ -25,6 +25,7 @@ class Setup:
         routes: how many it has: ``/`` and ``/r0``, ``/r1``, ...
         cache_size: verified tokens that it keeps, if it keeps any.
         pinned: it runs on its own core; else wherever the system likes, and the load too.
+        opaque: it takes opaque tokens below ``/either``, too, and asks the service about them.
     """
 
     algorithm: str = "RS256"
@@ -33,6 +34,7 @@ class Setup:
     cache_size: int = 10_000
     workers: int = 1
     pinned: bool = True
+    opaque: bool = False
 
 
 @dataclass(frozen=True)

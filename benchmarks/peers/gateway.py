@@ -42,7 +42,8 @@ class Gateway(Peer):
             JWKS=place.keys.jwks,
             ALGORITHM=setup.algorithm,
             UPSTREAM=place.upstream,
-            ROUTES="".join(f'\n[[routes]]\npath = "{path}"\nupstream = "service"\n' for path in paths),
+            ROUTES="".join(f'\n[[routes]]\npath = "{path}"\nupstream = "service"\n' for path in paths)
+            + (_opaque(place) if setup.opaque else ""),
         )
         return [sys.executable, "-m", "gateway", "run", "--config", file]
 
@@ -62,3 +63,24 @@ class Gateway(Peer):
         except ConfigError:
             return "this version runs one worker"
         return None
+
+
+def _opaque(place: Place) -> str:
+    """Return a further issuer, which is asked about its tokens, and a route that takes them beside JWTs."""
+    secret = place.folder / "client-secret"
+    secret.write_text("secret", "ascii")
+    return f"""
+[[issuers]]
+name = "asked"
+issuer = "https://asked.test/"
+audience = ["api"]
+jwks_file = "{place.keys.jwks}"
+introspection_url = "http://127.0.0.1:{place.upstream}/introspect"
+introspection_client_id = "gateway"
+introspection_client_secret_file = "{secret}"
+
+[[routes]]
+path = "/either"
+upstream = "service"
+credentials = ["jwt", "opaque"]
+"""

@@ -28,13 +28,16 @@ def authorize(route: Route, identity: Identity) -> None:
     """Return when ``identity`` fulfils all of the route's rules.
 
     Raises:
-        GatewayError: ``ISSUER_NOT_ACCEPTED`` when this route does not believe the
-            issuer, ``MISSING_SCOPE`` with the scopes that would do (RFC 6750
-            section 3.1), ``CLAIM_NOT_ACCEPTED``, or ``UNBOUND_TOKEN`` when it
-            wants tokens that are bound to their sender. Whether the sender has
-            what a token is bound to was asked before.
+        GatewayError: ``CREDENTIAL_NOT_ACCEPTED`` when this route does not take this kind
+            of credential, ``ISSUER_NOT_ACCEPTED`` when it does not believe the issuer,
+            ``MISSING_SCOPE`` with the scopes that would do (RFC 6750 section 3.1),
+            ``CLAIM_NOT_ACCEPTED``, or ``UNBOUND_TOKEN`` when it wants tokens that are
+            bound to their sender. Whether the sender has what a token is bound to was
+            asked before.
     """
-    # An API key has no issuer; whether a route takes one was asked before.
+    if identity.credential not in route.credentials:
+        raise GatewayError(Reason.CREDENTIAL_NOT_ACCEPTED)
+    # An API key has no issuer.
     if route.issuers and identity.issuer_name not in route.issuers and identity.credential != "api_key":
         raise GatewayError(Reason.ISSUER_NOT_ACCEPTED)
     if route.sender_constrained != "optional" and identity.credential != "api_key":

@@ -90,6 +90,7 @@ class Admin:
                 "misses": cache.misses,
                 "evictions": cache.evictions,
             },
+            "introspection": {name: asker.status() for name, asker in parts.introspectors.items()},
             "api_keys": parts.api_keys.status(),
             "rate_limits": parts.rate_limits.status(),
             "watch": parts.watch.status(),

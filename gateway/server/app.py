@@ -30,6 +30,7 @@ from gateway.server.full_lane import FullLane
 from gateway.server.guards import Guard
 from gateway.server.listener import Listener, demand_native_parser
 from gateway.server.log_thread import LogThread
+from gateway.server.opaque_tokens import build_introspectors
 from gateway.server.overload import LoopLag
 from gateway.server.parts import Parts
 from gateway.server.pipeline import Pipeline
@@ -130,6 +131,9 @@ class GatewayApp:
         self.api_keys = ApiKeys(settings, clock)
         if self.api_keys.file:
             self._stop.push_async_callback(cancelled, spawn(self.api_keys.watch(), "API keys"))
+        self.introspectors = build_introspectors(settings, clock, self.redis)
+        for introspector in self.introspectors.values():
+            self._stop.push_async_callback(introspector.stop)
         self.upstreams = open_upstreams(settings.upstreams, clock)
         for upstream in self.upstreams.values():
             self._stop.push_async_callback(upstream.close)
@@ -148,6 +152,7 @@ class GatewayApp:
                 keys,
                 self.upstreams,
                 self.api_keys,
+                self.introspectors,
                 self.proofs,
                 self.single_use,
                 self.rate_limits,
@@ -165,10 +170,16 @@ class GatewayApp:
 
     async def _start_listener(self) -> None:
         settings = self.settings
-        name = pseudonym(settings)
-        guards = self._guards()
         pipeline = Pipeline(
-            settings, self.authenticator, self.clock, name, self.api_keys, guards, self.proofs, self.watch
+            settings,
+            self.authenticator,
+            self.clock,
+            pseudonym(settings),
+            self.api_keys,
+            self._guards(),
+            self.introspectors,
+            self.proofs,
+            self.watch,
         )
         serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
         self._stop.callback(serving.token_watch.stop)

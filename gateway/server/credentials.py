@@ -14,14 +14,17 @@ from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.proxy.websocket import offered_token
 from gateway.server.facts import Facts
+from gateway.server.opaque_tokens import OpaqueTokens
+from gateway.settings.routes import BEARER
 from gateway.telemetry import Record
 from gateway.tokens.api_keys import ApiKeys, KnownKey
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.cache import CachedToken
 from gateway.tokens.extract import PresentedKey, bearer_token, presented_key
+from gateway.tokens.introspection_held import HeldVerdict
 
-#: What a verdict rests on: a token's, or a key's.
-Held = CachedToken | KnownKey
+#: What a verdict rests on: a token's that was verified or introspected, or a key's.
+Held = CachedToken | HeldVerdict | KnownKey
 
 
 def credential(route: Route, facts: Facts, query: bytes, *, websocket: bool) -> bytes:
@@ -41,7 +44,7 @@ def credential(route: Route, facts: Facts, query: bytes, *, websocket: bool) -> 
     authorization = _authorization(route, facts, websocket=websocket)
     if route.api_key_header:
         keys = [value for name, value in facts.keys if name == route.api_key_header]
-        if keys or "jwt" not in route.credentials:
+        if keys or BEARER.isdisjoint(route.credentials):
             return presented_key(keys, authorization, query)
     return bearer_token(authorization, query)
 
@@ -50,30 +53,35 @@ class Callers:
     """Who shows a credential, whatever its kind.
 
     Args:
-        authenticator: knows tokens.
-        api_keys: knows keys.
+        authenticator: knows tokens that are verified by keys.
+        opaque: knows who is asked about the others.
+        api_keys: knows API keys.
         clock: how long a verification takes.
 
     Attributes:
         revocations: what is revoked.
     """
 
-    def __init__(self, authenticator: Authenticator, api_keys: ApiKeys, clock: Clock) -> None:
+    def __init__(self, authenticator: Authenticator, opaque: OpaqueTokens, api_keys: ApiKeys, clock: Clock) -> None:
         self.revocations = authenticator.revocations
         self._authenticator = authenticator
+        self._opaque = opaque
         self._api_keys = api_keys
         self._monotonic = clock.monotonic
 
-    def known(self, shown: bytes, record: Record) -> Identity | None:
-        """Return who shows a credential; None when an issuer's keys have to be waited for.
+    def known(self, shown: bytes, route: Route, record: Record) -> Identity | None:
+        """Return who shows a credential on a route; None when its issuer has to be waited for: call ``settle``.
 
         Raises:
             GatewayError: 401 or 503.
         """
         if isinstance(shown, PresentedKey):
             return self._api_keys.identify(shown)
-        identity = self._authenticator.cached(shown)
+        asker = self._opaque.asker(route, shown)
+        identity = self._authenticator.cached(shown) if asker is None else asker.known(shown)
         record.cache_hit = identity is not None
+        if asker is not None:
+            return identity
         if identity is None:
             began = self._monotonic()
             try:
@@ -82,20 +90,32 @@ class Callers:
                 record.verify_seconds = self._monotonic() - began
         return identity
 
-    def hold(self, shown: bytes) -> Held:
+    async def settle(self, token: bytes, route: Route) -> Identity:
+        """Return who shows a token that ``known`` does not know, waiting for its issuer's keys or word.
+
+        Raises:
+            GatewayError: 401 or 503.
+        """
+        asker = self._opaque.asker(route, token)
+        return await (self._authenticator.authenticate(token) if asker is None else asker.identify(token))
+
+    def hold(self, shown: bytes, route: Route) -> Held:
         """Return what the verdict on a credential, which was good, rests on; see ``still_good``.
 
         Raises:
             GatewayError: it is no longer good.
         """
-        return self._api_keys.hold(shown) if isinstance(shown, PresentedKey) else self._authenticator.hold(shown)
+        if isinstance(shown, PresentedKey):
+            return self._api_keys.hold(shown)
+        asker = self._opaque.asker(route, shown)
+        return self._authenticator.hold(shown) if asker is None else asker.hold(shown)
 
     def still_good(self, held: Held) -> Reason | None:
         """Return why a credential that was good is so no longer; None while it is."""
-        if isinstance(held, KnownKey):
-            reason = self._api_keys.still_good(held)
-            return Reason.REVOKED if reason is None and self.revocations.covers(held.identity) else reason
-        return self._authenticator.still_good(held)
+        if isinstance(held, CachedToken):
+            return self._authenticator.still_good(held)
+        reason = held.still_good() if isinstance(held, HeldVerdict) else self._api_keys.still_good(held)
+        return Reason.REVOKED if reason is None and self.revocations.covers(held.identity) else reason
 
 
 def _authorization(route: Route, facts: Facts, *, websocket: bool) -> Sequence[bytes]:

@@ -48,4 +48,6 @@ def token_ending(reason: Reason) -> Ending:
         return Ending("revoked", POLICY_VIOLATION, b"token or API key revoked")
     if reason is Reason.STALE_KEYS:
         return Ending("stale_keys", TRY_AGAIN_LATER, b"token cannot be checked")
+    if reason is Reason.INTROSPECTION_FAILED:
+        return Ending("introspection_failed", TRY_AGAIN_LATER, b"token cannot be checked")
     return Ending("withdrawn", POLICY_VIOLATION, b"token withdrawn")

@@ -48,6 +48,10 @@ class ExpressExchange(ExpressResponse):
         pipeline, now = self._serving.pipeline, self._serving.clock.monotonic
         self._began = now()
         try:
+            if pipeline.opaque.concerns(plan.admitted.route, token):
+                found = pipeline.recognise(token, self.run, plan.admitted)
+                self._go_on(plan, found if isinstance(found, Identity) else None)
+                return
             pipeline.refuse_unread(token, digest)
             try:
                 pipeline.new_tokens.add(token, digest, self._learned)
@@ -59,13 +63,16 @@ class ExpressExchange(ExpressResponse):
             self._refuse_learned(plan, error)
 
     def _learned(self, outcome: Outcome) -> None:
-        """Go on with a request whose token was verified, if its client is still there."""
+        """Hear what became of the token, if its client is still there."""
         if not self._learning:
             return
         self._learning = False
         self._verify_seconds = self._serving.clock.monotonic() - self._began
-        plan = self._plan
-        assert plan is not None
+        assert self._plan is not None
+        self._go_on(self._plan, outcome)
+
+    def _go_on(self, plan: Plan, outcome: Outcome) -> None:
+        """Go on with a request of which it is known who sends it, or that nobody can tell at once."""
         try:
             if outcome is None:
                 self.run.record.upstream = ""
@@ -128,13 +135,16 @@ class ExpressExchange(ExpressResponse):
     def _refuse_learned(self, plan: Plan, error: GatewayError) -> None:
         serving, client = self._serving, self._client
         # Only these two make one answer for a reason differ from another.
-        same = not error.scope and error.retry_after is None
+        same = not error.scope and error.retry_after == error.reason.kind.retry_after
         known = plan.refusals.get(error.reason) if same and client.keep_alive and not serving.logging else None
-        if known is None:
+        if known is None or self._run is not None:  # one that the shared run knows ends there
             self.run.record.upstream = ""
             self._refuse(error)
-            if same and self.answer:
-                plan.refusals[error.reason] = Refusal(self.answer, self.run.record)
+            if same and self.answer and known is None:
+                made = plan.refusals[error.reason] = Refusal(self.answer, self.run.record)
+                if error.reason is Reason.INTROSPECTION_BUSY:
+                    plan.busy = made
+                    plan.turns_away = serving.pipeline.opaque.turning_away(plan.admitted.route)
             return
         known.give(client.send, self._id, serving.telemetry, serving.clock.monotonic() - self._began)
         serving.pipeline.watch.saw_refusal(client.address, error.reason.code, error.detail)

@@ -71,11 +71,14 @@ class Plan:
         granted: the last caller whom the route's rules let pass.
         granted_scopes, granted_issuer: theirs, where the route asks for nothing else.
         refusals: by reason, what callers got whom their token did not let pass.
+        busy: that of them for tokens that nobody is asked about now, because too much is being asked.
+        turns_away: tells whether a token that is no JWT is such a one; for when there is ``busy``.
     """
 
     __slots__ = (
         "admitted",
         "anonymous",
+        "busy",
         "counters",
         "granted",
         "granted_issuer",
@@ -85,6 +88,7 @@ class Plan:
         "method",
         "refusals",
         "templates",
+        "turns_away",
         "upstream",
     )
 
@@ -103,6 +107,8 @@ class Plan:
         self.granted_scopes: tuple[str, ...] | None = None
         self.granted_issuer = ""
         self.refusals: dict[Reason, Refusal] = {}
+        self.busy: Refusal | None = None
+        self.turns_away: Callable[[bytes], bool] | None = None
 
     def let_pass(self, identity: Identity) -> None:
         """Ask the route's rules for a caller, and remember that it may pass.
@@ -113,7 +119,8 @@ class Plan:
         route = self.admitted.route
         authorize(route, identity)
         self.granted = identity
-        if not route.claim_rules:
+        # A token that is remembered was verified by keys: what an introspected one may says nothing of it.
+        if not route.claim_rules and identity.credential == "jwt":
             self.granted_scopes, self.granted_issuer = identity.scopes, identity.issuer_name
 
     def head(self, origin: Origin, pipeline: Pipeline, head: RequestHead) -> bytes:
@@ -150,6 +157,7 @@ def plannable(admitted: Admitted) -> bool:
     route = admitted.route
     return not (
         admitted.preflight
+        or admitted.asks_about_jwts
         or route.cors is not None
         or route.end_at_expiry
         or route.observe

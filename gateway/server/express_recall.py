@@ -25,6 +25,7 @@ from gateway.server.express_section import Section, is_token, read_section
 from gateway.server.express_variation import Shape, Template, Variation
 from gateway.server.framing import parse_fields
 from gateway.server.listener import Listener
+from gateway.server.opaque_tokens import is_jws
 from gateway.server.request import Admitted, RequestHead
 from gateway.server.serving import Serving
 from gateway.telemetry import Record
@@ -113,6 +114,19 @@ class KnownRequests(ClientOutput, ABC):
             token, given, length = varied.token, varied.request_id, varied.length
         if isinstance(plan, Refusal):
             return self._refused(plan, given)
+        busy, turns_away = plan.busy, plan.turns_away
+        # Made-up tokens come in floods: what each of them costs is taken from everybody else.
+        if (
+            busy is not None
+            and turns_away is not None
+            and after
+            and not plan.guarded
+            and not is_jws(token)
+            and is_token(token)
+            and turns_away(token)
+            and self._refused(busy, given)
+        ):
+            return True
         if self._revocations.unknown and not plan.anonymous:
             return False  # each route has its own word for that
         identity = None if plan.anonymous or plan.guarded else self._recalled(token)

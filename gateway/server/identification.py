@@ -19,7 +19,6 @@ from gateway.server.guards import Guards
 from gateway.server.proofs import Proofs
 from gateway.server.request import UNSETTLED, Admitted, Unsettled
 from gateway.server.run import Run
-from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.extract import sent_as_dpop
 
 
@@ -27,17 +26,13 @@ class Identification:
     """The steps, under one configuration.
 
     Args:
-        authenticator: verifies tokens.
         callers: knows who shows what.
         guards: what some routes ask besides.
         proofs: knows whether the sender of a bound token has what it is bound to.
         clock: how long a verification takes.
     """
 
-    def __init__(
-        self, authenticator: Authenticator, callers: Callers, guards: Guards, proofs: Proofs, clock: Clock
-    ) -> None:
-        self._authenticator = authenticator
+    def __init__(self, callers: Callers, guards: Guards, proofs: Proofs, clock: Clock) -> None:
         self._proofs = proofs
         self._callers = callers
         self._guards = guards
@@ -128,7 +123,7 @@ class Identification:
             GatewayError: 401, 403 or 503.
         """
         try:
-            identity = self._callers.known(shown, run.record)
+            identity = self._callers.known(shown, admitted.route, run.record)
             if identity is None or identity.confirmation is not None:
                 return UNSETTLED
             self._proofs.refuse_unbound(shown, identity)
@@ -141,14 +136,14 @@ class Identification:
         return identity
 
     async def verify(self, shown: bytes, run: Run, admitted: Admitted) -> Identity | None:
-        """Return who shows the credential, waiting for keys.
+        """Return who shows the credential, waiting for its issuer.
 
         Raises:
             GatewayError: 401, 403 or 503.
         """
         began = self._monotonic()
         try:
-            identity = await self._authenticator.authenticate(shown)
+            identity = await self._callers.settle(shown, admitted.route)
             # A proof of possession that is not checked would turn it into a plain bearer token.
             await self._proofs.check(run, admitted, shown, identity)
             run.record.identity = identity
@@ -168,7 +163,7 @@ class Identification:
             GatewayError: it is no longer good.
         """
         try:
-            return self._callers.hold(_credential(admitted, b""))
+            return self._callers.hold(_credential(admitted, b""), admitted.route)
         except GatewayError as error:
             _name_credentials(admitted, error)
             raise

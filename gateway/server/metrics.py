@@ -19,13 +19,15 @@ from prometheus_client.registry import Collector
 
 from gateway.proxy.upstreams import Upstream
 from gateway.server.abuse_watch import AbuseWatch
+from gateway.server.introspection_metrics import introspection_metrics
 from gateway.server.parts import Parts
 from gateway.server.rate_limit_guard import RateLimitGuard
 from gateway.server.sender_metrics import sender_metrics
 from gateway.server.store_metrics import redis_metrics, revocation_metrics
-from gateway.telemetry import BUCKETS, Histogram, Telemetry
+from gateway.telemetry import Histogram, Telemetry, cumulative
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
+from gateway.tokens.introspection import Introspector
 from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.tenants import Tenants
 
@@ -41,7 +43,7 @@ class GatewayCollector(Collector):
         parts = self._parts
         yield from _requests(parts.telemetry)
         yield from _cache(parts.authenticator)
-        yield from _credentials(parts.authenticator, parts.api_keys)
+        yield from _credentials(parts.authenticator, parts.api_keys, parts.introspectors)
         yield from _rate_limits(parts.rate_limits)
         yield from _watch(parts.watch)
         yield from revocation_metrics(parts.authenticator.revocations)
@@ -49,6 +51,7 @@ class GatewayCollector(Collector):
         yield from sender_metrics(parts.proofs, parts.single_use)
         yield from _issuers(parts.issuers)
         yield from _tenants([table for table in parts.issuers.values() if isinstance(table, Tenants)])
+        yield from introspection_metrics(parts.introspectors)
         yield from _upstreams(parts.upstreams)
 
 
@@ -109,9 +112,15 @@ def _cache(authenticator: Authenticator) -> Iterator[Metric]:
     )
 
 
-def _credentials(authenticator: Authenticator, api_keys: ApiKeys) -> Iterator[Metric]:
+def _credentials(
+    authenticator: Authenticator, api_keys: ApiKeys, introspectors: Mapping[str, Introspector]
+) -> Iterator[Metric]:
     cache = authenticator.cache
-    lookups = {"jwt": cache.hits + cache.misses, "api_key": api_keys.lookups}
+    lookups = {
+        "jwt": cache.hits + cache.misses,
+        "opaque": sum(asker.lookups for asker in introspectors.values()),
+        "api_key": api_keys.lookups,
+    }
     yield _counter("gateway_credential_lookups", "Tokens and API keys looked up, good or not.", "kind", lookups)
     yield GaugeMetricFamily("gateway_api_keys", "API keys in force.", len(api_keys))
     yield CounterMetricFamily(
@@ -240,9 +249,4 @@ def _counter(name: str, text: str, label: str, counts: Mapping[str, int]) -> Met
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
-    buckets: list[tuple[str, float]] = []
-    running = 0
-    for bound, count in zip((*map(str, BUCKETS), "+Inf"), histogram.counts, strict=True):
-        running += count
-        buckets.append((bound, running))
-    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=histogram.total)
+    return HistogramMetricFamily(name, text, buckets=cumulative(histogram), sum_value=histogram.total)

@@ -18,6 +18,7 @@ from gateway.store.redis_link import RedisLink
 from gateway.telemetry import Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
+from gateway.tokens.introspection import Introspector
 from gateway.tokens.jwks_refresh import IssuerKeys
 from gateway.tokens.tenants import Tenants
 
@@ -31,6 +32,7 @@ class Parts:
     issuers: Mapping[str, IssuerKeys | Tenants]
     upstreams: Mapping[str, Upstream]
     api_keys: ApiKeys
+    introspectors: Mapping[str, Introspector]
     proofs: Proofs
     single_use: SingleUse
     rate_limits: RateLimitGuard

@@ -8,7 +8,7 @@ of its own file; here is only their order and what happens between them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason, printable
@@ -34,6 +34,7 @@ from gateway.server.credentials import Callers
 from gateway.server.facts import Facts, framing, scan
 from gateway.server.guards import Guard, Guards
 from gateway.server.identification import Identification
+from gateway.server.opaque_tokens import OpaqueTokens
 from gateway.server.proofs import Proofs, make_proofs
 from gateway.server.request import Admitted, RequestHead
 from gateway.settings.schema import Settings
@@ -41,6 +42,7 @@ from gateway.telemetry import Record
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.batch import VerificationBatch
+from gateway.tokens.introspection import Introspector
 
 #: Methods that a gateway must not pass on (RFC 9110 sections 9.3.6, 9.3.8).
 _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
@@ -55,6 +57,7 @@ class Pipeline:
         still_good: why a credential that was good is so no longer; None while it is.
         revocations: what is revoked, and whether anybody knows.
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
+        opaque: who is asked about tokens that only their issuer can read.
         resources: the protected resources, with their documents.
         watch: what looks like abuse.
         covered: whether guards are asked about each request of a route.
@@ -68,6 +71,7 @@ class Pipeline:
         pseudonym: bytes,
         api_keys: ApiKeys | None = None,
         guards: Iterable[Guard] = (),
+        introspectors: Mapping[str, Introspector] | None = None,
         proofs: Proofs | None = None,
         watch: AbuseWatch | None = None,
     ) -> None:
@@ -77,9 +81,11 @@ class Pipeline:
         self.watch = AbuseWatch(settings.watch, clock) if watch is None else watch
         self._guards = Guards(guards, self._routes.routes, self.watch)
         self.covered = self._guards.covered
-        callers = Callers(authenticator, ApiKeys(settings, clock) if api_keys is None else api_keys, clock)
+        self.opaque = OpaqueTokens(settings, introspectors or {}, self._routes.routes)
+        keys = ApiKeys(settings, clock) if api_keys is None else api_keys
+        callers = Callers(authenticator, self.opaque, keys, clock)
         proofs = make_proofs(settings, clock) if proofs is None else proofs
-        who = Identification(authenticator, callers, self._guards, proofs, clock)
+        who = Identification(callers, self._guards, proofs, clock)
         self.identify, self.identify_now, self.verify, self.hold = who.identify, who.identify_now, who.verify, who.hold
         self.token, self.recognise = who.token, who.recognise
         self.still_good = callers.still_good
@@ -128,8 +134,8 @@ class Pipeline:
         if facts.expect and head.http_11 and any(value.lower() != b"100-continue" for value in facts.expect):
             raise GatewayError(Reason.EXPECTATION)
         websocket = bool(facts.upgrade) and route.websocket and asks_for_websocket(facts.upgrade)
-        guarded = self._guards.watch_over(route, record.client)
-        return Admitted(route, target, host, facts, preflight, websocket, document, guarded)
+        guarded, asks = self._guards.watch_over(route, record.client), self.opaque.asks_about_jwts(route)
+        return Admitted(route, target, host, facts, preflight, websocket, document, guarded, asks)
 
     def _preflight_route(self, host: str, head: RequestHead, target: Target) -> Route | None:
         """Return the route that a preflight is about, if it has rules for pages of other origins."""

@@ -42,6 +42,7 @@ class Admitted(NamedTuple):
         preflight: a browser asks whether a page may send a request that this route would serve.
         websocket: it asks for a WebSocket, and the route offers that.
         guarded: the route asks more than a good credential that may, or the client is refused (``guards.py``).
+        asks_about_jwts: a JWT that was verified elsewhere may have to be introspected on this route.
         document: it is about a document that the gateway itself serves, on a route of its own.
     """
 
@@ -53,3 +54,4 @@ class Admitted(NamedTuple):
     websocket: bool = False
     document: MetadataDocument | None = None
     guarded: bool = False
+    asks_about_jwts: bool = False

@@ -16,6 +16,7 @@ import orjson
 
 from gateway.errors import MISSING_TOKEN, Challenge, GatewayError, Kind, Reason
 from gateway.proxy.websocket import UPGRADE_FIELDS, VERSION
+from gateway.settings.routes import BEARER
 from gateway.settings.schema import Tokens
 
 
@@ -71,7 +72,7 @@ def challenges(error: GatewayError, realm: str, metadata: str = "", algorithms: 
     ``ApiKey`` is no registered scheme: it says what is wanted, and its errors are in the body only.
     """
     found = []
-    if "jwt" in error.credentials:
+    if not BEARER.isdisjoint(error.credentials):
         first, *others = error.schemes
         found = [challenge(error.reason, realm, error.scope, metadata, scheme=first, algorithms=algorithms)]
         # That another scheme would do is no error of it.
@@ -85,7 +86,8 @@ def challenges(error: GatewayError, realm: str, metadata: str = "", algorithms: 
 def text_for(error: GatewayError) -> str:
     """Return the fixed text for people, which names the kinds of credentials that would do."""
     if error.reason.kind is MISSING_TOKEN and "api_key" in error.credentials:
-        return "A bearer token or an API key is required." if "jwt" in error.credentials else "An API key is required."
+        bearer = not BEARER.isdisjoint(error.credentials)
+        return "A bearer token or an API key is required." if bearer else "An API key is required."
     return error.reason.text
 
 

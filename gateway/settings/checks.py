@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 from gateway.settings import files, key_checks, redis_checks, revocation_checks, route_checks, templates
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
+from gateway.settings.introspection import needs_keys
+from gateway.settings.introspection_checks import introspection_problems
 from gateway.settings.rate_limit_checks import rate_limit_problems
 from gateway.settings.resource_checks import resource_problems
 from gateway.settings.schema import Issuer, Route, Server, Settings, Upstream, issuer_values
@@ -63,7 +65,8 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *redis_checks.redis_problems(settings.redis, sound),
         *revocation_checks.revocation_problems(settings, sound),
         *_repeated(settings, sound),
-        *(problem for i, issuer in enumerate(settings.issuers) for problem in _issuer(issuer, ("issuers", i), sound)),
+        *_issuers(settings, sound),
+        *introspection_problems(settings, sound),
         *_issuer_values(settings, sound),
         *tenant_problems(settings, sound),
         *(problem for i, one in enumerate(settings.upstreams) for problem in _upstream(one, ("upstreams", i), sound)),
@@ -121,6 +124,14 @@ def _repeated(settings: Settings, sound: _Sound) -> Iterator[Problem]:
         for index, name in enumerate(names):
             if sound((table, index, "name")) and name in names[:index]:
                 yield (table, index, "name"), f"is also the name of {path_text((table, names.index(name)))}"
+
+
+def _issuers(settings: Settings, sound: _Sound) -> Iterator[Problem]:
+    for index, issuer in enumerate(settings.issuers):
+        place: KeyPath = ("issuers", index)
+        # Whose tokens are all introspected has keys at no address.
+        if not sound((*place, "introspection_url"), ("routes",)) or needs_keys(issuer, settings.routes):
+            yield from _issuer(issuer, place, sound)
 
 
 def _issuer(issuer: Issuer, place: KeyPath, sound: _Sound) -> Iterator[Problem]:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from gateway.identity import header_rules
 from gateway.settings.faults import KeyPath, path_text
 from gateway.settings.key_file import KeyFileError, header_problem, read_keys, repeated
+from gateway.settings.routes import BEARER
 from gateway.settings.schema import Route, Settings
 from gateway.settings.values import fold_header_name
 
 #: Tells whether options are free of faults of their own.
 Sound = Callable[..., bool]
 
-_JWT_ONLY = ("issuers", "websocket_protocol_token")
+_OF_TOKENS = ("issuers", "websocket_protocol_token")
 
 
 def find_key_faults(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
@@ -61,11 +62,11 @@ def route_problems(route: Route, identity: dict[str, str | list[str]]) -> Iterat
     folded = fold_header_name(route.api_key_header)
     if folded in map(fold_header_name, identity):
         yield "api_key_header", "is an identity header, which no client can send"
-    if "jwt" in route.credentials:
+    if takes_tokens(route):
         return
-    for name in _JWT_ONLY:
+    for name in _OF_TOKENS:
         if getattr(route, name):
-            yield name, 'has no effect without "jwt" in `credentials`'
+            yield name, 'has no effect without "jwt" or "opaque" in `credentials`'
     if route.forward_authorization and route.auth == "required" and not route.observe:
         yield "forward_authorization", "has no effect: Authorization beside an API key is refused"
 
@@ -77,4 +78,4 @@ def takes_keys(route: Route) -> bool:
 
 def takes_tokens(route: Route) -> bool:
     """Tell whether callers of a route may show a bearer token."""
-    return route.auth != "public" and "jwt" in route.credentials
+    return route.auth != "public" and not BEARER.isdisjoint(route.credentials)

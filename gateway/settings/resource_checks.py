@@ -20,6 +20,7 @@ from gateway.settings.resource_routes import (
 )
 from gateway.settings.resources import document_path, resource_host
 from gateway.settings.route_checks import path_problems
+from gateway.settings.routes import BEARER
 from gateway.settings.schema import Route, Settings
 from gateway.settings.templates import placeholder_in
 
@@ -71,7 +72,7 @@ def _unknown(settings: Settings, sound: Sound) -> Problems:
 def _without_tokens(settings: Settings, sound: Sound) -> Problems:
     for index, route in enumerate(settings.routes):
         place: KeyPath = ("routes", index)
-        if sound(place) and route.resource and route.auth != "public" and "jwt" not in route.credentials:
+        if sound(place) and route.resource and route.auth != "public" and BEARER.isdisjoint(route.credentials):
             yield (*place, "resource"), "has no effect: `credentials` has no tokens, and resources are about tokens"
 
 

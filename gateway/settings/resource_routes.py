@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from gateway.settings.resources import WELL_KNOWN, Resource, resource_host, resource_path
 from gateway.settings.route_checks import plain_ends
+from gateway.settings.routes import BEARER
 from gateway.settings.schema import Issuer, Route, Settings, issuer_values
 from gateway.settings.templates import fill
 
@@ -21,7 +22,7 @@ def fitting_resources(route: Route, resources: Sequence[Resource]) -> list[int]:
     One; none, also for a route where nobody shows a token; several only when
     nothing says which one is meant, and that is a configuration fault.
     """
-    if route.auth == "public" or "jwt" not in route.credentials:
+    if route.auth == "public" or BEARER.isdisjoint(route.credentials):
         return []
     if route.resource:
         return [index for index, resource in enumerate(resources) if resource.resource == route.resource][:1]

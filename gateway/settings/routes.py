@@ -15,7 +15,10 @@ from gateway.settings.rate_limits import RateLimitList
 from gateway.settings.section import NonEmptyText, Scope, Section, Text
 
 #: What a caller may show.
-Credential = Literal["jwt", "api_key"]
+Credential = Literal["jwt", "opaque", "api_key"]
+
+#: The kinds that are bearer tokens (RFC 6750).
+BEARER = frozenset({"jwt", "opaque"})
 
 FieldName = Annotated[str, AfterValidator(values.field_name)]
 WebOrigin = Annotated[str, AfterValidator(values.web_origin)]
@@ -41,7 +44,8 @@ class Route(Section):
     """`required`; `optional`: identity if a good token is there, a bad one is still 401; `public`: tokens are not
     looked at."""
     credentials: Annotated[list[Credential], Field(min_length=1)] = ["jwt"]
-    """What callers may show: bearer tokens (`jwt`), API keys (`api_key`), or either; never both at once."""
+    """What callers may show: bearer tokens that the gateway verifies itself (`jwt`), bearer tokens that it asks their
+    issuer about (`opaque`, see `introspection_url`), API keys (`api_key`), or any of these; never two at once."""
     api_key_header: Annotated[str, AfterValidator(key_field)] = "x-api-key"
     """The header field that holds an API key, where `credentials` has them. It is never sent to the upstream then."""
     issuers: list[str] = []

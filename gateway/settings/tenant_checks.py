@@ -31,7 +31,9 @@ def tenant_problems(settings: Settings, sound: Sound) -> Problems:
     """
     for index, issuer in enumerate(settings.issuers):
         place: KeyPath = ("issuers", index)
-        if all(sound((*place, name)) for name in ("issuer", "jwks_url", "jwks_file", *_OF_TEMPLATES)):
+        if all(
+            sound((*place, name)) for name in ("issuer", "jwks_url", "jwks_file", "introspection_url", *_OF_TEMPLATES)
+        ):
             yield from (((*place, name), text) for name, text in _entry(issuer))
     if sound(("issuers",)):
         yield from _overlaps(settings)
@@ -71,6 +73,8 @@ def _entry(issuer: Issuer) -> Iterator[tuple[str, str]]:
         yield "tenant_pattern", "excludes `tenants`: the list says it all"
     elif not problems:
         yield from _hosts(issuer)
+    if issuer.introspection_url:
+        yield "introspection_url", "is not for a template: nobody could say which tenant an opaque token is of"
     if len(set(issuer.tenants)) < len(issuer.tenants):
         yield "tenants", "names a tenant twice"
     for name in _OF_OWN_KEYS:

@@ -7,10 +7,12 @@ with the key that it is about.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from gateway.settings import templates
 from gateway.settings.faults import KeyPath
 from gateway.settings.files import read_problem
+from gateway.settings.introspection import needs_keys
 from gateway.settings.key_checks import takes_keys, takes_tokens
 from gateway.settings.resource_checks import resource_warnings
 from gateway.settings.revocation_checks import revocation_warnings
@@ -23,7 +25,7 @@ def find_warnings(settings: Settings) -> list[tuple[KeyPath, str]]:
     """Return the doubtful options of a valid configuration, each with a sentence."""
     return [
         *_limits(settings),
-        *(found for index, issuer in enumerate(settings.issuers) for found in _issuer(issuer, ("issuers", index))),
+        *_issuers(settings),
         *(found for index, route in enumerate(settings.routes) for found in _route(route, ("routes", index))),
         *_unused(settings),
         *resource_warnings(settings),
@@ -38,20 +40,33 @@ def _limits(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
         yield ("tokens", "max_bytes"), "has no effect: longer heads than `server.max_head_bytes` are refused before"
 
 
-def _issuer(issuer: Issuer, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    if "account" in issuer.audience:
-        yield (
-            (*place, "audience"),
-            "`account` is in the tokens of every client of a Keycloak realm: any of them gets in;"
-            " give this API an audience of its own",
-        )
+def _issuers(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    for index, issuer in enumerate(settings.issuers):
+        place: KeyPath = ("issuers", index)
+        if "account" in issuer.audience:
+            yield (
+                (*place, "audience"),
+                "`account` is in the tokens of every client of a Keycloak realm: any of them gets in;"
+                " give this API an audience of its own",
+            )
+        asked = urlsplit(issuer.introspection_url)
+        if asked.scheme == "http" and not is_loopback(asked.hostname or ""):
+            yield (
+                (*place, "allow_http"),
+                "tokens and the client's secret go over http://: whoever is on the way has them",
+            )
+        if needs_keys(issuer, settings.routes):
+            yield from _keys(issuer, place)
+
+
+def _keys(issuer: Issuer, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
     if "exp" not in issuer.required_claims:
         yield (*place, "required_claims"), "without `exp` a token that names no end is good for ever"
     if issuer.jwks_file:
         if problem := read_problem(issuer.jwks_file):
             yield (*place, "jwks_file"), f"{problem}; until it can, tokens of this issuer get 503"
         for name in ("jwks_ca_file", "jwks_token_file", "allow_http"):
-            if getattr(issuer, name):
+            if getattr(issuer, name) and not (name == "allow_http" and issuer.introspection_url):
                 yield (*place, name), "has no effect with `jwks_file`"
         return
     if issuer.jwks_token_file and (problem := read_problem(issuer.jwks_token_file)):

@@ -177,6 +177,8 @@ def _check_audience(value: Any, policy: IssuerPolicy) -> None:
     elif isinstance(value, list) and all(isinstance(item, str) for item in value):
         matches = not policy.audience.isdisjoint(value)
     elif value is None:
+        if not policy.audience_required:
+            return
         raise GatewayError(Reason.MISSING_CLAIM, detail=f"'{printable(policy.audience_claim)}' is required")
     else:
         raise GatewayError(Reason.BAD_CLAIM_TYPE, detail=f"'{printable(policy.audience_claim)}' holds no strings")

@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractResolver
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
 from gateway.settings import schema, templates, tenants
+from gateway.settings.introspection import needs_keys
 from gateway.tokens.claims import unknown_issuer
 from gateway.tokens.jwks_fetch import make_source
 from gateway.tokens.jwks_refresh import IssuerKeys
@@ -33,7 +34,7 @@ _POLICIES = 1024
 def build_issuers(
     settings: schema.Settings, clock: Clock, first_wait: float = 0.0, resolver: AbstractResolver | None = None
 ) -> dict[str, IssuerKeys]:
-    """Return the keys of each configured issuer, by its name, not yet started.
+    """Return the keys of each configured issuer that needs some, by its name, not yet started.
 
     A template is among them when all its tenants share one set; see ``build_tenants`` for the others.
 
@@ -48,7 +49,7 @@ def build_issuers(
             issuer, make_source(issuer, resolver=resolver), clock, first_wait=0.0 if issuer.jwks_file else first_wait
         )
         for issuer in settings.issuers
-        if not tenants.has_own_keys(issuer)
+        if needs_keys(issuer, settings.routes) and not tenants.has_own_keys(issuer)
     }
 
 
@@ -115,7 +116,8 @@ class Issuers:
         self._similar: dict[str, list[str]] = {}
         self._shown = [value for issuer in settings.issuers for value in schema.issuer_values(issuer)][:_SHOWN_ISSUERS]
         for issuer in settings.issuers:
-            self._add(issuer, compile_policy(issuer, settings), keys[issuer.name])
+            if issuer.name in keys:  # else it is asked about its tokens, and verifies none here
+                self._add(issuer, compile_policy(issuer, settings), keys[issuer.name])
 
     def _add(self, issuer: schema.Issuer, policy: IssuerPolicy, keys: IssuerKeys | Tenants) -> None:
         for value in schema.issuer_values(issuer):

@@ -48,6 +48,7 @@ class IssuerPolicy:
         name: what the configuration calls the issuer.
         issuers: its exact ``iss`` values.
         audience: the token must be for any of these.
+        audience_required: one that names no audience is refused.
         audience_claim: the claim that names the audience.
         algorithms: accepted ``alg`` names, both names of Ed25519 if either.
         access_token_type: the header's ``typ`` must be ``at+jwt`` (RFC 9068 section 4).
@@ -75,6 +76,7 @@ class IssuerPolicy:
     header_rules: tuple[HeaderRule, ...]
     kept_claims: frozenset[str]
     tenant: str | None = None
+    audience_required: bool = True
 
     def may_use(self, key: VerifyingKey) -> bool:
         """Say whether a key of a set that many tenants share may sign this tenant's tokens.
@@ -117,6 +119,11 @@ def compile_policy(issuer: schema.Issuer, settings: schema.Settings) -> IssuerPo
         header_rules=header_rules(settings.identity),
         kept_claims=kept_claims(settings),
     )
+
+
+def introspection_policy(issuer: schema.Issuer, settings: schema.Settings) -> IssuerPolicy:
+    """Return the policy of a configured issuer for what it says of tokens that are introspected."""
+    return replace(compile_policy(issuer, settings), audience_required=issuer.introspection_require_audience)
 
 
 def kept_claims(settings: schema.Settings) -> frozenset[str]:

@@ -195,4 +195,5 @@ def test_a_route_says_which_tokens_it_takes(wanted: str, passing: list[Confirmat
 
 
 def test_an_api_key_is_no_token_that_could_be_bound() -> None:
-    authorize(compiled(sender_constrained="required"), caller(issuer="")._replace(credential="api_key"))
+    route = compiled(sender_constrained="required", credentials=["jwt", "api_key"])
+    authorize(route, caller(issuer="")._replace(credential="api_key"))

@@ -1,9 +1,10 @@
 """Rules on the token cache, through the authenticator.
 
 What each rule means for the cache alone is in ``tests/tokens/test_cache.py``;
-revocation is in ``test_revocation_rules.py``. R194 (proof of possession) has no
-feature yet: tokens bound to a proof are refused (``tests/tokens/test_claims.py``).
-R195: nothing is shared between processes. R198: nothing here is a metric label.
+revocation is in ``test_revocation_rules.py``, R194 in
+``test_sender_constrained_rules.py``. R195: the cache shares nothing between
+processes; what introspection shares is sealed (``tests/tokens/test_introspection_store.py``).
+R198: nothing here is a metric label.
 """
 
 from __future__ import annotations

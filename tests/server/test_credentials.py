@@ -12,6 +12,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.credentials import Callers, credential
 from gateway.server.facts import scan
+from gateway.server.opaque_tokens import OpaqueTokens
 from gateway.settings import schema
 from gateway.settings.api_keys import ApiKey
 from gateway.telemetry import Record
@@ -106,10 +107,11 @@ async def test_callers_are_known_by_the_kind_of_their_credential() -> None:
             upstreams=[schema.Upstream(name="u", urls=["http://127.0.0.1:1"])],
             routes=[schema.Route(path="/", upstream="u", credentials=["jwt", "api_key"])],
         )
-        callers = Callers(rig.authenticator, ApiKeys(settings, clock), clock)
+        callers = Callers(rig.authenticator, OpaqueTokens(settings, {}, ()), ApiKeys(settings, clock), clock)
+        (route,) = RouteTable(settings.routes).routes
         token = rig.mint(key, exp=clock.wall() + 100)
         of_key, of_token = Record(0.0), Record(0.0)
-        partner, alice = callers.known(PresentedKey(KEY), of_key), callers.known(token, of_token)
+        partner, alice = callers.known(PresentedKey(KEY), route, of_key), callers.known(token, route, of_token)
         assert partner is not None
         assert alice is not None
         assert (partner.subject, partner.credential, of_key.cache_hit) == ("partner", "api_key", None)
@@ -117,9 +119,9 @@ async def test_callers_are_known_by_the_kind_of_their_credential() -> None:
         assert of_token.verify_seconds is not None
         for wrong, reason in ((KEY, Reason.NOT_A_JWS), (PresentedKey(token), Reason.UNKNOWN_API_KEY)):
             with pytest.raises(GatewayError) as caught:
-                callers.known(wrong, Record(0.0))
+                callers.known(wrong, route, Record(0.0))
             assert caught.value.reason is reason
-        held = [callers.hold(PresentedKey(KEY)), callers.hold(token)]
+        held = [callers.hold(PresentedKey(KEY), route), callers.hold(token, route)]
         assert [callers.still_good(one) for one in held] == [None, None]
         clock.step_wall(50)
         assert [callers.still_good(one) for one in held] == [Reason.EXPIRED_API_KEY, None]

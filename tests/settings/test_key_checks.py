@@ -67,12 +67,12 @@ FAULTS = [
     ),
     pytest.param(
         config(entry(), issuers=["main"]),
-        'routes[0].issuers: has no effect without "jwt" in `credentials`',
+        'routes[0].issuers: has no effect without "jwt" or "opaque" in `credentials`',
         id="issuers",
     ),
     pytest.param(
         config(entry(), websocket_protocol_token=True),
-        'routes[0].websocket_protocol_token: has no effect without "jwt" in `credentials`',
+        'routes[0].websocket_protocol_token: has no effect without "jwt" or "opaque" in `credentials`',
         id="protocol-token",
     ),
     pytest.param(
@@ -82,7 +82,9 @@ FAULTS = [
     ),
     pytest.param(config(entry(), credentials=[]), "routes[0].credentials: must not be empty", id="none"),
     pytest.param(
-        config(entry(), credentials=["opaque"]), 'routes[0].credentials[0]: must be "jwt" or "api_key"', id="opaque"
+        config(entry(), credentials=["mtls"]),
+        'routes[0].credentials[0]: must be "jwt", "opaque" or "api_key"',
+        id="another-kind",
     ),
     pytest.param(config(entry(), credentials="api_key"), "routes[0].credentials: must be a list", id="text"),
     pytest.param(

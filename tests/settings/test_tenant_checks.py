@@ -36,6 +36,17 @@ def test_a_sound_template_is_taken_without_a_warning(options: dict[str, Any], tm
     assert warnings_of(tmp_path, changed("issuers", **options)) == []
 
 
+def test_template_is_not_introspected(tmp_path: Path) -> None:
+    """CWE-918: which tenant's server an opaque token is for would be a guess."""
+    url = "https://idp.test/introspect"
+    (fault,) = (
+        fault
+        for fault in faults_of(tmp_path, changed("issuers", issuer=REALMS, tenants=["a"], introspection_url=url))
+        if "template" in fault
+    )
+    assert fault.startswith("issuers[0].introspection_url: is not for a template")
+
+
 @pytest.mark.parametrize(
     ("options", "faults"),
     [

@@ -45,6 +45,8 @@ class OidcProvider(Process):
         resources: resource indicator, which becomes ``aud`` -> the scopes that it knows.
         keys: private JWKs; the first one signs, all are published.
         tls: its certificate, and the bundle of those whose clients' certificates it binds tokens to.
+        opaque: the resources whose tokens are opaque.
+        clients: metadata of clients besides the one that gets tokens.
     """
 
     def __init__(
@@ -53,6 +55,9 @@ class OidcProvider(Process):
         resources: Mapping[str, str],
         keys: Sequence[Mapping[str, Any]],
         tls: tuple[Certificate, Path] | None = None,
+        *,
+        opaque: Sequence[str] = (),
+        clients: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.issuer = ""
         self.keys = list(keys)
@@ -62,6 +67,8 @@ class OidcProvider(Process):
             "RESOURCES": json.dumps(dict(resources)),
             "CLIENT_ID": CLIENT_ID,
             "CLIENT_SECRET": CLIENT_SECRET,
+            "OPAQUE": json.dumps(list(opaque)),
+            "CLIENTS": json.dumps(list(clients)),
         }
         if tls is not None:
             files = {"TLS_CERT": tls[0].cert, "TLS_KEY": tls[0].key, "TLS_CLIENT_CA": tls[1]}
@@ -115,3 +122,10 @@ class OidcProvider(Process):
             fields["DPoP"] = proof.decode("ascii")
         async with session.post(f"{self.issuer}/token", data=form, headers=fields, ssl=tls) as answer:
             return answer.status, answer.headers.get("DPoP-Nonce", ""), await answer.json()
+
+    async def revoke(self, session: aiohttp.ClientSession, token: str) -> None:
+        """Revoke a token that ``token`` returned (RFC 7009)."""
+        form = {"token": token, "token_type_hint": "access_token"}
+        headers = {"Authorization": aiohttp.encode_basic_auth(CLIENT_ID, CLIENT_SECRET)}
+        async with session.post(f"{self.issuer}/token/revocation", data=form, headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
