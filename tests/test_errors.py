@@ -29,12 +29,13 @@ def test_no_two_reasons_share_a_code() -> None:
 
 @REASONS
 def test_kind_is_sound(reason: Reason) -> None:
-    """RFC 9110 sections 11.6.1, 15: a known error status; 401 always challenges; 503 says when to come again."""
+    """RFC 9110 sections 11.6.1, 15: a known error status; 401 always challenges; 429 and 503 say when to come again."""
     kind = reason.kind
     assert HTTPStatus(kind.status) >= HTTPStatus.BAD_REQUEST
     assert kind.status != HTTPStatus.INTERNAL_SERVER_ERROR
     assert (kind.status != HTTPStatus.UNAUTHORIZED) or kind.challenge is not Challenge.NONE
-    assert (kind.status == HTTPStatus.SERVICE_UNAVAILABLE) == (kind.retry_after is not None)
+    later = kind.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+    assert later == (kind.retry_after is not None)
     assert kind.retry_after is None or kind.retry_after >= 1
 
 

@@ -36,6 +36,7 @@ async def gateways(
                 routes=[{"path": "/", "rate_limit": limit}],
                 # Long, for a machine that is busy with other tests.
                 redis={"url": server.url, "timeout_seconds": 2, **options},
+                revocation={"redis": False},
             )
             started.append(await stack.enter_async_context(running))
         yield started
@@ -211,6 +212,7 @@ async def test_other_limits_have_other_buckets(tmp_path: Path) -> None:
                 key=KEY,
                 routes=[route],
                 redis={"url": server.url, "timeout_seconds": 2},
+                revocation={"redis": False},
             )
             gateway = await stack.enter_async_context(running)
             assert [(await ask(gateway)).status for _ in range(2)] == [200, 429]

@@ -102,12 +102,19 @@ async def recipe(
             yield Recipe(gateway, idp, upstream, tuple(settings.identity))
 
 
+#: From when the tables of claims are.
+_LOADED = int(time.time())
+
+
 def times(seconds: int = 3600, *, nbf: bool = False) -> dict[str, Any]:
-    """Return the claims on time of a token that is a minute old."""
-    now = int(time.time()) - 60
-    return {"iat": now, "exp": now + seconds, **({"nbf": now} if nbf else {})}
+    """Return the claims on time of a token that is a minute old, whenever ``token`` makes it."""
+    then = _LOADED - 60
+    return {"iat": then, "exp": then + seconds, **({"nbf": then} if nbf else {})}
 
 
 def token(key: SigningKey, header: Mapping[str, Any], claims: Mapping[str, Any], **changed: Any) -> bytes:
     """Return a token with a provider's header and claims, some of them ``changed``; ``ABSENT`` leaves one out."""
-    return mint(key, without_absent({**claims, **changed}), header=header)
+    # The claims may have been written down long ago: a whole run of the tests takes longer than some tokens live.
+    since = int(time.time()) - _LOADED
+    moved = {name: claims[name] + since for name in ("iat", "exp", "nbf") if name in claims}
+    return mint(key, without_absent({**claims, **moved, **changed}), header=header)
