@@ -94,7 +94,8 @@ def test_every_example_of_a_configuration_loads(block: str, tmp_path: Path) -> N
     (tmp_path / "revoke").write_text("0123456789-abcdef")
     block = block.replace("/run/secrets/revoke", str(tmp_path / "revoke"))
     (tmp_path / "client-secret").write_text("secret")
-    block = block.replace("/etc/gateway/introspection-secret", str(tmp_path / "client-secret"))
+    for path in ("/etc/gateway/introspection-secret", "/run/secrets/zitadel-api"):
+        block = block.replace(path, str(tmp_path / "client-secret"))
     (tmp_path / "token").write_text("token")
     (tmp_path / "secret").write_bytes(bytes(32))
     block = block.replace("/etc/gateway/dpop-nonce", str(tmp_path / "secret"))

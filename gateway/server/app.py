@@ -131,7 +131,7 @@ class GatewayApp:
         self.api_keys = ApiKeys(settings, clock)
         if self.api_keys.file:
             self._stop.push_async_callback(cancelled, spawn(self.api_keys.watch(), "API keys"))
-        self.introspectors = build_introspectors(settings, clock, self.redis)
+        self.introspectors = build_introspectors(settings, clock, self.redis, self._resolver)
         for introspector in self.introspectors.values():
             self._stop.push_async_callback(introspector.stop)
         self.upstreams = open_upstreams(settings.upstreams, clock)

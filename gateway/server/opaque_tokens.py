@@ -13,6 +13,8 @@ import binascii
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from aiohttp.abc import AbstractResolver
+
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
 from gateway.policy.routes import Route
@@ -41,9 +43,16 @@ class _Asked(NamedTuple):
 
 
 def build_introspectors(
-    settings: schema.Settings, clock: Clock, redis: RedisLink | None = None
+    settings: schema.Settings, clock: Clock, redis: RedisLink | None = None, resolver: AbstractResolver | None = None
 ) -> dict[str, Introspector]:
-    """Return who is asked about opaque tokens, by the issuer's name."""
+    """Return who is asked about opaque tokens, by the issuer's name.
+
+    Args:
+        settings: the whole configuration.
+        clock: the time.
+        redis: where answers are shared; None for nowhere.
+        resolver: looks up the hosts of issuers, by default the system's.
+    """
     return {
         issuer.name: Introspector(
             issuer,
@@ -51,6 +60,7 @@ def build_introspectors(
             settings.tokens.max_bytes,
             clock,
             None if redis is None else SharedAnswers(redis, settings.redis, issuer, clock),
+            resolver,
         )
         for issuer in settings.issuers
         if issuer.introspection_url

@@ -18,6 +18,8 @@ from collections import Counter
 from hashlib import sha256
 from typing import Any
 
+from aiohttp.abc import AbstractResolver
+
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
@@ -49,6 +51,7 @@ class Introspector:
         max_bytes: longer tokens are refused unread.
         clock: the time.
         shared: the answers that other workers and gateways got; None to share none.
+        resolver: looks up the server's host; None for the system's.
 
     Attributes:
         name: the issuer's configured name.
@@ -70,6 +73,7 @@ class Introspector:
         max_bytes: int,
         clock: Clock,
         shared: SharedAnswers | None = None,
+        resolver: AbstractResolver | None = None,
     ) -> None:
         self.name = issuer.name
         self.memory = VerdictMemory(issuer.introspection_cache_size, policy.leeway, clock)
@@ -90,7 +94,7 @@ class Introspector:
         self._bad_seconds = issuer.introspection_inactive_cache_seconds
         self.clock = clock
         self._wall, self._monotonic = clock.wall, clock.monotonic
-        self._client = IntrospectionClient(issuer, clock)
+        self._client = IntrospectionClient(issuer, clock, resolver)
         self._turns = asyncio.Semaphore(self.limit)
         self._flights: dict[bytes, asyncio.Task[Verdict | None]] = {}
         self._sharing: set[asyncio.Task[None]] = set()

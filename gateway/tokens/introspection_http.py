@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from gateway.clock import Clock
@@ -33,12 +34,13 @@ class IntrospectionClient:
     Args:
         issuer: its settings, with an ``introspection_url``.
         clock: the time.
+        resolver: looks up the host; None for the system's.
 
     Attributes:
         authentication: how it says who asks.
     """
 
-    def __init__(self, issuer: schema.Issuer, clock: Clock) -> None:
+    def __init__(self, issuer: schema.Issuer, clock: Clock, resolver: AbstractResolver | None = None) -> None:
         self.authentication = ClientAuthentication(issuer, clock)
         self._url = URL(issuer.introspection_url)
         self._provider = ProviderSession(
@@ -46,6 +48,7 @@ class IntrospectionClient:
             connections=issuer.introspection_max_concurrent,
             ca_file=issuer.introspection_ca_file,
             ca_option="introspection_ca_file",
+            resolver=resolver,
         )
 
     async def ask(self, token: bytes) -> dict[str, Any]:

@@ -63,6 +63,11 @@ class Recipe:
         return {name: value.decode() for name, value in found.items() if value is not None}
 
 
+def _trusting(bundle: str, issuer: Mapping[str, Any]) -> dict[str, Any]:
+    asked = {"introspection_ca_file": bundle} if "introspection_url" in issuer else {}
+    return {"jwks_ca_file": bundle, **asked, **issuer}
+
+
 @asynccontextmanager
 async def recipe(
     directory: Path,
@@ -96,7 +101,7 @@ async def recipe(
         config = tomllib.loads(text)
         config["server"] = {**config.get("server", {}), "listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0"}
         config["upstreams"] = [{**one, "urls": [upstream.url]} for one in config["upstreams"]]
-        config["issuers"] = [{"jwks_ca_file": str(idp.bundle), **issuer} for issuer in config["issuers"]]
+        config["issuers"] = [_trusting(str(idp.bundle), issuer) for issuer in config["issuers"]]
         settings = Settings.model_validate(config)
         async with running(settings, SigningKey.rsa(), resolver=idp) as gateway:
             yield Recipe(gateway, idp, upstream, tuple(settings.identity))

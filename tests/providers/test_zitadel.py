@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.providers.recipes import recipe, times, token
+from tests.support.idp import Answer
 from tests.support.minting import ABSENT, SigningKey
-from tests.support.provider import discovery
+from tests.support.provider import Document, discovery
 
 ISSUER = "https://acme-a1b2c3.zitadel.cloud"
 PROJECT, CLIENT = "227781846842048513", "227782069152710657"
@@ -82,3 +84,47 @@ async def test_opaque_token_is_told_as_such(opaque: bytes, tmp_path: Path) -> No
         [line] = await made.gateway.log(1)
         assert line["detail"] == "not a signed JWT"
         assert opaque.decode() not in made.gateway.out.getvalue()
+
+
+INTROSPECTION = f"{ISSUER}/oauth/v2/introspect"
+ACTIVE: dict[str, Any] = {
+    "active": True,
+    "scope": "openid profile offline_access",
+    "token_type": "Bearer",
+    "username": "merchant@acme.example",
+    **{name: value for name, value in CLAIMS.items() if "urn:" not in name},
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (ACTIVE, (200, None)),
+        ({"active": False}, (401, "inactive_token")),
+        ({**ACTIVE, "aud": [CLIENT]}, (401, "wrong_audience")),
+        (Answer(b'{"error":"invalid_client"}', 401), (503, "introspection_failed")),
+    ],
+    ids=["active", "inactive", "no project", "the gateway is refused"],
+)
+async def test_opaque_token_is_asked_about(answer: Document, verdict: tuple[int, str | None], tmp_path: Path) -> None:
+    """C95: with the second configuration of the page; nothing but the question goes to ZITADEL."""
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret")
+    replaced = {"/run/secrets/zitadel-api": str(secret)}
+    async with recipe(tmp_path, "zitadel", {INTROSPECTION: as_json(answer)}, number=1, replaced=replaced) as made:
+        assert await made.ask(b"VjVxyCZmRmWYqd3_F5db9Pb9mHR5fqzhn") == verdict
+        assert [url for url, _ in made.provider.seen] == [INTROSPECTION]
+        headers = made.provider.seen[0][1]
+        assert base64.b64decode(headers["Authorization"].removeprefix("Basic ")) == f"{CLIENT}%40orders:s3cret".encode()
+        if verdict[0] == 200:
+            request = made.upstream.requests[0]
+            assert request.one(b"x-user-id") == b"227789123456789012"
+            assert request.one(b"x-scope") == b"openid profile offline_access"
+
+
+def as_json(answer: Document) -> Answer:
+    """Return an answer with the type that a question about a token asks for."""
+    if isinstance(answer, Answer):
+        return Answer(answer.body, answer.status, {"Content-Type": "application/json"})
+    assert not isinstance(answer, bytes)
+    return Answer(json.dumps(answer).encode(), headers={"Content-Type": "application/json"})
