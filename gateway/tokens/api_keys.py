@@ -22,7 +22,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity, header_rules
 from gateway.settings import schema
 from gateway.settings.api_keys import ApiKey, claims_of
-from gateway.settings.files import Version, version
+from gateway.settings.files import Changes
 from gateway.settings.key_file import KeyFileError, read_keys
 from gateway.tokens.model import IssuerPolicy, Unverified, kept_claims
 from gateway.tokens.verify import make_identity, unforeseen
@@ -77,11 +77,9 @@ class ApiKeys:
         self._wall, self._sleep = clock.wall, clock.sleep
         self._known = self._compile(self._given)
         self._complete = not self.file
-        self._loaded: Version = None
-        self._noted: Version = None
-        self._waits = 0
+        self._changes = Changes(self.file, _MOST_WAITS)
         if self.file:
-            self._loaded = version(self.file)
+            self._changes.take()
             self._accept(self._read())
 
     def __len__(self) -> int:
@@ -140,20 +138,8 @@ class ApiKeys:
         """Look at the file for ever."""
         while True:
             await self._sleep(LOOK_SECONDS)
-            if self._changed():
+            if self._changes.look():
                 self._accept(await asyncio.to_thread(self._read))
-
-    def _changed(self) -> bool:
-        """Say whether there is another version of the file, which is probably whole: a writer may be at work."""
-        found = version(self.file)
-        if found == self._loaded:
-            self._noted, self._waits = found, 0
-            return False
-        if found != self._noted and self._waits < _MOST_WAITS:
-            self._noted, self._waits = found, self._waits + 1
-            return False
-        self._loaded, self._noted, self._waits = found, found, 0
-        return True
 
     def _read(self) -> dict[bytes, KnownKey] | str:
         """Return the keys of the configuration and the file, or what is wrong with the file."""

@@ -20,7 +20,7 @@ from hashlib import sha256
 from typing import Any, BinaryIO, NamedTuple
 
 from gateway.clock import Clock
-from gateway.settings.files import Version, version
+from gateway.settings.files import Changes
 from gateway.store.revocation_log import RECORD
 from gateway.tasks import cancelled, spawn
 from gateway.tokens.revocation_entry import parse_revocation
@@ -172,14 +172,12 @@ class FileRevocations:
         self.changed: Callable[[], None] = _nobody
         self._end, self._digest = 0, b""
         self._looked_at = float("-inf")
-        self._loaded: Version = None
-        self._noted: Version = None
-        self._waits = 0
+        self._changes = Changes(file, _MOST_WAITS)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Read the file, and keep up with it from then on in the background."""
-        self._loaded = version(self._file)
+        self._changes.take()
         await self._read()
         self._task = spawn(self._watch(), "revocation file")
 
@@ -196,23 +194,11 @@ class FileRevocations:
     async def _watch(self) -> None:
         while True:
             await self._sleep(LOOK_SECONDS)
-            if self._has_changed():
+            if self._changes.look():
                 await self._read()
             elif not self.last_error:
                 self._looked_at = self._monotonic()
             self.table.clean(self._wall())
-
-    def _has_changed(self) -> bool:
-        """Say whether there is another version of the file, which is probably whole: a writer may be at work."""
-        found = version(self._file)
-        if found == self._loaded:
-            self._noted, self._waits = found, 0
-            return False
-        if found != self._noted and self._waits < _MOST_WAITS:
-            self._noted, self._waits = found, self._waits + 1
-            return False
-        self._loaded, self._noted, self._waits = found, found, 0
-        return True
 
     async def _read(self) -> None:
         try:

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gateway.settings.files import read_regular, version
+from gateway.settings.files import Changes, read_regular, version
 from tests.settings.configs import changed, faults_of
 from tests.support.certificates import authority
 
@@ -94,3 +94,32 @@ def test_pipe_in_the_place_of_a_file_holds_nobody_up(tmp_path: Path) -> None:
     for name in (str(tmp_path / "pipe"), str(tmp_path), str(tmp_path / "none"), "\0"):
         with pytest.raises(ValueError, match=r"^this file cannot be read: ."):
             read_regular(name, 5)
+
+
+def test_change_is_told_once_the_file_stands_still(tmp_path: Path) -> None:
+    """A file that is half written is not read; one that never stands still is read after a few looks, all the same."""
+    file = tmp_path / "file"
+    file.write_text("1")
+    changes = Changes(str(file), most_waits=2)
+    changes.take()
+    assert not changes.look()
+    file.write_text("22")
+    assert [changes.look() for _ in range(3)] == [False, True, False]
+    told = []
+    for length in range(3, 6):
+        file.write_text("x" * length)
+        told.append(changes.look())
+    assert told == [False, False, True]
+    file.unlink()
+    assert [changes.look() for _ in range(2)] == [False, True]
+
+
+def test_file_whose_version_comes_back_has_not_changed(tmp_path: Path) -> None:
+    file, other = tmp_path / "file", tmp_path / "other"
+    file.write_text("1")
+    changes = Changes(str(file), most_waits=2)
+    changes.take()
+    file.rename(other)
+    assert not changes.look()
+    other.rename(file)
+    assert [changes.look() for _ in range(2)] == [False, False]
