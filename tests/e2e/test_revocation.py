@@ -262,7 +262,7 @@ async def test_a_list_that_is_filled_under_load_holds_no_request_up(tmp_path: Pa
 
         *took, _ = await asyncio.gather(*map(load, clients), fill())
         samples = sorted(second for each in took for second in each or [])
-        assert len(samples) > 100
+        assert len(samples) > 20  # a busy machine serves few meanwhile; none of them may have waited
         assert samples[-1] < paced(0.1)
         page = (await gateway.admin("/status")).json
         assert page["revocation"]["redis"]["entries"] == 50_000

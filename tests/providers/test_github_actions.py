@@ -21,7 +21,7 @@ DOCUMENTS = discovery(
     id_token_signing_alg_values_supported=["RS256"],
 )
 HEADER = {"typ": "JWT", "x5t": X5T}
-NOW = times(300)
+NOW = times()
 CLAIMS: dict[str, Any] = {
     "jti": "3f1d2f5a-6a7b-4a40-9f38-0c2b9ad6f5a1",
     "sub": "repo:octo-org/octo-repo:ref:refs/heads/main",

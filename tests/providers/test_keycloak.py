@@ -31,7 +31,7 @@ def realm(name: str, key: SigningKey) -> dict[str, Document]:
 
 
 CLAIMS: dict[str, Any] = {
-    **times(300),
+    **times(),
     "auth_time": 1_700_000_000,
     "jti": "onrtac:6f0b2f4a-2d0f-4c4d-9a6a-8d8fdf8a9f3e",
     "iss": SHOP,
