@@ -33,6 +33,9 @@ STARTED = "started"
 #: Seconds after the end for answers that are still on their way.
 GRACE = 1.0
 
+#: Seconds between two looks at the clock while no connection is free.
+BUSY_PATIENCE = 0.002
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -148,12 +151,18 @@ class Generator:
         dues.reverse()
         while dues:
             now = time.perf_counter()
+            free = bool(self._idle)
             while dues and dues[-1] <= now:
                 due = dues.pop()
                 self._waiting.append(due)
-                self._lags.append(now - due)
+                if free:  # else it is the other side that is late
+                    self._lags.append(now - due)
             self._send_waiting()
-            self._receive(max(0.0, dues[-1] - time.perf_counter()) if dues else 0.0)
+            if self._idle:
+                self._receive(max(0.0, dues[-1] - time.perf_counter()) if dues else 0.0)
+            else:
+                # Whatever falls due cannot be sent: to wake up for it would take time from whoever shares the core.
+                self._receive(BUSY_PATIENCE)
 
     def _drain(self, end: float) -> None:
         """Send what was due and is still unsent, and wait for what is unanswered."""

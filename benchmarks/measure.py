@@ -73,6 +73,7 @@ class Lane:
         self._traffic = build(contender.sends, keys, options.scale)
         self.beside: list[Outcome] = []
         self._beside = build(contender.beside, keys, options.scale) if contender.beside else None
+        self._beside_target = stage.unread if contender.beside_unread else subject.target
 
     def closed(self, seconds: float) -> Outcome:
         """Send as fast as the answers come, beside what the contender has beside it."""
@@ -81,7 +82,9 @@ class Lane:
             if self._beside is not None:
                 rate = self.contender.beside_rate
                 self.beside = around.enter_context(
-                    self._driver.beside(self._beside, target, self.contender.beside_connections, seconds, rate)
+                    self._driver.beside(
+                        self._beside, self._beside_target, self.contender.beside_connections, seconds, rate
+                    )
                 )
                 self._beside = self._beside.later(int(rate * (seconds + 1)))
             outcome = self._driver.closed(self._traffic, target, connections, seconds)

@@ -51,6 +51,7 @@ class Contender:
         peer: a key of ``PEERS``.
         title: of the row; empty = the peer's own.
         beside: what is offered at ``beside_rate`` requests a second at the same time, over ``beside_connections``.
+        beside_unread: it is offered to a socket that nobody reads: what making the load costs by itself.
     """
 
     peer: str
@@ -61,6 +62,7 @@ class Contender:
     beside: Sends | None = None
     beside_rate: float = 0.0
     beside_connections: int = 8
+    beside_unread: bool = False
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,7 @@ class Telemetry:
     connections: int = 0
     connections_refused: int = 0
     running: int = 0
+    deferred: int = 0
     loop_lag: float = 0.0
     tls_reload_failures: int = 0
 

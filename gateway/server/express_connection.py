@@ -13,6 +13,7 @@ import re
 from typing import cast
 
 from gateway.server.content import CollectedContent
+from gateway.server.deferred import DeferredRequest
 from gateway.server.express_exchange import ExpressExchange
 from gateway.server.express_memory import Refusal, plannable
 from gateway.server.express_recall import Heads, KnownRequests
@@ -131,6 +132,9 @@ class ExpressConnection(KnownRequests):
         if line is None:
             self._hand_over(buffer)
             return False
+        if self._refused_last:
+            self._defer(DeferredRequest(self, b""))
+            return False
         head = RequestHead(line[1].decode("ascii"), line[2], True, (), self._peer)
         block = buffer[line.end() : end]
         found = self._read(block, head)
@@ -184,9 +188,9 @@ class ExpressConnection(KnownRequests):
             self._content_timer.cancel()
             self._content_timer = None
 
-    def ended(self, keep_alive: bool) -> None:
+    def ended(self, keep_alive: bool, *, refused: bool = False) -> None:
         """The running request is over."""
-        self._exchange = None
+        self._exchange, self._refused_last = None, refused
         transport = self._transport
         if transport is None:
             return
@@ -196,6 +200,14 @@ class ExpressConnection(KnownRequests):
         self.deadline = self._loop.time() + self._idle_seconds
         if not self._paused:
             self._go_on()
+
+    def resume(self, data: bytes) -> None:
+        """Begin with the running request after all."""
+        self._exchange, self._refused_last = None, False
+        if self._transport is None or (data and not self._buffer and self._plans and self._known(data)):
+            return
+        self._buffer = data + self._buffer
+        self._work()
 
     def _end(self, transport: asyncio.Transport) -> None:
         """Close the connection after an answer: what the client has sent behind its request is no request any more."""

@@ -150,7 +150,7 @@ class ExpressExchange(ExpressResponse):
         serving.pipeline.watch.saw_refusal(client.address, error.reason.code, error.detail)
         if self._verify_seconds is not None:
             serving.telemetry.verification.observe(self._verify_seconds)
-        client.ended(True)
+        client.ended(True, refused=True)
 
     def send(self, identity: Identity | None, common: bytes, lease: Lease) -> None:
         """Send the request to its upstream.

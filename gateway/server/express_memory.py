@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.errors import Reason
+from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
 from gateway.policy.authorize import authorize
 from gateway.proxy.origin import Origin
@@ -122,6 +122,17 @@ class Plan:
         # A token that is remembered was verified by keys: what an introspected one may says nothing of it.
         if not route.claim_rules and identity.credential == "jwt":
             self.granted_scopes, self.granted_issuer = identity.scopes, identity.issuer_name
+
+    def passes(self, identity: Identity) -> bool:
+        """Tell whether the route's rules let a caller pass."""
+        # The same scopes from the same issuer: the same answer. They are one object each where they are equal, mostly.
+        if identity.scopes is self.granted_scopes and identity.issuer_name is self.granted_issuer:
+            return True
+        try:
+            self.let_pass(identity)
+        except GatewayError:
+            return False
+        return True
 
     def head(self, origin: Origin, pipeline: Pipeline, head: RequestHead) -> bytes:
         """Return the head for the upstream up to the identity.

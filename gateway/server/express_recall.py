@@ -13,11 +13,11 @@ from abc import ABC, abstractmethod
 from hashlib import sha256
 from typing import NamedTuple
 
-from gateway.errors import GatewayError
 from gateway.identity import Identity
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.headers import Peer
 from gateway.proxy.origin import Lease, Origin
+from gateway.server.deferred import DeferredRefusal, DeferredRequest
 from gateway.server.express_exchange import ExpressExchange
 from gateway.server.express_memory import MAX_PLANS, MAX_PLANS_BYTES, MAX_SECTION, Plan, Refusal, plan_cost
 from gateway.server.express_output import ClientOutput
@@ -57,7 +57,7 @@ class KnownRequests(ClientOutput, ABC):
         super().__init__(serving, listener)
         self._all_heads, self._heads = heads, heads.kept
         self._peer = Peer(b"unknown", False, 0)
-        self._exchange: ExpressExchange | None = None
+        self._exchange: ExpressExchange | DeferredRequest | None = None
         self._section: Section | None = None
         self._last_stop = 0  # where the token may end, by the bound on the head
         self._shape: Shape | None = None
@@ -65,6 +65,7 @@ class KnownRequests(ClientOutput, ABC):
         self._plans: dict[bytes, Plan | Refusal] = {}
         self._plans_bytes = 0
         self._token = self._digest = b""
+        self._refused_last = False
         self._client_text = ""
         self._most_content = min(MAX_CONTENT, self._limits.max_body_bytes or MAX_CONTENT)
         self._revocations = serving.pipeline.revocations
@@ -84,8 +85,12 @@ class KnownRequests(ClientOutput, ABC):
         return self._client_text
 
     @abstractmethod
-    def ended(self, keep_alive: bool) -> None:
+    def ended(self, keep_alive: bool, *, refused: bool = False) -> None:
         """The running request is over."""
+
+    @abstractmethod
+    def resume(self, data: bytes) -> None:
+        """Begin with the running request after all."""
 
     def _known(self, data: bytes) -> bool:
         """Serve a request that differs from an earlier one of this connection in nothing but its token.
@@ -113,7 +118,7 @@ class KnownRequests(ClientOutput, ABC):
                 return False
             token, given, length = varied.token, varied.request_id, varied.length
         if isinstance(plan, Refusal):
-            return self._refused(plan, given)
+            return self._defer_refusal(plan, given, data)
         busy, turns_away = plan.busy, plan.turns_away
         # Made-up tokens come in floods: what each of them costs is taken from everybody else.
         if (
@@ -124,7 +129,7 @@ class KnownRequests(ClientOutput, ABC):
             and not is_jws(token)
             and is_token(token)
             and turns_away(token)
-            and self._refused(busy, given)
+            and self._defer_refusal(busy, given, data)
         ):
             return True
         if self._revocations.unknown and not plan.anonymous:
@@ -134,6 +139,9 @@ class KnownRequests(ClientOutput, ABC):
         # parts that are as before there may be no line end, so no field and no request either, that nobody has read.
         if identity is None and after and not is_token(token):
             return False
+        if identity is None and self._refused_last and not plan.anonymous:
+            self._defer(DeferredRequest(self, data))
+            return True
         exchange = self._exchange = ExpressExchange(self, self._serving, self._heads)
         exchange.follow(plan, given, data[-length:] if length else b"")
         if plan.guarded:
@@ -145,7 +153,7 @@ class KnownRequests(ClientOutput, ABC):
             if identity is None:
                 exchange.learn(plan, token, self._digest)
                 return True
-            if identity is not plan.granted and not _may(identity, plan):
+            if identity is not plan.granted and not plan.passes(identity):
                 self._exchange = None
                 return False
         leased = plan.upstream.lease_now()
@@ -205,15 +213,18 @@ class KnownRequests(ClientOutput, ABC):
             raise
         return changed
 
-    def _refused(self, refusal: Refusal, request_id: bytes | None) -> bool:
+    def _defer_refusal(self, refusal: Refusal, request_id: bytes | None, data: bytes) -> bool:
         """Refuse a request as before, unless somebody wants a line of it."""
         serving = self._serving
         if serving.logging or not self.keep_alive:
             return False
-        # What it takes is less than the histogram of durations can tell.
-        refusal.give(self.send, request_id or serving.new_id(), serving.telemetry, 0.0)
-        self.ended(True)
+        self._defer(DeferredRefusal(self, data, refusal, request_id or serving.new_id()))
         return True
+
+    def _defer(self, request: DeferredRequest) -> None:
+        """Have the running request wait behind those that are served."""
+        self._exchange = request
+        self._serving.deferred.add(request)
 
     def _recalled(self, token: bytes) -> Identity | None:
         """Return who the token speaks for, if it is known."""
@@ -284,14 +295,3 @@ class KnownRequests(ClientOutput, ABC):
         else:
             headers = section.headers_with(self._token) if section.after else section.headers
         return RequestHead(plan.method, plan.admitted.target.raw(), True, headers, self._peer)
-
-
-def _may(identity: Identity, plan: Plan) -> bool:
-    # The same scopes from the same issuer: the same answer. They are one object each where they are equal, mostly.
-    if identity.scopes is plan.granted_scopes and identity.issuer_name is plan.granted_issuer:
-        return True
-    try:
-        plan.let_pass(identity)
-    except GatewayError:
-        return False
-    return True

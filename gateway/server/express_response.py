@@ -61,7 +61,7 @@ class ClientConnection(Client, Protocol):
         """Return the running request's head for the upstream, up to the identity; without one the lease is released."""
         ...
 
-    def ended(self, keep_alive: bool) -> None:
+    def ended(self, keep_alive: bool, *, refused: bool = False) -> None:
         """The request is over."""
         ...
 
@@ -266,7 +266,7 @@ class ExpressResponse:
         self.answer = data if keep_alive else b""
         self._client.send(data)
         self._serving.finish(run)
-        self._client.ended(keep_alive)
+        self._client.ended(keep_alive, refused=run.record.upstream_seconds is None)
 
     # --- the shared run takes over ---
 
@@ -276,7 +276,7 @@ class ExpressResponse:
 
     async def _settled(self, work: Coroutine[Any, Any, bool]) -> None:
         keep_alive = await self._serving.settle(self.run, work)
-        self._client.ended(keep_alive)
+        self._client.ended(keep_alive, refused=self.run.record.outcome == "refused")
 
     def cancel(self) -> None:
         """End the shared run, if it has taken over; not before it has begun, or nobody would clean up."""

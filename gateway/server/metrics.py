@@ -92,6 +92,9 @@ def _requests(telemetry: Telemetry) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily("gateway_running_requests", "Requests that are being served now.", telemetry.running)
     yield GaugeMetricFamily(
+        "gateway_deferred_requests", "Requests that wait behind those that are served.", telemetry.deferred
+    )
+    yield GaugeMetricFamily(
         "gateway_loop_lag_seconds", "Longest wait of a due callback for its turn, lately.", telemetry.loop_lag
     )
     yield CounterMetricFamily(

@@ -52,6 +52,7 @@ class Pipeline:
     """Steps 2 to 7 of a request's path, compiled from one configuration.
 
     Attributes:
+        cache: the tokens that the authenticator has verified.
         recall, refuse_unread: the authenticator's, for whoever takes its steps one by one.
         identify, identify_now, token, recognise, verify, hold: the steps from route to caller (``Identification``).
         still_good: why a credential that was good is so no longer; None while it is.
@@ -90,6 +91,7 @@ class Pipeline:
         self.token, self.recognise = who.token, who.recognise
         self.still_good = callers.still_good
         self.revocations = authenticator.revocations
+        self.cache = authenticator.cache
         self.recall, self.refuse_unread = authenticator.recall, authenticator.refuse_unread
         self.new_tokens = VerificationBatch(authenticator)
         self.resources = Resources(settings, self._routes.routes)

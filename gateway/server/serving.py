@@ -23,6 +23,7 @@ from gateway.proxy.relay import relay
 from gateway.proxy.reply import Reply
 from gateway.proxy.upstreams import Upstream
 from gateway.server.client_head import client_head, plain_client_head
+from gateway.server.deferred import Deferred
 from gateway.server.own_answers import own_answer
 from gateway.server.pipeline import Pipeline
 from gateway.server.request import Admitted
@@ -64,6 +65,7 @@ class Serving:
         self.clock = clock
         self.new_id = new_id
         self.token_watch = TokenWatch(pipeline.still_good, clock)
+        self.deferred = Deferred(pipeline.cache, telemetry, clock)
         self.heads = HeadMemory(functools.partial(plain_client_head, pseudonym=pipeline.pseudonym, keep_alive=True))
 
     @property
@@ -79,8 +81,7 @@ class Serving:
         """
         run.entered = True
         self.telemetry.running += 1
-        limit = self.settings.server.max_concurrent_requests
-        if limit and self.telemetry.running > limit:
+        if 0 < self.settings.server.max_concurrent_requests < self.telemetry.running:
             raise GatewayError(Reason.OVERLOADED)
 
     def leave(self, run: Run) -> None:

@@ -22,6 +22,7 @@ GAUGES: dict[str, Callable[[float, float], float]] = {
     "gateway_open_connections": operator.add,
     "gateway_open_tunnels": operator.add,
     "gateway_running_requests": operator.add,
+    "gateway_deferred_requests": operator.add,
     "gateway_loop_lag_seconds": max,
     "gateway_token_cache_entries": operator.add,
     "gateway_token_cache_bytes": operator.add,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -49,6 +50,17 @@ def test_load_beside_a_block_is_there_from_its_first_moment(tmp_path: Path) -> N
     with service(answer) as port, Driver(None, tmp_path).beside(BAD, Target(port), 2, 0.1, 50) as outcomes:
         assert outcomes == []
     assert outcomes[0].answers == len(seen) == 30
+
+
+def test_load_that_is_offered_to_nobody_has_no_answers_and_is_no_fault(tmp_path: Path) -> None:
+    """Load that should have had answers and got none is one."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        with Driver(None, tmp_path).beside(BAD, Target(port, unread=True), 2, 0.1, 50) as outcomes:
+            pass
+        assert (outcomes[0].answers, outcomes[0].failures) == (0, {"unanswered": 30})
+        with pytest.raises(LoadError), Driver(None, tmp_path).beside(BAD, Target(port), 2, 0.1, 50):
+            pass
 
 
 def test_a_generator_beside_a_block_that_fails_is_ended(tmp_path: Path) -> None:

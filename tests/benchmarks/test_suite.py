@@ -71,7 +71,7 @@ def test_every_goal_that_was_set_is_declared() -> None:
         ("no-token", "gateway", "envoy-cache"): (1.0, 1.3),
         ("bad-signature", "gateway", "new"): (1.0, None),
         ("attack", "gateway-attacked", "gateway"): (0.9, None),
-        ("opaque-flood", "made-up", "no-token"): (0.9, None),
+        ("opaque-flood", "made-up", "unread"): (0.9, None),
         ("routes", "1000", "10"): (0.95, None),
         ("memory", "gateway", ""): (80, 60),
         ("workers", "two", "one"): (1.2, 1.4),

@@ -22,7 +22,7 @@ LARGE = 20_000_000
 def running_exchange(gateway: RunningGateway) -> ExpressExchange:
     """Return the request that is being served."""
     exchanges = [connection._exchange for connection in gateway.app.express.connections]
-    (exchange,) = (exchange for exchange in exchanges if exchange is not None)
+    (exchange,) = (exchange for exchange in exchanges if isinstance(exchange, ExpressExchange))
     return exchange
 
 
