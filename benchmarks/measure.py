@@ -7,10 +7,11 @@ taken within a round.
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from benchmarks.drive import LoadError
+from benchmarks.drive import LoadError, Target
 from benchmarks.load import Outcome
 from benchmarks.model import (
     ANSWERED,
@@ -73,19 +74,15 @@ class Lane:
         self._traffic = build(contender.sends, keys, options.scale)
         self.beside: list[Outcome] = []
         self._beside = build(contender.beside, keys, options.scale) if contender.beside else None
-        self._beside_target = stage.unread if contender.beside_unread else subject.target
 
     def closed(self, seconds: float) -> Outcome:
         """Send as fast as the answers come, beside what the contender has beside it."""
         target, connections = self.subject.target, self.contender.connections
         with contextlib.ExitStack() as around:
             if self._beside is not None:
-                rate = self.contender.beside_rate
-                self.beside = around.enter_context(
-                    self._driver.beside(
-                        self._beside, self._beside_target, self.contender.beside_connections, seconds, rate
-                    )
-                )
+                count, rate = self.contender.beside_connections, self.contender.beside_rate
+                to = around.enter_context(_nobody(count)) if self.contender.beside_unread else target
+                self.beside = around.enter_context(self._driver.beside(self._beside, to, count, seconds, rate))
                 self._beside = self._beside.later(int(rate * (seconds + 1)))
             outcome = self._driver.closed(self._traffic, target, connections, seconds)
         self._sent(outcome)
@@ -109,6 +106,13 @@ class Lane:
 
     def _sent(self, outcome: Outcome) -> None:
         self._traffic = self._traffic.later(outcome.answers + outcome.failed + self.contender.connections)
+
+
+@contextlib.contextmanager
+def _nobody(connections: int) -> Iterator[Target]:
+    """Take so many connections, and read nothing of what comes over them."""
+    with socket.create_server(("127.0.0.1", 0), backlog=connections) as deaf:
+        yield Target(deaf.getsockname()[1], unread=True)
 
 
 def impossible(contender: Contender, stage: Stage, options: Options) -> str:

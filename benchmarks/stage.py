@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -38,9 +37,6 @@ class Stage:
 
     Args:
         folder: an empty one.
-
-    Attributes:
-        unread: connections to it are taken, and nothing that they bring is read.
     """
 
     def __init__(self, folder: Path, cores: affinity.Cores, cache: Path) -> None:
@@ -52,11 +48,8 @@ class Stage:
         self.free_driver = Driver(None, folder, self.driver.wrk)
         self._upstream = Upstream(folder / "upstream", cores.load)
         self._free_upstream: Upstream | None = None
-        self._deaf = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.unread = Target(self._deaf.getsockname()[1], unread=True)
 
     def close(self) -> None:
-        self._deaf.close()
         self._upstream.stop()
         if self._free_upstream is not None:
             self._free_upstream.stop()
