@@ -21,7 +21,7 @@ from gateway.telemetry import Telemetry
 from gateway.tokens.cache import TokenCache
 
 #: The part of the time that is theirs while there is none left.
-SHARE = 0.02
+SHARE = 0.01
 
 #: Most seconds in one turn of the loop, but for the end of the last of them, and most requests.
 LONGEST_TURN, MOST = 0.001, 64
