@@ -11,6 +11,8 @@ from tests.chaos.load import Judgement
 from tests.chaos.run import chaos, posted_twice
 from tests.support.gateway import LANE, RawResponse
 
+pytestmark = pytest.mark.untraced
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
 
 

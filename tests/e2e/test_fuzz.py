@@ -29,6 +29,8 @@ from tests.fuzz.values import mutated_bytes
 from tests.support.minting import good_claims, mint_raw
 from tests.support.upstream import OK, Received
 
+pytestmark = pytest.mark.untraced
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,8 @@ from tests.support.gateway import RawResponse, request
 from tests.support.idp import raw_server
 from tests.support.minting import jwks
 from tests.support.upstream import Received
+
+pytestmark = pytest.mark.untraced
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

@@ -38,6 +38,8 @@ from tests.support.proving import bound_token, proved
 from tests.support.secrets import Secrets, everything_logged
 from tests.support.upstream import raw_upstream
 
+pytestmark = pytest.mark.untraced
+
 OPTIONS: dict[str, Any] = {
     "routes": ROUTES,
     "api_keys": API_KEYS,

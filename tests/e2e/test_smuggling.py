@@ -10,9 +10,13 @@ import asyncio
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.support.gateway import RawClient, RawResponse, RunningGateway, running_gateway
 from tests.support.smuggling import corpus
 from tests.support.strict_http import Message, StrictUpstream, Unfinished, Unsound, read_messages, strict_upstream
+
+pytestmark = pytest.mark.untraced
 
 ROUTES = ({"path": "/", "auth": "public"},)
 AT_ONCE = 16

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from hypothesis import example, given, settings
 
 from gateway.server.app import pseudonym
@@ -24,6 +25,8 @@ from tests.support.messages import (
     expected_upstream,
 )
 from tests.support.upstream import OK, Received
+
+pytestmark = pytest.mark.untraced
 
 ROUTES = ({"path": "/", "auth": "public"},)
 FRAMING = (b"content-length", b"transfer-encoding", b"connection")

@@ -26,6 +26,8 @@ from tests.support.minting import SigningKey
 from tests.support.proving import bound_token, proved
 from tests.support.upstream import RawUpstream, Received, raw_upstream
 
+pytestmark = pytest.mark.untraced
+
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/"},
     {"path": "/pub", "auth": "public"},

@@ -24,6 +24,8 @@ from tests.support.keys import KEY, OTHER, entry
 from tests.support.minting import good_claims, mint
 from tests.support.upstream import Received
 
+pytestmark = pytest.mark.untraced
+
 Fields = tuple[tuple[bytes, bytes], ...]
 
 ROUTES: tuple[dict[str, Any], ...] = (
