@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-import coverage
 import hypothesis
 import pytest
 import uvloop
@@ -42,15 +42,15 @@ def _untraced(request: pytest.FixtureRequest) -> Iterator[None]:
 
     What it looks for is an answer that is wrong, not a line that runs: other tests see to those.
     """
-    tracer = coverage.Coverage.current() if request.node.get_closest_marker("untraced") else None
-    if tracer is None:
+    if request.node.get_closest_marker("untraced") is None:
         yield
         return
-    tracer.stop()
+    tracer = sys.gettrace()
+    sys.settrace(None)
     try:
         yield
     finally:
-        tracer.start()
+        sys.settrace(tracer)
 
 
 @pytest.fixture(autouse=True)
