@@ -154,6 +154,17 @@ async def test_a_response_that_ends_with_its_token_ends_with_a_revocation(tmp_pa
         assert (await made.gateway.log())[0]["reason"] == "revoked"
 
 
+@pytest.fixture
+def calm() -> Iterator[None]:
+    """Have garbage collected as the command does, which does not look at all that the tests before have left."""
+    before = gc.get_threshold()
+    calm_collector()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("calm")
 @pytest.mark.parametrize("fault", ["killed", "paused"])
 async def test_while_redis_is_away_each_route_has_its_word_and_nothing_waits(fault: str, tmp_path: Path) -> None:
     """R130: 503 or what was known last; nothing takes 100 ms longer; what came meanwhile is in force in a second."""
@@ -170,9 +181,9 @@ async def test_while_redis_is_away_each_route_has_its_word_and_nothing_waits(fau
 
         async def ask(path: str, shown: bytes = token) -> int:
             nonlocal slowest
-            began = time.monotonic()
+            began = own_time()
             status = await again(clients[path], path, shown)
-            slowest = max(slowest, time.monotonic() - began)
+            slowest = max(slowest, own_time() - began)
             return status
 
         if fault == "killed":
@@ -192,7 +203,7 @@ async def test_while_redis_is_away_each_route_has_its_word_and_nothing_waits(fau
         assert (refused.status, refused.json["error"], refused.one(b"retry-after")) == (503, "unavailable", b"1")
         assert (await gateway.get("/keys", (b"X-Api-Key", KEY))).status == 503
         assert (await gateway.get("/keys-open", (b"X-Api-Key", KEY))).status == 200
-        assert slowest < paced(0.1)
+        assert slowest < 0.1
         if fault == "killed":
             await made.server.restart()
         else:
@@ -238,16 +249,6 @@ async def test_a_gateway_that_starts_without_redis_serves_when_it_comes(tmp_path
         async with server:
             await until_status(lambda: gateway.get(token=token), 200, within=paced(1))
             assert (await gateway.admin("/readyz")).status == 200
-
-
-@pytest.fixture
-def calm() -> Iterator[None]:
-    """Have garbage collected as the command does, which does not look at all that the tests before have left."""
-    before = gc.get_threshold()
-    calm_collector()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*before)
 
 
 @pytest.mark.untraced

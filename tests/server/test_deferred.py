@@ -210,10 +210,13 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[ExpressConnection]:
     return noted
 
 
+@pytest.mark.parametrize("access_log", ["off", "json"])
 async def test_only_what_follows_a_refusal_and_is_not_known_to_be_good_waits(
-    held: list[ExpressConnection], tmp_path: Path
+    access_log: str, held: list[ExpressConnection], tmp_path: Path
 ) -> None:
-    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+    """Whether lines are written, for which refusals take the long way, or not."""
+    server = {"express": True, "access_log": access_log}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=server) as gateway:
         good, other, third = (gateway.token(sub=name) for name in ("ann", "bob", "eve"))
         client = await gateway.client()
         waits = []
@@ -249,16 +252,53 @@ async def nothing(*_: object) -> None:
     """Close the connection without an answer."""
 
 
-async def test_a_failure_of_the_upstream_puts_nobody_behind(held: list[ExpressConnection], tmp_path: Path) -> None:
-    """It is not the client's."""
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_a_failure_of_the_upstream_puts_nobody_behind(
+    method: bytes, held: list[ExpressConnection], tmp_path: Path
+) -> None:
+    """It is not the client's; whether it is answered at once or after a second try."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await gateway.client()
-        good = gateway.token()
-        assert (await client.exchange(request(b"GET", "/", token=good))).status == 200
+        good, new = gateway.token(), gateway.token(sub="new")
+        assert (await client.exchange(request(method, "/", token=good))).status == 200
         upstream.respond = nothing
-        assert (await client.exchange(request(b"GET", "/", token=good))).status == 502
-        assert (await client.exchange(request(b"GET", "/x", token=gateway.token(sub="new")))).status == 502
+        assert (await client.exchange(request(method, "/", token=good))).status == 502
+        assert (await client.exchange(request(method, "/x", token=new))).status == 502
     assert held == []
+
+
+async def test_who_is_refused_in_a_task_is_put_behind(held: list[ExpressConnection], tmp_path: Path) -> None:
+    """Routes whose steps may wait refuse by the shared run."""
+    routes = ({"path": "/", "end_at_expiry": True},)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS, routes=routes) as gateway:
+        client = await gateway.client()
+        statuses = [
+            (await client.exchange(request(b"GET", "/", token=token))).status
+            for token in (gateway.token(), b"junk", gateway.token(sub="bob"), gateway.token(sub="eve"))
+        ]
+    assert statuses == [200, 401, 200, 200]
+    assert len(held) == 1
+
+
+async def test_a_request_whose_client_left_while_it_waited_goes_nowhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also one that would have been served."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        assert (await gateway.get("/", token=gateway.token(sub="first"))).status == 200  # a connection is kept
+        queue = gateway.app.express.serving.deferred
+        client = await gateway.client()
+        assert (await client.exchange(request(b"GET", "/", token=b"junk"))).status == 401
+        with monkeypatch.context() as patch:
+            patch.setattr(queue, "_soon", lambda: None)
+            await client.send(request(b"GET", "/", token=gateway.token()))
+            await until(lambda: gateway.app.telemetry.deferred == 1)
+            client.writer.transport.abort()
+            await until(lambda: gateway.app.telemetry.connections == 1)
+        queue._soon()
+        await until(lambda: gateway.app.telemetry.deferred == 0)
+        assert (await gateway.get("/", token=gateway.token(sub="last"))).status == 200
+    assert [received.one(b"x-user-id") for received in upstream.requests] == [b"first", b"last"]
 
 
 async def test_a_client_that_leaves_while_it_waits_leaves_nothing(

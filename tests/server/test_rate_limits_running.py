@@ -15,7 +15,7 @@ from tests.support.upstream import raw_upstream
 from tests.support.workers import WorkersGateway, config_text, workers_gateway
 
 #: What is offered and measured: connections to each gateway, and seconds.
-CONNECTIONS, SECONDS = 8, 5
+CONNECTIONS, SECONDS = 8, 10
 
 #: How long nobody may have been answered for a second to be measured, in seconds: less than the burst lasts.
 STALL = 0.04
