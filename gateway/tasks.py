@@ -2,20 +2,36 @@
 
 The event loop keeps only a weak reference to a task, so one that nobody holds
 may vanish while it runs. Every task is made here, held until it ends, and an
-exception that nobody waits for is logged.
+exception that nobody waits for is logged. What has to go on for as long as the
+gateway runs is a ``Periodic``: whatever becomes of one round, the next one
+comes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
+
+from gateway.clock import Clock
 
 T = TypeVar("T")
 
 _log = logging.getLogger("gateway")
 _running: set[asyncio.Task[Any]] = set()
+_periodic: set[Periodic] = set()
+
+#: Failed rounds of each kind of ``Periodic`` in this process.
+failed_rounds: Counter[str] = Counter()
+
+#: Least seconds between two log lines about failed rounds of one ``Periodic``.
+LOG_SECONDS = 10.0
+
+#: The real wait, in seconds, where the wait between two rounds is what failed.
+_PAUSE_SECONDS = 0.1
 
 
 def spawn(work: Coroutine[Any, Any, T], name: str, *, awaited: bool = False) -> asyncio.Task[T]:
@@ -52,6 +68,134 @@ def where(error: BaseException) -> str:
         trace = trace.tb_next
     place = "" if trace is None else f" at {trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
     return type(error).__name__ + place
+
+
+def survivable(error: BaseException) -> bool:
+    """Tell whether the running task may go on after an exception.
+
+    It may not when it was cancelled itself, when its coroutine is being closed, and when the process is to end. A
+    ``CancelledError`` that nobody asked for comes from something that was waited for, and is a failure like any other.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return not isinstance(error, (GeneratorExit, KeyboardInterrupt, SystemExit))
+
+
+class Periodic:
+    """Work that is done again and again; only ``stop`` ends it.
+
+    A round that raises has failed: it is counted, logged with a bound on the rate, and followed by the next one. What
+    depends on the work must not trust a flag that only the next good round would change, but look at the age of the
+    last one.
+
+    Args:
+        kind: what metrics call it; one of few words.
+        work: one round.
+        clock: the time.
+        seconds: from the end of one round to the beginning of the next; a callable is asked each time.
+        about: whose work it is, for logs; empty where there is only one.
+        on_failure: told of each failed round. It must not raise.
+
+    Attributes:
+        kind, about, work: as given.
+        rounds: rounds that have ended, failed ones included.
+        failures: rounds that have failed.
+        last_error: of the last round; empty when it did not fail.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        work: Callable[[], Awaitable[None]],
+        clock: Clock,
+        seconds: float | Callable[[], float],
+        *,
+        about: str = "",
+        on_failure: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.about = about
+        self.work = work
+        self.rounds = 0
+        self.failures = 0
+        self.last_error = ""
+        self._clock = clock
+        self._seconds = seconds
+        self._on_failure = on_failure
+        self._logged_at = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """What logs call it."""
+        return f"{self.kind} of {self.about}" if self.about else self.kind
+
+    def start(self, *, at_once: bool = False) -> None:
+        """Begin, on the running event loop; a second call does nothing.
+
+        Args:
+            at_once: the first round comes before the first wait.
+        """
+        if self._task is None:
+            self._task = spawn(self._run(at_once=at_once), self.name)
+            _periodic.add(self)
+
+    async def stop(self) -> None:
+        """End it, and return once it has ended."""
+        if self._task is not None:
+            await cancelled(self._task)
+        _periodic.discard(self)
+
+    async def _run(self, *, at_once: bool) -> None:
+        try:
+            if at_once:
+                await self._round()
+            task = asyncio.current_task()
+            while task is not None and not task.cancelling():  # something below may have swallowed it
+                await self._wait()
+                await self._round()
+        finally:
+            _periodic.discard(self)
+
+    async def _round(self) -> None:
+        try:
+            await self.work()
+        except BaseException as error:
+            if not survivable(error):
+                raise
+            self._failed(error)
+        else:
+            self.last_error = ""
+        finally:
+            self.rounds += 1
+
+    async def _wait(self) -> None:
+        try:
+            await self._clock.sleep(self._seconds() if callable(self._seconds) else self._seconds)
+        except BaseException as error:
+            if not survivable(error):
+                raise
+            self._failed(error)
+            await asyncio.sleep(_PAUSE_SECONDS)  # or rounds would follow each other without a pause
+
+    def _failed(self, error: BaseException) -> None:
+        self.failures += 1
+        failed_rounds[self.kind] += 1
+        self.last_error = type(error).__name__
+        # Memory may have run out, and a log may be full: neither may end the work.
+        with contextlib.suppress(Exception):
+            if self._on_failure is not None:
+                self._on_failure(error)
+            now = self._clock.monotonic()
+            if now - self._logged_at >= LOG_SECONDS:
+                self._logged_at = now
+                _log.error("%s: a round failed (%d so far): %s", self.name, self.failures, where(error))
+
+
+def periodic() -> frozenset[Periodic]:
+    """Return what goes on again and again in this process, for metrics and for tests."""
+    return frozenset(_periodic)
 
 
 def _ended(task: asyncio.Task[Any]) -> None:

@@ -5,7 +5,10 @@ what is stored is for those who ask. The dangers: a request that waits for a
 server which is not there (so every exchange has one time limit for all that it
 does, and while the server is away none is begun), a crowd of new connections
 to a server that has just come back (so only the heartbeat tries then), and the
-server's password or a stored value in a log (so errors are told by their type).
+server's password or a stored value in a log (so errors are told by their type),
+and an answer of another kind than was asked for, which must decide nothing (so
+whoever asks says how the answer is read, and what cannot be read is a failure
+of the store).
 """
 
 from __future__ import annotations
@@ -14,17 +17,20 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.clock import Clock
 from gateway.settings.redis import Redis as RedisSettings
-from gateway.tasks import cancelled, spawn
+from gateway.store.answers import OddAnswerError
+from gateway.tasks import Periodic, cancelled, spawn, where
 
 _log = logging.getLogger("gateway.redis")
 
@@ -41,9 +47,23 @@ HEARTBEAT_SECONDS = 0.25
 #: Seconds that lie between two questions at least, however many exchanges fail.
 LEAST_SECONDS = 0.05
 
+#: Least seconds between two log lines about odd answers.
+_LOG_SECONDS = 10.0
+
+# How an error of a script of ours begins that found a stored value which makes no sense.
+_ODD_PREFIX = "ODD "
+
+# The server is not there, or does not speak; every other failure of an exchange is an answer that makes no sense.
+_AWAY = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
+
 
 class StoreUnavailableError(Exception):
     """Redis did not do what was asked, or nobody tried because it is away. Its text names no address and no value."""
+
+
+def odd_reply(what: str) -> str:
+    """Return what a Lua script does when a stored value makes no sense; ``what`` names it in the log."""
+    return f"return redis.error_reply('{_ODD_PREFIX}{what}')"
 
 
 async def open_link(settings: RedisSettings, clock: Clock, stop: contextlib.AsyncExitStack) -> RedisLink | None:
@@ -70,7 +90,8 @@ class RedisLink:
         available: the last exchange worked. False until the first one has.
         answered_at: monotonic seconds of the last exchange that worked; minus infinity before.
         commands: exchanges begun.
-        failures: those that failed or took too long.
+        failures: those that failed, took too long, or got an answer that makes no sense.
+        odd_answers: answers that make no sense: of another kind than was asked for, or none that can be read.
         refusals: commands not tried because the server was away.
         outages: how often it went away.
         last_error: the type of the last failure; empty when there was none.
@@ -81,18 +102,21 @@ class RedisLink:
         self.answered_at = float("-inf")
         self.commands = 0
         self.failures = 0
+        self.odd_answers = 0
         self.refusals = 0
         self.outages = 0
         self.last_error = ""
         self._settings = settings
         self._seconds = settings.timeout_seconds
-        self._monotonic, self._sleep = clock.monotonic, clock.sleep
+        self._monotonic = clock.monotonic
+        self._odd_logged_at = float("-inf")
         self._asked_at = float("-inf")
         self.client = self.new_client(POOL_SIZE, self._seconds)
         self._commands = self.new_client(POOL_SIZE)
         self._heart = self.new_client(1)
         self.database = int(self.client.connection_pool.connection_kwargs.get("db", 0))
-        self._beating: asyncio.Task[None] | None = None
+        self._heartbeat = Periodic("Redis heartbeat", self._ask, clock, HEARTBEAT_SECONDS)
+        self._beating = False
         self._asking: asyncio.Task[None] | None = None
 
     def new_client(self, connections: int, step_seconds: float | None = None) -> Redis:
@@ -128,13 +152,15 @@ class RedisLink:
     async def start(self) -> None:
         """Ask once whether the server is there, and go on asking in the background."""
         await self._ask()
-        self._beating = spawn(self._beat(), "Redis heartbeat")
+        self._heartbeat.start()
+        self._beating = True
 
     async def stop(self) -> None:
         """Close every connection."""
-        for task in (self._beating, self._asking):
-            if task is not None:
-                await cancelled(task)
+        self._beating = False
+        await self._heartbeat.stop()
+        if self._asking is not None:
+            await cancelled(self._asking)
         for client in (self.client, self._commands, self._heart):
             # A server that is stopped cannot hold this up.
             with contextlib.suppress(RedisError, OSError, TimeoutError):
@@ -142,45 +168,71 @@ class RedisLink:
                     await client.aclose(close_connection_pool=True)
         self.available = False
 
-    async def command(self, *parts: str | bytes | int | float) -> Any:
-        """Send one command and return its answer as the server gave it: bytes, numbers, lists, None.
+    async def command(
+        self, *parts: str | bytes | int | float, read: Callable[[Any], Any] = lambda answer: answer
+    ) -> Any:
+        """Send one command and return its answer.
+
+        Args:
+            parts: of the command.
+            read: makes of the answer as the server gave it (bytes, numbers, lists, None) what is returned. Whatever it
+                raises means that the answer makes no sense (``store/answers.py``).
 
         Raises:
-            StoreUnavailableError: the server is away, refused the command, or did not answer within
-                ``timeout_seconds``. Whether it was carried out is not known then.
+            StoreUnavailableError: the server is away, refused the command, did not answer within ``timeout_seconds``,
+                or gave an answer that makes no sense. Whether it was carried out is not known then.
         """
         self._demand()
-        try:
-            async with asyncio.timeout(self._seconds):
-                answer = await self._commands.execute_command(*parts)
-        except ResponseError as error:
-            raise self._refused(error) from None
-        except (RedisError, OSError, TimeoutError) as error:
-            raise self._failed(error) from None
-        self.answered_at = self._monotonic()
-        return answer
+        return await self._exchange(self._commands.execute_command(*parts), read)
 
-    async def evaluate(self, script: str, keys: Sequence[str], args: Sequence[str | bytes | int | float]) -> Any:
+    async def evaluate(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[str | bytes | int | float],
+        read: Callable[[Any], Any] = lambda answer: answer,
+    ) -> Any:
         """Run a Lua script, by its hash where the server knows it, and return its answer.
+
+        Args:
+            script, keys, args: what is run, and on what.
+            read: as for ``command``.
 
         Raises:
             StoreUnavailableError: as for ``command``.
         """
         self._demand()
+        return await self._exchange(self._run(script, (len(keys), *keys, *args)), read)
+
+    async def _run(self, script: str, rest: Sequence[str | bytes | int | float]) -> Any:
         digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-        rest = (len(keys), *keys, *args)
+        try:
+            return await self._commands.execute_command("EVALSHA", digest, *rest)
+        except NoScriptError:
+            return await self._commands.execute_command("EVAL", script, *rest)
+
+    async def _exchange(self, exchange: Awaitable[Any], read: Callable[[Any], Any]) -> Any:
         try:
             async with asyncio.timeout(self._seconds):
-                try:
-                    answer = await self._commands.execute_command("EVALSHA", digest, *rest)
-                except NoScriptError:
-                    answer = await self._commands.execute_command("EVAL", script, *rest)
+                answer = await exchange
         except ResponseError as error:
+            text = str(error)
+            if text.startswith(_ODD_PREFIX):
+                raise self._odd(text.removeprefix(_ODD_PREFIX)) from None
+            if "WRONGTYPE " in text:
+                raise self._odd("a value of another type") from None
             raise self._refused(error) from None
-        except (RedisError, OSError, TimeoutError) as error:
+        except _AWAY as error:
             raise self._failed(error) from None
+        except Exception as error:
+            # Whatever bytes can provoke in a parser: other protocols, numbers that are none, lists without a bottom.
+            raise self._odd(where(error)) from None
+        try:
+            found = read(answer)
+        except Exception as error:
+            raise self._odd(where(error)) from None
         self.answered_at = self._monotonic()
-        return answer
+        return found
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows of the link."""
@@ -188,6 +240,7 @@ class RedisLink:
             "available": self.available,
             "commands": self.commands,
             "failures": self.failures,
+            "odd_answers": self.odd_answers,
             "refusals": self.refusals,
             "outages": self.outages,
             "last_error": self.last_error,
@@ -206,12 +259,23 @@ class RedisLink:
         self.answered_at = self._monotonic()
         return StoreUnavailableError(f"Redis refused a command: {self.last_error}")
 
+    def _odd(self, what: str) -> StoreUnavailableError:
+        """The server is there, and what it says makes no sense: that is no decision."""
+        self.failures += 1
+        self.odd_answers += 1
+        self.last_error = "odd answer"
+        now = self._monotonic()
+        if now - self._odd_logged_at >= _LOG_SECONDS:
+            self._odd_logged_at = now
+            _log.warning("Redis gave an answer that makes no sense (%d so far): %s", self.odd_answers, what)
+        return StoreUnavailableError("Redis gave an answer that makes no sense")
+
     def _failed(self, error: Exception) -> StoreUnavailableError:
         self.failures += 1
         self._away(error)
         # It may have been this one exchange only: that is found out at once, but not again and again.
         asking = self._asking is not None and not self._asking.done()
-        if self._beating is not None and not asking and self._monotonic() - self._asked_at >= LEAST_SECONDS:
+        if self._beating and not asking and self._monotonic() - self._asked_at >= LEAST_SECONDS:
             self._asking = spawn(self._ask(), "Redis question")
         return StoreUnavailableError(f"Redis did not answer: {self.last_error}")
 
@@ -222,18 +286,16 @@ class RedisLink:
             self.outages += 1
             _log.warning("Redis is away: %s", self.last_error)
 
-    async def _beat(self) -> None:
-        while True:
-            await self._sleep(HEARTBEAT_SECONDS)
-            await self._ask()
-
     async def _ask(self) -> None:
         """Find out whether the server is there."""
         self._asked_at = self._monotonic()
         try:
             async with asyncio.timeout(self._seconds):
-                await self._heart.execute_command("PING")
-        except (RedisError, OSError, TimeoutError) as error:
+                answer = await self._heart.execute_command("PING")
+            if answer != b"PONG":
+                raise OddAnswerError
+        except Exception as error:
+            # Any exception: a heartbeat that ended would leave ``available`` as it was, for good.
             self._away(error)
             return
         self.answered_at = self._monotonic()

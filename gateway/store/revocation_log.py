@@ -6,16 +6,20 @@ record of fixed size, its score the number of the write. So whoever knows up to
 which number it has read asks for the rest, be it everything or one record, and
 what was written while it was away cannot be missed. A write tells everybody at
 once, in the same script, over a channel. Nothing that came from outside is in
-Redis, only digests of it (R131).
+Redis, only digests of it (R131). The danger is a value there that makes no
+sense, by accident or by somebody's hand: it must neither be taken for a number
+nor be written on, so scripts and readers both refuse it, and the log counts as
+unavailable until it is gone.
 """
 
 from __future__ import annotations
 
 import secrets
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from gateway.store.redis_link import KEY_PREFIX, RedisLink, StoreUnavailableError
+from gateway.store.answers import OddAnswerError, count, done_or_not, items, number, text
+from gateway.store.redis_link import KEY_PREFIX, RedisLink, odd_reply
 
 #: A record: kind, digest, end in minutes since the epoch, and the moment before which tokens are revoked, in seconds.
 RECORD = Struct(">B15sId")
@@ -32,13 +36,20 @@ _KEYS = (_LOG, _EPOCH, _HEAD, _SWEPT)
 #: How long one worker at most has the task to write back what Redis has lost, in milliseconds.
 _RESTORE_MILLISECONDS = 30_000
 
+#: How many hexadecimal digits an epoch has.
+_EPOCH_DIGITS = 16
+
+# What stands in Redis and is none of what this module writes.
+_ODD = odd_reply("the log of revocations")
+
 _ADD = f"""
-local epoch = redis.call('GET', KEYS[2])
+local epoch, number = redis.call('GET', KEYS[2]), redis.call('GET', KEYS[3]) or '0'
+if #number > 15 or string.find(number, '%D') or (epoch and #epoch ~= {_EPOCH_DIGITS}) then {_ODD} end
 if not epoch then
   epoch = ARGV[1]
   redis.call('SET', KEYS[2], epoch)
 end
-local first = tonumber(redis.call('GET', KEYS[3]) or '0')
+local first = tonumber(number)
 local head, added = first, {{}}
 for at = 1, #ARGV[2], {RECORD.size} do
   local record = string.sub(ARGV[2], at, at + {RECORD.size - 1})
@@ -55,15 +66,19 @@ end
 return head - first
 """
 
-_PAGE = """
+_PAGE = f"""
 local rows = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'LIMIT', 0, ARGV[2])
+for _, record in ipairs(rows) do
+  if #record ~= {RECORD.size} then {_ODD} end
+end
 local last = #rows > 0 and redis.call('ZSCORE', KEYS[1], rows[#rows]) or ARGV[1]
-return {redis.call('GET', KEYS[2]) or '', redis.call('GET', KEYS[3]) or '0', last, table.concat(rows)}
+return {{redis.call('GET', KEYS[2]), redis.call('GET', KEYS[3]), last, table.concat(rows)}}
 """
 
 _SWEEP = """
 local now = tonumber(redis.call('TIME')[1])
 local after = redis.call('GET', KEYS[4]) or '0'
+if string.find(after, '%D') then after = '0' end
 local rows = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[1])
 local removed, last = 0, '0'
 for at = 1, #rows, 2 do
@@ -130,36 +145,70 @@ class RevocationLog:
 
     async def add(self, records: bytes) -> int:
         """Write and tell records, at most ``MOST_RECORDS``; return how many were not there already."""
-        added: int = await self._link.evaluate(_ADD, _KEYS, [secrets.token_hex(8), records, self.channel])
+        added: int = await self._link.evaluate(_ADD, _KEYS, [secrets.token_hex(8), records, self.channel], count)
         return added
 
     async def page(self, after: int) -> Page:
         """Return the records that were written after a number, the oldest first, at most ``MOST_RECORDS``."""
-        epoch, head, last, records = await self._link.evaluate(_PAGE, _KEYS, [after, MOST_RECORDS])
-        if len(records) % RECORD.size:
-            raise StoreUnavailableError("the log of revocations in Redis is not one")
-        return Page(epoch, int(head), int(float(last)), records)
+        page: Page = await self._link.evaluate(_PAGE, _KEYS, [after, MOST_RECORDS], _page)
+        return page
 
     async def state(self) -> tuple[bytes, int]:
         """Return the epoch and the number of the last write."""
-        epoch, head = await self._link.command("MGET", _EPOCH, _HEAD)
-        return epoch or b"", int(head or 0)
+        state: tuple[bytes, int] = await self._link.command("MGET", _EPOCH, _HEAD, read=_state)
+        return state
 
     async def size(self) -> int:
         """Return how many records there are."""
-        count: int = await self._link.command("ZCARD", _LOG)
-        return count
+        size: int = await self._link.command("ZCARD", _LOG, read=count)
+        return size
 
     async def server(self) -> bytes:
         """Return what names the server process: another one may have lost the last writes."""
-        text: bytes = await self._link.command("INFO", "server")
-        return next((line for line in text.split(b"\r\n") if line.startswith(b"run_id:")), b"")
+        name: bytes = await self._link.command("INFO", "server", read=_server)
+        return name
 
     async def sweep(self) -> int:
         """Remove what has ended from the next part of the log; return how many records that were."""
-        removed: int = await self._link.evaluate(_SWEEP, _KEYS, [MOST_RECORDS // 4])
+        removed: int = await self._link.evaluate(_SWEEP, _KEYS, [MOST_RECORDS // 4], count)
         return removed
 
     async def may_restore(self) -> bool:
         """Say whether this worker is the one that writes back what Redis has lost, for the next seconds."""
-        return bool(await self._link.command("SET", _RESTORING, "1", "NX", "PX", _RESTORE_MILLISECONDS))
+        mine: bool = await self._link.command(
+            "SET", _RESTORING, "1", "NX", "PX", _RESTORE_MILLISECONDS, read=done_or_not
+        )
+        return mine
+
+
+# --- what Redis answers, read ---
+
+
+def _page(answer: Any) -> Page:
+    epoch, head, last, records = items(answer, 4)
+    if len(text(records)) % RECORD.size:
+        raise OddAnswerError
+    return Page(_epoch(epoch), _head(head), number(last), records)
+
+
+def _state(answer: Any) -> tuple[bytes, int]:
+    epoch, head = items(answer, 2)
+    return _epoch(epoch), _head(head)
+
+
+def _epoch(answer: Any) -> bytes:
+    """Read an epoch; empty for none."""
+    if answer is None:
+        return b""
+    if len(text(answer)) != _EPOCH_DIGITS or not answer.isalnum():
+        raise OddAnswerError
+    return bytes(answer)
+
+
+def _head(answer: Any) -> int:
+    """Read the number of the last write; 0 for none."""
+    return 0 if answer is None else number(answer)
+
+
+def _server(answer: Any) -> bytes:
+    return next(line for line in text(answer).split(b"\r\n") if line.startswith(b"run_id:"))

@@ -9,25 +9,37 @@ of it, is ``policy/rate_limits.py``'s.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
-from gateway.store.redis_link import KEY_PREFIX, RedisLink
+from gateway.store.answers import OddAnswerError, count, items, number
+from gateway.store.redis_link import KEY_PREFIX, RedisLink, odd_reply
 
 #: What the names of buckets begin with.
 BUCKET_PREFIX = KEY_PREFIX + "rate:"
 
+# Numbers go to Redis and come back as text, in seconds.
+_ROUNDING = 1e-3
+
 # Each key holds the moment at which its bucket will be full, in microseconds of Redis' clock, and is gone by then.
 # Arguments: for each key its interval and its tolerance, in microseconds. Answer: for each key whether it lets the
 # request through, and the microseconds until it is full.
-_TAKE = """
+_TAKE = f"""
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local full_at, fits, passes = {}, {}, true
+local full_at, fits, passes = {{}}, {{}}, true
 for i, key in ipairs(KEYS) do
-  full_at[i] = math.max(tonumber(redis.call('GET', key)) or 0, now)
+  local value = redis.call('GET', key)
+  local moment = tonumber(value or '0')
+  -- None is ever further ahead than its tolerance and one interval.
+  if value and not (string.find(value, '^%d+%.?%d*$') and moment <= now + ARGV[2 * i] + ARGV[2 * i - 1]) then
+    {odd_reply("the bucket of a rate limit")}
+  end
+  full_at[i] = math.max(moment, now)
   fits[i] = full_at[i] <= now + ARGV[2 * i] and 1 or 0
   passes = passes and fits[i] == 1
 end
-local answer = {}
+local answer = {{}}
 for i, key in ipairs(KEYS) do
   if passes then
     full_at[i] = full_at[i] + ARGV[2 * i - 1]
@@ -51,6 +63,7 @@ class SharedBuckets:
 
     def __init__(self, link: RedisLink, limits: Sequence[tuple[float, float]]) -> None:
         self._link = link
+        self._longest = [sum(limit) + _ROUNDING for limit in limits]
         self._arguments = [f"{seconds * 1e6:.3f}" for limit in limits for seconds in limit]
 
     async def take(self, names: Sequence[bytes]) -> list[tuple[bool, float]]:
@@ -66,5 +79,16 @@ class SharedBuckets:
             StoreUnavailableError: Redis is away, or did not do it in time. It may have done it all the same.
         """
         keys = [BUCKET_PREFIX + name.hex() for name in names]
-        answer = await self._link.evaluate(_TAKE, keys, self._arguments)
-        return [(bool(fits), int(ahead) / 1e6) for fits, ahead in zip(answer[::2], answer[1::2], strict=True)]
+        read = partial(_taken, longest=self._longest)
+        taken: list[tuple[bool, float]] = await self._link.evaluate(_TAKE, keys, self._arguments, read)
+        return taken
+
+
+def _taken(answer: Any, longest: Sequence[float]) -> list[tuple[bool, float]]:
+    """Read what the script says of each bucket."""
+    parts = items(answer, 2 * len(longest))
+    found = [(count(fits), number(ahead) / 1e6) for fits, ahead in zip(parts[::2], parts[1::2], strict=True)]
+    for (fits, ahead), most in zip(found, longest, strict=True):
+        if fits > 1 or ahead > most:
+            raise OddAnswerError
+    return [(fits == 1, ahead) for fits, ahead in found]

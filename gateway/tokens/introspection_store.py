@@ -1,11 +1,11 @@
 """Introspection answers that gateways and workers share in Redis, through aiocache.
 
 Only the sharing lives here; what an answer means is judged anew by whoever
-reads it. The dangers: Redis away or slow (so every exchange is bounded, and
-its failure is a miss), somebody else who can write there (so an answer is
-sealed with a key that only gateways with the client's own secret have, for one
-token: what does not open is a miss), and what is readable there (so keys are
-hashes, and claims are sealed).
+reads it. The dangers: Redis away, slow or answering nonsense (so every exchange
+is bounded, and its failure is a miss), somebody else who can write there (so an
+answer is sealed with a key that only gateways with the client's own secret
+have, for one token: what does not open is a miss), and what is readable there
+(so keys are hashes, and claims are sealed).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from redis.exceptions import RedisError
 
 from gateway.clock import Clock
 from gateway.settings import schema
@@ -94,10 +93,14 @@ class SharedAnswers:
         key = self._key(digest)
         try:
             value = await self._cache.get(key)
-        except (RedisError, OSError, TimeoutError):
+        except Exception:
+            # Redis is away or slow, or its answer makes no sense: whatever it is, the issuer is asked.
             self.failures += 1
             return None
-        found = self._opened(value, key, credential) if isinstance(value, bytes) else None
+        if value is not None and type(value) is not bytes:
+            self.failures += 1
+            return None
+        found = None if value is None else self._opened(value, key, credential)
         if found is None:
             self.misses += 1
         else:
@@ -114,7 +117,7 @@ class SharedAnswers:
         value = nonce + self._sealing(credential).encrypt(nonce, text, key.encode())
         try:
             await self._cache.set(key, value, ttl=float(seconds))
-        except (RedisError, OSError, TimeoutError):
+        except Exception:
             self.failures += 1
 
     def _opened(self, value: bytes, key: str, credential: str | ClientKey) -> Shared | None:

@@ -18,6 +18,7 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
 from gateway.settings.schema import Settings
+from gateway.store.answers import done_or_not
 from gateway.store.redis_link import KEY_PREFIX, RedisLink, StoreUnavailableError
 
 #: What is remembered of an id, in bytes: enough that nobody finds two ids with the same.
@@ -138,9 +139,10 @@ class ReplayRedis(ReplayStore):
     async def _add(self, digest: bytes, seconds: float) -> bool:
         key, milliseconds = self._start + digest.hex(), max(1, round(seconds * 1000))
         try:
-            return bool(await self._link.command("SET", key, "1", "NX", "PX", milliseconds))
-        except StoreUnavailableError:
-            raise GatewayError(Reason.REPLAY_STORE, detail="Redis is away") from None
+            new: bool = await self._link.command("SET", key, "1", "NX", "PX", milliseconds, read=done_or_not)
+        except StoreUnavailableError as error:
+            raise GatewayError(Reason.REPLAY_STORE, detail=str(error)) from None
+        return new
 
 
 def make_store(settings: Settings, clock: Clock, redis: RedisLink | None, purpose: str) -> ReplayStore:

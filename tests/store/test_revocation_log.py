@@ -125,8 +125,8 @@ async def test_a_server_process_has_a_name_of_its_own(tmp_path: Path) -> None:
 async def test_what_is_no_log_is_not_believed(tmp_path: Path) -> None:
     async with opened(tmp_path) as (server, log):
         server.run("ZADD", "gateway:{revocation}:log", 1, "somebody else's")
-        with pytest.raises(StoreUnavailableError, match="is not one"):
+        with pytest.raises(StoreUnavailableError, match="makes no sense"):
             await log.page(0)
         server.run("SET", "gateway:{revocation}:log", "x")
-        with pytest.raises(StoreUnavailableError, match="refused"):
+        with pytest.raises(StoreUnavailableError, match="makes no sense"):
             await log.page(0)

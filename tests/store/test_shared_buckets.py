@@ -89,14 +89,24 @@ async def test_rates_that_are_no_whole_microseconds_are_kept(tmp_path: Path) -> 
         assert 95 < ahead <= 100
 
 
-async def test_what_is_no_moment_counts_as_full_and_what_is_no_string_as_away(tmp_path: Path) -> None:
-    """Somebody else's data under our key."""
+ODD_MOMENTS = ("", "nonsense", "inf", "-inf", "nan", "-5", "1e30", "0x10", " 5", "99999999999999999999")
+
+
+async def test_what_is_no_moment_is_an_outage_and_stays_as_it_is(tmp_path: Path) -> None:
+    """R435: somebody else's data under our key neither admits nor refuses anybody."""
     async with linked(tmp_path) as (server, link):
-        server.run("SET", BUCKET_PREFIX + A.hex(), "nonsense")
-        assert (await SharedBuckets(link, [THREE]).take([A]))[0][0]
-        server.run("LPUSH", BUCKET_PREFIX + B.hex(), "x")
-        with pytest.raises(StoreUnavailableError):
-            await SharedBuckets(link, [THREE]).take([B])
+        key, both = BUCKET_PREFIX + A.hex(), SharedBuckets(link, [THREE, THREE])
+        for value in ODD_MOMENTS:
+            server.run("SET", key, value)
+            with pytest.raises(StoreUnavailableError, match="makes no sense"):
+                await both.take([B, A])
+            assert server.run("GET", key) == value.encode()
+        server.run("DEL", key)
+        server.run("LPUSH", key, "x")
+        with pytest.raises(StoreUnavailableError, match="makes no sense"):
+            await both.take([B, A])
+        assert link.odd_answers == len(ODD_MOMENTS) + 1
+        assert (await SharedBuckets(link, [THREE]).take([B]))[0] == (True, pytest.approx(THREE[0], abs=0.01))
 
 
 async def test_a_full_server_is_as_good_as_none(tmp_path: Path) -> None:
