@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from gateway.clock import Clock
+from gateway.clock import Clock, SystemClock
 
 T = TypeVar("T")
 
@@ -24,11 +24,12 @@ _log = logging.getLogger("gateway")
 _running: set[asyncio.Task[Any]] = set()
 _periodic: set[Periodic] = set()
 
-#: Failed rounds of each kind of ``Periodic`` in this process.
-failed_rounds: Counter[str] = Counter()
+#: Failures of what goes on all the same, by kind, in this process: failed rounds, and whatever else was noted.
+failures: Counter[str] = Counter()
 
-#: Least seconds between two log lines about failed rounds of one ``Periodic``.
+#: Least seconds between two log lines about failures of one kind.
 LOG_SECONDS = 10.0
+_logged_at: dict[str, float] = {}
 
 #: The real wait, in seconds, where the wait between two rounds is what failed.
 _PAUSE_SECONDS = 0.1
@@ -82,6 +83,23 @@ def survivable(error: BaseException) -> bool:
     return not isinstance(error, (GeneratorExit, KeyboardInterrupt, SystemExit))
 
 
+def note_failure(kind: str, error: BaseException, about: str = "") -> None:
+    """Count a failure of something that goes on all the same, and log it, but not more often than is useful.
+
+    Args:
+        kind: what metrics call it; one of few words.
+        error: what happened. Its text is not logged.
+        about: whose work it was, for the log.
+    """
+    failures[kind] += 1
+    # Memory may have run out, or the log may be full: neither may end what goes on.
+    with contextlib.suppress(Exception):
+        now = SystemClock.monotonic()
+        if now - _logged_at.get(kind, float("-inf")) >= LOG_SECONDS:
+            _logged_at[kind] = now
+            _log.error("%s%s failed (%d so far): %s", kind, about and f" of {about}", failures[kind], where(error))
+
+
 class Periodic:
     """Work that is done again and again; only ``stop`` ends it.
 
@@ -123,7 +141,6 @@ class Periodic:
         self._clock = clock
         self._seconds = seconds
         self._on_failure = on_failure
-        self._logged_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -181,16 +198,11 @@ class Periodic:
 
     def _failed(self, error: BaseException) -> None:
         self.failures += 1
-        failed_rounds[self.kind] += 1
         self.last_error = type(error).__name__
-        # Memory may have run out, and a log may be full: neither may end the work.
-        with contextlib.suppress(Exception):
-            if self._on_failure is not None:
+        note_failure(self.kind, error, self.about)
+        if self._on_failure is not None:
+            with contextlib.suppress(Exception):
                 self._on_failure(error)
-            now = self._clock.monotonic()
-            if now - self._logged_at >= LOG_SECONDS:
-                self._logged_at = now
-                _log.error("%s: a round failed (%d so far): %s", self.name, self.failures, where(error))
 
 
 def periodic() -> frozenset[Periodic]:

@@ -9,8 +9,8 @@ import logging
 import pytest
 
 from gateway import tasks
-from gateway.tasks import spawn, where
-from tests.support.clock import settle
+from gateway.tasks import LOG_SECONDS, Periodic, note_failure, periodic, spawn, where
+from tests.support.clock import FakeClock, eventually, settle
 
 SECRET = "eyJhbGciOi.secret.token"
 
@@ -127,3 +127,145 @@ def test_where_names_the_innermost_place() -> None:
 def test_where_of_an_exception_that_was_never_raised() -> None:
     """Only its type is known."""
     assert where(TimeoutError(SECRET)) == "TimeoutError"
+
+
+class Rounds:
+    """What each round does: an exception to raise, or None."""
+
+    def __init__(self, *outcomes: BaseException | None, seconds: float = 5.0) -> None:
+        self.clock = FakeClock()
+        self.began: list[float] = []
+        self.heard: list[BaseException] = []
+        self._start = self.clock.monotonic()
+        self._outcomes = list(outcomes)
+        self.periodic = Periodic(
+            "rounds", self._round, self.clock, seconds, about="a test", on_failure=self.heard.append
+        )
+
+    async def _round(self) -> None:
+        self.began.append(self.clock.monotonic() - self._start)
+        outcome = self._outcomes.pop(0) if self._outcomes else None
+        if isinstance(outcome, asyncio.CancelledError):
+            child = asyncio.ensure_future(asyncio.sleep(60))
+            child.cancel()
+            await child
+        if outcome is not None:
+            raise outcome
+
+
+class Odd(BaseException):
+    """Nobody expects it."""
+
+
+async def test_no_round_is_the_last_one_whatever_it_ends_with(caplog: pytest.LogCaptureFixture) -> None:
+    """R406: also when something that it waited for was cancelled; each failure is counted, and few are logged."""
+    outcomes = [None, ValueError(SECRET), MemoryError(), RecursionError(), asyncio.CancelledError(), Odd(SECRET), None]
+    rounds = Rounds(*outcomes)
+    before, tasks._logged_at = tasks.failures["rounds"], {}
+    rounds.periodic.start()
+    rounds.periodic.start()
+    await settle()
+    assert rounds.periodic in periodic()
+    for _ in outcomes:
+        await rounds.clock.advance(5)
+    assert rounds.began == [5.0 * number for number in range(1, 8)]
+    assert (rounds.periodic.rounds, rounds.periodic.failures, rounds.periodic.last_error) == (7, 5, "")
+    assert [type(error) for error in rounds.heard] == [type(one) for one in outcomes if one is not None]
+    assert tasks.failures["rounds"] == before + 5
+    assert len(lines(caplog)) == 1
+    assert lines(caplog)[0].startswith(f"gateway ERROR rounds of a test failed ({before + 1} so far): ValueError at ")
+    assert SECRET not in caplog.text
+    await rounds.periodic.stop()
+    assert rounds.periodic not in periodic()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_the_first_round_comes_at_once_or_after_the_first_wait(at_once: bool) -> None:
+    rounds = Rounds()
+    rounds.periodic.start(at_once=at_once)
+    await settle()
+    assert len(rounds.began) == at_once
+    await rounds.clock.advance(5)
+    assert len(rounds.began) == 1 + at_once
+    await rounds.periodic.stop()
+
+
+async def test_a_wait_that_fails_does_not_make_rounds_follow_each_other() -> None:
+    """R406: neither is it the end."""
+    waits = iter([ValueError(), 1.0])
+
+    def seconds() -> float:
+        wait = next(waits, 1.0)
+        if isinstance(wait, float):
+            return wait
+        raise wait
+
+    clock, done = FakeClock(), list[int]()
+
+    async def work() -> None:
+        done.append(1)
+
+    made = Periodic("rounds", work, clock, seconds)
+    made.start()
+    await settle()
+    assert (made.failures, done) == (1, [])
+    await eventually(lambda: done == [1])
+    await clock.advance(1)
+    assert done == [1, 1]
+    await made.stop()
+
+
+async def test_what_hears_of_a_failure_may_fail_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R406: as a full log does."""
+    rounds = Rounds(ValueError(), None)
+    made = Periodic("rounds", rounds._round, rounds.clock, 5.0, on_failure=lambda error: 1 / 0)  # type: ignore[arg-type,return-value]
+
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(tasks._log, "error", broken)
+    made.start()
+    await settle()
+    await rounds.clock.advance(10)
+    assert (made.rounds, made.failures) == (2, 1)
+    await made.stop()
+
+
+async def test_a_stop_ends_work_that_swallows_it() -> None:
+    """R371."""
+    clock = FakeClock()
+
+    async def stubborn() -> None:
+        try:
+            await clock.sleep(60)
+        except asyncio.CancelledError:
+            return
+
+    made = Periodic("rounds", stubborn, clock, 1.0)
+    made.start(at_once=True)
+    await settle()
+    async with asyncio.timeout(5):
+        await made.stop()
+
+
+@pytest.mark.parametrize("last", [SystemExit, KeyboardInterrupt])
+async def test_the_end_of_the_process_is_no_failed_round(last: type[BaseException]) -> None:
+    assert not tasks.survivable(last())
+    assert not tasks.survivable(GeneratorExit())
+    assert tasks.survivable(asyncio.CancelledError())
+
+
+async def test_failures_are_logged_once_in_a_while(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R406: by kind, and with the number of those that were not told."""
+    clock = FakeClock()
+    monkeypatch.setattr(tasks.SystemClock, "monotonic", clock.monotonic)
+    monkeypatch.setattr(tasks, "_logged_at", {})
+    before = tasks.failures["a kind"]
+    for _ in range(3):
+        for _ in range(5):
+            note_failure("a kind", ValueError(SECRET))
+        clock.jump(LOG_SECONDS)
+    numbers = [int(line.split("(")[1].split()[0]) for line in lines(caplog)]
+    assert numbers == [before + 1, before + 6, before + 11]

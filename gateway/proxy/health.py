@@ -8,10 +8,6 @@ is asked is ``dialer.py``'s business, and who gets a request ``upstreams.py``'s.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-
-from gateway.clock import Clock
-from gateway.tasks import where
 
 _log = logging.getLogger("gateway.upstreams")
 
@@ -137,26 +133,3 @@ class Health:
 
     def _settle(self) -> None:
         self.sound = self._until is None and not self._down
-
-
-async def keep_checking(
-    probe: Callable[[], Awaitable[bool]],
-    report: Callable[[bool], None],
-    clock: Clock,
-    interval: float,
-    jitter: Callable[[], float],
-) -> None:
-    """Ask for a URL's health for ever; only cancelling ends it.
-
-    Args:
-        probe: asks once.
-        report: is told each answer.
-        interval: seconds between two questions, give or take a tenth, so that many gateways do not ask together.
-        jitter: returns numbers from 0 to 1.
-    """
-    while True:
-        try:
-            report(await probe())
-        except Exception as error:
-            _log.error("a health check ended by %s", where(error))
-        await clock.sleep(interval * (0.9 + 0.2 * jitter()))

@@ -8,19 +8,18 @@ health ``health.py``.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError, Reason
 from gateway.proxy.dialer import CONNECT_FAULTS, client_tls
-from gateway.proxy.health import keep_checking
 from gateway.proxy.origin import Lease, Origin, OriginState
 from gateway.settings import schema
-from gateway.tasks import spawn
+from gateway.tasks import Periodic
 
 __all__ = ["Lease", "Origin", "OriginState", "Upstream", "open_upstreams"]
 
@@ -61,16 +60,21 @@ class Upstream:
         self.failures: dict[str, int] = {}
         self._next = 0  # the number of the URL whose turn it is
         self._jitter = jitter
-        self._checks: list[asyncio.Task[None]] = []
+        self._checks: list[Periodic] = []
 
     def start_checks(self) -> None:
         """Begin to ask each URL for its health, if the configuration says how."""
         if self.settings.health_path:
-            self._checks = [spawn(self._keep_checking(origin), f"health of {origin.url}") for origin in self.origins]
+            self._checks = [
+                Periodic("health check", partial(_check, origin), self._clock, self._until_check, about=str(origin.url))
+                for origin in self.origins
+            ]
+            for check in self._checks:
+                check.start(at_once=True)
 
-    async def _keep_checking(self, origin: Origin) -> None:
-        interval = self.settings.health_interval_seconds
-        await keep_checking(origin.probe, origin.checked, self._clock, interval, self._jitter)
+    def _until_check(self) -> float:
+        """Return the seconds between two checks, give or take a tenth, so that many gateways do not ask together."""
+        return self.settings.health_interval_seconds * (0.9 + 0.2 * self._jitter())
 
     async def lease(self, *, fresh: bool = False) -> tuple[Origin, Lease]:
         """Return a connection to the URL whose turn it is, or to the next one that can be connected to.
@@ -153,10 +157,13 @@ class Upstream:
     async def close(self) -> None:
         """End the checks and close every pool."""
         for check in self._checks:
-            check.cancel()
-        await asyncio.gather(*self._checks, return_exceptions=True)
+            await check.stop()
         for origin in self.origins:
             await origin.close()
+
+
+async def _check(origin: Origin) -> None:
+    origin.checked(await origin.probe())
 
 
 def _may_go_on(reason: Reason, following: Origin) -> bool:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from gateway import __version__
+from gateway import __version__, tasks
 from gateway.proxy.upstreams import Upstream
 from gateway.server.addresses import bound_port, listen
 from gateway.server.metrics import GatewayCollector
@@ -82,6 +82,7 @@ class Admin:
             "config_generation": self.generation,
             "draining": self.draining,
             "open_connections": parts.telemetry.connections,
+            "task_failures": dict(tasks.failures),
             "issuers": {name: issuer.status() for name, issuer in parts.issuers.items()},
             "token_cache": {
                 "size": len(cache),

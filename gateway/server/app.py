@@ -40,10 +40,10 @@ from gateway.server.revoke_call import revoke_call
 from gateway.server.serving import Serving
 from gateway.server.single_use import PURPOSE as TOKENS
 from gateway.server.single_use import SingleUse
-from gateway.server.tls import ServerTls
+from gateway.server.tls import RELOAD_SECONDS, ServerTls
 from gateway.settings.schema import Settings
 from gateway.store.redis_link import open_link
-from gateway.tasks import cancelled, spawn
+from gateway.tasks import Periodic
 from gateway.telemetry import AccessLog, Telemetry
 from gateway.tokens.api_keys import ApiKeys
 from gateway.tokens.authenticate import Authenticator
@@ -129,8 +129,8 @@ class GatewayApp:
         self._stop.push_async_callback(revocations.stop)
         self.authenticator = Authenticator(settings, keys, clock, revocations)
         self.api_keys = ApiKeys(settings, clock)
-        if self.api_keys.file:
-            self._stop.push_async_callback(cancelled, spawn(self.api_keys.watch(), "API keys"))
+        self.api_keys.start()
+        self._stop.push_async_callback(self.api_keys.stop)
         self.introspectors = build_introspectors(settings, clock, self.redis, self._resolver)
         for introspector in self.introspectors.values():
             self._stop.push_async_callback(introspector.stop)
@@ -182,7 +182,7 @@ class GatewayApp:
             self.watch,
         )
         serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
-        self._stop.callback(serving.token_watch.stop)
+        self._stop.push_async_callback(serving.token_watch.stop)
         lane = FullLane(serving)
         self.websockets = lane.websockets
         self.listener = Listener(lane.handle, lane.refuse_connection, settings.server, self.telemetry)
@@ -212,8 +212,9 @@ class GatewayApp:
         if not self.settings.server.tls_cert:
             return None
         tls = ServerTls(self.settings.server, self.telemetry)
-        watch = spawn(tls.watch(self.clock), "TLS files")
-        self._stop.push_async_callback(cancelled, watch)
+        watching = Periodic("TLS files", tls.look, self.clock, RELOAD_SECONDS)
+        watching.start()
+        self._stop.push_async_callback(watching.stop)
         return tls.context
 
     async def drain(self) -> None:

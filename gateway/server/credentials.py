@@ -2,6 +2,9 @@
 
 Only the choice between the kinds lives here: where each may stand is
 ``tokens/extract.py``'s, and what it is worth the authenticator's and the keys'.
+The danger of this file is a credential that is shown to somebody else although
+it could be judged here: so another server is asked only about what no local
+kind knows.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.clock import Clock
-from gateway.errors import Reason
+from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.proxy.websocket import offered_token
@@ -21,6 +24,7 @@ from gateway.tokens.api_keys import ApiKeys, KnownKey
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.cache import CachedToken
 from gateway.tokens.extract import PresentedKey, bearer_token, presented_key
+from gateway.tokens.introspection import Introspector
 from gateway.tokens.introspection_held import HeldVerdict
 
 #: What a verdict rests on: a token's that was verified or introspected, or a key's.
@@ -77,7 +81,7 @@ class Callers:
         """
         if isinstance(shown, PresentedKey):
             return self._api_keys.identify(shown)
-        asker = self._opaque.asker(route, shown)
+        asker = self._asker(shown, route)
         identity = self._authenticator.cached(shown) if asker is None else asker.known(shown)
         record.cache_hit = identity is not None
         if asker is not None:
@@ -96,7 +100,7 @@ class Callers:
         Raises:
             GatewayError: 401 or 503.
         """
-        asker = self._opaque.asker(route, token)
+        asker = self._asker(token, route)
         return await (self._authenticator.authenticate(token) if asker is None else asker.identify(token))
 
     def hold(self, shown: bytes, route: Route) -> Held:
@@ -107,8 +111,20 @@ class Callers:
         """
         if isinstance(shown, PresentedKey):
             return self._api_keys.hold(shown)
-        asker = self._opaque.asker(route, shown)
+        asker = self._asker(shown, route)
         return self._authenticator.hold(shown) if asker is None else asker.hold(shown)
+
+    def _asker(self, token: bytes, route: Route) -> Introspector | None:
+        """Return who is asked about a bearer token; None when it is to be verified by keys.
+
+        Raises:
+            GatewayError: ``CREDENTIAL_NOT_ACCEPTED``: neither; also for an API key, whatever the route takes: it counts
+                in its own field only, and its issuer is this gateway.
+        """
+        asker = self._opaque.asker(route, token)
+        if asker is not None and self._api_keys.owns(token):
+            raise GatewayError(Reason.CREDENTIAL_NOT_ACCEPTED, detail="an API key, sent as a bearer token")
+        return asker
 
     def still_good(self, held: Held) -> Reason | None:
         """Return why a credential that was good is so no longer; None while it is."""

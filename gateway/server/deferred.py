@@ -17,6 +17,7 @@ from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.server.express_memory import Refusal
+from gateway.tasks import note_failure
 from gateway.telemetry import Telemetry
 from gateway.tokens.cache import TokenCache
 
@@ -49,6 +50,10 @@ class DeferredClient(Protocol):
         """The running request is over."""
         ...
 
+    def abort(self) -> None:
+        """Cut the connection."""
+        ...
+
     def resume(self, data: bytes) -> None:
         """Begin with the running request after all."""
         ...
@@ -78,6 +83,10 @@ class DeferredRequest:
         """Turn to it."""
         del telemetry, now
         self._client.resume(self._data)
+
+    def fail(self) -> None:
+        """Give it up, after a fault of the gateway's own: nobody else would end its connection."""
+        self._client.abort()
 
     def client_lost(self) -> None:
         """The client left."""
@@ -151,7 +160,12 @@ class Deferred:
         for _ in range(min(len(waiting), MOST)):
             if self._left <= 0 and waiting[0].since > late:
                 break
-            waiting.popleft().resume(self._telemetry, now)
+            request = waiting.popleft()
+            try:
+                request.resume(self._telemetry, now)
+            except Exception as error:  # those that wait behind it are turned to all the same
+                note_failure("deferred requests", error)
+                request.fail()
             before, now = now, self._monotonic()
             self._left -= now - before
         self._telemetry.deferred = len(waiting)

@@ -20,6 +20,7 @@ from gateway.server.express_connection import ExpressConnection
 from gateway.server.express_recall import Heads
 from gateway.server.listener import Listener
 from gateway.server.serving import Serving
+from gateway.tasks import note_failure
 
 
 class ExpressLane:
@@ -69,4 +70,8 @@ class ExpressLane:
         now = loop.time()
         for connection in list(self.connections):
             if connection.deadline < now:
-                connection.too_late()
+                try:
+                    connection.too_late()
+                except Exception as error:  # the time limits of the others hold all the same
+                    note_failure("time limits", error)
+                    connection.abort()

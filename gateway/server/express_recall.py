@@ -68,7 +68,7 @@ class KnownRequests(ClientOutput, ABC):
         self._refused_last = False
         self._client_text = ""
         self._most_content = min(MAX_CONTENT, self._limits.max_body_bytes or MAX_CONTENT)
-        self._revocations = serving.pipeline.revocations
+        self._revocations, self._monotonic = serving.pipeline.revocations, serving.clock.monotonic
         # Requests that are counted while they run take the long way.
         self._counted = bool(self._limits.max_concurrent_requests)
         self._watch = serving.pipeline.watch
@@ -132,8 +132,8 @@ class KnownRequests(ClientOutput, ABC):
             and self._defer_refusal(busy, given, data)
         ):
             return True
-        if self._revocations.unknown and not plan.anonymous:
-            return False  # each route has its own word for that
+        if self._monotonic() >= self._revocations.known_until and not plan.anonymous:
+            return False  # nobody knows what is revoked now: each route has its own word for that
         identity = None if plan.anonymous or plan.guarded else self._recalled(token)
         # A token that was verified is one token. Any other is looked at, also where nobody asks for it: between the
         # parts that are as before there may be no line end, so no field and no request either, that nobody has read.

@@ -13,6 +13,8 @@ import queue
 import threading
 from collections.abc import Callable
 
+from gateway.tasks import note_failure
+
 Job = tuple[Callable[[], None], Callable[[], None], asyncio.AbstractEventLoop]
 
 
@@ -32,15 +34,17 @@ class LogThread:
         threading.Thread(target=self._serve, name="access log", daemon=True).start()
 
     def run(self, work: Callable[[], None], done: Callable[[], None]) -> None:
-        """Run ``work`` in the thread and then ``done`` on the calling event loop. ``work`` must not raise."""
+        """Run ``work`` in the thread and then ``done`` on the calling event loop, also when ``work`` raises."""
         self._pending += 1
         self._idle.clear()
 
         def ended() -> None:
-            done()
-            self._pending -= 1
-            if not self._pending:
-                self._idle.set()
+            try:
+                done()
+            finally:
+                self._pending -= 1
+                if not self._pending:
+                    self._idle.set()
 
         self._jobs.put((work, ended, asyncio.get_running_loop()))
 
@@ -56,6 +60,9 @@ class LogThread:
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
             work, ended, loop = job
-            work()
+            try:
+                work()
+            except BaseException as error:  # the next lines are written all the same
+                note_failure("access log", error)
             with contextlib.suppress(RuntimeError):  # the loop has ended in the meantime
                 loop.call_soon_threadsafe(ended)

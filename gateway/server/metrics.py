@@ -17,6 +17,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from gateway import tasks
 from gateway.proxy.upstreams import Upstream
 from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.introspection_metrics import introspection_metrics
@@ -101,6 +102,9 @@ def _requests(telemetry: Telemetry) -> Iterator[Metric]:
         "gateway_tls_reload_failures", "Changed TLS files that could not be used.", telemetry.tls_reload_failures
     )
     yield CounterMetricFamily("gateway_access_log_dropped", "Access log lines dropped.", telemetry.access_log.dropped)
+    yield _counter(
+        "gateway_task_failures", "Failed rounds of work that goes on in the background.", "task", tasks.failures
+    )
 
 
 def _cache(authenticator: Authenticator) -> Iterator[Metric]:

@@ -109,10 +109,10 @@ class LoopLag:
         self._timer = self._loop.call_at(self._due, self._measure)
 
     def _measure(self) -> None:
-        now = self._loop.time()
+        now, due = self._loop.time(), self._due
+        self._again()  # first: whatever happens below, it is measured again
         if now >= self._period_ends:
             self._worst = [0.0, self._worst[0]]
             self._period_ends = now + LAG_SHOWN
-        self._worst[0] = max(self._worst[0], now - self._due)
+        self._worst[0] = max(self._worst[0], now - due)
         self._telemetry.loop_lag = max(self._worst)
-        self._again()

@@ -20,6 +20,9 @@ def redis_metrics(link: RedisLink | None) -> Iterator[Metric]:
     yield GaugeMetricFamily("gateway_redis_available", "1 while Redis answers.", 1.0 if link.available else 0.0)
     yield CounterMetricFamily("gateway_redis_commands", "Commands sent to Redis.", link.commands)
     yield CounterMetricFamily("gateway_redis_failures", "Commands that failed or took too long.", link.failures)
+    yield CounterMetricFamily(
+        "gateway_redis_odd_answers", "Answers and stored values of Redis that make no sense.", link.odd_answers
+    )
     yield CounterMetricFamily("gateway_redis_refusals", "Commands not sent because Redis was away.", link.refusals)
     yield CounterMetricFamily("gateway_redis_outages", "Times Redis went away.", link.outages)
 
@@ -43,7 +46,7 @@ def revocation_metrics(revocations: Revocations) -> Iterator[Metric]:
     entries = GaugeMetricFamily("gateway_revocation_entries", "Entries in force.", labels=("source", "kind"))
     for source in revocations.sources:
         labels = (source.name,)
-        if source.age != float("inf"):
+        if source.filled:
             age.add_metric(labels, source.age)
         failures.add_metric(labels, source.failures)
         applied.add_metric(labels, source.applied)

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import ssl
 
-from gateway.clock import Clock
 from gateway.settings.files import Version, version
 from gateway.settings.schema import Server
 from gateway.telemetry import Telemetry
@@ -47,6 +46,7 @@ class ServerTls:
         self._loaded = self._versions()
         self._doubtful: list[Version] | None = None
         self._failed: list[Version] | None = None
+        self._unread = False
         self.context = self._newest = server_context(settings)
         self.context.sni_callback = self._choose
 
@@ -55,16 +55,14 @@ class ServerTls:
         if self._newest is not context:
             handshake.context = self._newest
 
-    async def watch(self, clock: Clock) -> None:
-        """Look at the files for ever."""
-        while True:
-            await clock.sleep(RELOAD_SECONDS)
-            self.refresh()
+    async def look(self) -> None:
+        """Do ``refresh``, as a round of a ``Periodic``."""
+        self.refresh()
 
     def refresh(self) -> None:
         """Take the files if they have changed and fit; else keep what there is."""
         versions = self._versions()
-        if versions in (self._loaded, self._failed):
+        if versions == self._loaded or (versions == self._failed and not self._unread):
             return
         try:
             self._newest = server_context(self._settings)
@@ -72,6 +70,10 @@ class ServerTls:
             if versions != self._doubtful:
                 # A certificate and its key are written one after the other: look once more.
                 self._doubtful = versions
+                return
+            # What the system does not let be read now may be read later, and stay the same version.
+            self._unread = not isinstance(error, ssl.SSLError)
+            if versions == self._failed:
                 return
             self._failed = versions
             self._telemetry.tls_reload_failures += 1

@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator
 from gateway.clock import Clock
 from gateway.errors import Reason
 from gateway.server.credentials import Held
-from gateway.tasks import spawn
+from gateway.tasks import Periodic, note_failure
+from gateway.tokens.verify import unforeseen
 
 #: Time between two looks at a token.
 LOOK_SECONDS = 1.0
+
+_KIND = "token watch"
 
 #: How many tokens are looked at before other work gets a turn.
 SLICE = 500
@@ -34,9 +37,8 @@ class TokenWatch:
 
     def __init__(self, still_good: Callable[[Held], Reason | None], clock: Clock) -> None:
         self._still_good = still_good
-        self._clock = clock
         self._watched: dict[object, tuple[Held, Callable[[Reason], None]]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._looking = Periodic(_KIND, self._look, clock, LOOK_SECONDS)
 
     @contextlib.contextmanager
     def watching(self, held: Held | None, ended: Callable[[Reason], None]) -> Iterator[None]:
@@ -50,27 +52,31 @@ class TokenWatch:
             return
         place = object()
         self._watched[place] = (held, ended)
-        if self._task is None:
-            self._task = spawn(self._look(), "token watch")
+        self._looking.start()
         try:
             yield
         finally:
             self._watched.pop(place, None)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
+        await self._looking.stop()
 
     async def _look(self) -> None:
+        for number, (place, (held, ended)) in enumerate(list(self._watched.items())):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            reason = self._judge(held)
+            if reason is not None and self._watched.pop(place, None) is not None:
+                try:
+                    ended(reason)
+                except Exception as error:  # the others are looked at all the same
+                    note_failure(_KIND, error)
+
+    def _judge(self, held: Held) -> Reason | None:
+        """Return why a token is no longer good; what nobody can tell of is no good token."""
         try:
-            while self._watched:
-                await self._clock.sleep(LOOK_SECONDS)
-                for number, (place, (held, ended)) in enumerate(list(self._watched.items())):
-                    if number % SLICE == SLICE - 1:
-                        await asyncio.sleep(0)
-                    reason = self._still_good(held)
-                    if reason is not None and self._watched.pop(place, None) is not None:
-                        ended(reason)
-        finally:
-            self._task = None
+            return self._still_good(held)
+        except Exception as error:
+            note_failure(_KIND, error)
+            return unforeseen(error).reason

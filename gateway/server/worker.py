@@ -28,11 +28,14 @@ from gateway.server.overload import fit_open_files
 from gateway.server.worker_channel import Channel
 from gateway.server.worker_metrics import to_wire
 from gateway.settings.schema import Settings
-from gateway.tasks import cancelled, spawn, where
+from gateway.tasks import cancelled, note_failure, spawn, survivable, where
 
 _log = logging.getLogger("gateway")
 
 _PR_SET_PDEATHSIG = 1
+
+# After a question that could not be read or answered, in seconds.
+_PAUSE_SECONDS = 0.1
 
 
 def main() -> None:
@@ -98,14 +101,19 @@ async def _answer(channel: Channel, pages: Mapping[str, Callable[[], Any]]) -> N
     while True:
         try:
             question = await channel.receive()
+            page, answer = question["page"], None
+            try:
+                answer = pages[page]()
+            except Exception as error:  # a fault on a page must not end a worker
+                _log.error("page %s: %s", page, where(error))
+            channel.send({"id": question["id"], "page": page, "answer": answer})
         except EOFError:
             os._exit(FAILED)
-        page, answer = question["page"], None
-        try:
-            answer = pages[page]()
-        except Exception as error:  # a fault on a page must not end a worker
-            _log.error("page %s: %s", page, where(error))
-        channel.send({"id": question["id"], "page": page, "answer": answer})
+        except BaseException as error:
+            if not survivable(error):
+                raise
+            note_failure("answers to the supervisor", error)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 class _WholeLines(io.RawIOBase):

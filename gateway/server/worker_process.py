@@ -19,13 +19,16 @@ from typing import Any
 from gateway.server.addresses import SharedAddress
 from gateway.server.worker_channel import Channel
 from gateway.server.worker_metrics import Wire
-from gateway.tasks import spawn
+from gateway.tasks import note_failure, spawn, survivable
 
 #: How long a worker may take to answer a question, in seconds.
 ANSWER_SECONDS = 1.0
 
 #: How long what an ended process had sent may take to be read, in seconds.
 _LAST_WORDS_SECONDS = 1.0
+
+# After a message that could not be read, in seconds.
+_PAUSE_SECONDS = 0.1
 
 
 class WorkerProcess:
@@ -121,14 +124,25 @@ class WorkerProcess:
 
     async def _read(self) -> None:
         try:
-            while True:
-                self._hear(await self._channel.receive())
-        except EOFError:
-            pass
+            while not await self._heard():
+                pass
         finally:
             for answer in self._waiting.values():
                 if not answer.done():
                     answer.set_result(None)
+
+    async def _heard(self) -> bool:
+        """Hear one message; return whether there will be no other. One that makes no sense is passed over."""
+        try:
+            self._hear(await self._channel.receive())
+        except EOFError:
+            return True
+        except BaseException as error:
+            if not survivable(error):
+                raise
+            note_failure("channel of a worker", error)
+            await asyncio.sleep(_PAUSE_SECONDS)
+        return False
 
     def _hear(self, message: dict[str, Any]) -> None:
         self.loaded = True

@@ -28,7 +28,7 @@ from gateway.server.worker_pages import Fleet, Slot
 from gateway.server.worker_process import WorkerProcess
 from gateway.settings.schema import Settings
 from gateway.settings.sender_checks import MIN_SECRET
-from gateway.tasks import cancelled, spawn
+from gateway.tasks import cancelled, note_failure, spawn, survivable
 
 _log = logging.getLogger("gateway")
 
@@ -142,7 +142,7 @@ class Supervisor:
         early = 0
         while True:
             began = self._clock.monotonic()
-            code, served = await self._live(slot)
+            code, served = await self._lived(slot)
             if self._fleet.draining:
                 return code == OK or not served  # one that never listened held nothing
             if code > 0 and not self.up.done():
@@ -160,6 +160,19 @@ class Supervisor:
                     await self._ending.wait()
             if self._fleet.draining:
                 return True
+
+    async def _lived(self, slot: Slot) -> tuple[int, bool]:
+        """Do ``_live``; whatever goes wrong with it, the process has ended then and the place is filled again."""
+        try:
+            return await self._live(slot)
+        except BaseException as error:
+            if slot.process is not None:
+                slot.process.signal(signal.SIGKILL)
+                slot.process = None
+            if not survivable(error):
+                raise
+            note_failure("worker", error, str(slot.number))
+            return FAILED, True
 
     async def _live(self, slot: Slot) -> tuple[int, bool]:
         """Fill a place with one process until that ends; return its exit code and whether it ever listened."""

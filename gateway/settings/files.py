@@ -24,6 +24,10 @@ def version(file: str) -> Version:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+#: The version of a file that was never read: no file has it.
+UNREAD: Version = (-1, -1, -1)
+
+
 class Changes:
     """Tells when a file has another version, which is probably whole: a writer may be at work.
 
@@ -42,6 +46,10 @@ class Changes:
     def take(self) -> None:
         """Take the version that is there now: it is about to be read."""
         self._taken = self._noted = version(self._file)
+
+    def forget(self) -> None:
+        """Take the version that is there for a new one at the next look: the last reading of it came to nothing."""
+        self._taken, self._noted = UNREAD, version(self._file)
 
     def look(self) -> bool:
         """Take the version that is there, if it is another than the last one and stands still; say whether it was."""

@@ -32,11 +32,13 @@ class KeyFileError(ValueError):
 
     Attributes:
         faults: everything that is wrong with it, each with its line and key.
+        for_now: it was not read at all: that may change while the file stays as it is.
     """
 
-    def __init__(self, faults: Sequence[str]) -> None:
+    def __init__(self, faults: Sequence[str], *, for_now: bool = False) -> None:
         super().__init__(faults[0] if len(faults) == 1 else f"{faults[0]} (and {len(faults) - 1} more)")
         self.faults = tuple(faults)
+        self.for_now = for_now
 
 
 def read_keys(file: str, given: Sequence[ApiKey], identity: Mapping[str, str | list[str]]) -> list[ApiKey]:
@@ -53,7 +55,7 @@ def read_keys(file: str, given: Sequence[ApiKey], identity: Mapping[str, str | l
     try:
         data = read_regular(file, MAX_BYTES)
     except ValueError as error:
-        raise KeyFileError([str(error)]) from None
+        raise KeyFileError([str(error)], for_now=True) from None
     rules = header_rules(identity)
     faults: list[str] = []
     entries: list[tuple[str, ApiKey]] = [(path_text(("api_keys", index)), entry) for index, entry in enumerate(given)]

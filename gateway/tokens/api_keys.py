@@ -24,6 +24,7 @@ from gateway.settings import schema
 from gateway.settings.api_keys import ApiKey, claims_of
 from gateway.settings.files import Changes
 from gateway.settings.key_file import KeyFileError, read_keys
+from gateway.tasks import Periodic
 from gateway.tokens.model import IssuerPolicy, Unverified, kept_claims
 from gateway.tokens.verify import make_identity, unforeseen
 
@@ -37,6 +38,7 @@ _MOST_WAITS = 5
 
 #: What a key made here consists of before its id: scanners for leaked secrets find it by this.
 PREFIX = "gwk"
+_NEW_KEY = f"{PREFIX}_".encode()
 
 
 class KnownKey(NamedTuple):
@@ -49,6 +51,18 @@ class KnownKey(NamedTuple):
 
     digest: bytes
     identity: Identity
+
+
+class _Fault(NamedTuple):
+    """What is wrong with the file.
+
+    Attributes:
+        text: for people.
+        for_now: the file was not read at all: that may change while it stays as it is.
+    """
+
+    text: str
+    for_now: bool
 
 
 class ApiKeys:
@@ -74,10 +88,11 @@ class ApiKeys:
         self._identity_headers = settings.identity
         self._max_bytes = settings.tokens.max_bytes
         self._policy = _policy(settings)
-        self._wall, self._sleep = clock.wall, clock.sleep
+        self._wall = clock.wall
         self._known = self._compile(self._given)
         self._complete = not self.file
         self._changes = Changes(self.file, _MOST_WAITS)
+        self._watching = Periodic("API key file", self._look, clock, LOOK_SECONDS, on_failure=self._not_read)
         if self.file:
             self._changes.take()
             self._accept(self._read())
@@ -100,6 +115,13 @@ class ApiKeys:
             raise
         except Exception as error:
             raise unforeseen(error) from None
+
+    def owns(self, token: bytes) -> bool:
+        """Return whether a bearer token is in truth an API key, in force or expired, which no other server may see.
+
+        While the file was never read, that is also what looks like a key that ``new_key`` made.
+        """
+        return sha256(token).digest() in self._known or (not self._complete and token.startswith(_NEW_KEY))
 
     def hold(self, key: bytes) -> KnownKey:
         """Return what the verdict on a key that was good a moment ago rests on; see ``still_good``.
@@ -134,28 +156,41 @@ class ApiKeys:
 
     # --- the file ---
 
-    async def watch(self) -> None:
-        """Look at the file for ever."""
-        while True:
-            await self._sleep(LOOK_SECONDS)
-            if self._changes.look():
-                self._accept(await asyncio.to_thread(self._read))
+    def start(self) -> None:
+        """Keep up with the file from now on in the background, if there is one."""
+        if self.file:
+            self._watching.start()
 
-    def _read(self) -> dict[bytes, KnownKey] | str:
+    async def stop(self) -> None:
+        """Keep up no longer."""
+        await self._watching.stop()
+
+    async def _look(self) -> None:
+        if self._changes.look():
+            self._accept(await asyncio.to_thread(self._read))
+
+    def _not_read(self, error: BaseException) -> None:
+        self._accept(_Fault(f"internal: {type(error).__name__}", for_now=True))
+
+    def _read(self) -> dict[bytes, KnownKey] | _Fault:
         """Return the keys of the configuration and the file, or what is wrong with the file."""
         try:
             return self._compile([*self._given, *read_keys(self.file, self._given, self._identity_headers)])
         except KeyFileError as error:
-            return str(error)
+            return _Fault(str(error), for_now=error.for_now)
         except Exception as error:
             # Whatever a file can provoke (MemoryError, a fault of a library) is a file that cannot be used.
-            return f"internal: {type(error).__name__}"
+            return _Fault(f"internal: {type(error).__name__}", for_now=True)
 
-    def _accept(self, found: dict[bytes, KnownKey] | str) -> None:
-        if isinstance(found, str):
+    def _accept(self, found: dict[bytes, KnownKey] | _Fault) -> None:
+        if isinstance(found, _Fault):
+            if found.for_now:
+                self._changes.forget()
+                if found.text == self.last_error:
+                    return  # the same fault at another look at the same file
             self.reload_failures += 1
-            self.last_error = found
-            _log.warning("API keys of the file %s are not usable, those from before stay: %s", self.file, found)
+            self.last_error = found.text
+            _log.warning("API keys of the file %s are not usable, those from before stay: %s", self.file, found.text)
             return
         if self._complete:
             _log.info("the file of API keys has changed: %d keys are in force", len(found))

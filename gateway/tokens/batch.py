@@ -16,6 +16,7 @@ from itertools import islice
 
 from gateway.errors import GatewayError
 from gateway.identity import Identity
+from gateway.tasks import note_failure
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.examined import Examined
 from gateway.tokens.keys import VerifyingKey
@@ -46,7 +47,7 @@ class VerificationBatch:
         Args:
             token: the token.
             digest: its SHA-256.
-            done: told the outcome, once, soon but not now. It must not raise.
+            done: told the outcome, once, soon but not now.
 
         Raises:
             GatewayError: the refusal, when it needs no look at the signature. ``done`` is not called.
@@ -80,7 +81,10 @@ class VerificationBatch:
         for (examined, waiting), key in zip(turn, signed, strict=True):
             outcome = self._outcome(examined, key)
             for done in waiting:
-                done(outcome)
+                try:
+                    done(outcome)
+                except Exception as error:  # the others hear theirs all the same
+                    note_failure("new tokens", error)
 
     def _signature(self, examined: Examined) -> VerifyingKey | GatewayError | None:
         try:

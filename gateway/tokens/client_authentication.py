@@ -21,7 +21,7 @@ from joserfc.jwk import RSAKey
 from gateway.clock import Clock
 from gateway.settings import schema
 from gateway.settings.client_credentials import ClientKey, read_client_key, read_client_secret
-from gateway.settings.files import Version, version
+from gateway.settings.files import UNREAD, Version, version
 from gateway.tokens.provider_http import FetchError
 
 _log = logging.getLogger("gateway.introspection")
@@ -64,6 +64,7 @@ class ClientAuthentication:
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self._credential: str | ClientKey | None = None
         self._version: Version = None
+        self._failed: Version = UNREAD
         self._looked_at = float("-inf")
 
     async def request(self, form: dict[str, str]) -> Request:
@@ -112,9 +113,12 @@ class ClientAuthentication:
             reader = read_client_key if self._method == "private_key_jwt" else read_client_secret
             self._credential = reader(self._file)
         except ValueError as error:
-            if found != self._version:
+            # It is looked at again: what the system does not let be read now may be read later, as the same version.
+            if found != self._failed:
                 _log.warning("issuer %s: the client's secret or key is not usable: %s", self._name, error)
-        self._version = found
+            self._failed = found
+        else:
+            self._version, self._failed = found, UNREAD
 
     def _assertion(self, client: ClientKey) -> str:
         """Return an assertion for one use (RFC 7523 section 3)."""

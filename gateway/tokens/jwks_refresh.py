@@ -22,7 +22,7 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.errors import Reason
 from gateway.settings import schema
-from gateway.tasks import spawn
+from gateway.tasks import Periodic, spawn, survivable
 from gateway.tokens.jwks_fetch import Fetched, Source
 from gateway.tokens.jwks_http import FetchError
 from gateway.tokens.keys import KeySet, RejectedKey
@@ -80,7 +80,10 @@ class IssuerKeys:
         self._jitter = jitter
         self._first_wait = first_wait
         self._stopping = False
-        self._refresher: asyncio.Task[None] | None = None
+        self._refreshing = Periodic(
+            "key refresher", self._refresh, clock, 0.0, about=self.name, on_failure=self._refresh_failed
+        )
+        self._started = False
         self._flight: asyncio.Task[None] | None = None
         self._flight_started = -math.inf
         self._nap: asyncio.Task[None] | None = None
@@ -95,9 +98,10 @@ class IssuerKeys:
 
     def start(self) -> None:
         """Begin the first fetch and the background refresher. Needs a running event loop."""
-        if self._refresher is None:
+        if not self._started:
+            self._started = True
             self._flight = self._begin(scheduled=True)  # now: a request that comes next finds a fetch to wait for
-            self._refresher = spawn(self._refresh_for_ever(), f"jwks {self.name}")
+            self._refreshing.start(at_once=True)
 
     def forget(self) -> None:
         """Trust no key any more and fetch none, and with it forget the verdicts that rest on them: before ``stop``."""
@@ -108,7 +112,7 @@ class IssuerKeys:
         """End the refresher and whatever fetch is running, and close the source."""
         self._stopping = True
         try:
-            await _ended(self._refresher)  # first: it makes the others
+            await self._refreshing.stop()  # first: it makes the others
             await _ended(self._nap)
             await _ended(self._flight)
         finally:
@@ -182,19 +186,14 @@ class IssuerKeys:
 
     # --- the refresher ---
 
-    async def _refresh_for_ever(self) -> None:
-        """Fetch whenever a fetch is due. Only the cancellation of this very task ends it."""
-        while True:
-            try:
-                await self._join_or_begin()
-                await self._sleep_until_due()
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
-            except Exception as error:
-                # Nothing above is known to raise. If it does, keys must still be fetched, and not in a tight loop.
-                self._failed("internal", type(error).__name__, scheduled=True)
+    async def _refresh(self) -> None:
+        """Fetch if a fetch is due, and return when the next one is."""
+        await self._join_or_begin()
+        await self._sleep_until_due()
+
+    def _refresh_failed(self, error: BaseException) -> None:
+        # Nothing above is known to raise. If it does, keys must still be fetched, and not in a tight loop.
+        self._failed("internal", type(error).__name__, scheduled=True)
 
     async def _join_or_begin(self) -> None:
         flight = self._running()
@@ -236,9 +235,11 @@ class IssuerKeys:
             raise
         except FetchError as error:
             self._failed(error.code, str(error), scheduled=scheduled)
-        except Exception as error:
+        except BaseException as error:
             # Whatever an answer can provoke (RecursionError, MemoryError, a fault of a library) is a failed fetch.
             self._failed("internal", type(error).__name__, scheduled=scheduled)
+            if not survivable(error):
+                raise
         finally:
             self.fetches += 1
             self._flight = None  # not only done: who asks next, asks after this fetch
@@ -264,11 +265,11 @@ class IssuerKeys:
         """Count a failure, and back off. The keys stay: only ``stale_at`` ends them."""
         self.failures += 1
         self._last_error = f"{code}: {message}"
-        _log.warning("issuer %s: keys not fetched: %s", self.name, self._last_error)
-        if scheduled:
+        if scheduled:  # before the line: a log that fails must not make the next fetch follow at once
             step = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(self._failures_in_a_row, 10))
             self._failures_in_a_row += 1
             self._schedule(step * (0.5 + 0.5 * self._jitter()))
+        _log.warning("issuer %s: keys not fetched: %s", self.name, self._last_error)
 
     def _schedule(self, wait: float, *, only_earlier: bool = False) -> None:
         """Set when the next scheduled fetch begins.

@@ -15,15 +15,16 @@ import logging
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any, BinaryIO, NamedTuple
 
 from gateway.clock import Clock
 from gateway.settings.files import Changes
 from gateway.store.revocation_log import RECORD
-from gateway.tasks import cancelled, spawn
+from gateway.tasks import Periodic
 from gateway.tokens.revocation_entry import parse_revocation
+from gateway.tokens.revocation_source import RevocationSource
 from gateway.tokens.revocation_table import RevocationTable
 
 _log = logging.getLogger("gateway.revocation")
@@ -44,7 +45,15 @@ _CHUNK = 1 << 20
 
 
 class RevocationFileError(ValueError):
-    """A file of revocations that cannot be used."""
+    """A file of revocations that cannot be used.
+
+    Attributes:
+        for_now: it is the system that does not let it be read: that may change while the file stays as it is.
+    """
+
+    def __init__(self, text: str, *, for_now: bool = False) -> None:
+        super().__init__(text)
+        self.for_now = for_now
 
 
 class Read(NamedTuple):
@@ -90,7 +99,8 @@ def read_revocations(file: str, end: int = 0, digest: bytes = b"") -> Read:
             stream.seek(0)
             return Read(records, end, _digest(stream, end), further)
     except OSError as error:
-        raise RevocationFileError(f"this file cannot be read: {(error.strerror or '').lower()}") from None
+        text = f"this file cannot be read: {(error.strerror or '').lower()}"
+        raise RevocationFileError(text, for_now=True) from None
 
 
 def _digest(stream: BinaryIO, size: int) -> bytes:
@@ -143,100 +153,88 @@ def append_revocation(file: str, line: str) -> None:
         os.close(descriptor)
 
 
-class FileRevocations:
+class FileRevocations(RevocationSource):
     """What a file says is revoked.
 
     Args:
         file: its name.
         clock: the time.
+        max_age: how long entries are believed once the file as it is now cannot be used, in seconds.
 
     Attributes:
-        changed: called when there are other entries, and when ``known`` is another.
-        table: the entries; another one when some of them were taken back.
-        known: the file was read once.
         failures: versions of the file that could not be used.
-        applied: entries that were read.
         last_error: what is wrong with the file as it is now; empty when it is in force.
     """
 
     name = "file"
 
-    def __init__(self, file: str, clock: Clock) -> None:
-        self.table = RevocationTable()
-        self.known = False
-        self.failures = 0
-        self.applied = 0
+    def __init__(self, file: str, clock: Clock, max_age: float = math.inf) -> None:
+        super().__init__(clock, max_age)
         self.last_error = ""
         self._file = file
-        self._wall, self._monotonic, self._sleep = clock.wall, clock.monotonic, clock.sleep
-        self.changed: Callable[[], None] = _nobody
         self._end, self._digest = 0, b""
-        self._looked_at = float("-inf")
+        self._in_force = False
         self._changes = Changes(file, _MOST_WAITS)
-        self._task: asyncio.Task[None] | None = None
+        self._watching = Periodic("revocation file", self._watch, clock, LOOK_SECONDS, on_failure=self._not_read)
 
     async def start(self) -> None:
         """Read the file, and keep up with it from then on in the background."""
         self._changes.take()
-        await self._read()
-        self._task = spawn(self._watch(), "revocation file")
+        await self._read(self._monotonic())
+        self._watching.start()
 
     async def stop(self) -> None:
         """Keep up no longer."""
-        if self._task is not None:
-            await cancelled(self._task)
-
-    @property
-    def age(self) -> float:
-        """Seconds since the file was last looked at and found in force; infinity before the first time."""
-        return self._monotonic() - self._looked_at
+        await self._watching.stop()
 
     async def _watch(self) -> None:
-        while True:
-            await self._sleep(LOOK_SECONDS)
-            if self._changes.look():
-                await self._read()
-            elif not self.last_error:
-                self._looked_at = self._monotonic()
-            self.table.clean(self._wall())
+        began = self._monotonic()
+        if self._changes.look():
+            await self._read(began)
+        elif self._in_force:
+            self.found_good(began)
+        self.tell()
+        self.table.clean(self._wall())
 
-    async def _read(self) -> None:
+    async def _read(self, began: float) -> None:
+        self._in_force = False  # until it is: whatever ends this early has read nothing
         try:
             read = await asyncio.to_thread(read_revocations, self._file, self._end, self._digest)
         except RevocationFileError as error:
             self._fail(str(error))
+            if error.for_now:
+                self._changes.forget()
             return
         except Exception as error:
             # Whatever a file can provoke (MemoryError, a fault of a library) is a file that cannot be used.
             self._fail(f"internal: {type(error).__name__}")
+            self._changes.forget()
             return
         table = self.table if read.further else RevocationTable()
         for start in range(0, len(read.records), _SLICE * RECORD.size):
             self.applied += table.apply(bytes(read.records[start : start + _SLICE * RECORD.size]), self._wall())
             await asyncio.sleep(0)
-        if self.known and read.records:
+        if self.filled and read.records:
             _log.info("the file of revocations has changed: %d entries are in force", len(table))
-        self.table, self.known, self.last_error = table, True, ""
-        self._end, self._digest, self._looked_at = read.end, read.digest, self._monotonic()
+        self.table, self.last_error, self._in_force = table, "", True
+        self._end, self._digest = read.end, read.digest
         self.changed()
+        self.found_good(began)
+
+    def _not_read(self, error: BaseException) -> None:
+        """A look ended by something unforeseen: what it may have begun to read is read anew."""
+        if not self._in_force:
+            self._fail(f"internal: {type(error).__name__}")
+            self._changes.forget()
 
     def _fail(self, text: str) -> None:
+        if text == self.last_error:
+            return  # the same fault at another look at the same file
         self.failures += 1
         self.last_error = text
-        what = "those from before stay" if self.known else "so what is revoked is not known"
+        what = "those from before stay for now" if self.known else "so what is revoked is not known"
         _log.warning("revocations of the file %s are not usable, %s: %s", self._file, what, text)
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows."""
-        return {
-            "known": self.known,
-            "entries": len(self.table),
-            "age_seconds": round(self.age, 3) if self.known else None,
-            "failures": self.failures,
-            "applied": self.applied,
-            "last_error": self.last_error,
-        }
-
-
-def _nobody() -> None:
-    """Nobody wants to know yet."""
+        return {**super().status(), "last_error": self.last_error}

@@ -3,8 +3,10 @@
 Only this keeping up lives here. A look compares the number of the last write
 with the one that was read: whatever was missed, for whatever reason, is read
 then. So the channel makes revocations quick, and the look makes them certain.
-The danger is a server that has lost what it had: nothing known is forgotten
-then, and what it lost is written back to it.
+The dangers: a server that has lost what it had (nothing known is forgotten
+then, and what it lost is written back to it), and one that answers nonsense or
+nothing (a look that ends in any exception is a failed look, and what is known
+grows old).
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio.client import PubSub
@@ -21,16 +22,22 @@ from redis.exceptions import RedisError
 from gateway.clock import Clock
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.store.revocation_log import MOST_RECORDS, RECORD, Page, RevocationLog, told
-from gateway.tasks import cancelled, spawn
-from gateway.tokens.revocation_table import RevocationTable
+from gateway.tasks import Periodic, cancelled, spawn, survivable, where
+from gateway.tokens.revocation_source import RevocationSource
 
 _log = logging.getLogger("gateway.revocation")
 
 #: Seconds between two looks.
 LOOK_SECONDS = 0.25
 
-#: Without a good look for this long, what is revoked now is not known.
+#: Without a good look for this long, what is revoked now is not known, however long ``max_age_seconds`` is.
 STALE_SECONDS = 0.6
+
+#: Least seconds between two log lines about looks that failed otherwise than by Redis' being unavailable.
+_LOG_SECONDS = 10.0
+
+#: The wait for the channel's connection to close, in seconds.
+_CLOSE_SECONDS = 1.0
 
 #: Every so many looks a part of the log is swept.
 _SWEEP_LOOKS = 8
@@ -42,77 +49,76 @@ _MESSAGE_SECONDS = 1.0
 _RESTORED, _RESTORE_SECONDS = MOST_RECORDS // 4, 1.0
 
 
-class RedisRevocations:
+class RedisRevocations(RevocationSource):
     """What Redis says is revoked.
 
     Args:
         link: to Redis.
         clock: the time.
+        max_age: how long entries are believed without a good look, in seconds; ``STALE_SECONDS`` at most.
 
     Attributes:
-        changed: called when there are other entries, and when ``known`` is another.
-        table: the entries.
-        filled: all that Redis had was read once.
-        known: filled, and up to date a moment ago.
-        failures: looks that Redis did not answer.
-        applied: entries that changed something, those of the start included.
         restored: records that were written back to Redis.
     """
 
     name = "redis"
 
-    def __init__(self, link: RedisLink, clock: Clock) -> None:
-        self.table = RevocationTable()
-        self.filled = False
-        self.known = False
-        self.failures = 0
-        self.applied = 0
+    def __init__(self, link: RedisLink, clock: Clock, max_age: float = STALE_SECONDS) -> None:
+        super().__init__(clock, min(max_age, STALE_SECONDS))
         self.restored = 0
         self._link = link
         self._entries = RevocationLog(link)
-        self._wall, self._monotonic, self._sleep = clock.wall, clock.monotonic, clock.sleep
-        self.changed: Callable[[], None] = _nobody
-        self._looked_at = float("-inf")
+        self._sleep = clock.sleep
         self._looking = asyncio.Lock()
         self._epoch: bytes | None = None
         self._read = 0
         self._server = b""
         self._doubtful = True
         self._lost = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._looks = 0
+        self._logged_at = float("-inf")
+        self._watching = Periodic("revocations from Redis", self._watch, clock, LOOK_SECONDS)
+        self._listening = Periodic("revocation channel", self._listen, clock, LOOK_SECONDS)
+        self._client = link.new_client(1)
         self._restoring: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Read what is there, if Redis is, and keep up from then on in the background."""
         await self.look()
-        self._tasks = [spawn(self._watch(), "revocations"), spawn(self._listen(), "revocations told")]
+        self._watching.start()
+        self._listening.start(at_once=True)
 
     async def stop(self) -> None:
         """Keep up no longer."""
-        for task in (*self._tasks, self._restoring):
-            if task is not None:
-                await cancelled(task)
-
-    @property
-    def age(self) -> float:
-        """Seconds since the last good look; infinity before the first one."""
-        return self._monotonic() - self._looked_at
+        await self._watching.stop()
+        await self._listening.stop()
+        if self._restoring is not None:
+            await cancelled(self._restoring)
+        # A server that is stopped cannot hold this up.
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._client.aclose(close_connection_pool=True)
 
     async def look(self) -> None:
-        """Read what was written since the last look, and note whether what is revoked is known."""
+        """Read what was written since the last look. Whatever goes wrong is a failed look: nothing is raised for it."""
         async with self._looking:
+            began = self._monotonic()
             try:
                 await self._read_on()
-            except StoreUnavailableError:
-                self.failures += 1
+            except BaseException as error:
+                if not survivable(error):
+                    raise
+                self._failed(error)
+                self.tell()
             else:
-                self.filled, self._looked_at = True, self._monotonic()
-        known = self.filled and self.age <= STALE_SECONDS
-        if known is not self.known:
-            self.known = known
-            say = _log.info if known else _log.warning
-            say("what is revoked is %s", f"known: {len(self.table)} entries" if known else "not known: Redis is away")
-            self.changed()
+                self.found_good(began)
+
+    def _failed(self, error: BaseException) -> None:
+        self.failures += 1
+        now = self._monotonic()
+        if not isinstance(error, StoreUnavailableError) and now - self._logged_at >= _LOG_SECONDS:
+            self._logged_at = now
+            _log.error("revocations were not read from Redis (%d so far): %s", self.failures, where(error))
 
     async def _read_on(self) -> None:
         if self._doubtful:
@@ -145,30 +151,24 @@ class RedisRevocations:
             self.changed()
 
     async def _watch(self) -> None:
-        looks = 0
-        while True:
-            await self._sleep(LOOK_SECONDS)
-            await self.look()
-            self.table.clean(self._wall())
-            looks += 1
-            if self.known and looks % _SWEEP_LOOKS == 0:
-                with contextlib.suppress(StoreUnavailableError):
-                    await self._entries.sweep()
+        await self.look()
+        self.table.clean(self._wall())
+        self._looks += 1
+        if self.known and self._looks % _SWEEP_LOOKS == 0:
+            with contextlib.suppress(StoreUnavailableError):
+                await self._entries.sweep()
 
     # --- the channel ---
 
     async def _listen(self) -> None:
-        client = self._link.new_client(1)
+        """Hear the channel for as long as that goes well."""
         try:
-            while True:
-                if self._link.available:
-                    with contextlib.suppress(RedisError, OSError, TimeoutError):
-                        async with client.pubsub() as channel:
-                            await self._follow(channel)
-                self._doubtful = True
-                await self._sleep(LOOK_SECONDS)
+            if self._link.available:
+                with contextlib.suppress(RedisError, OSError, TimeoutError):
+                    async with self._client.pubsub() as channel:
+                        await self._follow(channel)
         finally:
-            await client.aclose(close_connection_pool=True)
+            self._doubtful = True
 
     async def _follow(self, channel: PubSub) -> None:
         """Hear the channel until Redis has been away; a connection that has gone silent may be none."""
@@ -208,20 +208,12 @@ class RedisRevocations:
                     _log.warning("Redis had lost revocations: %d were written back", self.restored)
                     return
                 await self._sleep(_RESTORE_SECONDS)
-        except StoreUnavailableError:
+        except BaseException as error:
             self._lost = True
+            if not survivable(error):
+                raise
+            self._failed(error)
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows."""
-        return {
-            "known": self.known,
-            "entries": len(self.table),
-            "age_seconds": round(self.age, 3) if self.filled else None,
-            "failures": self.failures,
-            "applied": self.applied,
-            "restored": self.restored,
-        }
-
-
-def _nobody() -> None:
-    """Nobody wants to know yet."""
+        return {**super().status(), "restored": self.restored}

@@ -3,14 +3,16 @@
 Only the question lives here; where entries come from is ``revocation_file.py``'s
 and ``revocation_redis.py``'s. Two values are read on the hot path: the
 generation, another object after each change, so that a verdict given under the
-same one needs no second look; and whether the state is unknown, so that the
-routes' own policies are asked.
+same one needs no second look; and the moment until which what is known counts
+as all there is. Whoever asks compares that with the time, so that nothing that
+ends or stands still can keep old knowledge alive; after it the routes' own
+policies are asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
@@ -20,44 +22,8 @@ from gateway.settings.revocation_checks import from_redis
 from gateway.store.redis_link import RedisLink
 from gateway.tokens.revocation_file import FileRevocations
 from gateway.tokens.revocation_redis import RedisRevocations
-from gateway.tokens.revocation_table import Mark, RevocationTable
-
-
-class Source(Protocol):
-    """Where entries come from.
-
-    Attributes:
-        name: what metrics call it.
-        table: the entries.
-        known: they are all there is, or were a moment ago.
-        failures: how often it could not be read.
-        applied: entries that were read.
-        changed: what to call when there are other entries, and when ``known`` is another.
-    """
-
-    name: str
-    table: RevocationTable
-    known: bool
-    failures: int
-    applied: int
-    changed: Callable[[], None]
-
-    @property
-    def age(self) -> float:
-        """Seconds since it was known to be up to date."""
-        ...
-
-    async def start(self) -> None:
-        """Read what is there, and keep up."""
-        ...
-
-    async def stop(self) -> None:
-        """Keep up no longer."""
-        ...
-
-    def status(self) -> dict[str, Any]:
-        """Return what ``/status`` shows."""
-        ...
+from gateway.tokens.revocation_source import RevocationSource
+from gateway.tokens.revocation_table import Mark
 
 
 class Revocations:
@@ -70,18 +36,19 @@ class Revocations:
     Attributes:
         sources: the same.
         generation: another object whenever entries may have changed.
-        unknown: a source was never read, or has not been up to date lately.
+        known_until: monotonic seconds from which on a source was last read too long ago, or never was; infinity where
+            there is none.
         passed_unknown: requests that open routes let pass meanwhile.
     """
 
-    def __init__(self, sources: Sequence[Source], clock: Clock) -> None:
+    def __init__(self, sources: Sequence[RevocationSource], clock: Clock) -> None:
         self.generation = object()
         self.passed_unknown = 0
-        self._wall = clock.wall
+        self._wall, self._monotonic = clock.wall, clock.monotonic
         self.sources = tuple(sources)
-        self.unknown = not all(source.known for source in sources)
+        self._moved()
         for source in sources:
-            source.changed = self._changed
+            source.changed, source.moved = self._changed, self._moved
 
     async def start(self) -> None:
         """Read what is there to read, and keep up from then on."""
@@ -94,9 +61,14 @@ class Revocations:
             await source.stop()
 
     @property
+    def unknown(self) -> bool:
+        """Whether some source was never read, or not lately, at this moment."""
+        return self._monotonic() >= self.known_until
+
+    @property
     def complete(self) -> bool:
         """Whether every source was read once."""
-        return all(source.age != float("inf") for source in self.sources)
+        return all(source.filled for source in self.sources)
 
     def covers(self, identity: Identity) -> bool:
         """Say whether a caller's credential is revoked, by what is known."""
@@ -143,7 +115,9 @@ class Revocations:
 
     def _changed(self) -> None:
         self.generation = object()
-        self.unknown = not all(source.known for source in self.sources)
+
+    def _moved(self) -> None:
+        self.known_until = min((source.known_until for source in self.sources), default=float("inf"))
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows."""
@@ -162,9 +136,9 @@ def build_revocations(settings: schema.Settings, clock: Clock, link: RedisLink |
         clock: the time.
         link: to Redis, where there is one.
     """
-    sources: list[Source] = []
-    if settings.revocation.file:
-        sources.append(FileRevocations(settings.revocation.file, clock))
+    table, sources = settings.revocation, list[RevocationSource]()
+    if table.file:
+        sources.append(FileRevocations(table.file, clock, table.max_age_seconds))
     if link is not None and from_redis(settings):
-        sources.append(RedisRevocations(link, clock))
+        sources.append(RedisRevocations(link, clock, table.max_age_seconds))
     return Revocations(sources, clock)

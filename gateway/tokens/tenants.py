@@ -21,7 +21,7 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
 from gateway.settings import schema
-from gateway.tasks import cancelled, spawn
+from gateway.tasks import Periodic, spawn
 from gateway.tokens.jwks_refresh import IssuerKeys
 
 #: Seconds between two looks for idle tenants.
@@ -77,7 +77,7 @@ class Tenants:
         self._failed_until: dict[str, float] = {}
         self._allowance, self._allowance_at = float(self._starts), clock.monotonic()
         self._gone: Counter[str] = Counter()
-        self._sweeper: asyncio.Task[None] | None = None
+        self._sweeping = Periodic("sweep of tenants", self._sweep, clock, SWEEP_SECONDS, about=self.name)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -87,12 +87,11 @@ class Tenants:
 
     def start(self) -> None:
         """Begin to look for idle tenants; keys are for the first token of each. Needs a running event loop."""
-        self._sweeper = spawn(self._sweep(), f"tenants of {self.name}")
+        self._sweeping.start()
 
     async def stop(self) -> None:
         """Give up all tenants, and return once their fetches have ended."""
-        if self._sweeper is not None:
-            await cancelled(self._sweeper)
+        await self._sweeping.stop()
         for table in (self._kept, self._new):
             while table:
                 self._give_up(table.popitem()[1])
@@ -221,15 +220,13 @@ class Tenants:
         self._give_up(keys)
 
     async def _sweep(self) -> None:
-        while True:
-            await self._clock.sleep(SWEEP_SECONDS)
-            now = self._clock.monotonic()
-            for table in (self._kept, self._new):
-                for name in [name for name, keys in table.items() if now - keys.used_at > self._idle_seconds]:
-                    self.idle += 1
-                    self._give_up(table.pop(name))
-            for name in [name for name, until in self._failed_until.items() if until <= now]:
-                del self._failed_until[name]
+        now = self._clock.monotonic()
+        for table in (self._kept, self._new):
+            for name in [name for name, keys in table.items() if now - keys.used_at > self._idle_seconds]:
+                self.idle += 1
+                self._give_up(table.pop(name))
+        for name in [name for name, until in self._failed_until.items() if until <= now]:
+            del self._failed_until[name]
 
     def _give_up(self, keys: IssuerKeys) -> None:
         """Believe a tenant's keys no longer, since nobody keeps them fresh, and end their refresher."""

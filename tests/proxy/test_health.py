@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-
-import pytest
-
-from gateway.proxy.health import Health, keep_checking
-from gateway.tasks import spawn
-from tests.support.clock import FakeClock, settle
+from gateway.proxy.health import Health
 
 
 def ejected(now: float = 100.0) -> Health:
@@ -111,36 +104,3 @@ def test_good_check_ends_an_ejection_because_it_has_connected() -> None:
     health = ejected(100)
     assert health.checked(True)
     assert (health.sound, health.connect_failures) == (True, 0)
-
-
-async def test_checks_go_on_at_their_interval_whatever_they_end_with(caplog: pytest.LogCaptureFixture) -> None:
-    """A fault in a check, or in what hears of it, is logged by its type and place; the next check comes in time."""
-    clock, heard = FakeClock(), list[tuple[bool, float]]()
-    answers: list[bool | Exception] = [True, False, RuntimeError("secret"), True]
-
-    async def probe() -> bool:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def report(good: bool) -> None:
-        heard.append((good, clock.monotonic() - began))
-        if len(heard) == 2:
-            raise ValueError("secret")
-
-    began = clock.monotonic()
-    jitters = iter([0.0, 1.0, 0.5, 0.5])
-    checking = spawn(keep_checking(probe, report, clock, 10, lambda: next(jitters)), "checks", awaited=True)
-    with caplog.at_level(logging.ERROR, "gateway.upstreams"):
-        await settle()
-        for _ in range(3):
-            await clock.advance(clock.naps[0])
-    assert heard == [(True, 0), (False, 9), (True, 30)]
-    assert len(caplog.records) == 2
-    assert "ValueError" in caplog.text
-    assert "RuntimeError" in caplog.text
-    assert "secret" not in caplog.text
-    checking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await checking

@@ -20,7 +20,7 @@ from gateway.server import tls
 from gateway.server.addresses import bound_port, listen
 from gateway.server.tls import ServerTls
 from gateway.settings.schema import Server
-from gateway.tasks import cancelled, spawn
+from gateway.tasks import Periodic
 from gateway.telemetry import AccessLog, Telemetry
 from tests.support.certificates import Authority, Certificate, authority
 from tests.support.clock import FakeClock, settle
@@ -149,14 +149,15 @@ async def test_both_versions_of_tls_get_the_changed_certificate(version: ssl.TLS
 async def test_files_are_looked_at_as_time_passes(tmp_path: Path) -> None:
     clock = FakeClock()
     async with listening(tmp_path) as server:
-        watch = spawn(server.tls.watch(clock), "TLS files")
+        watching = Periodic("TLS files", server.tls.look, clock, tls.RELOAD_SECONDS)
+        watching.start()
         await settle()
         server.use(server.ca.sign("second", "localhost"))
         await clock.advance(tls.RELOAD_SECONDS - 0.1)
         assert await server.subject() == "first"
         await clock.advance(0.2)
         assert await server.subject() == "second"
-        await cancelled(watch)
+        await watching.stop()
 
 
 async def test_broken_files_keep_the_old_certificate_and_are_told_once(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import cast
+
+import pytest
 
 from gateway.errors import Reason
 from gateway.server.credentials import Held
 from gateway.server.token_watch import LOOK_SECONDS, SLICE, TokenWatch
-from gateway.tasks import running
+from gateway.tasks import failures
 from gateway.tokens.cache import CachedToken
 from tests.support.clock import FakeClock, settle
 
@@ -20,10 +24,22 @@ class Tokens:
         self.clock = FakeClock()
         self.watch = TokenWatch(self.still_good, self.clock)
         self.looks = 0
+        self.broken = 0
 
     def still_good(self, held: Held) -> Reason | None:
         self.looks += 1
+        if held == self.broken:
+            raise RuntimeError("secret")
         return self.bad.get(held)
+
+
+@contextlib.asynccontextmanager
+async def watched() -> AsyncIterator[Tokens]:
+    tokens = Tokens()
+    try:
+        yield tokens
+    finally:
+        await tokens.watch.stop()
 
 
 def token(number: int) -> CachedToken:
@@ -32,71 +48,97 @@ def token(number: int) -> CachedToken:
 
 async def test_each_token_is_looked_at_once_a_second_and_its_end_is_told_once() -> None:
     """C65, R322."""
-    tokens, told = Tokens(), list[tuple[int, Reason]]()
-    with (
-        tokens.watch.watching(token(1), lambda reason: told.append((1, reason))),
-        tokens.watch.watching(token(2), lambda reason: told.append((2, reason))),
-    ):
+    told = list[tuple[int, Reason]]()
+    async with watched() as tokens:
+        with (
+            tokens.watch.watching(token(1), lambda reason: told.append((1, reason))),
+            tokens.watch.watching(token(2), lambda reason: told.append((2, reason))),
+        ):
+            await tokens.clock.advance(LOOK_SECONDS)
+            assert (tokens.looks, told) == (2, [])
+            tokens.bad[2] = Reason.EXPIRED
+            await tokens.clock.advance(3 * LOOK_SECONDS)
+            assert told == [(2, Reason.EXPIRED)]
+            assert tokens.looks == 2 + 2 + 1 + 1
         await tokens.clock.advance(LOOK_SECONDS)
-        assert (tokens.looks, told) == (2, [])
-        tokens.bad[2] = Reason.EXPIRED
-        await tokens.clock.advance(3 * LOOK_SECONDS)
-        assert told == [(2, Reason.EXPIRED)]
-        assert tokens.looks == 2 + 2 + 1 + 1
-    await tokens.clock.advance(LOOK_SECONDS)
-    assert tokens.looks == 6
+        assert tokens.looks == 6
 
 
 async def test_token_is_not_looked_at_when_its_use_is_over() -> None:
-    """C65: and nothing goes on running."""
-    tokens, told = Tokens(), list[Reason]()
-    with tokens.watch.watching(token(1), told.append):
-        pass
-    tokens.bad[1] = Reason.EXPIRED
-    await tokens.clock.advance(LOOK_SECONDS)
-    assert (tokens.looks, told) == (0, [])
-    assert not [task for task in running() if task.get_name() == "token watch"]
-    with tokens.watch.watching(token(1), told.append):
+    """C65."""
+    told = list[Reason]()
+    async with watched() as tokens:
+        with tokens.watch.watching(token(1), told.append):
+            pass
+        tokens.bad[1] = Reason.EXPIRED
         await tokens.clock.advance(LOOK_SECONDS)
-    assert told == [Reason.EXPIRED]
-    await tokens.clock.advance(LOOK_SECONDS)
+        assert (tokens.looks, told) == (0, [])
+        with tokens.watch.watching(token(1), told.append):
+            await tokens.clock.advance(LOOK_SECONDS)
+        assert told == [Reason.EXPIRED]
 
 
 async def test_nobodys_token_never_ends() -> None:
     """C65."""
-    tokens, told = Tokens(), list[Reason]()
-    with tokens.watch.watching(None, told.append):
-        await tokens.clock.advance(10 * LOOK_SECONDS)
-    assert (tokens.looks, told) == (0, [])
+    told = list[Reason]()
+    async with watched() as tokens:
+        with tokens.watch.watching(None, told.append):
+            await tokens.clock.advance(10 * LOOK_SECONDS)
+        assert (tokens.looks, told) == (0, [])
 
 
 async def test_many_tokens_are_all_looked_at_and_one_may_leave_meanwhile() -> None:
     """C65: between two slices other work has its turn."""
-    tokens, told = Tokens(), list[int]()
+    told = list[int]()
     count = 2 * SLICE + 10
-    tokens.bad = dict.fromkeys(range(count), Reason.UNKNOWN_KEY)
+    async with watched() as tokens:
+        tokens.bad = dict.fromkeys(range(count), Reason.UNKNOWN_KEY)
 
-    def tell(number: int) -> None:
-        told.append(number)
-        if number == 0:
-            watches[-1].__exit__(None, None, None)
+        def tell(number: int) -> None:
+            told.append(number)
+            if number == 0:
+                watches[-1].__exit__(None, None, None)
 
-    watches = [tokens.watch.watching(token(n), lambda _, n=n: tell(n)) for n in range(count)]  # type: ignore[misc]
-    for watch in watches:
-        watch.__enter__()
-    await tokens.clock.advance(LOOK_SECONDS)
-    assert told == list(range(count - 1))
-    for watch in watches[:-1]:
-        watch.__exit__(None, None, None)
-    await tokens.clock.advance(LOOK_SECONDS)
+        watches = [tokens.watch.watching(token(n), lambda _, n=n: tell(n)) for n in range(count)]  # type: ignore[misc]
+        for watch in watches:
+            watch.__enter__()
+        await tokens.clock.advance(LOOK_SECONDS)
+        assert told == list(range(count - 1))
+        for watch in watches[:-1]:
+            watch.__exit__(None, None, None)
+
+
+async def test_a_token_that_nobody_can_judge_ends_and_the_others_are_looked_at(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """R406: neither a fault in the judging nor one in what is told of it keeps another token from its end."""
+    told = list[tuple[int, Reason]]()
+    before = failures["token watch"]
+
+    def fail(reason: Reason) -> None:
+        told.append((2, reason))
+        raise RuntimeError("secret")
+
+    async with watched() as tokens:
+        with (
+            tokens.watch.watching(token(1), lambda reason: told.append((1, reason))),
+            tokens.watch.watching(token(2), fail),
+            tokens.watch.watching(token(3), lambda reason: told.append((3, reason))),
+        ):
+            tokens.bad = {2: Reason.EXPIRED, 3: Reason.EXPIRED}
+            tokens.broken = 1
+            await tokens.clock.advance(LOOK_SECONDS)
+    assert told == [(1, Reason.VERIFICATION_FAILED), (2, Reason.EXPIRED), (3, Reason.EXPIRED)]
+    assert failures["token watch"] == before + 2
+    assert "secret" not in caplog.text
 
 
 async def test_stop_ends_the_looking() -> None:
     """R371."""
     tokens = Tokens()
-    tokens.watch.stop()
+    await tokens.watch.stop()
     with tokens.watch.watching(token(1), lambda reason: None):
         await settle()
-        tokens.watch.stop()
+        await tokens.watch.stop()
         await tokens.clock.advance(LOOK_SECONDS)
     assert tokens.looks == 0

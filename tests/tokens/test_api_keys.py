@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from gateway.errors import GatewayError, Reason
 from gateway.settings import schema
 from gateway.settings.api_keys import ApiKey
-from gateway.tasks import cancelled, spawn
 from gateway.tokens import api_keys
 from gateway.tokens.api_keys import ApiKeys, hash_of, new_key
 from gateway.tokens.claims import make_identity
@@ -197,12 +196,12 @@ async def test_held_verdict_ends_when_the_key_gets_other_rights(
 async def watched(file: Path, *entries: dict[str, Any]) -> AsyncIterator[tuple[ApiKeys, FakeClock]]:
     clock = FakeClock()
     known = keys(*entries, clock=clock, file=file)
-    watch = spawn(known.watch(), "API keys")
+    known.start()
     try:
         await settle()
         yield known, clock
     finally:
-        await cancelled(watch)
+        await known.stop()
 
 
 async def look(known: ApiKeys, clock: FakeClock, looks: int = 2) -> None:
