@@ -36,6 +36,9 @@ _KEYS = (_LOG, _EPOCH, _HEAD, _SWEPT)
 #: How long one worker at most has the task to write back what Redis has lost, in milliseconds.
 _RESTORE_MILLISECONDS = 30_000
 
+# No record names so late a moment, in seconds since the epoch.
+_LATEST = 1e15
+
 #: How many hexadecimal digits an epoch has.
 _EPOCH_DIGITS = 16
 
@@ -127,7 +130,9 @@ class Told(NamedTuple):
 def told(message: bytes) -> Told | None:
     """Return what a message of the channel says; None when it is none of ours."""
     parts = message.split(b" ", 3)
-    if len(parts) != 4 or not (parts[1].isdigit() and parts[2].isdigit()) or len(parts[3]) % RECORD.size:
+    if len(parts) != 4 or not (parts[1].isdigit() and parts[2].isdigit()):
+        return None
+    if not _sound(parts[3]):
         return None
     return Told(parts[0], int(parts[1]), int(parts[2]), parts[3])
 
@@ -186,9 +191,14 @@ class RevocationLog:
 
 def _page(answer: Any) -> Page:
     epoch, head, last, records = items(answer, 4)
-    if len(text(records)) % RECORD.size:
+    if not _sound(text(records)):
         raise OddAnswerError
     return Page(_epoch(epoch), _head(head), number(last), records)
+
+
+def _sound(records: bytes) -> bool:
+    """Tell whether these are records, and all of them say something: nothing is issued before NaN."""
+    return not len(records) % RECORD.size and all(0 <= one[3] < _LATEST for one in RECORD.iter_unpack(records))
 
 
 def _state(answer: Any) -> tuple[bytes, int]:

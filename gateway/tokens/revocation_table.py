@@ -23,9 +23,6 @@ from gateway.store.revocation_log import RECORD
 #: The end of what has none, in minutes since the epoch.
 NEVER = 0xFFFFFFFF
 
-# No entry says so late a moment, in seconds since the epoch.
-_NEVER_BEFORE = 1e15
-
 #: Tables of one kind, by the first byte of the digest.
 SHARDS = 256
 
@@ -182,14 +179,9 @@ class RevocationTable:
 
         Returns:
             How many changed anything.
-
-        Raises:
-            ValueError: a record makes no sense; those before it were added.
         """
         minute, changed = now / 60, 0
         for kind, found, end, before in RECORD.iter_unpack(records):
-            if not 0 <= before < _NEVER_BEFORE:  # NaN, too: nothing is issued before that
-                raise ValueError("a record of a revocation makes no sense")
             if end <= minute or kind >= len(Kind):
                 continue
             question = self._questions.get(kind)

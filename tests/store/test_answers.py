@@ -1,0 +1,143 @@
+"""What counts as an answer of each kind, and every question put to a server that answers something else."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.settings.redis import Redis
+from gateway.store import answers
+from gateway.store.answers import OddAnswerError
+from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.revocation_log import RevocationLog
+from gateway.store.shared_buckets import SharedBuckets
+from tests.support.resp import ODD_ANSWERS, RespServer
+
+ALL: tuple[Any, ...] = (
+    *(None, b"", b"OK", b"1", b"-1", b"inf", b"nan", b" 7", b"1_0", b"9" * 16, "OK", "7"),
+    *(-1, 0, 7, True, 1.0, float("inf"), [], [b"OK"], [1, 2], (1, 2), {}, Exception("inside a list")),
+)
+
+
+@pytest.mark.parametrize(
+    ("read", "taken"),
+    [
+        (answers.done, {b"OK": None}),
+        (answers.done_or_not, {b"OK": True, None: False}),
+        (answers.count, {0: 0, 7: 7}),
+        (answers.number, {b"1": 1}),
+        (answers.text, {value: value for value in ALL if type(value) is bytes}),
+    ],
+    ids=["done", "done or not", "count", "number", "text"],
+)
+def test_a_reader_takes_its_own_kind_and_nothing_else(read: Callable[[Any], Any], taken: dict[Any, Any]) -> None:
+    """R435."""
+    for value in ALL:
+        wanted = [(key, found) for key, found in taken.items() if type(key) is type(value) and key == value]
+        if wanted:
+            assert read(value) == wanted[0][1]
+        else:
+            with pytest.raises(OddAnswerError):
+                read(value)
+
+
+def test_a_list_has_just_so_many_values() -> None:
+    """R435."""
+    assert answers.items([None, 1], 2) == [None, 1]
+    for value in ALL:
+        with pytest.raises(OddAnswerError):
+            answers.items(value, 3)
+
+
+@contextlib.asynccontextmanager
+async def linked() -> AsyncIterator[tuple[RespServer, RedisLink]]:
+    async with RespServer() as server:
+        link = RedisLink(Redis(url=server.url, timeout_seconds=2), SystemClock())
+        await link.start()
+        try:
+            yield server, link
+        finally:
+            await link.stop()
+
+
+def _number(name: bytes) -> Callable[[RedisLink], Awaitable[Any]]:
+    asked: dict[bytes, Callable[[RevocationLog], Awaitable[Any]]] = {
+        b"page": lambda log: log.page(0),
+        b"add": lambda log: log.add(b""),
+        b"sweep": lambda log: log.sweep(),
+        b"state": lambda log: log.state(),
+        b"size": lambda log: log.size(),
+        b"server": lambda log: log.server(),
+        b"may restore": lambda log: log.may_restore(),
+    }
+    return lambda link: asked[name](RevocationLog(link))
+
+
+#: Each question, the command that it sends, and what counts as an answer to it of what is odd otherwise.
+QUESTIONS: dict[str, tuple[bytes, Callable[[RedisLink], Awaitable[Any]], set[bytes]]] = {
+    "buckets": (b"EVALSHA", lambda link: SharedBuckets(link, [(1.0, 1.0)]).take([b"a"]), set()),
+    "page": (b"EVALSHA", _number(b"page"), set()),
+    "add": (b"EVALSHA", _number(b"add"), {b":7\r\n"}),
+    "sweep": (b"EVALSHA", _number(b"sweep"), {b":7\r\n"}),
+    "state": (b"MGET", _number(b"state"), set()),
+    "size": (b"ZCARD", _number(b"size"), {b":7\r\n"}),
+    "server": (b"INFO", _number(b"server"), set()),
+    "may restore": (b"SET", _number(b"may restore"), set()),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+async def test_an_answer_that_makes_no_sense_is_a_store_that_is_unavailable(question: str) -> None:
+    """R435: whatever the question, and the server counts as there: the next good answer is one."""
+    command, ask, good = QUESTIONS[question]
+    async with linked() as (server, link):
+        for odd in ODD_ANSWERS:
+            server.odd = {command: odd}
+            if odd in good:
+                await ask(link)
+                continue
+            with pytest.raises(StoreUnavailableError):
+                await ask(link)
+            assert link.available, odd
+        server.odd = {}
+        assert link.failures == len(ODD_ANSWERS) - len(good)
+        assert link.odd_answers == link.failures - 1, "all but what is an error of a known form"
+
+
+async def test_an_answer_too_many_is_not_taken_for_the_next_one() -> None:
+    """R435: what a command has left behind on its connection says nothing about the next command."""
+    async with linked() as (server, link):
+        server.odd = {b"SET": b"$-1\r\n+OK\r\n"}
+        for _ in range(3):
+            assert await link.command("SET", "a", "1", "NX", read=answers.done_or_not) is False
+
+
+async def test_odd_answers_are_logged_once_in_a_while_and_never_quoted(caplog: pytest.LogCaptureFixture) -> None:
+    """R432, R435."""
+    async with linked() as (server, link):
+        for odd in (b"$6\r\nsecret\r\n", b"%secret\r\n", b"-WRONGTYPE secret\r\n"):
+            server.odd = {b"ZCARD": odd}
+            with pytest.raises(StoreUnavailableError, match=r"makes no sense$"):
+                await RevocationLog(link).size()
+    warnings = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "makes no sense (1 so far)" in warnings[0]
+    assert "secret" not in caplog.text
+
+
+async def test_a_heartbeat_that_is_answered_oddly_is_no_heartbeat() -> None:
+    """R435: what answers is no Redis then; nothing is asked of it."""
+    async with linked() as (server, link):
+        server.odd = {b"PING": b":1\r\n"}
+        await link._ask()
+        assert not link.available
+        with pytest.raises(StoreUnavailableError):
+            await link.command("GET", "a")
+        server.odd = {}
+        await link._ask()
+        assert link.available
