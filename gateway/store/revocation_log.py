@@ -47,7 +47,7 @@ _ODD = odd_reply("the log of revocations")
 
 _ADD = f"""
 local epoch, number = redis.call('GET', KEYS[2]), redis.call('GET', KEYS[3]) or '0'
-if #number > 15 or string.find(number, '%D') or (epoch and #epoch ~= {_EPOCH_DIGITS}) then {_ODD} end
+if #number > 15 or not string.find(number, '^%d+$') or (epoch and #epoch ~= {_EPOCH_DIGITS}) then {_ODD} end
 if not epoch then
   epoch = ARGV[1]
   redis.call('SET', KEYS[2], epoch)
@@ -81,7 +81,7 @@ return {{redis.call('GET', KEYS[2]), redis.call('GET', KEYS[3]), last, table.con
 _SWEEP = """
 local now = tonumber(redis.call('TIME')[1])
 local after = redis.call('GET', KEYS[4]) or '0'
-if string.find(after, '%D') then after = '0' end
+if not string.find(after, '^%d+$') then after = '0' end
 local rows = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[1])
 local removed, last = 0, '0'
 for at = 1, #rows, 2 do

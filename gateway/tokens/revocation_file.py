@@ -168,7 +168,7 @@ class FileRevocations(RevocationSource):
 
     name = "file"
 
-    def __init__(self, file: str, clock: Clock, max_age: float = math.inf) -> None:
+    def __init__(self, file: str, clock: Clock, max_age: float) -> None:
         super().__init__(clock, max_age)
         self.last_error = ""
         self._file = file

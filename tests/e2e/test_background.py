@@ -18,7 +18,7 @@ from tests.support.gateway import RunningGateway, configuration, running
 from tests.support.keys import entry, write_keys
 from tests.support.minting import SigningKey, jwks
 from tests.support.resp import RespServer
-from tests.support.sockets import dial, socket_upstream
+from tests.support.sockets import socket_upstream
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,4 +102,4 @@ def documented() -> set[str]:
     """Return the names in the table of the operators' page."""
     text = (ROOT / "docs" / "operations.md").read_text()
     section = text.split("## Work in the background\n")[1].split("\n## ")[0]
-    return set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
+    return set(re.findall(r"^\| `([^`]+)`[,|\s]", section, re.MULTILINE))

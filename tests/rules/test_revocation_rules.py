@@ -59,7 +59,7 @@ async def revocable(tmp_path: Path, cache_size: int = 10000, **issuer: Any) -> A
     options = issuer_settings(jwks_file=str(keys), jwks_refresh_seconds=86400, **ES, **issuer)
     clock = FakeClock()
     async with rig(options, clock=clock) as plain:
-        source = FileRevocations(str(file), clock)
+        source = FileRevocations(str(file), clock, 60)
         revocations = Revocations([source], clock)
         await revocations.start()
         tables = {"file": str(file)}

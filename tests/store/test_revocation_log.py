@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 import time
 from collections.abc import AsyncIterator
+from math import inf, nan
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -122,11 +125,33 @@ async def test_a_server_process_has_a_name_of_its_own(tmp_path: Path) -> None:
         assert await log.server() == first
 
 
-async def test_what_is_no_log_is_not_believed(tmp_path: Path) -> None:
+LOG, EPOCH, HEAD = (f"gateway:{{revocation}}:{part}" for part in ("log", "epoch", "head"))
+
+#: What somebody has put into Redis, and whether a write would build on it.
+ODD_VALUES: tuple[tuple[bool, tuple[Any, ...]], ...] = (
+    *((True, ("SET", HEAD, value)) for value in ("", "inf", "-inf", "nan", "-5", "1.5", "1e3", "0x1", " 1", "9" * 30)),
+    (True, ("LPUSH", HEAD, "5")),
+    *((True, ("SET", EPOCH, value)) for value in ("", "short", "x" * 100)),
+    (False, ("SET", EPOCH, "with spaces  ...")),
+    (True, ("LPUSH", EPOCH, "x")),
+    (True, ("SET", LOG, "x")),
+    (False, ("ZADD", LOG, "1", "somebody else's")),
+    (False, ("ZADD", LOG, "1", "fourteen bytes", "2", "fourteen_bytes")),
+    *((False, ("ZADD", LOG, "1", b"\x06" + b"\xff" * 19 + struct.pack(">d", value))) for value in (nan, inf, -1.0)),
+    *((False, ("ZADD", LOG, number, b"\0" * RECORD.size)) for number in ("inf", "1.5", "1e300")),
+)
+
+
+async def test_what_is_no_log_is_not_believed_and_not_written_on(tmp_path: Path) -> None:
+    """R406: somebody else's values there are a log that is unavailable; it is one again without them."""
     async with opened(tmp_path) as (server, log):
-        server.run("ZADD", "gateway:{revocation}:log", 1, "somebody else's")
-        with pytest.raises(StoreUnavailableError, match="makes no sense"):
-            await log.page(0)
-        server.run("SET", "gateway:{revocation}:log", "x")
-        with pytest.raises(StoreUnavailableError, match="makes no sense"):
-            await log.page(0)
+        for written_on, command in ODD_VALUES:
+            server.run("FLUSHALL")
+            server.run(*command)
+            with pytest.raises(StoreUnavailableError, match="makes no sense"):
+                await log.page(0)
+            if written_on:
+                with pytest.raises(StoreUnavailableError, match="makes no sense"):
+                    await log.add(record(1))
+        server.run("FLUSHALL")
+        assert await log.page(0) == (b"", 0, 0, b"")

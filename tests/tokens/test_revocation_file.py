@@ -20,8 +20,11 @@ from gateway.tokens.revocation_file import (
     append_revocation,
     read_revocations,
 )
+from gateway.tokens.revocation_table import RevocationTable
 from tests.support.clock import FakeClock, eventually
 from tests.support.revocation import caller
+
+MAX_AGE = 60.0
 
 
 def lines(*entries: dict[str, Any]) -> bytes:
@@ -33,7 +36,7 @@ class Watched:
 
     def __init__(self, file: Path) -> None:
         self.clock = FakeClock()
-        self.source = FileRevocations(str(file), self.clock)
+        self.source = FileRevocations(str(file), self.clock, MAX_AGE)
         self.told = 0
         self.source.changed = self._count
 
@@ -157,6 +160,86 @@ async def test_whatever_a_file_provokes_is_a_file_that_cannot_be_used(
     monkeypatch.setattr(revocation_file, "read_revocations", read)
     async with watched(tmp_path / "revoked.jsonl") as made:
         assert made.source.last_error == f"internal: {fault.__name__}"
+
+
+async def test_what_the_file_said_is_believed_for_its_time_after_it_has_become_unusable(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R406: by its age whenever it is asked; what was known stays revoked, and a good file is believed at once."""
+    file = tmp_path / "revoked.jsonl"
+    file.write_bytes(lines({"jti": "a"}))
+    async with watched(file) as made:
+        file.write_bytes(b"wrong")
+        for _ in range(int((MAX_AGE - 2) / LOOK_SECONDS)):
+            await made.look(1)
+        assert made.source.known
+        await made.look(20)
+        assert not made.source.known
+        assert made.covers("a") == [True]
+        assert f"the file was last read {MAX_AGE:.0f}" in caplog.text
+        file.write_bytes(lines({"jti": "b"}))
+        await made.look(3)
+        assert (made.source.known, made.covers("ab")) == (True, [False, True])
+
+
+async def test_a_look_that_hangs_keeps_nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R406: nor does one that ended, for there is nothing that it would have to take back."""
+    file, release = tmp_path / "revoked.jsonl", threading.Event()
+    file.write_bytes(lines({"jti": "a"}))
+    async with watched(file) as made:
+        monkeypatch.setattr(revocation_file, "read_revocations", lambda *_: release.wait(10))
+        file.write_bytes(lines({"jti": "a"}, {"jti": "b"}))
+        await made.clock.advance(LOOK_SECONDS)
+        await made.clock.advance(MAX_AGE - 1)
+        assert made.source.known
+        made.clock.jump(1)
+        assert not made.source.known
+        release.set()
+
+
+async def test_a_file_that_the_system_did_not_let_be_read_is_tried_again_as_it_is(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """R406: its version stays the same when it is a matter of permissions, memory or open files; told once each."""
+    file = tmp_path / "revoked.jsonl"
+    file.write_bytes(lines({"jti": "a"}))
+    good, faults = read_revocations, [OSError(24, "Too many open files"), MemoryError(), MemoryError()]
+
+    def read(*arguments: Any) -> Any:
+        if faults:
+            fault = faults.pop(0)
+            if isinstance(fault, OSError):
+                raise RevocationFileError("this file cannot be read: too many open files", for_now=True)
+            raise fault
+        return good(*arguments)
+
+    monkeypatch.setattr(revocation_file, "read_revocations", read)
+    async with watched(file) as made:
+        assert not made.source.known
+        await made.look(6)
+        assert (made.source.known, made.covers("a"), made.source.failures) == (True, [True], 2)
+
+
+async def test_a_reading_that_breaks_off_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R406: the file is not in force with a part of its entries, and is read anew."""
+    file, faults = tmp_path / "revoked.jsonl", [MemoryError("secret")]
+    file.write_bytes(lines({"jti": "a"}))
+    apply = RevocationTable.apply
+
+    def broken(table: RevocationTable, records: bytes, now: float) -> int:
+        if faults:
+            raise faults.pop()
+        return apply(table, records, now)
+
+    async with watched(file) as made:
+        monkeypatch.setattr(RevocationTable, "apply", broken)
+        file.write_bytes(lines({"jti": "a"}, {"jti": "b"}))
+        await made.look(2)
+        assert (made.source.last_error, made.covers("ab")) == ("internal: MemoryError", [True, False])
+        known_until = made.source.known_until
+        await made.look(1)
+        assert (made.source.last_error, made.covers("ab")) == ("", [True, True])
+        assert made.source.known_until > known_until
 
 
 async def test_ended_entries_go(tmp_path: Path) -> None:

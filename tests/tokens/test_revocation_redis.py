@@ -17,7 +17,7 @@ from gateway.settings.redis import Redis
 from gateway.store.redis_link import RedisLink
 from gateway.store.revocation_log import MOST_RECORDS, RevocationLog
 from gateway.tokens import revocation_redis
-from gateway.tokens.revocation_redis import RedisRevocations
+from gateway.tokens.revocation_redis import STALE_SECONDS, RedisRevocations
 from gateway.tokens.revocation_table import Kind
 from tests.support.clock import eventually
 from tests.support.pace import paced
@@ -231,3 +231,68 @@ async def test_the_log_is_swept_in_the_course_of_time(tmp_path: Path, monkeypatc
             while await log.size() != 1:
                 assert time.monotonic() - began < paced(5)
                 await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("error", [ValueError, MemoryError, asyncio.CancelledError])
+async def test_whatever_ends_a_look_is_a_failed_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """R406: not the end of the looks; what was known grows old meanwhile, and is known again with the next good one."""
+    async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
+        await RevocationLog(link).add(token("a"))
+        await source.look()
+        faults, state = iter(range(4)), RevocationLog.state
+
+        async def broken(log: RevocationLog) -> tuple[bytes, int]:
+            if next(faults, None) is None:
+                return await state(log)
+            raise error
+
+        monkeypatch.setattr(RevocationLog, "state", broken)
+        before = source.failures
+        await eventually(lambda: not source.known)
+        assert covers(source, "a") == [True]
+        await eventually(lambda: source.known)
+        assert source.failures == before + 4
+
+
+async def test_what_is_known_grows_old_whatever_has_become_of_the_looks(tmp_path: Path) -> None:
+    """R406, R441: with nobody left to look, and with a question under way that is never answered."""
+    async with (
+        RedisServer(tmp_path) as server,
+        linked(server.url, timeout_seconds=5) as link,
+        following(link) as source,
+    ):
+        assert source.known
+        began = time.monotonic()
+        server.pause()
+        looking = asyncio.ensure_future(source.look())
+        await eventually(lambda: not source.known)
+        assert time.monotonic() - began < paced(STALE_SECONDS + 0.3)
+        assert not looking.done()
+        server.resume()
+        await looking
+        await source._watching.stop()
+        await eventually(lambda: not source.known)
+
+
+async def test_a_look_is_as_old_as_its_question(tmp_path: Path) -> None:
+    """R441."""
+    async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=5) as link:
+        source = RedisRevocations(link, SystemClock())
+        server.pause()
+        looking = asyncio.ensure_future(source.look())
+        await asyncio.sleep(STALE_SECONDS + 0.05)
+        server.resume()
+        await looking
+        assert (source.filled, source.known) == (True, False)
+        await source.stop()
+
+
+async def test_less_than_the_bound_may_be_configured(tmp_path: Path) -> None:
+    async with RedisServer(tmp_path) as server, linked(server.url) as link:
+        for seconds, bound in ((0.3, 0.3), (60, STALE_SECONDS)):
+            source = RedisRevocations(link, SystemClock(), seconds)
+            await source.look()
+            assert source.known_until - time.monotonic() <= bound
+            await source.stop()

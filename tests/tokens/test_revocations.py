@@ -27,7 +27,7 @@ def settings(**tables: Any) -> schema.Settings:
 def file_with(tmp_path: Path, name: str, text: str) -> FileRevocations:
     file = tmp_path / name
     file.write_text(text)
-    return FileRevocations(str(file), FakeClock())
+    return FileRevocations(str(file), FakeClock(), 60)
 
 
 async def test_nothing_configured_asks_nothing() -> None:
@@ -60,7 +60,7 @@ async def test_every_source_is_asked(tmp_path: Path) -> None:
 
 async def test_one_unknown_source_makes_all_unknown_and_the_route_says_what_then(tmp_path: Path) -> None:
     """R130."""
-    sources = [file_with(tmp_path, "one", ""), FileRevocations(str(tmp_path / "nowhere"), FakeClock())]
+    sources = [file_with(tmp_path, "one", ""), FileRevocations(str(tmp_path / "nowhere"), FakeClock(), 60)]
     made = Revocations(sources, FakeClock())
     await made.start()
     assert (made.unknown, made.complete) == (True, False)
