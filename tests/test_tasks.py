@@ -9,6 +9,7 @@ import logging
 import pytest
 
 from gateway import tasks
+from gateway.clock import SystemClock
 from gateway.tasks import LOG_SECONDS, Periodic, note_failure, periodic, spawn, where
 from tests.support.clock import FakeClock, eventually, settle
 
@@ -192,13 +193,12 @@ async def test_the_first_round_comes_at_once_or_after_the_first_wait(at_once: bo
 
 async def test_a_wait_that_fails_does_not_make_rounds_follow_each_other() -> None:
     """R406: neither is it the end."""
-    waits = iter([ValueError(), 1.0])
+    faults = [ValueError()]
 
     def seconds() -> float:
-        wait = next(waits, 1.0)
-        if isinstance(wait, float):
-            return wait
-        raise wait
+        if faults:
+            raise faults.pop()
+        return 1.0
 
     clock, done = FakeClock(), list[int]()
 
@@ -218,7 +218,7 @@ async def test_a_wait_that_fails_does_not_make_rounds_follow_each_other() -> Non
 async def test_what_hears_of_a_failure_may_fail_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """R406: as a full log does."""
     rounds = Rounds(ValueError(), None)
-    made = Periodic("rounds", rounds._round, rounds.clock, 5.0, on_failure=lambda error: 1 / 0)  # type: ignore[arg-type,return-value]
+    made = Periodic("rounds", rounds._round, rounds.clock, 5.0, on_failure=lambda error: 1 / 0)  # type: ignore[arg-type]
 
     def broken(*_: object, **__: object) -> None:
         raise MemoryError
@@ -260,7 +260,7 @@ async def test_failures_are_logged_once_in_a_while(
 ) -> None:
     """R406: by kind, and with the number of those that were not told."""
     clock = FakeClock()
-    monkeypatch.setattr(tasks.SystemClock, "monotonic", clock.monotonic)
+    monkeypatch.setattr(SystemClock, "monotonic", clock.monotonic)
     monkeypatch.setattr(tasks, "_logged_at", {})
     before = tasks.failures["a kind"]
     for _ in range(3):

@@ -297,3 +297,20 @@ async def test_failures_are_counted_by_reason() -> None:
         upstream.failed(reason)
     assert upstream.failures == {"upstream_timeout": 2, "upstream_name": 1}
     await upstream.close()
+
+
+async def test_checks_come_at_their_interval_give_or_take_a_tenth() -> None:
+    """So that many gateways do not ask together."""
+    async with services(1) as (member,):
+        clock, jitters = FakeClock(), iter([0.0, 1.0, 0.5])
+        upstream = Upstream(
+            settings(member.url, health_path="/up", health_interval_seconds=10), clock, jitter=lambda: next(jitters)
+        )
+        upstream.start_checks()
+        try:
+            for seconds in (9, 11, 10):
+                await eventually(lambda: clock.naps)
+                assert clock.naps == [pytest.approx(seconds)]
+                await clock.advance(seconds)
+        finally:
+            await upstream.close()

@@ -22,7 +22,7 @@ from gateway.server.deferred import (
 )
 from gateway.server.express_connection import ExpressConnection
 from gateway.server.express_memory import Refusal
-from gateway.tasks import spawn
+from gateway.tasks import failures, spawn
 from gateway.telemetry import AccessLog, Record, Telemetry
 from gateway.tokens.cache import TokenCache
 from tests.support.clock import FakeClock
@@ -45,6 +45,8 @@ class Client:
         self.sent = b""
         self.data: bytes | None = None
         self.endings: list[tuple[bool, bool]] = []
+        self.fault: Exception | None = None
+        self.cut = False
 
     def send(self, data: bytes) -> None:
         self.sent += data
@@ -52,7 +54,12 @@ class Client:
     def ended(self, keep_alive: bool, *, refused: bool) -> None:
         self.endings.append((keep_alive, refused))
 
+    def abort(self) -> None:
+        self.cut = True
+
     def resume(self, data: bytes) -> None:
+        if self.fault is not None:
+            raise self.fault
         self.data = data
         self._bench.resumed.append((self, self._bench.clock.monotonic()))
         self._bench.clock.jump(self._bench.cost)
@@ -172,6 +179,23 @@ def known_refusal(bench: Bench, client: Client) -> DeferredRefusal:
     record = Record(started=0.0, request_id="one", method="GET", route="a", status=401, reason="no_token")
     record.outcome = "refused"
     return DeferredRefusal(client, b"data", Refusal(b"head one tail", record), b"two")
+
+
+async def test_a_fault_with_one_gives_up_that_one_and_no_other(bench: Bench) -> None:
+    """R406: or the queue would stand still from then on, and the client wait for good."""
+    before, first = failures["deferred requests"], Client(bench)
+    first.fault = RuntimeError("secret")
+    bench.deferred.add(DeferredRequest(first, b"data"))
+    others = bench.add(3)
+    for _ in range(IDLE_TURNS + 10):
+        await bench.turn()
+    assert [client for client, _ in bench.resumed] == others
+    assert (first.cut, [client.cut for client in others]) == (True, [False] * 3)
+    assert failures["deferred requests"] == before + 1
+    later = bench.add()
+    for _ in range(IDLE_TURNS + 10):
+        await bench.turn()
+    assert bench.resumed[-1][0] is later[0]
 
 
 async def test_a_known_refusal_is_given_and_counted_with_the_time_it_waited(bench: Bench) -> None:

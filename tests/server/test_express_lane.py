@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from gateway.server.express_connection import ExpressConnection
+from gateway.tasks import failures
 from tests.support.gateway import request, running_gateway, until
 from tests.support.upstream import Received, raw_upstream
 
@@ -78,6 +80,37 @@ async def test_only_connections_whose_time_is_over_are_told(tmp_path: Path) -> N
                 connection.deadline = 0.0
         assert await late.at_end()
         assert (await early.exchange(request(b"GET", "/"))).status == 200
+
+
+async def test_a_fault_with_one_connection_keeps_no_other_from_its_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R406: the one is cut, the others are told, and the next look comes."""
+    before, real = failures["time limits"], ExpressConnection.too_late
+
+    def fail(connection: ExpressConnection) -> None:
+        if connection.deadline == 1.0:
+            raise RuntimeError("secret")
+        real(connection)
+
+    monkeypatch.setattr(ExpressConnection, "too_late", fail)
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=EXPRESS) as gateway,
+    ):
+        lane = gateway.app.express
+        clients = [await gateway.client() for _ in range(4)]
+        for client in clients:
+            assert (await client.exchange(request(b"GET", "/"))).status == 200
+        for deadline in (1.0, 0.0):
+            for connection in lane.connections:
+                connection.deadline = deadline
+            lane._watch()
+            for client in clients:
+                assert await client.at_end()
+            clients = [await gateway.client()]
+            assert (await clients[0].exchange(request(b"GET", "/"))).status == 200
+    assert failures["time limits"] >= before + 4
 
 
 async def test_drain_closes_what_is_idle_and_lets_the_running_request_end(tmp_path: Path) -> None:

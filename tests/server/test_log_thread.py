@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.server.log_thread import LogThread
+from gateway.tasks import failures
 from tests.support.clock import eventually
 
 
@@ -46,6 +47,22 @@ async def test_stop_waits_for_jobs_that_follow_jobs() -> None:
     thread.run(lambda: None, lambda: thread.run(lambda: None, lambda: done.append(1)))
     await thread.stop(5)
     assert done == [1]
+
+
+async def test_a_job_that_fails_is_not_the_last_one() -> None:
+    """R406: neither one in the thread nor what follows it on the loop."""
+    before, done = failures["access log"], list[int]()
+    thread = LogThread()
+
+    def fail() -> None:
+        raise MemoryError
+
+    thread.run(fail, lambda: done.append(1))
+    thread.run(lambda: None, lambda: done.append(2))
+    await thread.stop(5)
+    assert done == [1, 2]
+    assert failures["access log"] == before + 1
+    assert not thread.stuck
 
 
 async def test_stop_leaves_a_stuck_job_behind_in_time() -> None:

@@ -160,6 +160,26 @@ async def test_files_are_looked_at_as_time_passes(tmp_path: Path) -> None:
         await watching.stop()
 
 
+async def test_files_that_could_not_be_read_for_now_are_read_as_the_same_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R406: as when files ran out; told once."""
+    async with listening(tmp_path) as server:
+        server.use(server.ca.sign("second", "localhost"))
+
+        def unreadable(_: object) -> None:
+            raise OSError(24, "Too many open files")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tls, "server_context", unreadable)
+            for _ in range(4):
+                server.tls.refresh()
+        assert server.telemetry.tls_reload_failures == 1
+        assert await server.subject() == "first"
+        server.tls.refresh()
+        assert await server.subject() == "second"
+
+
 async def test_broken_files_keep_the_old_certificate_and_are_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

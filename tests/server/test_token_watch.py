@@ -24,7 +24,7 @@ class Tokens:
         self.clock = FakeClock()
         self.watch = TokenWatch(self.still_good, self.clock)
         self.looks = 0
-        self.broken = 0
+        self.broken: object = None
 
     def still_good(self, held: Held) -> Reason | None:
         self.looks += 1
@@ -126,7 +126,7 @@ async def test_a_token_that_nobody_can_judge_ends_and_the_others_are_looked_at(
             tokens.watch.watching(token(3), lambda reason: told.append((3, reason))),
         ):
             tokens.bad = {2: Reason.EXPIRED, 3: Reason.EXPIRED}
-            tokens.broken = 1
+            tokens.broken = token(1)
             await tokens.clock.advance(LOOK_SECONDS)
     assert told == [(1, Reason.VERIFICATION_FAILED), (2, Reason.EXPIRED), (3, Reason.EXPIRED)]
     assert failures["token watch"] == before + 2

@@ -15,7 +15,7 @@ from gateway.server.worker import whole_lines
 from gateway.server.worker_channel import Channel
 from gateway.settings.load import load
 from gateway.settings.schema import Settings
-from gateway.tasks import cancelled, spawn
+from gateway.tasks import cancelled, failures, spawn
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,6 +126,23 @@ async def test_page_that_fails_is_no_answer_and_ends_nothing(caplog: pytest.LogC
     assert [answer["id"] for answer in answers] == [0, 1, 2, 3]
     assert "page status: ValueError" in caplog.text
     assert "s3cret" not in caplog.text
+    await cancelled(answering)
+    await supervisor.close()
+    await channel.close()
+
+
+async def test_a_question_that_makes_no_sense_is_passed_over() -> None:
+    """R406: the answers go on, or the worker would pass for dead."""
+    before = failures["answers to the supervisor"]
+    ours, theirs = socket.socketpair()
+    supervisor, channel = await Channel.open(ours), await Channel.open(theirs)
+    answering = spawn(worker._answer(channel, {"odd": object, "metrics": lambda: [1]}), "answers")
+    supervisor._writer.write((4).to_bytes(4, "big") + b"none")
+    supervisor.send({"page": "metrics"})
+    supervisor.send({"id": 0, "page": "odd"})  # an answer that cannot be sent
+    supervisor.send({"id": 1, "page": "metrics"})
+    assert await supervisor.receive() == {"id": 1, "page": "metrics", "answer": [1]}
+    assert failures["answers to the supervisor"] == before + 3
     await cancelled(answering)
     await supervisor.close()
     await channel.close()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
 from gateway.server.addresses import SharedAddress
+from gateway.server.worker_channel import Channel
 from gateway.server.worker_process import WorkerProcess
+from gateway.tasks import cancelled, failures, spawn
 from tests.support.gateway import until
 from tests.support.workers import PATIENCE
 
@@ -67,5 +70,24 @@ async def test_worker_is_this_package_whatever_lies_in_the_current_directory(
             await until(lambda: process.loaded or not process.alive, within=PATIENCE)
         assert process.loaded
         assert not (tmp_path / "ran").exists()
+    finally:
+        await process.kill()
+
+
+async def test_message_that_makes_no_sense_is_passed_over() -> None:
+    """R406: what comes after it is heard, or the worker would pass for dead."""
+    before = failures["channel of a worker"]
+    process = await WorkerProcess.start(NOWHERE)
+    try:
+        ours, theirs = socket.socketpair()
+        await cancelled(process._reader)
+        await process._channel.close()
+        channel, process._channel = await Channel.open(theirs), await Channel.open(ours)
+        process._reader = spawn(process._read(), "reading", awaited=True)
+        channel._writer.write((4).to_bytes(4, "big") + b"none" + (2).to_bytes(4, "big") + b"[]")
+        channel.send({"page": "metrics", "answer": [{}]})
+        await until(lambda: process.metrics == [{}])
+        assert failures["channel of a worker"] == before + 2
+        await channel.close()
     finally:
         await process.kill()

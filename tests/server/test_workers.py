@@ -17,6 +17,7 @@ from gateway.server.addresses import Reservation
 from gateway.server.worker_pages import Slot
 from gateway.server.workers import Supervisor, worker_count
 from gateway.settings.schema import Settings
+from gateway.tasks import failures
 from tests.support.gateway import RawClient, configuration, request, until
 from tests.support.upstream import Received, raw_upstream
 from tests.support.workers import PATIENCE
@@ -181,3 +182,24 @@ async def test_workers_that_die_early_come_back_ever_later(tmp_path: Path, monke
     waits = [later - earlier for earlier, later in itertools.pairwise(began)]
     assert all(wait > least - 0.005 for wait, least in zip(waits, (0.02, 0.04, 0.08, 0.1, 0.1), strict=True))
     assert supervisor._fleet.slots[0].restarts == 5
+
+
+async def test_a_fault_in_keeping_a_worker_is_the_end_of_that_worker_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R406: the place is filled again."""
+    before, lives = failures["worker"], iter([RuntimeError(), asyncio.CancelledError(), MemoryError()])
+    supervisor = Supervisor(_settings(tmp_path, 2), 1)
+    supervisor.up.set_result(True)
+
+    async def broken(supervisor: Supervisor, slot: Any) -> tuple[int, bool]:
+        fault = next(lives, None)
+        if fault is None:
+            supervisor._end(signal.SIGTERM)
+            return 0, True
+        raise fault
+
+    monkeypatch.setattr(Supervisor, "_live", broken)
+    monkeypatch.setattr(workers, "FIRST_WAIT", 0.01)
+    assert await supervisor._keep(supervisor._fleet.slots[0])
+    assert (supervisor._fleet.slots[0].restarts, failures["worker"]) == (3, before + 3)

@@ -123,3 +123,18 @@ def test_file_whose_version_comes_back_has_not_changed(tmp_path: Path) -> None:
     assert not changes.look()
     other.rename(file)
     assert [changes.look() for _ in range(2)] == [False, False]
+
+
+def test_version_whose_reading_came_to_nothing_is_told_again(tmp_path: Path) -> None:
+    """R406."""
+    file = tmp_path / "file"
+    file.write_text("a")
+    changes = Changes(str(file), 3)
+    changes.take()
+    assert not changes.look()
+    changes.forget()
+    assert changes.look()
+    assert not changes.look()
+    file.unlink()
+    changes.forget()
+    assert changes.look(), "also when there is none"

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from gateway.errors import GatewayError, Reason
 from gateway.settings import schema
 from gateway.settings.api_keys import ApiKey
+from gateway.settings.key_file import KeyFileError, read_keys
 from gateway.tokens import api_keys
 from gateway.tokens.api_keys import ApiKeys, hash_of, new_key
 from gateway.tokens.claims import make_identity
@@ -254,6 +255,29 @@ async def test_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pyt
         await look(known, clock, 3)
         assert (known.reload_failures, known.last_error) == (1, "internal: TypeError")
         assert reason(known, KEY) is None
+
+
+async def test_file_that_could_not_be_read_for_now_is_read_as_the_same_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R406: as when memory or files ran out, or no thread could be had; told once each."""
+    file = tmp_path / "keys"
+    write_keys(file, entry())
+    real, faults = read_keys, [MemoryError(), MemoryError(), KeyFileError(["unreadable"], for_now=True)]
+
+    def read(*arguments: Any) -> Any:
+        if faults:
+            raise faults.pop(0)
+        return real(*arguments)
+
+    async with watched(file) as (known, clock):
+        monkeypatch.setattr(api_keys, "read_keys", read)
+        write_keys(file, entry(), entry(OTHER, "other"))
+        await look(known, clock, 4)
+        assert (known.reload_failures, reason(known, KEY)) == (2, None)
+        await look(known, clock, 2)
+        assert (known.last_error, reason(known, OTHER)) == ("", None)
+    assert len(caplog.records) == 2
 
 
 async def test_bad_version_is_told_once_and_the_keys_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
+from gateway.tasks import failures
 from gateway.tokens.authenticate import Authenticator
 from gateway.tokens.batch import MOST, Outcome, VerificationBatch
 from gateway.tokens.examined import Examined
@@ -160,3 +161,16 @@ async def test_bound_tokens_are_for_somebody_who_asks_for_the_proof() -> None:
         batch.add("known", bound)
         assert len(batch.outcomes) == 3
         assert await batch.turn() == {"known": None}
+
+
+async def test_a_request_that_fails_on_hearing_does_not_keep_the_others_from_it() -> None:
+    """R406: they would wait for good."""
+    before = failures["new tokens"]
+    async with rig_with_idp(A, **ES) as (made, _):
+        batch = Batch(made)
+        token = made.mint(A, sub="ann")
+        batch.batch.add(token, sha256(token).digest(), lambda outcome: 1 / 0)  # type: ignore[arg-type]
+        batch.add("a", token)
+        batch.add("b", made.mint(A, sub="bob"))
+        assert await batch.turn() == {"a": "ann", "b": "bob"}
+    assert failures["new tokens"] == before + 1

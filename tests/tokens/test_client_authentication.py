@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+from gateway.tokens import client_authentication
 from gateway.tokens.client_authentication import ClientAuthentication, Request
 from gateway.tokens.provider_http import FetchError
 from tests.support.clock import FakeClock
@@ -143,6 +144,27 @@ async def test_changed_secret_is_used_within_a_second(tmp_path: Path, caplog: py
     clock.jump(1)
     assert basic(await client.request({}))[1] == "third"
     assert "second" not in caplog.text
+
+
+async def test_secret_that_could_not_be_read_for_now_is_read_as_the_same_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R406: as when files ran out."""
+    clock, file = FakeClock(), tmp_path / "client-secret"
+    client = ClientAuthentication(introspecting(tmp_path, URL), clock)
+    file.write_text("first")
+    assert basic(await client.request({}))[1] == "first"
+    file.write_text("second")
+
+    def unreadable(_: str) -> str:
+        raise ValueError("too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client_authentication, "read_client_secret", unreadable)
+        clock.jump(1)
+        assert basic(await client.request({}))[1] == "first"
+    clock.jump(1)
+    assert basic(await client.request({}))[1] == "second"
 
 
 async def test_without_a_secret_nothing_can_be_asked(tmp_path: Path) -> None:
