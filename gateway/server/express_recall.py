@@ -69,6 +69,7 @@ class KnownRequests(ClientOutput, ABC):
         self._client_text = ""
         self._most_content = min(MAX_CONTENT, self._limits.max_body_bytes or MAX_CONTENT)
         self._revocations, self._monotonic = serving.pipeline.revocations, serving.clock.monotonic
+        self._revocable = bool(self._revocations.sources)
         # Requests that are counted while they run take the long way.
         self._counted = bool(self._limits.max_concurrent_requests)
         self._watch = serving.pipeline.watch
@@ -132,7 +133,7 @@ class KnownRequests(ClientOutput, ABC):
             and self._defer_refusal(busy, given, data)
         ):
             return True
-        if self._monotonic() >= self._revocations.known_until and not plan.anonymous:
+        if self._revocable and not plan.anonymous and self._monotonic() >= self._revocations.known_until:
             return False  # nobody knows what is revoked now: each route has its own word for that
         identity = None if plan.anonymous or plan.guarded else self._recalled(token)
         # A token that was verified is one token. Any other is looked at, also where nobody asks for it: between the
