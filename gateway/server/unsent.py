@@ -77,5 +77,5 @@ def _in_kernel(transport: asyncio.WriteTransport) -> int:
     sock = transport.get_extra_info("socket")
     try:
         return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
-    except (OSError, AttributeError):
+    except (OSError, ValueError, AttributeError):
         return 0  # closed, or a system that cannot tell: then only what memory holds counts

@@ -144,7 +144,13 @@ async def test_what_the_kernel_holds_is_counted() -> None:
         assert outstanding(transport)[0] <= before[0]
 
 
-@pytest.mark.parametrize("info", [lambda name: None, lambda name: socket.socket().detach()])
+def closed(_: str) -> socket.socket:
+    found = socket.socket()
+    found.close()
+    return found
+
+
+@pytest.mark.parametrize("info", [lambda name: None, closed])
 async def test_a_system_that_cannot_tell_counts_nothing(info: Callable[[str], object]) -> None:
     class Transport(asyncio.WriteTransport):
         def get_write_buffer_size(self) -> int:
