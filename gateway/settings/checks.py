@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from gateway.settings import files, key_checks, redis_checks, revocation_checks, route_checks, templates
+from gateway.settings.exposures import exposure_faults
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
 from gateway.settings.introspection import needs_keys
 from gateway.settings.introspection_checks import introspection_problems
@@ -90,6 +91,7 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *rate_limit_problems(settings, sound),
         *watch_problems(settings, sound),
         *find_sender_faults(settings, sound),
+        *exposure_faults(settings, sound),
     ]
 
 
