@@ -117,8 +117,6 @@ def _is_everybody(networks: Iterable[str]) -> bool:
 
 
 def _issuer(issuer: Issuer, place: KeyPath) -> Iterator[Problem]:
-    if issuer.tenant_pattern and (text := slow_problem(issuer.tenant_pattern)):
-        yield (*place, "tenant_pattern"), text
     named: list[tuple[KeyPath, str]] = [
         (("audience_claim",), issuer.audience_claim),
         (("tenant_claim",), issuer.tenant_claim),

@@ -11,7 +11,7 @@ meant must not be warned about, or nobody reads the warnings.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from gateway.settings.faults import KeyPath
@@ -48,13 +48,14 @@ def fall_through_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     """Return the routes past which a weaker one is reached, each with who passes and what to write instead."""
     table = _Table(settings.routes)
     services = {upstream.name: _service(upstream) for upstream in settings.upstreams}
+    near = _near(settings.routes, services)
     for index, route in enumerate(settings.routes):
         place: KeyPath = ("routes", index)
         if route.methods and (found := _by_method(table, index)):
             yield (*place, "methods"), _method_sentence(route, settings.routes[found.to], found)
         if route.hosts and (found := _by_host(table, index, services)):
             yield (*place, "hosts"), _host_sentence(route, settings.routes[found.to], found)
-        if other := _same_service(table, index, services):
+        if other := _same_service(table, index, near.get(index, ())):
             yield (*place, "upstream"), other
 
 
@@ -209,33 +210,51 @@ def _by_host(table: _Table, index: int, services: dict[str, frozenset[object]]) 
     return None
 
 
-def _same_service(table: _Table, index: int, services: dict[str, frozenset[object]]) -> str:
-    """Say which weaker route leads to the same paths of the same service, by another prefix."""
+def _same_service(table: _Table, index: int, near: Iterable[int]) -> str:
+    """Say which weaker route leads to the same paths of the same service, by another prefix.
+
+    Args:
+        near: the routes to the same service of which one of each two strips its prefix.
+    """
     route = table.routes[index]
     reach = _reach(route)
-    for number, other in enumerate(table.routes):
+    for number in near:
+        other = table.routes[number]
         wider = _reach(other)
-        if (
-            reach is None
-            or wider is None
-            or other.match != "prefix"
-            or other.path.rstrip("/") == route.path.rstrip("/")
-        ):
-            continue
-        if not (_strips(route) or _strips(other)) or not _meet(route, other, services):
+        if reach is None or wider is None or other.match != "prefix" or _is_below(route, other):
             continue
         if wider and reach != wider and not reach.startswith(wider + "/"):
             continue
         weak = weakness(route, other)
-        below = other.path.rstrip("/") + (reach.removeprefix(wider) if _strips(other) or not wider else "")
-        path = (other.path.rstrip("/") + reach if _strips(other) else reach) + "/-"
-        if weak and weak != _RATE and number in table.covering(path)[:1]:
+        under = other.path.rstrip("/") + reach if _strips(other) else reach
+        if weak and weak != _RATE and number in table.covering(f"{under}/-")[:1]:
             return (
-                f"routes[{number}] leads to the same paths of this service, under {below or '/'}, and {weak}:"
-                " what this route protects is reached there; give that route an upstream with a base path of its own"
-                " in its URL, or the same rules"
+                f"routes[{number}] leads to the same paths of this service, under {under or '/'}, and {weak}: what this"
+                " route protects is reached there; give that route an upstream with a base path of its own in its URL,"
+                " or the same rules"
             )
     return ""
+
+
+def _is_below(route: Route, other: Route) -> bool:
+    """Tell whether a route is a part of what another one serves, or the same path."""
+    path, border = route.path.rstrip("/"), other.path.rstrip("/")
+    return path == border or (bool(border) and not _strips(route) and path.startswith(border + "/"))
+
+
+def _near(routes: Sequence[Route], services: dict[str, frozenset[object]]) -> dict[int, list[int]]:
+    """Return for each route those others to the same service of which one of the two strips its prefix."""
+    by_url: dict[object, list[int]] = {}
+    for index, route in enumerate(routes):
+        for url in services.get(route.upstream, ()):
+            by_url.setdefault(url, []).append(index)
+    near: dict[int, set[int]] = {}
+    for together in by_url.values():
+        for index in (one for one in together if _strips(routes[one])):
+            near.setdefault(index, set()).update(together)
+            for other in together:
+                near.setdefault(other, set()).add(index)
+    return {index: sorted(others - {index}) for index, others in near.items()}
 
 
 def _strips(route: Route) -> bool:
@@ -261,7 +280,7 @@ def _service(upstream: Upstream) -> frozenset[object]:
 def _method_sentence(route: Route, other: Route, found: _Pass) -> str:
     known = [method for method in _METHODS if method in found.values]
     known += sorted(found.values - {*_METHODS, _OTHER_METHOD})
-    who = "every other method" if not other.methods else " and ".join(known)
+    who = "any other method" if not other.methods else " and ".join(known)
     return (
         f"only {' and '.join(route.methods)} must follow this route's rules: a request with {who} reaches"
         f" routes[{found.to}], which {found.weakness}; leave `methods` out, or list in routes[{found.to}].methods"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -81,7 +82,9 @@ class _Reader:
     def __init__(self, pattern: str) -> None:
         try:
             parser = importlib.import_module("re._parser")
-            self.tree: Any = parser.parse(pattern)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what could be read in two ways is a fault of its own
+                self.tree: Any = parser.parse(pattern)
             self.flags = int(self.tree.state.flags)
         except (ImportError, AttributeError, RecursionError):
             raise _NotJudgedError from None
