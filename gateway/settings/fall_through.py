@@ -55,6 +55,12 @@ def fall_through_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
             yield (*place, "methods"), _method_sentence(route, settings.routes[found.to], found)
         if route.hosts and (found := _by_host(table, index, services)):
             yield (*place, "hosts"), _host_sentence(route, settings.routes[found.to], found)
+        if route.match == "exact" and (found := _with_slash(table, index, services)):
+            yield (
+                (*place, "match"),
+                f"with a final slash the path reaches the same service by routes[{found.to}], which {found.weakness},"
+                ' and many services make no difference between the two; write match = "prefix"',
+            )
         if other := _same_service(table, index, near.get(index, ())):
             yield (*place, "upstream"), other
 
@@ -207,6 +213,22 @@ def _by_host(table: _Table, index: int, services: dict[str, frozenset[object]]) 
             weak = "" if meant or not _meet(route, other, services) else weakness(route, other)
             if weak:
                 return _Pass(to, weak, frozenset(hosts))
+    return None
+
+
+def _with_slash(table: _Table, index: int, services: dict[str, frozenset[object]]) -> _Pass | None:
+    """Find the weaker route that the path of an exact route reaches with a final slash."""
+    route = table.routes[index]
+    if route.path.endswith("/"):
+        return None
+    covering = table.covering(route.path + "/")
+    for host in route.hosts or [_OTHER_HOST]:
+        for method in route.methods or [*_METHODS, _OTHER_METHOD]:
+            to = table.chosen(covering, method, host)
+            if to is not None and _meet(route, table.routes[to], services):
+                weak = weakness(route, table.routes[to])
+                if weak not in ("", _RATE):
+                    return _Pass(to, weak, frozenset())
     return None
 
 

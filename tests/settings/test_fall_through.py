@@ -180,6 +180,28 @@ def test_a_weaker_way_to_the_same_paths_of_a_service_is_told(case: str) -> None:
     assert "and is public: what this route protects is reached there" in text
 
 
+EXACT = {"path": "/admin", "match": "exact"}
+
+
+@pytest.mark.parametrize(
+    ("routes", "is_told"),
+    [
+        ([EXACT, {"path": "/", **PUBLIC}], True),
+        ([{**EXACT, "scopes": ["a"]}, {"path": "/"}], True),
+        ([EXACT, {"path": "/(.*)/", "match": "regex", **PUBLIC}], True),
+        ([EXACT, {"path": "/", "upstream": "website", **PUBLIC}], False),
+        ([EXACT, {**EXACT, "path": "/admin/"}, {"path": "/", **PUBLIC}], False),
+        ([{**EXACT, "match": "prefix"}, {"path": "/", **PUBLIC}], False),
+        ([EXACT, {"path": "/"}], False),
+        ([{**EXACT, **PUBLIC}, {"path": "/"}], False),
+        ([EXACT], False),
+    ],
+)
+def test_an_exact_path_that_a_final_slash_leaves_is_told(routes: list[dict[str, Any]], is_told: bool) -> None:
+    """R403: `/admin/` is `/admin` to many services."""
+    assert ("routes[0].match" in keys(*routes)) == is_told
+
+
 def test_a_route_in_between_closes_the_other_way() -> None:
     routes: list[dict[str, Any]] = [
         {"path": "/admin"},
