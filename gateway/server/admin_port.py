@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import ip_address
 from typing import Any, cast
@@ -33,9 +34,12 @@ from gateway.tasks import where
 
 _log = logging.getLogger("gateway.admin")
 
-#: Most connections at a time. Scrapes and probes need a handful; a new one takes the place of the one that has waited
-#: longest without a whole request.
+#: Most connections at a time; fewer where the process may open few files. Scrapes and probes need a handful. A new
+#: one takes the place of the one that has waited longest for the end of its header section, or for anything at all.
 MAX_CONNECTIONS = 128
+
+#: The share of the files that the process may open, as a divisor; with a limit of 1,024 there are 32 connections.
+_FILES_FOR_ONE = 32
 
 #: Most bytes of a header section.
 MAX_HEAD_BYTES = 16_384
@@ -64,10 +68,22 @@ async def open_admin(made: web.Application, settings: Server, stop: contextlib.A
     await runner.setup()
     stop.push_async_callback(runner.cleanup)
     assert runner.server is not None
-    port = AdminPort(runner.server, settings.request_head_timeout_seconds)
-    server = await listen(port, settings.admin_listen, backlog=MAX_CONNECTIONS)
+    most = most_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    port = AdminPort(runner.server, settings.request_head_timeout_seconds, most)
+    server = await listen(port, settings.admin_listen, backlog=most)
     stop.callback(server.close)
     return bound_port(server)
+
+
+def most_connections(files: int) -> int:
+    """Return how many connections are held at a time.
+
+    Args:
+        files: how many the process may open, or ``RLIM_INFINITY``.
+    """
+    if files == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(8, min(MAX_CONNECTIONS, files // _FILES_FOR_ONE))
 
 
 def known_names(settings: Server) -> frozenset[str]:
@@ -155,40 +171,50 @@ class AdminPort:
     Args:
         server: aiohttp's, which knows the pages.
         head_seconds: from the connection to the end of its header section.
+        most: connections at a time.
     """
 
-    def __init__(self, server: web.Server, head_seconds: float) -> None:
+    def __init__(self, server: web.Server, head_seconds: float, most: int = MAX_CONNECTIONS) -> None:
         self.server = server
+        self.most = most
         self.head_seconds = head_seconds
-        self._waiting: dict[_Connection, None] = {}  # without a whole request, the oldest first
+        self._silent: dict[_Connection, None] = {}  # nothing has come yet; the oldest first
+        self._partial: dict[_Connection, None] = {}  # the begin of a header section has come
         self._answering: set[_Connection] = set()
 
     def __call__(self) -> RequestHandler:
         return _Connection(self, asyncio.get_running_loop())
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._answering)
+        return len(self._silent) + len(self._partial) + len(self._answering)
 
     def admit(self, connection: _Connection) -> bool:
         """Take a new connection in, at the cost of the one that has waited longest; say whether there was room."""
-        if len(self) >= MAX_CONNECTIONS:
-            if not self._waiting:
+        if len(self) >= self.most:
+            oldest = next(iter(self._partial or self._silent), None)
+            if oldest is None:
                 return False
-            oldest = next(iter(self._waiting))
             self.leave(oldest)
             oldest.cut()
-        self._waiting[connection] = None
+        self._silent[connection] = None
         return True
+
+    def begin(self, connection: _Connection) -> None:
+        """Note that a connection has sent something, and no whole request yet."""
+        if connection in self._silent:
+            del self._silent[connection]
+            self._partial[connection] = None
 
     def answer(self, connection: _Connection) -> None:
         """Note that a connection has a whole request."""
-        if connection in self._waiting:
-            del self._waiting[connection]
+        if connection in self._silent or connection in self._partial:
+            self.leave(connection)
             self._answering.add(connection)
 
     def leave(self, connection: _Connection) -> None:
         """Note that a connection is gone."""
-        self._waiting.pop(connection, None)
+        self._silent.pop(connection, None)
+        self._partial.pop(connection, None)
         self._answering.discard(connection)
 
 
@@ -228,13 +254,16 @@ class _Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         self._before_head += len(data)
         super().data_received(data)
-        if self._request_count == 0 and self._before_head > MAX_HEAD_BYTES:
+        if self._request_count:
+            self._admin.answer(self)  # a head is whole, or was refused
+        elif self._before_head > MAX_HEAD_BYTES:
             self._write(431, b"Request Header Fields Too Large")
             self.force_close()
+        else:
+            self._admin.begin(self)
 
     def begin_answer(self) -> None:
         """Give the request, which is whole but for its content, the time for its answer."""
-        self._admin.answer(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = self._loop.call_later(ANSWER_SECONDS, self.cut)
