@@ -107,7 +107,8 @@ def _networks(settings: Settings) -> Iterator[Problem]:
 
 def _is_everybody(networks: Iterable[str]) -> bool:
     """Tell whether blocks hold most of the addresses of a family, in whatever pieces."""
-    blocks = [ipaddress.ip_network(network) for network in networks]
+    # A word, such as one for Unix sockets, is no network.
+    blocks = [ipaddress.ip_network(network) for network in networks if not network.isalpha()]
     fours = ipaddress.collapse_addresses(block for block in blocks if isinstance(block, ipaddress.IPv4Network))
     sixes = list(ipaddress.collapse_addresses(block for block in blocks if isinstance(block, ipaddress.IPv6Network)))
     if any(_GLOBAL_IPV6.subnet_of(block) for block in sixes):
