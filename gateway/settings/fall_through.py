@@ -51,7 +51,7 @@ def fall_through_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     near = _near(settings.routes, services)
     for index, route in enumerate(settings.routes):
         place: KeyPath = ("routes", index)
-        if route.methods and (found := _by_method(table, index)):
+        if route.methods and (found := _by_method(table, index, services)):
             yield (*place, "methods"), _method_sentence(route, settings.routes[found.to], found)
         if route.hosts and (found := _by_host(table, index, services)):
             yield (*place, "hosts"), _host_sentence(route, settings.routes[found.to], found)
@@ -157,7 +157,7 @@ class _Table:
         return None
 
 
-def _by_method(table: _Table, index: int) -> _Pass | None:
+def _by_method(table: _Table, index: int, services: dict[str, frozenset[object]]) -> _Pass | None:
     """Find the weaker route that requests with other methods reach."""
     route = table.routes[index]
     passing: dict[int, set[str]] = {}
@@ -176,21 +176,25 @@ def _by_method(table: _Table, index: int) -> _Pass | None:
     for to, methods in sorted(passing.items()):
         other = table.routes[to]
         weak = weakness(route, other)
-        if weak and _is_unmeant(route, other, methods, weak):
+        if weak and _is_unmeant(route, other, methods, weak, same=_meet(route, other, services)):
             return _Pass(to, weak, frozenset(methods))
     return None
 
 
-def _is_unmeant(route: Route, other: Route, methods: set[str], weak: str) -> bool:
-    """Tell whether it is probable that the other route was not written for these methods."""
-    if "HEAD" in methods and "GET" in route.methods:
+def _is_unmeant(route: Route, other: Route, methods: set[str], weak: str, *, same: bool) -> bool:
+    """Tell whether it is probable that the other route was not written for these methods.
+
+    Args:
+        same: both lead to one service, so that there a method may do what another one does.
+    """
+    if same and "HEAD" in methods and "GET" in route.methods:
         return True  # HEAD is GET without the content
     if weak == _RATE:
         return False
     if other.methods:
         return bool(set(route.methods) & set(other.methods)) and bool(methods & {*_CHANGING, "GET"})
     # Methods that a service does not know are often served as GET.
-    return bool(methods.intersection(_CHANGING)) or "GET" in route.methods
+    return bool(methods.intersection(_CHANGING)) or (same and "GET" in route.methods)
 
 
 def _by_host(table: _Table, index: int, services: dict[str, frozenset[object]]) -> _Pass | None:
@@ -302,18 +306,26 @@ def _service(upstream: Upstream) -> frozenset[object]:
 def _method_sentence(route: Route, other: Route, found: _Pass) -> str:
     known = [method for method in _METHODS if method in found.values]
     known += sorted(found.values - {*_METHODS, _OTHER_METHOD})
-    who = "any other method" if not other.methods else " and ".join(known)
+    if _OTHER_METHOD in found.values:
+        known.append("one that no route names")
+    who = _listed(known, "or")
+    if not other.methods and found.values | set(route.methods) >= set(_METHODS):
+        who = "any other method"
     return (
-        f"only {' and '.join(route.methods)} must follow this route's rules: a request with {who} reaches"
+        f"only {_listed(route.methods, 'and')} must follow this route's rules: a request with {who} reaches"
         f" routes[{found.to}], which {found.weakness}; leave `methods` out, or list in routes[{found.to}].methods"
         " what it is for"
     )
 
 
 def _host_sentence(route: Route, other: Route, found: _Pass) -> str:
-    who = "any other Host" if not other.hosts else f"Host {' or '.join(sorted(found.values - {_OTHER_HOST}))}"
+    who = "any other Host" if not other.hosts else f"Host {_listed(sorted(found.values - {_OTHER_HOST}), 'or')}"
     return (
-        f"only requests for {' and '.join(route.hosts)} must follow this route's rules: one with {who} reaches the same"
-        f" service by routes[{found.to}], which {found.weakness}; leave `hosts` out, or list in"
+        f"only requests for {_listed(route.hosts, 'and')} must follow this route's rules: one with {who} reaches the"
+        f" same service by routes[{found.to}], which {found.weakness}; leave `hosts` out, or list in"
         f" routes[{found.to}].hosts what it is for"
     )
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
