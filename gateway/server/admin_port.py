@@ -96,9 +96,10 @@ def known_names(settings: Server) -> frozenset[str]:
 
 
 def is_known(host: str, names: Iterable[str]) -> bool:
-    """Tell whether a canonical host is no name that somebody else may have given to this address.
+    """Tell whether a canonical host is one of these names or an IP address.
 
-    An IP address is none: what a browser reaches by an address, no page of another address may read.
+    Any other name may be a stranger's that resolves to this address. An address may not: a browser lets pages read
+    only what is under their own host.
     """
     if host in names:
         return True

@@ -1,10 +1,9 @@
 """Options that are valid each by itself and let more in than their author meant.
 
 Only these judgements live here: each has the key, what becomes possible, and
-what to write instead (CWE-1188). A fault is what nobody can want; a warning is
-what somebody may. The table "Configurations that open something" of
-docs/operations.md lists them all. The danger of this file is noise, as in
-``fall_through.py``.
+what to write instead (CWE-1188). A fault is what cannot be meant; a warning is
+what may be. The table "Configurations that open something" of docs/operations.md
+lists them all. The danger of this file is noise, as in ``fall_through.py``.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def _by_address(settings: Settings) -> Iterator[Problem]:
             if limit.by == ADDRESS:
                 yield (
                     ("routes", index, "rate_limit"),
-                    f"routes[{index}].rate_limit[{number}] counts by address and would bound nobody",
+                    f"routes[{index}].rate_limit[{number}] counts by address and would limit no client",
                 )
                 break
     watch = settings.watch
@@ -102,7 +101,7 @@ def _networks(settings: Settings) -> Iterator[Problem]:
             " what services read in X-Forwarded-*; list the addresses of the proxies in front",
         )
     if _is_everybody(settings.watch.exempt):
-        yield ("watch", "exempt"), "is everybody: nobody is ever found; list the addresses that are meant"
+        yield ("watch", "exempt"), "is everybody: no client is ever flagged; list the addresses that are meant"
 
 
 def _is_everybody(networks: Iterable[str]) -> bool:
@@ -183,14 +182,14 @@ def _route(route: Route, place: KeyPath) -> Iterator[Problem]:
     if route.auth == "optional" and route.sender_constrained != "optional":
         yield (
             (*place, "sender_constrained"),
-            'binds nobody with auth = "optional": who has stolen a bound token leaves it out and passes without; write'
-            ' auth = "required"',
+            'is not enforced with auth = "optional": a request without any token passes, so a stolen bound token is'
+            ' simply left out; write auth = "required"',
         )
     if route.cors_credentials and any(_is_plain_origin(origin) for origin in route.cors_origins):
         yield (
             (*place, "cors_origins"),
-            "has an http:// origin with `cors_credentials`: whoever is on the way to that page acts for its visitors;"
-            " write https://",
+            "has an http:// origin with `cors_credentials`: an attacker on the network can change that page, and so act"
+            " for its visitors; write https://",
         )
 
 
