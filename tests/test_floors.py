@@ -19,6 +19,7 @@ FLOORS = {
     "__init__": 0,
     "errors": 0,
     "identity": 0,
+    "own_addresses": 0,
     "clock": 0,
     "tasks": 0,
     "telemetry": 0,

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from gateway.settings.values import plain_network
+
 # The forms that may have a port, which may be an obfuscated one (RFC 7239 section 6.3).
 _WITH_PORT = re.compile(r"(?:([0-9.]+)|\[([^\[\]]+)\])(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?").fullmatch
 
@@ -70,7 +72,7 @@ class TrustedProxies:
     __slots__ = ("_networks", "_remembered")
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
-        self._networks = tuple(ip_network(network, strict=False) for network in networks)
+        self._networks = tuple(plain_network(ip_network(network, strict=False)) for network in networks)
         self._remembered: dict[bytes, bool] = {}
 
     def believes(self, address: bytes) -> bool:

@@ -1,12 +1,11 @@
 """The admin port: health, readiness, status and metrics.
 
-Only these pages live here, on a listener of their own that no route reaches.
-They answer from memory: none of them waits for an issuer or an upstream.
+Only these pages live here; the port that they are on, which no route reaches, is
+``admin_port.py``'s. They answer from memory: none of them waits for an issuer or an upstream.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from prometheus_client.registry import Collector
 
 from gateway import __version__, tasks
 from gateway.proxy.upstreams import Upstream
-from gateway.server.addresses import bound_port, listen
 from gateway.server.metrics import GatewayCollector
 from gateway.server.parts import Parts
 
@@ -127,21 +125,6 @@ def application(
     made.add_routes(web.get(path, _page(content)) for path, content in {"/": index, **pages}.items())
     made.add_routes([web.get("/metrics", metrics_page)])
     return made
-
-
-async def open_admin(made: web.Application, address: str, stop: contextlib.AsyncExitStack) -> int:
-    """Serve the pages until ``stop`` is closed; return their port, 0 for a Unix socket.
-
-    Raises:
-        OSError: the address cannot be listened on.
-    """
-    runner = web.AppRunner(made, access_log=None, handle_signals=False, shutdown_timeout=1)
-    await runner.setup()
-    stop.push_async_callback(runner.cleanup)
-    assert runner.server is not None
-    server = await listen(runner.server, address)
-    stop.callback(server.close)
-    return bound_port(server)
 
 
 def _at_once(content: Callable[[], Page]) -> Content:

@@ -24,7 +24,8 @@ from gateway.clock import Clock, SystemClock
 from gateway.proxy.upstreams import open_upstreams
 from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.addresses import BACKLOG, SharedAddress, bound_port, listen
-from gateway.server.admin import Admin, open_admin
+from gateway.server.admin import Admin
+from gateway.server.admin_port import open_admin
 from gateway.server.express_lane import ExpressLane
 from gateway.server.full_lane import FullLane
 from gateway.server.guards import Guard
@@ -163,7 +164,7 @@ class GatewayApp:
         if self._share is None:
             pages = self.admin.application()
             pages.add_routes(revoke_call(settings, clock))
-            self.admin_port = await open_admin(pages, settings.server.admin_listen, self._stop)
+            self.admin_port = await open_admin(pages, settings.server, self._stop)
         # A long list takes a while; the admin port tells of it meanwhile.
         await revocations.start()
         await self._start_listener()

@@ -14,6 +14,7 @@ from collections import Counter
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
+from gateway.policy.hosts import canonical_host
 from gateway.proxy.forwarded import external_origin
 from gateway.proxy.trust import TrustedProxies
 from gateway.server.request import Admitted, RequestHead
@@ -142,12 +143,18 @@ class Proofs:
             raise GatewayError(Reason.PROOF_NONCE, detail="absent" if proof.nonce is None else "not a current one")
 
     def _uris(self, head: RequestHead, admitted: Admitted) -> frozenset[str]:
-        """Return the normal forms of the request's URI as its client knows it (RFC 9449 section 4.3)."""
+        """Return the normal forms of the request's URI as its client knows it (RFC 9449 section 4.3).
+
+        None when the route is for certain hosts and this is not one of them: what a proxy passes on of the client's
+        own X-Forwarded-Host must not stand for this server (RFC 9449 section 11.1).
+        """
         target = admitted.target
         origins = self._origins
         if not origins:
             host = target.authority or (admitted.facts.host[0] if admitted.facts.host else b"")
             scheme, authority = external_origin(head.headers, self._trusted, head.peer, host)
+            if admitted.route.hosts and not _is_host_of(authority, admitted.route.hosts):
+                return frozenset()
             origins = ((b"%b://%b" % (scheme, authority)).decode("latin-1"),)
         path = target.path.decode("ascii")
         found = {uri for origin in origins if (uri := normal_uri(origin + path)) is not None}
@@ -169,6 +176,13 @@ def make_proofs(settings: Settings, clock: Clock, redis: RedisLink | None = None
     if settings.dpop.nonce_secret_file:
         secret = read_secret(settings.dpop.nonce_secret_file)
     return Proofs(settings, make_store(settings, clock, redis, PURPOSE), secret or os.urandom(MIN_SECRET), clock)
+
+
+def _is_host_of(authority: bytes, hosts: frozenset[str]) -> bool:
+    try:
+        return canonical_host(authority) in hosts
+    except GatewayError:
+        return False
 
 
 def _values(head: RequestHead, name: bytes) -> list[bytes]:

@@ -21,7 +21,7 @@ from typing import Any
 from gateway.clock import SystemClock
 from gateway.server import foreground
 from gateway.server.addresses import Reservation
-from gateway.server.admin import open_admin
+from gateway.server.admin_port import open_admin
 from gateway.server.foreground import FAILED, OK
 from gateway.server.revoke_call import revoke_call
 from gateway.server.worker_pages import Fleet, Slot
@@ -98,7 +98,7 @@ class Supervisor:
         self.port = self._reservation.port
         pages = self._fleet.application()
         pages.add_routes(revoke_call(self._settings, self._clock))
-        self.admin_port = await open_admin(pages, server.admin_listen, self._stop)
+        self.admin_port = await open_admin(pages, server, self._stop)
         self._keepers = [spawn(self._keep(slot), f"worker {slot.number}") for slot in self._fleet.slots]
 
     async def drain(self) -> int:

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from gateway.settings import files, key_checks, redis_checks, revocation_checks, route_checks, templates
+from gateway.settings.exposures import exposure_faults
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
 from gateway.settings.introspection import needs_keys
 from gateway.settings.introspection_checks import introspection_problems
+from gateway.settings.own_ports import own_port_problems
 from gateway.settings.rate_limit_checks import rate_limit_problems
 from gateway.settings.resource_checks import resource_problems
 from gateway.settings.schema import Issuer, Route, Server, Settings, Upstream, issuer_values
@@ -70,6 +72,7 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *_issuer_values(settings, sound),
         *tenant_problems(settings, sound),
         *(problem for i, one in enumerate(settings.upstreams) for problem in _upstream(one, ("upstreams", i), sound)),
+        *own_port_problems(settings, sound),
         *_references(settings, sound),
         *_need_of_issuers(settings, sound),
         *key_checks.find_key_faults(settings, sound),
@@ -88,6 +91,7 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *rate_limit_problems(settings, sound),
         *watch_problems(settings, sound),
         *find_sender_faults(settings, sound),
+        *exposure_faults(settings, sound),
     ]
 
 
@@ -95,6 +99,8 @@ def _server(server: Server, sound: _Sound) -> Iterator[Problem]:
     place = ("server",)
     if sound.options(place, "listen", "admin_listen") and _same_address(server.listen, server.admin_listen):
         yield (*place, "admin_listen"), "is the address of `listen`; the admin port is a port of its own"
+    if server.admin_hosts and server.admin_listen.startswith("unix:") and sound.options(place, "admin_hosts"):
+        yield (*place, "admin_hosts"), "has no effect: `admin_listen` is a Unix socket, which is asked by any name"
     if sound.options(place, "tls_cert", "tls_key", "tls_client_ca"):
         if server.tls_cert and not server.tls_key:
             yield (*place, "tls_key"), "is required with `tls_cert`"

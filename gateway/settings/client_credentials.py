@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
-from gateway.settings.files import read_regular
+from gateway.settings.files import read_regular, without_mark
 
 ClientKeyType = RSAKey | ECKey | OKPKey
 
@@ -62,7 +62,7 @@ def read_client_secret(file: str) -> str:
     Raises:
         ValueError: what is wrong with the file.
     """
-    data = read_regular(file, _MOST)
+    data = without_mark(read_regular(file, _MOST))
     try:
         secret = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
@@ -80,7 +80,7 @@ def read_client_key(file: str) -> ClientKey:
     Raises:
         ValueError: what is wrong with the file.
     """
-    data = read_regular(file, _MOST)
+    data = without_mark(read_regular(file, _MOST))
     try:
         key, wanted, key_id = _from_jwk(data) if data.lstrip()[:1] == b"{" else (_from_pem(data), None, None)
     except _ShortKeyError:

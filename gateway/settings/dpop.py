@@ -36,7 +36,8 @@ class Dpop(Section):
     """How far the `iat` of a proof may be ahead of this gateway's clock."""
     origins: list[Annotated[str, AfterValidator(proof_origin)]] = []
     """What may stand before the path in the `htu` of a proof, such as `https://api.example.com`. Empty: where the
-    request went, by TLS and Host, or by what a trusted proxy says of them."""
+    request went, by TLS and Host, or by what a trusted proxy says of them; on a route with `hosts` only those. With
+    neither a client chooses the name, so that a proof that was made for another server is good here."""
     nonce_seconds: Annotated[float, Field(ge=0, le=3600), AfterValidator(usable_nonce_seconds)] = 0
     """Ask for nonces of the gateway in proofs, and change them after this. A nonce is good for two to three times as
     long. 0 = no nonces."""

@@ -6,10 +6,15 @@ what is returned.
 
 from __future__ import annotations
 
+import codecs
 import os
 import ssl
 import stat
 from pathlib import Path
+
+#: The byte order mark of UTF-8, and the first bytes of those of UTF-16 and UTF-32 (RFC 3629 section 6, Unicode 23.8).
+MARK = codecs.BOM_UTF8
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 #: What tells one version of a file from the next: time of change, size and inode; None when it is not there.
 Version = tuple[int, int, int] | None
@@ -85,6 +90,17 @@ def read_regular(file: str, most: int) -> bytes:
     return data
 
 
+def without_mark(data: bytes) -> bytes:
+    """Return the UTF-8 text of a file without the byte order mark that some editors write in front of it.
+
+    Raises:
+        ValueError: it is text in UTF-16 or UTF-32, which nothing here reads.
+    """
+    if data.startswith(_WIDE_MARKS) or (len(data) > 3 and 0 in data[:2]):
+        raise ValueError("is text in UTF-16 or UTF-32: save it as UTF-8")
+    return data.removeprefix(MARK)
+
+
 def read_problem(file: str) -> str:
     """Say why a file cannot be read; nothing when it can."""
     try:
@@ -102,7 +118,7 @@ def certificate_problem(
     """Say which of the two options for a certificate and its key is wrong, and why; None when they fit."""
     cert_option, key_option = options
     for option, file in ((cert_option, certificate), (key_option, key)):
-        if problem := read_problem(file):
+        if problem := _pem_problem(file):
             return option, problem
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_password)
@@ -117,13 +133,22 @@ def certificate_problem(
 
 def authorities_problem(file: str) -> str:
     """Say why a file is no bundle of certificate authorities; nothing when it is one."""
-    if problem := read_problem(file):
+    if problem := _pem_problem(file):
         return problem
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
     except ssl.SSLError:
         return "this file holds no PEM certificates"
     return ""
+
+
+def _pem_problem(file: str) -> str:
+    """Say why OpenSSL would not read all of a file: behind a byte order mark it misses the first entry."""
+    if problem := read_problem(file):
+        return problem
+    with Path(file).open("rb") as stream:
+        marked = stream.read(len(MARK)).startswith((MARK, *_WIDE_MARKS[:2]))
+    return "this file begins with a byte order mark: save it as plain ASCII" if marked else ""
 
 
 def _no_password() -> str:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from gateway.identity import HeaderRule, UnsafeClaimError, header_rules, identity_lines
 from gateway.settings.api_keys import ApiKey, claims_of
 from gateway.settings.faults import did_you_mean, path_text, translate
-from gateway.settings.files import read_regular
+from gateway.settings.files import read_regular, without_mark
 from gateway.settings.texts import parse_json, where
 
 #: The longest file that is read, in bytes.
@@ -53,7 +53,7 @@ def read_keys(file: str, given: Sequence[ApiKey], identity: Mapping[str, str | l
         KeyFileError: with every fault.
     """
     try:
-        data = read_regular(file, MAX_BYTES)
+        data = without_mark(read_regular(file, MAX_BYTES))
     except ValueError as error:
         raise KeyFileError([str(error)], for_now=True) from None
     rules = header_rules(identity)

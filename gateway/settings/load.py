@@ -21,6 +21,7 @@ from gateway.settings import checks
 from gateway.settings.api_keys import ApiKey
 from gateway.settings.environment import CONFIG, Reading, read_environment, read_flags, read_short_names
 from gateway.settings.faults import ConfigError, Fault, KeyPath, path_text, translate
+from gateway.settings.files import without_mark
 from gateway.settings.schema import Issuer, Route, Settings, Upstream
 from gateway.settings.warnings import find_warnings
 
@@ -101,13 +102,15 @@ def _read_file(file: Path) -> Reading:
     """Read a TOML file. When it cannot be read, nothing else that is missing is its fault."""
     reading = Reading()
     try:
-        reading.data = tomllib.loads(file.read_bytes().decode("utf-8"))
+        reading.data = tomllib.loads(without_mark(file.read_bytes()).decode("utf-8"))
     except OSError as error:
         message = f"cannot be read: {(error.strerror or type(error).__name__).lower()}"
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 text, at byte {error.start}"
     except tomllib.TOMLDecodeError as error:
         message = f"is not TOML: {error}"
+    except ValueError as error:
+        message = str(error)
     except RecursionError:
         message = "is not TOML that can be read: nested too deeply"
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from gateway.settings.faults import KeyPath
-from gateway.settings.files import read_problem, read_regular
+from gateway.settings.files import read_problem, read_regular, without_mark
 from gateway.settings.schema import Settings
 
 #: The shortest secret of the admin call, and the longest, in characters.
@@ -34,7 +34,7 @@ def read_secret(file: str) -> bytes:
     Raises:
         ValueError: there is none, or it is too short.
     """
-    secret = read_regular(file, MOST_SECRET).strip()
+    secret = without_mark(read_regular(file, MOST_SECRET)).strip()
     if len(secret) < LEAST_SECRET or not secret.isascii() or any(byte <= 0x20 or byte == 0x7F for byte in secret):
         raise ValueError(f"this file must hold a secret of at least {LEAST_SECRET} printable characters without spaces")
     return secret

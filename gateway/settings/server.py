@@ -28,6 +28,9 @@ class Server(Section):
     """Where clients connect: `host:port`, `[v6]:port`, or `unix:/path`. Port 0 lets the system pick."""
     admin_listen: Address = "127.0.0.1:9090"
     """Health, readiness, metrics and status: never on the public port. Same forms as `listen`."""
+    admin_hosts: list[Annotated[str, AfterValidator(values.host)]] = []
+    """Names by which the admin port may be called besides IP addresses and `localhost`, such as that of a Kubernetes
+    Service. Any other `Host` gets 421, so that no web page can read the port by a name that resolves to it."""
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
     """Worker processes that share `listen`; `"auto"` is one for each CPU core that the gateway may run on. From two on,
     a supervisor starts them, replaces dead ones, and shows all of them on the one admin port."""

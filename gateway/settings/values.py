@@ -21,7 +21,11 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DNS_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _PORT = re.compile(r"[0-9]{1,5}")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#@:]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
+_MAPPED_BITS = 96  # of ::ffff:0:0/96
 _SOCKET_LENGTH = 107  # what fits into sockaddr_un on Linux
+
+#: A block of addresses, of either family.
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: Fields that an upstream or a hop reads for framing, routing or credentials, or that the gateway writes itself.
 #: One of these as an identity header would corrupt requests (rather than name a caller).
@@ -59,16 +63,29 @@ def split_address(text: str) -> tuple[str, int]:
 
 
 def network(text: str) -> str:
-    """Check an address or CIDR block of proxies (RFC 4632)."""
+    """Check an address or CIDR block of proxies (RFC 4632) and return it as the addresses of peers are compared.
+
+    A block of IPv4-mapped IPv6 addresses (RFC 4291 section 2.5.5.2) is returned as the IPv4 block: a peer that is
+    connected over an IPv6 socket is known by its IPv4 address.
+    """
     try:
         block = ipaddress.ip_network(text, strict=False)
     except ValueError:
         block = None
     if block is None or "%" in text:
         raise ValueError("must be an IP address or a CIDR block, e.g. 10.0.0.0/8")
+    plain = plain_network(block)
     if ipaddress.ip_address(text.partition("/")[0]) != block.network_address:
-        raise ValueError(f"bits are set behind the mask; the block is {block}")
-    return str(block)
+        raise ValueError(f"bits are set behind the mask; the block is {plain}")
+    return str(plain)
+
+
+def plain_network(block: Network) -> Network:
+    """Return the IPv4 block that a block of IPv4-mapped addresses stands for; any other block as it is."""
+    mapped = block.network_address.ipv4_mapped if isinstance(block, ipaddress.IPv6Network) else None
+    if mapped is None or block.prefixlen < _MAPPED_BITS:
+        return block
+    return ipaddress.IPv4Network((int(mapped), block.prefixlen - _MAPPED_BITS))
 
 
 def fold_header_name(name: str) -> str:
@@ -224,9 +241,10 @@ def is_loopback(name: str) -> bool:
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        address = ipaddress.ip_address(name)
     except ValueError:
         return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def host(text: str) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from gateway.settings import templates
+from gateway.settings.exposures import exposure_warnings
+from gateway.settings.fall_through import fall_through_warnings
 from gateway.settings.faults import KeyPath
 from gateway.settings.files import read_problem
 from gateway.settings.introspection import needs_keys
@@ -31,6 +33,8 @@ def find_warnings(settings: Settings) -> list[tuple[KeyPath, str]]:
         *resource_warnings(settings),
         *revocation_warnings(settings),
         *sender_warnings(settings),
+        *exposure_warnings(settings),
+        *fall_through_warnings(settings),
         *_identity(settings),
     ]
 

@@ -17,6 +17,7 @@ from aiohttp import hdrs
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from gateway.settings.files import MARK
 from gateway.tokens.jwks_cache_control import answered_lifetime
 from gateway.tokens.keys import MAX_BYTES
 from gateway.tokens.provider_http import FetchError, ProviderSession, read_body, translated
@@ -119,7 +120,7 @@ def _validator(values: Sequence[str]) -> str:
 def _read_token(path: str) -> str:
     try:
         with Path(path).open("rb") as file:
-            token = file.read(_MAX_TOKEN_FILE).strip()
+            token = file.read(_MAX_TOKEN_FILE).removeprefix(MARK).strip()
     except OSError as error:
         raise FetchError("token_file", f"jwks_token_file cannot be read: {error.strerror}") from None
     if not token or any(not 0x21 <= byte <= 0x7E for byte in token):

@@ -20,6 +20,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
 from gateway.errors import printable
+from gateway.settings.files import MARK
 from gateway.tokens.prepared_key import PreparedKey
 from gateway.tokens.strict_json import StrictJsonError, parse_object
 from gateway.tokens.weak_keys import MAX_RSA_BITS, MIN_RSA_BITS, rsa_problem
@@ -150,7 +151,7 @@ def import_jwks(data: bytes) -> KeySet:
     """
     _check_size(data)
     try:
-        entries = parse_object(data.removeprefix(b"\xef\xbb\xbf")).get("keys")
+        entries = parse_object(data.removeprefix(MARK)).get("keys")
     except StrictJsonError as error:
         raise KeySetError(f"the key set is {error}") from None
     if not isinstance(entries, list):
@@ -195,7 +196,7 @@ def import_pem(data: bytes) -> KeySet:
 
 def import_keys(data: bytes) -> KeySet:
     """Import a key file by its content, as ``import_pem`` or else ``import_jwks``, with their errors."""
-    is_object = data.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").startswith(b"{")
+    is_object = data.removeprefix(MARK).lstrip(b" \t\r\n").startswith(b"{")
     return import_pem(data) if not is_object and _BEGIN in data else import_jwks(data)
 
 

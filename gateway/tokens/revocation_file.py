@@ -20,7 +20,7 @@ from hashlib import sha256
 from typing import Any, BinaryIO, NamedTuple
 
 from gateway.clock import Clock
-from gateway.settings.files import Changes
+from gateway.settings.files import Changes, without_mark
 from gateway.store.revocation_log import RECORD
 from gateway.tasks import Periodic
 from gateway.tokens.revocation_entry import parse_revocation
@@ -118,6 +118,7 @@ def _records(stream: BinaryIO, where: str) -> tuple[bytearray, int]:
     for number, line in enumerate(_lines(stream), start=1):
         if text := line.strip():
             try:
+                text = text if number > 1 else without_mark(text)
                 records += parse_revocation(text, math.inf).record()
             except ValueError as error:
                 half = "" if line.endswith(b"\n") else ", the last one, which may be half written,"

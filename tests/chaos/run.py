@@ -197,7 +197,7 @@ async def _ill(gateway: GatewayProcess, at_rest: int) -> str:
 async def _ask(port: int, target: str) -> RawResponse:
     client = RawClient(*await asyncio.open_connection("127.0.0.1", port))
     try:
-        return await client.exchange(request(b"GET", target, (b"Connection", b"close")))
+        return await client.exchange(request(b"GET", target, (b"Host", b"localhost"), (b"Connection", b"close")))
     finally:
         await client.close()
 

@@ -168,7 +168,7 @@ async def _admin_answers(port: int) -> float:
     for page in ("/healthz", "/status", "/metrics"):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         client = RawClient(reader, writer)
-        assert (await client.exchange(request(b"GET", page))).status == 200
+        assert (await client.exchange(request(b"GET", page, (b"Host", b"localhost")))).status == 200
         await client.close()
     return time.monotonic() - began
 

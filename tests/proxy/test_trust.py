@@ -53,3 +53,10 @@ def test_memory_of_trust_is_bounded() -> None:
         assert not trusted.believes(b"192.0.%d.%d" % divmod(number, 256))
     assert trusted.believes(b"10.0.0.1")
     assert len(trusted._remembered) <= 4096
+
+
+@pytest.mark.parametrize("peer", [b"127.0.0.1", b"::ffff:127.0.0.1", b"[::ffff:7f00:1]:80", b"127.255.0.9"])
+def test_networks_of_mapped_addresses_match_ipv4_peers(peer: bytes) -> None:
+    """R416, C108."""
+    assert TrustedProxies(["::ffff:127.0.0.0/104"]).believes(peer)
+    assert not TrustedProxies(["::ffff:10.0.0.0/104"]).believes(peer)

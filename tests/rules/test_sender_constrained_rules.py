@@ -385,3 +385,47 @@ async def test_what_a_kept_connection_repeats_byte_for_byte_gets_the_same_answer
             before = gateway.app.telemetry.refusals[reason]
             assert [(await client.exchange(data)).status for _ in range(3)] == [status] * 3
             assert gateway.app.telemetry.refusals[reason] == before + (3 if reason else 0)
+
+
+EVIL = "http://evil-rs.example"
+
+
+async def test_a_proof_for_another_server_is_refused_where_origins_bound_the_name(tmp_path: Path) -> None:
+    """R407: RFC 9449 section 11.1; a server that was shown a proof sends it on under its own name as Host."""
+    async with running(tmp_path, dpop={"origins": [BASE]}) as (gateway, upstream):
+        token = bound_token(gateway)
+        evil = proved(token, "/x", (b"Host", b"evil-rs.example"), base=EVIL)
+        assert (await gateway.exchange(evil)).status == 401
+        absolute = request(b"GET", f"{EVIL}/x", *with_proof(token, proof_for(token, htu=f"{EVIL}/x")))
+        assert (await gateway.exchange(absolute)).status == 401
+        assert upstream.requests == []
+        assert (await gateway.exchange(proved(token, "/x", (b"Host", b"evil-rs.example"), base=BASE))).status == 200
+
+
+async def test_the_hosts_of_a_route_bound_what_a_proof_may_name(tmp_path: Path) -> None:
+    """R407: neither a Host that leads to no route, nor what a trusted proxy passes on of the client's own field."""
+    routes = [{"path": "/", "hosts": ["gateway.test", "api.example.com"]}]
+    server = {"trusted_proxies": ["127.0.0.0/8"]}
+    async with running(tmp_path, routes=routes, server=server) as (gateway, upstream):
+        token = bound_token(gateway)
+        evil = b"evil-rs.example"
+        for fields in (
+            {b"Host": evil},
+            {b"X-Forwarded-Host": evil},
+            {b"X-Forwarded-Host": b"gateway.test.evil-rs.example"},
+            {b"Forwarded": b"for=192.0.2.1;host=" + evil},
+        ):
+            named = next(iter(fields.values())).rpartition(b"=")[2].decode()
+            data = proved(token, "/x", *fields.items(), base=f"http://{named}")
+            assert (await gateway.exchange(data)).status in (401, 404), fields
+        assert upstream.requests == []
+        for fields in ({}, {b"X-Forwarded-Host": b"api.example.com"}, {b"X-Forwarded-Host": b"API.example.com:8443"}):
+            named = fields.get(b"X-Forwarded-Host", b"gateway.test").decode()
+            assert (await gateway.exchange(proved(token, "/x", *fields.items(), base=f"http://{named}"))).status == 200
+
+
+async def test_without_origins_and_hosts_the_name_is_the_clients_choice(tmp_path: Path) -> None:
+    """R407: what `check` warns of; a gateway that does not know its names cannot tell."""
+    async with running(tmp_path) as (gateway, _):
+        token = bound_token(gateway)
+        assert (await gateway.exchange(proved(token, "/x", (b"Host", b"evil-rs.example"), base=EVIL))).status == 200

@@ -102,7 +102,7 @@ def test_an_ipv6_client_is_its_network() -> None:
 
 def test_exempt_addresses_and_those_without_one_are_never_found() -> None:
     watch, _ = watching(
-        bad_signatures=1, subject_addresses=1, refuse_seconds=60, exempt=["192.0.2.0/24", "2001:db8::/32"]
+        bad_signatures=1, subject_addresses=1, refuse_seconds=60, exempt=["::ffff:192.0.2.0/120", "2001:db8::/32"]
     )
     for client in (ONE, "2001:db8::1", "unknown"):
         refusals(watch, Reason.BAD_SIGNATURE, 50, client)

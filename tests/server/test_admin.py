@@ -142,7 +142,7 @@ async def test_admin_pages_are_only_read(method: bytes, tmp_path: Path) -> None:
     """The port has no action to offer, whoever can reach it."""
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=PUBLIC) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.app.admin_port)
-        writer.write(request(method, "/status"))
+        writer.write(request(method, "/status", (b"Host", b"localhost")))
         line = await reader.readline()
         writer.close()
     assert line.split(b" ")[1] in (b"405", b"400")

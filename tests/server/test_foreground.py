@@ -142,9 +142,9 @@ async def test_signal_after_the_end_does_not_change_the_exit_code(number: signal
 
 async def test_address_in_use_is_exit_1_with_one_clear_line(tmp_path: Path) -> None:
     """Contract: exit code 1 for what is no config fault; no stack trace."""
-    async with raw_upstream() as upstream:
+    async with raw_upstream() as taken:
         environment = {**os.environ, "GATEWAY_ISSUER": "https://idp.test/", "GATEWAY_AUDIENCE": "api"}
-        environment |= {"GATEWAY_UPSTREAM": upstream.url, "GATEWAY_SERVER_LISTEN": f"127.0.0.1:{upstream.port}"}
+        environment |= {"GATEWAY_UPSTREAM": "http://127.0.0.1:1", "GATEWAY_SERVER_LISTEN": f"127.0.0.1:{taken.port}"}
         environment |= {"GATEWAY_SERVER_ADMIN_LISTEN": "127.0.0.1:0"}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway", "run"), stderr=asyncio.subprocess.PIPE, env=environment

@@ -99,9 +99,9 @@ async def test_faults_at_the_start_have_the_exit_codes_of_a_single_process(
     server: dict[str, Any], code: int, said: str, tmp_path: Path, cache: Path
 ) -> None:
     """Contract: 2 for the configuration, 1 for an address that is taken; one clear line."""
-    async with raw_upstream() as upstream:
+    async with raw_upstream() as taken:
         config = tmp_path / "gateway.toml"
-        config.write_text(config_text(upstream.url, **server).replace("TAKEN", str(upstream.port)))
+        config.write_text(config_text("http://127.0.0.1:1", **server).replace("TAKEN", str(taken.port)))
         process = await start(config, environment(cache))
         _, stderr = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == code

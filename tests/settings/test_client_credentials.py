@@ -108,3 +108,17 @@ def test_file_without_a_usable_key_is_a_fault(content: Any, problem: str, tmp_pa
     with pytest.raises(ValueError, match=problem) as caught:
         read_client_key(written(tmp_path, content))
     assert caught.value.__cause__ is None
+
+
+def test_a_byte_order_mark_is_no_part_of_a_secret_or_key(tmp_path: Path) -> None:
+    """C109: a secret with U+FEFF in front would be refused by the issuer, and nobody could see why."""
+    file = tmp_path / "secret"
+    file.write_bytes(b"\xef\xbb\xbfs3cret\r\n")
+    assert read_client_secret(str(file)) == "s3cret"
+    private = rsa.generate_private_key(65537, 2048)
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(b"\xef\xbb\xbf" + pem)
+    assert read_client_key(str(file)).algorithm == "RS256"
+    file.write_bytes("s3cret".encode("utf-16"))
+    with pytest.raises(ValueError, match="UTF-16"):
+        read_client_secret(str(file))

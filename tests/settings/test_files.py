@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gateway.settings.files import Changes, read_regular, version
+from gateway.settings.files import Changes, read_regular, version, without_mark
 from tests.settings.configs import changed, faults_of
 from tests.support.certificates import authority
 
@@ -138,3 +138,33 @@ def test_version_whose_reading_came_to_nothing_is_told_again(tmp_path: Path) -> 
     file.unlink()
     changes.forget()
     assert changes.look(), "also when there is none"
+
+
+#: Marks of encodings that editors write in front of text, and the encodings.
+WIDE = ["utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+
+
+def test_a_byte_order_mark_of_utf_8_counts_for_nothing() -> None:
+    """C109: Windows editors write one in front of text."""
+    assert without_mark(b"\xef\xbb\xbf[server]\n") == b"[server]\n"
+    assert without_mark(b"[server]\n") == b"[server]\n"
+    assert without_mark(b"") == b""
+
+
+@pytest.mark.parametrize("encoding", WIDE)
+def test_text_in_another_unicode_encoding_is_named(encoding: str) -> None:
+    """C109: not "invalid statement at line 1"."""
+    with pytest.raises(ValueError, match="UTF-16 or UTF-32: save it as UTF-8"):
+        without_mark("[server]\n".encode(encoding))
+
+
+def test_a_pem_file_with_a_byte_order_mark_is_named(tmp_path: Path) -> None:
+    """C109: OpenSSL passes over the first certificate of such a file without a word, and reads the others."""
+    one, other = authority(tmp_path / "one"), authority(tmp_path / "other")
+    marked = tmp_path / "marked.pem"
+    marked.write_bytes(b"\xef\xbb\xbf" + Path(one.bundle).read_bytes() + Path(other.bundle).read_bytes())
+    server = one.sign("server", "localhost")
+    options = {"tls_cert": str(server.cert), "tls_key": str(server.key), "tls_client_ca": str(marked)}
+    assert faults_of(tmp_path, changed("server", **options)) == [
+        "server.tls_client_ca: this file begins with a byte order mark: save it as plain ASCII"
+    ]

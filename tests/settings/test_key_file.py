@@ -112,3 +112,12 @@ def test_file_that_cannot_be_read_is_one_fault(tmp_path: Path, monkeypatch: pyte
     assert faults(str(tmp_path / "pipe")) == ["this file cannot be read: not a regular file"]
     monkeypatch.setattr(key_file, "MAX_BYTES", 10)
     assert faults(written(tmp_path, entry())) == ["this file has more than 10 bytes"]
+
+
+def test_a_byte_order_mark_is_forgiven_and_utf_16_is_named(tmp_path: Path) -> None:
+    """C109."""
+    marked = written(tmp_path, b"\xef\xbb\xbf" + json.dumps(entry()).encode())
+    assert [key.id for key in read_keys(marked, [], DEFAULT_IDENTITY)] == ["partner"]
+    assert faults(written(tmp_path, json.dumps(entry()).encode("utf-16"))) == [
+        "is text in UTF-16 or UTF-32: save it as UTF-8"
+    ]

@@ -144,7 +144,6 @@ def test_a_file_that_cannot_be_read_is_one_fault(tmp_path: Path) -> None:
         (b"[server]\n[server]\n", "is not TOML: "),
         (b"[server]\ndrain_seconds = 1\ndrain_seconds = 2\n", "is not TOML: "),
         (b"# \xff", "is not UTF-8 text, at byte 2"),
-        (b"\xef\xbb\xbf[server]\n", "is not TOML: "),
         (b"x = " + b"[" * 100_000, "is not TOML that can be read: nested too deeply"),
     ],
 )
@@ -236,3 +235,20 @@ def test_text_that_is_not_unicode_is_refused() -> None:
 def test_flags_are_named_in_their_faults() -> None:
     (fault,) = _faults(None, SHORT, {"--server-drain-seconds": "soon"})
     assert str(fault) == "server.drain_seconds (--server-drain-seconds): must be a number"
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    """C109, R381."""
+    file = tmp_path / "gateway.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + toml(SMALL).encode())
+    assert load(file, {}, {}).settings.routes[0].path == "/orders"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_in_another_unicode_encoding_is_one_fault_that_says_so(encoding: str, tmp_path: Path) -> None:
+    """C109: what PowerShell's `>` writes."""
+    file = tmp_path / "gateway.toml"
+    file.write_bytes(toml(SMALL).encode(encoding))
+    with pytest.raises(ConfigError) as caught:
+        load(file, {}, {})
+    assert [str(fault) for fault in caught.value.faults] == [f"{file}: is text in UTF-16 or UTF-32: save it as UTF-8"]

@@ -13,19 +13,22 @@ from tests.settings.configs import SMALL, faults_of, warnings_of
 from tests.support.keys import entry
 
 REDIS = {"url": "redis://127.0.0.1/0"}
+NONE = {"redis": False}
 
 
 def config(route: dict[str, Any] | None = None, **tables: Any) -> dict[str, Any]:
     made = copy.deepcopy(SMALL)
     made["routes"][0].update(route or {})
-    return {**made, **tables}
+    return {**made, **tables, "dpop": {"origins": ["https://api.test"], **tables.get("dpop", {})}}
 
 
 SOUND = [
     pytest.param(config({"sender_constrained": "required"}), id="required"),
     pytest.param(config({"single_use": True}), id="single use"),
-    pytest.param(config({"single_use": True}, server={"workers": 4}, redis=REDIS), id="single use of many workers"),
-    pytest.param(config({"auth": "optional", "sender_constrained": "dpop"}), id="optional"),
+    pytest.param(
+        config({"single_use": True}, server={"workers": 4}, redis=REDIS, revocation=NONE),
+        id="single use of many workers",
+    ),
     pytest.param(config(dpop={"nonce_seconds": 60}), id="nonces"),
     pytest.param(
         config(

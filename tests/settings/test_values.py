@@ -291,3 +291,31 @@ def test_names_of_fields_are_compared_in_lower_case() -> None:
     for text in ("", "a b", "a:", "ä"):
         with pytest.raises(ValueError, match="not a header name"):
             values.field_name(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "block"),
+    [
+        ("::ffff:127.0.0.0/104", "127.0.0.0/8"),
+        ("::ffff:10.1.2.3", "10.1.2.3/32"),
+        ("::FFFF:C000:0200/120", "192.0.2.0/24"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+        ("::/96", "::/96"),
+    ],
+)
+def test_a_block_of_mapped_addresses_is_the_ipv4_block(text: str, block: str) -> None:
+    """R416, C108: peers over an IPv6 socket are known by their IPv4 address, so `::ffff:...` would never match."""
+    assert values.network(text) == block
+
+
+def test_the_fault_of_a_mapped_block_names_the_ipv4_block() -> None:
+    """R416."""
+    with pytest.raises(ValueError, match=r"the block is 10\.0\.0\.0/8"):
+        values.network("::ffff:10.1.2.3/104")
+
+
+def test_a_mapped_loopback_address_is_loopback_on_every_python() -> None:
+    """R416: `is_loopback` of the standard library looks through the mapping from Python 3.13 on only."""
+    assert values.is_loopback("::ffff:127.0.0.1")
+    assert not values.is_loopback("::ffff:10.0.0.1")

@@ -129,7 +129,7 @@ class RunningGateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.app.admin_port)
         client = RawClient(reader, writer)
         self.clients.append(client)
-        return await client.exchange(request(b"GET", path))
+        return await client.exchange(request(b"GET", path, (b"Host", b"localhost")))
 
     def token(self, **overrides: Any) -> bytes:
         return mint(self.key, good_claims(time.time(), **overrides))

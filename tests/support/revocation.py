@@ -66,7 +66,7 @@ async def until_status(ask: Callable[[], Awaitable[RawResponse]], status: int, w
 async def revoke_by_call(port: int, *entries: Any, secret: bytes = SECRET, scheme: bytes = b"Bearer") -> RawResponse:
     """Call ``POST /revoke`` of an admin port, with entries as values or as the bytes that they are sent as."""
     body = b"\n".join(entry if isinstance(entry, bytes) else json.dumps(entry).encode() for entry in entries)
-    fields = [(b"Content-Length", b"%d" % len(body))]
+    fields = [(b"Host", b"localhost"), (b"Content-Length", b"%d" % len(body))]
     if secret:
         fields.append((b"Authorization", scheme + b" " + secret))
     client = RawClient(*await asyncio.open_connection("127.0.0.1", port))

@@ -67,7 +67,7 @@ class WorkersGateway:
     async def admin(self, path: str) -> RawResponse:
         client = RawClient(*await asyncio.open_connection("127.0.0.1", self.admin_port))
         try:
-            return await client.exchange(request(b"GET", path))
+            return await client.exchange(request(b"GET", path, (b"Host", b"localhost")))
         finally:
             await client.close()
 

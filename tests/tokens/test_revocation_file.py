@@ -306,3 +306,15 @@ async def test_a_long_file_leaves_others_their_turn(tmp_path: Path) -> None:
     async with watched(file) as made:
         assert len(made.source.table) == 30_000
         assert made.told == 1
+
+
+def test_a_byte_order_mark_is_forgiven_and_utf_16_is_named(tmp_path: Path) -> None:
+    """C109: a list of revocations that is not read is an outage of every route."""
+    file = tmp_path / "revoked.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"jti": "a"}\n{"jti": "b"}\n')
+    table = RevocationTable()
+    table.apply(bytes(read_revocations(str(file)).records), 0)
+    assert [table.covers(caller(token=name), 0) for name in "abc"] == [True, True, False]
+    file.write_bytes('{"jti": "a"}\n'.encode("utf-16"))
+    with pytest.raises(RevocationFileError, match="line 1 is text in UTF-16 or UTF-32: save it as UTF-8"):
+        read_revocations(str(file))

@@ -1,0 +1,40 @@
+"""Which addresses are this machine's own."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from gateway.own_addresses import is_own
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST.", "x.localhost", "127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1"],
+)
+def test_loopback_and_any_address_are_own(host: str) -> None:
+    """R436."""
+    assert is_own(host)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "localhost.example.com", "api.example.com", "", "1.2.3"])
+def test_addresses_of_others_and_names_are_not(host: str) -> None:
+    """R436: names are not looked up; 192.0.2.0/24 and 2001:db8::/32 are nobody's (RFC 5737, RFC 3849)."""
+    assert not is_own(host)
+
+
+def test_the_machines_own_name_is_own() -> None:
+    """R436: in a container it is what other services call the gateway."""
+    assert is_own(socket.gethostname().upper())
+
+
+def test_addresses_of_interfaces_are_own() -> None:
+    """R436: whatever this machine is reached by from outside."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent
+        except OSError:
+            pytest.skip("the machine has no interface but loopback")
+        address = probe.getsockname()[0]
+    assert is_own(address)
