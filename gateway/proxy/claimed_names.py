@@ -37,10 +37,10 @@ GROUPS = (
         names="document-root document-uri path-info path-translated query-string raw-request-uri redirect-status"
         " redirect-url request-method request-path request-uri request-url script-filename script-name x-base-path"
         " x-base-uri x-base-url x-context-path x-http-destinationurl x-http-method x-http-method-override"
-        " x-http-path-override x-http-verb-override x-ingress-path x-matched-path x-method x-method-override"
+        " x-http-path-override x-http-verb-override x-ingress-path x-matched-path x-method-override"
         " x-ms-original-url x-now-route-matches x-override-url x-path-info x-path-prefix x-replaced-path"
         " x-request-path x-request-uri x-rewrite-uri x-rewrite-url x-root-path x-script-name x-traversal-path"
-        " x-uri x-url x-url-prefix x-waws-unencoded-url",
+        " x-url-prefix x-waws-unencoded-url",
         prefixes="daphne- l5d- x-envoy- x-invoke- x-istio- x-middleware- x-original-",
     ),
     Group(
@@ -69,7 +69,7 @@ GROUPS = (
     Group(
         "the host that was asked for",
         names="disguised-host host-override was-default-hostname x-host x-host-override x-http-host"
-        " x-http-host-override x-port x-server-name x-server-port",
+        " x-http-host-override x-server-name x-server-port",
     ),
     Group(
         "the scheme, and what TLS had to say",
@@ -90,11 +90,10 @@ GROUPS = (
         names="auth-cn auth-dn auth-groups auth-mail auth-roles auth-user eppn smuser x-anonymous-consumer"
         " x-auth-audience x-auth-claims x-auth-dn x-auth-email x-auth-expiresin x-auth-group x-auth-groups"
         " x-auth-id x-auth-name x-auth-role x-auth-roles x-auth-scope x-auth-scopes x-auth-sub x-auth-subject"
-        " x-credential-identifier x-email x-group x-groups x-identity x-jwt-assertion x-jwt-payload x-login"
-        " x-principal x-role x-roles x-subject x-user x-user-claims x-user-dn x-user-email x-user-fullname"
-        " x-user-group x-user-groups x-user-id x-user-info x-user-login x-user-mail x-user-name x-user-permissions"
-        " x-user-role x-user-roles x-user-scope x-user-scopes x-user-sub x-user-subject x-user-uuid x-userid"
-        " x-userinfo x-username",
+        " x-credential-identifier x-email x-groups x-identity x-jwt-assertion x-jwt-payload x-principal x-role"
+        " x-roles x-user x-user-claims x-user-dn x-user-email x-user-fullname x-user-group x-user-groups x-user-id"
+        " x-user-info x-user-login x-user-mail x-user-name x-user-permissions x-user-role x-user-roles"
+        " x-user-scope x-user-scopes x-user-sub x-user-subject x-user-uuid x-userid x-userinfo x-username",
         prefixes="cas- iv- mellon- oam- oidc- osso- proxy-remote- proxy-user shib- sm- tailscale- teleport-"
         " x-auth-couchdb- x-auth-request- x-auth-user x-authelia- x-authenticated- x-authentik- x-consumer-"
         " x-credential-username x-endpoint-api- x-hass- x-jwt-claim x-pomerium- x-principal- x-proxy-ext-"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,25 @@ async def test_refusals_say_each_thing_once(tmp_path: Path) -> None:
         names = [name.lower() for name, _ in answer.headers]
         assert len(names) == len(set(names)), answer.head
         assert b"X-Request-Id" in (answer.one(b"access-control-expose-headers") or b"")
+
+
+async def test_an_open_websocket_carries_no_rules_of_the_service(tmp_path: Path) -> None:
+    """R434: a 101 is no exception."""
+
+    async def respond(received: Received, _: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"access-control-allow-credentials: true\r\nX-Own: 1\r\n"
+            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+        )
+        await writer.drain()
+
+    handshake = (
+        *((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Sec-WebSocket-Version", b"13")),
+        *((b"Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="), (b"Origin", APP)),
+    )
+    routes = ({"path": "/", "auth": "public", "cors_origins": [APP.decode()]},)
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        opened = await gateway.get("/", *handshake)
+    assert (opened.status, opened.one(b"x-own")) == (101, b"1")
+    assert opened.all(b"access-control-allow-credentials") == []
