@@ -38,10 +38,11 @@ GROUPS = (
         " redirect-url request-method request-path request-uri request-url script-filename script-name x-base-path"
         " x-base-uri x-base-url x-context-path x-http-destinationurl x-http-method x-http-method-override"
         " x-http-path-override x-http-verb-override x-ingress-path x-matched-path x-method-override"
-        " x-ms-original-url x-now-route-matches x-override-url x-path-info x-path-prefix x-replaced-path"
-        " x-request-path x-request-uri x-rewrite-uri x-rewrite-url x-root-path x-script-name x-traversal-path"
+        " x-ms-original-url x-now-route-matches x-override-url x-path-info x-path-prefix x-proxy-context-path"
+        " x-proxy-path x-proxy-prefix x-proxycontextpath x-replaced-path x-request-base x-request-path"
+        " x-request-uri x-request-url x-rewrite-uri x-rewrite-url x-root-path x-script-name x-traversal-path"
         " x-url-prefix x-waws-unencoded-url",
-        prefixes="daphne- l5d- x-envoy- x-invoke- x-istio- x-middleware- x-original-",
+        prefixes="daphne- l5d- x-envoy- x-iisnode- x-invoke- x-istio- x-middleware- x-original-",
     ),
     Group(
         "the meta-variables of CGI (RFC 3875 section 4.1), which some gateways of services fill from fields",
@@ -52,10 +53,11 @@ GROUPS = (
     ),
     Group(
         "addresses of clients, as proxies and content delivery networks write them",
-        names="ali-cdn-real-ip cdn-src-ip cf-visitor cf-worker client-address client-ip do-connecting-ip"
+        names="ali-cdn-real-ip cdn-src-ip cf-visitor cf-worker client-address client-ip coming-from do-connecting-ip"
         " incap-client-ip true-client-ip x-caller-ip x-client-addr x-client-address x-client-host x-client-ip"
-        " x-client-port x-clientip x-connecting-ip x-custom-ip-authorization x-from-ip x-google-real-ip x-ip"
-        " x-ip-address x-originating-ip x-proxyuser-ip x-remoteip x-source-ip x-src-ip x-trusted-ip x-user-ip",
+        " x-client-port x-clientip x-coming-from x-connecting-ip x-custom-ip-authorization x-from-ip"
+        " x-google-real-ip x-ip x-ip-address x-originating-ip x-proxyuser-ip x-remoteip x-source-ip x-src-ip"
+        " x-trusted-ip x-user-ip",
         prefixes="akamai- cf-cert- cf-client- cf-connecting- cf-ip cf-pseudo- cloudfront- fastly- fly-client-"
         " fly-forwarded- proxy-client- x-akamai- x-azure-clientip x-azure-fdid x-azure-socketip x-cluster-client"
         " x-nf- x-real- x-sucuri-client x-vercel-forwarded- x-vercel-internal- x-vercel-ip- x-vercel-proxied-"
@@ -69,11 +71,11 @@ GROUPS = (
     Group(
         "the host that was asked for",
         names="disguised-host host-override was-default-hostname x-host x-host-override x-http-host"
-        " x-http-host-override x-server-name x-server-port",
+        " x-http-host-override x-proxyhost x-proxyport x-server-name x-server-port",
     ),
     Group(
         "the scheme, and what TLS had to say",
-        names="front-end-https timeout-access tls-session-info x-http-scheme x-https x-proto x-protocol"
+        names="front-end-https timeout-access tls-session-info x-http-scheme x-https x-proto x-protocol x-proxyscheme"
         " x-request-scheme x-scheme x-url-scheme",
         prefixes="ssl- tls-client- x-amzn-tls- x-appservice- x-arr- x-ssl x-tls-",
     ),
@@ -81,8 +83,8 @@ GROUPS = (
         "client certificates",
         # Client-Cert and Client-Cert-Chain are those of RFC 9440.
         names="x-clientcert x-issuer-dn x-spiffe-id x-subject-dn",
-        prefixes="client-cert ms-aspnetcore- x-amzn-mtls- x-client-cert x-client-dn x-client-i-dn x-client-issuer"
-        " x-client-s-dn x-client-subject x-client-verify x-mtls-",
+        prefixes="client-cert ms-aspnetcore- proxy-auth-cert proxy-ssl- x-amzn-mtls- x-client-cert x-client-dn"
+        " x-client-i-dn x-client-issuer x-client-s-dn x-client-subject x-client-verify x-mtls-",
     ),
     Group(
         "the user, as authenticating proxies and service meshes write it",
@@ -94,11 +96,11 @@ GROUPS = (
         " x-roles x-user x-user-claims x-user-dn x-user-email x-user-fullname x-user-group x-user-groups x-user-id"
         " x-user-info x-user-login x-user-mail x-user-name x-user-permissions x-user-role x-user-roles"
         " x-user-scope x-user-scopes x-user-sub x-user-subject x-user-uuid x-userid x-userinfo x-username",
-        prefixes="cas- iv- mellon- oam- oidc- osso- proxy-remote- proxy-user shib- sm- tailscale- teleport-"
-        " x-auth-couchdb- x-auth-request- x-auth-user x-authelia- x-authenticated- x-authentik- x-consumer-"
-        " x-credential-username x-endpoint-api- x-hass- x-jwt-claim x-pomerium- x-principal- x-proxy-ext-"
-        " x-proxy-remote- x-proxy-role x-proxy-user x-remote- x-rstudio- x-sso- x-token-subject x-token-user-"
-        " x-vouch- x-webauth-",
+        prefixes="cas- iv- kubeflow- mellon- oam- oidc- osso- proxy-remote- proxy-user shib- sm- tailscale- teleport-"
+        " x-agw- x-auth-couchdb- x-auth-request- x-auth-user x-authelia- x-authenticated- x-authentik- x-consumer-"
+        " x-credential-username x-endpoint-api- x-hass- x-jwt-claim x-pomerium- x-principal- x-proxied"
+        " x-proxy-ext- x-proxy-remote- x-proxy-role x-proxy-user x-remote- x-rstudio- x-spinnaker- x-sso-"
+        " x-token-subject x-token-user- x-vouch- x-webauth-",
     ),
     Group(
         "the user, the client and the context, as clouds write them",

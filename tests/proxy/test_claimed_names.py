@@ -12,7 +12,7 @@ SCRIPT_NAME PATH_INFO Script-Name X-Script-Name Daphne-Root-Path Request-Uri X-R
 X-Envoy-Original-Path X-Original-URL X-Original-URI X-Original-Method X-Original-Host X-Rewrite-URL
 X-Forwarded-Prefix X-Forwarded-Uri X-Forwarded-Method X-Forwarded-Path X-HTTP-Method X-HTTP-Method-Override
 X-Method-Override X-Middleware-Subrequest l5d-dst-override X-Ingress-Path X-Matched-Path X-Accel-Mapping
-X-Sendfile-Type Redirect-Url QUERY_STRING REQUEST_METHOD
+X-Sendfile-Type X-ProxyContextPath X-Request-Base Redirect-Url QUERY_STRING REQUEST_METHOD
 """
 SENDERS = """
 Remote-User REMOTE_USER X-Remote-User X-Remote-Group X-Remote-Extra-scopes Remote-Groups X-WebAuth-User X-WEBAUTH-ROLE
@@ -21,7 +21,7 @@ X-Goog-IAP-JWT-Assertion X-Amzn-Oidc-Data X-Amzn-Oidc-Identity Cf-Access-Jwt-Ass
 Cf-Access-Authenticated-User-Email Tailscale-User-Login X-Forwarded-User X-Forwarded-Groups X-Forwarded-Email
 X-Forwarded-Access-Token X-Pomerium-Claim-Email X-Authentik-Username X-Vouch-User X-Authenticated-Userid
 X-Consumer-Username X-AppEngine-User-Email X-Endpoint-API-UserInfo OIDC_CLAIM_sub SM_USER iv-user Shib-Session-ID
-X-User X-User-Name X-User-Groups X-Proxy-User
+X-User X-User-Name X-User-Groups X-Proxy-User Kubeflow-UserId X-Spinnaker-User X-ProxiedEntitiesChain
 """
 CONNECTIONS = """
 Client-IP X-Client-IP Proxy-Client-IP WL-Proxy-Client-IP WL-Proxy-SSL X-Original-Forwarded-For Forwarded-For
@@ -30,7 +30,7 @@ X-Host X-HTTP-Host-Override X-Amzn-Mtls-Clientcert X-ARR-SSL X-ARR-ClientCert X-
 CF-Connecting-IP CF-Connecting-IPv6 CF-IPCountry Fastly-Client-IP X-Cluster-Client-Ip X-ProxyUser-Ip
 X-Forwarded-Client-Cert X-Client-Cert X-SSL-Client-S-DN SSL_CLIENT_VERIFY Ssl-Client-Cert Client-Cert Front-End-Https
 X-Url-Scheme X-AppEngine-User-IP CloudFront-Viewer-Address Akamai-Origin-Hop Forwarded-Host $WSRH Proxy Remote-Addr
-X-Wap-Network-Client-Ip X-MSISDN
+X-Wap-Network-Client-Ip X-MSISDN X-Proxied-Https Proxy-Ssl-Id X-ProxyScheme X-ProxyHost Coming-From
 """
 HARMLESS = """
 Accept Accept-Language Authorization-Hint Baggage Cache-Control CDN-Loop CF-Ray Content-Type Cookie DNT Early-Data
