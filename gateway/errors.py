@@ -176,6 +176,7 @@ class Reason(Enum):
     BODY_TOO_LARGE = ("body_too_large", BODY_TOO_LARGE)
     HEAD_TIMEOUT = ("head_timeout", TIMED_OUT)
     BODY_TIMEOUT = ("body_timeout", TIMED_OUT)
+    MAX_FORWARDS = ("max_forwards", BAD_REQUEST)
     EXPECTATION = ("expectation", EXPECTATION_FAILED)
     LOOP = ("loop", LOOP)
     WEBSOCKET_HANDSHAKE = ("websocket_handshake", BAD_REQUEST, "The WebSocket handshake is not well-formed.")

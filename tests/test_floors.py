@@ -42,6 +42,7 @@ PURE = (
     "identity.py",
     "policy",
     "proxy/headers.py",
+    "proxy/claimed_names.py",
     "proxy/names.py",
     "proxy/forwarded.py",
     "proxy/trust.py",

@@ -23,7 +23,9 @@ from gateway.errors import GatewayError, Kind, Reason
 from gateway.identity import Identity, header_value
 from gateway.policy.paths import parse_target
 from gateway.proxy import names
+from gateway.proxy.claimed_names import GROUPS
 from gateway.proxy.headers import Peer, request_headers
+from gateway.proxy.trust import FORWARDING
 from gateway.settings import schema
 from gateway.settings.load import load
 from gateway.store.redis_link import RedisLink
@@ -282,8 +284,16 @@ def test_every_field_that_is_said_to_be_removed_is_and_none_is_missing() -> None
     )
     assert [pair for pair in sent if pair[1] == b"x"] == []
     folded = {names.fold(name.encode()) for name in listed}
-    assert folded >= names._DROPPED | names.FORWARDING
-    assert folded >= {prefix.removesuffix(b"-") for prefix in names._DROPPED_PREFIXES}
+    assert folded >= names._DROPPED | FORWARDING
+
+
+def test_every_name_that_services_believe_is_told_with_its_reason() -> None:
+    """R401, R402: the list of transparency.md is that of the code, group by group."""
+    rows = _rows(_read("docs/transparency.md"), "### What services believe of proxies")
+    told = [(row[0], set(_codes(row[1]))) for row in rows]
+    assert told == [
+        (group.reason, {*group.names.split(), *(f"{prefix}*" for prefix in group.prefixes.split())}) for group in GROUPS
+    ]
 
 
 def test_the_floors_of_dependencies_are_those_of_the_package() -> None:

@@ -126,7 +126,7 @@ def request_headers(
     if connection:
         kept = _without_nominated(kept, connection, _NOT_NOMINABLE)
     kept.extend(framing)
-    kept.extend(forwarding_headers(forwarding, peer, client_host, trusted=policy.trusted.believes(peer.address)))
+    kept.extend(forwarding_headers(forwarding, peer, client_host, trusted=policy.trusted))
     kept.append((b"Via", http_version + b" " + policy.pseudonym))
     kept.extend(identity)
     # Last, so that what stays the same from request to request stands in one piece.

@@ -39,7 +39,7 @@ class Reply:
         upload: the request's content that is still being sent, if any.
         relayed: content bytes that were read for the client so far.
         whole: the content, when all of it came with the head; nothing is left in ``content`` then.
-        client_head: the head as most clients get it, when that is known; see ``direct.KnownHead``.
+        known: what is remembered of the head, when it is a plain one that came with all of its content.
         ended: the connection is no longer this exchange's.
     """
 
@@ -54,7 +54,7 @@ class Reply:
     upload: asyncio.Task[None] | None
     relayed: int = 0
     whole: bytes | None = None
-    client_head: bytes | None = None
+    known: KnownHead | None = None
     ended: bool = False
 
     @property
@@ -140,7 +140,7 @@ def whole_reply(known: KnownHead, content: bytes, lease: Lease) -> Reply:
         lease=lease,
         upload=None,
         whole=content,
-        client_head=known.client_head,
+        known=known,
     )
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
-import socket
 import ssl
 import sys
 from dataclasses import dataclass
@@ -66,11 +64,13 @@ class Share:
         listen: the public address, for all of them.
         first_wait: seconds before it asks an issuer for keys for the first time.
         secret: what all of them make nonces from.
+        pseudonym: the name that all of them have in Via; empty: one of this process's own.
     """
 
     listen: SharedAddress
     first_wait: float
     secret: bytes = b""
+    pseudonym: bytes = b""
 
 
 class GatewayApp:
@@ -82,6 +82,9 @@ class GatewayApp:
         out: where the access log goes; standard output by default.
         share: this is one of several processes, and opens no admin port of its own.
         resolver: looks up the hosts of issuers; the system's by default.
+
+    Attributes:
+        pseudonym: this gateway's name in Via (RFC 9110 section 7.6.3).
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class GatewayApp:
         self.clock = clock or SystemClock()
         self._out = out or sys.stdout
         self._share = share
+        self.pseudonym = (share.pseudonym if share else b"") or draw_pseudonym()
         self._resolver = resolver
         self._stop = contextlib.AsyncExitStack()
 
@@ -175,7 +179,7 @@ class GatewayApp:
             settings,
             self.authenticator,
             self.clock,
-            pseudonym(settings),
+            self.pseudonym,
             self.api_keys,
             self._guards(),
             self.introspectors,
@@ -252,11 +256,10 @@ class RequestIds:
         return self._ready.pop()
 
 
-def pseudonym(settings: Settings) -> bytes:
-    """Return this gateway's name in ``Via`` (RFC 9110 section 7.6.3).
+def draw_pseudonym() -> bytes:
+    """Return a name for ``Via`` that no other gateway has (RFC 9110 section 7.6.3).
 
-    The same for every worker of one gateway and different for two gateways in
-    a chain, so that a loop is told from a chain.
+    Every worker of one gateway has the same, so that a loop is told, and two
+    gateways in a chain never do, however alike their hosts and configurations are.
     """
-    seed = f"{socket.gethostname()} {settings.server.listen} {settings.server.admin_listen}"
-    return b"gateway-" + hashlib.sha256(seed.encode()).hexdigest()[:12].encode("ascii")
+    return b"gateway-" + os.urandom(6).hex().encode("ascii")

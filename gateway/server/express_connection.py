@@ -18,13 +18,14 @@ from gateway.server.express_exchange import ExpressExchange
 from gateway.server.express_memory import Refusal, plannable
 from gateway.server.express_recall import Heads, KnownRequests
 from gateway.server.express_section import Section
+from gateway.server.framing import METHOD
 from gateway.server.full_lane import peer_of
 from gateway.server.listener import Listener, Protocol
 from gateway.server.request import RequestHead
 from gateway.server.run import Run
 from gateway.server.serving import Serving
 
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/1\.1\r\n").match
+_REQUEST_LINE = re.compile(rb"(" + METHOD + rb") ([!-~]+) HTTP/1\.1\r\n").match
 
 #: How long the rest of a request's content is waited for, in seconds: many clients send head and content apart.
 CONTENT_WAIT = 0.02

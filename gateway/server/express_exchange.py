@@ -276,4 +276,4 @@ class ExpressExchange(ExpressResponse):
 def _takes_task(admitted: Admitted) -> bool:
     """Whether a request needs more than the steps that do not wait."""
     route = admitted.route
-    return admitted.preflight or route.cors is not None or route.end_at_expiry
+    return admitted.preflight or route.cors is not None or route.end_at_expiry or admitted.forwards_left == 0

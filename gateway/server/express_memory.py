@@ -168,6 +168,7 @@ def plannable(admitted: Admitted) -> bool:
     route = admitted.route
     return not (
         admitted.preflight
+        or admitted.forwards_left is not None
         or admitted.asks_about_jwts
         or route.cors is not None
         or route.end_at_expiry

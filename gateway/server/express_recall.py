@@ -17,6 +17,7 @@ from gateway.identity import Identity
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.headers import Peer
 from gateway.proxy.origin import Lease, Origin
+from gateway.proxy.trust import UNKNOWN
 from gateway.server.deferred import DeferredRefusal, DeferredRequest
 from gateway.server.express_exchange import ExpressExchange
 from gateway.server.express_memory import MAX_PLANS, MAX_PLANS_BYTES, MAX_SECTION, Plan, Refusal, plan_cost
@@ -56,7 +57,7 @@ class KnownRequests(ClientOutput, ABC):
     def __init__(self, serving: Serving, listener: Listener, heads: Heads) -> None:
         super().__init__(serving, listener)
         self._all_heads, self._heads = heads, heads.kept
-        self._peer = Peer(b"unknown", False, 0)
+        self._peer = Peer(UNKNOWN, False, 0)
         self._exchange: ExpressExchange | DeferredRequest | None = None
         self._section: Section | None = None
         self._last_stop = 0  # where the token may end, by the bound on the head

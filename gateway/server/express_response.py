@@ -157,11 +157,10 @@ class ExpressResponse:
             if self._heads is not self._serving.heads:  # the head says something behind them
                 self._read_by_aiohttp(data)
                 return
-            client.send(
-                b"".join((known.client_head[:-2], *(b"%b: %b\r\n" % pair for pair in added), b"\r\n", data[end:]))
-            )
+            lines = b"".join([b"%b: %b\r\n" % pair for pair in added])
+            client.send(b"".join((known.fields, lines, known.end(self._serving.date), data[end:])))
         else:
-            client.send(known.client_head + data[end:])
+            client.send(b"".join((known.fields, known.end(self._serving.date), data[end:])))
         if self._run is None and len(data) - end == known.length and not self._serving.logging:
             self._whole_at_once(known.status)
             return
@@ -262,7 +261,8 @@ class ExpressResponse:
             reply = replace(reply, headers=(*reply.headers, *run.answer_fields))
         keep_alive = self._client.keep_alive and not reply.close
         run.record.bytes_out = len(reply.body)
-        data = render(reply, http_11=True, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
+        head_only, date = run.head.method == "HEAD", self._serving.date.value
+        data = render(reply, http_11=True, keep_alive=keep_alive, head_only=head_only, date=date)
         self.answer = data if keep_alive else b""
         self._client.send(data)
         self._serving.finish(run)

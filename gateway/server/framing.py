@@ -16,9 +16,15 @@ from typing import NamedTuple
 
 from gateway.errors import Reason
 from gateway.proxy.websocket import asks_for_websocket, values_of
+from gateway.settings import values
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/1\.([01])\r\n")
+
+#: A request method. RFC 9110 section 9.1 lets any token be one; many services turn ``post`` into ``POST`` behind rules
+#: that have seen another method.
+METHOD = values.METHOD.encode("ascii")
+
+_REQUEST_LINE = re.compile(rb"(" + METHOD + rb") ([!-~]+) HTTP/1\.([01])\r\n")
 _FIELDS = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*\r\n)*+\r\n").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?\r\n").fullmatch
@@ -52,7 +58,7 @@ class Head(NamedTuple):
 
     Attributes:
         block: its bytes, from the request line to the empty line.
-        method: a token; case counts (RFC 9110 section 9.1).
+        method: see ``METHOD``; never in lower case.
         target: visible ASCII, otherwise unread.
         http_11: HTTP/1.1; else HTTP/1.0.
         headers: name and value of each field line, in order, spelled as received, without outer white space.
@@ -121,7 +127,7 @@ def request_framing(headers: tuple[tuple[bytes, bytes], ...], *, http_11: bool) 
 
 
 def _wrong_line(block: bytes) -> Reason:
-    version = re.match(_TOKEN + rb" [!-~]+ HTTP/[0-9](?:\.[0-9])?\r\n", block)
+    version = re.match(METHOD + rb" [!-~]+ HTTP/[0-9](?:\.[0-9])?\r\n", block)
     return Reason.HTTP_VERSION if version else Reason.MALFORMED_HTTP
 
 

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.errors import GatewayError
 from gateway.proxy.headers import Peer, address_text, request_id
+from gateway.proxy.trust import UNIX, UNKNOWN
 from gateway.server.content import ClientContent, has_content
 from gateway.server.facts import Facts
 from gateway.server.framing import Head
@@ -117,7 +118,9 @@ class FullLane:
         record.request_id = serving.new_id().decode("ascii")
         reply = serving.account(record, error)
         if protocol.transport is not None and not protocol.transport.is_closing():
-            protocol.transport.write(render(reply, http_11=True, keep_alive=False, head_only=False))
+            protocol.transport.write(
+                render(reply, http_11=True, keep_alive=False, head_only=False, date=serving.date.value)
+            )
             record.bytes_out = len(reply.body)
         serving.telemetry.finish(record, serving.clock.monotonic())
         return sent(keep_alive=False)
@@ -168,6 +171,10 @@ def _peer(protocol: Protocol) -> Peer:
 @lru_cache(maxsize=4096)
 def peer_of(peername: object, sockname: object, *, secure: bool) -> Peer:
     """Return who is at the other end of a socket with these names; remembered, for it is asked with every request."""
-    address = address_text(peername[0]) if isinstance(peername, tuple) else b"unknown"
+    if isinstance(peername, tuple):
+        address = address_text(peername[0])
+    else:
+        # A Unix socket's own name is a path, or bytes in the abstract namespace; the other end mostly has none.
+        address = UNIX if isinstance(sockname, str | bytes) else UNKNOWN
     port = sockname[1] if isinstance(sockname, tuple) else 0
     return Peer(address=address, secure=secure, port=port)

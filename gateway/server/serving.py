@@ -16,7 +16,8 @@ from dataclasses import replace
 from gateway.clock import Clock
 from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reason
 from gateway.identity import Identity
-from gateway.policy.cors import exposed, refusal_fields, response_fields
+from gateway.policy.cors import refusal_fields, response_fields, without_own
+from gateway.proxy.date_field import DateField
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import died_unanswered, exchange
 from gateway.proxy.relay import relay
@@ -24,7 +25,7 @@ from gateway.proxy.reply import Reply
 from gateway.proxy.upstreams import Upstream
 from gateway.server.client_head import client_head, plain_client_head
 from gateway.server.deferred import Deferred
-from gateway.server.own_answers import own_answer
+from gateway.server.own_answers import last_recipient, own_answer
 from gateway.server.pipeline import Pipeline
 from gateway.server.request import Admitted
 from gateway.server.responses import Answer, answer, render
@@ -66,6 +67,7 @@ class Serving:
         self.new_id = new_id
         self.token_watch = TokenWatch(pipeline.still_good, clock)
         self.deferred = Deferred(pipeline.cache, telemetry, clock)
+        self.date = DateField(clock.wall)
         self.heads = HeadMemory(functools.partial(plain_client_head, pseudonym=pipeline.pseudonym, keep_alive=True))
 
     @property
@@ -129,6 +131,12 @@ class Serving:
             return await self._answer(run, reply)
         identity = await self.pipeline.identify(run, admitted)
         self.pipeline.check_content(admitted.facts)
+        if admitted.forwards_left == 0:
+            # Behind the credential: what is served with which method is told to those who may ask for it.
+            run.record.outcome, run.record.status = "answered", 204
+            pages = refusal_fields(run.cors, run.head.headers) if run.cors is not None else ()
+            methods = self.pipeline.allowed_methods(admitted)
+            return await self._answer(run, last_recipient(methods, (*pages, *run.answer_fields), run.id))
         return await self.forward(run, admitted, identity)
 
     async def forward(self, run: Run, admitted: Admitted, identity: Identity | None) -> bool:
@@ -198,21 +206,23 @@ class Serving:
         unread = run.content is not None and run.content.unread
         keep_alive = client.keep_alive and delimited and not unread
         try:
-            added = response_fields(run.cors, run.head.headers, reply.headers) if run.cors is not None else ()
-            if run.answer_fields:
-                added = (*added, *exposed(added, run.answer_fields), *run.answer_fields)
-            if reply.client_head is not None and keep_alive and run.head.http_11 and not added and run.cors is None:
-                head = reply.client_head
+            fields, added = reply.headers, tuple(run.answer_fields)
+            if run.cors is not None:
+                added = (*response_fields(run.cors, run.head.headers, fields, added), *added)
+                fields = without_own(fields)
+            if reply.known is not None and keep_alive and run.head.http_11 and not added and run.cors is None:
+                head = reply.known.fields + reply.known.end(self.date)
             else:
                 head = client_head(
                     reply.status,
                     reply.phrase,
-                    reply.headers,
+                    fields,
                     self.pipeline.pseudonym,
                     added=added,
                     http_11=run.head.http_11,
                     keep_alive=keep_alive,
                     chunked=chunked,
+                    date=self.date.value,
                 )
         except BaseException:
             reply.abort()  # nobody else knows of its connection yet
@@ -248,17 +258,22 @@ class Serving:
             client.abort()
             return False
         if run.cors is not None or run.answer_fields:
-            cors = refusal_fields(run.cors, run.head.headers) if run.cors is not None else ()
-            reply = replace(
-                reply, headers=(*reply.headers, *cors, *exposed(cors, run.answer_fields), *run.answer_fields)
-            )
+            added = tuple(run.answer_fields)
+            cors = refusal_fields(run.cors, run.head.headers, added) if run.cors is not None else ()
+            reply = replace(reply, headers=(*reply.headers, *cors, *added))
         return await self._answer(run, reply)
 
     async def _answer(self, run: Run, reply: Answer) -> bool:
         """Send an answer of the gateway itself; return whether the connection stays open."""
         client, content = run.client, run.content
         keep_alive = client.keep_alive and not (reply.close or (content is not None and content.unread))
-        data = render(reply, http_11=run.head.http_11, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
+        data = render(
+            reply,
+            http_11=run.head.http_11,
+            keep_alive=keep_alive,
+            head_only=run.head.method == "HEAD",
+            date=self.date.value,
+        )
         try:
             await client.write(data)
         except ConnectionError:

@@ -65,7 +65,12 @@ async def _work(end: socket.socket) -> int:
         return OK  # it stood by, and nobody needed it
     settings = Settings.model_validate_json(plan["settings"])
     configure_logging(settings.server.log_level, f"worker {plan['worker']}")
-    share = Share(SharedAddress(plan["address"], plan["fileno"]), plan["first_wait"], bytes.fromhex(plan["secret"]))
+    share = Share(
+        SharedAddress(plan["address"], plan["fileno"]),
+        plan["first_wait"],
+        bytes.fromhex(plan["secret"]),
+        plan["pseudonym"].encode("ascii"),
+    )
     out = whole_lines(sys.stdout.fileno()) if sys.stdout else None
     app = GatewayApp(fit_open_files(settings), out=out, share=share)
     stopping = asyncio.Event()

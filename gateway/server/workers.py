@@ -22,6 +22,7 @@ from gateway.clock import SystemClock
 from gateway.server import foreground
 from gateway.server.addresses import Reservation
 from gateway.server.admin_port import open_admin
+from gateway.server.app import draw_pseudonym
 from gateway.server.foreground import FAILED, OK
 from gateway.server.revoke_call import revoke_call
 from gateway.server.worker_pages import Fleet, Slot
@@ -79,6 +80,7 @@ class Supervisor:
         self._settings = settings
         self._clock = SystemClock()
         self._secret = os.urandom(MIN_SECRET).hex()
+        self._pseudonym = draw_pseudonym().decode("ascii")
         self._fleet = Fleet(tuple(one.name for one in settings.issuers), self._clock, [*map(Slot, range(count))])
         self._stop = contextlib.AsyncExitStack()
         self._keepers: list[asyncio.Task[bool]] = []
@@ -201,6 +203,7 @@ class Supervisor:
             "address": shared.address,
             "fileno": shared.fileno,
             "secret": self._secret,
+            "pseudonym": self._pseudonym,
             "first_wait": random.random() * min(FETCH_SPREAD, FETCH_STEP * slot.number) if together else 0.0,  # noqa: S311
         }
 

@@ -13,7 +13,8 @@ from gateway.settings import values
 from gateway.settings.section import Section
 
 Address = Annotated[str, AfterValidator(values.listen_address)]
-Network = Annotated[str, AfterValidator(values.network)]
+ForwardedFields = Literal["x-forwarded", "forwarded", "both"]
+Network = Annotated[str, AfterValidator(values.proxies)]
 
 
 def certificate_field(text: str) -> str:
@@ -46,7 +47,17 @@ class Server(Section):
     """The field in which trusted proxies that end TLS put the client's certificate, such as `client-cert` (RFC 9440)
     or `x-forwarded-client-cert`: believed for tokens that are bound to one. Removed from every request."""
     trusted_proxies: list[Network] = []
-    """CIDRs of proxies whose X-Forwarded-* and Forwarded are believed. Empty: nobody's."""
+    """CIDRs of proxies whose forwarding headers are believed, and `unix` for whoever connects to a Unix socket that
+    `listen` names. Empty: nobody's."""
+    forwarded_fields: ForwardedFields = "x-forwarded"
+    """Which forwarding headers every trusted proxy writes itself: `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, or
+    `Forwarded` (RFC 7239). The other kind is removed: it would be the client's own word."""
+    underscore_headers: Literal["drop", "pass"] = "drop"
+    """Request headers whose name has anything but letters, digits and `-`, such as `X_Tenant`: services read several of
+    these names as one. `pass` sends those on that cannot be taken for a protected name."""
+    strip_headers: list[Annotated[str, AfterValidator(values.stripped_header)]] = []
+    """Names of further request headers that clients must not send to services, such as one that a service believes
+    because only a proxy writes it. Removed in every spelling."""
     tls_handshake_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10
     """From the connection to the end of its TLS handshake; then it is closed."""
     request_head_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10

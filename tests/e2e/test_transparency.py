@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 
-from gateway.server.app import pseudonym
 from tests.fuzz.stage import Stage, on_stage, stage
 from tests.support.gateway import RawClient, RawResponse
 from tests.support.messages import (
@@ -67,7 +66,7 @@ def compared_at_upstream(made: Stage, direct: Received, through: Received) -> No
         direct,
         upstream=b"127.0.0.1:%d" % made.upstream.port,
         port=made.gateway.app.port,
-        pseudonym=pseudonym(made.gateway.app.settings),
+        pseudonym=made.gateway.app.pseudonym,
         made_id=made_id,
     )
     # The bytes themselves: one space behind the colon, nothing else added to a line.
@@ -104,7 +103,7 @@ def compared_at_client(made: Stage, asked: Request, response: Response, via: Raw
     )
     sent = [(name, value.strip(b" \t")) for name, value in response.fields]
     kept = [pair for pair in via.headers if pair[0].lower() not in FRAMING]
-    assert kept == expected_at_client(sent, pseudonym=pseudonym(made.gateway.app.settings))
+    assert kept == expected_at_client(sent, pseudonym=made.gateway.app.pseudonym, now=made.now)
     bodyless = asked.method == b"HEAD" or response.status in (204, 304)
     assert via.complete
     assert via.body == (b"" if bodyless else response.body.content)

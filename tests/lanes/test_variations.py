@@ -15,7 +15,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.server.app import pseudonym
 from gateway.server.express_variation import Shape, Variation
 from tests.fuzz.stage import Stage, on_stage, stage
 from tests.fuzz.tokens import PUBLISHED
@@ -44,6 +43,7 @@ NAMES = (
     *(b"X-Request-Id", b"x-user-id", b"X_User_Id", b"x-scope", b"Authorization", b"Proxy-Authorization"),
     *(b"Connection", b"Keep-Alive", b"Upgrade", b"TE", b"Trailer", b"Expect", b"Transfer-Encoding"),
     *(b"Origin", b"Access-Control-Request-Method", b"Access-Control-Request-Headers", b"Sec-WebSocket-Protocol"),
+    *(b"SCRIPT_NAME", b"Script-Name", b"X_Trace", b"Remote-User", b"X-Forwarded-Host", b"Access-Control-Allow-Origin"),
     *(b"X-Api-Key", b"X_Api_Key", b"Partner_Key", b"partner-key"),
     *(b"X-HTTP-Method-Override", b"X-Original-URL", b"Content-Type", b"Content-Encoding", b"Client-Cert", b"DPoP"),
 )
@@ -65,7 +65,23 @@ VALUES = (
         b"a\x01b",
         b"a\rb",
     ),
-    *(b"x" * 300, b"x" * 66_000, b"0", b"3", b"03", b"+3", b"close", b"keep-alive", b"x-trace", b"X-Trace, close"),
+    *(
+        b"x" * 300,
+        b"x" * 66_000,
+        b"0",
+        b"1",
+        b"0, 0",
+        b"wss",
+        b"for=192.0.2.8;proto=wss",
+        b"unix",
+        b"3",
+        b"03",
+        b"+3",
+        b"close",
+        b"keep-alive",
+        b"x-trace",
+        b"X-Trace, close",
+    ),
     *(b"1.1 PSEUDONYM", b"1.1 other, 1.1 PSEUDONYM", b"192.0.2.7", b"for=192.0.2.7", b"https", b"100-continue"),
     *(
         b"https://a.test",
@@ -105,6 +121,9 @@ LINES = (
     b"OPTIONS /put",
     b"OPTIONS /cors",
     b"HEAD /a",
+    b"head /a",
+    b"options /cors",
+    b"OPTIONS /t",
 )
 
 
@@ -184,7 +203,7 @@ async def compare(made: Stage, pair: Pair) -> None:
         b"OTHER": mint(key, good_claims(now, sub="bob")),
         b"BOUND": mint(key, good_claims(now, sub="joe", cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"})),
         b"FORGED": mint(key, good_claims(now, sub="eve"))[:-8] + b"AAAAAAAA",
-        b"PSEUDONYM": pseudonym(made.gateway.app.settings),
+        b"PSEUDONYM": made.gateway.app.pseudonym,
     }
     first, second = pair.requests(tokens)
     kept, fresh = await made.gateway.client(), await made.gateway.client()

@@ -199,10 +199,11 @@ def test_connection_is_given_up_once(first: str, ended: str) -> None:
 async def test_plain_response_in_one_piece_is_complete() -> None:
     lease = CountingLease()
     head = PlainHead(404, b"No", (LENGTH,), 5)
-    reply = whole_reply(KnownHead(404, 5, b"for the client", head), b"abcde", cast(Lease, lease))
+    known = KnownHead(404, 5, b"for the client", False, head)
+    reply = whole_reply(known, b"abcde", cast(Lease, lease))
     assert (reply.status, reply.phrase, reply.headers, reply.length) == (404, b"No", (LENGTH,), 5)
     assert (reply.bodyless, reply.until_close, reply.answered_early) == (False, False, False)
-    assert (reply.whole, reply.client_head) == (b"abcde", b"for the client")
+    assert (reply.whole, reply.known) == (b"abcde", known)
     reply.finish()
     assert lease.ended == ["release"]
 

@@ -25,6 +25,12 @@ SOUND = [
 MALFORMED = {
     "double space": b"GET  / HTTP/1.1\r\nHost: h\r\n\r\n",
     "tab in line": b"GET\t/ HTTP/1.1\r\nHost: h\r\n\r\n",
+    "small letters": b"post / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "one small letter": b"GEt / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "small letters and another version": b"get / HTTP/2.0\r\nHost: h\r\n\r\n",
+    "mark in the method": b"GE! / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "nul in the method": b"GE\x00T / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "long method": b"A" * 33 + b" / HTTP/1.1\r\nHost: h\r\n\r\n",
     "space at end of line": b"GET / HTTP/1.1 \r\nHost: h\r\n\r\n",
     "no version": b"GET /\r\nHost: h\r\n\r\n",
     "bare lf in line": b"GET / HTTP/1.1\nHost: h\r\n\r\n",

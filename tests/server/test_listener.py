@@ -210,7 +210,7 @@ async def test_tls_listener_demands_a_client_certificate_when_told_to(tmp_path: 
 
 
 async def test_unix_socket_listener_replaces_the_socket_of_an_earlier_run(tmp_path: Path) -> None:
-    """Contract: unix:/path; the peer has no address, and nothing of it is invented."""
+    """Contract: unix:/path; the peer is an address of its own (R411)."""
     path = tmp_path / "gateway.sock"
     server = {"listen": f"unix:{path}"}
     for _ in range(2):
@@ -222,8 +222,8 @@ async def test_unix_socket_listener_replaces_the_socket_of_an_earlier_run(tmp_pa
             client = RawClient(reader, writer)
             assert (await client.exchange(request(b"GET", "/"))).status == 200
             await client.close()
-            assert (await gateway.log())[0]["client"] == "unknown"
-        assert upstream.requests[0].one(b"x-forwarded-for") == b"unknown"
+            assert (await gateway.log())[0]["client"] == "unix"
+        assert upstream.requests[0].one(b"x-forwarded-for") == b"unix"
 
 
 async def test_file_that_is_no_socket_is_not_removed(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ async def test_two_workers_share_a_port_and_are_seen_as_one(tmp_path: Path, cach
             assert sum(shares) == 40
             assert min(shares) > 0
             assert len(set(await gateway.pids())) == 2
+            # R412: one gateway has one name, so that a request that comes back is known to every worker.
+            assert len({received.one(b"via") for received in upstream.requests}) == 1
             assert await metric(gateway, "gateway_requests_total", route="/", status="200") == 120
             assert await metric(gateway, "gateway_request_duration_seconds_count") == 120
             assert await metric(gateway, "gateway_worker_up") == 2
