@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.server.listener import Listener
+from gateway.server.listener import Listener, reset
 from gateway.server.serving import Serving
 from gateway.server.tls import peer_certificate
 from gateway.server.unsent import UnsentWatch
@@ -74,11 +74,18 @@ class ClientOutput(asyncio.Protocol):
             self._drained = self._loop.create_future()
             await self._drained
 
-    def abort(self, *, linger: bool = False) -> None:
-        """Cut the connection; of a request in this lane, nothing is unread."""
-        del linger
+    def abort(self) -> None:
+        """Cut the connection."""
         if self._transport is not None:
-            self._transport.abort()
+            reset(self._transport)
+
+    def break_off(self, *, delimited: bool, unread: bool) -> None:
+        """End a response before its end; of a request in this lane, nothing is unread."""
+        del unread
+        if delimited:
+            self._close()
+        else:
+            self.abort()
 
     def _output_paused(self) -> None:
         """The client does not take what was written."""

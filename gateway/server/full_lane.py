@@ -18,7 +18,7 @@ from gateway.proxy.headers import Peer, address_text, request_id
 from gateway.server.content import ClientContent, has_content
 from gateway.server.facts import Facts
 from gateway.server.framing import Head
-from gateway.server.listener import Protocol
+from gateway.server.listener import Protocol, reset
 from gateway.server.request import RequestHead
 from gateway.server.responses import render
 from gateway.server.run import Run
@@ -71,11 +71,21 @@ class AiohttpClient:
         if protocol.writing_paused:
             await self._request.writer.drain()
 
-    def abort(self, *, linger: bool = False) -> None:
-        if linger:
-            self.protocol.close_after_answer()
-        elif self._request.transport is not None:
-            self._request.transport.abort()
+    def abort(self) -> None:
+        if self._request.transport is not None:
+            reset(self._request.transport)
+
+    def break_off(self, *, delimited: bool, unread: bool) -> None:
+        protocol = self.protocol
+        if protocol.transport is None:
+            return
+        if not delimited:
+            reset(protocol.transport)
+        elif unread:
+            protocol.close_after_answer()
+        else:
+            protocol.watch_unsent()
+            protocol.transport.close()
 
 
 @dataclass(slots=True)

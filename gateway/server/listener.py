@@ -10,7 +10,10 @@ be in it, or in a log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -295,3 +298,11 @@ class Protocol(RequestHandler):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Cut a connection by RST: a FIN would say that a response without length or chunks is complete."""
+    with contextlib.suppress(OSError, AttributeError):  # it is closed already
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -99,8 +99,9 @@ async def test_fault_in_the_middle_of_a_response_cuts_the_connection(
         running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=FULL) as gateway,
     ):
 
-        async def half(reply: Any, head: bytes, write: Any, *, chunked: bool) -> None:
+        async def half(reply: Any, head: bytes, write: Any, **_: object) -> None:
             await write(head)
+            reply.begun = True
             reply.abort()
             raising()
 

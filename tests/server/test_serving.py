@@ -34,7 +34,10 @@ class RecordingClient:
             raise ConnectionResetError("gone")
         self.got += data
 
-    def abort(self, *, linger: bool = False) -> None:
+    def abort(self) -> None:
+        self.aborted = True
+
+    def break_off(self, *, delimited: bool, unread: bool) -> None:
         self.aborted = True
 
 
