@@ -14,10 +14,11 @@ its name's addresses.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from aiohttp.client_proto import ResponseHandler
 
@@ -90,7 +91,18 @@ class UpstreamConnection(ResponseHandler):
         self._closed_in_order = True
         super().eof_received()
 
-    def connection_lost(self, exc: BaseException | None) -> None:
+    @property
+    def connection_lost(self) -> Callable[[BaseException | None], None]:
+        """What the event loop calls at the end of the connection.
+
+        Over TLS uvloop calls it when the socket is closed already, but looks it up while that is open and
+        its TLS can still decrypt. So what stands in the socket is handed to TLS here.
+        """
+        if self._tls is not None and self.transport is not None and not self._upgraded:
+            _decrypt_arrived(self.transport)
+        return self._lost
+
+    def _lost(self, exc: BaseException | None) -> None:
         if self.transport is not None and not self._upgraded:
             self._read_rest(self.transport, exc)
         self.broken = not self._closed_in_order and (exc is not None or self.secure)
@@ -111,7 +123,7 @@ class UpstreamConnection(ResponseHandler):
         if self._tls is not None:
             rest = _decrypted(self._tls)
         elif exc is not None:
-            rest = _arrived(transport.get_extra_info("socket").fileno())
+            rest = _arrived(transport)
         else:
             return
         try:
@@ -139,14 +151,26 @@ class UpstreamConnection(ResponseHandler):
             content.set_exception(exc, *cause)
 
 
-def _arrived(descriptor: int) -> Iterator[bytes]:
+def _arrived(transport: asyncio.Transport) -> Iterator[bytes]:
     """Yield what the kernel holds of a connection that has failed; it gets no more.
 
     Raises:
         OSError: it does not end with a FIN, as far as can be told.
     """
+    descriptor = transport.get_extra_info("socket").fileno()
     while data := os.read(descriptor, BUFFER):
         yield data
+
+
+def _decrypt_arrived(transport: asyncio.Transport) -> None:
+    """Give TLS what the kernel holds of a connection that has failed; what can be read of it is received at once."""
+    protocol: asyncio.BufferedProtocol | None = transport.get_extra_info("uvloop.sslproto")
+    if protocol is None or transport.get_extra_info("socket") is None:
+        return
+    with contextlib.suppress(OSError):
+        for data in _arrived(transport):
+            protocol.get_buffer(len(data))[: len(data)] = data  # type: ignore[index]
+            protocol.buffer_updated(len(data))
 
 
 def _decrypted(tls: ssl.SSLObject) -> Iterator[bytes]:
@@ -155,5 +179,6 @@ def _decrypted(tls: ssl.SSLObject) -> Iterator[bytes]:
     Raises:
         OSError: it does not end with a closure alert.
     """
-    while data := tls.read(BUFFER):
-        yield data
+    with contextlib.suppress(ssl.SSLZeroReturnError):
+        while data := tls.read(BUFFER):
+            yield data

@@ -70,8 +70,8 @@ class Reply:
 
     @property
     def reads_on(self) -> bool:
-        """Whether the upstream may still want the rest of the request, and keep the connection."""
-        return self.upload is not None and self.upload.running and self.persistent
+        """Whether the upstream has accepted a request that it still reads, so that the connections may stay open."""
+        return self.upload is not None and self.upload.running and self.persistent and self.status < 400
 
     async def finish_upload(self, idle_timeout: float) -> None:
         """Let an upload go on whose response is complete, then close the connection.

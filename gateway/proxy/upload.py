@@ -101,6 +101,8 @@ class Upload:
             GatewayError: the content could not be had.
         """
         closed = self._protocol.closed
+        if closed is not None:
+            closed.add_done_callback(_seen)
         rest = spawn(self._flushed(), "end of an upload", awaited=True)
         try:
             while not rest.done() and closed is not None and not closed.done():
@@ -115,8 +117,6 @@ class Upload:
         finally:
             rest.cancel()
             self.task.cancel()
-            if closed is not None and closed.done():
-                closed.exception()  # seen: the end of the connection is no news to anybody
 
     async def _flushed(self) -> None:
         await asyncio.shield(self.task)
@@ -128,6 +128,11 @@ class Upload:
             await self._protocol._drain_helper()
         except ConnectionError:
             self.whole = False
+
+
+def _seen(closed: asyncio.Future[None]) -> None:
+    if not closed.cancelled():
+        closed.exception()  # the end of the connection is told elsewhere
 
 
 def may_close_unread(status: int, size: int) -> bool:

@@ -13,8 +13,10 @@ import argparse
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import uvloop
 
 from tests.peers.services import NODE, Service, service
 from tests.support.gateway import LANE, running_gateway
@@ -129,7 +131,7 @@ def verdict(outcome: Uploaded) -> str:
     return "answered" if outcome.body == REFUSAL else "head only"
 
 
-async def _count(port: int, tries: int, sizes: Sequence[int]) -> Iterator[str]:
+async def _count(port: int, tries: int, sizes: Sequence[int]) -> list[str]:
     counts: dict[tuple[int, bool], Counter[str]] = {}
     for _ in range(tries):
         for size, chunked, outcome in await uploads(port, sizes):
@@ -161,8 +163,6 @@ def main() -> None:
     parser.add_argument("--services", nargs="*", default=[name for name in REFUSING if name != "node" or NODE])
     parser.add_argument("--sizes", type=int, nargs="*", default=[SMALL, *SIZES, 20_000_000])
     arguments = parser.parse_args()
-    import uvloop
-
     uvloop.run(_table(arguments.services, arguments.tries, arguments.sizes))
 
 

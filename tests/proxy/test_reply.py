@@ -24,6 +24,7 @@ class CountingLease:
         self.ended: list[str] = []
         self.protocol = self
         self.broken = broken
+        self.transport = None
 
     def release(self) -> None:
         self.ended.append("release")
@@ -192,13 +193,17 @@ async def test_connection_is_kept_only_after_a_whole_exchange(upload: str, ended
         assert sending.task.cancelled() or (sending.task.exception() is not None) is (upload == "failed")
 
 
-@pytest.mark.parametrize("closes", [False, True])
-async def test_upstream_that_says_it_closes_does_not_read_on(closes: bool) -> None:
-    """R427: the client's connection stays open for the rest of an upload only when the upstream's does."""
+@pytest.mark.parametrize(
+    ("code", "closes", "reads_on"), [(202, False, True), (202, True, False), (399, False, True), (400, False, False)]
+)
+async def test_upstream_that_refuses_or_says_it_closes_does_not_keep_the_clients_connection(
+    code: int, closes: bool, reads_on: bool
+) -> None:
+    """R427: a client is told to stop sending when nobody may want the rest."""
     sending = _Sending("running")
-    said = message(LENGTH, closes=closes)
+    said = message(LENGTH, code=code, closes=closes)
     reply = checked_reply(said, stream(ended=True), cast(Lease, CountingLease()), cast(Any, sending), head_only=False)
-    assert reply.reads_on is not closes
+    assert reply.reads_on is reads_on
     reply.abort()
     await asyncio.wait([sending.task])
 
