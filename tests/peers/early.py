@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 
 from tests.peers.services import NODE, Service, service
-from tests.support.gateway import LANE, running_gateway
+from tests.support.gateway import running_gateway
 from tests.support.uploads import Uploaded, upload
 
 #: What every refusal says.
@@ -94,6 +94,48 @@ require("http").createServer((request, response) => {
 }).listen(Number(process.argv[2]), "127.0.0.1");
 """
 
+_ACCEPTING_NODE = """
+require("http").createServer((request, response) => {
+  response.writeHead(202, {"Content-Length": 9});
+  response.end("accepted\\n");
+  let read = 0;
+  request.on("data", (data) => { read += data.length; });
+  request.on("end", () => { console.log("read " + read); });
+}).listen(Number(process.argv[2]), "127.0.0.1");
+"""
+
+_ACCEPTING_HTTP_SERVER = """
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Accepting(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.send_response(202)
+        self.send_header("Content-Length", "9")
+        self.end_headers()
+        self.wfile.write(b"accepted\\n")
+        chunked, read = "Content-Length" not in self.headers, 0
+        while size := int(self.rfile.readline(), 16) if chunked else int(self.headers["Content-Length"]):
+            while size:
+                size -= len(piece := self.rfile.read(min(size, 65536)))
+                read += len(piece)
+            if not chunked:
+                break
+            self.rfile.readline()
+        print("read", read, flush=True)
+        self.close_connection = True
+
+    def log_message(self, *args):
+        pass
+
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Accepting).serve_forever()
+"""
+
+#: Applications that answer 202 at the head, and then read and say how much, by the server that runs them.
+ACCEPTING: Mapping[str, str] = {"http.server": _ACCEPTING_HTTP_SERVER, "node": _ACCEPTING_NODE}
+
 #: Applications that refuse, by the server that runs them.
 REFUSING: Mapping[str, str] = {
     "gunicorn-sync": _WSGI,
@@ -113,6 +155,11 @@ SIZES = (100_000, 1_000_000, 3_000_000)
 def refusing(name: str, folder: Path) -> Service:
     """Return a service that refuses uploads, not started yet."""
     return service(name, folder, REFUSING[name])
+
+
+def accepting(name: str, folder: Path) -> Service:
+    """Return a service that accepts before it reads, not started yet."""
+    return service(name, folder, ACCEPTING[name])
 
 
 async def uploads(port: int, sizes: Sequence[int]) -> list[tuple[int, bool, Uploaded]]:
@@ -136,10 +183,9 @@ async def _count(port: int, tries: int, sizes: Sequence[int]) -> list[str]:
     for _ in range(tries):
         for size, chunked, outcome in await uploads(port, sizes):
             counts.setdefault((size, chunked), Counter())[verdict(outcome)] += 1
-    return (
-        f"{size:>10} {'chunked' if chunked else 'length ':7}  {dict(count)}"
-        for (size, chunked), count in counts.items()
-    )
+    return [
+        f"{size:>10} {'chunked' if chunked else 'length':7}  {dict(count)}" for (size, chunked), count in counts.items()
+    ]
 
 
 async def _table(names: Sequence[str], tries: int, sizes: Sequence[int]) -> None:
@@ -148,12 +194,11 @@ async def _table(names: Sequence[str], tries: int, sizes: Sequence[int]) -> None
             async with refusing(name, Path(folder) / "service") as running:
                 print(name, "directly", *await _count(running.port, tries, sizes), sep="\n", flush=True)
                 for lane in ("express", "full"):
-                    token = LANE.set(lane)
+                    server = {"express": lane == "express"}
                     public = ({"path": "/", "auth": "public"},)
-                    async with running_gateway(running.url, Path(folder), routes=public) as gateway:
+                    async with running_gateway(running.url, Path(folder), routes=public, server=server) as gateway:
                         lines = await _count(gateway.app.port, tries, sizes)
                         print(name, f"through the gateway, {lane} lane", *lines, sep="\n", flush=True)
-                    LANE.reset(token)
 
 
 def main() -> None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import fcntl
+import functools
 import socket
 import ssl
 import struct
+import termios
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 
 class End(enum.Enum):
@@ -32,10 +36,18 @@ class End(enum.Enum):
 
 
 @contextlib.contextmanager
-def blunt_service(answer: bytes, end: End, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Run the service on a loopback port, which is returned."""
+def blunt_service(
+    answer: bytes, end: End, tls: ssl.SSLContext | None = None, *, arrived: bool = False
+) -> Iterator[int]:
+    """Run the service on a loopback port, which is returned.
+
+    Args:
+        arrived: let the other side's kernel acknowledge all of the answer before the end.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        running = threading.Thread(target=_accept, args=(listening, answer, end, tls), daemon=True)
+        running = threading.Thread(
+            target=_accept, args=(listening, functools.partial(_serve, answer, end, tls, arrived)), daemon=True
+        )
         running.start()
         try:
             yield listening.getsockname()[1]
@@ -44,19 +56,19 @@ def blunt_service(answer: bytes, end: End, tls: ssl.SSLContext | None = None) ->
             running.join()
 
 
-def _accept(listening: socket.socket, answer: bytes, end: End, tls: ssl.SSLContext | None) -> None:
+def _accept(listening: socket.socket, serve: Callable[[socket.socket], None]) -> None:
     serving = []
     with contextlib.suppress(OSError):
         while True:
             connection, _ = listening.accept()
-            one = threading.Thread(target=_serve, args=(connection, answer, end, tls), daemon=True)
+            one = threading.Thread(target=serve, args=(connection,), daemon=True)
             one.start()
             serving.append(one)
     for one in serving:
         one.join()
 
 
-def _serve(connection: socket.socket, answer: bytes, end: End, tls: ssl.SSLContext | None) -> None:
+def _serve(answer: bytes, end: End, tls: ssl.SSLContext | None, arrived: bool, connection: socket.socket) -> None:
     connection.settimeout(5)
     # Or the answer would wait behind the session tickets of TLS for their acknowledgement, and be lost with the reset.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -71,6 +83,8 @@ def _serve(connection: socket.socket, answer: bytes, end: End, tls: ssl.SSLConte
             head += piece
         else:
             connection.sendall(answer)
+            while arrived and unacknowledged(connection):
+                time.sleep(0.001)
             if end is End.ALERT:
                 assert isinstance(connection, ssl.SSLSocket)
                 connection.unwrap()
@@ -79,3 +93,8 @@ def _serve(connection: socket.socket, answer: bytes, end: End, tls: ssl.SSLConte
             elif end is End.RESET:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
+
+
+def unacknowledged(connection: socket.socket) -> int:
+    """Return how many sent bytes the other side's kernel has not acknowledged."""
+    return int(struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
