@@ -90,6 +90,9 @@ class UpstreamConnection(ResponseHandler):
         # uvloop calls this over TLS for a closure alert only; asyncio's own loop would for a mere FIN, too.
         self._closed_in_order = True
         super().eof_received()
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            # It would be closed behind what waits to be written, which its peer may never read.
+            self.transport.abort()
 
     @property
     def connection_lost(self) -> Callable[[BaseException | None], None]:

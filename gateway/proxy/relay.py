@@ -44,7 +44,7 @@ async def relay(reply: Reply, head: bytes, write: Write, *, chunked: bool, idle_
         else:
             await _relay_content(reply, head, write, chunked)
         reply.delivered = True
-        if reply.answered_early:
+        if not reply.ended:
             await reply.finish_upload(idle_timeout)
     except BaseException as error:
         reply.abort()

@@ -154,7 +154,7 @@ def unacknowledged(transport: asyncio.BaseTransport | None) -> int:
     try:
         descriptor = transport.get_extra_info("socket").fileno()
         return int(struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
-    except (OSError, AttributeError):
+    except (OSError, ValueError, AttributeError):
         return 0  # closed, or a system that cannot tell
 
 

@@ -269,8 +269,9 @@ class ExpressResponse:
         if run.answer_fields:
             reply = replace(reply, headers=(*reply.headers, *run.answer_fields))
         keep_alive = self._client.keep_alive and not reply.close
-        run.record.bytes_out = len(reply.body)
-        data = render(reply, http_11=True, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
+        head_only = run.head.method == "HEAD"
+        run.record.bytes_out = 0 if head_only else len(reply.body)
+        data = render(reply, http_11=True, keep_alive=keep_alive, head_only=head_only)
         self.answer = data if keep_alive else b""
         self._client.send(data)
         self._serving.finish(run)

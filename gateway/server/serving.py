@@ -267,13 +267,14 @@ class Serving:
         """Send an answer of the gateway itself; return whether the connection stays open."""
         client, content = run.client, run.content
         keep_alive = client.keep_alive and not (reply.close or (content is not None and content.unread))
-        data = render(reply, http_11=run.head.http_11, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
+        head_only = run.head.method == "HEAD"
+        data = render(reply, http_11=run.head.http_11, keep_alive=keep_alive, head_only=head_only)
         try:
             await client.write(data)
         except ConnectionError:
             self.client_left(run)
             return False
-        run.record.bytes_out = len(reply.body)
+        run.record.bytes_out = 0 if head_only else len(reply.body)
         return keep_alive
 
     def account(self, record: Record, error: GatewayError) -> Answer:

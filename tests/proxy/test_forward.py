@@ -26,7 +26,7 @@ POST_CHUNKED = b"POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n\r
 class Pieces:
     """A request's content as a test feeds it: pieces, then the end or a fault."""
 
-    def __init__(self, *pieces: bytes, chunked: bool = True, whole: bytes | None = None) -> None:
+    def __init__(self, *pieces: bytes | Exception, chunked: bool = True, whole: bytes | None = None) -> None:
         self.chunked = chunked
         self._whole = whole
         self._queue = asyncio.Queue[bytes | Exception]()
