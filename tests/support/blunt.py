@@ -18,6 +18,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+#: More than the gateway reads of a response before its client takes something.
+READ_AT_ONCE = 170_000
+
 
 class End(enum.Enum):
     """How a connection ends behind the answer.
@@ -42,7 +45,8 @@ def blunt_service(
     """Run the service on a loopback port, which is returned.
 
     Args:
-        arrived: let the other side's kernel acknowledge all of the answer before the end.
+        arrived: let the other side's kernel acknowledge all of the answer before the end, and the first
+            ``READ_AT_ONCE`` bytes a moment before the rest.
     """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         running = threading.Thread(
@@ -82,9 +86,11 @@ def _serve(answer: bytes, end: End, tls: ssl.SSLContext | None, arrived: bool, c
                 break
             head += piece
         else:
-            connection.sendall(answer)
-            while arrived and unacknowledged(connection):
-                time.sleep(0.001)
+            for piece in (answer[:READ_AT_ONCE], answer[READ_AT_ONCE:]) if arrived else (answer,):
+                connection.sendall(piece)
+                while arrived and unacknowledged(connection):
+                    time.sleep(0.001)
+                time.sleep(0.03 if arrived else 0)  # the other side reads what it wants of it
             if end is End.ALERT:
                 assert isinstance(connection, ssl.SSLSocket)
                 connection.unwrap()
