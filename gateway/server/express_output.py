@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.server.listener import Listener, reset
+from gateway.server.listener import Listener
 from gateway.server.serving import Serving
 from gateway.server.tls import peer_certificate
 from gateway.server.unsent import UnsentWatch
@@ -77,15 +77,15 @@ class ClientOutput(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection."""
         if self._transport is not None:
-            reset(self._transport)
+            self._transport.abort()
 
-    def break_off(self, *, delimited: bool, unread: bool) -> None:
+    def break_off(self, *, unread: bool) -> None:
         """End a response before its end; of a request in this lane, nothing is unread."""
         del unread
-        if delimited:
-            self._close()
-        else:
-            self.abort()
+        self._close()
+
+    def without_end(self, begins: bool) -> None:
+        """Nothing to do: clients in this lane speak HTTP/1.1, whose content always has a marked end."""
 
     def _output_paused(self) -> None:
         """The client does not take what was written."""

@@ -242,7 +242,7 @@ class ExpressResponse:
         status = record.status
         self._serving.account(record, error)
         record.status = status
-        self._client.break_off(delimited=True, unread=False)
+        self._client.break_off(unread=False)
         self._serving.finish(run)
         self._client.ended(False)
 

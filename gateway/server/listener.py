@@ -300,9 +300,8 @@ class Protocol(RequestHandler):
             self._head_timer = None
 
 
-def reset(transport: asyncio.Transport) -> None:
-    """Cut a connection by RST: a FIN would say that a response without length or chunks is complete."""
-    with contextlib.suppress(OSError, AttributeError):  # it is closed already
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
+def reset_at_end(transport: asyncio.BaseTransport, on: bool) -> None:
+    """Choose whether the connection's end will be a reset instead of a FIN, whoever closes it."""
+    sock = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed already, or a Unix socket
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", on, 0))

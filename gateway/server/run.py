@@ -53,18 +53,24 @@ class Client(Protocol):
         ...
 
     def abort(self) -> None:
-        """Cut the connection at once by a reset; what was written and has not left yet is lost."""
+        """Cut the connection at once; what was written and has not left yet is lost."""
         ...
 
-    def break_off(self, *, delimited: bool, unread: bool) -> None:
+    def break_off(self, *, unread: bool) -> None:
         """End the connection behind what was written, so that a response cannot be taken for complete.
 
         Args:
-            delimited: its content has a marked end, which is missing: the end of the connection says
-                enough. Without one only a reset does (RFC 9112 section 8).
             unread: the client still sends: a connection closed over unread input is reset, and
                 the reset may overtake what was sent (RFC 9112 section 9.6). So end the sending
                 only, and drop what comes for a while.
+        """
+        ...
+
+    def without_end(self, begins: bool) -> None:
+        """Note that a response begins whose content has no marked end but the connection's, or that it is complete.
+
+        Between the two, every end of the connection is a reset: anything else says that
+        the content is complete (RFC 9112 section 8).
         """
         ...
 

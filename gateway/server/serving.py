@@ -225,6 +225,8 @@ class Serving:
             if client.gone:
                 reply.abort()
                 raise ConnectionResetError("the client left")
+            if not delimited:
+                client.without_end(True)
             if run.held is None:
                 await relay(reply, head, client.write, chunked=chunked, idle_timeout=idle_timeout)
             else:
@@ -238,12 +240,14 @@ class Serving:
             self.account(record, error)
             if not reply.delivered:
                 # The head is out: the only honest end is a broken connection (R286).
-                client.break_off(delimited=delimited, unread=run.content is not None and run.content.unread)
+                client.break_off(unread=run.content is not None and run.content.unread)
             return False
         finally:
             record.bytes_out, run.delivered = reply.relayed, reply.delivered
             if reply.begun:
                 record.status, run.started_reply = reply.status, True
+            if reply.delivered and not delimited:
+                client.without_end(False)
         return keep_alive
 
     async def refuse(self, run: Run, error: GatewayError) -> bool:

@@ -305,7 +305,8 @@ async def test_nothing_is_broken_off_once_the_connection_is_gone(tmp_path: Path)
         listener = gateway.app.listener
         protocol = cast(Protocol, listener())
         client = AiohttpClient(cast(Any, SimpleNamespace(protocol=protocol, transport=None)))
-        for delimited in (True, False):
-            client.break_off(delimited=delimited, unread=False)
+        for begins in (True, False):
+            client.without_end(begins)
+            client.break_off(unread=False)
         client.abort()
         assert client.gone

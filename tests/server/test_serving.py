@@ -40,8 +40,10 @@ class RecordingClient:
     def abort(self) -> None:
         self.aborted = True
 
-    def break_off(self, *, delimited: bool, unread: bool) -> None:
+    def break_off(self, *, unread: bool) -> None:
         self.aborted = True
+
+    def without_end(self, begins: bool) -> None: ...
 
 
 def new_run(serving: Serving) -> tuple[Run, RecordingClient]:
