@@ -75,7 +75,8 @@ async def _relay_content(reply: Reply, pending: bytes, write: Write, chunked: bo
     pending += _framed(piece, chunked)
     if reply.truncated():
         # What came is passed on, as a client of the service would get it: there may be an answer to an upload in it.
-        await _write(reply, write, pending, len(piece))
+        if pending:
+            await _write(reply, write, pending, len(piece))
         raise GatewayError(Reason.UPSTREAM_DISCONNECTED, detail=_broken_end(reply))
     if not reply.bodyless:
         if reply.length is not None and read != reply.length:

@@ -238,7 +238,9 @@ class Serving:
             if not reply.begun or error.reason is Reason.CLIENT_GONE:
                 raise
             self.account(record, error)
-            if not reply.delivered:
+            if reply.delivered:
+                record.outcome = "forwarded"  # it is the rest of the request that failed
+            else:
                 # The head is out: the only honest end is a broken connection (R286).
                 client.break_off(unread=run.content is not None and run.content.unread)
             return False

@@ -157,7 +157,8 @@ async def test_bad_content_behind_an_early_answer_ends_the_request(tmp_path: Pat
         await client.send(b"zz\r\n")
         await until(lambda: upstream.open_connections == 0)
         assert await client.at_end(within=10)
-        assert await logged(gateway, "status", "reason", "bytes_out") == [202, "malformed_http", 5]
+        names = "status", "outcome", "reason", "bytes_out"
+        assert await logged(gateway, *names) == [202, "forwarded", "malformed_http", 5]
 
 
 async def uploads(gateway: RunningGateway, tries: int) -> list[Uploaded]:
