@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +234,32 @@ async def test_waiting_client_gets_its_100_and_the_early_answer(tmp_path: Path) 
             assert (await client.exchange(request(b"POST", "/", *expect))).status == 100
             response = await client.response()
             assert (response.status, response.body) == (413, b"too large\n")
+
+
+def slow_get(port: int) -> int:
+    """Read a response over a connection that holds little, from a moment later; return how many bytes came."""
+    size = 0
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(request(b"GET", "/", (b"Connection", b"close")))
+        time.sleep(0.1)
+        while data := connection.recv(65536):
+            size += len(data)
+            time.sleep(0.0005)
+    return size
+
+
+@pytest.mark.parametrize("end", [End.CLOSE, End.ALERT])
+async def test_slow_client_gets_all_of_a_response_over_tls_whose_service_has_closed(end: End, tmp_path: Path) -> None:
+    """R425: what TLS still holds when the FIN comes is no less arrived than the rest."""
+    ca, content = authority(tmp_path), b"x" * 12_000_000
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
+    with blunt_service(answer, end, server_tls(ca, "127.0.0.1")) as port:
+        options = {"tls_ca_file": str(ca.bundle)}
+        async with running_gateway(f"https://127.0.0.1:{port}", tmp_path, routes=PUBLIC, upstream=options) as gateway:
+            assert await asyncio.to_thread(slow_get, gateway.app.port) > len(content)
+            assert await logged(gateway, "outcome", "bytes_out") == ["forwarded", len(content)]
 
 
 async def test_broken_answer_to_an_old_client_ends_by_a_reset(tmp_path: Path) -> None:
