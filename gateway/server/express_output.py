@@ -74,11 +74,18 @@ class ClientOutput(asyncio.Protocol):
             self._drained = self._loop.create_future()
             await self._drained
 
-    def abort(self, *, linger: bool = False) -> None:
-        """Cut the connection; of a request in this lane, nothing is unread."""
-        del linger
+    def abort(self) -> None:
+        """Cut the connection."""
         if self._transport is not None:
             self._transport.abort()
+
+    def break_off(self, *, unread: bool) -> None:
+        """End a response before its end; of a request in this lane, nothing is unread."""
+        del unread
+        self._close()
+
+    def without_end(self, begins: bool) -> None:
+        """Nothing to do: clients in this lane speak HTTP/1.1, whose content always has a marked end."""
 
     def _output_paused(self) -> None:
         """The client does not take what was written."""

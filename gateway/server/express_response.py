@@ -19,6 +19,7 @@ from gateway.identity import Identity
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import receive
 from gateway.proxy.origin import Lease, Origin
+from gateway.proxy.upload import may_close_unread
 from gateway.proxy.upstreams import Upstream
 from gateway.server.content import CollectedContent
 from gateway.server.express_memory import Plan, with_length
@@ -186,7 +187,7 @@ class ExpressResponse:
 
     def _whole_at_once(self, status: int) -> None:
         """The whole response came in one piece, to a request of which nobody wants a record."""
-        self._give_up_lease().release()
+        self._release(status)
         plan = self._plan
         assert plan is not None
         seconds, verifying = self._serving.clock.monotonic() - self._began, self._verify_seconds
@@ -198,9 +199,16 @@ class ExpressResponse:
 
     def _whole(self) -> None:
         """The response is complete."""
-        self._give_up_lease().release()
+        self._release(self.run.record.status)
         self._serving.finish(self.run)
         self._client.ended(True)
+
+    def _release(self, status: int) -> None:
+        """Give the upstream's connection back."""
+        lease = self._give_up_lease()
+        if self._content and may_close_unread(status, len(self._content)):
+            lease.protocol.force_close()
+        lease.release()
 
     def upstream_lost(self, broken: bool) -> None:
         """The upstream's connection is gone before the response was complete."""
@@ -233,7 +241,7 @@ class ExpressResponse:
         status = record.status
         self._serving.account(record, error)
         record.status = status
-        self._client.abort()
+        self._client.break_off(unread=False)
         self._serving.finish(run)
         self._client.ended(False)
 
@@ -260,8 +268,8 @@ class ExpressResponse:
         if run.answer_fields:
             reply = replace(reply, headers=(*reply.headers, *run.answer_fields))
         keep_alive = self._client.keep_alive and not reply.close
-        run.record.bytes_out = len(reply.body)
         head_only, date = run.head.method == "HEAD", self._serving.date.value
+        run.record.bytes_out = 0 if head_only else len(reply.body)
         data = render(reply, http_11=True, keep_alive=keep_alive, head_only=head_only, date=date)
         self.answer = data if keep_alive else b""
         self._client.send(data)

@@ -19,7 +19,7 @@ from gateway.proxy.trust import UNIX, UNKNOWN
 from gateway.server.content import ClientContent, has_content
 from gateway.server.facts import Facts
 from gateway.server.framing import Head
-from gateway.server.listener import Protocol
+from gateway.server.listener import Protocol, reset_at_end
 from gateway.server.request import RequestHead
 from gateway.server.responses import render
 from gateway.server.run import Run
@@ -35,10 +35,11 @@ _log = logging.getLogger("gateway")
 class AiohttpClient:
     """The client's side of a request that aiohttp has parsed."""
 
-    __slots__ = ("_request", "protocol")
+    __slots__ = ("_request", "_without_end", "protocol")
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
+        self._without_end = False
         self.protocol = cast(Protocol, request.protocol)
 
     @property
@@ -72,11 +73,26 @@ class AiohttpClient:
         if protocol.writing_paused:
             await self._request.writer.drain()
 
-    def abort(self, *, linger: bool = False) -> None:
-        if linger:
-            self.protocol.close_after_answer()
-        elif self._request.transport is not None:
+    def abort(self) -> None:
+        if self._request.transport is not None:
             self._request.transport.abort()
+
+    def break_off(self, *, unread: bool) -> None:
+        protocol = self.protocol
+        if protocol.transport is None:
+            return
+        if self._without_end:
+            protocol.transport.abort()
+        elif unread:
+            protocol.close_after_answer()
+        else:
+            protocol.watch_unsent()
+            protocol.transport.close()
+
+    def without_end(self, begins: bool) -> None:
+        self._without_end = begins
+        if self._request.transport is not None:
+            reset_at_end(self._request.transport, begins)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,10 @@ be in it, or in a log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -295,3 +298,10 @@ class Protocol(RequestHandler):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+def reset_at_end(transport: asyncio.BaseTransport, on: bool) -> None:
+    """Choose whether the connection's end will be a reset instead of a FIN, whoever closes it."""
+    sock = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed already, or a Unix socket
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", on, 0))

@@ -22,6 +22,7 @@ from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import died_unanswered, exchange
 from gateway.proxy.relay import relay
 from gateway.proxy.reply import Reply
+from gateway.proxy.upload import may_close_unread
 from gateway.proxy.upstreams import Upstream
 from gateway.server.client_head import client_head, plain_client_head
 from gateway.server.deferred import Deferred
@@ -204,7 +205,7 @@ class Serving:
         chunked = not reply.bodyless and reply.length is None and run.head.http_11
         delimited = reply.bodyless or reply.length is not None or chunked
         unread = run.content is not None and run.content.unread
-        keep_alive = client.keep_alive and delimited and not unread
+        keep_alive = client.keep_alive and delimited and (not unread or reply.reads_on)
         try:
             fields, added = reply.headers, tuple(run.answer_fields)
             if run.cors is not None:
@@ -227,24 +228,38 @@ class Serving:
         except BaseException:
             reply.abort()  # nobody else knows of its connection yet
             raise
-        record.status = reply.status
-        run.started_reply = True
+        if run.content is not None and may_close_unread(reply.status, run.content.size):
+            reply.lease.protocol.force_close()
+        idle_timeout = upstream.settings.idle_timeout_seconds
         try:
+            if client.gone:
+                reply.abort()
+                raise ConnectionResetError("the client left")
+            if not delimited:
+                client.without_end(True)
             if run.held is None:
-                await relay(reply, head, client.write, chunked=chunked)
+                await relay(reply, head, client.write, chunked=chunked, idle_timeout=idle_timeout)
             else:
                 with self.token_watch.watching(run.held, run.end_with_credential):
-                    await relay(reply, head, client.write, chunked=chunked)
+                    await relay(reply, head, client.write, chunked=chunked, idle_timeout=idle_timeout)
         except GatewayError as error:
-            # The head is out: the only honest end is a broken connection (R286).
             if error.reason.kind in FAILURES:
                 upstream.failed(error.reason)
+            if not reply.begun or error.reason is Reason.CLIENT_GONE:
+                raise
             self.account(record, error)
-            record.status = reply.status
-            client.abort(linger=delimited and run.content is not None and run.content.unread)
+            if reply.delivered:
+                record.outcome = "forwarded"  # it is the rest of the request that failed
+            else:
+                # The head is out: the only honest end is a broken connection (R286).
+                client.break_off(unread=run.content is not None and run.content.unread)
             return False
         finally:
-            record.bytes_out = reply.relayed
+            record.bytes_out, run.delivered = reply.relayed, reply.delivered
+            if reply.begun:
+                record.status, run.started_reply = reply.status, True
+            if reply.delivered and not delimited:
+                client.without_end(False)
         return keep_alive
 
     async def refuse(self, run: Run, error: GatewayError) -> bool:
@@ -267,19 +282,14 @@ class Serving:
         """Send an answer of the gateway itself; return whether the connection stays open."""
         client, content = run.client, run.content
         keep_alive = client.keep_alive and not (reply.close or (content is not None and content.unread))
-        data = render(
-            reply,
-            http_11=run.head.http_11,
-            keep_alive=keep_alive,
-            head_only=run.head.method == "HEAD",
-            date=self.date.value,
-        )
+        head_only, date = run.head.method == "HEAD", self.date.value
+        data = render(reply, http_11=run.head.http_11, keep_alive=keep_alive, head_only=head_only, date=date)
         try:
             await client.write(data)
         except ConnectionError:
             self.client_left(run)
             return False
-        run.record.bytes_out = len(reply.body)
+        run.record.bytes_out = 0 if head_only else len(reply.body)
         return keep_alive
 
     def account(self, record: Record, error: GatewayError) -> Answer:
@@ -295,8 +305,8 @@ class Serving:
     def client_left(self, run: Run) -> None:
         """Note that the request ended because its client left, or because the drain's time was over."""
         record = run.record
-        if record.tunnel_end:
-            return  # it has told its end already
+        if record.tunnel_end or run.delivered:
+            return  # its end is told already: what its client sends behind the answer is no part of it
         if run.cut_off is not None:
             record.outcome, record.reason = "refused", run.cut_off.code
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from gateway.server import listener
 from tests.support.certificates import authority
+from tests.support.clock import settle
 from tests.support.gateway import RawClient, request, running_gateway, until
 from tests.support.upstream import raw_upstream
 
@@ -259,3 +261,25 @@ def test_gateway_does_not_start_without_the_native_parser(tmp_path: Path) -> Non
     assert ended.returncode == 1
     assert "C parser" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("on", [True, False])
+async def test_end_of_a_connection_is_a_reset_only_where_that_was_chosen(on: bool) -> None:
+    """R286: a FIN says that content without a marked end is complete."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        far = socket.create_connection(listening.getsockname())
+        near, _ = listening.accept()
+    with far:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=near)
+        listener.reset_at_end(transport, True)
+        listener.reset_at_end(transport, on)
+        transport.write(b"half")
+        transport.abort()
+        await settle()
+        assert far.recv(4) == b"half"
+        if on:
+            with pytest.raises(ConnectionResetError):
+                far.recv(1)
+        else:
+            assert far.recv(1) == b""
+        listener.reset_at_end(transport, on)  # it is gone
