@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.clock import Clock
-from gateway.server.express_memory import Refusal
 from gateway.telemetry import Telemetry
 from gateway.tokens.cache import TokenCache
 
@@ -39,10 +39,6 @@ class DeferredClient(Protocol):
     @property
     def keep_alive(self) -> bool:
         """Whether the connection may serve another request after this one."""
-        ...
-
-    def send(self, data: bytes) -> None:
-        """Write without waiting, if the client is still there."""
         ...
 
     def ended(self, keep_alive: bool, *, refused: bool) -> None:
@@ -74,9 +70,9 @@ class DeferredRequest:
         self._client, self._data = client, data
         self.since = 0.0
 
-    def resume(self, telemetry: Telemetry, now: float) -> None:
+    def resume(self, now: float) -> None:
         """Turn to it."""
-        del telemetry, now
+        del now
         self._client.resume(self._data)
 
     def client_lost(self) -> None:
@@ -93,24 +89,23 @@ class DeferredRequest:
 
 
 class DeferredRefusal(DeferredRequest):
-    """One whose answer is known.
+    """One that is known to be refused.
 
     Args:
-        refusal: the answer.
-        request_id: the request's.
+        give: answers and counts it, given the seconds that it has taken.
     """
 
-    __slots__ = ("_refusal", "_request_id")
+    __slots__ = ("_give",)
 
-    def __init__(self, client: DeferredClient, data: bytes, refusal: Refusal, request_id: bytes) -> None:
+    def __init__(self, client: DeferredClient, data: bytes, give: Callable[[float], None]) -> None:
         super().__init__(client, data)
-        self._refusal, self._request_id = refusal, request_id
+        self._give = give
 
-    def resume(self, telemetry: Telemetry, now: float) -> None:
+    def resume(self, now: float) -> None:
         """Give the answer, and count it; if the client has left, count it alone."""
         client = self._client
         if client.keep_alive:
-            self._refusal.give(client.send, self._request_id, telemetry, now - self.since)
+            self._give(now - self.since)
             client.ended(True, refused=True)
         else:
             # The gateway is on its way out by now, and its answers say so: this one does not.
@@ -151,7 +146,7 @@ class Deferred:
         for _ in range(min(len(waiting), MOST)):
             if self._left <= 0 and waiting[0].since > late:
                 break
-            waiting.popleft().resume(self._telemetry, now)
+            waiting.popleft().resume(now)
             before, now = now, self._monotonic()
             self._left -= now - before
         self._telemetry.deferred = len(waiting)

@@ -160,8 +160,8 @@ class ExpressConnection(KnownRequests):
         exchange = self._exchange = ExpressExchange(self, self._serving, self._heads)
         exchange.start(run, facts, content)
         if exchange.by_form:
-            if exchange.answer and not section.after:
-                self._remember(line, Refusal(exchange.answer, run.record))
+            if exchange.refusal is not None and not section.after:
+                self._remember(line, Refusal(exchange.refusal.untraced(), run.record.route, head.method))
         elif exchange.admitted is not None and plannable(exchange.admitted):
             plan = self._plan(head.method, exchange.admitted, section)
             # A credential of a form that the section does not show is looked for each time.

@@ -74,7 +74,7 @@ class ExpressResponse:
         task: the shared run, when it has taken over.
         admitted: where the request led, once that is known.
         by_form: whether a refusal followed from the request's head alone, and from nothing that can change.
-        answer: the refusal as it was sent.
+        refusal: why, if the answer says nothing that another request's would not say, and the connection stays open.
     """
 
     # Not in __init__: most requests end without these being touched.
@@ -82,7 +82,7 @@ class ExpressResponse:
     task: asyncio.Task[None] | None = None
     admitted: Admitted | None = None
     by_form = False
-    answer = b""
+    refusal: GatewayError | None = None
     _run: Run | None = None
     _plan: Plan | None = None
     _identity: Identity | None = None
@@ -263,7 +263,8 @@ class ExpressResponse:
         keep_alive = self._client.keep_alive and not reply.close
         run.record.bytes_out = len(reply.body)
         data = render(reply, http_11=True, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
-        self.answer = data if keep_alive else b""
+        if keep_alive and not run.answer_fields:
+            self.refusal = error
         self._client.send(data)
         self._serving.finish(run)
         self._client.ended(keep_alive, refused=run.record.upstream_seconds is None)
