@@ -74,7 +74,7 @@ class ExpressResponse:
         task: the shared run, when it has taken over.
         admitted: where the request led, once that is known.
         by_form: whether a refusal followed from the request's head alone, and from nothing that can change.
-        refusal: why, if the answer says nothing that another request's would not say, and the connection stays open.
+        refusal: why, if every request with this head is refused so, and nobody wants a line of it.
     """
 
     # Not in __init__: most requests end without these being touched.
@@ -263,8 +263,8 @@ class ExpressResponse:
         keep_alive = self._client.keep_alive and not reply.close
         run.record.bytes_out = len(reply.body)
         data = render(reply, http_11=True, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
-        if keep_alive and not run.answer_fields:
-            self.refusal = error
+        if self.by_form and keep_alive and not (run.answer_fields or self._serving.logging):
+            self.refusal = error.untraced()  # its frames hold what the client has sent, and this object
         self._client.send(data)
         self._serving.finish(run)
         self._client.ended(keep_alive, refused=run.record.upstream_seconds is None)

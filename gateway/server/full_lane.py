@@ -68,12 +68,13 @@ class AiohttpClient:
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client left")
         transport.write(data)
+        protocol.written += 1
         if protocol.writing_paused:
             await self._request.writer.drain()
 
     def abort(self, *, linger: bool = False) -> None:
         if linger:
-            self.protocol.close_after_answer()
+            self.protocol.close_after_answer(broken_off=True)
         elif self._request.transport is not None:
             self._request.transport.abort()
 

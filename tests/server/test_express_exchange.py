@@ -40,7 +40,7 @@ async def test_request_goes_without_a_task_when_a_connection_is_idle(tmp_path: P
         await client.send(request(b"GET", "/hold"))
         await until(lambda: len(upstream.requests) == 1)
         assert running_exchange(gateway).task is not None  # the first one has to connect
-        await client.close()
+        client.writer.transport.abort()
         await gateway.get()
         client = await gateway.client()
         await client.send(request(b"GET", "/hold"))
