@@ -36,6 +36,9 @@ MAX_FIELDS = 1000
 #: How much a client may send behind a handshake before that is answered.
 MAX_HELD = 65536
 
+#: The longest head that is remembered, in bytes: connections are many, and each may send the longest.
+MAX_REMEMBERED = 8192
+
 #: Parts of messages (heads, lines, data of a chunk) that are followed at once; clients may make them of a byte each.
 MAX_PARTS = 1000
 
@@ -275,6 +278,8 @@ class MessageScanner:
             self._last = parse_head(block)
             self._upgrades = self._last.http_11 and asks_for_websocket(values_of(self._last.headers, b"upgrade"))
         head = self._instead = self._last
+        if size > MAX_REMEMBERED:
+            self._last = None
         self._empty_lines = 0
         self._start_content(head.length, head.chunked)
         self.upgrading = self._upgrades and self._at is _At.HEAD

@@ -17,7 +17,7 @@ from gateway.errors import GatewayError
 from gateway.proxy.headers import Peer, address_text, request_id
 from gateway.server.content import ClientContent, has_content
 from gateway.server.facts import Facts
-from gateway.server.framing import Head
+from gateway.server.framing import MAX_REMEMBERED, Head
 from gateway.server.listener import Protocol
 from gateway.server.request import RequestHead
 from gateway.server.responses import render
@@ -128,7 +128,8 @@ class FullLane:
         protocol = client.protocol
         read, last = protocol.take_head(request), protocol.last_head
         if not isinstance(last, LastHead) or last.read is not read:
-            last = protocol.last_head = self._know(read, _peer(protocol))
+            last = self._know(read, _peer(protocol))
+            protocol.last_head = last if len(read.block) <= MAX_REMEMBERED else None
         record = Record(started=serving.clock.monotonic(), client=last.client, method=last.head.method)
         run = Run(client, last.head, record, last.given_id or serving.new_id())
         record.request_id = run.id.decode("ascii")

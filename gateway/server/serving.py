@@ -278,9 +278,7 @@ class Serving:
         record.outcome = _outcome(error)
         return reply
 
-    def give_refusal(
-        self, refusal: Refusal, request_id: bytes, send: Callable[[bytes], None], seconds: float
-    ) -> None:
+    def give_refusal(self, refusal: Refusal, request_id: bytes, send: Callable[[bytes], None], seconds: float) -> None:
         """Answer and count a refused request of which nobody wants a line, and whose connection stays open.
 
         Args:

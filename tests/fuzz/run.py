@@ -113,9 +113,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--start", type=int, default=0, help="number of the first token (default: %(default)s)")
     options = parser.parse_args(arguments)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as directory, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        with running_in(options.lane, options.access_log):
-            run = runner.run(fuzz(options.count, options.seed, options.start, Path(directory)))
+    with (
+        running_in(options.lane, options.access_log),
+        tempfile.TemporaryDirectory() as directory,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        run = runner.run(fuzz(options.count, options.seed, options.start, Path(directory)))
     _report(run, time.monotonic() - began)
     return 1 if run.findings else 0
 

@@ -63,7 +63,8 @@ RESPONSES: dict[bytes, bytes] = {
     b"chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     b"closing": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
     b"none": b"HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n",
-    b"cookies": b"HTTP/1.1 200 Fine\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nX-Odd:  \xff \r\nContent-Length: 1\r\n\r\nx",
+    b"cookies": b"HTTP/1.1 200 Fine\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nX-Odd:  \xff \r\n"
+    b"Content-Length: 1\r\n\r\nx",
     b"error": b"HTTP/1.1 500 Oops\r\nContent-Length: 3\r\n\r\nerr",
     b"nominating": b"HTTP/1.1 200 OK\r\nConnection: X-Gone\r\nX-Gone: 1\r\nX-Kept: 2\r\nContent-Length: 0\r\n\r\n",
 }
@@ -314,7 +315,7 @@ async def compare_lanes(count: int, seed: str, directory: Path) -> Outcome:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 when nothing was found."""
     parser = argparse.ArgumentParser(prog="lanes", description=__doc__)
-    parser.add_argument("--count", type=int, default=100_000, help="requests over kept connections (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=100_000, help="over kept connections (default: %(default)s)")
     parser.add_argument(
         "--seed", default=str(SystemRandom().randrange(1 << 32)), help="repeat a run (default: by chance)"
     )

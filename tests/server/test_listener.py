@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from gateway.server import listener
+from gateway.server.listener import MAX_AHEAD, MOST_AHEAD, Protocol
 from tests.support.certificates import authority
 from tests.support.gateway import RawClient, request, running_gateway, until
-from tests.support.upstream import raw_upstream
+from tests.support.upstream import OK, Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 
@@ -259,3 +260,45 @@ def test_gateway_does_not_start_without_the_native_parser(tmp_path: Path) -> Non
     assert ended.returncode == 1
     assert "C parser" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp_path: Path) -> None:
+    """R429, C119: a head in memory takes many times its bytes; the rest stays as it came."""
+    turns = asyncio.Semaphore(0)
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await turns.acquire()
+        return OK
+
+    options: dict[str, Any] = {"routes": ({"path": "/", "auth": "public"},), "server": {"express": False}}
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        client = await gateway.client()
+        await until(lambda: bool(gateway.app.listener.connections))
+        (protocol,) = gateway.app.listener.connections
+        assert isinstance(protocol, Protocol)
+        client.writer.write(request(b"GET", "/", (b"X-Pad", b"x" * 1000)) * 2000)
+        await until(lambda: protocol._buffer_paused)
+        for _ in range(20):
+            assert len(protocol._stand_ins) <= MOST_AHEAD
+            assert len(protocol._messages) <= MOST_AHEAD
+            assert protocol._scanner.size_ahead <= MAX_AHEAD or protocol._buffer_paused
+            turns.release()
+            await client.response()
+        for _ in range(2000):
+            turns.release()
+        for _ in range(300):
+            await client.response()
+        client.writer.transport.abort()
+        await until(lambda: not gateway.app.listener.connections)
+
+
+async def test_long_head_of_an_idle_connection_is_not_kept(tmp_path: Path) -> None:
+    """CWE-400: connections are many, and each may send one."""
+    options: dict[str, Any] = {"routes": ({"path": "/", "auth": "public"},), "server": {"express": False}}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        client = await gateway.client()
+        for size, kept in ((10, True), (20_000, False)):
+            assert (await client.exchange(request(b"GET", "/", (b"X-A", b"a" * size)))).status == 200
+            (protocol,) = gateway.app.listener.connections
+            assert isinstance(protocol, Protocol)
+            assert (protocol.last_head is not None) is kept

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -35,7 +35,7 @@ def running_in(lane: str, access_log: str) -> Iterator[None]:
         ACCESS_LOG.reset(before[1])
 
 
-def params_of(metafunc: pytest.Metafunc) -> list[object]:
+def params_of(metafunc: pytest.Metafunc) -> Sequence[object]:
     """Return in which lanes and with which logs a test runs."""
     test = metafunc.definition
     own = {mark.name for mark in test.own_markers}

@@ -15,7 +15,6 @@ import sys
 import time
 
 
-
 def request(start: bytes, *fields: bytes, body: bytes = b"") -> bytes:
     """Build a request."""
     return b"\r\n".join([start + b" HTTP/1.1", b"Host: gateway.test", *fields]) + b"\r\n\r\n" + body
