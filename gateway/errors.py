@@ -234,6 +234,12 @@ class GatewayError(Exception):
         self.detail = detail
         self.retry_after = reason.kind.retry_after if retry_after is None else retry_after
 
+    def untraced(self) -> GatewayError:
+        """Return the same refusal, to be kept: without the frames that an exception holds, and what stands in them."""
+        same = GatewayError(self.reason, scope=self.scope, detail=self.detail, retry_after=self.retry_after)
+        same.credentials, same.schemes, same.of_dpop = self.credentials, self.schemes, self.of_dpop
+        return same
+
 
 def printable(text: str, limit: int = 64) -> str:
     """Return foreign text that can stand in one log line: escaped, at most ``limit`` characters (CWE-117)."""

@@ -10,6 +10,7 @@ and what it may hold, is ``express_memory.py``'s; how the requests come in is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -216,11 +217,12 @@ class KnownRequests(ClientOutput, ABC):
         return changed
 
     def _defer_refusal(self, refusal: Refusal, request_id: bytes | None, data: bytes) -> bool:
-        """Refuse a request as before, unless somebody wants a line of it."""
+        """Refuse a request for the reason that is known, unless somebody wants a line of it."""
         serving = self._serving
         if serving.logging or not self.keep_alive:
             return False
-        self._defer(DeferredRefusal(self, data, refusal, request_id or serving.new_id()))
+        given = request_id or serving.new_id()
+        self._defer(DeferredRefusal(self, data, partial(serving.give_refusal, refusal, given, self.send)))
         return True
 
     def _defer(self, request: DeferredRequest) -> None:

@@ -75,7 +75,7 @@ class ExpressResponse:
         task: the shared run, when it has taken over.
         admitted: where the request led, once that is known.
         by_form: whether a refusal followed from the request's head alone, and from nothing that can change.
-        answer: the refusal as it was sent.
+        refusal: why, if every request with this head is refused so, and nobody wants a line of it.
     """
 
     # Not in __init__: most requests end without these being touched.
@@ -83,7 +83,7 @@ class ExpressResponse:
     task: asyncio.Task[None] | None = None
     admitted: Admitted | None = None
     by_form = False
-    answer = b""
+    refusal: GatewayError | None = None
     _run: Run | None = None
     _plan: Plan | None = None
     _identity: Identity | None = None
@@ -271,7 +271,8 @@ class ExpressResponse:
         head_only, date = run.head.method == "HEAD", self._serving.date.value
         run.record.bytes_out = 0 if head_only else len(reply.body)
         data = render(reply, http_11=True, keep_alive=keep_alive, head_only=head_only, date=date)
-        self.answer = data if keep_alive else b""
+        if self.by_form and keep_alive and not (run.answer_fields or self._serving.logging):
+            self.refusal = error.untraced()  # its frames hold what the client has sent, and this object
         self._client.send(data)
         self._serving.finish(run)
         self._client.ended(keep_alive, refused=run.record.upstream_seconds is None)

@@ -10,6 +10,7 @@ file is state: one byte counted wrong and content is taken for a request.
 
 from __future__ import annotations
 
+import math
 import re
 from enum import Enum
 from typing import NamedTuple
@@ -40,6 +41,12 @@ MAX_FIELDS = 1000
 
 #: How much a client may send behind a handshake before that is answered.
 MAX_HELD = 65536
+
+#: The longest head that is remembered, in bytes: connections are many, and each may send the longest.
+MAX_REMEMBERED = 8192
+
+#: Parts of messages (heads, lines, data of a chunk) that are followed at once; clients may make them of a byte each.
+MAX_PARTS = 1000
 
 #: Empty lines that may stand before a request line (RFC 9112 section 2.2).
 MAX_EMPTY_LINES = 2
@@ -156,21 +163,24 @@ class MessageScanner:
 
     Attributes:
         upgrading: such a head was let through. Set it to False to go on with requests.
+        ahead: it has stopped before a request, because as many as it may were let through.
+        resting: it has stopped anywhere, because it has done much.
     """
 
     __slots__ = (
-        *("_at", "_empty_lines", "_extensions", "_instead", "_held", "_last", "_left", "_max_head"),
-        *("_searched", "_trailers", "_upgrades", "upgrading"),
+        *("_at", "_empty_lines", "_extensions", "_from", "_instead", "_held", "_last", "_left", "_max_head"),
+        *("_searched", "_trailers", "_upgrades", "ahead", "resting", "upgrading"),
     )
 
     def __init__(self, max_head_bytes: int) -> None:
-        self.upgrading = False
+        self.upgrading = self.ahead = self.resting = False
         self._max_head = max_head_bytes
         self._at = _At.HEAD
         self._instead: Head | bytes | None = None  # what is let through in place of the part just read
         self._last: Head | None = None
         self._upgrades = False  # whether that one asks for a WebSocket
-        self._held = b""  # the beginning of a head or line that is not complete
+        self._held = b""  # the beginning of a head or line that is not complete, or what is ahead
+        self._from = 0  # where that begins; else it would be copied for each request before it
         self._searched = 0  # how much of it was searched for its end
         self._left = 0
         self._extensions = 0
@@ -180,11 +190,21 @@ class MessageScanner:
     @property
     def in_head(self) -> bool:
         """Whether some bytes of a head have come, but not all."""
-        return self._at is _At.HEAD and bool(self._held) and not self.upgrading
+        return self._at is _At.HEAD and bool(self._held) and not (self.upgrading or self.ahead)
+
+    @property
+    def in_content(self) -> bool:
+        """Whether all that has come ends in the content of a request."""
+        return self._at is not _At.HEAD and not self.resting
+
+    @property
+    def size_ahead(self) -> int:
+        """Bytes that wait because it is ``ahead`` or ``resting``."""
+        return len(self._held) - self._from if self.ahead or self.resting else 0
 
     def hold(self, data: bytes) -> bool:
-        """Keep bytes while it is ``upgrading``; return whether these are enough, ``MAX_HELD`` or more."""
-        self._held += data
+        """Keep bytes while it is ``upgrading`` or ``resting``; return whether it has enough, ``MAX_HELD`` or more."""
+        self._held, self._from = self._held[self._from :] + data, 0
         return len(self._held) >= MAX_HELD
 
     def take_held(self) -> bytes:
@@ -192,8 +212,8 @@ class MessageScanner:
         held, self._held = self._held, b""
         return held
 
-    def feed(self, data: bytes) -> tuple[list[Head | bytes], Reason | None]:
-        """Follow the next bytes.
+    def feed(self, data: bytes, most: float = math.inf) -> tuple[list[Head | bytes], Reason | None]:
+        """Follow the next bytes, through as many heads as ``most``; feed it nothing to go on where it has stopped.
 
         Returns:
             What is let through, heads as they were read and content as it
@@ -201,17 +221,27 @@ class MessageScanner:
             chunk extensions and trailers are left out. And, if what comes
             behind is not sound, why: then nothing more can be read.
         """
-        pending = self._held + data if self._held else data
+        if data:
+            pending, start = (self._held[self._from :] + data if self._held else data), 0
+        else:
+            pending, start = self._held, self._from
         through: list[Head | bytes] = []
-        start = position = 0
+        position = start
         reason = None
+        self.ahead = self.resting = False
+        parts = MAX_PARTS
         try:
             while position < len(pending) and not self.upgrading:
+                self.ahead, self.resting = not most and self._at is _At.HEAD, not parts
+                if self.ahead or self.resting:
+                    break
+                parts -= 1
                 end = self._step(pending, position)
                 if end < 0:
                     break
                 before, position, self._searched = position, end, 0
                 if self._instead is not None:
+                    most -= isinstance(self._instead, Head)
                     through += [piece for piece in (pending[start:before], self._instead) if piece]
                     start, self._instead = position, None
                 elif self._at is _At.HEAD:
@@ -222,7 +252,8 @@ class MessageScanner:
             reason = error.reason
         if start < position:
             through.append(pending[start:position])
-        self._held = pending[position:]
+        stopped = self.ahead or self.resting
+        self._held, self._from = (pending, position) if stopped else (pending[position:], 0)
         return through, reason
 
     def _step(self, data: bytes, position: int) -> int:
@@ -253,6 +284,8 @@ class MessageScanner:
             self._last = parse_head(block)
             self._upgrades = self._last.http_11 and asks_for_websocket(values_of(self._last.headers, b"upgrade"))
         head = self._instead = self._last
+        if size > MAX_REMEMBERED:
+            self._last = None
         self._empty_lines = 0
         self._start_content(head.length, head.chunked)
         self.upgrading = self._upgrades and self._at is _At.HEAD

@@ -18,7 +18,7 @@ from gateway.proxy.headers import Peer, address_text, request_id
 from gateway.proxy.trust import UNIX, UNKNOWN
 from gateway.server.content import ClientContent, has_content
 from gateway.server.facts import Facts
-from gateway.server.framing import Head
+from gateway.server.framing import MAX_REMEMBERED, Head
 from gateway.server.listener import Protocol, reset_at_end
 from gateway.server.request import RequestHead
 from gateway.server.responses import render
@@ -70,6 +70,7 @@ class AiohttpClient:
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client left")
         transport.write(data)
+        protocol.written += 1
         if protocol.writing_paused:
             await self._request.writer.drain()
 
@@ -84,7 +85,7 @@ class AiohttpClient:
         if self._without_end:
             protocol.transport.abort()
         elif unread:
-            protocol.close_after_answer()
+            protocol.close_after_answer(broken_off=True)
         else:
             protocol.watch_unsent()
             protocol.transport.close()
@@ -146,7 +147,8 @@ class FullLane:
         protocol = client.protocol
         read, last = protocol.take_head(request), protocol.last_head
         if not isinstance(last, LastHead) or last.read is not read:
-            last = protocol.last_head = self._know(read, _peer(protocol))
+            last = self._know(read, _peer(protocol))
+            protocol.last_head = last if len(read.block) <= MAX_REMEMBERED else None
         record = Record(started=serving.clock.monotonic(), client=last.client, method=last.head.method)
         run = Run(client, last.head, record, last.given_id or serving.new_id())
         record.request_id = run.id.decode("ascii")

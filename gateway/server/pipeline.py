@@ -165,6 +165,20 @@ class Pipeline:
         self, head: RequestHead, admitted: Admitted, identity: Identity | None, origin: Origin, request_id: bytes
     ) -> bytes:
         """Return the head that the upstream gets, built new; its last field is the request id."""
+        return self._upstream_head(head, admitted, origin, identity, request_id)
+
+    def upstream_head_start(self, head: RequestHead, admitted: Admitted, origin: Origin) -> bytes:
+        """Return that head up to the fields of one request: without those of an identity, the id and the empty line."""
+        return self._upstream_head(head, admitted, origin, None, None)[: -len(b"\r\n")]
+
+    def _upstream_head(
+        self,
+        head: RequestHead,
+        admitted: Admitted,
+        origin: Origin,
+        identity: Identity | None,
+        request_id: bytes | None,
+    ) -> bytes:
         facts, authority = admitted.facts, admitted.target.authority
         client_host = authority or (facts.host[0] if facts.host else b"")
         preserve = origin.preserve_host and bool(client_host)

@@ -12,6 +12,7 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from gateway.clock import Clock
 from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reason
@@ -26,6 +27,7 @@ from gateway.proxy.upload import may_close_unread
 from gateway.proxy.upstreams import Upstream
 from gateway.server.client_head import client_head, plain_client_head
 from gateway.server.deferred import Deferred
+from gateway.server.express_memory import Refusal
 from gateway.server.own_answers import last_recipient, own_answer
 from gateway.server.pipeline import Pipeline
 from gateway.server.request import Admitted
@@ -34,7 +36,7 @@ from gateway.server.run import Run
 from gateway.server.token_watch import TokenWatch
 from gateway.settings.schema import Settings
 from gateway.tasks import where
-from gateway.telemetry import Record, Telemetry
+from gateway.telemetry import Record, Telemetry, method_class
 
 _log = logging.getLogger("gateway")
 
@@ -294,13 +296,31 @@ class Serving:
 
     def account(self, record: Record, error: GatewayError) -> Answer:
         """Note a refusal or failure in the record and return its answer."""
-        metadata = self.pipeline.resources.metadata.get(record.route, "")
-        reply = answer(error, self.settings.tokens, record.request_id, metadata, self.settings.dpop.algorithms)
+        reply = self._answer_to(error, record.route, record.request_id)
         record.status = reply.status
         record.reason = error.reason.code
         record.detail = error.detail
-        record.outcome = "failed" if error.reason.kind in FAILURES else "refused"
+        record.outcome = _outcome(error)
         return reply
+
+    def give_refusal(self, refusal: Refusal, request_id: bytes, send: Callable[[bytes], None], seconds: float) -> None:
+        """Answer and count a refused request of which nobody wants a line, and whose connection stays open.
+
+        Args:
+            refusal: the verdict.
+            request_id: the request's.
+            send: writes to its client.
+            seconds: what it has taken.
+        """
+        error, route, method = refusal
+        reply = self._answer_to(error, route, request_id.decode("ascii"))
+        send(render(reply, http_11=True, keep_alive=True, head_only=method == "HEAD", date=self.date.value))
+        counter = (route, method_class(method), reply.status, _outcome(error))
+        self.telemetry.finish_refused(counter, error.reason.code, seconds)
+
+    def _answer_to(self, error: GatewayError, route: str, request_id: str) -> Answer:
+        metadata = self.pipeline.resources.metadata.get(route, "")
+        return answer(error, self.settings.tokens, request_id, metadata, self.settings.dpop.algorithms)
 
     def client_left(self, run: Run) -> None:
         """Note that the request ended because its client left, or because the drain's time was over."""
@@ -323,3 +343,7 @@ class Serving:
         self.telemetry.finish(run.record, self.clock.monotonic())
         if run.record.reason or run.record.observed:
             self.pipeline.watch.saw(run.record)
+
+
+def _outcome(error: GatewayError) -> Literal["failed", "refused"]:
+    return "failed" if error.reason.kind in FAILURES else "refused"

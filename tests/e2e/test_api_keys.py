@@ -20,6 +20,8 @@ from tests.support.sockets import close_of, dial, socket_upstream
 from tests.support.timed import TimedGateway, timed_gateway
 from tests.support.upstream import Received, raw_upstream
 
+pytestmark = pytest.mark.every_log
+
 BOTH = ["jwt", "api_key"]
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/"},

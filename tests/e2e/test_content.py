@@ -18,6 +18,8 @@ from tests.support.scene import A, B
 from tests.support.timed import timed_gateway
 from tests.support.upstream import Received, raw_upstream
 
+pytestmark = pytest.mark.every_log
+
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 CHUNKED = ((b"Transfer-Encoding", b"chunked"),)
 

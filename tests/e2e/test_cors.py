@@ -11,6 +11,8 @@ import pytest
 from tests.support.gateway import RawResponse, request, running_gateway
 from tests.support.upstream import Received, raw_upstream
 
+pytestmark = pytest.mark.every_log
+
 APP = b"https://app.test"
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/", "cors_origins": [APP.decode()]},

@@ -19,6 +19,8 @@ from tests.support.scene import A, B
 from tests.support.timed import TimedGateway, timed_gateway
 from tests.support.upstream import RawUpstream, Received, Responder, raw_upstream
 
+pytestmark = pytest.mark.every_log
+
 POLICY, LIMIT, RETRY = b"ratelimit-policy", b"ratelimit", b"retry-after"
 
 

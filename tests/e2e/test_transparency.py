@@ -25,7 +25,7 @@ from tests.support.messages import (
 )
 from tests.support.upstream import OK, Received
 
-pytestmark = pytest.mark.untraced
+pytestmark = [pytest.mark.untraced, pytest.mark.every_log]
 
 ROUTES = ({"path": "/", "auth": "public"},)
 FRAMING = (b"content-length", b"transfer-encoding", b"connection")
@@ -83,7 +83,7 @@ def test_the_upstream_cannot_tell_the_gateway_from_its_client(tmp_path: Path) ->
 
     with on_stage(stage(tmp_path, respond, routes=ROUTES)) as (made, run):
 
-        @settings(max_examples=200)
+        @settings(max_examples=100)  # in each lane and with each log
         @example(Request(b"X-UNHEARD-OF", b"/a;b?c", b"HTTP/1.1", (), Body("none"), 0, (b"", b"")))
         @example(
             Request(b"GET", b"/", b"HTTP/1.1", ((b"A", b"\xff"), (b"a", b"")), Body("chunked"), 1, (b"\t", b" \t"))
@@ -125,7 +125,7 @@ def test_the_client_cannot_tell_the_gateway_from_the_upstream(tmp_path: Path) ->
 
     with on_stage(stage(tmp_path, respond, routes=ROUTES)) as (made, run):
 
-        @settings(max_examples=200)
+        @settings(max_examples=100)  # in each lane and with each log
         @given(REQUESTS, RESPONSES)
         def compare(request: Request, response: Response) -> None:
             head_only = request.method == b"HEAD"

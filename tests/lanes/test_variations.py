@@ -224,9 +224,10 @@ async def compare(made: Stage, pair: Pair) -> None:
             made.gateway.clients.remove(client)
 
 
+@pytest.mark.parametrize("access_log", ["json", "off"])
 @pytest.mark.parametrize("trusted", [False, True])
 def test_variation_of_a_known_request_is_what_it_would_be_on_a_new_connection(
-    trusted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trusted: bool, access_log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R213, R252, R257, R340: upstream and client see the same bytes."""
     accepted: list[bool] = []
@@ -238,10 +239,10 @@ def test_variation_of_a_known_request_is_what_it_would_be_on_a_new_connection(
         return varied
 
     monkeypatch.setattr(Shape, "compare", noting)
-    server = {"express": True, "trusted_proxies": ["127.0.0.0/8"] if trusted else []}
+    server = {"express": True, "access_log": access_log, "trusted_proxies": ["127.0.0.0/8"] if trusted else []}
     with on_stage(stage(tmp_path, routes=ROUTES, server=server, api_keys=API_KEYS)) as (made, run):
 
-        @settings(max_examples=300)
+        @settings(max_examples=150)  # with each log
         @example(Pair(b"GET /t", ((b"Authorization", b"Bearer GOOD"), (b"X-Trace", b"a")), ((1, b"b"),)))
         @example(
             Pair(b"GET /t", ((b"Authorization", b"Bearer GOOD"), (b"X-Trace", b"a")), ((0, b"Bearer OTHER"), (1, b"b")))

@@ -291,7 +291,7 @@ async def test_refusal_of_a_logged_request_goes_the_long_way(known: list[bool], 
         client = await gateway.client()
         assert await statuses(client, *[request(b"GET", "/a")] * 2) == [401, 401]
         lines = await gateway.log(2)
-    assert known == [False]
+    assert True not in known
     assert [line["reason"] for line in lines] == ["no_credential"] * 2
 
 

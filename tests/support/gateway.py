@@ -24,6 +24,9 @@ ISSUER = "https://idp.test/"
 #: The lane of gateways that a test starts, unless it says so itself; see the fixture ``lane``.
 LANE: ContextVar[str] = ContextVar("LANE", default="express")
 
+#: Their access log, likewise.
+ACCESS_LOG: ContextVar[str] = ContextVar("ACCESS_LOG", default="json")
+
 
 @dataclass
 class RawResponse(Fields):
@@ -136,6 +139,7 @@ class RunningGateway:
 
     async def log(self, count: int = 1) -> list[dict[str, Any]]:
         """The access log once it has ``count`` lines: a line is written just after its response."""
+        assert self.app.settings.server.access_log != "off", "without a log, nothing can be read in it"
         await until(lambda: self.out.getvalue().count("\n") >= count)
         return [json.loads(line) for line in self.out.getvalue().splitlines()]
 
@@ -177,6 +181,7 @@ def configuration(
         "admin_listen": "127.0.0.1:0",
         "drain_seconds": 2,
         "express": LANE.get() == "express",
+        "access_log": ACCESS_LOG.get(),
         **sections.pop("server", {}),
     }
     issuer = {
