@@ -28,7 +28,8 @@ class Caddy(ReverseProxy):
     """One Caddy."""
 
     def __init__(self, folder: Path, target: str) -> None:
-        command: list[str | Path] = [program("caddy"), "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"]
+        command: list[str | Path] = [program("caddy"), "run", "--config", folder / "Caddyfile"]
+        command += ["--adapter", "caddyfile"]
         home = {name: str(folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
         super().__init__(folder, target, command, home)
 

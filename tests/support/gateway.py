@@ -134,6 +134,19 @@ class RunningGateway:
     def token(self, **overrides: Any) -> bytes:
         return mint(self.key, good_claims(time.time(), **overrides))
 
+    async def settled(self) -> None:
+        """Wait until no request is being served, and each one that was counted has its line in the log.
+
+        Both happen just after the response, and a test that counts what comes next has to know where it begins.
+        """
+        telemetry = self.app.telemetry
+
+        def quiet() -> bool:
+            lines = self.out.getvalue().count("\n") + telemetry.access_log.dropped
+            return telemetry.running == 0 and (not telemetry.access_log.enabled or lines >= telemetry.requests.total())
+
+        await until(quiet)
+
     async def log(self, count: int = 1) -> list[dict[str, Any]]:
         """The access log once it has ``count`` lines: a line is written just after its response."""
         await until(lambda: self.out.getvalue().count("\n") >= count)
