@@ -102,7 +102,7 @@ async def test_httpx(gateway: RunningGateway, upstream: RawUpstream) -> None:
 async def curl(*arguments: str, content: bytes = b"") -> bytes:
     """Run curl and return what it prints; it fails on anything it takes for a fault of the server."""
     process = await asyncio.create_subprocess_exec(
-        *(program("curl"), "--silent", "--show-error", "--noproxy", "*", "--max-time", "20", *arguments),
+        *(str(program("curl")), "--silent", "--show-error", "--noproxy", "*", "--max-time", "20", *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
