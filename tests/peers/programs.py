@@ -29,8 +29,12 @@ def program(name: str) -> Path:
 
 def _beside(name: str) -> Callable[[], Path | None]:
     """Look where pip puts programs: beside the interpreter."""
-    path = Path(sys.executable).with_name(name)
-    return lambda: path if path.exists() else None
+
+    def look() -> Path | None:
+        path = Path(sys.executable).with_name(name)
+        return path if path.exists() else None
+
+    return look
 
 
 def _on_path(name: str) -> Callable[[], Path | None]:
