@@ -29,9 +29,9 @@ def chosen(folder: Path, named: str = "") -> tuple[int, str, str]:
     for tool in ("dirname", "basename"):
         if not (folder / tool).exists():
             (folder / tool).symlink_to(str(shutil.which(tool)))
-    command = ["/bin/sh", "-c", '. "$1" && find_python', ROOT / "scripts" / "test", ROOT / "scripts" / "environment.sh"]
+    command = ["/bin/sh", "-c", '. "$1" && find_python', "scripts/test", "scripts/environment.sh"]
     environment = {"PATH": str(folder), "PYTHON": named}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False)
     return ended.returncode, ended.stdout.strip().removeprefix(f"{folder}/"), ended.stderr
 
 
