@@ -32,7 +32,11 @@ async def test_state_entries_and_outage_are_seen(tmp_path: Path) -> None:
         raw_upstream() as upstream,
         RedisServer(tmp_path / "redis") as server,
         running_gateway(
-            upstream.url, tmp_path, routes=ROUTES, redis={"url": server.url}, revocation={"file": str(file)}
+            upstream.url,
+            tmp_path,
+            routes=ROUTES,
+            redis={"url": server.url, "timeout_seconds": 2},
+            revocation={"file": str(file)},
         ) as gateway,
     ):
         token = gateway.token()

@@ -232,7 +232,7 @@ async def test_gateways_with_one_redis_ask_once(tmp_path: Path) -> None:
     clock = FakeClock()
     async with RedisServer(tmp_path / "redis") as redis, authorization_server() as server:
         server.tokens["t"] = said(clock.wall())
-        links = [RedisLink(schema.Redis(url=redis.url), clock) for _ in range(2)]
+        links = [RedisLink(schema.Redis(url=redis.url, timeout_seconds=paced(0.2)), clock) for _ in range(2)]
         for link in links:
             await link.start()
         askers = [make(tmp_path, server.url, clock, redis=link) for link in links]

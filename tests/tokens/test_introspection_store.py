@@ -36,7 +36,7 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 @contextlib.asynccontextmanager
 async def sharing(server: RedisServer, folder: Path, clock: FakeClock, **options: Any) -> AsyncIterator[SharedAnswers]:
-    settings = schema.Redis(url=server.url)
+    settings = schema.Redis(url=server.url, timeout_seconds=paced(0.2))
     link = RedisLink(settings, clock)
     await link.start()
     try:
