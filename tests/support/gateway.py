@@ -18,6 +18,7 @@ from gateway.server.app import GatewayApp
 from gateway.settings.schema import Settings
 from tests.support.fields import Fields
 from tests.support.minting import SigningKey, good_claims, jwks, mint
+from tests.support.pace import paced
 
 ISSUER = "https://idp.test/"
 
@@ -199,7 +200,9 @@ def configuration(
         "audience": ["api"],
         **sections.pop("issuer", {}),
     }
-    upstream = {"name": "main", "urls": urls, **sections.pop("upstream", {})}
+    # A gateway with many tests beside it connects late, which is no fault of its upstream.
+    late = {"connect_timeout_seconds": paced(2)}
+    upstream = {"name": "main", "urls": urls, **late, **sections.pop("upstream", {})}
     return {
         "server": server,
         "issuers": [issuer],
