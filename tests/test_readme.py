@@ -195,7 +195,9 @@ async def test_every_metric_has_its_entry_with_type_and_labels(tmp_path: Path) -
     ]
     async with (
         RedisServer(tmp_path / "redis") as server,
-        running_gateway("http://127.0.0.1:9", tmp_path, redis={"url": server.url}, issuers=issuers) as gateway,
+        running_gateway(
+            "http://127.0.0.1:9", tmp_path, redis={"url": server.url, "timeout_seconds": 2}, issuers=issuers
+        ) as gateway,
     ):
         _counted_everything(gateway.app, tmp_path)
         page = (await gateway.admin("/metrics")).body.decode()

@@ -96,7 +96,20 @@ async def _serve(settings: Settings) -> int:
     if app.log_stuck:
         # Its thread holds standard output, which an orderly end of the process would wait for.
         os._exit(OK)
+    drop_unwritten()
     return OK
+
+
+def drop_unwritten() -> None:
+    """Forget what standard output refused; from Python 3.13 on it would become a traceback and the exit code 120."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def on_signals(stopping: asyncio.Event, at_once: Callable[[], None]) -> None:

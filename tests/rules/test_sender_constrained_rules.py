@@ -384,8 +384,10 @@ async def test_what_a_kept_connection_repeats_byte_for_byte_gets_the_same_answer
             (b"Bearer " + bound, "sender_constrained", 401),
         ):
             data = request(b"GET", "/", (b"Authorization", field))
+            await gateway.settled()
             before = gateway.app.telemetry.refusals[reason]
             assert [(await client.exchange(data)).status for _ in range(3)] == [status] * 3
+            await gateway.settled()
             assert gateway.app.telemetry.refusals[reason] == before + (3 if reason else 0)
 
 

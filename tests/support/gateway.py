@@ -18,6 +18,7 @@ from gateway.server.app import GatewayApp
 from gateway.settings.schema import Settings
 from tests.support.fields import Fields
 from tests.support.minting import SigningKey, good_claims, jwks, mint
+from tests.support.pace import paced
 
 ISSUER = "https://idp.test/"
 
@@ -137,6 +138,19 @@ class RunningGateway:
     def token(self, **overrides: Any) -> bytes:
         return mint(self.key, good_claims(time.time(), **overrides))
 
+    async def settled(self) -> None:
+        """Wait until no request is being served, and each one that was counted has its line in the log.
+
+        Both happen just after the response, and a test that counts what comes next has to know where it begins.
+        """
+        telemetry = self.app.telemetry
+
+        def quiet() -> bool:
+            lines = self.out.getvalue().count("\n") + telemetry.access_log.dropped
+            return telemetry.running == 0 and (not telemetry.access_log.enabled or lines >= telemetry.requests.total())
+
+        await until(quiet)
+
     async def log(self, count: int = 1) -> list[dict[str, Any]]:
         """The access log once it has ``count`` lines: a line is written just after its response."""
         assert self.app.settings.server.access_log != "off", "without a log, nothing can be read in it"
@@ -191,7 +205,9 @@ def configuration(
         "audience": ["api"],
         **sections.pop("issuer", {}),
     }
-    upstream = {"name": "main", "urls": urls, **sections.pop("upstream", {})}
+    # A gateway with many tests beside it connects late, which is no fault of its upstream.
+    late = {"connect_timeout_seconds": paced(2)}
+    upstream = {"name": "main", "urls": urls, **late, **sections.pop("upstream", {})}
     return {
         "server": server,
         "issuers": [issuer],
