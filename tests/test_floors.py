@@ -21,6 +21,8 @@ FLOORS = {
     "identity": 0,
     "clock": 0,
     "tasks": 0,
+    "paced_log": 0,
+    "tls_contexts": 0,
     "telemetry": 0,
     "settings": 1,
     "store": 2,

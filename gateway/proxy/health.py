@@ -140,7 +140,7 @@ class Health:
 
 
 async def keep_checking(
-    probe: Callable[[], Awaitable[bool]],
+    probe: Callable[[], Awaitable[bool | None]],
     report: Callable[[bool], None],
     clock: Clock,
     interval: float,
@@ -149,14 +149,15 @@ async def keep_checking(
     """Ask for a URL's health for ever; only cancelling ends it.
 
     Args:
-        probe: asks once.
+        probe: asks once; None is no answer, good or bad.
         report: is told each answer.
         interval: seconds between two questions, give or take a tenth, so that many gateways do not ask together.
         jitter: returns numbers from 0 to 1.
     """
     while True:
         try:
-            report(await probe())
+            if (good := await probe()) is not None:
+                report(good)
         except Exception as error:
             _log.error("a health check ended by %s", where(error))
         await clock.sleep(interval * (0.9 + 0.2 * jitter()))

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.proxy.upstreams import Upstream
-from gateway.server.addresses import bound_port, listen
+from gateway.server.addresses import listen
 from gateway.server.metrics import GatewayCollector
 from gateway.server.parts import Parts
 
@@ -138,9 +138,9 @@ async def open_admin(made: web.Application, address: str, stop: contextlib.Async
     await runner.setup()
     stop.push_async_callback(runner.cleanup)
     assert runner.server is not None
-    server = await listen(runner.server, address)
-    stop.callback(server.close)
-    return bound_port(server)
+    port = await listen(runner.server, address)
+    stop.callback(port.close)
+    return port.number
 
 
 def _at_once(content: Callable[[], Page]) -> Content:

@@ -18,8 +18,10 @@ from gateway.server.express_exchange import ExpressExchange
 from gateway.server.express_memory import Refusal, plannable
 from gateway.server.express_recall import Heads, KnownRequests
 from gateway.server.express_section import Section
+from gateway.server.first_bytes import not_http
 from gateway.server.full_lane import peer_of
 from gateway.server.listener import Listener, Protocol
+from gateway.server.places import Place
 from gateway.server.request import RequestHead
 from gateway.server.run import Run
 from gateway.server.serving import Serving
@@ -46,6 +48,8 @@ class ExpressConnection(KnownRequests):
     def __init__(self, serving: Serving, listener: Listener, heads: Heads, connections: set[ExpressConnection]) -> None:
         super().__init__(serving, listener, heads)
         self._connections = connections
+        self.place: Place | None = None
+        self._made = 0.0
         self._buffer = b""
         self._working = False
         self._reading_paused = False
@@ -56,18 +60,21 @@ class ExpressConnection(KnownRequests):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = self._transport = cast(asyncio.Transport, transport)
-        telemetry = self._serving.telemetry
-        telemetry.connections += 1
+        self._made = self._loop.time()
         self._connections.add(self)
-        if telemetry.connections > self._limits.max_connections:
-            self._hand_over(b"")
-            return
+        if self.place is None:
+            self.place = self._listener.places.serve()
+            if self.place is None:
+                self._hand_over(b"")
+                return
         secure = transport.get_extra_info("ssl_object") is not None
         self._peer = peer_of(transport.get_extra_info("peername"), transport.get_extra_info("sockname"), secure=secure)
-        self.deadline = self._loop.time() + self._limits.keepalive_timeout_seconds
+        self.deadline = self._made + self._limits.keepalive_timeout_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
+        if self.place is not None:
+            self.place.give_back()
         self._output_lost()
         if self._exchange is not None:
             self._exchange.client_lost()
@@ -77,7 +84,6 @@ class ExpressConnection(KnownRequests):
         self._stop_content_timer()
         self._stop_watch()
         self._connections.discard(self)
-        self._serving.telemetry.connections -= 1
 
     def data_received(self, data: bytes) -> None:
         idle = self._exchange is None and not self._paused
@@ -126,6 +132,9 @@ class ExpressConnection(KnownRequests):
         end = buffer.find(b"\r\n\r\n") + 4
         most = self._limits.max_head_bytes
         if end < 4 and len(buffer) <= most:
+            if not_http(buffer):
+                self._hand_over(buffer)
+                return False
             self.deadline = min(self.deadline, self._loop.time() + self._limits.request_head_timeout_seconds)
             return False
         line = _REQUEST_LINE(buffer) if 4 <= end <= most else None
@@ -235,7 +244,10 @@ class ExpressConnection(KnownRequests):
         self._buffer = b""
         protocol = cast(Protocol, self._listener())
         transport.set_protocol(protocol)
+        protocol.place, self.place = self.place, None
         protocol.connection_made(transport)
+        if self._section is None:  # no request has come so far
+            protocol.since = self._made
         if data:
             protocol.data_received(data)
         return protocol
@@ -250,8 +262,10 @@ class ExpressConnection(KnownRequests):
             self._close()
         elif not self._paused:  # else nothing is expected but that the client reads, which has a watch of its own
             head_only = b"\r\n\r\n" not in self._buffer
+            began = self.deadline - self._limits.request_head_timeout_seconds
             protocol = self._hand_over(self._buffer)
             if head_only:
+                protocol.since = protocol.since if self._section is None else began
                 protocol.head_too_slow()
 
     def drain(self) -> None:

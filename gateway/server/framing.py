@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from gateway.errors import Reason
 from gateway.proxy.websocket import asks_for_websocket, values_of
+from gateway.server.first_bytes import LOOK, not_http
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/1\.([01])\r\n")
@@ -40,11 +41,15 @@ MAX_EMPTY_LINES = 2
 
 
 class MalformedError(ValueError):
-    """Bytes that have no reading, or more than one; ``reason`` says which refusal they get."""
+    """Bytes that have no reading, or more than one; ``reason`` says which refusal they get.
 
-    def __init__(self, reason: Reason = Reason.MALFORMED_HTTP) -> None:
+    ``not_http`` names what stands in place of a request (``first_bytes.KINDS``), if it is none.
+    """
+
+    def __init__(self, reason: Reason = Reason.MALFORMED_HTTP, not_http: str = "") -> None:
         super().__init__(reason.code)
         self.reason = reason
+        self.not_http = not_http
 
 
 class Head(NamedTuple):
@@ -149,15 +154,17 @@ class MessageScanner:
         max_head_bytes: bound on a head, request line included.
 
     Attributes:
+        not_http: what stands where a request should begin, if that is why nothing more can be read.
         upgrading: such a head was let through. Set it to False to go on with requests.
     """
 
     __slots__ = (
         *("_at", "_empty_lines", "_extensions", "_instead", "_held", "_last", "_left", "_max_head"),
-        *("_searched", "_trailers", "_upgrades", "upgrading"),
+        *("_searched", "_trailers", "_upgrades", "not_http", "upgrading"),
     )
 
     def __init__(self, max_head_bytes: int) -> None:
+        self.not_http = ""
         self.upgrading = False
         self._max_head = max_head_bytes
         self._at = _At.HEAD
@@ -213,7 +220,7 @@ class MessageScanner:
                         through.append(pending[start:position])
                     start = position
         except MalformedError as error:
-            reason = error.reason
+            reason, self.not_http = error.reason, error.not_http
         if start < position:
             through.append(pending[start:position])
         self._held = pending[position:]
@@ -241,6 +248,8 @@ class MessageScanner:
         if size > self._max_head:
             raise MalformedError(Reason.HEAD_TOO_LARGE)
         if end < 0:
+            if kind := not_http(data[position : position + LOOK]):
+                raise MalformedError(not_http=kind)
             return -1
         block = data[position : end + 4]
         if self._last is None or self._last.block != block:  # clients repeat themselves

@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Callable
+
+from gateway.tasks import where
+
+_log = logging.getLogger("gateway")
 
 Job = tuple[Callable[[], None], Callable[[], None], asyncio.AbstractEventLoop]
 
@@ -56,6 +61,9 @@ class LogThread:
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
             work, ended, loop = job
-            work()
+            try:
+                work()
+            except Exception as error:  # the thread goes on, and so does whoever waits
+                _log.error("the access log: %s", where(error))
             with contextlib.suppress(RuntimeError):  # the loop has ended in the meantime
                 loop.call_soon_threadsafe(ended)

@@ -29,6 +29,24 @@ def test_failures_in_a_row_eject_and_a_connection_in_between_starts_the_count_an
     assert (health.sound, health.state, health.ejections) == (False, "ejected", 1)
 
 
+async def test_a_check_that_could_not_be_made_says_nothing() -> None:
+    """R431: None is no bad answer."""
+    clock, heard = FakeClock(), list[bool]()
+    answers = iter([None, None, None, True])
+
+    async def probe() -> bool | None:
+        return next(answers)
+
+    checking = spawn(keep_checking(probe, heard.append, clock, 10, lambda: 0.5), "checks", awaited=True)
+    await settle()
+    for _ in range(3):
+        await clock.advance(10)
+    assert heard == [True]
+    checking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await checking
+
+
 def test_no_number_of_failures_ejects_when_it_is_switched_off() -> None:
     health = Health(0, 60)
     assert {health.connect_failed(0) for _ in range(1000)} == {0}
