@@ -171,6 +171,7 @@ class Reason(Enum):
     WATCHED_SUBJECT = ("watched_subject", TOO_MANY_REQUESTS)
     # --- HTTP (server/) ---
     MALFORMED_HTTP = ("malformed_http", BAD_REQUEST)
+    HTTPS_EXPECTED = ("https_expected", BAD_REQUEST, "This port speaks HTTPS, and the request came without TLS.")
     HTTP_VERSION = ("http_version", BAD_REQUEST)
     HEAD_TOO_LARGE = ("head_too_large", HEAD_TOO_LARGE)
     BODY_TOO_LARGE = ("body_too_large", BODY_TOO_LARGE)
@@ -196,6 +197,7 @@ class Reason(Enum):
     REPLAY_STORE = ("replay_store", UNAVAILABLE)
     TOO_MANY_CONNECTIONS = ("too_many_connections", UNAVAILABLE)
     OVERLOADED = ("overloaded", UNAVAILABLE)
+    OUT_OF_FILES = ("out_of_files", UNAVAILABLE)
     POOL_EXHAUSTED = ("pool_exhausted", UNAVAILABLE)
     UPSTREAM_CONNECT = ("upstream_connect", BAD_GATEWAY)
     UPSTREAM_NAME = ("upstream_name", BAD_GATEWAY)

@@ -22,6 +22,8 @@ FLOORS = {
     "own_addresses": 0,
     "clock": 0,
     "tasks": 0,
+    "paced_log": 0,
+    "tls_contexts": 0,
     "telemetry": 0,
     "settings": 1,
     "store": 2,

@@ -26,6 +26,7 @@ from gateway.proxy import names
 from gateway.proxy.claimed_names import GROUPS
 from gateway.proxy.headers import Peer, request_headers
 from gateway.proxy.trust import FORWARDING
+from gateway.server import last_resort
 from gateway.settings import schema
 from gateway.settings.load import load
 from gateway.store.redis_link import RedisLink
@@ -176,6 +177,9 @@ def _counted_everything(app: object, folder: Path) -> None:
     telemetry.refusals["expired"] += 1
     telemetry.observed["/", "expired"] += 1
     telemetry.tunnel_ends["expired"] += 1
+    telemetry.not_http["tls"] += 1
+    telemetry.handshake_failures["version"] += 1
+    last_resort.counts["event_loop"] += 0
     app.proofs.outcomes["dpop", "accepted"] += 1  # type: ignore[attr-defined]
     app.upstreams["main"].failed(Reason.UPSTREAM_CONNECT)  # type: ignore[attr-defined]
     app.rate_limits.counts["/", "sub", "limited"] += 1  # type: ignore[attr-defined]

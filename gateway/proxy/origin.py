@@ -193,8 +193,8 @@ class Origin:
             _log.info("upstream %s, %s: back after an ejection", self._settings.name, self.url)
         return Lease(self, connection, protocol)
 
-    async def probe(self) -> bool:
-        """Ask for its health once."""
+    async def probe(self) -> bool | None:
+        """Ask for its health once; None when it could not be asked."""
         return await self._dialer.probe(self._settings.health_path, self._settings.health_timeout_seconds)
 
     def checked(self, good: bool) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import ssl
 import sys
 from dataclasses import dataclass
 from typing import TextIO
@@ -21,7 +20,7 @@ from aiohttp.abc import AbstractResolver
 from gateway.clock import Clock, SystemClock
 from gateway.proxy.upstreams import open_upstreams
 from gateway.server.abuse_watch import AbuseWatch
-from gateway.server.addresses import BACKLOG, SharedAddress, bound_port, listen
+from gateway.server.addresses import BACKLOG, Port, SharedAddress, listen, tcp_sockets
 from gateway.server.admin import Admin
 from gateway.server.admin_port import open_admin
 from gateway.server.express_lane import ExpressLane
@@ -40,6 +39,7 @@ from gateway.server.serving import Serving
 from gateway.server.single_use import PURPOSE as TOKENS
 from gateway.server.single_use import SingleUse
 from gateway.server.tls import RELOAD_SECONDS, ServerTls
+from gateway.server.tls_port import TlsPort
 from gateway.settings.schema import Settings
 from gateway.store.redis_link import open_link
 from gateway.tasks import Periodic
@@ -61,13 +61,13 @@ class Share:
     """What one process has of a gateway of several.
 
     Attributes:
-        listen: the public address, for all of them.
+        listen: the public addresses, for all of them.
         first_wait: seconds before it asks an issuer for keys for the first time.
         secret: what all of them make nonces from.
         pseudonym: the name that all of them have in Via; empty: one of this process's own.
     """
 
-    listen: SharedAddress
+    listen: tuple[SharedAddress, ...]
     first_wait: float
     secret: bytes = b""
     pseudonym: bytes = b""
@@ -196,36 +196,55 @@ class GatewayApp:
         self.express = ExpressLane(serving, self.listener)
         self.express.start()
         self._stop.push_async_callback(self.express.stop)
-        protocol = self.express if settings.server.express else self.listener
-        self._server = await listen(
-            protocol,
-            self._share.listen if self._share else settings.server.listen,
-            tls=self._start_tls(),
-            handshake_timeout=settings.server.tls_handshake_timeout_seconds,
-            backlog=BACKLOG,
-        )
-        self._stop.callback(self._server.close)
-        self.port = bound_port(self._server)
+        self._ports: list[Port | TlsPort] = []
+        tls = self._start_tls()
+        for address in self._share.listen if self._share else settings.server.addresses:
+            self._ports.append(await self._open(address, tls))
+
+    async def _open(self, address: str | SharedAddress, tls: ServerTls | None) -> Port | TlsPort:
+        """Listen on one address: TCP speaks TLS where there is a certificate, and a Unix socket never does."""
+        lane = self.express if self.settings.server.express else self.listener
+        text = address if isinstance(address, str) else address.address
+        if tls is None or text.startswith("unix:"):
+            port = await listen(lane, address, backlog=BACKLOG)
+            self._stop.callback(port.close)
+            return port
+        sockets = await tcp_sockets(text, share=self._share is not None)
+        patience = self.settings.server.tls_handshake_timeout_seconds
+        secure = TlsPort(sockets, lane.serve, self.listener, tls, patience)
+        self._stop.push_async_callback(secure.stop)
+        return secure
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The TCP port of each address; 0 for a Unix socket."""
+        return tuple(port.number for port in self._ports)
+
+    @property
+    def port(self) -> int:
+        """The TCP port of the first address."""
+        return self.ports[0]
 
     def _guards(self) -> list[Guard]:
         """Return what some routes ask beyond a good credential that may, in the order in which it is asked."""
         # A request that is one too many does not use up its token.
         return [self.watch, self.rate_limits, self.single_use]
 
-    def _start_tls(self) -> ssl.SSLContext | None:
-        """Return the context of an HTTPS listener, kept up to date; None for plain HTTP."""
+    def _start_tls(self) -> ServerTls | None:
+        """Return the contexts of an HTTPS listener, kept up to date; None for plain HTTP."""
         if not self.settings.server.tls_cert:
             return None
         tls = ServerTls(self.settings.server, self.telemetry)
         watching = Periodic("TLS files", tls.look, self.clock, RELOAD_SECONDS)
         watching.start()
         self._stop.push_async_callback(watching.stop)
-        return tls.context
+        return tls
 
     async def drain(self) -> None:
         """Refuse readiness and new connections; let running requests end, up to ``drain_seconds`` (R370)."""
         self.admin.draining = True
-        self._server.close()
+        for port in self._ports:
+            port.close()
         self.express.start_drain()
         self.listener.start_drain()
         with contextlib.suppress(TimeoutError):

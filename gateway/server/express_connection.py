@@ -18,10 +18,12 @@ from gateway.server.express_exchange import ExpressExchange
 from gateway.server.express_memory import Refusal, plannable
 from gateway.server.express_recall import Heads, KnownRequests
 from gateway.server.express_section import Section
+from gateway.server.first_bytes import not_http
 from gateway.server.framing import METHOD
 from gateway.server.full_lane import peer_of
 from gateway.server.half_closed import HalfClosed
 from gateway.server.listener import MAX_AHEAD, Listener, Protocol
+from gateway.server.places import Place
 from gateway.server.request import RequestHead
 from gateway.server.run import Run
 from gateway.server.serving import Serving
@@ -45,6 +47,8 @@ class ExpressConnection(KnownRequests):
     def __init__(self, serving: Serving, listener: Listener, heads: Heads, connections: set[ExpressConnection]) -> None:
         super().__init__(serving, listener, heads)
         self._connections = connections
+        self.place: Place | None = None
+        self._made = 0.0
         self._buffer = b""
         self._start = 0  # where in it the next request begins; else the rest would be copied for each request
         self._working = False
@@ -57,18 +61,21 @@ class ExpressConnection(KnownRequests):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = self._transport = cast(asyncio.Transport, transport)
-        telemetry = self._serving.telemetry
-        telemetry.connections += 1
+        self._made = self._loop.time()
         self._connections.add(self)
-        if telemetry.connections > self._limits.max_connections:
-            self._hand_over(b"")
-            return
+        if self.place is None:
+            self.place = self._listener.places.serve()
+            if self.place is None:
+                self._hand_over(b"")
+                return
         secure = transport.get_extra_info("ssl_object") is not None
         self._peer = peer_of(transport.get_extra_info("peername"), transport.get_extra_info("sockname"), secure=secure)
-        self.deadline = self._loop.time() + self._limits.keepalive_timeout_seconds
+        self.deadline = self._made + self._limits.keepalive_timeout_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
+        if self.place is not None:
+            self.place.give_back()
         self._output_lost()
         if self._exchange is not None:
             self._exchange.client_lost()
@@ -80,7 +87,6 @@ class ExpressConnection(KnownRequests):
         if self._half_closed is not None:
             self._half_closed.stop()
         self._connections.discard(self)
-        self._serving.telemetry.connections -= 1
 
     def data_received(self, data: bytes) -> None:
         idle = self._exchange is None and not self._paused
@@ -168,6 +174,10 @@ class ExpressConnection(KnownRequests):
         end = buffer.find(b"\r\n\r\n", start) + 4
         most = start + self._limits.max_head_bytes
         if end < 4 and len(buffer) <= most:
+            rest = self._rest()
+            if not_http(rest):
+                self._hand_over(rest)
+                return False
             self.deadline = min(self.deadline, self._loop.time() + self._limits.request_head_timeout_seconds)
             return False
         line = _REQUEST_LINE(buffer, start) if 4 <= end <= most else None
@@ -282,7 +292,10 @@ class ExpressConnection(KnownRequests):
             transport.resume_reading()
         protocol = cast(Protocol, self._listener())
         transport.set_protocol(protocol)
+        protocol.place, self.place = self.place, None
         protocol.connection_made(transport)
+        if self._section is None:  # no request has come so far
+            protocol.since = self._made
         if data:
             protocol.data_received(data)
         if self._half_closed is not None and not protocol.eof_received():
@@ -300,8 +313,10 @@ class ExpressConnection(KnownRequests):
         elif not self._paused:  # else nothing is expected but that the client reads, which has a watch of its own
             data = self._rest()
             head_only = b"\r\n\r\n" not in data
+            began = self.deadline - self._limits.request_head_timeout_seconds
             protocol = self._hand_over(data)
             if head_only:
+                protocol.since = protocol.since if self._section is None else began
                 protocol.head_too_slow()
 
     def drain(self) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from gateway.errors import Reason
 from gateway.proxy.websocket import asks_for_websocket, values_of
+from gateway.server.first_bytes import LOOK, not_http
 from gateway.settings import values
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -53,11 +54,15 @@ MAX_EMPTY_LINES = 2
 
 
 class MalformedError(ValueError):
-    """Bytes that have no reading, or more than one; ``reason`` says which refusal they get."""
+    """Bytes that have no reading, or more than one; ``reason`` says which refusal they get.
 
-    def __init__(self, reason: Reason = Reason.MALFORMED_HTTP) -> None:
+    ``not_http`` names what stands in place of a request (``first_bytes.KINDS``), if it is none.
+    """
+
+    def __init__(self, reason: Reason = Reason.MALFORMED_HTTP, not_http: str = "") -> None:
         super().__init__(reason.code)
         self.reason = reason
+        self.not_http = not_http
 
 
 class Head(NamedTuple):
@@ -162,6 +167,7 @@ class MessageScanner:
         max_head_bytes: bound on a head, request line included.
 
     Attributes:
+        not_http: what stands where a request should begin, if that is why nothing more can be read.
         upgrading: such a head was let through. Set it to False to go on with requests.
         ahead: it has stopped before a request, because as many as it may were let through.
         resting: it has stopped anywhere, because it has done much.
@@ -169,10 +175,11 @@ class MessageScanner:
 
     __slots__ = (
         *("_at", "_empty_lines", "_extensions", "_from", "_instead", "_held", "_last", "_left", "_max_head"),
-        *("_searched", "_trailers", "_upgrades", "ahead", "resting", "upgrading"),
+        *("_searched", "_trailers", "_upgrades", "ahead", "not_http", "resting", "upgrading"),
     )
 
     def __init__(self, max_head_bytes: int) -> None:
+        self.not_http = ""
         self.upgrading = self.ahead = self.resting = False
         self._max_head = max_head_bytes
         self._at = _At.HEAD
@@ -249,7 +256,7 @@ class MessageScanner:
                         through.append(pending[start:position])
                     start = position
         except MalformedError as error:
-            reason = error.reason
+            reason, self.not_http = error.reason, error.not_http
         if start < position:
             through.append(pending[start:position])
         stopped = self.ahead or self.resting
@@ -278,6 +285,8 @@ class MessageScanner:
         if size > self._max_head:
             raise MalformedError(Reason.HEAD_TOO_LARGE)
         if end < 0:
+            if kind := not_http(data[position : position + LOOK]):
+                raise MalformedError(not_http=kind)
             return -1
         block = data[position : end + 4]
         if self._last is None or self._last.block != block:  # clients repeat themselves

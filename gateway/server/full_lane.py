@@ -131,7 +131,9 @@ class FullLane:
     def refuse_connection(self, protocol: Protocol, error: GatewayError) -> web.StreamResponse:
         """Answer and count a connection whose bytes are no request; it is closed afterwards."""
         serving = self.serving
-        record = Record(started=serving.clock.monotonic(), client=_peer(protocol).address.decode("ascii"))
+        record = Record(
+            started=serving.clock.monotonic() - protocol.lasted(), client=_peer(protocol).address.decode("ascii")
+        )
         record.request_id = serving.new_id().decode("ascii")
         reply = serving.account(record, error)
         if protocol.transport is not None and not protocol.transport.is_closing():

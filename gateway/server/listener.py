@@ -24,9 +24,12 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from gateway.errors import GatewayError, Reason
+from gateway.paced_log import PacedLog
+from gateway.proxy.trust import address_text
 from gateway.server.framing import MAX_FIELDS, Head, MessageScanner
 from gateway.server.half_closed import HalfClosed
 from gateway.server.lingering import Lingering
+from gateway.server.places import Place, Places
 from gateway.server.stand_ins import NO_REQUEST, StandIns
 from gateway.server.unsent import UnsentWatch
 from gateway.settings.schema import Server
@@ -79,11 +82,25 @@ class Listener(web.Server):
         self.settings = settings
         self.telemetry = telemetry
         self.refuse = refuse
+        self.places = Places(telemetry, settings.max_connections)
+        self.paced = PacedLog(_log)
         self.draining = False
         self.empty = asyncio.Event()  # set once a drain has begun and no connection is left
 
     def __call__(self) -> RequestHandler:
         return Protocol(self, loop=asyncio.get_running_loop())
+
+    def serve(self, place: Place) -> Protocol:
+        """Return the protocol of a connection that has its place already."""
+        made = Protocol(self, loop=asyncio.get_running_loop())
+        made.place = place
+        return made
+
+    def refusing(self, place: Place, error: GatewayError) -> Protocol:
+        """Return a protocol that refuses its connection whatever comes."""
+        made = self.serve(place)
+        made.refused = error
+        return made
 
     def start_drain(self) -> None:
         """Close idle connections now; the others close after their running request."""
@@ -102,8 +119,8 @@ class Protocol(RequestHandler):
     """One client connection."""
 
     __slots__ = (
-        *("_content", "_counted", "_half_closed", "_head_timer", "_lingering", "_listener", "_refusal"),
-        *("_scanner", "_stand_ins", "_unsent", "last_head", "written"),
+        *("_content", "_half_closed", "_head_timer", "_lingering", "_lingering_place", "_listener", "_refusal"),
+        *("_scanner", "_stand_ins", "_unsent", "last_head", "place", "refused", "since", "written"),
     )
 
     def __init__(self, listener: Listener, *, loop: asyncio.AbstractEventLoop) -> None:
@@ -120,7 +137,10 @@ class Protocol(RequestHandler):
             access_log=cast(Any, None),
         )
         self._listener = listener
-        self._counted = False
+        self.place: Place | None = None
+        self.refused: GatewayError | None = None  # what the connection is turned away with
+        self._lingering_place: Place | None = None
+        self.since = 0.0  # the loop's time from which a request is waited for; 0 when none is
         self._scanner = MessageScanner(limits.max_head_bytes)
         self._stand_ins = StandIns()
         self._refusal: Reason | None = None
@@ -181,26 +201,35 @@ class Protocol(RequestHandler):
             self.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        listener = self._listener
-        if listener.telemetry.connections >= listener.settings.max_connections:
-            listener.telemetry.connections_refused += 1
-            self._turn_away(cast(asyncio.Transport, transport))
+        self.since = self._loop.time()
+        if self.place is None:
+            self.place = self._listener.places.serve()
+            if self.place is None:
+                self.refused = GatewayError(Reason.TOO_MANY_CONNECTIONS)
+        if self.refused is not None:
+            self._turn_away(cast(asyncio.Transport, transport), self.refused)
             return
-        listener.telemetry.connections += 1
-        self._counted = True
         super().connection_made(transport)
 
-    def _turn_away(self, transport: asyncio.Transport) -> None:
-        """Answer 503 and close, without making a task for the connection."""
+    def _turn_away(self, transport: asyncio.Transport, error: GatewayError) -> None:
+        """Answer and close, without making a task for the connection."""
+        if error.reason is Reason.TOO_MANY_CONNECTIONS:
+            self._listener.telemetry.connections_refused += 1
+        if self.place is not None and self.place.lingering:
+            self._lingering_place, self.place = self.place, None
         self._manager = None
         self.transport = transport
-        self._listener.refuse(self, GatewayError(Reason.TOO_MANY_CONNECTIONS))
+        self._listener.refuse(self, error)
         self.close_after_answer()
 
+    def lasted(self) -> float:
+        """Return for how many seconds a request has been waited for: since its first byte, or the connection began."""
+        return self._loop.time() - self.since if self.since else 0.0
+
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._counted:
-            self._counted = False
-            self._listener.telemetry.connections -= 1
+        for place in (self.place, self._lingering_place):
+            if place is not None:
+                place.give_back()
         self._stop_head_timer()
         self._unsent.stop()
         for watch in (self._lingering, self._half_closed):
@@ -237,6 +266,8 @@ class Protocol(RequestHandler):
 
     def _scan(self, data: bytes) -> None:
         sound, self._refusal = self._scanner.feed(data, max(0, MOST_AHEAD - len(self._stand_ins)))
+        if sound:
+            self.since = 0.0
         if self._refusal is not None:
             # Answered in its turn: behind the requests before it.
             sound.append(NO_REQUEST)
@@ -287,6 +318,7 @@ class Protocol(RequestHandler):
         if not self._scanner.in_head:
             self._stop_head_timer()
         elif self._head_timer is None:
+            self.since = self.since or self._loop.time()
             seconds = self._listener.settings.request_head_timeout_seconds
             self._head_timer = self._loop.call_later(seconds, self.head_too_slow)
 
@@ -303,9 +335,21 @@ class Protocol(RequestHandler):
         """Answer what is no HTTP request; nothing of it is quoted (R274)."""
         too_many = isinstance(exc, LineTooLong) or message == "Too many headers received"
         reason = self._refusal or (Reason.HEAD_TOO_LARGE if too_many else Reason.MALFORMED_HTTP)
-        response = self._listener.refuse(self, GatewayError(reason))
+        response = self._listener.refuse(self, GatewayError(reason, detail=self._not_http()))
         self.close_after_answer()
         return response
+
+    def _not_http(self) -> str:
+        """Return what stands where a request should begin, if it is none; counted, and told in the log."""
+        kind = self._scanner.not_http
+        if kind:
+            listener = self._listener
+            listener.telemetry.not_http[kind] += 1
+            peer = self.peername
+            client = address_text(peer[0]).decode("ascii") if isinstance(peer, tuple) else "unknown"
+            message = "a client does not speak HTTP: %s, client %s, after %.1f s"
+            listener.paced.write(logging.WARNING, kind, message, kind, client, self.lasted())
+        return kind
 
     def log_exception(self, *args: Any, **options: Any) -> None:
         """Log a fault that no lane has caught, without its text, which may quote the request."""
@@ -345,6 +389,11 @@ class Protocol(RequestHandler):
         if self._half_closed is not None or not (transport.can_write_eof() or uploading):
             transport.close()  # nothing is coming in; TLS has no other way to say that nothing more will be sent
             return
+        if self._lingering_place is None:
+            self._lingering_place = self._listener.places.linger()
+            if self._lingering_place is None:
+                transport.close()  # too many linger already
+                return
         self._resume_transport_reading()
         self._lingering = Lingering(transport)
         if self.draining:

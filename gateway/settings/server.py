@@ -13,6 +13,7 @@ from gateway.settings import values
 from gateway.settings.section import Section
 
 Address = Annotated[str, AfterValidator(values.listen_address)]
+Addresses = Annotated[Address | Annotated[list[Address], Field(min_length=1)], AfterValidator(values.listen_addresses)]
 ForwardedFields = Literal["x-forwarded", "forwarded", "both"]
 Network = Annotated[str, AfterValidator(values.proxies)]
 
@@ -25,10 +26,11 @@ def certificate_field(text: str) -> str:
 class Server(Section):
     """The listener, the admin port, and the limits of one connection."""
 
-    listen: Address = "0.0.0.0:8080"
-    """Where clients connect: `host:port`, `[v6]:port`, or `unix:/path`. Port 0 lets the system pick."""
+    listen: Addresses = "0.0.0.0:8080"
+    """Where clients connect: `host:port`, `[v6]:port`, `unix:/path`, or a list of them. Port 0 lets the system pick.
+    `[::]` is every IPv6 address and no IPv4 one; for both, list `0.0.0.0:8080` and `[::]:8080`."""
     admin_listen: Address = "127.0.0.1:9090"
-    """Health, readiness, metrics and status: never on the public port. Same forms as `listen`."""
+    """Health, readiness, metrics and status: never on the public port. One address in the forms of `listen`."""
     admin_hosts: list[Annotated[str, AfterValidator(values.host)]] = []
     """Names by which the admin port may be called besides IP addresses and `localhost`, such as that of a Kubernetes
     Service. Any other `Host` gets 421, so that no web page can read the port by a name that resolves to it."""
@@ -36,7 +38,7 @@ class Server(Section):
     """Worker processes that share `listen`; `"auto"` is one for each CPU core that the gateway may run on. From two on,
     a supervisor starts them, replaces dead ones, and shows all of them on the one admin port."""
     tls_cert: str = ""
-    """PEM certificate chain; with `tls_key`, `listen` speaks HTTPS."""
+    """PEM certificate chain; with `tls_key`, the TCP addresses of `listen` speak HTTPS. A Unix socket stays plain."""
     tls_key: str = ""
     """PEM private key of `tls_cert`."""
     tls_client_ca: str = ""
@@ -86,3 +88,8 @@ class Server(Section):
     """One line a request on standard output, in this form."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity of the gateway's own messages on standard error."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address of `listen`."""
+        return (self.listen,) if isinstance(self.listen, str) else tuple(self.listen)

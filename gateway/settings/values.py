@@ -67,6 +67,11 @@ def listen_address(text: str) -> str:
     return f"{host(name)}:{int(port)}"
 
 
+def listen_addresses(given: str | list[str]) -> str | list[str]:
+    """Write one address as text, however it was given: variables and flags know lists only."""
+    return given[0] if isinstance(given, list) and len(given) == 1 else given
+
+
 def split_address(text: str) -> tuple[str, int]:
     """Return host (v6 without brackets) and port of a checked address that is no ``unix:`` one."""
     name, _, port = text.rpartition(":")

@@ -17,10 +17,12 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -31,6 +33,7 @@ from gateway.clock import Clock
 from gateway.settings.redis import Redis as RedisSettings
 from gateway.store.answers import OddAnswerError
 from gateway.tasks import Periodic, cancelled, spawn, where
+from gateway.tls_contexts import client_context
 
 _log = logging.getLogger("gateway.redis")
 
@@ -74,6 +77,25 @@ async def open_link(settings: RedisSettings, clock: Clock, stop: contextlib.Asyn
     stop.push_async_callback(link.stop)
     await link.start()
     return link
+
+
+class _TlsConnection(SSLConnection):
+    """A connection over TLS whose server is verified as every other one is; redis-py's own context is not used.
+
+    Args:
+        ca_file: PEM bundle of authorities; the system's when it is empty.
+        options: redis-py's own.
+    """
+
+    def __init__(self, *, ca_file: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._ca_file = ca_file
+        self._context: ssl.SSLContext | None = None
+
+    def _connection_arguments(self) -> dict[str, Any]:
+        if self._context is None:
+            self._context = client_context(self._ca_file)
+        return {**super(SSLConnection, self)._connection_arguments(), "ssl": self._context}
 
 
 class RedisLink:
@@ -130,9 +152,7 @@ class RedisLink:
         """
         options: dict[str, Any] = {}
         if self._settings.url.lower().startswith("rediss://"):
-            options = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
-            if self._settings.tls_ca_file:
-                options["ssl_ca_certs"] = self._settings.tls_ca_file
+            options = {"ca_file": self._settings.tls_ca_file}
         pool = BlockingConnectionPool.from_url(
             self._settings.url,
             max_connections=connections,
@@ -144,6 +164,8 @@ class RedisLink:
             driver_info=None,
             **options,
         )
+        if options:
+            pool.connection_class = _TlsConnection
         client = Redis(connection_pool=pool)
         if step_seconds is None:
             client.response_callbacks.clear()

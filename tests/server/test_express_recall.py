@@ -296,7 +296,7 @@ async def test_refusal_of_a_logged_request_goes_the_long_way(known: list[bool], 
     assert [line["reason"] for line in lines] == ["no_credential"] * 2
 
 
-@pytest.mark.parametrize("behind", [b"x", b"GET /"])
+@pytest.mark.parametrize("behind", [b"X", b"GET /"])
 async def test_bytes_behind_a_refused_request_are_not_swallowed(
     behind: bytes, known: list[bool], tmp_path: Path
 ) -> None:

@@ -98,7 +98,7 @@ class RawClient:
 
     async def close(self) -> None:
         self.writer.close()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):  # an alert is one of the latter
             await self.writer.wait_closed()
 
 
