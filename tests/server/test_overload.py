@@ -80,7 +80,8 @@ def test_a_limit_that_is_too_low_is_told_and_kept(
     limits = Limits(monkeypatch, 200, 200 if not refuses else 5000, refuses=refuses)
     with caplog.at_level(logging.WARNING, "gateway"):
         fitted = fit_open_files(settings(1000))
-    assert fitted.server.max_connections == (200 - SPARE_FILES - most_connections(200) - 10) * 8 // 9  # the ninth: who is turned away
+    room = 200 - SPARE_FILES - most_connections(200) - 10
+    assert fitted.server.max_connections == room * 8 // 9  # the ninth: who is turned away
     assert limits.soft == 200
     (line,) = [record.getMessage() for record in caplog.records]
     assert "is 200" in line
