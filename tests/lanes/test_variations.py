@@ -179,11 +179,15 @@ async def answer(client: RawClient, data: bytes) -> RawResponse | None:
         return None
 
 
-def seen(response: RawResponse | None) -> object:
-    """Return of a response what may not depend on what went before it."""
+def seen(response: RawResponse | None, content: int) -> object:
+    """Return of a response what may not depend on what went before it; ``content`` is the request's length."""
     if response is None:
         return None
-    own = [pair for pair in response.headers if pair[0].lower() not in (b"x-request-id", b"date")]
+    ignored = [b"x-request-id", b"date"]
+    if content > 65_536 and response.status >= 400:
+        # A refusal ends the connection when it comes before all of the content, which takes more than one read.
+        ignored.append(b"connection")
+    own = [pair for pair in response.headers if pair[0].lower() not in ignored]
     # A gateway's own answer quotes the id that it has made.
     body = response.body if response.one(b"content-type") != b"application/json" else response.body[:60]
     return response.status, own, body
@@ -216,7 +220,7 @@ async def compare(made: Stage, pair: Pair) -> None:
             made.upstream.requests.clear()
             response = await answer(client, second)
             given = response is not None and response.one(b"x-request-id") in (b"a", b"b", b"0", b"3", b"mine-1")
-            got.append((seen(response), forwarded(made.upstream.requests, given)))
+            got.append((seen(response, pair.lengths[1]), forwarded(made.upstream.requests, given)))
         assert got[0] == got[1]
     finally:
         for client in (kept, fresh):
@@ -248,6 +252,7 @@ def test_variation_of_a_known_request_is_what_it_would_be_on_a_new_connection(
             Pair(b"GET /t", ((b"Authorization", b"Bearer GOOD"), (b"X-Trace", b"a")), ((0, b"Bearer OTHER"), (1, b"b")))
         )
         @example(Pair(b"POST /a", ((b"X-Trace", b"a"),), ((0, b"b"),), (3, 12)))
+        @example(Pair(b"POST /a", ((b"Expect", b"a"),), ((0, b"b"),), (3, 70_000)))
         @example(Pair(b"GET /a", ((b"Via", b"a"),), ((0, b"1.1 PSEUDONYM"),)))
         @example(
             Pair(
