@@ -54,16 +54,17 @@ class Upload:
     Attributes:
         task: sends; ends with what reading ``content`` raised, never by a fault of the upstream's side.
         whole: all of it was written.
+        stalled: it was given up, because nothing moved for too long.
     """
 
-    __slots__ = ("_content", "_moved_at", "_protocol", "_sent", "task", "whole")
+    __slots__ = ("_content", "_moved_at", "_protocol", "_sent", "stalled", "task", "whole")
 
     def __init__(self, protocol: UpstreamConnection, head: bytes, content: Content, sent: Callable[[], None]) -> None:
         self._protocol = protocol
         self._content = content
         self._sent = sent
         self._moved_at = asyncio.get_running_loop().time()
-        self.whole = False
+        self.whole = self.stalled = False
         self.task = spawn(self._send(head), "upload", awaited=True)
 
     @property
@@ -108,6 +109,7 @@ class Upload:
             while not rest.done() and closed is not None and not closed.done():
                 left = self._moved_at + idle_timeout - asyncio.get_running_loop().time() if idle_timeout else None
                 if left is not None and left <= 0:
+                    self.stalled = True
                     break
                 await asyncio.wait({rest, closed}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if rest.done():
@@ -117,6 +119,7 @@ class Upload:
         finally:
             rest.cancel()
             self.task.cancel()
+        await asyncio.wait({rest, self.task})  # from here on nobody reads the content
 
     async def _flushed(self) -> None:
         await asyncio.shield(self.task)

@@ -20,7 +20,7 @@ _log = logging.getLogger("gateway")
 
 #: Files for what is not counted one by one: the ports, standard streams, the event loop's own, the files that are
 #: read again, looking up names.
-SPARE_FILES = 64
+SPARE_FILES = 56
 
 #: Connections to one issuer for keys.
 FETCHES = 2

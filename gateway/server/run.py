@@ -91,6 +91,10 @@ class ClientSideContent(Content, Protocol):
         """Whether some of it has not come in yet."""
         ...
 
+    async def skip(self) -> bool:
+        """Read and drop the rest, for as long as an answered client is read; return whether it came to its end."""
+        ...
+
 
 @dataclass(slots=True)
 class Run:

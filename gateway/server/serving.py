@@ -262,7 +262,9 @@ class Serving:
                 record.status, run.started_reply = reply.status, True
             if reply.delivered and not delimited:
                 client.without_end(False)
-        return keep_alive
+        # An upload that its upstream has left is read to its end: the next request stands behind it.
+        stalled = reply.upload is not None and reply.upload.stalled
+        return keep_alive and not stalled and (run.content is None or await run.content.skip())
 
     async def refuse(self, run: Run, error: GatewayError) -> bool:
         """Answer a refusal or failure; return whether the connection stays open."""
