@@ -137,10 +137,9 @@ class FullLane:
         record.request_id = serving.new_id().decode("ascii")
         reply = serving.account(record, error)
         if protocol.transport is not None and not protocol.transport.is_closing():
-            protocol.transport.write(
-                render(reply, http_11=True, keep_alive=False, head_only=False, date=serving.date.value)
-            )
-            record.bytes_out = len(reply.body)
+            head_only, date = protocol.at_head_request, serving.date.value
+            protocol.transport.write(render(reply, http_11=True, keep_alive=False, head_only=head_only, date=date))
+            record.bytes_out = 0 if head_only else len(reply.body)
         serving.telemetry.finish(record, serving.clock.monotonic())
         return sent(keep_alive=False)
 
