@@ -126,7 +126,9 @@ class FullLane:
         keep_alive = await self.serving.settle(run, self._serve(run, request, last))
         protocol = cast(Protocol, request.protocol)
         protocol.watch_unsent()
-        return sent(keep_alive=keep_alive, then=protocol.answered)
+        # Where the client did not say so, it may be sending its next request already.
+        ends = not keep_alive and request.keep_alive and not protocol.draining
+        return sent(keep_alive=keep_alive, then=protocol.close_after_answer if ends else protocol.answered)
 
     def refuse_connection(self, protocol: Protocol, error: GatewayError) -> web.StreamResponse:
         """Answer and count a connection whose bytes are no request; it is closed afterwards."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +157,32 @@ async def test_a_head_request_that_cannot_be_read_is_answered_without_content(
         assert (response.status, response.one(b"connection")) == (status, b"close")
         assert int(response.one(b"content-length") or b"0") > 0
         assert await client.at_end()
+
+
+ENDING = {
+    "no Host": b"GET /api HTTP/1.1\r\nX-A: b\r\n\r\n",
+    "two Hosts": request(b"GET", "/api", (b"Host", b"a.test"), (b"Host", b"b.test")),
+    "target": request(b"GET", "*"),
+    "method": request(b"TRACE", "/api"),
+    "no HTTP": request(b"get", "/api"),
+    "Max-Forwards": request(b"OPTIONS", "/opt", (b"Max-Forwards", b"x")),
+}
+
+
+@pytest.mark.parametrize("name", ENDING)
+async def test_whoever_sends_on_behind_a_last_answer_is_not_reset(name: str, tmp_path: Path) -> None:
+    """R400 (RFC 9112 section 9.6): a reset takes the answers away that the client has not read yet."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway:
+        loop = asyncio.get_running_loop()
+        with socket.create_connection(("127.0.0.1", gateway.app.port)) as client:
+            client.setblocking(False)
+            await loop.sock_sendall(client, request(b"GET", "/nothing") + ENDING[name])
+            answers = b""
+            while piece := await asyncio.wait_for(loop.sock_recv(client, 65536), 5):
+                answers += piece
+            assert answers.count(b"HTTP/1.1 4") == 2
+            for _ in range(5):  # a reset comes as the answer to the first, and fails the next
+                await loop.sock_sendall(client, request(b"GET", "/api"))
+                await asyncio.sleep(0.01)
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        assert upstream.requests == []
