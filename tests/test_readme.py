@@ -17,7 +17,7 @@ import click
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway import errors
+from gateway import errors, tasks
 from gateway.cli import cli
 from gateway.errors import GatewayError, Kind, Reason
 from gateway.identity import Identity, header_value
@@ -180,6 +180,7 @@ def _counted_everything(app: object, folder: Path) -> None:
     telemetry.not_http["tls"] += 1
     telemetry.handshake_failures["version"] += 1
     last_resort.counts["event_loop"] += 0
+    tasks.failures["look at the revocations"] += 0
     app.proofs.outcomes["dpop", "accepted"] += 1  # type: ignore[attr-defined]
     app.upstreams["main"].failed(Reason.UPSTREAM_CONNECT)  # type: ignore[attr-defined]
     app.rate_limits.counts["/", "sub", "limited"] += 1  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import resource
 from collections.abc import Awaitable, Callable, Iterable
+from email.utils import formatdate
 from ipaddress import ip_address
 from typing import Any, cast
 
@@ -297,4 +298,6 @@ class _Connection(RequestHandler):
 
     def _write(self, status: int, phrase: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 %d %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % (status, phrase))
+            date = formatdate(usegmt=True).encode("ascii")
+            fields = b"Content-Length: 0\r\nConnection: close\r\nDate: " + date
+            self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n\r\n" % (status, phrase, fields))

@@ -200,6 +200,11 @@ class MessageScanner:
         return self._at is _At.HEAD and bool(self._held) and not (self.upgrading or self.ahead)
 
     @property
+    def at_head_request(self) -> bool:
+        """Whether what is not whole or not sound begins as a HEAD request: its answer has no content."""
+        return self._at is _At.HEAD and self._held.startswith(b"HEAD ", self._from)
+
+    @property
     def in_content(self) -> bool:
         """Whether all that has come ends in the content of a request."""
         return self._at is not _At.HEAD and not self.resting

@@ -222,6 +222,11 @@ class Protocol(RequestHandler):
         self._listener.refuse(self, error)
         self.close_after_answer()
 
+    @property
+    def at_head_request(self) -> bool:
+        """Whether the request that is refused, not having been read, is HEAD (RFC 9110 section 9.3.2)."""
+        return self._scanner.at_head_request
+
     def lasted(self) -> float:
         """Return for how many seconds a request has been waited for: since its first byte, or the connection began."""
         return self._loop.time() - self.since if self.since else 0.0

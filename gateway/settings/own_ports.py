@@ -7,6 +7,8 @@ all of them (CWE-918). The public port as an upstream is a loop.
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from os.path import realpath
@@ -20,6 +22,9 @@ from gateway.settings.values import split_address, split_socket_url
 
 #: The addresses for "any", and what a connection to them reaches.
 _REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (compared with, not listened on)
+
+# IPv4 addresses as the resolver of the system takes them: fewer parts, octal and hexadecimal ones (127.1, 0x7f000001).
+_OLD_SPELLING = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}").fullmatch
 
 _TEXTS = {
     "listen": "leads to the gateway's own `server.listen`: every request would come back until it is refused as a loop;"
@@ -55,7 +60,8 @@ def addresses(value: str | Sequence[str]) -> Sequence[str]:
 def leads_to(url: str, address: str) -> bool:
     """Tell whether an upstream's checked URL leads to an address that this machine listens on.
 
-    Names are not looked up: one that resolves to this machine, and is not its own, is not seen.
+    Names are not looked up: one that resolves to this machine, and is not its own, is not seen. Its own counts as
+    `localhost`, which many systems make of it.
     """
     if url.startswith("unix:") or address.startswith("unix:"):
         return (
@@ -71,17 +77,31 @@ def leads_to(url: str, address: str) -> bool:
     wanted = _REACHED.get(wanted, wanted)
     if wanted == listened or _same_loopback(wanted, listened):
         return True
-    # What is listened on at every address of the machine is reached by each of them, of either family.
-    return listened in _REACHED and is_own(wanted)
+    # What is listened on at every address of one family is reached by each of them, and by names.
+    same_family = (":" in wanted) == (":" in listened) or not _is_address(wanted)
+    return listened in _REACHED and same_family and is_own(wanted)
 
 
 def _plain(host: str) -> str:
     """Return an address in one spelling, or a name."""
+    name = host.lower().rstrip(".")
+    if name.endswith(".localhost") or name == socket.gethostname().lower():  # RFC 6761 section 6.3
+        return "localhost"
     try:
-        address = ip_address(host)
-    except ValueError:
-        return host.lower().rstrip(".")
+        if _OLD_SPELLING(name):
+            return socket.inet_ntoa(socket.inet_aton(name))
+        address = ip_address(name)
+    except (OSError, ValueError):
+        return name
     return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _same_loopback(wanted: str, listened: str) -> bool:
