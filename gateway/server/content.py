@@ -8,12 +8,14 @@ decoded but the chunked framing (RFC 9112 section 7.1).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from aiohttp import web
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
 from gateway.errors import GatewayError, Reason
 from gateway.server.facts import Facts
+from gateway.server.lingering import LONGEST
 from gateway.settings.schema import Server
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -49,6 +51,18 @@ class ClientContent:
         if not stream.is_eof() or stream.exception() is not None:
             return None
         return self._counted(b"" if stream.at_eof() else stream.read_nowait())
+
+    async def read_rest(self) -> bool:
+        """Read what still comes, for nobody; return whether it came to its end, within the time of ``lingering.py``.
+
+        The next request on the connection is behind it.
+        """
+        with contextlib.suppress(TimeoutError, GatewayError):
+            async with asyncio.timeout(LONGEST):
+                while await self.read():
+                    pass
+                return True
+        return False
 
     async def read(self) -> bytes:
         """Return the next piece of content; empty at the end.
@@ -100,6 +114,10 @@ class CollectedContent:
         """Return it."""
         self.size = len(self._data)
         return self._data
+
+    async def read_rest(self) -> bool:
+        """Nothing is left."""
+        return True
 
     async def read(self) -> bytes:
         """Return it, then nothing."""

@@ -91,6 +91,10 @@ class ClientSideContent(Content, Protocol):
         """Whether some of it has not come in yet."""
         ...
 
+    async def read_rest(self) -> bool:
+        """Read what still comes, for nobody; return whether it came to its end in time."""
+        ...
+
 
 @dataclass(slots=True)
 class Run:

@@ -262,6 +262,8 @@ class Serving:
                 record.status, run.started_reply = reply.status, True
             if reply.delivered and not delimited:
                 client.without_end(False)
+        if keep_alive and reply.upstream_left and run.content is not None:
+            return await run.content.read_rest()  # the client was told that its connection stays open
         return keep_alive
 
     async def refuse(self, run: Run, error: GatewayError) -> bool:
