@@ -98,7 +98,8 @@ class WebSockets:
         client_transport, from_client = connection.hand_over()
         limit = admitted.route.websocket_max_message_bytes
         tunnel = Tunnel(
-            Side("client", client_transport, connection, limit), Side("upstream", transport, protocol, limit)
+            Side("client", client_transport, connection, limit, connection.turns),
+            Side("upstream", transport, protocol, limit, connection.turns),
         )
         pooled = reply.lease.detach()
         tunnel.over.add_done_callback(lambda _: pooled.close())
