@@ -23,6 +23,7 @@ from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
+from gateway import turns
 from gateway.errors import GatewayError, Reason
 from gateway.paced_log import PacedLog
 from gateway.proxy.trust import address_text
@@ -31,7 +32,6 @@ from gateway.server.half_closed import HalfClosed
 from gateway.server.lingering import Lingering
 from gateway.server.places import Place, Places
 from gateway.server.stand_ins import NO_REQUEST, StandIns
-from gateway.server.turns import Turns
 from gateway.server.unsent import UnsentWatch
 from gateway.settings.schema import Server
 from gateway.tasks import where
@@ -89,7 +89,6 @@ class Listener(web.Server):
         self.refuse = refuse
         self.places = Places(telemetry, settings.max_connections)
         self.paced = PacedLog(_log)
-        self.turns = Turns()
         self.draining = False
         self.empty = asyncio.Event()  # set once a drain has begun and no connection is left
 
@@ -169,11 +168,6 @@ class Protocol(RequestHandler):
     def draining(self) -> bool:
         """Whether the gateway is on its way out."""
         return self._listener.draining
-
-    @property
-    def turns(self) -> Turns:
-        """The worker's, for work that the connection has much of."""
-        return self._listener.turns
 
     @property
     def stalled(self) -> bool:
@@ -304,7 +298,7 @@ class Protocol(RequestHandler):
         """Have more read of what has come already, unless what was read waits for its reader."""
         if self._scanner.resting and not (self._in_turn or self._reading_paused):
             self._in_turn = True
-            self._listener.turns.later(self._turn)
+            turns.later(self._turn)
 
     def _turn(self) -> None:
         self._in_turn = False

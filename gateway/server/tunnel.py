@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 
 from aiohttp.base_protocol import BaseProtocol
 
+from gateway import turns
 from gateway.proxy.websocket import MESSAGE_TOO_BIG, FrameTracker, close_frame
 from gateway.server.endings import BAD_FRAME, DRAINED, TOO_LARGE, Ending
-from gateway.server.turns import Turns
 
 #: From the first sign of the end to the cut: for the other side's goodbye, and for what it still has to read.
 CLOSING_SECONDS = 5.0
@@ -31,7 +31,6 @@ class Side(asyncio.Protocol):
         transport: the connection.
         owner: its protocol until now, which is told what the loop tells this one.
         max_message: see ``FrameTracker``.
-        turns: in which many small frames are followed.
 
     Attributes:
         tracker: follows what this side sends.
@@ -42,9 +41,7 @@ class Side(asyncio.Protocol):
         lost: its connection is gone.
     """
 
-    def __init__(
-        self, name: str, transport: asyncio.Transport, owner: BaseProtocol, max_message: int, turns: Turns
-    ) -> None:
+    def __init__(self, name: str, transport: asyncio.Transport, owner: BaseProtocol, max_message: int) -> None:
         self.name = name
         self.transport = transport
         self.owner = owner
@@ -54,7 +51,6 @@ class Side(asyncio.Protocol):
         self.muted = False
         self.ended = False
         self.lost = False
-        self._turns = turns
         self._rest = b""  # what has come and waits for its turn
         self._in_turn = False  # it is among those that wait for one
         self._behind: Callable[[], None] | None = None  # the end, which comes behind what waits
@@ -98,7 +94,7 @@ class Side(asyncio.Protocol):
         self._rest = self.tracker.rest
         if self._rest and not self._in_turn:
             self._in_turn = True
-            self._turns.later(self._turn)
+            turns.later(self._turn)
         self._pace_reading()
         self.tunnel.heard(self)
 

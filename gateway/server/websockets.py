@@ -98,8 +98,7 @@ class WebSockets:
         client_transport, from_client = connection.hand_over()
         limit = admitted.route.websocket_max_message_bytes
         tunnel = Tunnel(
-            Side("client", client_transport, connection, limit, connection.turns),
-            Side("upstream", transport, protocol, limit, connection.turns),
+            Side("client", client_transport, connection, limit), Side("upstream", transport, protocol, limit)
         )
         pooled = reply.lease.detach()
         tunnel.over.add_done_callback(lambda _: pooled.close())

@@ -15,7 +15,6 @@ from gateway.proxy.websocket import MOST_FRAMES, FrameTracker, close_frame
 from gateway.server import tunnel as module
 from gateway.server.endings import DRAINED, Ending
 from gateway.server.tunnel import Side, Tunnel, end_all
-from gateway.server.turns import Turns
 from tests.support.gateway import RawClient, until
 
 GOODBYE = Ending("tested", 4000, b"bye")
@@ -75,9 +74,8 @@ async def joined(
     near = await transports.get()
     upstream = RawClient(*await asyncio.open_connection("127.0.0.1", port))
     far = await transports.get()
-    turns = Turns()
     tunnel = Tunnel(
-        Side("client", near, Owner(paused=paused), max_message, turns), Side("upstream", far, Owner(), max_message, turns)
+        Side("client", near, Owner(paused=paused), max_message), Side("upstream", far, Owner(), max_message)
     )
     tunnel.open(b"head\r\n", early, tail)
     assert await client.reader.readexactly(6) == b"head\r\n"

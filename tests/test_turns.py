@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 from gateway import tasks
-from gateway.server.turns import LONGEST_TURN, Turns
+from gateway.turns import LONGEST_TURN, Turns, later
 from tests.support.clock import FakeClock
 
 
@@ -16,7 +17,8 @@ async def turn() -> None:
 
 async def test_turn_of_the_loop_has_a_bound_however_many_have_work() -> None:
     """R429: fifty connections, each with a part, are not fifty parts in one turn."""
-    clock, done = FakeClock(), []
+    clock = FakeClock()
+    done: list[int] = []
     turns = Turns(clock.monotonic)
 
     def work(number: int) -> None:
@@ -24,7 +26,7 @@ async def test_turn_of_the_loop_has_a_bound_however_many_have_work() -> None:
         clock.jump(0.6 * LONGEST_TURN)
 
     for number in range(50):
-        turns.later(lambda number=number: work(number))
+        turns.later(functools.partial(work, number))
     assert done == []
     for count in range(2, 51, 2):
         await turn()
@@ -33,7 +35,8 @@ async def test_turn_of_the_loop_has_a_bound_however_many_have_work() -> None:
 
 async def test_who_has_more_stands_behind_those_that_wait() -> None:
     """R429: nobody with much to do keeps out another one."""
-    turns, done = Turns(), []
+    turns = Turns()
+    done: list[str] = []
 
     def much() -> None:
         done.append("much")
@@ -49,7 +52,8 @@ async def test_who_has_more_stands_behind_those_that_wait() -> None:
 
 async def test_part_that_fails_takes_nobody_else_with_it() -> None:
     """R286: the fault is counted, and the others have their turn."""
-    turns, done, failures = Turns(), [], tasks.failures["work in turns"]
+    turns, failures = Turns(), tasks.failures["work in turns"]
+    done: list[str] = []
 
     def fail() -> None:
         raise RuntimeError
@@ -60,3 +64,13 @@ async def test_part_that_fails_takes_nobody_else_with_it() -> None:
         await turn()
     assert done == ["other"]
     assert tasks.failures["work in turns"] == failures + 1
+
+
+async def test_all_of_a_loop_share_its_turns() -> None:
+    """R429: whoever asks."""
+    done: list[int] = []
+    for number in range(3):
+        later(functools.partial(done.append, number))
+    assert done == []
+    await turn()
+    assert done == [0, 1, 2]

@@ -9,10 +9,11 @@ would still be late for everybody else (CWE-400, CWE-407).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
+from gateway.clock import SystemClock
 from gateway.tasks import note_failure
 
 #: Most seconds of such work in one turn of the loop, but for the end of the last part.
@@ -20,13 +21,13 @@ LONGEST_TURN = 0.003
 
 
 class Turns:
-    """The connections of one worker that have more work than they may do at once.
+    """The connections of one event loop that have more work than they may do at once.
 
     Args:
         monotonic: seconds that only measure.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float] = SystemClock.monotonic) -> None:
         self._monotonic = monotonic
         self._waiting: deque[Callable[[], None]] = deque()
 
@@ -56,3 +57,15 @@ class Turns:
         if waiting:
             # The loop looks at its connections before the next turn, and does not sleep.
             asyncio.get_running_loop().call_soon(self._turn)
+
+
+_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+
+
+def later(go_on: Callable[[], None]) -> None:
+    """Have a part of a connection's work done in one of the running loop's next turns (``Turns.later``)."""
+    loop = asyncio.get_running_loop()
+    turns = _of_loop.get(loop)
+    if turns is None:
+        turns = _of_loop[loop] = Turns()
+    turns.later(go_on)
