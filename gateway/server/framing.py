@@ -47,7 +47,7 @@ MAX_HELD = 65536
 MAX_REMEMBERED = 8192
 
 #: Parts of messages (heads, lines, data of a chunk) that are followed at once; clients may make them of a byte each.
-MAX_PARTS = 1000
+MAX_PARTS = 200
 
 #: Empty lines that may stand before a request line (RFC 9112 section 2.2).
 MAX_EMPTY_LINES = 2
