@@ -175,7 +175,7 @@ async def test_names_that_are_no_ascii_leave_standard_error_quiet(tmp_path: Path
 
 async def _page(port: int, path: str) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request(b"GET", path, (b"Connection", b"close")))
+    writer.write(request(b"GET", path, (b"Host", b"localhost"), (b"Connection", b"close")))
     page = await asyncio.wait_for(reader.read(), 5)
     writer.close()
     return page
