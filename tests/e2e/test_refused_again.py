@@ -144,7 +144,7 @@ async def test_a_head_request_that_cannot_be_read_is_answered_without_content(
     name: str, behind: bool, tmp_path: Path
 ) -> None:
     """R400 (RFC 9110 section 9.3.2): whoever sent HEAD takes what follows the head for the next answer."""
-    options = {"routes": ROUTES, "server": {"request_head_timeout_seconds": 0.2}}
+    options: dict[str, Any] = {"routes": ROUTES, "server": {"request_head_timeout_seconds": 0.2}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         client = await gateway.client()
         data, status = MALFORMED[name]
