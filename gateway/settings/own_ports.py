@@ -7,14 +7,12 @@ all of them (CWE-918). The public port as an upstream is a loop.
 
 from __future__ import annotations
 
-import re
-import socket
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from os.path import realpath
 from urllib.parse import urlsplit
 
-from gateway.own_addresses import is_own
+from gateway.own_addresses import is_own, one_spelling
 from gateway.settings.faults import KeyPath
 from gateway.settings.key_checks import Sound
 from gateway.settings.schema import Settings
@@ -22,9 +20,6 @@ from gateway.settings.values import split_address, split_socket_url
 
 #: The addresses for "any", and what a connection to them reaches.
 _REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (compared with, not listened on)
-
-# IPv4 addresses as the resolver of the system takes them: fewer parts, octal and hexadecimal ones (127.1, 0x7f000001).
-_OLD_SPELLING = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}").fullmatch
 
 _TEXTS = {
     "listen": "leads to the gateway's own `server.listen`: every request would come back until it is refused as a loop;"
@@ -73,27 +68,13 @@ def leads_to(url: str, address: str) -> bool:
     host, port = split_address(address)
     if not port or (parts.port or {"http": 80, "https": 443}[parts.scheme]) != port:
         return False
-    wanted, listened = _plain(parts.hostname or ""), _plain(host)
+    wanted, listened = one_spelling(parts.hostname or ""), one_spelling(host)
     wanted = _REACHED.get(wanted, wanted)
     if wanted == listened or _same_loopback(wanted, listened):
         return True
     # What is listened on at every address of one family is reached by each of them, and by names.
     same_family = (":" in wanted) == (":" in listened) or not _is_address(wanted)
     return listened in _REACHED and same_family and is_own(wanted)
-
-
-def _plain(host: str) -> str:
-    """Return an address in one spelling, or a name."""
-    name = host.lower().rstrip(".")
-    if name.endswith(".localhost") or name == socket.gethostname().lower():  # RFC 6761 section 6.3
-        return "localhost"
-    try:
-        if _OLD_SPELLING(name):
-            return socket.inet_ntoa(socket.inet_aton(name))
-        address = ip_address(name)
-    except (OSError, ValueError):
-        return name
-    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _is_address(host: str) -> bool:
