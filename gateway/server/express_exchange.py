@@ -246,6 +246,7 @@ class ExpressExchange(ExpressResponse):
         """The client cannot take more for now, or can again."""
         transport = None if self.lease is None else self.lease.protocol.transport
         if transport is not None:
+            self._held_back = paused
             if paused:
                 transport.pause_reading()
             else:

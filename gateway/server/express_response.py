@@ -92,6 +92,7 @@ class ExpressResponse:
     _content = b""
     _left = -1  # content of the response still to come; -1 before its head
     _began = 0.0
+    _held_back = False  # the upstream's connection is not read, because the client does not take what it was sent
     _verify_seconds: float | None = None  # what a token that was not remembered took
 
     def __init__(self, client: ClientConnection, serving: Serving, heads: HeadMemory) -> None:
@@ -257,7 +258,13 @@ class ExpressResponse:
         """Take the connection away from this object: its bytes go to aiohttp's parser from now on."""
         lease, self.lease = self.lease, None
         assert lease is not None
-        lease.protocol.receiver = None
+        protocol = lease.protocol
+        protocol.receiver = None
+        if self._held_back:
+            # Whoever has it next waits for nobody here: the last bytes may be what the client could not take.
+            self._held_back = False
+            if protocol.transport is not None and not protocol.transport.is_closing():
+                protocol.transport.resume_reading()
         return lease
 
     # --- from the gateway ---

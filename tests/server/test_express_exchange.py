@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import pytest
 
 from gateway.server.express_exchange import ExpressExchange
 from gateway.server.pipeline import Pipeline
-from tests.support.gateway import RunningGateway, request, running_gateway, until
+from tests.support.gateway import RawClient, RunningGateway, request, running_gateway, until
 from tests.support.upstream import OK, Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
@@ -154,4 +155,36 @@ async def test_client_that_does_not_read_holds_its_upstream_back(tmp_path: Path)
         response = await client.response()
         assert (len(response.body), response.complete) == (LARGE, True)
         assert (await client.exchange(request(b"GET", "/"))).status == 200
+    assert upstream.connections == 1
+
+
+async def test_connection_whose_last_bytes_a_client_does_not_take_serves_others(tmp_path: Path) -> None:
+    """R282: it went back to the pool unread, and the next request, somebody else's, waited for its answer in vain."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        size = 60_000 if received.target == b"/large" else 2
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+
+    path = str(tmp_path / "gateway.sock")
+    options: dict[str, Any] = {"server": {"express": True, "listen": ["127.0.0.1:0", f"unix:{path}"]}}
+    async with (
+        raw_upstream(respond) as upstream,
+        running_gateway(
+            upstream.url, tmp_path, routes=PUBLIC, upstream={"response_timeout_seconds": 1}, **options
+        ) as gateway,
+    ):
+        # What a Unix socket's reader has not read fills its writer's buffer: how much that holds is known.
+        client = RawClient(*await asyncio.open_unix_connection(path))
+        gateway.clients.append(client)
+        assert (await client.exchange(request(b"GET", "/"))).status == 200
+        [connection] = gateway.app.express.connections
+        assert connection._transport is not None
+        connection._transport.set_write_buffer_limits(high=0)
+        connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(request(b"GET", "/large"))
+        await until(lambda: connection._paused and connection._exchange is None)
+        assert (await gateway.get()).status == 200
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert len((await client.response()).body) == 60_000
     assert upstream.connections == 1
