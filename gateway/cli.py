@@ -8,6 +8,8 @@ command line is wrong, 1 anything else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import os
 import platform
@@ -207,7 +209,14 @@ def version() -> None:
 def main() -> None:
     """Run the command line of this process."""
     standard_streams.open_closed()
-    cli(prog_name="gateway")
+    try:
+        cli(prog_name="gateway")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO):  # of the output; others are told where they happen
+            raise
+        with contextlib.suppress(OSError):
+            click.echo(f"the output cannot be written: {(error.strerror or '').lower()}", err=True)
+        sys.exit(1)
 
 
 def _load(given: dict[str, Any]) -> Loaded:
@@ -228,7 +237,8 @@ def _refuse(faults: Iterable[object]) -> NoReturn:
 
 def _print_warnings(loaded: Loaded) -> None:
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        with contextlib.suppress(OSError):  # a full disk under the log is no reason not to start
+            click.echo(f"warning: {warning}", err=True)
 
 
 def _moment(text: str | None) -> str | float | None:

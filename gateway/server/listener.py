@@ -267,9 +267,11 @@ class Protocol(RequestHandler):
             self._lingering.heard()
             return
         # aiohttp calls this itself, without data, to go on with what it has already.
-        if not data or self._force_close or self._refusal is not None:
+        if not data or self._force_close:
             super().data_received(data)
             return
+        if self._refusal is not None:
+            return  # behind what is no request there is none; its answer waits for its turn
         if self._scanner.upgrading or self._scanner.resting:
             if self._scanner.hold(data) and not self._buffer_paused:
                 self._pause_reading_for_buffer()

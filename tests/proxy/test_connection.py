@@ -9,6 +9,7 @@ import pytest
 from aiohttp import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.proxy.connection import BUFFER
 from gateway.proxy.forward import exchange
 from gateway.proxy.upstreams import Lease
 from tests.proxy.pools import GET, opened, reset
@@ -94,6 +95,34 @@ async def test_reader_of_content_that_makes_no_sense_is_told_at_once() -> None:
         assert reply.lease.protocol.should_close
         reply.abort()
         assert origin.state().idle == 0
+
+
+async def test_content_in_chunks_of_a_byte_is_read_in_turns() -> None:
+    """R429: aiohttp would go through all that has come before anybody else has a turn."""
+    count = 60_000
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        return CHUNKED + b"1\r\na\r\n" * count + b"0\r\n\r\n"
+
+    taken, in_a_turn = [0], []
+    loop = asyncio.get_running_loop()
+
+    def turn() -> None:
+        in_a_turn.append(taken[0])
+        taken[0] = 0
+        ticking[0] = loop.call_soon(turn)
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply = await exchange(await origin.lease(), GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+        ticking = [loop.call_soon(turn)]
+        read = 0
+        while piece := await reply.content.readany():
+            read += len(piece)
+            taken[0] += len(piece)
+        ticking[0].cancel()
+        assert read == count
+        assert max(in_a_turn) <= 3 * BUFFER // 16
+        reply.finish()
 
 
 async def test_fault_after_the_end_of_content_does_not_spoil_it() -> None:

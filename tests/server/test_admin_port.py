@@ -10,10 +10,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from aiohttp.web_protocol import RequestHandler
 
 from gateway.server import admin_port
-from gateway.server.admin_port import MAX_CONNECTIONS, is_known, known_names, most_connections
+from gateway.server.admin_port import MAX_CONNECTIONS, PIECE, is_known, known_names, most_connections
 from gateway.settings.schema import Server
 from gateway.tasks import cancelled, spawn
 from tests.support.gateway import RawClient, RawResponse, RunningGateway, request, running_gateway, until
@@ -235,6 +237,53 @@ async def test_a_connection_is_for_one_request(tmp_path: Path) -> None:
         writer.close()
     assert answers.count(b"HTTP/1.1 200 OK") == 1
     assert b"Connection: close" in answers
+
+
+async def test_what_follows_the_request_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R429, R436: a read full of requests of a few bytes would hold everybody up, and fill the memory."""
+    looked_at: list[int] = []
+    take = RequestHandler.data_received
+
+    def counted(connection: RequestHandler, data: bytes) -> None:
+        if isinstance(connection, admin_port._Connection):
+            looked_at.append(len(data))
+        take(connection, data)
+
+    monkeypatch.setattr(RequestHandler, "data_received", counted)
+    async with running_gateway("http://127.0.0.1:1", tmp_path, routes=PUBLIC) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.app.admin_port)
+        writer.write(b"GET /healthz HTTP/1.0\r\n\r\n" * 20_000)
+        with contextlib.suppress(ConnectionError):
+            assert (await asyncio.wait_for(reader.read(), 5)).count(b"HTTP/1.") == 1
+        writer.transport.abort()
+    assert sum(looked_at) <= PIECE
+
+
+async def test_content_in_chunks_of_a_byte_is_looked_at_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R429: and it is the content all the same."""
+    pieces: list[int] = []
+    take = RequestHandler.data_received
+
+    def counted(connection: RequestHandler, data: bytes) -> None:
+        pieces.append(len(data))
+        take(connection, data)
+
+    (tmp_path / "secret").write_bytes(SECRET)
+    (tmp_path / "revoked").touch()
+    revocation = {"file": str(tmp_path / "revoked"), "admin_token_file": str(tmp_path / "secret")}
+    content = orjson.dumps({"sub": "alice", "reason": "x" * 20_000})
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in content) + b"0\r\n\r\n"
+    fields = [(b"Host", b"localhost"), (b"Authorization", b"Bearer " + SECRET), (b"Transfer-Encoding", b"chunked")]
+    async with running_gateway("http://127.0.0.1:1", tmp_path, routes=PUBLIC, revocation=revocation) as gateway:
+        whole = await ask(
+            gateway, request(b"POST", "/revoke", *fields[:2], (b"Content-Length", b"%d" % len(content)), body=content)
+        )
+        monkeypatch.setattr(RequestHandler, "data_received", counted)
+        in_chunks = await ask(gateway, request(b"POST", "/revoke", *fields, body=chunks))
+        assert (in_chunks.status, in_chunks.body) == (whole.status, whole.body)
+    assert max(pieces) <= PIECE
 
 
 def test_whoever_has_a_whole_request_is_not_closed_for_others() -> None:

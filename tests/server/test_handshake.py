@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import ssl
@@ -161,3 +162,18 @@ def test_what_is_no_whole_hello_offers_nothing() -> None:
         changed = bytearray(hello)
         changed[place] ^= 0xFF
         offered_protocols(bytes(changed))
+
+
+async def test_nothing_of_a_failed_handshake_stays_until_cycles_are_looked_for(tmp_path: Path) -> None:
+    """R429: a kept exception holds its frames, and they hold the connection's TLS."""
+    async with listening(tmp_path) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"\x16\x03\x01\x02\x00" + b"x" * 600)
+            await until(lambda: server.telemetry.handshake_failures["malformed"] == 1)
+            writer.close()
+            await until(lambda: not any(isinstance(one, handshake.Handshake) for one in gc.get_objects()))
+        finally:
+            gc.enable()

@@ -18,6 +18,9 @@ from tests.support.upstream import raw_upstream
 
 SHELL = 'exec "$@" '
 
+#: Files on a disk that is full.
+FULL = "1>/dev/full 2>/dev/full"
+
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_a_closed_stream_is_replaced_before_anything_can_take_its_number(closed: str, tmp_path: Path) -> None:
@@ -64,7 +67,7 @@ async def _status(port: int, path: str = "/") -> bytes:
     return answer[9:12]
 
 
-@pytest.mark.parametrize(("closed", "workers"), [("2>&-", 1), ("0<&- 1>&- 2>&-", 1), ("0<&- 1>&- 2>&-", 2)])
+@pytest.mark.parametrize(("closed", "workers"), [("2>&-", 1), ("0<&- 1>&- 2>&-", 1), ("0<&- 1>&- 2>&-", 2), (FULL, 1)])
 async def test_a_gateway_without_standard_streams_serves_and_ends_in_order(
     closed: str, workers: int, tmp_path: Path
 ) -> None:
@@ -105,7 +108,7 @@ async def test_a_gateway_without_standard_streams_serves_and_ends_in_order(
                 await child.wait()
     written = (tmp_path / "out").read_text()
     assert "Traceback" not in written
-    assert written.count("\n") == (5 if "1>&-" not in closed else 0)
+    assert written.count("\n") == (5 if "1>" not in closed else 0)
     await until(lambda: upstream.open_connections == 0)
 
 
@@ -116,3 +119,12 @@ def test_commands_without_standard_output_end_with_their_code(command: str) -> N
     ended = subprocess.run(shell, stderr=subprocess.PIPE, timeout=60, check=False)
     assert ended.returncode == (0 if command == "version" else 2)
     assert b"Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
+@pytest.mark.parametrize("command", ["version", "config --schema"])
+def test_commands_whose_output_cannot_be_written_say_so(command: str) -> None:
+    """R415: one line, and exit code 1."""
+    shell = ["/bin/sh", "-c", f"exec {sys.executable} -m gateway {command} >/dev/full"]
+    ended = subprocess.run(shell, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (1, b"the output cannot be written: no space left on device\n")
