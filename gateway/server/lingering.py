@@ -18,6 +18,9 @@ SILENCE, LONGEST = 5.0, 30.0
 #: Seconds for all of it once the gateway is on its way out.
 LONGEST_DRAINING = 2.0
 
+#: Seconds for which nothing is read after each piece: what nobody wants must not take the time of those who are served.
+PAUSE = 0.02
+
 
 class Lingering:
     """One connection that is read, and dropped, until it is closed.
@@ -26,7 +29,7 @@ class Lingering:
         transport: the connection. Its protocol drops what comes, and tells this object.
     """
 
-    __slots__ = ("_ends", "_heard", "_loop", "_timer", "_transport")
+    __slots__ = ("_ends", "_heard", "_loop", "_pause", "_timer", "_transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._loop = asyncio.get_running_loop()
@@ -34,13 +37,17 @@ class Lingering:
         self._heard = self._loop.time()
         self._ends = self._heard + LONGEST
         self._timer: asyncio.TimerHandle | None = None
+        self._pause: asyncio.TimerHandle | None = None
         if transport.can_write_eof():  # TLS cannot end its sending alone here
             transport.write_eof()
         self._wait()
 
     def heard(self) -> None:
-        """Note that the client still sends."""
+        """Note that the client still sends, and read nothing more for a moment."""
         self._heard = self._loop.time()
+        if self._pause is None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._pause = self._loop.call_at(self._heard + PAUSE, self._read_on)
 
     def hurry(self) -> None:
         """Note that the gateway is on its way out."""
@@ -49,12 +56,19 @@ class Lingering:
 
     def stop(self) -> None:
         """Stop: the connection is gone."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._pause):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._pause = None
+
+    def _read_on(self) -> None:
+        self._pause = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _wait(self) -> None:
-        self.stop()
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = self._loop.call_at(min(self._ends, self._heard + SILENCE), self._look)
 
     def _look(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.server.lingering import LONGEST, LONGEST_DRAINING, SILENCE, Lingering
+from gateway.server.lingering import LONGEST, LONGEST_DRAINING, PAUSE, SILENCE, Lingering
 
 
 class Timer:
@@ -53,6 +53,7 @@ class Transport:
 
     def __init__(self, *, half: bool = True) -> None:
         self.half, self.done = half, []  # type: tuple[bool, list[str]]
+        self.reading = True
 
     def can_write_eof(self) -> bool:
         return self.half
@@ -62,6 +63,17 @@ class Transport:
 
     def close(self) -> None:
         self.done.append("closed")
+
+    def is_closing(self) -> bool:
+        return "closed" in self.done
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
 
 
 @pytest.fixture
@@ -75,6 +87,23 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
 def begun(half: bool = True) -> tuple[Lingering, Transport]:
     transport = Transport(half=half)
     return Lingering(cast(asyncio.Transport, transport)), transport
+
+
+def test_nothing_is_read_for_a_moment_after_each_piece(loop: Loop) -> None:
+    """CWE-400: clients that are refused while they send as fast as they can take no time of others."""
+    lingering, transport = begun()
+    for _ in range(3):
+        lingering.heard()
+        lingering.heard()  # what was under way already
+        assert not transport.reading
+        loop.move(PAUSE / 2)
+        assert not transport.reading
+        loop.move(PAUSE)
+        assert transport.reading
+    lingering.heard()
+    lingering.stop()
+    loop.move(1)
+    assert not transport.reading
 
 
 def test_sending_ends_at_once_and_a_silent_client_is_closed_after_a_while(loop: Loop) -> None:
