@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -24,12 +25,10 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gateway.clock import Clock
 from gateway.settings.redis import Redis as RedisSettings
+from gateway.store.store_clock import StoreClock
 from gateway.tasks import cancelled, spawn
 
 _log = logging.getLogger("gateway.redis")
-
-#: What every key begins with. Whatever of a key comes from outside is hashed (R131).
-KEY_PREFIX = "gateway:"
 
 #: Connections of one worker for commands, and as many for libraries that are given the client; the heartbeat has one of
 #: its own. They are opened when they are needed.
@@ -56,6 +55,12 @@ async def open_link(settings: RedisSettings, clock: Clock, stop: contextlib.Asyn
     return link
 
 
+@functools.cache
+def _script_name(script: str) -> str:
+    """Return what the server calls a script; there are few, and each is long."""
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
 class RedisLink:
     """One worker's link to Redis.
 
@@ -64,6 +69,7 @@ class RedisLink:
         clock: the time, for the heartbeat.
 
     Attributes:
+        time: what is known of the server's clock.
         client: redis-py's client over a pool of its own, for libraries that take one. Each step of what it does is
             bounded by ``timeout_seconds``, not the whole.
         database: the number of the database.
@@ -88,6 +94,7 @@ class RedisLink:
         self._seconds = settings.timeout_seconds
         self._monotonic, self._sleep = clock.monotonic, clock.sleep
         self._asked_at = float("-inf")
+        self.time = StoreClock(clock.monotonic)
         self.client = self.new_client(POOL_SIZE, self._seconds)
         self._commands = self.new_client(POOL_SIZE)
         self._heart = self.new_client(1)
@@ -167,7 +174,7 @@ class RedisLink:
             StoreUnavailableError: as for ``command``.
         """
         self._demand()
-        digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        digest = _script_name(script)
         rest = (len(keys), *keys, *args)
         try:
             async with asyncio.timeout(self._seconds):
@@ -232,9 +239,12 @@ class RedisLink:
         self._asked_at = self._monotonic()
         try:
             async with asyncio.timeout(self._seconds):
-                await self._heart.execute_command("PING")
+                answer = await self._heart.execute_command("TIME")
         except (RedisError, OSError, TimeoutError) as error:
             self._away(error)
+            return
+        if not self.time.sample(answer, self._asked_at):
+            self._away(StoreUnavailableError())
             return
         self.answered_at = self._monotonic()
         if not self.available:

@@ -15,7 +15,8 @@ import secrets
 from struct import Struct
 from typing import NamedTuple
 
-from gateway.store.redis_link import KEY_PREFIX, RedisLink, StoreUnavailableError
+from gateway.store.names import KEY_PREFIX
+from gateway.store.redis_link import RedisLink, StoreUnavailableError
 
 #: A record: kind, digest, end in minutes since the epoch, and the moment before which tokens are revoked, in seconds.
 RECORD = Struct(">B15sId")

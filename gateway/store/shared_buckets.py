@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.store.redis_link import KEY_PREFIX, RedisLink
-
-#: What the names of buckets begin with.
-BUCKET_PREFIX = KEY_PREFIX + "rate:"
+from gateway.store import names
+from gateway.store.redis_link import RedisLink
 
 # Each key holds the moment at which its bucket will be full, in microseconds of Redis' clock, and is gone by then.
 # Arguments: for each key its interval and its tolerance, in microseconds. Answer: for each key whether it lets the
@@ -53,11 +51,11 @@ class SharedBuckets:
         self._link = link
         self._arguments = [f"{seconds * 1e6:.3f}" for limit in limits for seconds in limit]
 
-    async def take(self, names: Sequence[bytes]) -> list[tuple[bool, float]]:
+    async def take(self, callers: Sequence[bytes]) -> list[tuple[bool, float]]:
         """Take one request out of the bucket of this name of each limit if all let it through, or out of none.
 
         Args:
-            names: of the buckets, no two the same; what is in them came from the gateway, never from a client.
+            callers: names of the buckets, no two the same; what is in them came from the gateway, never from a client.
 
         Returns:
             For each bucket whether it lets the request through, and the seconds until it is full.
@@ -65,6 +63,6 @@ class SharedBuckets:
         Raises:
             StoreUnavailableError: Redis is away, or did not do it in time. It may have done it all the same.
         """
-        keys = [BUCKET_PREFIX + name.hex() for name in names]
+        keys = [names.bucket(caller) for caller in callers]
         answer = await self._link.evaluate(_TAKE, keys, self._arguments)
         return [(bool(fits), int(ahead) / 1e6) for fits, ahead in zip(answer[::2], answer[1::2], strict=True)]
