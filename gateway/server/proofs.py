@@ -32,8 +32,8 @@ from gateway.tokens.target_uri import normal_uri
 #: What a used proof is remembered under.
 PURPOSE = "proof"
 
-#: For so many seconds behind its ``iat`` a used proof is remembered at least, beside the margin for clocks: gateways with
-#: a ``max_age_seconds`` up to this can come and go without a pause for the others.
+#: So many seconds behind its ``iat`` a used proof is remembered at least, beside the margin for clocks: gateways with a
+#: ``max_age_seconds`` up to this can come and go without a pause for the others.
 LEAST_WINDOW = 60.0
 
 

@@ -29,7 +29,9 @@ def sender_metrics(proofs: Proofs, single_use: SingleUse) -> Iterator[Metric]:
         "gateway_replays", "Proofs and tokens for one request that came again.", labels=("kind",)
     )
     undecided = CounterMetricFamily(
-        "gateway_replay_store_failures", "Proofs and tokens of which it could not be told whether they were used.", labels=("kind",)
+        "gateway_replay_store_failures",
+        "Proofs and tokens of which it could not be told whether they were used.",
+        labels=("kind",),
     )
     for kind, used in (("proof", proofs.used), ("token", single_use.used)):
         entries.add_metric((kind,), used.entries)

@@ -72,7 +72,8 @@ class SingleUse:
             raise GatewayError(Reason.NO_TOKEN_ID, detail="no 'jti'")
         if isinf(identity.expires_at):
             raise GatewayError(Reason.NO_TOKEN_ID, detail="no 'exp': nobody could remember it for ever")
-        return self._spend(self._once(identity, identity.token_id), admitted.route.settings.single_use_failure == "open")
+        passes = admitted.route.settings.single_use_failure == "open"
+        return self._spend(self._once(identity, identity.token_id), passes)
 
     def refused(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
         """Have nothing to do with a token that was refused: it is not spent."""

@@ -37,6 +37,9 @@ CLOCK_SECONDS = 5.0
 #: Most records that are read, most bytes of one, and most differences that are told.
 MOST_RECORDS, MOST_BYTES, MOST_DIFFERENCES = 200, 16_384, 100
 
+#: What a difference from the clock of Redis names instead of a gateway.
+_REDIS = "Redis"
+
 # Arguments: who tells, the record, for how many seconds a record counts, and how many are returned at most.
 _TELL = """
 local now = tonumber(redis.call('TIME')[1])
@@ -187,7 +190,7 @@ class Fleet:
         found = dict.fromkeys(differences(own, others))
         offset = own.values.get("clock")
         if isinstance(offset, float) and abs(offset) > CLOCK_SECONDS:
-            found[Difference("Redis", "clock", "0", f"{offset:g}")] = None
+            found[Difference(_REDIS, "clock", "0", f"{offset:g}")] = None
         self.found = tuple(found)[:MOST_DIFFERENCES]
         # All workers of a gateway see the same.
         siblings = (each for each in others if each.gateway == own.gateway and _agree(each, own))
@@ -199,7 +202,10 @@ class Fleet:
             if (gateway, option) in self._told or len(self._told) >= MOST_DIFFERENCES:
                 continue
             self._told.add((gateway, option))
-            _log.warning("%s, which shares this Redis, has %s = %s; here it is %s", gateway, option, there, here)
+            if gateway == _REDIS:
+                _log.warning("the clock here is %s s ahead of that of Redis: give both machines the right time", here)
+            else:
+                _log.warning("%s, which shares this Redis, has %s = %s; here it is %s", gateway, option, there, here)
 
     async def _watch(self) -> None:
         while True:

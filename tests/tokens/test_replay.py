@@ -14,7 +14,6 @@ from gateway.clock import SystemClock
 from gateway.errors import GatewayError, Reason
 from gateway.settings.redis import Redis
 from gateway.store.redis_link import RedisLink
-from gateway.store.used_ids import CLOCK_MARGIN
 from gateway.tokens.replay import (
     LOOK_SECONDS,
     MAX_SECONDS,
@@ -32,8 +31,8 @@ from tests.support.verifying import make_settings
 A, B, C = (digest_of("key", name) for name in "abc")
 
 
-def once(digest: bytes, seconds: float, *, wall: float | None = None, age: float = 0.0) -> Once:
-    """An id that was made ``age`` seconds ago and can be used for so long."""
+def once(digest: bytes, seconds: float, *, wall: float | None = None, age: float = -1.0) -> Once:
+    """An id that was made ``age`` seconds ago, by default in a second, and can be used for so long."""
     now = time.time() if wall is None else wall
     return Once(digest, now - age, now + seconds, now + seconds)
 
