@@ -249,9 +249,7 @@ class Introspector:
     def _judged(self, answer: dict[str, Any], most: float = float("inf"), age: float = 0.0) -> Verdict:
         """Return the verdict that follows from an answer of this age, to be believed for ``most`` seconds at most."""
         now = self._monotonic()
-        good_until, bad_until = (
-            now + min(seconds - age, most) for seconds in (self._good_seconds, self._bad_seconds)
-        )
+        good_until, bad_until = (now + min(seconds - age, most) for seconds in (self._good_seconds, self._bad_seconds))
         try:
             identity = judge(answer, self.policy, self._issuer, self._wall())
         except GatewayError as error:

@@ -129,7 +129,8 @@ class SharedAnswers:
         now = self._link.time.not_before
         if not isinstance(answer, dict) or not isinstance(at, float) or not isinstance(until, float) or now is None:
             return None
-        return Shared(answer, until - now, now - at) if until > now else None
+        # One from the future was sealed by another clock: a server that has taken over.
+        return Shared(answer, until - now, now - at) if at <= now < until else None
 
     def _key(self, digest: bytes) -> str:
         return self._prefix + digest.hex()

@@ -16,6 +16,7 @@ import logging
 from abc import ABC, abstractmethod
 from asyncio import Task
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -220,6 +221,7 @@ class ReplayRedis(ReplayStore):
         self._wall, self._sleep = clock.wall, clock.sleep
         self._own = UsedHere(size, clock.monotonic)
         self._shared = UsedIds(link, purpose, window)
+        self._since: int | None = None
         self._busy = False
         self._watching: Task[None] | None = None
 
@@ -263,6 +265,7 @@ class ReplayRedis(ReplayStore):
             outcome = await self._shared.use(once.digest, once.earliest, until, undecided_passes=undecided_passes)
         except StoreUnavailableError:
             raise GatewayError(Reason.REPLAY_STORE, detail="Redis is away") from None
+        self._note_loss()
         if outcome == UNDECIDED:
             raise GatewayError(Reason.REPLAY_UNDECIDED, detail="made before Redis began to remember")
         return outcome
@@ -275,13 +278,15 @@ class ReplayRedis(ReplayStore):
         return new
 
     async def _look(self) -> None:
-        before = self._shared.since
-        try:
+        with suppress(StoreUnavailableError):
             await self._shared.look()
-        except StoreUnavailableError:
-            return
-        if before not in (None, self._shared.since):
-            _log.warning("Redis has lost %ss that were used: those made before now are undecided", self._purpose)
+            self._note_loss()
+
+    def _note_loss(self) -> None:
+        """Tell of a loss, once."""
+        before, self._since = self._since, self._shared.since
+        if before not in (None, self._since):
+            _log.warning("Redis may have lost used %ss: those made before now are undecided", self._purpose)
 
     async def _watch(self) -> None:
         looks, outages = 0, self._link.outages

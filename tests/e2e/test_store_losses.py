@@ -157,9 +157,7 @@ async def test_a_token_without_a_time_of_birth_waits_until_its_longest_life_is_o
         RedisServer(tmp_path / "redis") as server,
         fleet(tmp_path, upstream.url, server.url, Member(), **options) as (one,),
     ):
-        tokens = [
-            one.token(jti="a", iat=ABSENT, nbf=ABSENT, exp=int(time.time()) + seconds) for seconds in (50, 90)
-        ]
+        tokens = [one.token(jti="a", iat=ABSENT, nbf=ABSENT, exp=int(time.time()) + seconds) for seconds in (50, 90)]
         assert await statuses(one, [request(b"GET", "/once", token=tokens[0])]) == [503]
         _age(server, 200)
         assert await statuses(one, [request(b"GET", "/once", token=token) for token in tokens]) == [200, 401]

@@ -68,7 +68,7 @@ async def test_a_new_store_counts_from_the_second_in_which_it_was_first_asked(tm
         ids = UsedIds(link, "token")
         await ids.look()
         assert ids.since in range(int(began) * 1000, int(time.time()) * 1000 + 1, 1000)
-        second = ids.since // 1000
+        second = since(server) // 1000
         assert await ids.use(A, second, began + 60, undecided_passes=False) == NEW
         assert await ids.use(B, second - 1, began + 60, undecided_passes=False) == UNDECIDED
 
