@@ -16,6 +16,7 @@ below zero: ``server:`` with the server's ``run_id`` (since when it remembers),
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from gateway.store import names
@@ -77,7 +78,7 @@ if own_window > window then
   set('window', window)
 end
 local function answer(what)
-  return {{what, string.format('%.0f', since), string.format('%.0f', ahead), string.format('%.0f', window)}}
+  return string.format('%s %.0f %.0f %.0f', what, since, ahead, window)
 end
 if not digest then
   local ended = redis.call('ZRANGEBYSCORE', key, '(0', now, 'LIMIT', 0, {_SWEPT})
@@ -106,7 +107,7 @@ return answer(decided and 'new' or 'passed')
 
 #: What the script says of an id.
 NEW, USED, UNDECIDED, PASSED = b"new", b"used", b"undecided", b"passed"
-_OUTCOMES = frozenset({NEW, USED, UNDECIDED, PASSED, b"looked"})
+_ANSWER = re.compile(rb"(new|used|undecided|passed|looked) (\d{1,15}) (\d{1,15}) (\d{1,15})")
 
 
 class UsedIds:
@@ -184,11 +185,10 @@ class _Answer(NamedTuple):
 
 def _checked(answer: object) -> _Answer:
     """Return an answer of the script; any other is an outage of the store (R435)."""
-    if isinstance(answer, list) and len(answer) == 4 and answer[0] in _OUTCOMES:
-        numbers = [int(text) for text in answer[1:] if isinstance(text, bytes) and text.isdigit()]
-        if len(numbers) == 3:
-            return _Answer(answer[0], *numbers)
-    raise StoreUnavailableError("Redis gave another answer than was asked for")
+    # One string: redis-py takes its time for each element of a list.
+    if not isinstance(answer, bytes) or (found := _ANSWER.fullmatch(answer)) is None:
+        raise StoreUnavailableError("Redis gave another answer than was asked for")
+    return _Answer(found[1], int(found[2]), int(found[3]), int(found[4]))
 
 
 def _milliseconds(moment: float) -> str:

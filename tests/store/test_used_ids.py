@@ -230,7 +230,8 @@ async def test_a_server_that_tells_nothing_of_itself_is_used_without_that(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "value", ["", "new", [], [b"new"], [b"other", b"1", b"2", b"3"], [b"new", b"1", b"-2", b"3"], 1]
+    "value",
+    [None, 1, [], "new 1 2 3", b"", b"new", b"other 1 2 3", b"new 1 -2 3", b"new 1 2 3 4", b"new 1 2 " + b"3" * 16],
 )
 async def test_another_answer_is_an_outage(value: object, tmp_path: Path) -> None:
     """R435."""
