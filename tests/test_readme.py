@@ -179,7 +179,7 @@ def _counted_everything(app: object, folder: Path) -> None:
     app.rate_limits.counts["/", "sub", "limited"] += 1  # type: ignore[attr-defined]
     clock, redis = FakeClock(), schema.Redis(url="redis://127.0.0.1:1/0")
     issuer = introspecting(folder, "http://127.0.0.1:1/")
-    shared = SharedAnswers(RedisLink(redis, clock), redis, issuer, clock)
+    shared = SharedAnswers(RedisLink(redis, clock), redis, issuer)
     asker = Introspector(issuer, introspection_policy(issuer, gateway_settings(issuer)), 8192, clock, shared)
     asker.outcomes["active"] += 1
     app.introspectors["as"] = asker  # type: ignore[attr-defined]

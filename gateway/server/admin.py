@@ -95,6 +95,7 @@ class Admin:
             "watch": parts.watch.status(),
             "revocation": parts.authenticator.revocations.status(),
             "redis": None if parts.redis is None else parts.redis.status(),
+            "fleet": None if parts.fleet is None else parts.fleet.status(),
             "replay": {"proofs": parts.proofs.used.status(), "tokens": parts.single_use.used.status()},
             "upstreams": {name: _upstream(upstream) for name, upstream in parts.upstreams.items()},
         }

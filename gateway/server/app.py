@@ -43,6 +43,7 @@ from gateway.server.single_use import PURPOSE as TOKENS
 from gateway.server.single_use import SingleUse
 from gateway.server.tls import RELOAD_SECONDS, ServerTls
 from gateway.settings.schema import Settings
+from gateway.store.fleet import Fleet
 from gateway.store.redis_link import open_link
 from gateway.tasks import Periodic
 from gateway.telemetry import AccessLog, Telemetry
@@ -141,6 +142,9 @@ class GatewayApp:
         secret = self._share.secret if self._share else b""
         self.proofs = make_proofs(settings, clock, self.redis, secret)
         self.single_use = SingleUse(settings, make_store(settings, clock, self.redis, TOKENS), clock)
+        for used in (self.proofs.used, self.single_use.used):
+            self._stop.push_async_callback(used.stop)
+            await used.start()
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
@@ -159,6 +163,7 @@ class GatewayApp:
                 self.rate_limits,
                 self.watch,
                 self.redis,
+                await self._join_fleet(),
             )
         )
         if self._share is None:
@@ -202,6 +207,15 @@ class GatewayApp:
         )
         self._stop.callback(self._server.close)
         self.port = bound_port(self._server)
+
+    async def _join_fleet(self) -> Fleet | None:
+        """Tell others that share the Redis what this gateway is; None without one."""
+        if self.redis is None:
+            return None
+        fleet = Fleet(self.redis, self.settings, self.clock)
+        self._stop.push_async_callback(fleet.stop)
+        await fleet.start()
+        return fleet
 
     def _guards(self) -> list[Guard]:
         """Return what some routes ask beyond a good credential that may, in the order in which it is asked."""

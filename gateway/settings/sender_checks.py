@@ -85,6 +85,8 @@ def _route(route: Route, settings: Settings, sound: Sound) -> Iterator[tuple[str
     if route.sender_constrained != "optional" and not takes_tokens(route):
         yield "sender_constrained", "has no effect: `credentials` has no kind of token"
     if not route.single_use:
+        if route.single_use_failure != "closed":
+            yield "single_use_failure", "has no effect without `single_use`"
         return
     if takes_keys(route):
         yield "single_use", 'excludes "api_key" in `credentials`: a key has no `jti`, and is for many requests'

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,13 +30,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.clock import Clock
 from gateway.settings.redis import Redis as RedisSettings
-from gateway.store.answers import OddAnswerError
+from gateway.store.store_clock import StoreClock
 from gateway.tasks import Periodic, cancelled, spawn, where
 
 _log = logging.getLogger("gateway.redis")
-
-#: What every key begins with. Whatever of a key comes from outside is hashed (R131).
-KEY_PREFIX = "gateway:"
 
 #: Connections of one worker for commands, and as many for libraries that are given the client; the heartbeat has one of
 #: its own. They are opened when they are needed.
@@ -76,6 +74,12 @@ async def open_link(settings: RedisSettings, clock: Clock, stop: contextlib.Asyn
     return link
 
 
+@functools.cache
+def _script_name(script: str) -> str:
+    """Return what the server calls a script; there are few, and each is long."""
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
 class RedisLink:
     """One worker's link to Redis.
 
@@ -84,6 +88,7 @@ class RedisLink:
         clock: the time, for the heartbeat.
 
     Attributes:
+        time: what is known of the server's clock.
         client: redis-py's client over a pool of its own, for libraries that take one. Each step of what it does is
             bounded by ``timeout_seconds``, not the whole.
         database: the number of the database.
@@ -111,6 +116,7 @@ class RedisLink:
         self._monotonic = clock.monotonic
         self._odd_logged_at = float("-inf")
         self._asked_at = float("-inf")
+        self.time = StoreClock(clock.monotonic)
         self.client = self.new_client(POOL_SIZE, self._seconds)
         self._commands = self.new_client(POOL_SIZE)
         self._heart = self.new_client(1)
@@ -205,9 +211,8 @@ class RedisLink:
         return await self._exchange(self._run(script, (len(keys), *keys, *args)), read)
 
     async def _run(self, script: str, rest: Sequence[str | bytes | int | float]) -> Any:
-        digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
         try:
-            return await self._commands.execute_command("EVALSHA", digest, *rest)
+            return await self._commands.execute_command("EVALSHA", _script_name(script), *rest)
         except NoScriptError:
             return await self._commands.execute_command("EVAL", script, *rest)
 
@@ -291,9 +296,8 @@ class RedisLink:
         self._asked_at = self._monotonic()
         try:
             async with asyncio.timeout(self._seconds):
-                answer = await self._heart.execute_command("PING")
-            if answer != b"PONG":
-                raise OddAnswerError
+                answer = await self._heart.execute_command("TIME")
+            self.time.sample(answer, self._asked_at)
         except Exception as error:
             # Any exception: a heartbeat that ended would leave ``available`` as it was, for good.
             self._away(error)

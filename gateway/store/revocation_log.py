@@ -19,7 +19,8 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from gateway.store.answers import OddAnswerError, count, done_or_not, items, number, text
-from gateway.store.redis_link import KEY_PREFIX, RedisLink, odd_reply
+from gateway.store.names import KEY_PREFIX
+from gateway.store.redis_link import RedisLink, odd_reply
 
 #: A record: kind, digest, end in minutes since the epoch, and the moment before which tokens are revoked, in seconds.
 RECORD = Struct(">B15sId")

@@ -31,8 +31,8 @@ from tests.support.resp import ODD_ANSWERS, RespServer
 from tests.support.revocation import revoked, until_status
 from tests.support.upstream import RawUpstream, raw_upstream
 
-#: What Redis answers to a ``SET`` with ``NX`` where the key was there.
-USED = b"$-1\r\n"
+#: What Redis answers where an id was used.
+USED = b"$10\r\nused 1 0 0\r\n"
 TABLE = {"redis": False}
 
 
@@ -60,14 +60,15 @@ async def test_no_answer_but_the_right_one_admits_a_token_or_a_proof(tmp_path: P
         assert (await client.exchange(request(b"GET", "/", token=used))).status == 200
         assert (await client.exchange(proved(bound, "/bound"))).status == 200
         seen = len(upstream.requests)
-        for odd in (*ODD_ANSWERS, USED, b"*-1\r\n"):
-            store.odd = {b"SET": odd}
-            wanted = 401 if odd in (USED, b"*-1\r\n") else 503
-            for data in (request(b"GET", "/", token=used), request(b"GET", "/", token=gateway.token(jti="new"))):
-                assert (await client.exchange(data)).status == wanted, odd
+        for number, odd in enumerate((*ODD_ANSWERS, USED)):
+            store.odd = {b"EVALSHA": odd}
+            wanted = 401 if odd == USED else 503
+            new = request(b"GET", "/", token=gateway.token(jti=f"new-{number}"))
+            assert (await client.exchange(new)).status == wanted, odd
             assert (await client.exchange(proved(bound, "/bound"))).status == wanted, odd
+            assert (await client.exchange(request(b"GET", "/", token=used))).status == 401, odd
         assert len(upstream.requests) == seen
-        assert await sample(gateway, "gateway_redis_odd_answers_total") == 3 * (len(ODD_ANSWERS) - 1)
+        assert await sample(gateway, "gateway_redis_odd_answers_total") >= 2 * (len(ODD_ANSWERS) - 1)
         store.odd = {}
         assert (await client.exchange(request(b"GET", "/", token=gateway.token(jti="new")))).status == 200
 
@@ -159,9 +160,9 @@ async def test_odd_answers_about_revocations_are_no_knowledge(command: bytes, tm
             token = gateway.token()
             await until_status(lambda: gateway.get("/", token=token), 200, within=paced(1.5))
             if command == b"INFO":
-                store.odd[b"PING"] = b":1\r\n"  # it is asked again after an outage only
+                store.odd[b"TIME"] = b":1\r\n"  # it is asked again after an outage only
                 await closed_is_503_and_open_goes_on(gateway, token)
-                del store.odd[b"PING"]
+                del store.odd[b"TIME"]
             good = store.odd.get(command)
             store.odd[command] = lambda: next(odd, ODD_ANSWERS[0])
             await closed_is_503_and_open_goes_on(gateway, token)

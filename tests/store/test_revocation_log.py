@@ -16,7 +16,8 @@ import redis.asyncio
 
 from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
-from gateway.store.redis_link import KEY_PREFIX, RedisLink, StoreUnavailableError
+from gateway.store.names import KEY_PREFIX
+from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.store.revocation_log import MOST_RECORDS, RECORD, RevocationLog, Told, told
 from tests.support.redis import RedisServer
 

@@ -28,7 +28,7 @@ from tests.support.redis import RedisServer
 
 def make(folder: Path, url: str, clock: FakeClock, *, redis: RedisLink | None = None, **options: Any) -> Introspector:
     issuer = introspecting(folder, url, **options)
-    shared = None if redis is None else SharedAnswers(redis, schema.Redis(), issuer, clock)
+    shared = None if redis is None else SharedAnswers(redis, schema.Redis(), issuer)
     return Introspector(issuer, introspection_policy(issuer, gateway_settings(issuer)), 8192, clock, shared)
 
 
