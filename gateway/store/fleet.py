@@ -35,7 +35,7 @@ LOOK_SECONDS, RECORD_SECONDS = 10.0, 30
 CLOCK_SECONDS = 5.0
 
 #: Most records that are read, most bytes of one, and most differences that are told.
-MOST_RECORDS, MOST_BYTES, MOST_DIFFERENCES = 200, 16_384, 100
+MOST_RECORDS, MOST_BYTES, MOST_DIFFERENCES = 200, 65_536, 100
 
 #: What a difference from the clock of Redis names instead of a gateway.
 _REDIS = "Redis"
