@@ -14,6 +14,7 @@ from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.proofs import Proofs
 from gateway.server.rate_limit_guard import RateLimitGuard
 from gateway.server.single_use import SingleUse
+from gateway.store.conditions import Conditions
 from gateway.store.fleet import Fleet
 from gateway.store.redis_link import RedisLink
 from gateway.telemetry import Telemetry
@@ -40,3 +41,4 @@ class Parts:
     watch: AbuseWatch
     redis: RedisLink | None
     fleet: Fleet | None
+    conditions: Conditions | None

@@ -65,7 +65,9 @@ async def _work(end: socket.socket) -> int:
         return OK  # it stood by, and nobody needed it
     settings = Settings.model_validate_json(plan["settings"])
     configure_logging(settings.server.log_level, f"worker {plan['worker']}")
-    share = Share(SharedAddress(plan["address"], plan["fileno"]), plan["first_wait"], bytes.fromhex(plan["secret"]))
+    address = SharedAddress(plan["address"], plan["fileno"])
+    share = Share(address, plan["first_wait"], bytes.fromhex(plan["secret"]), plan["left"])
+    del plan
     out = whole_lines(sys.stdout.fileno()) if sys.stdout else None
     app = GatewayApp(fit_open_files(settings), out=out, share=share)
     stopping = asyncio.Event()
@@ -78,6 +80,8 @@ async def _work(end: socket.socket) -> int:
         "readiness": app.admin.readiness,
         "status": app.admin.status,
         "metrics": lambda: to_wire(collector.collect()),
+        "estate": app.estate.open,
+        "more": app.estate.more,
     }
     answering = spawn(_answer(channel, pages), "answers to the supervisor")
     channel.send({"listening": app.port})

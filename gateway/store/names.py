@@ -21,6 +21,9 @@ BUCKET_PREFIX = KEY_PREFIX + "rate:"
 #: What gateways tell each other about themselves, in any format.
 FLEET = KEY_PREFIX + "fleet"
 
+#: What a heartbeat writes where it cannot ask for the server's role.
+HEARTBEAT = KEY_PREFIX + "heartbeat"
+
 
 def used_ids(purpose: str) -> str:
     """Return the name of the ids of one purpose that were used."""

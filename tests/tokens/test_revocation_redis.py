@@ -15,14 +15,16 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
 from gateway.store.redis_link import RedisLink
-from gateway.store.revocation_log import MOST_RECORDS, RevocationLog
+from gateway.store.revocation_log import MOST_RECORDS, Page, RevocationLog
 from gateway.tokens import revocation_redis
 from gateway.tokens.revocation_redis import STALE_SECONDS, RedisRevocations
-from gateway.tokens.revocation_table import Kind
+from gateway.tokens.revocation_table import Kind, RevocationTable
 from tests.support.clock import eventually
 from tests.support.pace import paced
 from tests.support.redis import RedisServer
 from tests.support.revocation import caller, revoked
+
+LOG = "gateway:{revocation}:log"
 
 
 def token(name: str, expires: float = 3600.0) -> bytes:
@@ -55,6 +57,11 @@ async def following(link: RedisLink) -> AsyncIterator[RedisRevocations]:
         yield source
     finally:
         await source.stop()
+
+
+def size(server: RedisServer) -> int:
+    """Return how many records there are, without the mark among them."""
+    return len(server.run("ZRANGEBYSCORE", LOG, "(0", "+inf"))
 
 
 async def subscribed(server: RedisServer, count: int = 1) -> None:
@@ -105,7 +112,7 @@ async def test_a_gap_in_what_is_told_is_read_at_once(tmp_path: Path) -> None:
         log = RevocationLog(link)
         await log.add(token("a"))
         await source.look()
-        epoch, head = await log.state()
+        epoch, head, *_ = await log.page(0)
         await log.add(token("b"))
         await source._hear(b"%b %d %d " % (epoch, head + 1, head + 1) + token("c"))
         assert covers(source, "abc") == [True, True, True]
@@ -128,9 +135,8 @@ async def test_a_server_that_comes_back_is_caught_up_with_and_nothing_is_forgott
             began = time.monotonic()
             await eventually(lambda: source.known and covers(source, "abc") == [True, True, True])
             assert time.monotonic() - began < paced(1)
-            log = RevocationLog(other)
             await eventually(lambda: source._restoring is not None and source._restoring.done())
-            assert await log.size() == 3
+            assert size(server) == 3
             assert source.restored == (0 if keep else 2)
 
 
@@ -155,7 +161,7 @@ async def test_a_flushed_database_gets_back_what_is_known(tmp_path: Path) -> Non
         await source.look()
         server.run("FLUSHALL")
         await eventually(lambda: source.restored == 2)
-        assert await log.size() == 2
+        assert size(server) == 2
         await eventually(lambda: (source._epoch or b"") != b"")
         assert covers(source, "ab") == [True, True]
 
@@ -174,7 +180,7 @@ async def test_one_of_several_writes_back(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 async def test_a_number_that_went_back_is_a_loss(tmp_path: Path) -> None:
-    """A server that came back without its last writes, under the same epoch."""
+    """R438: somebody has removed the last write, and its number."""
     async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
         log = RevocationLog(link)
         await log.add(token("a"))
@@ -190,10 +196,11 @@ async def test_writing_back_goes_on_after_an_outage(tmp_path: Path) -> None:
     async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
         await RevocationLog(link).add(token("a"))
         await source.look()
-        source._lost = True
-        await server.kill()
-        await source._restore()
-        assert source._lost
+        async with source._looking:
+            source._there = there = RevocationTable()
+            await server.kill()
+            await source._restore(there)
+            assert (source._there, source.restored) == (there, 0)
         await server.restart()
         await eventually(lambda: source.restored == 1)
 
@@ -228,7 +235,7 @@ async def test_the_log_is_swept_in_the_course_of_time(tmp_path: Path, monkeypatc
         async with following(link) as source:
             assert len(source.table) == 1
             began = time.monotonic()
-            while await log.size() != 1:
+            while size(server) != 1:
                 assert time.monotonic() - began < paced(5)
                 await asyncio.sleep(0.05)
 
@@ -241,14 +248,14 @@ async def test_whatever_ends_a_look_is_a_failed_look(
     async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
         await RevocationLog(link).add(token("a"))
         await source.look()
-        faults, state = iter(range(4)), RevocationLog.state
+        faults, page = iter(range(4)), RevocationLog.page
 
-        async def broken(log: RevocationLog) -> tuple[bytes, int]:
+        async def broken(log: RevocationLog, after: int) -> Page:
             if next(faults, None) is None:
-                return await state(log)
+                return await page(log, after)
             raise error
 
-        monkeypatch.setattr(RevocationLog, "state", broken)
+        monkeypatch.setattr(RevocationLog, "page", broken)
         before = source.failures
         await eventually(lambda: not source.known)
         assert covers(source, "a") == [True]
