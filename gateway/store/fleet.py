@@ -63,7 +63,7 @@ class Record(NamedTuple):
     """What a worker of some gateway says of itself.
 
     Attributes:
-        worker: a random name; another one each time it starts.
+        worker: another name each time it starts; names of one host are in the order of these.
         gateway: where it listens.
         values: of what must agree, by option.
     """
@@ -131,7 +131,8 @@ class Fleet:
         self.others = 0
         self._link = link
         self._wall = clock.wall
-        self._worker = secrets.token_hex(8)
+        # The eldest of a gateway's workers is the one that warns, so that none does again that starts later.
+        self._worker = f"{int(clock.wall() * 1000):012x}-{secrets.token_hex(8)}"
         self._gateway = f"{socket.gethostname()} {settings.server.listen}"
         self._values: dict[str, float | str] = {
             "version": __version__,
@@ -201,7 +202,8 @@ class Fleet:
                 continue
             self._told.add((gateway, option))
             if gateway == _REDIS:
-                _log.warning("the clock here is %s s ahead of that of Redis: give both machines the right time", here)
+                side = "behind" if here.startswith("-") else "ahead of"
+                _log.warning("the clock here is %s s %s that of Redis: set both right", here.removeprefix("-"), side)
             else:
                 _log.warning("%s, which shares this Redis, has %s = %s; here it is %s", gateway, option, there, here)
 

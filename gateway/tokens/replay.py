@@ -219,6 +219,7 @@ class ReplayRedis(ReplayStore):
         self._purpose = purpose
         self._wall = clock.wall
         self._own = UsedHere(size, clock.monotonic)
+        self._let_pass = UsedHere(size, clock.monotonic)
         self._shared = UsedIds(link, purpose, window)
         self._since: int | None = None
         self._busy = False
@@ -249,11 +250,17 @@ class ReplayRedis(ReplayStore):
         try:
             outcome = await self._ask(once, undecided_passes)
         except GatewayError:
-            if undecided_passes and not self._remember(once):
+            # Of several at a time, the first one passes.
+            if undecided_passes and self._own.has(once.digest):
                 return False
+            if undecided_passes:
+                self._remember(once)
+                self._let_pass.add(once.digest, once.here - self._wall())
             raise
-        # What passed here meanwhile, while Redis did not answer another question about it, is used.
-        new = self._remember(once) and outcome != USED
+        # Redis tells one of several that it is the first, whoever hears of it first; but it does not know what passed
+        # here while it gave no answer.
+        self._remember(once)
+        new = outcome != USED and not self._let_pass.has(once.digest)
         if outcome == PASSED:
             self.undecided += 1
             self.passed += new
@@ -270,12 +277,9 @@ class ReplayRedis(ReplayStore):
             raise GatewayError(Reason.REPLAY_UNDECIDED, detail="made before Redis began to remember")
         return outcome
 
-    def _remember(self, once: Once) -> bool:
-        """Remember an id that was used; return whether that is new here."""
-        new = not self._own.has(once.digest)
-        if new:
+    def _remember(self, once: Once) -> None:
+        if not self._own.has(once.digest):
             self._own.add(once.digest, once.here - self._wall())
-        return new
 
     async def _look(self) -> None:
         with suppress(StoreUnavailableError):

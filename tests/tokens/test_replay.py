@@ -13,7 +13,8 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError, Reason
 from gateway.settings.redis import Redis
-from gateway.store.redis_link import RedisLink
+from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.used_ids import NEW, USED, UsedIds
 from gateway.tokens.replay import (
     LOOK_SECONDS,
     MAX_SECONDS,
@@ -24,7 +25,7 @@ from gateway.tokens.replay import (
     digest_of,
     make_store,
 )
-from tests.support.clock import FakeClock, eventually
+from tests.support.clock import FakeClock, eventually, settle
 from tests.support.redis import RedisServer
 from tests.support.verifying import make_settings
 
@@ -188,6 +189,46 @@ async def test_what_was_made_before_redis_began_to_remember_is_undecided(
         finally:
             for store in (first, second):
                 await store.stop()
+
+
+class Answers(UsedIds):
+    """Says what it is told to, in the order in which it is told."""
+
+    def __init__(self, link: RedisLink) -> None:
+        super().__init__(link, "proof")
+        self.asked: list[asyncio.Future[bytes]] = []
+
+    async def use(self, digest: bytes, earliest: float, until: float, *, undecided_passes: bool) -> bytes:
+        self.asked.append(asyncio.get_running_loop().create_future())
+        return await self.asked[-1]
+
+
+def told(link: RedisLink) -> tuple[ReplayRedis, Answers]:
+    store, answers = made(link), Answers(link)
+    store._shared = answers
+    return store, answers
+
+
+async def test_the_first_passes_though_the_second_hears_first_that_it_is_late() -> None:
+    """R137: answers come over several connections, in any order."""
+    store, answers = told(RedisLink(Redis(url="redis://127.0.0.1:1/0"), SystemClock()))
+    first, second = (asyncio.ensure_future(store.use(once(A, 60))) for _ in range(2))
+    await settle()
+    answers.asked[1].set_result(USED)
+    assert not await second
+    answers.asked[0].set_result(NEW)
+    assert await first
+
+
+async def test_what_passed_without_an_answer_is_not_new_with_the_next_one() -> None:
+    """R439: one question fails, another one that was asked at the same time does not."""
+    store, answers = told(RedisLink(Redis(url="redis://127.0.0.1:1/0"), SystemClock()))
+    first, second = (asyncio.ensure_future(store.use(once(A, 60), undecided_passes=True)) for _ in range(2))
+    await settle()
+    answers.asked[0].set_exception(StoreUnavailableError())
+    assert await first
+    answers.asked[1].set_result(NEW)
+    assert not await second
 
 
 async def test_a_store_that_cannot_be_asked_lets_pass_what_may_once(tmp_path: Path) -> None:
