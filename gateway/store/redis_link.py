@@ -288,6 +288,9 @@ class RedisLink:
     def _refused(self, error: ResponseError) -> StoreUnavailableError:
         """The server is there, but did not do it: read-only, out of memory, a wrong type."""
         self.failures += 1
+        if isinstance(error, ReadOnlyError):
+            self._away(_ReplicaError())
+            return StoreUnavailableError("Redis is a replica")
         self.last_error = type(error).__name__
         self.answered_at = self._monotonic()
         return StoreUnavailableError(f"Redis refused a command: {self.last_error}")

@@ -61,7 +61,11 @@ end
 local newest = redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')[2]
 if odd(head) or odd(newest) then {_ODD} end
 if epoch and (#epoch ~= {_EPOCH_DIGITS} or not string.find(epoch, '^%w+$')) then {_ODD} end
-local info = redis.pcall('INFO', 'server')
+local info = redis.pcall('INFO', 'replication')
+if type(info) == 'string' and string.find(info, 'role:slave', 1, true) then
+  return redis.error_reply('READONLY of a replica nobody knows how old it is')
+end
+info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
 local function begin()
   epoch, head = ARGV[1], string.format('%.0f', math.max(tonumber(head or '0'), tonumber(newest or '0')))

@@ -36,10 +36,16 @@ class Relay:
 
     Attributes:
         to: the port that new connections lead to.
+        delay: seconds that each piece of data takes, in each direction.
+        closed: new connections end at once.
+        silent: nothing comes through for as long as it is set; connections stay.
     """
 
     def __init__(self, to: int) -> None:
         self.to = to
+        self.delay = 0.0
+        self.closed = False
+        self.silent = False
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -60,25 +66,29 @@ class Relay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            if self.closed:
+                raise ConnectionRefusedError
             there, here = await asyncio.open_connection("127.0.0.1", self.to)
         except OSError:
             writer.close()
             return
         for source, target in ((reader, here), (there, writer)):
-            task = asyncio.ensure_future(_pump(source, target))
+            task = asyncio.ensure_future(self._pump(source, target))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                await asyncio.sleep(self.delay)
+                while self.silent:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
 
 
 @contextlib.asynccontextmanager
