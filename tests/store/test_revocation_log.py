@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from gateway.store.names import KEY_PREFIX
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.store.revocation_log import MOST_RECORDS, RECORD, RevocationLog, Told, told
 from tests.support.redis import RedisServer
+
+LOG, EPOCH, HEAD = (f"gateway:{{revocation}}:{part}" for part in ("log", "epoch", "head"))
 
 
 def record(number: int, end: int = 40_000_000) -> bytes:
@@ -126,7 +128,67 @@ async def test_one_of_all_may_restore(tmp_path: Path) -> None:
         assert await log.may_restore()
 
 
-LOG, EPOCH, HEAD = (f"gateway:{{revocation}}:{part}" for part in ("log", "epoch", "head"))
+def lose_part(part: str) -> Callable[[RedisServer], object]:
+    return lambda server: server.run("DEL", f"gateway:{{revocation}}:{part}")
+
+
+#: What a server can lose, or have changed, of a log with records 1 to 3.
+LOSSES: dict[str, Callable[[RedisServer], object]] = {
+    "the records": lose_part("log"),
+    "the epoch": lose_part("epoch"),
+    "the number": lose_part("head"),
+    "the number, and 0.1.0 has written since": lambda server: server.run("SET", HEAD, "1"),
+    "the records, and 0.1.0 has written since": lambda server: (
+        server.run("DEL", LOG),
+        server.run("ZADD", LOG, 4, record(4)),
+        server.run("SET", HEAD, "4"),
+    ),
+    "an older epoch is back": lambda server: server.run("SET", EPOCH, "0" * 16),
+    "another process has written it": lambda server: (
+        server.run("ZREMRANGEBYSCORE", LOG, "-inf", 0),
+        server.run("ZADD", LOG, 0, b"mark:" + server.run("GET", EPOCH) + b":" + b"a" * 40),
+    ),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("first", ["read", "written"])
+async def test_records_number_and_epoch_live_and_die_together(loss: str, first: str, tmp_path: Path) -> None:
+    """R438: whoever comes first begins another epoch, once; no number is given twice."""
+    async with opened(tmp_path) as (server, log):
+        await log.add(record(1) + record(2) + record(3))
+        before = await log.page(0)
+        LOSSES[loss](server)
+        if first == "written":
+            await log.add(record(9))
+        after = await log.page(0)
+        assert after.epoch not in (b"", before.epoch)
+        assert after.head >= max(server.run("ZRANGE", LOG, -1, -1, "WITHSCORES")[0][1], 0)
+        assert await log.page(0) == after
+        assert await log.add(record(10)) == 1
+        assert (await log.page(after.head)).records == record(10)
+
+
+async def test_a_log_that_is_whole_keeps_its_epoch(tmp_path: Path) -> None:
+    """R438: also when it has been swept empty, and for a user who may not ask for the server's name."""
+    async with opened(tmp_path) as (server, log):
+        await log.add(record(1, end=1))
+        epoch = (await log.page(0)).epoch
+        assert await log.sweep() == 1
+        assert await log.page(0) == (epoch, 1, 0, b"")
+        server.run("ACL", "SETUSER", "default", "-info")
+        assert await log.add(record(2)) == 1
+        assert (await log.page(1)) == (epoch, 2, 2, record(2))
+
+
+async def test_a_replica_says_nothing(tmp_path: Path) -> None:
+    """R444: nobody knows how old it is."""
+    async with opened(tmp_path) as (server, log):
+        await log.add(record(1))
+        server.run("REPLICAOF", "127.0.0.1", 1)
+        with pytest.raises(StoreUnavailableError, match="replica"):
+            await log.page(0)
+
 
 #: What somebody has put into Redis, and whether a write would build on it.
 ODD_VALUES: tuple[tuple[bool, tuple[Any, ...]], ...] = (
