@@ -73,7 +73,9 @@ class Conditions:
         try:
             found = tuple([problem async for problem in self._problems()])
         except StoreUnavailableError:
-            return
+            if not self._link.available:
+                return
+            found = ("this user may not look at the settings of Redis (INFO): whether they are fit is not known",)
         for problem in found:
             if problem not in self.problems:
                 _log.warning("%s", problem)

@@ -60,8 +60,8 @@ class Sentinels:
                 async with asyncio.timeout(self._seconds):
                     answer = await client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)
                 found = _address(answer)
-            except (RedisError, OSError, TimeoutError, ValueError):
-                # It is asked last from now on, so that one which is away costs its time limit once.
+            except Exception:
+                # Away, or making no sense: it is asked last from now on, so that it costs its time limit once.
                 self._clients.remove(client)
                 self._clients.append(client)
                 continue

@@ -13,16 +13,19 @@ import re
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from gateway.store.revocation_log import RevocationLog
+from gateway.tokens.revocation_table import Kind
 from tests.support.clock import eventually
-from tests.support.fleet import Relay
+from tests.support.fleet import Member, Relay, fleet
 from tests.support.gateway import request
 from tests.support.idp import FakeIdp
 from tests.support.minting import SigningKey, good_claims, mint
 from tests.support.pace import paced
 from tests.support.redis import RedisServer
-from tests.support.revocation import SECRET, revoke_by_call
+from tests.support.revocation import SECRET, revoke_by_call, revoked, until_status
 from tests.support.upstream import raw_upstream
 from tests.support.workers import WorkersGateway, config_text, workers_gateway
 
@@ -362,3 +365,32 @@ async def test_whatever_becomes_of_redis_nothing_revoked_or_used_passes(tmp_path
             except AssertionError as error:
                 raise AssertionError(f"Redis: {name}") from error
             print(f"{name}: {time.monotonic() - began:.1f} s")
+
+
+async def test_clocks_and_settings_that_differ(tmp_path: Path) -> None:
+    """R438, R440: gateways whose clocks are 180 s apart, with other leeways: nothing revoked or used passes anywhere.
+
+    Redis restarts empty besides.
+    """
+    routes = [{"path": "/"}, {"path": "/open", "revocation_failure": "open"}, {"path": "/once", "single_use": True}]
+    members = [Member(-90, {"issuer": {"leeway_seconds": 120}}), Member(90, {"issuer": {"leeway_seconds": 200}})]
+    async with (
+        raw_upstream() as upstream,
+        RedisServer(tmp_path / "redis") as server,
+        fleet(tmp_path, upstream.url, server.url, *members, routes=routes) as (behind, ahead),
+    ):
+        assert behind.app.redis is not None
+        log = RevocationLog(behind.app.redis)
+        token, once = (behind.token(jti=name, exp=int(time.time()) + 600) for name in ("revoked", "once"))
+        await log.add(revoked(Kind.TOKEN, "revoked", expires=time.time() + 600))
+        deadline = time.monotonic() + 5
+        while (served := (await behind.get("/once", token=once)).status) == 503:
+            assert time.monotonic() < deadline
+        assert served in (200, 401)
+        for lose in (False, True):
+            if lose:
+                await server.restart()
+            for gateway in (behind, ahead):
+                await until_status(partial(gateway.get, "/open", token=token), 401, within=paced(2))
+                assert (await gateway.get("/", token=token)).status in (401, 503)
+                assert (await gateway.get("/once", token=once)).status in (401, 503)
