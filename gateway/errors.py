@@ -171,11 +171,13 @@ class Reason(Enum):
     WATCHED_SUBJECT = ("watched_subject", TOO_MANY_REQUESTS)
     # --- HTTP (server/) ---
     MALFORMED_HTTP = ("malformed_http", BAD_REQUEST)
+    HTTPS_EXPECTED = ("https_expected", BAD_REQUEST, "This port speaks HTTPS, and the request came without TLS.")
     HTTP_VERSION = ("http_version", BAD_REQUEST)
     HEAD_TOO_LARGE = ("head_too_large", HEAD_TOO_LARGE)
     BODY_TOO_LARGE = ("body_too_large", BODY_TOO_LARGE)
     HEAD_TIMEOUT = ("head_timeout", TIMED_OUT)
     BODY_TIMEOUT = ("body_timeout", TIMED_OUT)
+    MAX_FORWARDS = ("max_forwards", BAD_REQUEST)
     EXPECTATION = ("expectation", EXPECTATION_FAILED)
     LOOP = ("loop", LOOP)
     WEBSOCKET_HANDSHAKE = ("websocket_handshake", BAD_REQUEST, "The WebSocket handshake is not well-formed.")
@@ -196,6 +198,7 @@ class Reason(Enum):
     REPLAY_UNDECIDED = ("replay_undecided", UNAVAILABLE)
     TOO_MANY_CONNECTIONS = ("too_many_connections", UNAVAILABLE)
     OVERLOADED = ("overloaded", UNAVAILABLE)
+    OUT_OF_FILES = ("out_of_files", UNAVAILABLE)
     POOL_EXHAUSTED = ("pool_exhausted", UNAVAILABLE)
     UPSTREAM_CONNECT = ("upstream_connect", BAD_GATEWAY)
     UPSTREAM_NAME = ("upstream_name", BAD_GATEWAY)
@@ -233,6 +236,12 @@ class GatewayError(Exception):
         self.scope = scope
         self.detail = detail
         self.retry_after = reason.kind.retry_after if retry_after is None else retry_after
+
+    def untraced(self) -> GatewayError:
+        """Return the same refusal, to be kept: without the frames that an exception holds, and what stands in them."""
+        same = GatewayError(self.reason, scope=self.scope, detail=self.detail, retry_after=self.retry_after)
+        same.credentials, same.schemes, same.of_dpop = self.credentials, self.schemes, self.of_dpop
+        return same
 
 
 def printable(text: str, limit: int = 64) -> str:

@@ -107,7 +107,10 @@ class Telemetry:
     tunnel_ends: Counter[str] = field(default_factory=Counter)
     tunnels: int = 0
     connections: int = 0
+    lingering: int = 0
     connections_refused: int = 0
+    not_http: Counter[str] = field(default_factory=Counter)
+    handshake_failures: Counter[str] = field(default_factory=Counter)
     running: int = 0
     deferred: int = 0
     loop_lag: float = 0.0

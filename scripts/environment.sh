@@ -6,15 +6,23 @@ python=.venv/bin/python
 
 say() { echo "$(basename "$0"): $*" >&2; }
 
-# The first interpreter that is new enough and can make virtual environments. PYTHON= names another one.
+# The newest Python that the project is tested on and that can make virtual environments: it has the most years of
+# repairs before it. `python3` comes last, because it may be anything. PYTHON= names another one, newer ones too.
 find_python() {
-    for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3.14 python3 python}; do
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+    newest=14
+    [ -z "${PYTHON:-}" ] || newest=99
+    for candidate in ${PYTHON:-python3.14 python3.13 python3.12 python3.11 python3 python}; do
+        if "$candidate" -c "import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $newest))" \
+            >/dev/null 2>&1; then
             command -v "$candidate"
             return
         fi
     done
-    say "no Python 3.11 or newer with the venv module was found${PYTHON:+ at $PYTHON}."
+    if [ -n "${PYTHON:-}" ]; then
+        say "$PYTHON is no Python 3.11 or newer with the modules venv and ensurepip."
+    else
+        say "no Python 3.11, 3.12, 3.13 or 3.14 with the modules venv and ensurepip is on the PATH."
+    fi
     say "Install one (on Debian and Ubuntu: python3 and python3-venv), or name it: PYTHON=/path/to/python3 $0"
     return 1
 }

@@ -60,3 +60,19 @@ def test_a_task_left_behind_fails_the_test_that_left_it(tmp_path: Path) -> None:
 def test_what_is_missing_skips_here_and_fails_in_ci(tmp_path: Path, ci: str, summary: str) -> None:
     """A suite that skips its real peers must not look green where they belong."""
     assert run_tests(tmp_path, _GAP, ci).startswith(summary)
+
+
+_VARIABLES = """
+import os
+
+def test_that_sees_variables():
+    assert not [name for name in os.environ if name.startswith("GATEWAY_")]
+    assert os.environ["TEST_VECTORS"] == "somewhere"
+"""
+
+
+def test_options_of_the_machines_own_gateway_reach_no_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be options of every gateway that a test starts, and unknown ones are refused."""
+    monkeypatch.setenv("GATEWAY_SERVER_LISTEN", "127.0.0.1:1")
+    monkeypatch.setenv("GATEWAY_TEST_VECTORS", "somewhere")
+    assert run_tests(tmp_path, _VARIABLES, "").startswith("1 passed")

@@ -91,7 +91,7 @@ def test_the_configuration_in_the_kubernetes_example_is_valid(tmp_path: Path) ->
     loaded = load(file, {}, {})
     assert loaded.warnings == ()
     server = loaded.settings.server
-    assert f"containerPort: {server.listen.rpartition(':')[2]}\n" in text
+    assert f"containerPort: {server.addresses[0].rpartition(':')[2]}\n" in text
     assert f"containerPort: {server.admin_listen.rpartition(':')[2]}\n" in text
     grace = re.search(r"terminationGracePeriodSeconds: (\d+)", text)
     assert grace is not None

@@ -17,13 +17,16 @@ import click
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway import errors
+from gateway import errors, tasks
 from gateway.cli import cli
 from gateway.errors import GatewayError, Kind, Reason
 from gateway.identity import Identity, header_value
 from gateway.policy.paths import parse_target
 from gateway.proxy import names
+from gateway.proxy.claimed_names import GROUPS
 from gateway.proxy.headers import Peer, request_headers
+from gateway.proxy.trust import FORWARDING
+from gateway.server import last_resort
 from gateway.settings import schema
 from gateway.settings.load import load
 from gateway.store.redis_link import RedisLink
@@ -174,6 +177,10 @@ def _counted_everything(app: object, folder: Path) -> None:
     telemetry.refusals["expired"] += 1
     telemetry.observed["/", "expired"] += 1
     telemetry.tunnel_ends["expired"] += 1
+    tasks.failures["access log"] += 0
+    telemetry.not_http["tls"] += 1
+    telemetry.handshake_failures["version"] += 1
+    last_resort.counts["event_loop"] += 0
     app.proofs.outcomes["dpop", "accepted"] += 1  # type: ignore[attr-defined]
     app.upstreams["main"].failed(Reason.UPSTREAM_CONNECT)  # type: ignore[attr-defined]
     app.rate_limits.counts["/", "sub", "limited"] += 1  # type: ignore[attr-defined]
@@ -193,7 +200,9 @@ async def test_every_metric_has_its_entry_with_type_and_labels(tmp_path: Path) -
     ]
     async with (
         RedisServer(tmp_path / "redis") as server,
-        running_gateway("http://127.0.0.1:9", tmp_path, redis={"url": server.url}, issuers=issuers) as gateway,
+        running_gateway(
+            "http://127.0.0.1:9", tmp_path, redis={"url": server.url, "timeout_seconds": 2}, issuers=issuers
+        ) as gateway,
     ):
         _counted_everything(gateway.app, tmp_path)
         page = (await gateway.admin("/metrics")).body.decode()
@@ -282,8 +291,16 @@ def test_every_field_that_is_said_to_be_removed_is_and_none_is_missing() -> None
     )
     assert [pair for pair in sent if pair[1] == b"x"] == []
     folded = {names.fold(name.encode()) for name in listed}
-    assert folded >= names._DROPPED | names.FORWARDING
-    assert folded >= {prefix.removesuffix(b"-") for prefix in names._DROPPED_PREFIXES}
+    assert folded >= names._DROPPED | FORWARDING
+
+
+def test_every_name_that_services_believe_is_told_with_its_reason() -> None:
+    """R401, R402: the list of transparency.md is that of the code, group by group."""
+    rows = _rows(_read("docs/transparency.md"), "### What services believe of proxies")
+    told = [(row[0], set(_codes(row[1]))) for row in rows]
+    assert told == [
+        (group.reason, {*group.names.split(), *(f"{prefix}*" for prefix in group.prefixes.split())}) for group in GROUPS
+    ]
 
 
 def test_the_floors_of_dependencies_are_those_of_the_package() -> None:

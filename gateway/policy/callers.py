@@ -79,7 +79,7 @@ def network(address: str) -> bytes:
     """Return what of a client's address counts.
 
     Args:
-        address: as ``client_address`` gives it: canonical, IPv4 in its own form; or "unknown".
+        address: as ``client_address`` gives it: canonical, IPv4 in its own form; or "unix".
     """
     if ":" not in address:
         return address.encode("ascii", "replace")

@@ -16,17 +16,19 @@ from dataclasses import dataclass
 
 from gateway.errors import GatewayError, Reason
 from gateway.settings import schema
+from gateway.settings.values import METHOD
 
 Pairs = Sequence[tuple[bytes, bytes]]
 Fields = tuple[tuple[bytes, bytes], ...]
 
+_METHOD = re.compile(METHOD.encode("ascii")).fullmatch
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
 #: Methods that no page may use (Fetch standard, "forbidden method").
 _FORBIDDEN = frozenset({b"CONNECT", b"TRACE", b"TRACK"})
 
 #: Fields of the gateway's own answers that a page may read besides the harmless ones.
-_EXPOSED = (b"Access-Control-Expose-Headers", b"Retry-After, WWW-Authenticate, X-Request-Id")
+_EXPOSED = (b"Retry-After", b"WWW-Authenticate", b"X-Request-Id")
 
 _PREFLIGHT_VARY = (b"Vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
 
@@ -41,6 +43,7 @@ class CorsPolicy:
         credentials: browsers may add cookies and certificates of their own.
         methods: what pages may send, in the order to tell it; empty for whatever the route serves.
         headers: lower-case names that pages may set, in the order to tell it; empty for any.
+        exposed: names of the service's fields that pages may read.
         max_age: seconds that a browser may remember the answer to a preflight.
     """
 
@@ -49,6 +52,7 @@ class CorsPolicy:
     credentials: bool
     methods: tuple[bytes, ...]
     headers: tuple[bytes, ...]
+    exposed: tuple[bytes, ...]
     max_age: int
 
 
@@ -62,6 +66,7 @@ def compile_cors(route: schema.Route) -> CorsPolicy | None:
         credentials=route.cors_credentials,
         methods=tuple(method.encode("ascii") for method in route.cors_methods or route.methods),
         headers=tuple(name.encode("ascii") for name in route.cors_headers),
+        exposed=tuple(name.encode("ascii") for name in route.cors_expose_headers),
         max_age=route.cors_max_age_seconds,
     )
 
@@ -90,7 +95,7 @@ def preflight_fields(policy: CorsPolicy, headers: Pairs) -> Fields:
     if origin is None:
         raise GatewayError(Reason.CORS_ORIGIN)
     method = _values(headers, b"access-control-request-method")[0]
-    if method in _FORBIDDEN or not _TOKEN(method) or (policy.methods and method not in policy.methods):
+    if method in _FORBIDDEN or not _METHOD(method) or (policy.methods and method not in policy.methods):
         raise GatewayError(Reason.CORS_METHOD)
     names = _requested_headers(headers)
     if not all(map(_TOKEN, names)) or (policy.headers and not set(names) <= set(policy.headers)):
@@ -106,42 +111,42 @@ def preflight_fields(policy: CorsPolicy, headers: Pairs) -> Fields:
     return tuple(fields)
 
 
-def response_fields(policy: CorsPolicy, headers: Pairs, response: Pairs) -> Fields:
-    """Return what is added to an upstream's response; nothing when the upstream speaks for itself.
+def without_own(response: Pairs) -> Fields:
+    """Return an upstream's fields without what it says about pages itself: on these routes the gateway speaks alone.
+
+    Two that speak at once say more than either means: a browser joins the values
+    of a field that comes twice, and takes a lone permission for one of the other's.
+    """
+    return tuple(pair for pair in response if pair[0][:15].lower() != b"access-control-")
+
+
+def response_fields(policy: CorsPolicy, headers: Pairs, response: Pairs, added: Pairs = ()) -> Fields:
+    """Return what is added to an upstream's response.
 
     Args:
         headers: of the request.
         response: the fields that the upstream sent.
+        added: the fields that the gateway adds besides; pages may read them.
     """
-    if _values(response, b"access-control-allow-origin"):
-        return ()
     vary = b",".join(_values(response, b"vary")).lower().replace(b" ", b"").replace(b"\t", b"").split(b",")
-    return _answer_fields(policy, headers, varies=b"origin" in vary or b"*" in vary)
+    readable = (*policy.exposed, *(name for name, _ in added))
+    return _answer_fields(policy, headers, readable, varies=b"origin" in vary or b"*" in vary)
 
 
-def refusal_fields(policy: CorsPolicy, headers: Pairs) -> Fields:
-    """Return what is added to an answer of the gateway itself, so that pages can read it."""
-    fields = _answer_fields(policy, headers, varies=False)
-    return (*fields, _EXPOSED) if fields and fields[0][0] != b"Vary" else fields
+def refusal_fields(policy: CorsPolicy, headers: Pairs, added: Pairs = ()) -> Fields:
+    """Return what is added to an answer of the gateway itself, so that pages can read it; see ``response_fields``."""
+    return _answer_fields(policy, headers, (*_EXPOSED, *(name for name, _ in added)), varies=False)
 
 
-def exposed(cors: Fields, added: Sequence[tuple[bytes, bytes]]) -> Fields:
-    """Return what lets a page read fields that the gateway itself adds to an answer.
-
-    Args:
-        cors: what ``response_fields`` or ``refusal_fields`` returned; without an origin in it nothing can be read.
-        added: the fields.
-    """
-    if not added or not any(name == b"Access-Control-Allow-Origin" for name, _ in cors):
-        return ()
-    return ((b"Access-Control-Expose-Headers", b", ".join(dict.fromkeys(name for name, _ in added))),)
-
-
-def _answer_fields(policy: CorsPolicy, headers: Pairs, *, varies: bool) -> Fields:
+def _answer_fields(policy: CorsPolicy, headers: Pairs, readable: Sequence[bytes], *, varies: bool) -> Fields:
     """Return who may read an answer. It varies by Origin also when nobody may: caches keep such answers, too."""
     origin = _allowed_origin(policy, headers)
-    fields = () if origin is None else _origin_fields(policy, origin)
-    return fields if policy.any_origin or varies else (*fields, (b"Vary", b"Origin"))
+    fields = [] if origin is None else list(_origin_fields(policy, origin))
+    if not policy.any_origin and not varies:
+        fields.append((b"Vary", b"Origin"))
+    if origin is not None and readable:
+        fields.append((b"Access-Control-Expose-Headers", b", ".join(dict.fromkeys(readable))))
+    return tuple(fields)
 
 
 def _origin_fields(policy: CorsPolicy, origin: bytes) -> Fields:

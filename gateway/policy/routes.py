@@ -31,6 +31,9 @@ from gateway.settings.section import Text
 #: Longest path, in characters, that is compared with a regex; a longer one matches none.
 MAX_REGEX_PATH = 2048
 
+#: The methods that a service may be expected to know (RFC 9110 section 9.3, RFC 5789).
+USUAL_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+
 SenderConstrained = Literal["optional", "required", "dpop", "mtls"]
 
 # A token that is bound to a certificate is sent as Bearer (RFC 8705 section 3). Where any token will do, only those
@@ -164,6 +167,11 @@ class RouteTable:
                     return route
             border = path.rfind("/", 0, border)
         return self._match_regex(host, method, path) if self._regexes else None
+
+    def methods(self, host: str, path: str) -> list[str]:
+        """Return the methods with which a path is served, of those that are usual or that some route names."""
+        named = {method for route in self.routes for method in route.methods}
+        return sorted(method for method in named | USUAL_METHODS if self.match(host, method, path) is not None)
 
     def _match_regex(self, host: str, method: str, path: str) -> Route | None:
         if len(path) > MAX_REGEX_PATH:

@@ -9,6 +9,7 @@ anew every ``DNS_SECONDS``, proxies of the environment never used.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import logging
 import ssl
@@ -35,6 +36,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.proxy.connection import UpstreamConnection
 from gateway.settings import schema
 from gateway.settings.values import split_socket_url
+from gateway.tls_contexts import client_context
 
 _log = logging.getLogger("gateway.upstreams")
 
@@ -51,6 +53,9 @@ CHECKER = "jwt-gateway-health-check"
 CONNECT_FAULTS = frozenset(
     {Reason.UPSTREAM_CONNECT, Reason.UPSTREAM_NAME, Reason.UPSTREAM_TLS, Reason.UPSTREAM_CONNECT_TIMEOUT}
 )
+
+# What the system says when it, or this process, has nothing left for another socket.
+_OWN_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
 class Dialer:
@@ -118,8 +123,11 @@ class Dialer:
         assert isinstance(protocol, UpstreamConnection)
         return connection, protocol
 
-    async def probe(self, path: str, seconds: float) -> bool:
-        """Ask for ``path`` over a connection of its own; return whether a 2xx or 3xx came in time."""
+    async def probe(self, path: str, seconds: float) -> bool | None:
+        """Ask for ``path`` over a connection of its own; return whether a 2xx or 3xx came in time.
+
+        None when nobody was asked, because this process could open no connection.
+        """
         request = self._session.get(
             self._target.join(URL(path, encoded=True)),
             headers={"User-Agent": CHECKER},
@@ -130,8 +138,8 @@ class Dialer:
         try:
             async with request as response:
                 return 200 <= response.status <= 399
-        except (ClientError, OSError, TimeoutError, ValueError):
-            return False
+        except (ClientError, OSError, TimeoutError, ValueError) as error:
+            return None if _out_of_files(error) else False
 
     async def close(self) -> None:
         """Close every connection."""
@@ -147,17 +155,24 @@ def client_tls(settings: schema.Upstream) -> ssl.SSLContext | None:
     if not any(url.startswith("https://") for url in settings.urls):
         return None
     # Verifies the chain and the name by default; the system's authorities when no file is given.
-    context = ssl.create_default_context(cafile=settings.tls_ca_file or None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = client_context(settings.tls_ca_file)
     context.set_alpn_protocols(["http/1.1"])
     if settings.tls_client_cert:
         context.load_cert_chain(settings.tls_client_cert, settings.tls_client_key)
     return context
 
 
+def _out_of_files(error: BaseException) -> bool:
+    """Tell whether a connection failed because this machine had no file, port or memory left for it."""
+    cause: BaseException | None = getattr(error, "os_error", error)
+    return isinstance(cause, OSError) and cause.errno in _OWN_SHORTAGES
+
+
 def _connect_fault(error: Exception) -> GatewayError:
     """Translate what connecting raised; the only place that does."""
-    if isinstance(error, ClientConnectorCertificateError | ClientConnectorSSLError):
+    if _out_of_files(error):
+        reason = Reason.OUT_OF_FILES  # says nothing about the upstream
+    elif isinstance(error, ClientConnectorCertificateError | ClientConnectorSSLError):
         reason = Reason.UPSTREAM_TLS
     elif isinstance(error, TimeoutError):
         reason = Reason.UPSTREAM_CONNECT_TIMEOUT

@@ -6,7 +6,9 @@ matter of this file: it goes to aiohttp's parser, with every byte, so that
 there is one judge of odd responses.
 
 A head's meaning depends on nothing but its bytes, so the last few heads are
-remembered with what the client gets for them: services repeat theirs.
+remembered with what the client gets for them: services repeat theirs. The one
+field that depends on the moment, a Date that the service did not send, is left
+out of what is remembered.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
+
+from gateway.proxy.date_field import DateField
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*)\r\n").match
@@ -92,21 +96,27 @@ class KnownHead(NamedTuple):
 
     Attributes:
         status, length: as of ``head``.
-        client_head: what a client of HTTP/1.1 gets for it whose connection stays open.
+        fields: what a client of HTTP/1.1 gets for it whose connection stays open, without the empty line.
+        dated: there is a Date among them.
         head: as it was read.
     """
 
     status: int
     length: int
-    client_head: bytes
+    fields: bytes
+    dated: bool
     head: PlainHead
+
+    def end(self, date: DateField) -> bytes:
+        """Return what comes behind ``fields``: a Date of now if there is none yet, and the empty line."""
+        return b"\r\n" if self.dated else date.end
 
 
 class HeadMemory:
     """The last few plain heads.
 
     Args:
-        translate: returns what the client gets for a head; see ``KnownHead.client_head``.
+        translate: returns what the client gets for a head, without a Date of the gateway's; see ``KnownHead.fields``.
     """
 
     def __init__(self, translate: Callable[[PlainHead], bytes]) -> None:
@@ -121,9 +131,11 @@ class HeadMemory:
             if head is None:
                 return None
             try:
-                known = KnownHead(head.status, head.length, self._translate(head), head)
+                fields = self._translate(head)[:-2]
             except ValueError:  # the client cannot be given this head
                 return None
+            dated = any(len(name) == 4 and name.lower() == b"date" for name, _ in head.headers)
+            known = KnownHead(head.status, head.length, fields, dated, head)
             if len(block) <= MAX_REMEMBERED_HEAD:
                 if len(self._known) >= MAX_REMEMBERED:
                     self._known.clear()

@@ -11,42 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
-from typing import Protocol
 
 from aiohttp import ClientError, ServerDisconnectedError
 from aiohttp.client_exceptions import ClientOSError, SocketTimeoutError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
-from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import StreamReader
 
 from gateway.errors import GatewayError, Reason
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.reply import Reply, checked_reply, whole_reply
+from gateway.proxy.upload import Content, Upload, whole_content
 from gateway.proxy.upstreams import Lease
 from gateway.proxy.whole import WholeReading
 from gateway.tasks import spawn
-
-
-class Content(Protocol):
-    """A request's content as it comes from the client."""
-
-    chunked: bool
-
-    def whole(self) -> bytes | None:
-        """Return all of it if it has arrived completely, else None."""
-        ...
-
-    async def read(self) -> bytes:
-        """Return the next piece; empty at the end.
-
-        Raises:
-            GatewayError: malformed, too large, or the client left.
-        """
-        ...
 
 
 async def exchange(
@@ -77,7 +57,7 @@ async def exchange(
     """
     protocol = lease.protocol
     protocol.heard = False
-    upload: asyncio.Task[None] | None = None
+    upload: Upload | None = None
     reading: WholeReading | None = None
     timer = _ResponseTimer(protocol, response_timeout)
     try:
@@ -90,7 +70,7 @@ async def exchange(
             _write(protocol, data)
         else:
             assert content is not None
-            upload = spawn(_send(protocol, head, content, timer.start), "upload", awaited=True)
+            upload = Upload(protocol, head, content, timer.start)
     except BaseException as error:
         timer.stop()
         protocol.receiver = None
@@ -116,7 +96,7 @@ async def receive(lease: Lease, *, head_only: bool, response_timeout: float) -> 
 
 async def _receive(
     lease: Lease,
-    upload: asyncio.Task[None] | None,
+    upload: Upload | None,
     timer: _ResponseTimer,
     reading: WholeReading | None,
     *,
@@ -131,7 +111,7 @@ async def _receive(
         reply = checked_reply(message, payload, lease, upload, head_only=head_only, upgrade=upgrade)
     except BaseException as error:
         if upload is not None:
-            upload.cancel()
+            upload.task.cancel()
         protocol.receiver = None
         lease.discard()
         if (fault := _exchange_fault(error)) is not None:
@@ -140,7 +120,7 @@ async def _receive(
     finally:
         timer.stop()
     if upload is not None:
-        upload.add_done_callback(functools.partial(_upload_ended, protocol))
+        upload.task.add_done_callback(functools.partial(_upload_ended, protocol))
     return reply
 
 
@@ -176,15 +156,13 @@ class _ResponseTimer:
             receiver.upstream_lost(False)
 
 
-async def _final_response(
-    protocol: ResponseHandler, upload: asyncio.Task[None] | None
-) -> tuple[RawResponseMessage, StreamReader]:
+async def _final_response(protocol: ResponseHandler, upload: Upload | None) -> tuple[RawResponseMessage, StreamReader]:
     """Wait for the first response that is not interim (RFC 9110 section 15.2)."""
     while True:
         if upload is None:
             message, payload = await protocol.read()
         else:
-            message, payload = await _response_during(protocol, upload)
+            message, payload = await _response_during(protocol, upload.task)
         if message.code == 101 or not 100 <= message.code <= 199:
             return message, payload
 
@@ -205,30 +183,12 @@ async def _response_during(
         reading.cancel()
 
 
-async def _send(protocol: ResponseHandler, head: bytes, content: Content, sent: Callable[[], None]) -> None:
-    """Send head and content, at the pace of the upstream."""
-    writer = StreamWriter(protocol, asyncio.get_running_loop())
-    try:
-        await writer.write(head, drain=False)
-        while piece := await content.read():
-            await writer.write(_chunk(piece) if content.chunked else piece)
-        if content.chunked:
-            await writer.write(b"0\r\n\r\n")
-    except ConnectionError:
-        # The upstream closed before it had everything. It may have answered
-        # first (RFC 9112 section 9.6): the read of the response tells.
-        pass
-    sent()
-
-
 def _whole_request(head: bytes, content: Content | None) -> bytes | None:
     """Return a request whose content has arrived completely, or that has none; else None."""
     if content is None:
         return head
-    whole = content.whole()
-    if whole is None:
-        return None
-    return head + (_last_chunks(whole) if content.chunked else whole)
+    whole = whole_content(content)
+    return None if whole is None else head + whole
 
 
 def _write(protocol: ResponseHandler, data: bytes) -> None:
@@ -236,14 +196,6 @@ def _write(protocol: ResponseHandler, data: bytes) -> None:
     if transport is None or transport.is_closing():
         raise ServerDisconnectedError
     transport.write(data)
-
-
-def _chunk(piece: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(piece), piece)
-
-
-def _last_chunks(whole: bytes) -> bytes:
-    return (_chunk(whole) if whole else b"") + b"0\r\n\r\n"
 
 
 def died_unanswered(lease: Lease, error: GatewayError) -> bool:

@@ -2,12 +2,14 @@
 
 Only X-Forwarded-For, -Proto, -Host and -Port, Forwarded (RFC 7239), and the
 client's address live here. A client's own statements are believed only when
-the peer of the connection is a trusted proxy; then X-Forwarded-For and
-Forwarded are continued by the peer's address, and of the other three the last
-value stands, which is the nearest proxy's word. Each is sent on one line.
+the peer of the connection is a trusted proxy, and then only those of the kind
+that the proxy writes (``TrustedProxies.fields``). X-Forwarded-For and Forwarded
+are continued by the peer's address, and of the others the last value stands,
+which is the nearest proxy's word. What the service is told is what the rules
+have seen.
 
-A trusted proxy must itself overwrite or continue every one of these fields:
-what it lets through from its clients is taken for its own.
+A trusted proxy must itself overwrite or continue every one of the fields that
+it is believed in: what it lets through from its clients is taken for its own.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gateway.proxy.names import FORWARDING, HeaderPolicy
-from gateway.proxy.trust import Peer, TrustedProxies, parse_node
+from gateway.proxy.names import HeaderPolicy
+from gateway.proxy.trust import UNIX, UNIX_NODE, UNKNOWN, Peer, TrustedProxies, parse_node
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -26,19 +28,23 @@ _QUOTED = rb'"(?:[\t !#-\[\]-~]|\\[\t -~])*"'
 
 # One parameter of a forwarded-element and what ends it (RFC 7239 section 4).
 _PARAMETER = re.compile(rb"[ \t]*(" + _TOKEN + rb")=(" + _TOKEN + rb"|" + _QUOTED + rb")[ \t]*(;|,|\Z)")
+_IS_NODE = re.compile(rb"[!-+\--~]+").fullmatch  # visible, and no comma
 _EMPTY_ELEMENT = re.compile(rb"[ \t]*(?:,|\Z)")
 _ESCAPED = re.compile(rb"\\(.)")
 
 # What may stand in the single-valued fields; anything else is not passed on.
 _SANE: dict[bytes, re.Pattern[bytes]] = {
-    b"x-forwarded-proto": re.compile(rb"https?", re.IGNORECASE),
+    b"x-forwarded-proto": re.compile(rb"https?|wss?", re.IGNORECASE),
     b"x-forwarded-host": re.compile(rb"[A-Za-z0-9._:\[\]-]{1,261}"),
     b"x-forwarded-port": re.compile(rb"[0-9]{1,5}"),
 }
 
+# A WebSocket is asked for over HTTP, and services know these two schemes only (RFC 6455 section 3).
+_HTTP_SCHEMES = {b"ws": b"http", b"wss": b"https"}
+
 
 def forwarding_headers(
-    received: RawHeaders, peer: Peer, client_host: bytes, *, trusted: bool
+    received: RawHeaders, peer: Peer, client_host: bytes, *, trusted: TrustedProxies
 ) -> list[tuple[bytes, bytes]]:
     """Return the forwarding fields for the upstream, one line each.
 
@@ -46,17 +52,18 @@ def forwarding_headers(
         received: the client's fields of these names.
         peer: the connection's other end.
         client_host: the host that the client asked for, as received; empty when it named none.
-        trusted: the peer is a trusted proxy; otherwise ``received`` is not looked at.
+        trusted: whose fields are believed; those of others are not looked at.
     """
     proto = b"https" if peer.secure else b"http"
     port = b"%d" % peer.port if peer.port else b""
     forwarded = b""
     chain = peer.address
-    if trusted and received:
-        chain = b", ".join([*_values(received, b"x-forwarded-for"), peer.address])
+    if received and trusted.believes(peer.address):
+        received = [pair for pair in received if pair[0].lower() in trusted.fields]
+        chain = b", ".join([*_nodes(received), peer.address])
         forwarded = _continue_forwarded(_values(received, b"forwarded"), peer, client_host, proto)
-        proto = _last_word(received, b"x-forwarded-proto", proto).lower()
-        client_host = _last_word(received, b"x-forwarded-host", client_host)
+        scheme, client_host = external_origin(received, trusted, peer, client_host)
+        proto = http_scheme(scheme)
         port = _last_word(received, b"x-forwarded-port", port)
     headers = [(b"X-Forwarded-For", chain), (b"X-Forwarded-Proto", proto)]
     if client_host:
@@ -76,16 +83,17 @@ def client_address(headers: RawHeaders, policy: HeaderPolicy, peer: Peer) -> byt
     other address is the client's. What stands left of it is the client's own
     story. An entry that is no address ends the walk at the last proxy known.
     """
-    if not policy.trusted.believes(peer.address):
+    trusted = policy.trusted
+    if not trusted.believes(peer.address):
         return peer.address
-    received = [pair for pair in headers if pair[0].lower() in FORWARDING]
+    received = [pair for pair in headers if pair[0].lower() in trusted.fields]
     nearest = peer.address
     for node in reversed(_nodes(received)):
-        address = parse_node(node)
+        address = _address(node)
         if address is None:
             return nearest
-        nearest = str(address).encode("ascii")
-        if not policy.trusted.believes(nearest):
+        nearest = address
+        if not trusted.believes(nearest):
             return nearest
     return nearest
 
@@ -97,12 +105,13 @@ def external_origin(
 
     The connection's and the request's own, unless the peer is a trusted proxy.
     Then X-Forwarded-Proto and X-Forwarded-Host count, or else the element of
-    Forwarded that the proxy nearest to the client wrote.
+    Forwarded that the proxy nearest to the client wrote. The scheme may be
+    ``ws`` or ``wss``, as some proxies write it for WebSockets; see ``http_scheme``.
     """
     scheme = b"https" if peer.secure else b"http"
     if not trusted.believes(peer.address):
         return scheme, client_host
-    received = [pair for pair in headers if pair[0].lower() in FORWARDING]
+    received = [pair for pair in headers if pair[0].lower() in trusted.fields]
     seen = _first_hop(received, trusted)
     for name, key in ((b"x-forwarded-proto", b"proto"), (b"x-forwarded-host", b"host")):
         if key in seen and not _SANE[name].fullmatch(seen[key]):
@@ -111,13 +120,18 @@ def external_origin(
     return scheme.lower(), _last_word(received, b"x-forwarded-host", seen.get(b"host", client_host))
 
 
+def http_scheme(scheme: bytes) -> bytes:
+    """Return the scheme of HTTP that a scheme of WebSockets stands for; any other as it is (RFC 6455 section 3)."""
+    return _HTTP_SCHEMES.get(scheme, scheme)
+
+
 def _first_hop(received: RawHeaders, trusted: TrustedProxies) -> dict[bytes, bytes]:
     """Return the element of Forwarded that the trusted proxy nearest to the client wrote; empty without one."""
     found: dict[bytes, bytes] = {}
     for element in reversed(parse_forwarded(b", ".join(_values(received, b"forwarded", split=False))) or []):
         found = element
-        node = parse_node(element.get(b"for", b"unknown"))
-        if node is None or not trusted.believes(str(node).encode("ascii")):
+        node = _address(element.get(b"for", UNKNOWN))
+        if node is None or not trusted.believes(node):
             break
     return found
 
@@ -128,7 +142,20 @@ def _nodes(received: RawHeaders) -> list[bytes]:
     if chain:
         return chain
     elements = parse_forwarded(b", ".join(_values(received, b"forwarded", split=False)))
-    return [] if elements is None else [element.get(b"for", b"unknown") for element in elements]
+    return [] if elements is None else [_node_text(element.get(b"for", UNKNOWN)) for element in elements]
+
+
+def _address(node: bytes) -> bytes | None:
+    """Return the address that a proxy names, in the form of ``Peer.address``; None for what is none."""
+    if node in (UNIX, UNIX_NODE):
+        return UNIX
+    address = parse_node(node)
+    return None if address is None else str(address).encode("ascii")
+
+
+def _node_text(node: bytes) -> bytes:
+    """Return a node of Forwarded as it stands in X-Forwarded-For: an address alone, or what may stand for one."""
+    return _address(node) or (node if _IS_NODE(node) else UNKNOWN)
 
 
 def _values(received: RawHeaders, name: bytes, *, split: bool = True) -> list[bytes]:
@@ -180,6 +207,8 @@ def _continue_forwarded(members: list[bytes], peer: Peer, client_host: bytes, pr
 
 
 def _node_identifier(address: bytes) -> bytes:
+    if address == UNIX:
+        return UNIX_NODE
     return b"[" + address + b"]" if b":" in address else address
 
 

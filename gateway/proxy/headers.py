@@ -80,7 +80,7 @@ def request_headers(
     policy: HeaderPolicy,
     peer: Peer,
     identity: Sequence[tuple[bytes, bytes]],
-    request_id: bytes,
+    request_id: bytes | None,
     host: bytes,
     client_host: bytes,
     forward_authorization: bool,
@@ -97,7 +97,7 @@ def request_headers(
         policy: the compiled header rules.
         peer: the connection's other end.
         identity: the identity headers of the verified token; empty without one.
-        request_id: see ``request_id``.
+        request_id: see ``request_id``; None for a section that is completed for each request.
         host: the Host to send.
         client_host: the host that the client asked for, as received; may be empty.
         forward_authorization: the route sends the Authorization field on; never one that would
@@ -126,11 +126,12 @@ def request_headers(
     if connection:
         kept = _without_nominated(kept, connection, _NOT_NOMINABLE)
     kept.extend(framing)
-    kept.extend(forwarding_headers(forwarding, peer, client_host, trusted=policy.trusted.believes(peer.address)))
+    kept.extend(forwarding_headers(forwarding, peer, client_host, trusted=policy.trusted))
     kept.append((b"Via", http_version + b" " + policy.pseudonym))
     kept.extend(identity)
     # Last, so that what stays the same from request to request stands in one piece.
-    kept.append((b"X-Request-Id", request_id))
+    if request_id is not None:
+        kept.append((b"X-Request-Id", request_id))
     return kept
 
 

@@ -6,9 +6,11 @@ one dictionary look-up. The danger of this file is a spelling that the gateway
 takes for an unknown field and an upstream takes for a protected one: CGI, WSGI
 and PHP read ``X_User_Id``, ``X.User.Id`` and ``X-User-Id`` as one name.
 
-So a name is first folded. Names that fold to a protected one but are not
-spelled like it (letter case aside) are dropped, always. Every other name passes
-as it is, underscores included.
+So names with anything but letters, digits and ``-`` are dropped, unless the
+configuration lets them pass. Then a name is folded first: one that folds to a
+protected name but is not spelled like it (letter case aside) is dropped, always.
+Which names services believe is ``claimed_names.py``'s; every other name passes as
+it is.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from gateway.proxy.trust import TrustedProxies
+from gateway.proxy.claimed_names import is_claimed
+from gateway.proxy.trust import FORWARDING, TrustedProxies
 from gateway.settings.schema import Settings
+from gateway.settings.server import ForwardedFields
 
 
 class Action(IntEnum):
@@ -48,11 +52,6 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-#: The forwarding fields that the gateway itself writes; believed from a trusted proxy.
-FORWARDING = frozenset(
-    {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"}
-)
-
 # Always made anew or left out, whoever sent them. In folded spelling.
 _DROPPED = HOP_BY_HOP | {
     # made by the gateway
@@ -61,51 +60,26 @@ _DROPPED = HOP_BY_HOP | {
     b"x-request-id",
     # answered by the gateway (RFC 9110 section 10.1.1)
     b"expect",
-    # becomes HTTP_PROXY in CGI (CVE-2016-5385)
-    b"proxy",
-    # would let a request be one method to the rules and another to the upstream
-    b"x-http-method",
-    b"x-http-method-override",
-    b"x-method-override",
-    # statements about the client that upstreams believe
-    b"x-real-ip",
-    b"x-client-ip",
-    b"x-cluster-client-ip",
-    b"true-client-ip",
-    b"cf-connecting-ip",
-    b"cf-connecting-ipv6",
-    b"fastly-client-ip",
-    b"client-cert",
-    b"client-cert-chain",
-    # statements about the target that upstreams believe
-    b"x-original-url",
-    b"x-original-uri",
-    b"x-original-host",
-    b"x-original-method",
-    b"x-rewrite-url",
-    b"front-end-https",
-    b"x-url-scheme",
 }
 
-# Sent on as they are, and read by the gateway as well.
+# Sent on, and read by the gateway as well.
 _READ_TOO = frozenset(
     {
         b"access-control-request-headers",
         b"access-control-request-method",
+        b"max-forwards",
         b"origin",
         b"sec-websocket-protocol",
         b"via",
     }
 )
 
-# Whole families of the same kind: X-Forwarded-User, -Uri, -Method, -Prefix, -Client-Cert, ...
-_DROPPED_PREFIXES = (b"x-forwarded", b"x-client-cert", b"x-ssl-client", b"ssl-client")
-
 # Protected only against other spellings.
 _EXACT: dict[bytes, Action] = {
     b"authorization": Action.AUTHORIZATION,
     b"dpop": Action.AUTHORIZATION,
     b"connection": Action.CONNECTION,
+    b"max-forwards": Action.KEEP,
     b"via": Action.KEEP,
     **dict.fromkeys(FORWARDING, Action.FORWARDING),
 }
@@ -114,6 +88,9 @@ _EXACT: dict[bytes, Action] = {
 _FOLDING = bytes(
     code if chr(code) in "abcdefghijklmnopqrstuvwxyz0123456789" else ord("-") for code in bytes(range(256)).lower()
 )
+
+# The only bytes of a name that every service reads as one name (R342).
+_PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
 
 #: Names whose action is remembered, and how long they may be: the memory is the clients' to fill.
 _MAX_REMEMBERED = 1024
@@ -140,6 +117,8 @@ class HeaderPolicy:
         pseudonym: the gateway's name in Via (RFC 9110 section 7.6.3).
         trusted: the proxies whose forwarding fields are believed.
         key_names: the fields that hold an API key on some route, folded.
+        stripped: further names that no client's field passes under, folded.
+        plain_only: names with anything but letters, digits and ``-`` are dropped.
         actions: what was found out about names so far; see ``learn``.
     """
 
@@ -147,6 +126,8 @@ class HeaderPolicy:
     pseudonym: bytes
     trusted: TrustedProxies
     key_names: frozenset[bytes] = frozenset()
+    stripped: frozenset[bytes] = frozenset()
+    plain_only: bool = True
     actions: dict[bytes, Action] = field(default_factory=dict, repr=False, compare=False)
 
     def learn(self, name: bytes) -> Action:
@@ -164,27 +145,53 @@ class HeaderPolicy:
 
     def _decide(self, name: bytes) -> Action:
         folded = fold(name)
-        if folded in self.identity_names:
+        if folded in self.identity_names or folded in self.stripped:
+            return Action.DROP
+        if self.plain_only and name.translate(None, _PLAIN):
             return Action.DROP
         exact = _EXACT.get(folded)
         if exact is not None:
             return exact if name.lower() == folded else Action.DROP
-        if folded in _DROPPED or folded.startswith(_DROPPED_PREFIXES):
+        if folded in _DROPPED or is_claimed(folded):
             return Action.DROP
         return Action.KEEP
 
 
 def compile_header_policy(settings: Settings, pseudonym: bytes) -> HeaderPolicy:
     """Compile the header rules of a configuration, once."""
+    server = settings.server
     keys = {route.api_key_header for route in settings.routes if "api_key" in route.credentials}
-    certificate = settings.server.client_certificate_header
-    own = [*settings.identity, certificate] if certificate else settings.identity
-    return header_policy(own, pseudonym, settings.server.trusted_proxies, keys)
+    certificate = server.client_certificate_header
+    return header_policy(
+        [*settings.identity, certificate] if certificate else settings.identity,
+        pseudonym,
+        server.trusted_proxies,
+        keys,
+        fields=server.forwarded_fields,
+        stripped=server.strip_headers,
+        plain_only=server.underscore_headers == "drop",
+    )
 
 
 def header_policy(
-    identity: Iterable[str], pseudonym: bytes, trusted_proxies: Iterable[str] = (), keys: Iterable[str] = ()
+    identity: Iterable[str],
+    pseudonym: bytes,
+    trusted_proxies: Iterable[str] = (),
+    keys: Iterable[str] = (),
+    *,
+    fields: ForwardedFields = "x-forwarded",
+    stripped: Iterable[str] = (),
+    plain_only: bool = True,
 ) -> HeaderPolicy:
-    """Compile header rules from the names of the identity headers, the Via pseudonym, CIDRs, and API key fields."""
-    names, key_names = (frozenset(fold(name.encode("ascii")) for name in given) for given in (identity, keys))
-    return HeaderPolicy(names, pseudonym, TrustedProxies(trusted_proxies), key_names)
+    """Compile header rules from what the options of these names hold; see ``HeaderPolicy``.
+
+    Args:
+        identity: names of the identity headers.
+        trusted_proxies: CIDRs and ``unix``.
+        keys: names of fields that hold API keys.
+    """
+    identity_names, key_names, stripped_names = (
+        frozenset(fold(name.encode("ascii")) for name in given) for given in (identity, keys, stripped)
+    )
+    trusted = TrustedProxies(trusted_proxies, fields)
+    return HeaderPolicy(identity_names, pseudonym, trusted, key_names, stripped_names, plain_only)

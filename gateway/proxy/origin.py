@@ -26,6 +26,9 @@ from gateway.settings import schema
 
 _log = logging.getLogger("gateway.upstreams")
 
+#: How long the rest of an answered request may take to its service when ``idle_timeout_seconds`` is 0.
+UNSENT_SECONDS = 60.0
+
 
 class Lease:
     """One connection to an upstream, held for one exchange.
@@ -190,8 +193,8 @@ class Origin:
             _log.info("upstream %s, %s: back after an ejection", self._settings.name, self.url)
         return Lease(self, connection, protocol)
 
-    async def probe(self) -> bool:
-        """Ask for its health once."""
+    async def probe(self) -> bool | None:
+        """Ask for its health once; None when it could not be asked."""
         return await self._dialer.probe(self._settings.health_path, self._settings.health_timeout_seconds)
 
     def checked(self, good: bool) -> None:
@@ -223,8 +226,12 @@ class Origin:
         protocol, max_age = lease.protocol, self._max_age
         now = self._loop.time()
         too_old = max_age and now - protocol.opened_at >= max_age
-        if too_old or protocol.should_close or not protocol.is_connected() or self._closed:
+        transport = protocol.transport
+        unsent = transport is not None and transport.get_write_buffer_size() > 0
+        if too_old or protocol.should_close or not protocol.is_connected() or self._closed or unsent:
             lease.close()
+            if transport is not None and unsent:  # an answer that came early: the service may still read the request
+                self._loop.call_later(self._settings.idle_timeout_seconds or UNSENT_SECONDS, transport.abort)
         else:
             protocol.heard = False
             self._idle.append((lease, now))

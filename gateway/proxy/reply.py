@@ -7,7 +7,6 @@ a failure of the upstream: guessing is how responses get split.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.errors import GatewayError, Reason
 from gateway.proxy.direct import KnownHead
+from gateway.proxy.upload import Upload, unacknowledged
 from gateway.proxy.upstreams import Lease
 
 _DIGITS = re.compile(rb"[0-9]{1,19}")
@@ -36,10 +36,13 @@ class Reply:
         until_close: the content ends when the connection does.
         content: where the content comes from.
         lease: the connection, until ``finish``.
-        upload: the request's content that is still being sent, if any.
-        relayed: content bytes that were read for the client so far.
+        upload: the request's content, unless it was sent in one piece with the head.
+        persistent: the upstream has not said that it closes the connection after this response.
+        begun: bytes of it were written to the client.
+        relayed: content bytes that were written to the client so far.
+        delivered: all of it was.
         whole: the content, when all of it came with the head; nothing is left in ``content`` then.
-        client_head: the head as most clients get it, when that is known; see ``direct.KnownHead``.
+        known: what is remembered of the head, when it is a plain one that came with all of its content.
         ended: the connection is no longer this exchange's.
     """
 
@@ -51,17 +54,41 @@ class Reply:
     until_close: bool
     content: StreamReader
     lease: Lease
-    upload: asyncio.Task[None] | None
+    upload: Upload | None
+    persistent: bool = True
+    begun: bool = False
     relayed: int = 0
+    delivered: bool = False
     whole: bytes | None = None
-    client_head: bytes | None = None
+    known: KnownHead | None = None
     ended: bool = False
 
     @property
     def answered_early(self) -> bool:
         """Whether the upstream answered before it had the whole request."""
-        upload = self.upload
-        return upload is not None and (not upload.done() or upload.cancelled() or upload.exception() is not None)
+        return self.upload is not None and not self.upload.whole
+
+    @property
+    def reads_on(self) -> bool:
+        """Whether the upstream has accepted a request that it still reads, so that the connections may stay open."""
+        return self.upload is not None and self.upload.running and self.persistent and self.status < 400
+
+    async def finish_upload(self, idle_timeout: float) -> None:
+        """Let an upload go on whose response is complete, then close the connection.
+
+        It is not used again: a service that answers without having read may take the rest of the
+        content for its next request, and answer that.
+
+        Args:
+            idle_timeout: see ``Upload.finished``.
+
+        Raises:
+            GatewayError: the rest of the content could not be had.
+        """
+        assert self.upload is not None
+        self.lease.protocol.force_close()
+        await self.upload.finished(idle_timeout)
+        self.finish()
 
     def finish(self) -> None:
         """Return the connection to the pool, or close it when the exchange is not whole."""
@@ -69,6 +96,8 @@ class Reply:
             self.abort()
         elif not self.ended:
             self.ended = True
+            if self.upload is not None and unacknowledged(self.lease.protocol.transport):
+                self.lease.protocol.force_close()  # closed behind the rest: the next request would wait for its reader
             self.lease.release()
 
     def abort(self) -> None:
@@ -77,11 +106,11 @@ class Reply:
             return
         self.ended = True
         if self.upload is not None:
-            self.upload.cancel()
+            self.upload.task.cancel()
         self.lease.discard()
 
     def truncated(self) -> bool:
-        """Whether a response that ends with its connection ended by a fault instead (R287)."""
+        """Whether a response that ends with its connection ended by a fault instead (R287, R409)."""
         return self.until_close and self.lease.protocol.broken
 
 
@@ -89,7 +118,7 @@ def checked_reply(
     message: RawResponseMessage,
     payload: StreamReader,
     lease: Lease,
-    upload: asyncio.Task[None] | None,
+    upload: Upload | None,
     *,
     head_only: bool,
     upgrade: bool = False,
@@ -123,6 +152,7 @@ def checked_reply(
         content=payload,
         lease=lease,
         upload=upload,
+        persistent=not message.should_close,
     )
 
 
@@ -140,7 +170,7 @@ def whole_reply(known: KnownHead, content: bytes, lease: Lease) -> Reply:
         lease=lease,
         upload=None,
         whole=content,
-        client_head=known.client_head,
+        known=known,
     )
 
 

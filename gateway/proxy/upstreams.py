@@ -163,7 +163,9 @@ class Upstream:
 
 
 async def _check(origin: Origin) -> None:
-    origin.checked(await origin.probe())
+    good = await origin.probe()
+    if good is not None:  # else this process could not ask, which says nothing about the URL
+        origin.checked(good)
 
 
 def _may_go_on(reason: Reason, following: Origin) -> bool:

@@ -167,7 +167,6 @@ class AbuseWatch:
     # --- what becomes of a find ---
 
     def _is_exempt(self, client: str) -> bool:
-        # Whoever comes over a Unix socket without a proxy's word has no address to be known by.
         return client == "unknown" or self._exempt.believes(client.encode("ascii", "replace"))
 
     def _find(self, option: str, name: bytes, now: float, who: str) -> None:

@@ -1,7 +1,9 @@
-"""Listening on an address as the configuration writes it.
+"""Listening on addresses as the configuration writes them.
 
 Only the three forms of an address live here, ``host:port``, ``[v6]:port`` and
-``unix:/path``, and how one process holds an address that others listen on.
+``unix:/path``, how one process holds addresses that others listen on, and the
+file of a Unix socket. Sockets are made here rather than by the event loop: so
+``[::]`` means the same everywhere, and the file of a Unix socket has one owner.
 """
 
 from __future__ import annotations
@@ -11,13 +13,18 @@ import contextlib
 import errno
 import os
 import socket
-import ssl
 import stat
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 #: How many connections the system keeps while nobody accepts them.
 BACKLOG = 1024
+
+# From 3.13 on event loops remove the file of a Unix socket as soon as one of their servers closes, while other
+# processes may still listen on it: it is its owner's to remove.
+_KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,128 +41,201 @@ class SharedAddress:
     fileno: int = -1
 
 
-async def listen(
-    protocol: Callable[[], asyncio.BaseProtocol],
-    address: str | SharedAddress,
-    *,
-    tls: ssl.SSLContext | None = None,
-    handshake_timeout: float | None = None,
-    backlog: int = 128,
-) -> asyncio.Server:
-    """Return a server that listens on ``address``.
+class SocketFile:
+    """The file of a Unix socket, removed by whoever made it and by nobody else.
 
     Args:
-        handshake_timeout: seconds for a TLS handshake; without ``tls`` it means nothing.
+        path: where it is; a socket is bound there already.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._made = _identity(path)
+
+    def remove(self) -> None:
+        """Remove it, unless another one has taken its place."""
+        if self._made is not None and _identity(self._path) == self._made:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        self._made = None
+
+
+class Port:
+    """One address that is listened on.
+
+    Attributes:
+        number: the TCP port; 0 for a Unix socket.
+    """
+
+    def __init__(self, servers: Iterable[asyncio.Server], number: int, file: SocketFile | None = None) -> None:
+        self._servers = list(servers)
+        self._file = file
+        self.number = number
+
+    def close(self) -> None:
+        """Accept nothing more, and remove the file of a Unix socket if it is this process's."""
+        for server in self._servers:
+            server.close()
+        if self._file is not None:
+            self._file.remove()
+
+    async def wait_closed(self) -> None:
+        """Wait until nothing is accepted any more."""
+        for server in self._servers:
+            await server.wait_closed()
+
+
+async def listen(
+    protocol: Callable[[], asyncio.BaseProtocol], address: str | SharedAddress, *, backlog: int = 128
+) -> Port:
+    """Listen on ``address`` for plain connections.
 
     Raises:
         OSError: the address is taken, not ours, or not permitted.
     """
     loop = asyncio.get_running_loop()
-    patience = handshake_timeout if tls is not None else None
     shared = isinstance(address, SharedAddress)
-    if isinstance(address, SharedAddress):
-        if address.fileno >= 0:
+    text = address.address if isinstance(address, SharedAddress) else address
+    if text.startswith("unix:"):
+        file = None
+        if isinstance(address, SharedAddress):
             listening = socket.socket(fileno=address.fileno)
-            return await loop.create_unix_server(
-                protocol, sock=listening, ssl=tls, backlog=backlog, ssl_handshake_timeout=patience
-            )
-        address = address.address
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:")
-        _remove_stale_socket(path)
-        return await loop.create_unix_server(protocol, path, ssl=tls, backlog=backlog, ssl_handshake_timeout=patience)
-    host, _, port = address.rpartition(":")
-    return await loop.create_server(
-        protocol,
-        host.strip("[]") or None,
-        int(port),
-        ssl=tls,
-        ssl_handshake_timeout=patience,
-        backlog=backlog,
-        reuse_address=True,
-        reuse_port=shared or None,
+        else:
+            listening, file = unix_listener(text.removeprefix("unix:"))
+        return Port([await loop.create_unix_server(protocol, sock=listening, backlog=backlog, **_KEEP_FILE)], 0, file)
+    sockets = await tcp_sockets(text, share=shared)
+    try:
+        servers = [await loop.create_server(protocol, sock=one, backlog=backlog) for one in sockets]
+    except OSError:
+        close_all(sockets)
+        raise
+    return Port(servers, sockets[0].getsockname()[1])
+
+
+async def tcp_sockets(address: str, *, share: bool) -> list[socket.socket]:
+    """Return sockets that have ``host:port`` and do not listen yet: one for each address of the host, on one port.
+
+    Args:
+        share: other processes have the same address, each with a socket of its own.
+
+    Raises:
+        OSError: an address is taken, not ours, or not permitted.
+    """
+    host, _, text = address.rpartition(":")
+    port = int(text)
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-
-
-def bound_port(server: asyncio.Server) -> int:
-    """Return the TCP port of a server; 0 for a Unix socket."""
-    name = server.sockets[0].getsockname()
-    return int(name[1]) if isinstance(name, tuple) else 0
+    sockets: list[socket.socket] = []
+    try:
+        for family, where in dict.fromkeys((family, where) for family, _, _, _, where in found):
+            sockets.append(_bind(family, (where[0], port, *where[2:]), share=share))
+            port = sockets[0].getsockname()[1]
+    except OSError:
+        close_all(sockets)
+        raise
+    return sockets
 
 
 class Reservation:
-    """Keeps an address for the processes that listen on it, while they come and go.
+    """Keeps addresses for the processes that listen on them, while they come and go.
 
     Attributes:
         shared: what they are to listen on.
-        port: the TCP port; 0 for a Unix socket.
+        ports: the TCP port of each; 0 for a Unix socket.
     """
 
-    def __init__(self, shared: SharedAddress, port: int, sockets: list[socket.socket]) -> None:
-        self.shared = shared
-        self.port = port
-        self._sockets = sockets
+    def __init__(self) -> None:
+        self.shared: tuple[SharedAddress, ...] = ()
+        self.ports: tuple[int, ...] = ()
+        self._sockets: list[socket.socket] = []
+        self._files: list[SocketFile] = []
 
     @classmethod
-    async def make(cls, address: str) -> Reservation:
-        """Reserve an address.
+    async def make(cls, addresses: Sequence[str]) -> Reservation:
+        """Reserve addresses.
 
         A Unix socket is listened on from now on. A port is only taken: nobody
         is connected before one of the processes listens.
 
         Raises:
-            OSError: the address is taken, not ours, or not permitted.
+            OSError: an address is taken, not ours, or not permitted.
         """
-        if address.startswith("unix:"):
-            listening = _unix_listener(address.removeprefix("unix:"))
-            return cls(SharedAddress(address, listening.fileno()), 0, [listening])
-        host, _, text = address.rpartition(":")
-        port = int(text)
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        sockets: list[socket.socket] = []
+        made = cls()
         try:
-            for family, _, _, _, where in found:
-                sockets.append(_bound(family, (where[0], port, *where[2:])))
-                port = sockets[0].getsockname()[1]
-        except OSError:
-            _close(sockets)
+            for address in addresses:
+                await made._add(address)
+        except BaseException:
+            made.close()
+            made.remove_files()
             raise
-        return cls(SharedAddress(f"{host}:{port}"), port, sockets)
+        return made
+
+    async def _add(self, address: str) -> None:
+        if address.startswith("unix:"):
+            listening, file = unix_listener(address.removeprefix("unix:"))
+            self._sockets.append(listening)
+            self._files.append(file)
+            shared, port = SharedAddress(address, listening.fileno()), 0
+        else:
+            if not address.endswith(":0"):
+                # A port may be shared with whoever asks for it, another gateway of ours included: ask for it alone.
+                close_all(await tcp_sockets(address, share=False))
+            sockets = await tcp_sockets(address, share=True)
+            self._sockets += sockets
+            port = sockets[0].getsockname()[1]
+            shared = SharedAddress(f"{address.rpartition(':')[0]}:{port}")
+        self.shared += (shared,)
+        self.ports += (port,)
 
     def close(self) -> None:
-        """Let go of it. Connections to a Unix socket are refused once every process has done so."""
-        _close(self._sockets)
+        """Let go of them. Connections to a Unix socket are refused once every process has done so."""
+        close_all(self._sockets)
+
+    def remove_files(self) -> None:
+        """Remove the files of Unix sockets."""
+        for file in self._files:
+            file.remove()
 
 
-def _unix_listener(path: str) -> socket.socket:
+def unix_listener(path: str) -> tuple[socket.socket, SocketFile]:
+    """Return a socket that listens at a path, and the file there.
+
+    Raises:
+        OSError: the path is taken, or not permitted.
+    """
     _remove_stale_socket(path)
     listening = socket.socket(socket.AF_UNIX)
     try:
+        listening.setblocking(False)
         listening.bind(path)
+        file = SocketFile(path)
         listening.listen(BACKLOG)
     except OSError:
         listening.close()
         raise
-    return listening
+    return listening, file
 
 
-def _bound(family: int, where: tuple[str | int, ...]) -> socket.socket:
-    """Return a socket that has a port and does not listen, which others may share."""
-    if where[1]:
-        # A port may be shared with whoever asks for it, another gateway of ours included: first ask for it alone.
-        _bind(family, where, share=False).close()
-    return _bind(family, where, share=True)
+def close_all(sockets: Iterable[socket.socket]) -> None:
+    """Close sockets."""
+    for one in sockets:
+        one.close()
+
+
+def shown(addresses: Sequence[str], ports: Sequence[int]) -> str:
+    """Write where it is listened, for people: each address with its port, which the system may have picked."""
+    return ", ".join(f"{address} (port {port})" for address, port in zip(addresses, ports, strict=True))
 
 
 def _bind(family: int, where: tuple[str | int, ...], *, share: bool) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
+        bound.setblocking(False)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if share:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:  # as the event loop does: an IPv4 address has a socket of its own
+        if family == socket.AF_INET6:  # an IPv4 address has a socket of its own, whatever the system's default is
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(where)
     except OSError as error:
@@ -164,17 +244,20 @@ def _bind(family: int, where: tuple[str | int, ...], *, share: bool) -> socket.s
     return bound
 
 
-def _close(sockets: list[socket.socket]) -> None:
-    for one in sockets:
-        one.close()
+def _identity(path: str) -> tuple[int, int, int] | None:
+    """Return what tells a file from another one in its place, which may have its inode. A new mode changes nothing."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _remove_stale_socket(path: str) -> None:
     """Remove the socket file that an earlier run left.
 
     A file that is no socket stays, and fails the start. So does a socket that
-    somebody listens on: the event loop would replace it without asking, and
-    cut a running gateway off.
+    somebody listens on: to replace it would cut a running gateway off.
     """
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):

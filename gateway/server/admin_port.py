@@ -25,7 +25,7 @@ from aiohttp.web_protocol import RequestHandler
 from gateway.errors import GatewayError
 from gateway.policy.hosts import parse_host
 from gateway.policy.paths import parse_target
-from gateway.server.addresses import bound_port, listen
+from gateway.server.addresses import listen
 from gateway.server.sent import sent
 from gateway.settings.schema import Server
 from gateway.settings.values import host as canonical
@@ -70,9 +70,9 @@ async def open_admin(made: web.Application, settings: Server, stop: contextlib.A
     assert runner.server is not None
     most = most_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     port = AdminPort(runner.server, settings.request_head_timeout_seconds, most)
-    server = await listen(port, settings.admin_listen, backlog=most)
-    stop.callback(server.close)
-    return bound_port(server)
+    listening = await listen(port, settings.admin_listen, backlog=most)
+    stop.callback(listening.close)
+    return listening.number
 
 
 def most_connections(files: int) -> int:

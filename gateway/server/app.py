@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
-import socket
-import ssl
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +21,7 @@ from aiohttp.abc import AbstractResolver
 from gateway.clock import Clock, SystemClock
 from gateway.proxy.upstreams import open_upstreams
 from gateway.server.abuse_watch import AbuseWatch
-from gateway.server.addresses import BACKLOG, SharedAddress, bound_port, listen
+from gateway.server.addresses import BACKLOG, Port, SharedAddress, listen, tcp_sockets
 from gateway.server.admin import Admin
 from gateway.server.admin_port import open_admin
 from gateway.server.express_lane import ExpressLane
@@ -44,6 +41,7 @@ from gateway.server.serving import Serving
 from gateway.server.single_use import PURPOSE as TOKENS
 from gateway.server.single_use import SingleUse
 from gateway.server.tls import RELOAD_SECONDS, ServerTls
+from gateway.server.tls_port import TlsPort
 from gateway.settings.schema import Settings
 from gateway.store.conditions import Conditions
 from gateway.store.fleet import Fleet
@@ -67,15 +65,17 @@ class Share:
     """What one process has of a gateway of several.
 
     Attributes:
-        listen: the public address, for all of them.
+        listen: the public addresses, for all of them.
         first_wait: seconds before it asks an issuer for keys for the first time.
         secret: what all of them make nonces from.
+        pseudonym: the name that all of them have in Via; empty: one of this process's own.
         left: what a process that began earlier leaves to this one (``inheritance.py``).
     """
 
-    listen: SharedAddress
+    listen: tuple[SharedAddress, ...]
     first_wait: float
     secret: bytes = b""
+    pseudonym: bytes = b""
     left: Mapping[str, Any] | None = None
 
 
@@ -88,6 +88,9 @@ class GatewayApp:
         out: where the access log goes; standard output by default.
         share: this is one of several processes, and opens no admin port of its own.
         resolver: looks up the hosts of issuers; the system's by default.
+
+    Attributes:
+        pseudonym: this gateway's name in Via (RFC 9110 section 7.6.3).
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class GatewayApp:
         self.clock = clock or SystemClock()
         self._out = out or sys.stdout
         self._share = share
+        self.pseudonym = (share.pseudonym if share else b"") or draw_pseudonym()
         self._resolver = resolver
         self._stop = contextlib.AsyncExitStack()
 
@@ -188,7 +192,7 @@ class GatewayApp:
             settings,
             self.authenticator,
             self.clock,
-            pseudonym(settings),
+            self.pseudonym,
             self.api_keys,
             self._guards(),
             self.introspectors,
@@ -205,16 +209,34 @@ class GatewayApp:
         self.express = ExpressLane(serving, self.listener)
         self.express.start()
         self._stop.push_async_callback(self.express.stop)
-        protocol = self.express if settings.server.express else self.listener
-        self._server = await listen(
-            protocol,
-            self._share.listen if self._share else settings.server.listen,
-            tls=self._start_tls(),
-            handshake_timeout=settings.server.tls_handshake_timeout_seconds,
-            backlog=BACKLOG,
-        )
-        self._stop.callback(self._server.close)
-        self.port = bound_port(self._server)
+        self._ports: list[Port | TlsPort] = []
+        tls = self._start_tls()
+        for address in self._share.listen if self._share else settings.server.addresses:
+            self._ports.append(await self._open(address, tls))
+
+    async def _open(self, address: str | SharedAddress, tls: ServerTls | None) -> Port | TlsPort:
+        """Listen on one address: TCP speaks TLS where there is a certificate, and a Unix socket never does."""
+        lane = self.express if self.settings.server.express else self.listener
+        text = address if isinstance(address, str) else address.address
+        if tls is None or text.startswith("unix:"):
+            port = await listen(lane, address, backlog=BACKLOG)
+            self._stop.callback(port.close)
+            return port
+        sockets = await tcp_sockets(text, share=self._share is not None)
+        patience = self.settings.server.tls_handshake_timeout_seconds
+        secure = TlsPort(sockets, lane.serve, self.listener, tls, patience)
+        self._stop.push_async_callback(secure.stop)
+        return secure
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The TCP port of each address; 0 for a Unix socket."""
+        return tuple(port.number for port in self._ports)
+
+    @property
+    def port(self) -> int:
+        """The TCP port of the first address."""
+        return self.ports[0]
 
     async def _join_fleet(self) -> Fleet | None:
         """Tell others that share the Redis what this gateway is; None without one."""
@@ -239,20 +261,21 @@ class GatewayApp:
         # A request that is one too many does not use up its token.
         return [self.watch, self.rate_limits, self.single_use]
 
-    def _start_tls(self) -> ssl.SSLContext | None:
-        """Return the context of an HTTPS listener, kept up to date; None for plain HTTP."""
+    def _start_tls(self) -> ServerTls | None:
+        """Return the contexts of an HTTPS listener, kept up to date; None for plain HTTP."""
         if not self.settings.server.tls_cert:
             return None
         tls = ServerTls(self.settings.server, self.telemetry)
         watching = Periodic("TLS files", tls.look, self.clock, RELOAD_SECONDS)
         watching.start()
         self._stop.push_async_callback(watching.stop)
-        return tls.context
+        return tls
 
     async def drain(self) -> None:
         """Refuse readiness and new connections; let running requests end, up to ``drain_seconds`` (R370)."""
         self.admin.draining = True
-        self._server.close()
+        for port in self._ports:
+            port.close()
         self.express.start_drain()
         self.listener.start_drain()
         with contextlib.suppress(TimeoutError):
@@ -283,11 +306,10 @@ class RequestIds:
         return self._ready.pop()
 
 
-def pseudonym(settings: Settings) -> bytes:
-    """Return this gateway's name in ``Via`` (RFC 9110 section 7.6.3).
+def draw_pseudonym() -> bytes:
+    """Return a name for ``Via`` that no other gateway has (RFC 9110 section 7.6.3).
 
-    The same for every worker of one gateway and different for two gateways in
-    a chain, so that a loop is told from a chain.
+    Every worker of one gateway has the same, so that a loop is told, and two
+    gateways in a chain never do, however alike their hosts and configurations are.
     """
-    seed = f"{socket.gethostname()} {settings.server.listen} {settings.server.admin_listen}"
-    return b"gateway-" + hashlib.sha256(seed.encode()).hexdigest()[:12].encode("ascii")
+    return b"gateway-" + os.urandom(6).hex().encode("ascii")

@@ -14,6 +14,7 @@ from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
 from gateway.errors import GatewayError, Reason
 from gateway.server.facts import Facts
+from gateway.server.lingering import LONGEST, SILENCE
 from gateway.settings.schema import Server
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -74,6 +75,17 @@ class ClientContent:
         except ConnectionError:
             raise GatewayError(Reason.CLIENT_GONE) from None
 
+    async def skip(self) -> bool:
+        """Read and drop the rest, for as long as an answered client is read; return whether it came to its end."""
+        try:
+            async with asyncio.timeout(LONGEST):
+                while self.unread and not self.awaited:
+                    async with asyncio.timeout(SILENCE):
+                        await self.read()
+        except (TimeoutError, GatewayError):
+            return False
+        return not self.unread
+
     def _counted(self, piece: bytes) -> bytes:
         self.size += len(piece)
         if self._limit and self.size > self._limit:
@@ -106,6 +118,10 @@ class CollectedContent:
         data, self._data = self._data, b""
         self.size += len(data)
         return data
+
+    async def skip(self) -> bool:
+        """Return that nothing is left to come."""
+        return True
 
 
 def has_content(facts: Facts) -> bool:

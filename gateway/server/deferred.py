@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.clock import Clock
-from gateway.server.express_memory import Refusal
 from gateway.tasks import note_failure
 from gateway.telemetry import Telemetry
 from gateway.tokens.cache import TokenCache
@@ -40,10 +40,6 @@ class DeferredClient(Protocol):
     @property
     def keep_alive(self) -> bool:
         """Whether the connection may serve another request after this one."""
-        ...
-
-    def send(self, data: bytes) -> None:
-        """Write without waiting, if the client is still there."""
         ...
 
     def ended(self, keep_alive: bool, *, refused: bool) -> None:
@@ -79,9 +75,9 @@ class DeferredRequest:
         self._client, self._data = client, data
         self.since = 0.0
 
-    def resume(self, telemetry: Telemetry, now: float) -> None:
+    def resume(self, now: float) -> None:
         """Turn to it."""
-        del telemetry, now
+        del now
         self._client.resume(self._data)
 
     def fail(self) -> None:
@@ -102,24 +98,23 @@ class DeferredRequest:
 
 
 class DeferredRefusal(DeferredRequest):
-    """One whose answer is known.
+    """One that is known to be refused.
 
     Args:
-        refusal: the answer.
-        request_id: the request's.
+        give: answers and counts it, given the seconds that it has taken.
     """
 
-    __slots__ = ("_refusal", "_request_id")
+    __slots__ = ("_give",)
 
-    def __init__(self, client: DeferredClient, data: bytes, refusal: Refusal, request_id: bytes) -> None:
+    def __init__(self, client: DeferredClient, data: bytes, give: Callable[[float], None]) -> None:
         super().__init__(client, data)
-        self._refusal, self._request_id = refusal, request_id
+        self._give = give
 
-    def resume(self, telemetry: Telemetry, now: float) -> None:
+    def resume(self, now: float) -> None:
         """Give the answer, and count it; if the client has left, count it alone."""
         client = self._client
         if client.keep_alive:
-            self._refusal.give(client.send, self._request_id, telemetry, now - self.since)
+            self._give(now - self.since)
             client.ended(True, refused=True)
         else:
             # The gateway is on its way out by now, and its answers say so: this one does not.
@@ -162,7 +157,7 @@ class Deferred:
                 break
             request = waiting.popleft()
             try:
-                request.resume(self._telemetry, now)
+                request.resume(now)
             except Exception as error:  # those that wait behind it are turned to all the same
                 note_failure("deferred requests", error)
                 request.fail()

@@ -134,19 +134,16 @@ class ExpressExchange(ExpressResponse):
 
     def _refuse_learned(self, plan: Plan, error: GatewayError) -> None:
         serving, client = self._serving, self._client
-        # Only these two make one answer for a reason differ from another.
-        same = not error.scope and error.retry_after == error.reason.kind.retry_after
-        known = plan.refusals.get(error.reason) if same and client.keep_alive and not serving.logging else None
-        if known is None or self._run is not None:  # one that the shared run knows ends there
+        # One that the shared run knows ends there.
+        if self._run is not None or serving.logging or not client.keep_alive or error.reason.kind.close:
             self.run.record.upstream = ""
             self._refuse(error)
-            if same and self.answer and known is None:
-                made = plan.refusals[error.reason] = Refusal(self.answer, self.run.record)
-                if error.reason is Reason.INTROSPECTION_BUSY:
-                    plan.busy = made
-                    plan.turns_away = serving.pipeline.opaque.turning_away(plan.admitted.route)
             return
-        known.give(client.send, self._id, serving.telemetry, serving.clock.monotonic() - self._began)
+        refusal = Refusal(error, plan.admitted.route.name, plan.method)
+        if error.reason is Reason.INTROSPECTION_BUSY and plan.busy is None:
+            plan.busy = refusal._replace(error=error.untraced())
+            plan.turns_away = serving.pipeline.opaque.turning_away(plan.admitted.route)
+        serving.give_refusal(refusal, self._id, client.send, serving.clock.monotonic() - self._began)
         serving.pipeline.watch.saw_refusal(client.address, error.reason.code, error.detail)
         if self._verify_seconds is not None:
             serving.telemetry.verification.observe(self._verify_seconds)
@@ -276,4 +273,4 @@ class ExpressExchange(ExpressResponse):
 def _takes_task(admitted: Admitted) -> bool:
     """Whether a request needs more than the steps that do not wait."""
     route = admitted.route
-    return admitted.preflight or route.cors is not None or route.end_at_expiry
+    return admitted.preflight or route.cors is not None or route.end_at_expiry or admitted.forwards_left == 0

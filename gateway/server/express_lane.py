@@ -19,6 +19,7 @@ from gateway.server.client_head import plain_client_head
 from gateway.server.express_connection import ExpressConnection
 from gateway.server.express_recall import Heads
 from gateway.server.listener import Listener
+from gateway.server.places import Place
 from gateway.server.serving import Serving
 from gateway.tasks import note_failure
 
@@ -47,6 +48,12 @@ class ExpressLane:
 
     def __call__(self) -> ExpressConnection:
         return ExpressConnection(self.serving, self.listener, self._heads, self.connections)
+
+    def serve(self, place: Place) -> ExpressConnection:
+        """Return the protocol of a connection that has its place already."""
+        made = self()
+        made.place = place
+        return made
 
     def start(self) -> None:
         """Begin to watch the connections' time limits."""

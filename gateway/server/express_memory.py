@@ -5,14 +5,17 @@ Only what a request line leads to lives here. Under one header section
 counts (``express_variation.py``), it leads to one route, and to one head for
 the upstream but for the identity, or to one refusal. What can change from one
 moment to the next is never remembered: what the token stands for, whether the
-route lets it pass, which connection is free.
+route lets it pass, which connection is free. Nor is an answer: what is
+remembered of a refusal is the verdict, and each answer is written for its own
+request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError
 from gateway.identity import Identity
 from gateway.policy.authorize import authorize
 from gateway.proxy.origin import Origin
@@ -21,7 +24,7 @@ from gateway.server.express_section import Section
 from gateway.server.express_variation import Template
 from gateway.server.pipeline import Pipeline
 from gateway.server.request import Admitted, RequestHead
-from gateway.telemetry import Record, Telemetry, method_class
+from gateway.telemetry import method_class
 
 #: Request lines of a connection that are remembered, and the memory for what they lead to, in bytes, about.
 MAX_PLANS, MAX_PLANS_BYTES = 32, 65536
@@ -34,26 +37,18 @@ MAX_SECTION = 8192
 _FIXED_COST = 1024
 
 
-class Refusal:
-    """The same refusal each time, under one header section of one connection: of a request line, or for a reason.
+class Refusal(NamedTuple):
+    """The verdict on a request that is refused; its answer is written for each request anew.
 
     Attributes:
-        parts: the answer around its request id, which stands between them.
-        counter: the key under which the request is counted.
-        reason: the refusal's code.
+        error: why.
+        route: the name of the request's route, if it has one.
+        method: the request's method.
     """
 
-    __slots__ = ("counter", "parts", "reason")
-
-    def __init__(self, data: bytes, record: Record) -> None:
-        self.parts = data.split(record.request_id.encode("ascii"))
-        self.counter = (record.route, method_class(record.method), record.status, record.outcome)
-        self.reason = record.reason
-
-    def give(self, send: Callable[[bytes], None], request_id: bytes, telemetry: Telemetry, seconds: float) -> None:
-        """Send and count it, for a request of which nobody wants a line."""
-        send(request_id.join(self.parts))
-        telemetry.finish_refused(self.counter, self.reason, seconds)
+    error: GatewayError
+    route: str
+    method: str
 
 
 class Plan:
@@ -70,8 +65,7 @@ class Plan:
         counters: by status, the key under which the request is counted.
         granted: the last caller whom the route's rules let pass.
         granted_scopes, granted_issuer: theirs, where the route asks for nothing else.
-        refusals: by reason, what callers got whom their token did not let pass.
-        busy: that of them for tokens that nobody is asked about now, because too much is being asked.
+        busy: the refusal of tokens that nobody is asked about now, because too much is being asked.
         turns_away: tells whether a token that is no JWT is such a one; for when there is ``busy``.
     """
 
@@ -86,7 +80,6 @@ class Plan:
         "guarded",
         "heads",
         "method",
-        "refusals",
         "templates",
         "turns_away",
         "upstream",
@@ -106,7 +99,6 @@ class Plan:
         self.granted: Identity | None = None
         self.granted_scopes: tuple[str, ...] | None = None
         self.granted_issuer = ""
-        self.refusals: dict[Reason, Refusal] = {}
         self.busy: Refusal | None = None
         self.turns_away: Callable[[bytes], bool] | None = None
 
@@ -144,8 +136,7 @@ class Plan:
         """
         common = self.heads.get(origin)
         if common is None:
-            whole = pipeline.upstream_head(head, self.admitted, None, origin, b"")
-            common = self.heads[origin] = whole.removesuffix(b"X-Request-Id: \r\n\r\n")
+            common = self.heads[origin] = pipeline.upstream_head_start(head, self.admitted, origin)
         return common
 
     def counter(self, status: int) -> tuple[str, str, int, str]:
@@ -168,6 +159,7 @@ def plannable(admitted: Admitted) -> bool:
     route = admitted.route
     return not (
         admitted.preflight
+        or admitted.forwards_left is not None
         or admitted.asks_about_jwts
         or route.cors is not None
         or route.end_at_expiry

@@ -32,6 +32,7 @@ class ClientOutput(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._paused = False
+        self._written = 0  # pieces of answers
         self._drained: asyncio.Future[None] | None = None
         self._unsent: UnsentWatch | None = None
 
@@ -63,22 +64,31 @@ class ClientOutput(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """Write without waiting; ``pause_writing`` holds the source back."""
         if self._transport is not None:
+            self._written += 1
             self._transport.write(data)
 
     async def write(self, data: bytes) -> None:
         """Write, and wait while the client cannot take more."""
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("the client left")
+        self._written += 1
         self._transport.write(data)
         if self._paused:
             self._drained = self._loop.create_future()
             await self._drained
 
-    def abort(self, *, linger: bool = False) -> None:
-        """Cut the connection; of a request in this lane, nothing is unread."""
-        del linger
+    def abort(self) -> None:
+        """Cut the connection."""
         if self._transport is not None:
             self._transport.abort()
+
+    def break_off(self, *, unread: bool) -> None:
+        """End a response before its end; of a request in this lane, nothing is unread."""
+        del unread
+        self._close()
+
+    def without_end(self, begins: bool) -> None:
+        """Nothing to do: clients in this lane speak HTTP/1.1, whose content always has a marked end."""
 
     def _output_paused(self) -> None:
         """The client does not take what was written."""

@@ -10,6 +10,7 @@ and what it may hold, is ``express_memory.py``'s; how the requests come in is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from gateway.identity import Identity
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.headers import Peer
 from gateway.proxy.origin import Lease, Origin
+from gateway.proxy.trust import UNKNOWN
 from gateway.server.deferred import DeferredRefusal, DeferredRequest
 from gateway.server.express_exchange import ExpressExchange
 from gateway.server.express_memory import MAX_PLANS, MAX_PLANS_BYTES, MAX_SECTION, Plan, Refusal, plan_cost
@@ -56,7 +58,7 @@ class KnownRequests(ClientOutput, ABC):
     def __init__(self, serving: Serving, listener: Listener, heads: Heads) -> None:
         super().__init__(serving, listener)
         self._all_heads, self._heads = heads, heads.kept
-        self._peer = Peer(b"unknown", False, 0)
+        self._peer = Peer(UNKNOWN, False, 0)
         self._exchange: ExpressExchange | DeferredRequest | None = None
         self._section: Section | None = None
         self._last_stop = 0  # where the token may end, by the bound on the head
@@ -215,11 +217,12 @@ class KnownRequests(ClientOutput, ABC):
         return changed
 
     def _defer_refusal(self, refusal: Refusal, request_id: bytes | None, data: bytes) -> bool:
-        """Refuse a request as before, unless somebody wants a line of it."""
+        """Refuse a request for the reason that is known, unless somebody wants a line of it."""
         serving = self._serving
         if serving.logging or not self.keep_alive:
             return False
-        self._defer(DeferredRefusal(self, data, refusal, request_id or serving.new_id()))
+        given = request_id or serving.new_id()
+        self._defer(DeferredRefusal(self, data, partial(serving.give_refusal, refusal, given, self.send)))
         return True
 
     def _defer(self, request: DeferredRequest) -> None:

@@ -19,6 +19,7 @@ from gateway.identity import Identity
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import receive
 from gateway.proxy.origin import Lease, Origin
+from gateway.proxy.upload import may_close_unread
 from gateway.proxy.upstreams import Upstream
 from gateway.server.content import CollectedContent
 from gateway.server.express_memory import Plan, with_length
@@ -74,7 +75,7 @@ class ExpressResponse:
         task: the shared run, when it has taken over.
         admitted: where the request led, once that is known.
         by_form: whether a refusal followed from the request's head alone, and from nothing that can change.
-        answer: the refusal as it was sent.
+        refusal: why, if every request with this head is refused so, and nobody wants a line of it.
     """
 
     # Not in __init__: most requests end without these being touched.
@@ -82,7 +83,7 @@ class ExpressResponse:
     task: asyncio.Task[None] | None = None
     admitted: Admitted | None = None
     by_form = False
-    answer = b""
+    refusal: GatewayError | None = None
     _run: Run | None = None
     _plan: Plan | None = None
     _identity: Identity | None = None
@@ -157,11 +158,10 @@ class ExpressResponse:
             if self._heads is not self._serving.heads:  # the head says something behind them
                 self._read_by_aiohttp(data)
                 return
-            client.send(
-                b"".join((known.client_head[:-2], *(b"%b: %b\r\n" % pair for pair in added), b"\r\n", data[end:]))
-            )
+            lines = b"".join([b"%b: %b\r\n" % pair for pair in added])
+            client.send(b"".join((known.fields, lines, known.end(self._serving.date), data[end:])))
         else:
-            client.send(known.client_head + data[end:])
+            client.send(b"".join((known.fields, known.end(self._serving.date), data[end:])))
         if self._run is None and len(data) - end == known.length and not self._serving.logging:
             self._whole_at_once(known.status)
             return
@@ -187,7 +187,7 @@ class ExpressResponse:
 
     def _whole_at_once(self, status: int) -> None:
         """The whole response came in one piece, to a request of which nobody wants a record."""
-        self._give_up_lease().release()
+        self._release(status)
         plan = self._plan
         assert plan is not None
         seconds, verifying = self._serving.clock.monotonic() - self._began, self._verify_seconds
@@ -199,9 +199,16 @@ class ExpressResponse:
 
     def _whole(self) -> None:
         """The response is complete."""
-        self._give_up_lease().release()
+        self._release(self.run.record.status)
         self._serving.finish(self.run)
         self._client.ended(True)
+
+    def _release(self, status: int) -> None:
+        """Give the upstream's connection back."""
+        lease = self._give_up_lease()
+        if self._content and may_close_unread(status, len(self._content)):
+            lease.protocol.force_close()
+        lease.release()
 
     def upstream_lost(self, broken: bool) -> None:
         """The upstream's connection is gone before the response was complete."""
@@ -234,7 +241,7 @@ class ExpressResponse:
         status = record.status
         self._serving.account(record, error)
         record.status = status
-        self._client.abort()
+        self._client.break_off(unread=False)
         self._serving.finish(run)
         self._client.ended(False)
 
@@ -261,9 +268,11 @@ class ExpressResponse:
         if run.answer_fields:
             reply = replace(reply, headers=(*reply.headers, *run.answer_fields))
         keep_alive = self._client.keep_alive and not reply.close
-        run.record.bytes_out = len(reply.body)
-        data = render(reply, http_11=True, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
-        self.answer = data if keep_alive else b""
+        head_only, date = run.head.method == "HEAD", self._serving.date.value
+        run.record.bytes_out = 0 if head_only else len(reply.body)
+        data = render(reply, http_11=True, keep_alive=keep_alive, head_only=head_only, date=date)
+        if self.by_form and keep_alive and not (run.answer_fields or self._serving.logging):
+            self.refusal = error.untraced()  # its frames hold what the client has sent, and this object
         self._client.send(data)
         self._serving.finish(run)
         self._client.ended(keep_alive, refused=run.record.upstream_seconds is None)

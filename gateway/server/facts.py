@@ -10,6 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gateway.errors import GatewayError, Reason
+from gateway.proxy.headers import RawHeaders
+
+#: The highest Max-Forwards that is told from higher ones, and its digits.
+MOST_FORWARDS, MOST_DIGITS = 999_999_999, 9
+
 
 class Facts(NamedTuple):
     """What a header section says to the gateway itself: a pure function of its bytes.
@@ -19,6 +25,7 @@ class Facts(NamedTuple):
             value of each field, in order.
         looped: Via says that this gateway has passed the request on before.
         upgrade, protocols: every value of Upgrade and of Sec-WebSocket-Protocol.
+        max_forwards: every value of Max-Forwards.
         keys: name in lower case and value of every field that holds an API key on some route.
     """
 
@@ -30,6 +37,7 @@ class Facts(NamedTuple):
     looped: bool = False
     upgrade: Sequence[bytes] = ()
     protocols: Sequence[bytes] = ()
+    max_forwards: Sequence[bytes] = ()
     keys: Sequence[tuple[bytes, bytes]] = ()
 
 
@@ -42,6 +50,25 @@ def framing(facts: Facts) -> tuple[tuple[bytes, bytes], ...]:
     return ()
 
 
+def forwards_left(facts: Facts) -> int | None:
+    """Return how often an OPTIONS request may still be forwarded (RFC 9110 section 7.6.2); None for any number.
+
+    Raises:
+        GatewayError: ``MAX_FORWARDS``: that is not said by one number.
+    """
+    if not facts.max_forwards:
+        return None
+    value = facts.max_forwards[0]
+    if len(facts.max_forwards) > 1 or not value.isdigit():
+        raise GatewayError(Reason.MAX_FORWARDS)
+    return min(int(value[-MOST_DIGITS:]) if not value[:-MOST_DIGITS].strip(b"0") else MOST_FORWARDS, MOST_FORWARDS)
+
+
+def with_fewer_forwards(headers: RawHeaders, left: int) -> RawHeaders:
+    """Return a section whose Max-Forwards says what is left once it was forwarded."""
+    return [(name, b"%d" % (left - 1) if name.lower() == b"max-forwards" else value) for name, value in headers]
+
+
 def scan(headers: Sequence[tuple[bytes, bytes]], key_names: frozenset[bytes] = frozenset()) -> Facts:
     """Collect, in one pass, the fields that the gateway itself acts on.
 
@@ -51,7 +78,8 @@ def scan(headers: Sequence[tuple[bytes, bytes]], key_names: frozenset[bytes] = f
     """
     upgrade: list[bytes] = []
     protocols: list[bytes] = []
-    facts = Facts([], [], [], [], [], upgrade=upgrade, protocols=protocols)
+    max_forwards: list[bytes] = []
+    facts = Facts([], [], [], [], [], upgrade=upgrade, protocols=protocols, max_forwards=max_forwards)
     wanted = {
         b"authorization": facts.authorization,
         b"host": facts.host,
@@ -60,6 +88,7 @@ def scan(headers: Sequence[tuple[bytes, bytes]], key_names: frozenset[bytes] = f
         b"expect": facts.expect,
         b"upgrade": upgrade,
         b"sec-websocket-protocol": protocols,
+        b"max-forwards": max_forwards,
     }
     for name, value in headers:
         values = wanted.get(name.lower())

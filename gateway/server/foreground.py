@@ -18,6 +18,8 @@ from typing import Any
 
 import uvloop
 
+from gateway.server import last_resort
+from gateway.server.addresses import shown
 from gateway.server.app import GatewayApp
 from gateway.server.listener import PurePythonParserError
 from gateway.server.overload import fit_open_files
@@ -50,14 +52,18 @@ def configure_logging(level: str, who: str = "") -> None:
         format=f"%(asctime)s %(levelname)s %(name)s: {who}{': ' if who else ''}%(message)s",
     )
     # Third-party debug lines may quote header fields: they are kept out at every level.
-    for name in ("asyncio", "aiohttp", "charset_normalizer"):
+    for name in ("aiohttp", "charset_normalizer"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Under PYTHONASYNCIODEBUG the event loop quotes what slow callbacks were called with. Its errors come another way.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
 
 
 def in_foreground(work: Coroutine[Any, Any, int]) -> int:
     """Run ``work`` to its end and return its exit code, or ``FAILED`` and say why when something cannot start."""
     try:
+        last_resort.install()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.get_loop().set_exception_handler(last_resort.loop_failed)
             return runner.run(work)
     except PurePythonParserError as error:
         _log.error("%s", error)
@@ -84,7 +90,7 @@ async def _serve(settings: Settings) -> int:
     on_signals(stopping, lambda: os._exit(FAILED))
     await app.start()
     calm_collector()
-    _log.info("listening on %s (port %s), admin on port %s", settings.server.listen, app.port, app.admin_port)
+    _log.info("listening on %s, admin on port %s", shown(settings.server.addresses, app.ports), app.admin_port)
     try:
         await stopping.wait()
         _log.info("draining for up to %g s", settings.server.drain_seconds)
@@ -96,7 +102,20 @@ async def _serve(settings: Settings) -> int:
     if app.log_stuck:
         # Its thread holds standard output, which an orderly end of the process would wait for.
         os._exit(OK)
+    drop_unwritten()
     return OK
+
+
+def drop_unwritten() -> None:
+    """Forget what standard output refused; from Python 3.13 on it would become a traceback and the exit code 120."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def on_signals(stopping: asyncio.Event, at_once: Callable[[], None]) -> None:

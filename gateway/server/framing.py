@@ -10,15 +10,23 @@ file is state: one byte counted wrong and content is taken for a request.
 
 from __future__ import annotations
 
+import math
 import re
 from enum import Enum
 from typing import NamedTuple
 
 from gateway.errors import Reason
 from gateway.proxy.websocket import asks_for_websocket, values_of
+from gateway.server.first_bytes import LOOK, not_http
+from gateway.settings import values
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/1\.([01])\r\n")
+
+#: A request method. RFC 9110 section 9.1 lets any token be one; many services turn ``post`` into ``POST`` behind rules
+#: that have seen another method.
+METHOD = values.METHOD.encode("ascii")
+
+_REQUEST_LINE = re.compile(rb"(" + METHOD + rb") ([!-~]+) HTTP/1\.([01])\r\n")
 _FIELDS = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*\r\n)*+\r\n").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?\r\n").fullmatch
@@ -35,16 +43,26 @@ MAX_FIELDS = 1000
 #: How much a client may send behind a handshake before that is answered.
 MAX_HELD = 65536
 
+#: The longest head that is remembered, in bytes: connections are many, and each may send the longest.
+MAX_REMEMBERED = 8192
+
+#: Parts of messages (heads, lines, data of a chunk) that are followed at once; clients may make them of a byte each.
+MAX_PARTS = 1000
+
 #: Empty lines that may stand before a request line (RFC 9112 section 2.2).
 MAX_EMPTY_LINES = 2
 
 
 class MalformedError(ValueError):
-    """Bytes that have no reading, or more than one; ``reason`` says which refusal they get."""
+    """Bytes that have no reading, or more than one; ``reason`` says which refusal they get.
 
-    def __init__(self, reason: Reason = Reason.MALFORMED_HTTP) -> None:
+    ``not_http`` names what stands in place of a request (``first_bytes.KINDS``), if it is none.
+    """
+
+    def __init__(self, reason: Reason = Reason.MALFORMED_HTTP, not_http: str = "") -> None:
         super().__init__(reason.code)
         self.reason = reason
+        self.not_http = not_http
 
 
 class Head(NamedTuple):
@@ -52,7 +70,7 @@ class Head(NamedTuple):
 
     Attributes:
         block: its bytes, from the request line to the empty line.
-        method: a token; case counts (RFC 9110 section 9.1).
+        method: see ``METHOD``; never in lower case.
         target: visible ASCII, otherwise unread.
         http_11: HTTP/1.1; else HTTP/1.0.
         headers: name and value of each field line, in order, spelled as received, without outer white space.
@@ -121,7 +139,7 @@ def request_framing(headers: tuple[tuple[bytes, bytes], ...], *, http_11: bool) 
 
 
 def _wrong_line(block: bytes) -> Reason:
-    version = re.match(_TOKEN + rb" [!-~]+ HTTP/[0-9](?:\.[0-9])?\r\n", block)
+    version = re.match(METHOD + rb" [!-~]+ HTTP/[0-9](?:\.[0-9])?\r\n", block)
     return Reason.HTTP_VERSION if version else Reason.MALFORMED_HTTP
 
 
@@ -149,22 +167,27 @@ class MessageScanner:
         max_head_bytes: bound on a head, request line included.
 
     Attributes:
+        not_http: what stands where a request should begin, if that is why nothing more can be read.
         upgrading: such a head was let through. Set it to False to go on with requests.
+        ahead: it has stopped before a request, because as many as it may were let through.
+        resting: it has stopped anywhere, because it has done much.
     """
 
     __slots__ = (
-        *("_at", "_empty_lines", "_extensions", "_instead", "_held", "_last", "_left", "_max_head"),
-        *("_searched", "_trailers", "_upgrades", "upgrading"),
+        *("_at", "_empty_lines", "_extensions", "_from", "_instead", "_held", "_last", "_left", "_max_head"),
+        *("_searched", "_trailers", "_upgrades", "ahead", "not_http", "resting", "upgrading"),
     )
 
     def __init__(self, max_head_bytes: int) -> None:
-        self.upgrading = False
+        self.not_http = ""
+        self.upgrading = self.ahead = self.resting = False
         self._max_head = max_head_bytes
         self._at = _At.HEAD
         self._instead: Head | bytes | None = None  # what is let through in place of the part just read
         self._last: Head | None = None
         self._upgrades = False  # whether that one asks for a WebSocket
-        self._held = b""  # the beginning of a head or line that is not complete
+        self._held = b""  # the beginning of a head or line that is not complete, or what is ahead
+        self._from = 0  # where that begins; else it would be copied for each request before it
         self._searched = 0  # how much of it was searched for its end
         self._left = 0
         self._extensions = 0
@@ -174,11 +197,21 @@ class MessageScanner:
     @property
     def in_head(self) -> bool:
         """Whether some bytes of a head have come, but not all."""
-        return self._at is _At.HEAD and bool(self._held) and not self.upgrading
+        return self._at is _At.HEAD and bool(self._held) and not (self.upgrading or self.ahead)
+
+    @property
+    def in_content(self) -> bool:
+        """Whether all that has come ends in the content of a request."""
+        return self._at is not _At.HEAD and not self.resting
+
+    @property
+    def size_ahead(self) -> int:
+        """Bytes that wait because it is ``ahead`` or ``resting``."""
+        return len(self._held) - self._from if self.ahead or self.resting else 0
 
     def hold(self, data: bytes) -> bool:
-        """Keep bytes while it is ``upgrading``; return whether these are enough, ``MAX_HELD`` or more."""
-        self._held += data
+        """Keep bytes while it is ``upgrading`` or ``resting``; return whether it has enough, ``MAX_HELD`` or more."""
+        self._held, self._from = self._held[self._from :] + data, 0
         return len(self._held) >= MAX_HELD
 
     def take_held(self) -> bytes:
@@ -186,8 +219,8 @@ class MessageScanner:
         held, self._held = self._held, b""
         return held
 
-    def feed(self, data: bytes) -> tuple[list[Head | bytes], Reason | None]:
-        """Follow the next bytes.
+    def feed(self, data: bytes, most: float = math.inf) -> tuple[list[Head | bytes], Reason | None]:
+        """Follow the next bytes, through as many heads as ``most``; feed it nothing to go on where it has stopped.
 
         Returns:
             What is let through, heads as they were read and content as it
@@ -195,17 +228,27 @@ class MessageScanner:
             chunk extensions and trailers are left out. And, if what comes
             behind is not sound, why: then nothing more can be read.
         """
-        pending = self._held + data if self._held else data
+        if data:
+            pending, start = (self._held[self._from :] + data if self._held else data), 0
+        else:
+            pending, start = self._held, self._from
         through: list[Head | bytes] = []
-        start = position = 0
+        position = start
         reason = None
+        self.ahead = self.resting = False
+        parts = MAX_PARTS
         try:
             while position < len(pending) and not self.upgrading:
+                self.ahead, self.resting = not most and self._at is _At.HEAD, not parts
+                if self.ahead or self.resting:
+                    break
+                parts -= 1
                 end = self._step(pending, position)
                 if end < 0:
                     break
                 before, position, self._searched = position, end, 0
                 if self._instead is not None:
+                    most -= isinstance(self._instead, Head)
                     through += [piece for piece in (pending[start:before], self._instead) if piece]
                     start, self._instead = position, None
                 elif self._at is _At.HEAD:
@@ -213,10 +256,11 @@ class MessageScanner:
                         through.append(pending[start:position])
                     start = position
         except MalformedError as error:
-            reason = error.reason
+            reason, self.not_http = error.reason, error.not_http
         if start < position:
             through.append(pending[start:position])
-        self._held = pending[position:]
+        stopped = self.ahead or self.resting
+        self._held, self._from = (pending, position) if stopped else (pending[position:], 0)
         return through, reason
 
     def _step(self, data: bytes, position: int) -> int:
@@ -241,12 +285,16 @@ class MessageScanner:
         if size > self._max_head:
             raise MalformedError(Reason.HEAD_TOO_LARGE)
         if end < 0:
+            if kind := not_http(data[position : position + LOOK]):
+                raise MalformedError(not_http=kind)
             return -1
         block = data[position : end + 4]
         if self._last is None or self._last.block != block:  # clients repeat themselves
             self._last = parse_head(block)
             self._upgrades = self._last.http_11 and asks_for_websocket(values_of(self._last.headers, b"upgrade"))
         head = self._instead = self._last
+        if size > MAX_REMEMBERED:
+            self._last = None
         self._empty_lines = 0
         self._start_content(head.length, head.chunked)
         self.upgrading = self._upgrades and self._at is _At.HEAD

@@ -15,10 +15,11 @@ from aiohttp import web
 
 from gateway.errors import GatewayError
 from gateway.proxy.headers import Peer, address_text, request_id
+from gateway.proxy.trust import UNIX, UNKNOWN
 from gateway.server.content import ClientContent, has_content
 from gateway.server.facts import Facts
-from gateway.server.framing import Head
-from gateway.server.listener import Protocol
+from gateway.server.framing import MAX_REMEMBERED, Head
+from gateway.server.listener import Protocol, reset_at_end
 from gateway.server.request import RequestHead
 from gateway.server.responses import render
 from gateway.server.run import Run
@@ -34,10 +35,11 @@ _log = logging.getLogger("gateway")
 class AiohttpClient:
     """The client's side of a request that aiohttp has parsed."""
 
-    __slots__ = ("_request", "protocol")
+    __slots__ = ("_request", "_without_end", "protocol")
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
+        self._without_end = False
         self.protocol = cast(Protocol, request.protocol)
 
     @property
@@ -68,14 +70,30 @@ class AiohttpClient:
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client left")
         transport.write(data)
+        protocol.written += 1
         if protocol.writing_paused:
             await self._request.writer.drain()
 
-    def abort(self, *, linger: bool = False) -> None:
-        if linger:
-            self.protocol.close_after_answer()
-        elif self._request.transport is not None:
+    def abort(self) -> None:
+        if self._request.transport is not None:
             self._request.transport.abort()
+
+    def break_off(self, *, unread: bool) -> None:
+        protocol = self.protocol
+        if protocol.transport is None:
+            return
+        if self._without_end:
+            protocol.transport.abort()
+        elif unread:
+            protocol.close_after_answer(broken_off=True)
+        else:
+            protocol.watch_unsent()
+            protocol.transport.close()
+
+    def without_end(self, begins: bool) -> None:
+        self._without_end = begins
+        if self._request.transport is not None:
+            reset_at_end(self._request.transport, begins)
 
 
 @dataclass(slots=True)
@@ -113,11 +131,15 @@ class FullLane:
     def refuse_connection(self, protocol: Protocol, error: GatewayError) -> web.StreamResponse:
         """Answer and count a connection whose bytes are no request; it is closed afterwards."""
         serving = self.serving
-        record = Record(started=serving.clock.monotonic(), client=_peer(protocol).address.decode("ascii"))
+        record = Record(
+            started=serving.clock.monotonic() - protocol.lasted(), client=_peer(protocol).address.decode("ascii")
+        )
         record.request_id = serving.new_id().decode("ascii")
         reply = serving.account(record, error)
         if protocol.transport is not None and not protocol.transport.is_closing():
-            protocol.transport.write(render(reply, http_11=True, keep_alive=False, head_only=False))
+            protocol.transport.write(
+                render(reply, http_11=True, keep_alive=False, head_only=False, date=serving.date.value)
+            )
             record.bytes_out = len(reply.body)
         serving.telemetry.finish(record, serving.clock.monotonic())
         return sent(keep_alive=False)
@@ -127,7 +149,8 @@ class FullLane:
         protocol = client.protocol
         read, last = protocol.take_head(request), protocol.last_head
         if not isinstance(last, LastHead) or last.read is not read:
-            last = protocol.last_head = self._know(read, _peer(protocol))
+            last = self._know(read, _peer(protocol))
+            protocol.last_head = last if len(read.block) <= MAX_REMEMBERED else None
         record = Record(started=serving.clock.monotonic(), client=last.client, method=last.head.method)
         run = Run(client, last.head, record, last.given_id or serving.new_id())
         record.request_id = run.id.decode("ascii")
@@ -168,6 +191,10 @@ def _peer(protocol: Protocol) -> Peer:
 @lru_cache(maxsize=4096)
 def peer_of(peername: object, sockname: object, *, secure: bool) -> Peer:
     """Return who is at the other end of a socket with these names; remembered, for it is asked with every request."""
-    address = address_text(peername[0]) if isinstance(peername, tuple) else b"unknown"
+    if isinstance(peername, tuple):
+        address = address_text(peername[0])
+    else:
+        # A Unix socket's own name is a path, or bytes in the abstract namespace; the other end mostly has none.
+        address = UNIX if isinstance(sockname, str | bytes) else UNKNOWN
     port = sockname[1] if isinstance(sockname, tuple) else 0
     return Peer(address=address, secure=secure, port=port)

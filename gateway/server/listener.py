@@ -10,7 +10,10 @@ be in it, or in a log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -21,7 +24,12 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from gateway.errors import GatewayError, Reason
+from gateway.paced_log import PacedLog
+from gateway.proxy.trust import address_text
 from gateway.server.framing import MAX_FIELDS, Head, MessageScanner
+from gateway.server.half_closed import HalfClosed
+from gateway.server.lingering import Lingering
+from gateway.server.places import Place, Places
 from gateway.server.stand_ins import NO_REQUEST, StandIns
 from gateway.server.unsent import UnsentWatch
 from gateway.settings.schema import Server
@@ -30,9 +38,9 @@ from gateway.telemetry import Telemetry
 
 _log = logging.getLogger("gateway")
 
-#: How long input that nobody wants is read before its connection is closed, in seconds: closed with
-#: unread input, TCP resets the connection, and the client may never see the answer (RFC 9112 section 9.6).
-LINGER = 2.0
+#: How much a client may send behind a request that is being served, before it is not read any more, in bytes; and how
+#: many of those requests are read. A head in memory takes many times its bytes.
+MAX_AHEAD, MOST_AHEAD = 65536, 8
 
 Refuse = Callable[["Protocol", GatewayError], web.StreamResponse]
 
@@ -74,11 +82,25 @@ class Listener(web.Server):
         self.settings = settings
         self.telemetry = telemetry
         self.refuse = refuse
+        self.places = Places(telemetry, settings.max_connections)
+        self.paced = PacedLog(_log)
         self.draining = False
         self.empty = asyncio.Event()  # set once a drain has begun and no connection is left
 
     def __call__(self) -> RequestHandler:
         return Protocol(self, loop=asyncio.get_running_loop())
+
+    def serve(self, place: Place) -> Protocol:
+        """Return the protocol of a connection that has its place already."""
+        made = Protocol(self, loop=asyncio.get_running_loop())
+        made.place = place
+        return made
+
+    def refusing(self, place: Place, error: GatewayError) -> Protocol:
+        """Return a protocol that refuses its connection whatever comes."""
+        made = self.serve(place)
+        made.refused = error
+        return made
 
     def start_drain(self) -> None:
         """Close idle connections now; the others close after their running request."""
@@ -97,8 +119,8 @@ class Protocol(RequestHandler):
     """One client connection."""
 
     __slots__ = (
-        *("_content", "_counted", "_head_timer", "_listener", "_refusal"),
-        *("_scanner", "_stand_ins", "_unsent", "last_head"),
+        *("_content", "_half_closed", "_head_timer", "_lingering", "_lingering_place", "_listener", "_refusal"),
+        *("_scanner", "_stand_ins", "_unsent", "last_head", "place", "refused", "since", "written"),
     )
 
     def __init__(self, listener: Listener, *, loop: asyncio.AbstractEventLoop) -> None:
@@ -110,12 +132,15 @@ class Protocol(RequestHandler):
             max_line_size=limits.max_head_bytes,
             max_field_size=limits.max_head_bytes,
             max_headers=MAX_FIELDS,
-            lingering_time=LINGER,
+            lingering_time=0,  # see ``close_after_answer``
             auto_decompress=False,
             access_log=cast(Any, None),
         )
         self._listener = listener
-        self._counted = False
+        self.place: Place | None = None
+        self.refused: GatewayError | None = None  # what the connection is turned away with
+        self._lingering_place: Place | None = None
+        self.since = 0.0  # the loop's time from which a request is waited for; 0 when none is
         self._scanner = MessageScanner(limits.max_head_bytes)
         self._stand_ins = StandIns()
         self._refusal: Reason | None = None
@@ -123,6 +148,9 @@ class Protocol(RequestHandler):
         self.last_head: object = None  # what the lane remembers of this connection
         self._head_timer: asyncio.TimerHandle | None = None
         self._unsent = UnsentWatch(limits.response_write_timeout_seconds)
+        self._lingering: Lingering | None = None
+        self._half_closed: HalfClosed | None = None
+        self.written = 0  # pieces of answers
 
     @property
     def secure(self) -> bool:
@@ -145,8 +173,11 @@ class Protocol(RequestHandler):
         return self._listener.draining or self._close or self._force_close
 
     def take_head(self, parsed: web.BaseRequest) -> Head:
-        """Return the head of the request whose turn it is (``StandIns.take``)."""
-        return self._stand_ins.take(parsed)
+        """Return the head of the request whose turn it is (``StandIns.take``), and read on behind it."""
+        head = self._stand_ins.take(parsed)
+        if self._scanner.ahead and len(self._stand_ins) <= MOST_AHEAD // 2:
+            self._scan_on()
+        return head
 
     def hand_over(self) -> tuple[asyncio.Transport, bytes]:
         """Return the connection, for another protocol, and what has come behind the head that asks for it.
@@ -159,35 +190,51 @@ class Protocol(RequestHandler):
 
     def answered(self) -> None:
         """A request was answered as HTTP: if it asked for a WebSocket, what is behind it are requests."""
-        if self._scanner.upgrading and not self._stand_ins and not self._force_close:
+        if self._stand_ins:
+            return
+        if not self._content.is_eof():
+            self.close_after_answer()  # to an upload that is not wanted any more
+        if self._scanner.upgrading:
             self._scanner.upgrading = False
-            self._scan(b"")
-            if self._buffer_paused:
-                self._resume_reading_if_drained()
+            self._scan_on()
+        if self._half_closed is not None and not self._messages:
+            self.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        listener = self._listener
-        if listener.telemetry.connections >= listener.settings.max_connections:
-            listener.telemetry.connections_refused += 1
-            self._turn_away(cast(asyncio.Transport, transport))
+        self.since = self._loop.time()
+        if self.place is None:
+            self.place = self._listener.places.serve()
+            if self.place is None:
+                self.refused = GatewayError(Reason.TOO_MANY_CONNECTIONS)
+        if self.refused is not None:
+            self._turn_away(cast(asyncio.Transport, transport), self.refused)
             return
-        listener.telemetry.connections += 1
-        self._counted = True
         super().connection_made(transport)
 
-    def _turn_away(self, transport: asyncio.Transport) -> None:
-        """Answer 503 and close, without making a task for the connection."""
+    def _turn_away(self, transport: asyncio.Transport, error: GatewayError) -> None:
+        """Answer and close, without making a task for the connection."""
+        if error.reason is Reason.TOO_MANY_CONNECTIONS:
+            self._listener.telemetry.connections_refused += 1
+        if self.place is not None and self.place.lingering:
+            self._lingering_place, self.place = self.place, None
         self._manager = None
         self.transport = transport
-        self._listener.refuse(self, GatewayError(Reason.TOO_MANY_CONNECTIONS))
+        self._listener.refuse(self, error)
         self.close_after_answer()
 
+    def lasted(self) -> float:
+        """Return for how many seconds a request has been waited for: since its first byte, or the connection began."""
+        return self._loop.time() - self.since if self.since else 0.0
+
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._counted:
-            self._counted = False
-            self._listener.telemetry.connections -= 1
+        for place in (self.place, self._lingering_place):
+            if place is not None:
+                place.give_back()
         self._stop_head_timer()
         self._unsent.stop()
+        for watch in (self._lingering, self._half_closed):
+            if watch is not None:
+                watch.stop()
         super().connection_lost(exc)
         self._listener.connection_ended()
 
@@ -204,18 +251,23 @@ class Protocol(RequestHandler):
         self._unsent.start(self.transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering is not None and data:
+            self._lingering.heard()
+            return
         # aiohttp calls this itself, without data, to go on with what it has already.
         if not data or self._force_close or self._refusal is not None:
             super().data_received(data)
             return
-        if self._scanner.upgrading:
+        if self._scanner.upgrading or self._scanner.resting:
             if self._scanner.hold(data) and not self._buffer_paused:
                 self._pause_reading_for_buffer()
             return
         self._scan(data)
 
     def _scan(self, data: bytes) -> None:
-        sound, self._refusal = self._scanner.feed(data)
+        sound, self._refusal = self._scanner.feed(data, max(0, MOST_AHEAD - len(self._stand_ins)))
+        if sound:
+            self.since = 0.0
         if self._refusal is not None:
             # Answered in its turn: behind the requests before it.
             sound.append(NO_REQUEST)
@@ -231,17 +283,49 @@ class Protocol(RequestHandler):
             # aiohttp would leave whoever reads the content of the last request waiting for its end.
             self._content.set_exception(RequestPayloadError("malformed content"))
         self._watch_head()
+        if self._scanner.resting:
+            self._loop.call_soon(self._scan_on)
+        if self._scanner.size_ahead > MAX_AHEAD and not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def _scan_on(self) -> None:
+        """Go on with what has come already."""
+        if self.transport is None or self._force_close or self._refusal is not None:
+            return
+        self._scan(b"")
+        if self._buffer_paused:
+            self._resume_reading_if_drained()
+
+    def _resume_reading_if_drained(self) -> None:
+        # aiohttp asks when its own queue has become short.
+        if self._scanner.size_ahead <= MAX_AHEAD:
+            super()._resume_reading_if_drained()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp closes always, and says nothing
+        """The client sends nothing more: answer the requests that came whole, then close."""
+        transport = self.transport
+        if transport is None or self.secure or self._lingering is not None:
+            return False  # TLS has no half-closed connections here
+        whole = self._refusal is not None or not self._scanner.in_content
+        if not whole or (self._waiter is not None and not self._messages):
+            return False
+        if self._half_closed is None:
+            self._half_closed = HalfClosed(transport, lambda: self.written)
+        return True
 
     def _watch_head(self) -> None:
         """Bound the time of a head that has begun; it starts anew for each request."""
         if not self._scanner.in_head:
             self._stop_head_timer()
         elif self._head_timer is None:
+            self.since = self.since or self._loop.time()
             seconds = self._listener.settings.request_head_timeout_seconds
             self._head_timer = self._loop.call_later(seconds, self.head_too_slow)
 
     def drain(self) -> None:
         """Close the connection if no request is running or coming in."""
+        if self._lingering is not None:
+            self._lingering.hurry()
         if self._waiter is not None and not self._messages and not self._scanner.in_head:
             self._close_idle()
 
@@ -251,9 +335,21 @@ class Protocol(RequestHandler):
         """Answer what is no HTTP request; nothing of it is quoted (R274)."""
         too_many = isinstance(exc, LineTooLong) or message == "Too many headers received"
         reason = self._refusal or (Reason.HEAD_TOO_LARGE if too_many else Reason.MALFORMED_HTTP)
-        response = self._listener.refuse(self, GatewayError(reason))
+        response = self._listener.refuse(self, GatewayError(reason, detail=self._not_http()))
         self.close_after_answer()
         return response
+
+    def _not_http(self) -> str:
+        """Return what stands where a request should begin, if it is none; counted, and told in the log."""
+        kind = self._scanner.not_http
+        if kind:
+            listener = self._listener
+            listener.telemetry.not_http[kind] += 1
+            peer = self.peername
+            client = address_text(peer[0]).decode("ascii") if isinstance(peer, tuple) else "unknown"
+            message = "a client does not speak HTTP: %s, client %s, after %.1f s"
+            listener.paced.write(logging.WARNING, kind, message, kind, client, self.lasted())
+        return kind
 
     def log_exception(self, *args: Any, **options: Any) -> None:
         """Log a fault that no lane has caught, without its text, which may quote the request."""
@@ -276,22 +372,41 @@ class Protocol(RequestHandler):
         if self.transport is not None:
             self.transport.close()
 
-    def close_after_answer(self) -> None:
-        """Say that nothing more will be sent, drop what still comes in, and close a little later."""
+    def close_after_answer(self, *, broken_off: bool = False) -> None:
+        """Say that nothing more will be sent, drop what still comes in, and close a little later (``Lingering``).
+
+        Args:
+            broken_off: the answer is not whole, and its client must not wait for the rest of it.
+        """
         transport = self.transport
         self._force_close = True  # input is dropped from now on, and the handler's loop ends
         if self._waiter is not None:
             self._waiter.cancel()
-        if transport is None or transport.is_closing():
+        if transport is None or transport.is_closing() or self._lingering is not None:
             return
         self.watch_unsent()
-        if transport.can_write_eof():
-            transport.write_eof()
-            self._loop.call_later(LINGER, transport.close)
-        else:  # TLS has no half-closed connections here
-            transport.close()
+        uploading = not (self._content.is_eof() or broken_off)
+        if self._half_closed is not None or not (transport.can_write_eof() or uploading):
+            transport.close()  # nothing is coming in; TLS has no other way to say that nothing more will be sent
+            return
+        if self._lingering_place is None:
+            self._lingering_place = self._listener.places.linger()
+            if self._lingering_place is None:
+                transport.close()  # too many linger already
+                return
+        self._resume_transport_reading()
+        self._lingering = Lingering(transport)
+        if self.draining:
+            self._lingering.hurry()
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+def reset_at_end(transport: asyncio.BaseTransport, on: bool) -> None:
+    """Choose whether the connection's end will be a reset instead of a FIN, whoever closes it."""
+    sock = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed already, or a Unix socket
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", on, 0))

@@ -21,6 +21,7 @@ from gateway import tasks
 from gateway.proxy.upstreams import Upstream
 from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.introspection_metrics import introspection_metrics
+from gateway.server.last_resort import counts
 from gateway.server.parts import Parts
 from gateway.server.rate_limit_guard import RateLimitGuard
 from gateway.server.sender_metrics import sender_metrics
@@ -91,6 +92,18 @@ def _requests(telemetry: Telemetry) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "gateway_connections_refused", "Client connections over max_connections.", telemetry.connections_refused
     )
+    yield GaugeMetricFamily(
+        "gateway_lingering_connections",
+        "Client connections open now beside those: turned away, or refused and still sending.",
+        telemetry.lingering,
+    )
+    yield _counter(
+        "gateway_not_http", "Connections that began with something else, by what.", "kind", telemetry.not_http
+    )
+    yield _counter(
+        "gateway_tls_handshake_failures", "TLS handshakes that failed, by cause.", "cause", telemetry.handshake_failures
+    )
+    yield _counter("gateway_unexpected_errors", "Errors that nothing had foreseen, by who found them.", "where", counts)
     yield GaugeMetricFamily("gateway_running_requests", "Requests that are being served now.", telemetry.running)
     yield GaugeMetricFamily(
         "gateway_deferred_requests", "Requests that wait behind those that are served.", telemetry.deferred

@@ -10,13 +10,20 @@ import asyncio
 import logging
 import resource
 
+from gateway.server.admin_port import MAX_CONNECTIONS, most_connections
+from gateway.server.places import lingering_places
 from gateway.settings.schema import Settings
+from gateway.store.redis_link import POOL_SIZE
 from gateway.telemetry import Telemetry
 
 _log = logging.getLogger("gateway")
 
-#: Files that are open whatever the load: the ports, standard streams, the event loop's own, fetches of keys.
-SPARE_FILES = 64
+#: Files for what is not counted one by one: the ports, standard streams, the event loop's own, the files that are
+#: read again, looking up names.
+SPARE_FILES = 56
+
+#: Connections to one issuer for keys.
+FETCHES = 2
 
 #: How often the loop's lag is measured, and how long the worst of it is shown, in seconds.
 LAG_INTERVAL = 0.1
@@ -31,11 +38,13 @@ def fit_open_files(settings: Settings) -> Settings:
         for them: a client that is told 503 is better off than one that is
         never answered.
     """
-    wanted = settings.server.max_connections + _pools(settings) + SPARE_FILES
+    most = settings.server.max_connections
+    reserve = SPARE_FILES + _stores(settings)
+    wanted = most + lingering_places(most) + _pools(settings) + reserve + MAX_CONNECTIONS
     limit = _raise_limit(wanted)
     if limit >= wanted:
         return settings
-    connections = connections_within(limit, settings.server.max_connections, _pools(settings))
+    connections = connections_within(limit - reserve - most_connections(limit), most, _pools(settings))
     _log.warning(
         "the limit of open files is %d: too low for max_connections and the pools, which need %d; "
         "%d connections are accepted",
@@ -47,14 +56,27 @@ def fit_open_files(settings: Settings) -> Settings:
     return settings.model_copy(update={"server": server})
 
 
-def connections_within(limit: int, connections: int, pools: int) -> int:
-    """Return how many client connections fit below a limit of open files.
+def connections_within(room: int, connections: int, pools: int) -> int:
+    """Return how many client connections fit into so many open files.
 
     Each needs a connection to an upstream while it is served, so half of the
-    files are for clients where the pools could take all.
+    files are for clients where the pools could take all. Some of the clients'
+    half are for those that are turned away, or linger (``places.py``).
     """
-    room = max(2, limit - SPARE_FILES)
-    return min(connections, max(room - pools, room // 2))
+    room = max(4, room)
+    clients = max(room - pools, room // 2)
+    fit = clients * 8 // 9
+    while fit + lingering_places(fit) > clients:
+        fit -= 1
+    return min(connections, max(1, fit))
+
+
+def _stores(settings: Settings) -> int:
+    """Return the most files that issuers and Redis need, besides those that everybody needs."""
+    files = 2 * POOL_SIZE + 1 if settings.redis.url else 0
+    for issuer in settings.issuers:
+        files += FETCHES + (issuer.introspection_max_concurrent if issuer.introspection_url else 0)
+    return files
 
 
 def _pools(settings: Settings) -> int:

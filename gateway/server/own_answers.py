@@ -1,18 +1,32 @@
 """What the gateway answers itself although it refuses nothing.
 
-Only the two answers live here: to preflights (Fetch standard), and to whoever
-reads the metadata document of a protected resource (RFC 9728 section 3). They
-need no token and no upstream. Nothing of a request comes back in them but
+Only these answers live here: to preflights (Fetch standard), to whoever reads
+the metadata document of a protected resource (RFC 9728 section 3), and to an
+OPTIONS request that may not be forwarded. The first two need no token, and none
+of them an upstream. Nothing of a request comes back in them but
 what the rules for pages of other origins allow.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 from gateway.errors import GatewayError, Reason
 from gateway.policy.cors import preflight_fields, response_fields
 from gateway.policy.resources import document_fields
 from gateway.server.request import Admitted, RequestHead
 from gateway.server.responses import Answer
+
+
+def last_recipient(methods: Iterable[str], added: Sequence[tuple[bytes, bytes]], request_id: bytes) -> Answer:
+    """Return the answer to an OPTIONS request that may not be forwarded (RFC 9110 section 7.6.2).
+
+    Args:
+        methods: with which its target is served.
+        added: further fields.
+    """
+    allow = (b"Allow", ", ".join(methods).encode("ascii"))
+    return Answer(204, (allow, *added, (b"X-Request-Id", request_id)), b"", close=False)
 
 
 def own_answer(admitted: Admitted, head: RequestHead, request_id: bytes) -> Answer | None:

@@ -31,7 +31,7 @@ from gateway.proxy.upstreams import Origin
 from gateway.proxy.websocket import UPGRADE_FIELDS, asks_for_websocket, without_token
 from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.credentials import Callers
-from gateway.server.facts import Facts, framing, scan
+from gateway.server.facts import Facts, forwards_left, framing, scan, with_fewer_forwards
 from gateway.server.guards import Guard, Guards
 from gateway.server.identification import Identification
 from gateway.server.opaque_tokens import OpaqueTokens
@@ -137,7 +137,8 @@ class Pipeline:
             raise GatewayError(Reason.EXPECTATION)
         websocket = bool(facts.upgrade) and route.websocket and asks_for_websocket(facts.upgrade)
         guarded, asks = self._guards.watch_over(route, record.client), self.opaque.asks_about_jwts(route)
-        return Admitted(route, target, host, facts, preflight, websocket, document, guarded, asks)
+        left = forwards_left(facts) if head.method == "OPTIONS" else None
+        return Admitted(route, target, host, facts, preflight, websocket, document, guarded, asks, left)
 
     def _preflight_route(self, host: str, head: RequestHead, target: Target) -> Route | None:
         """Return the route that a preflight is about, if it has rules for pages of other origins."""
@@ -146,6 +147,10 @@ class Pipeline:
             return None
         route = self._routes.match(host, method, target.match_path)
         return None if route is None or route.cors is None else route
+
+    def allowed_methods(self, admitted: Admitted) -> list[str]:
+        """Return the methods with which the request's target is served on some route."""
+        return self._routes.methods(admitted.host, admitted.target.match_path)
 
     def client_address(self, head: RequestHead) -> bytes:
         """Return the client's address, seen through trusted proxies (R257)."""
@@ -160,6 +165,20 @@ class Pipeline:
         self, head: RequestHead, admitted: Admitted, identity: Identity | None, origin: Origin, request_id: bytes
     ) -> bytes:
         """Return the head that the upstream gets, built new; its last field is the request id."""
+        return self._upstream_head(head, admitted, origin, identity, request_id)
+
+    def upstream_head_start(self, head: RequestHead, admitted: Admitted, origin: Origin) -> bytes:
+        """Return that head up to the fields of one request: without those of an identity, the id and the empty line."""
+        return self._upstream_head(head, admitted, origin, None, None)[: -len(b"\r\n")]
+
+    def _upstream_head(
+        self,
+        head: RequestHead,
+        admitted: Admitted,
+        origin: Origin,
+        identity: Identity | None,
+        request_id: bytes | None,
+    ) -> bytes:
         facts, authority = admitted.facts, admitted.target.authority
         client_host = authority or (facts.host[0] if facts.host else b"")
         preserve = origin.preserve_host and bool(client_host)
@@ -168,6 +187,8 @@ class Pipeline:
             given = without_token(given)
         if admitted.route.api_key_header:
             given = without_key(given, admitted.route.api_key_header)
+        if admitted.forwards_left:
+            given = with_fewer_forwards(given, admitted.forwards_left)
         headers = request_headers(
             given,
             policy=self.header_policy,

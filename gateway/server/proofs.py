@@ -15,7 +15,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
 from gateway.policy.hosts import canonical_host
-from gateway.proxy.forwarded import external_origin
+from gateway.proxy.forwarded import external_origin, http_scheme
 from gateway.proxy.trust import TrustedProxies
 from gateway.server.request import Admitted, RequestHead
 from gateway.server.run import Run
@@ -61,7 +61,7 @@ class Proofs:
         self._window = Window(options.max_age_seconds, options.max_future_seconds)
         self._origins = tuple(options.origins)
         self._nonces = Nonces(secret, options.nonce_seconds, clock.wall) if options.nonce_seconds else None
-        self._trusted = TrustedProxies(settings.server.trusted_proxies)
+        self._trusted = TrustedProxies(settings.server.trusted_proxies, settings.server.forwarded_fields)
         self._certificate_field = settings.server.client_certificate_header.encode("ascii")
 
     def refuse_unbound(self, shown: bytes, identity: Identity) -> None:
@@ -154,20 +154,21 @@ class Proofs:
     def _uris(self, head: RequestHead, admitted: Admitted) -> frozenset[str]:
         """Return the normal forms of the request's URI as its client knows it (RFC 9449 section 4.3).
 
-        None when the route is for certain hosts and this is not one of them: what a proxy passes on of the client's
+        Empty when the route is for certain hosts and this is not one of them: what a proxy passes on of the client's
         own X-Forwarded-Host must not stand for this server (RFC 9449 section 11.1).
         """
         target = admitted.target
-        origins = self._origins
+        origins, websocket = self._origins, admitted.websocket
         if not origins:
             host = target.authority or (admitted.facts.host[0] if admitted.facts.host else b"")
             scheme, authority = external_origin(head.headers, self._trusted, head.peer, host)
             if admitted.route.hosts and not _is_host_of(authority, admitted.route.hosts):
                 return frozenset()
-            origins = ((b"%b://%b" % (scheme, authority)).decode("latin-1"),)
+            origins = ((b"%b://%b" % (http_scheme(scheme), authority)).decode("latin-1"),)
+            websocket = websocket or scheme.startswith(b"ws")
         path = target.path.decode("ascii")
         found = {uri for origin in origins if (uri := normal_uri(origin + path)) is not None}
-        if admitted.websocket:
+        if websocket:
             found |= {"ws" + uri.removeprefix("http") for uri in found}
         return frozenset(found)
 

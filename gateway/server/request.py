@@ -43,6 +43,7 @@ class Admitted(NamedTuple):
         websocket: it asks for a WebSocket, and the route offers that.
         guarded: the route asks more than a good credential that may, or the client is refused (``guards.py``).
         asks_about_jwts: a JWT that was verified elsewhere may have to be introspected on this route.
+        forwards_left: how often an OPTIONS request may still be forwarded; None for any number.
         document: it is about a document that the gateway itself serves, on a route of its own.
     """
 
@@ -55,3 +56,4 @@ class Admitted(NamedTuple):
     document: MetadataDocument | None = None
     guarded: bool = False
     asks_about_jwts: bool = False
+    forwards_left: int | None = None

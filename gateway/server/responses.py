@@ -124,10 +124,11 @@ def _status(kind: Kind, tokens: Tokens) -> int:
     return kind.status
 
 
-def render(reply: Answer, *, http_11: bool, keep_alive: bool, head_only: bool) -> bytes:
+def render(reply: Answer, *, http_11: bool, keep_alive: bool, head_only: bool, date: bytes) -> bytes:
     """Return the whole answer as bytes (RFC 9112 section 4).
 
     Args:
+        date: the value of Date (RFC 9110 section 6.6.1).
         http_11: the request's version; a 1.0 client is told that the connection stays open.
         keep_alive: whether the connection stays open.
         head_only: the request was HEAD: the body's length is told, the body is not sent.
@@ -138,6 +139,7 @@ def render(reply: Answer, *, http_11: bool, keep_alive: bool, head_only: bool) -
         lines.append(b"Content-Length: %d" % len(reply.body))
     if connection := connection_field(http_11=http_11, keep_alive=keep_alive):
         lines.append(b"Connection: " + connection)
+    lines.append(b"Date: " + date)
     head = b"\r\n".join(lines) + b"\r\n\r\n"
     return head if head_only else head + reply.body
 

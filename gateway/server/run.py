@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway.errors import Reason
 from gateway.policy.cors import CorsPolicy
-from gateway.proxy.forward import Content
+from gateway.proxy.upload import Content
 from gateway.server.credentials import Held
 from gateway.server.request import RequestHead
 from gateway.telemetry import Record
@@ -52,13 +52,25 @@ class Client(Protocol):
         """
         ...
 
-    def abort(self, *, linger: bool = False) -> None:
-        """Cut the connection, so that what was sent cannot be taken for complete.
+    def abort(self) -> None:
+        """Cut the connection at once; what was written and has not left yet is lost."""
+        ...
+
+    def break_off(self, *, unread: bool) -> None:
+        """End the connection behind what was written, so that a response cannot be taken for complete.
 
         Args:
-            linger: the client still sends: a connection closed over unread input is reset, and
+            unread: the client still sends: a connection closed over unread input is reset, and
                 the reset may overtake what was sent (RFC 9112 section 9.6). So end the sending
-                only, and drop what comes for a while. For content with a marked end.
+                only, and drop what comes for a while.
+        """
+        ...
+
+    def without_end(self, begins: bool) -> None:
+        """Note that a response begins whose content has no marked end but the connection's, or that it is complete.
+
+        Between the two, every end of the connection is a reset: anything else says that
+        the content is complete (RFC 9112 section 8).
         """
         ...
 
@@ -79,6 +91,10 @@ class ClientSideContent(Content, Protocol):
         """Whether some of it has not come in yet."""
         ...
 
+    async def skip(self) -> bool:
+        """Read and drop the rest, for as long as an answered client is read; return whether it came to its end."""
+        ...
+
 
 @dataclass(slots=True)
 class Run:
@@ -88,6 +104,7 @@ class Run:
         id: the request id, for the upstream and for logs.
         content: the request's content; None when it has none.
         started_reply: bytes of a response went to the client.
+        delivered: all of an upstream's response did; the request's content may still be on its way.
         cors: what pages of other origins may do with its route, once that is known.
         held: the verdict on its credential, when the response is to end with it.
         cut_off: why the response was ended with its token.
@@ -102,6 +119,7 @@ class Run:
     id: bytes
     content: ClientSideContent | None = None
     started_reply: bool = False
+    delivered: bool = False
     retried: bool = False
     cors: CorsPolicy | None = None
     held: Held | None = None

@@ -12,19 +12,23 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from gateway.clock import Clock
 from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reason
 from gateway.identity import Identity
-from gateway.policy.cors import exposed, refusal_fields, response_fields
+from gateway.policy.cors import refusal_fields, response_fields, without_own
+from gateway.proxy.date_field import DateField
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import died_unanswered, exchange
 from gateway.proxy.relay import relay
 from gateway.proxy.reply import Reply
+from gateway.proxy.upload import may_close_unread
 from gateway.proxy.upstreams import Upstream
 from gateway.server.client_head import client_head, plain_client_head
 from gateway.server.deferred import Deferred
-from gateway.server.own_answers import own_answer
+from gateway.server.express_memory import Refusal
+from gateway.server.own_answers import last_recipient, own_answer
 from gateway.server.pipeline import Pipeline
 from gateway.server.request import Admitted
 from gateway.server.responses import Answer, answer, render
@@ -32,7 +36,7 @@ from gateway.server.run import Run
 from gateway.server.token_watch import TokenWatch
 from gateway.settings.schema import Settings
 from gateway.tasks import where
-from gateway.telemetry import Record, Telemetry
+from gateway.telemetry import Record, Telemetry, method_class
 
 _log = logging.getLogger("gateway")
 
@@ -66,6 +70,7 @@ class Serving:
         self.new_id = new_id
         self.token_watch = TokenWatch(pipeline.still_good, clock)
         self.deferred = Deferred(pipeline.cache, telemetry, clock)
+        self.date = DateField(clock.wall)
         self.heads = HeadMemory(functools.partial(plain_client_head, pseudonym=pipeline.pseudonym, keep_alive=True))
 
     @property
@@ -129,6 +134,12 @@ class Serving:
             return await self._answer(run, reply)
         identity = await self.pipeline.identify(run, admitted)
         self.pipeline.check_content(admitted.facts)
+        if admitted.forwards_left == 0:
+            # Behind the credential: what is served with which method is told to those who may ask for it.
+            run.record.outcome, run.record.status = "answered", 204
+            pages = refusal_fields(run.cors, run.head.headers) if run.cors is not None else ()
+            methods = self.pipeline.allowed_methods(admitted)
+            return await self._answer(run, last_recipient(methods, (*pages, *run.answer_fields), run.id))
         return await self.forward(run, admitted, identity)
 
     async def forward(self, run: Run, admitted: Admitted, identity: Identity | None) -> bool:
@@ -196,46 +207,64 @@ class Serving:
         chunked = not reply.bodyless and reply.length is None and run.head.http_11
         delimited = reply.bodyless or reply.length is not None or chunked
         unread = run.content is not None and run.content.unread
-        keep_alive = client.keep_alive and delimited and not unread
+        keep_alive = client.keep_alive and delimited and (not unread or reply.reads_on)
         try:
-            added = response_fields(run.cors, run.head.headers, reply.headers) if run.cors is not None else ()
-            if run.answer_fields:
-                added = (*added, *exposed(added, run.answer_fields), *run.answer_fields)
-            if reply.client_head is not None and keep_alive and run.head.http_11 and not added and run.cors is None:
-                head = reply.client_head
+            fields, added = reply.headers, tuple(run.answer_fields)
+            if run.cors is not None:
+                added = (*response_fields(run.cors, run.head.headers, fields, added), *added)
+                fields = without_own(fields)
+            if reply.known is not None and keep_alive and run.head.http_11 and not added and run.cors is None:
+                head = reply.known.fields + reply.known.end(self.date)
             else:
                 head = client_head(
                     reply.status,
                     reply.phrase,
-                    reply.headers,
+                    fields,
                     self.pipeline.pseudonym,
                     added=added,
                     http_11=run.head.http_11,
                     keep_alive=keep_alive,
                     chunked=chunked,
+                    date=self.date.value,
                 )
         except BaseException:
             reply.abort()  # nobody else knows of its connection yet
             raise
-        record.status = reply.status
-        run.started_reply = True
+        if run.content is not None and may_close_unread(reply.status, run.content.size):
+            reply.lease.protocol.force_close()
+        idle_timeout = upstream.settings.idle_timeout_seconds
         try:
+            if client.gone:
+                reply.abort()
+                raise ConnectionResetError("the client left")
+            if not delimited:
+                client.without_end(True)
             if run.held is None:
-                await relay(reply, head, client.write, chunked=chunked)
+                await relay(reply, head, client.write, chunked=chunked, idle_timeout=idle_timeout)
             else:
                 with self.token_watch.watching(run.held, run.end_with_credential):
-                    await relay(reply, head, client.write, chunked=chunked)
+                    await relay(reply, head, client.write, chunked=chunked, idle_timeout=idle_timeout)
         except GatewayError as error:
-            # The head is out: the only honest end is a broken connection (R286).
             if error.reason.kind in FAILURES:
                 upstream.failed(error.reason)
+            if not reply.begun or error.reason is Reason.CLIENT_GONE:
+                raise
             self.account(record, error)
-            record.status = reply.status
-            client.abort(linger=delimited and run.content is not None and run.content.unread)
+            if reply.delivered:
+                record.outcome = "forwarded"  # it is the rest of the request that failed
+            else:
+                # The head is out: the only honest end is a broken connection (R286).
+                client.break_off(unread=run.content is not None and run.content.unread)
             return False
         finally:
-            record.bytes_out = reply.relayed
-        return keep_alive
+            record.bytes_out, run.delivered = reply.relayed, reply.delivered
+            if reply.begun:
+                record.status, run.started_reply = reply.status, True
+            if reply.delivered and not delimited:
+                client.without_end(False)
+        # An upload that its upstream has left is read to its end: the next request stands behind it.
+        stalled = reply.upload is not None and reply.upload.stalled
+        return keep_alive and not stalled and (run.content is None or await run.content.skip())
 
     async def refuse(self, run: Run, error: GatewayError) -> bool:
         """Answer a refusal or failure; return whether the connection stays open."""
@@ -248,40 +277,58 @@ class Serving:
             client.abort()
             return False
         if run.cors is not None or run.answer_fields:
-            cors = refusal_fields(run.cors, run.head.headers) if run.cors is not None else ()
-            reply = replace(
-                reply, headers=(*reply.headers, *cors, *exposed(cors, run.answer_fields), *run.answer_fields)
-            )
+            added = tuple(run.answer_fields)
+            cors = refusal_fields(run.cors, run.head.headers, added) if run.cors is not None else ()
+            reply = replace(reply, headers=(*reply.headers, *cors, *added))
         return await self._answer(run, reply)
 
     async def _answer(self, run: Run, reply: Answer) -> bool:
         """Send an answer of the gateway itself; return whether the connection stays open."""
         client, content = run.client, run.content
         keep_alive = client.keep_alive and not (reply.close or (content is not None and content.unread))
-        data = render(reply, http_11=run.head.http_11, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
+        head_only, date = run.head.method == "HEAD", self.date.value
+        data = render(reply, http_11=run.head.http_11, keep_alive=keep_alive, head_only=head_only, date=date)
         try:
             await client.write(data)
         except ConnectionError:
             self.client_left(run)
             return False
-        run.record.bytes_out = len(reply.body)
+        run.record.bytes_out = 0 if head_only else len(reply.body)
         return keep_alive
 
     def account(self, record: Record, error: GatewayError) -> Answer:
         """Note a refusal or failure in the record and return its answer."""
-        metadata = self.pipeline.resources.metadata.get(record.route, "")
-        reply = answer(error, self.settings.tokens, record.request_id, metadata, self.settings.dpop.algorithms)
+        reply = self._answer_to(error, record.route, record.request_id)
         record.status = reply.status
         record.reason = error.reason.code
         record.detail = error.detail
-        record.outcome = "failed" if error.reason.kind in FAILURES else "refused"
+        record.outcome = _outcome(error)
         return reply
+
+    def give_refusal(self, refusal: Refusal, request_id: bytes, send: Callable[[bytes], None], seconds: float) -> None:
+        """Answer and count a refused request of which nobody wants a line, and whose connection stays open.
+
+        Args:
+            refusal: the verdict.
+            request_id: the request's.
+            send: writes to its client.
+            seconds: what it has taken.
+        """
+        error, route, method = refusal
+        reply = self._answer_to(error, route, request_id.decode("ascii"))
+        send(render(reply, http_11=True, keep_alive=True, head_only=method == "HEAD", date=self.date.value))
+        counter = (route, method_class(method), reply.status, _outcome(error))
+        self.telemetry.finish_refused(counter, error.reason.code, seconds)
+
+    def _answer_to(self, error: GatewayError, route: str, request_id: str) -> Answer:
+        metadata = self.pipeline.resources.metadata.get(route, "")
+        return answer(error, self.settings.tokens, request_id, metadata, self.settings.dpop.algorithms)
 
     def client_left(self, run: Run) -> None:
         """Note that the request ended because its client left, or because the drain's time was over."""
         record = run.record
-        if record.tunnel_end:
-            return  # it has told its end already
+        if record.tunnel_end or run.delivered:
+            return  # its end is told already: what its client sends behind the answer is no part of it
         if run.cut_off is not None:
             record.outcome, record.reason = "refused", run.cut_off.code
             return
@@ -298,3 +345,7 @@ class Serving:
         self.telemetry.finish(run.record, self.clock.monotonic())
         if run.record.reason or run.record.observed:
             self.pipeline.watch.saw(run.record)
+
+
+def _outcome(error: GatewayError) -> Literal["failed", "refused"]:
+    return "failed" if error.reason.kind in FAILURES else "refused"

@@ -12,6 +12,8 @@ import asyncio
 import logging
 import ssl
 
+from gateway import tls_contexts
+from gateway.server.handshake import ALERT_NO_APPLICATION_PROTOCOL, PROTOCOL, TlsObject, current
 from gateway.settings.files import Version, version
 from gateway.settings.schema import Server
 from gateway.telemetry import Telemetry
@@ -33,7 +35,7 @@ class ServerTls:
         telemetry: where newer files that cannot be used are counted.
 
     Attributes:
-        context: for ``create_server``. Each handshake is done with the newest files all the same.
+        context: what handshakes begin with. Each is done with the newest files all the same.
 
     Raises:
         OSError: a file cannot be read or does not fit (``ssl.SSLError`` is one, too).
@@ -50,10 +52,31 @@ class ServerTls:
         self.context = self._newest = server_context(settings)
         self.context.sni_callback = self._choose
 
-    def _choose(self, handshake: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
+    def for_connection(self) -> ssl.SSLContext:
+        """Return the context for one more connection.
+
+        Where clients are asked for certificates it is a new one: OpenSSL
+        remembers sessions in the context that a connection began with, and a
+        session of TLS 1.2 that is resumed, by its id or by a ticket, brings
+        its certificate back without judging it (RFC 5246 section 7.3). A new
+        context remembers none, so every certificate is judged (R430).
+        """
+        if not self._settings.tls_client_ca:
+            return self.context
+        context = _empty_context(self._settings)
+        context.sni_callback = self._choose
+        return context
+
+    def _choose(
+        self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext
+    ) -> int | None:
         """Continue a handshake that begins, with or without a server name, under the newest context."""
+        handshake = current.get(None)
+        if handshake is not None and handshake.no_protocol:
+            return ALERT_NO_APPLICATION_PROTOCOL
         if self._newest is not context:
-            handshake.context = self._newest
+            connection.context = self._newest
+        return None
 
     async def look(self) -> None:
         """Do ``refresh``, as a round of a ``Periodic``."""
@@ -95,15 +118,22 @@ def server_context(settings: Server) -> ssl.SSLContext:
     Raises:
         OSError: a file cannot be read or does not fit.
     """
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.tls_client_ca or None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = _empty_context(settings)
+    context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_no_password)
+    if settings.tls_client_ca:
+        context.load_verify_locations(settings.tls_client_ca)
+    return context
+
+
+def _empty_context(settings: Server) -> ssl.SSLContext:
+    """Return a context with everything but what is in files."""
+    context = tls_contexts.server_context()
+    context.sslobject_class = TlsObject
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_no_password)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([PROTOCOL.decode()])
     if settings.tls_client_ca:
         context.verify_mode = ssl.CERT_REQUIRED if settings.tls_client_auth == "required" else ssl.CERT_OPTIONAL
-        # A resumed session would carry a certificate on that is no longer accepted.
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
     return context

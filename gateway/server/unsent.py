@@ -8,9 +8,8 @@ it takes not a single byte for the whole time; however slowly it reads, it may.
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import struct
-import termios
+
+from gateway.proxy.upload import unacknowledged
 
 #: How often, in its whole time, a client is looked at.
 LOOKS = 4
@@ -70,12 +69,4 @@ class UnsentWatch:
 
 def outstanding(transport: asyncio.WriteTransport) -> tuple[int, int]:
     """Return how many bytes wait in memory, and how many in the kernel for the client's acknowledgement."""
-    return transport.get_write_buffer_size(), _in_kernel(transport)
-
-
-def _in_kernel(transport: asyncio.WriteTransport) -> int:
-    sock = transport.get_extra_info("socket")
-    try:
-        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
-    except (OSError, ValueError, AttributeError):
-        return 0  # closed, or a system that cannot tell: then only what memory holds counts
+    return transport.get_write_buffer_size(), unacknowledged(transport)

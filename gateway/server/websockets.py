@@ -9,7 +9,7 @@ a 101 only when the upstream has given one. What passes an open tunnel is
 from __future__ import annotations
 
 from gateway.errors import GatewayError, Reason
-from gateway.policy.cors import CorsPolicy
+from gateway.policy.cors import CorsPolicy, without_own
 from gateway.proxy.headers import RawHeaders
 from gateway.proxy.reply import Reply
 from gateway.proxy.websocket import check_request, check_response, token_protocol, values_of
@@ -89,7 +89,8 @@ class WebSockets:
         check_response(reply.headers, key)
         token = admitted.route.websocket_protocol_token
         chosen = token_protocol(admitted.facts.protocols) if token else None
-        head = switching_head(reply.phrase, reply.headers, serving.pipeline.pseudonym, chosen)
+        fields = reply.headers if run.cors is None else without_own(reply.headers)
+        head = switching_head(reply.phrase, fields, serving.pipeline.pseudonym, chosen, serving.date.value)
         protocol = reply.lease.protocol
         transport, from_upstream = protocol.hand_over()
         if transport is None or transport.is_closing():

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TextIO, cast
 
+from gateway.server import standard_streams
 from gateway.server.addresses import SharedAddress
 from gateway.server.app import GatewayApp, Share
 from gateway.server.foreground import FAILED, OK, calm_collector, configure_logging, deaf, in_foreground
@@ -40,6 +41,7 @@ _PAUSE_SECONDS = 0.1
 
 def main() -> None:
     """Be a worker; the argument is the number of the channel's descriptor."""
+    standard_streams.open_closed()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     end_with_parent()
     sys.exit(in_foreground(_work(socket.socket(fileno=int(sys.argv[1])))))
@@ -65,8 +67,9 @@ async def _work(end: socket.socket) -> int:
         return OK  # it stood by, and nobody needed it
     settings = Settings.model_validate_json(plan["settings"])
     configure_logging(settings.server.log_level, f"worker {plan['worker']}")
-    address = SharedAddress(plan["address"], plan["fileno"])
-    share = Share(address, plan["first_wait"], bytes.fromhex(plan["secret"]), plan["left"])
+    listen = tuple(SharedAddress(address, fileno) for address, fileno in plan["listen"])
+    secret, pseudonym = bytes.fromhex(plan["secret"]), plan["pseudonym"].encode("ascii")
+    share = Share(listen, plan["first_wait"], secret, pseudonym, plan["left"])
     del plan
     out = whole_lines(sys.stdout.fileno()) if sys.stdout else None
     app = GatewayApp(fit_open_files(settings), out=out, share=share)
@@ -85,7 +88,7 @@ async def _work(end: socket.socket) -> int:
     }
     answering = spawn(_answer(channel, pages), "answers to the supervisor")
     channel.send({"listening": app.port})
-    _log.info("listening on port %s, process %d", app.port, os.getpid())
+    _log.info("listening on %s, process %d", ", ".join(one.address for one in listen), os.getpid())
     try:
         await stopping.wait()
         await app.drain()

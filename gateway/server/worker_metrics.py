@@ -20,6 +20,7 @@ Wire = list[dict[str, Any]]
 #: How the gauges of two workers become one.
 GAUGES: dict[str, Callable[[float, float], float]] = {
     "gateway_open_connections": operator.add,
+    "gateway_lingering_connections": operator.add,
     "gateway_open_tunnels": operator.add,
     "gateway_running_requests": operator.add,
     "gateway_deferred_requests": operator.add,

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class WorkerProcess:
         self._reader = spawn(self._read(), f"channel of process {process.pid}")
 
     @classmethod
-    async def start(cls, shared: SharedAddress) -> WorkerProcess:
+    async def start(cls, shared: Sequence[SharedAddress]) -> WorkerProcess:
         """Start a process.
 
         Settings go over its channel: the command line is for everybody to see.
@@ -64,7 +64,7 @@ class WorkerProcess:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            inherited = [theirs.fileno()] + ([shared.fileno] if shared.fileno >= 0 else [])
+            inherited = [theirs.fileno(), *(one.fileno for one in shared if one.fileno >= 0)]
             try:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, *_flags(), "-m", "gateway.server.worker", str(theirs.fileno())),

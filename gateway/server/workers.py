@@ -20,8 +20,9 @@ from typing import Any
 
 from gateway.clock import SystemClock
 from gateway.server import foreground
-from gateway.server.addresses import Reservation
+from gateway.server.addresses import Reservation, shown
 from gateway.server.admin_port import open_admin
+from gateway.server.app import draw_pseudonym
 from gateway.server.foreground import FAILED, OK
 from gateway.server.revoke_call import revoke_call
 from gateway.server.worker_pages import Fleet, Slot
@@ -79,6 +80,7 @@ class Supervisor:
         self._settings = settings
         self._clock = SystemClock()
         self._secret = os.urandom(MIN_SECRET).hex()
+        self._pseudonym = draw_pseudonym().decode("ascii")
         self._fleet = Fleet(tuple(one.name for one in settings.issuers), self._clock, [*map(Slot, range(count))])
         self._stop = contextlib.AsyncExitStack()
         self._keepers: list[asyncio.Task[bool]] = []
@@ -93,9 +95,10 @@ class Supervisor:
             OSError: an address cannot be listened on.
         """
         server = self._settings.server
-        self._reservation = await Reservation.make(server.listen)
+        self._reservation = await Reservation.make(server.addresses)
+        self._stop.callback(self._reservation.remove_files)
         self._stop.callback(self._reservation.close)
-        self.port = self._reservation.port
+        self.ports = self._reservation.ports
         pages = self._fleet.application()
         pages.add_routes(revoke_call(self._settings, self._clock))
         self.admin_port = await open_admin(pages, server, self._stop)
@@ -197,14 +200,13 @@ class Supervisor:
         return code, process.served
 
     def _plan(self, slot: Slot) -> dict[str, Any]:
-        shared = self._reservation.shared
         together = slot.restarts == 0
         return {
             "worker": slot.number,
             "settings": self._settings.model_dump_json(),
-            "address": shared.address,
-            "fileno": shared.fileno,
+            "listen": [(one.address, one.fileno) for one in self._reservation.shared],
             "secret": self._secret,
+            "pseudonym": self._pseudonym,
             "first_wait": random.random() * min(FETCH_SPREAD, FETCH_STEP * slot.number) if together else 0.0,  # noqa: S311
         }
 
@@ -249,8 +251,8 @@ async def _supervise(settings: Settings, count: int) -> int:
         if supervisor.up.done():
             if not supervisor.up.result():
                 return FAILED
-            listen, port, admin = settings.server.listen, supervisor.port, supervisor.admin_port
-            _log.info("listening on %s (port %s), admin on port %s, %d workers", listen, port, admin, count)
+            listen = shown(settings.server.addresses, supervisor.ports)
+            _log.info("listening on %s, admin on port %s, %d workers", listen, supervisor.admin_port, count)
         await signalled
         _log.info("draining for up to %g s", settings.server.drain_seconds)
         code = await supervisor.drain()

@@ -9,6 +9,7 @@ sound, because the others already have a fault of their own.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Iterator, Sequence
 
 from gateway.settings import files, key_checks, redis_checks, revocation_checks, route_checks, templates
@@ -97,8 +98,10 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
 
 def _server(server: Server, sound: _Sound) -> Iterator[Problem]:
     place = ("server",)
-    if sound.options(place, "listen", "admin_listen") and _same_address(server.listen, server.admin_listen):
-        yield (*place, "admin_listen"), "is the address of `listen`; the admin port is a port of its own"
+    if sound.options(place, "listen"):
+        yield from _listen(server)
+        if sound.options(place, "admin_listen") and any(_overlap(one, server.admin_listen) for one in server.addresses):
+            yield (*place, "admin_listen"), "is the address of `listen`; the admin port is a port of its own"
     if server.admin_hosts and server.admin_listen.startswith("unix:") and sound.options(place, "admin_hosts"):
         yield (*place, "admin_hosts"), "has no effect: `admin_listen` is a Unix socket, which is asked by any name"
     if sound.options(place, "tls_cert", "tls_key", "tls_client_ca"):
@@ -114,11 +117,35 @@ def _server(server: Server, sound: _Sound) -> Iterator[Problem]:
             yield (*place, "tls_client_ca"), text
 
 
-def _same_address(one: str, other: str) -> bool:
+def _listen(server: Server) -> Iterator[Problem]:
+    addresses = server.addresses
+    for index, one in enumerate(addresses):
+        for earlier, other in enumerate(addresses[:index]):
+            if _overlap(one, other):
+                text = "is also" if one == other else "is a part of, or holds,"
+                yield ("server", "listen", index), f"{text} listen[{earlier}]: each address is listened on once"
+                break
+    if server.tls_cert and all(one.startswith("unix:") for one in addresses):
+        yield ("server", "tls_cert"), "has no effect: `listen` has no TCP address, and a Unix socket stays plain"
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Tell whether one connection could arrive at both addresses. `[::]` holds no IPv4 address."""
     if one.startswith("unix:") or other.startswith("unix:"):
         return one == other
     (host, port), (other_host, other_port) = split_address(one), split_address(other)
-    return port == other_port != 0 and (host == other_host or bool(_WILDCARDS & {host, other_host}))
+    if port != other_port or not port:
+        return False
+    families = {_family(host), _family(other_host)} - {0}
+    return host == other_host or (len(families) < 2 and bool(_WILDCARDS & {host, other_host}))
+
+
+def _family(host: str) -> int:
+    """Return the version of an IP address; 0 for a name, which may be either."""
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return 0
 
 
 def _repeated(settings: Settings, sound: _Sound) -> Iterator[Problem]:

@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
@@ -21,7 +22,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from gateway.settings.faults import Fault, KeyPath, did_you_mean, path_text
 from gateway.settings.schema import Settings
-from gateway.settings.texts import is_text, parse_json, typed, where, words
+from gateway.settings.texts import is_json_list, is_text, parse_json, typed, where, words
 
 PREFIX = "GATEWAY_"
 
@@ -190,7 +191,7 @@ class _Source(EnvSettingsSource):
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """Decode a list: JSON, or words between commas. Tables are JSON."""
-        if field_name in table_names() or value.lstrip().startswith("["):
+        if field_name in table_names() or is_json_list(value):
             return parse_json(value)
         return words(value)
 
@@ -219,13 +220,13 @@ def _read(variables: Mapping[str, str], known: Mapping[str, KeyPath]) -> Reading
     """Read known variables. Those whose text is not the JSON that it should be are faults."""
     reading = Reading()
     readable = {}
-    lists = {option.variable for option in options() if get_origin(option.info.annotation) is list}
+    lists = {option.variable for option in options() if _takes_list(option.info.annotation)}
     for name, text in variables.items():
         if not is_text(text):
             reading.faults.append(Fault(path_text(known[name]), _NO_TEXT, name))
             reading.covered.add(known[name])
             continue
-        if len(known[name]) == 1 or (name in lists and text.lstrip().startswith("[")):
+        if len(known[name]) == 1 or (name in lists and is_json_list(text)):
             try:
                 parse_json(text)
             except (ValueError, RecursionError) as error:
@@ -241,6 +242,14 @@ def _read(variables: Mapping[str, str], known: Mapping[str, KeyPath]) -> Reading
         if isinstance(text, str):  # not decoded by pydantic-settings: no list, or an empty one
             table[option.name] = words(text) if option.variable in lists else typed(option.info, text)
     return reading
+
+
+def _takes_list(annotation: Any) -> bool:
+    """Tell whether an option is a list, or one value or a list of them."""
+    kind = get_origin(annotation)
+    if kind is Annotated:
+        return _takes_list(get_args(annotation)[0])
+    return kind is list or (kind in (Union, UnionType) and any(map(_takes_list, get_args(annotation))))
 
 
 def _is_other(name: str, text: str) -> bool:

@@ -63,7 +63,7 @@ def _pattern_problems(pattern: str) -> Iterator[str]:
 def cors_problems(route: Route) -> Iterator[tuple[str, str]]:
     """Say which options for pages of other origins have no effect, or a dangerous one: option and sentence."""
     if not route.cors_origins:
-        for name in ("cors_methods", "cors_headers", "cors_max_age_seconds", "cors_credentials"):
+        for name in ("cors_methods", "cors_headers", "cors_expose_headers", "cors_max_age_seconds", "cors_credentials"):
             if getattr(route, name) != Route.model_fields[name].default:
                 yield name, "has no effect without `cors_origins`"
         return

@@ -97,6 +97,8 @@ class Route(Section):
     """Methods that these pages may use. Empty: what the route serves."""
     cors_headers: list[FieldName] = []
     """Header fields that these pages may set, besides those that need no permission. Empty: any."""
+    cors_expose_headers: list[FieldName] = []
+    """Headers of the service's responses that these pages may read, besides those that need no permission."""
     cors_max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = 600
     """How long a browser may remember the answer to a preflight. Whole seconds; 0 = not at all."""
     cors_credentials: bool = False

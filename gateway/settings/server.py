@@ -13,7 +13,9 @@ from gateway.settings import values
 from gateway.settings.section import Section
 
 Address = Annotated[str, AfterValidator(values.listen_address)]
-Network = Annotated[str, AfterValidator(values.network)]
+Addresses = Annotated[Address | Annotated[list[Address], Field(min_length=1)], AfterValidator(values.listen_addresses)]
+ForwardedFields = Literal["x-forwarded", "forwarded", "both"]
+Network = Annotated[str, AfterValidator(values.proxies)]
 
 
 def certificate_field(text: str) -> str:
@@ -24,10 +26,11 @@ def certificate_field(text: str) -> str:
 class Server(Section):
     """The listener, the admin port, and the limits of one connection."""
 
-    listen: Address = "0.0.0.0:8080"
-    """Where clients connect: `host:port`, `[v6]:port`, or `unix:/path`. Port 0 lets the system pick."""
+    listen: Addresses = "0.0.0.0:8080"
+    """Where clients connect: `host:port`, `[v6]:port`, `unix:/path`, or a list of them. Port 0 lets the system pick.
+    `[::]` is every IPv6 address and no IPv4 one; for both, list `0.0.0.0:8080` and `[::]:8080`."""
     admin_listen: Address = "127.0.0.1:9090"
-    """Health, readiness, metrics and status: never on the public port. Same forms as `listen`."""
+    """Health, readiness, metrics and status: never on the public port. One address in the forms of `listen`."""
     admin_hosts: list[Annotated[str, AfterValidator(values.host)]] = []
     """Names by which the admin port may be called besides IP addresses and `localhost`, such as that of a Kubernetes
     Service. Any other `Host` gets 421, so that no web page can read the port by a name that resolves to it."""
@@ -35,7 +38,7 @@ class Server(Section):
     """Worker processes that share `listen`; `"auto"` is one for each CPU core that the gateway may run on. From two on,
     a supervisor starts them, replaces dead ones, and shows all of them on the one admin port."""
     tls_cert: str = ""
-    """PEM certificate chain; with `tls_key`, `listen` speaks HTTPS."""
+    """PEM certificate chain; with `tls_key`, the TCP addresses of `listen` speak HTTPS. A Unix socket stays plain."""
     tls_key: str = ""
     """PEM private key of `tls_cert`."""
     tls_client_ca: str = ""
@@ -46,7 +49,17 @@ class Server(Section):
     """The field in which trusted proxies that end TLS put the client's certificate, such as `client-cert` (RFC 9440)
     or `x-forwarded-client-cert`: believed for tokens that are bound to one. Removed from every request."""
     trusted_proxies: list[Network] = []
-    """CIDRs of proxies whose X-Forwarded-* and Forwarded are believed. Empty: nobody's."""
+    """CIDRs of proxies whose forwarding headers are believed, and `unix` for whoever connects to a Unix socket that
+    `listen` names. Empty: nobody's."""
+    forwarded_fields: ForwardedFields = "x-forwarded"
+    """Which forwarding headers every trusted proxy writes itself: `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, or
+    `Forwarded` (RFC 7239). The other kind is removed: it would be the client's own word."""
+    underscore_headers: Literal["drop", "pass"] = "drop"
+    """Request headers whose name has anything but letters, digits and `-`, such as `X_Tenant`: services read several of
+    these names as one. `pass` sends those on that cannot be taken for a protected name."""
+    strip_headers: list[Annotated[str, AfterValidator(values.stripped_header)]] = []
+    """Names of further request headers that clients must not send to services, such as one that a service believes
+    because only a proxy writes it. Removed in every spelling."""
     tls_handshake_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10
     """From the connection to the end of its TLS handshake; then it is closed."""
     request_head_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10
@@ -75,3 +88,8 @@ class Server(Section):
     """One line a request on standard output, in this form."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity of the gateway's own messages on standard error."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address of `listen`."""
+        return (self.listen,) if isinstance(self.listen, str) else tuple(self.listen)

@@ -8,10 +8,13 @@ was wanted.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+
+_V6_ADDRESS = re.compile(r"\s*\[[0-9A-Fa-f:.]+\]:").match
 
 
 def words(text: str) -> list[str]:
@@ -37,6 +40,11 @@ def typed(info: FieldInfo, text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return value if isinstance(value, int | float) else text
+
+
+def is_json_list(text: str) -> bool:
+    """Tell whether the text of a list is JSON, rather than words of which the first may be ``[v6]:port``."""
+    return text.lstrip().startswith("[") and _V6_ADDRESS(text) is None
 
 
 def parse_json(text: str) -> Any:

@@ -15,6 +15,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from gateway.identity import OWN_NAMES
 
+#: A request method that is served (RFC 9110 section 9.1): case-sensitive, and nothing that a service may turn into
+#: another method.
+METHOD = r"[A-Z0-9_-]{1,32}"
+
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -39,6 +43,13 @@ _RESERVED_HEADERS = frozenset({
     "x-forwarded-by", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
     "x-forwarded-proto", "x-request-id",
 })
+
+#: Fields that the gateway makes or removes itself, or cannot work without: to strip them means something else than it
+#: says.
+_NEVER_STRIPPED = frozenset({
+    "authorization", "connection", "content-length", "dpop", "host", "transfer-encoding", "upgrade", "via",
+    "x-request-id",
+})
 # fmt: on
 
 
@@ -54,6 +65,11 @@ def listen_address(text: str) -> str:
     if not colon or not _PORT.fullmatch(port) or int(port) > 65535:
         raise ValueError("must be host:port, [v6]:port or unix:/path, with a port up to 65535")
     return f"{host(name)}:{int(port)}"
+
+
+def listen_addresses(given: str | list[str]) -> str | list[str]:
+    """Write one address as text, however it was given: variables and flags know lists only."""
+    return given[0] if isinstance(given, list) and len(given) == 1 else given
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -88,6 +104,11 @@ def plain_network(block: Network) -> Network:
     return ipaddress.IPv4Network((int(mapped), block.prefixlen - _MAPPED_BITS))
 
 
+def proxies(text: str) -> str:
+    """Check an address or CIDR block of proxies, or ``unix``: whoever connects to a Unix socket."""
+    return text if text == "unix" else network(text)
+
+
 def fold_header_name(name: str) -> str:
     """Return the one name of all spellings that a service may take for the same field.
 
@@ -108,6 +129,16 @@ def identity_header_name(text: str) -> str:
         )
     if not folded.strip("-"):
         raise ValueError("is not a header name: letters, digits and hyphens")
+    return text.lower()
+
+
+def stripped_header(text: str) -> str:
+    """Check the name of a request header that is never sent on, and return it in lower case."""
+    folded = fold_header_name(text)
+    if not _TOKEN.fullmatch(text) or not folded.strip("-") or "*" in text:
+        raise ValueError("is not a header name: letters, digits and hyphens, and no wildcards")
+    if folded in _NEVER_STRIPPED or folded.startswith("sec-websocket-"):
+        raise ValueError("the gateway itself reads this header and makes or removes it: leave it out of the list")
     return text.lower()
 
 
@@ -296,6 +327,8 @@ def method(text: str) -> str:
         raise ValueError("is not a method, e.g. GET")
     if text != text.upper():
         raise ValueError(f"methods are upper case: write {text.upper()}")
+    if not re.fullmatch(METHOD, text):
+        raise ValueError('no request has this method: 1 to 32 of A-Z, 0-9, "-" and "_"')
     if text in ("CONNECT", "TRACE"):
         raise ValueError("CONNECT and TRACE are never served")
     return text

@@ -40,7 +40,8 @@ class Watch(Section):
     refuse_seconds: Annotated[float, Field(ge=0, le=86400)] = 0
     """How long whoever was found is refused: an address on all routes that look at credentials, before they do; a token
     or subject afterwards. 0 = not at all, it is only told."""
-    exempt: list[Annotated[str, AfterValidator(values.network)]] = []
-    """CIDRs of client addresses that are never found: test machines, a company's way out."""
+    exempt: list[Annotated[str, AfterValidator(values.proxies)]] = []
+    """CIDRs of client addresses that are never found: test machines, a company's way out; `unix` for whoever connects
+    to a Unix socket."""
     max_tracked: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     """How many addresses, tokens and subjects each worker keeps in mind at one time, for each of the options above."""

@@ -7,43 +7,56 @@ master once (so with Sentinel each connection asks anew where the master is).
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from gateway.settings.redis import Redis as RedisSettings
+from gateway.tls_contexts import client_context
 
 #: Where the master is: host and port. It may raise redis-py's ``ConnectionError``.
 Where = Callable[[], tuple[str, int]]
 
 
-class _LedConnection(Connection):
-    """A connection that leads to where the master is when it is made."""
+class _Led(AbstractConnection):
+    """A connection that leads to where the master is when it is made, if somebody knows that."""
 
-    def __init__(self, *, where: Where, **options: Any) -> None:
+    def __init__(self, *, where: Where | None = None, **options: Any) -> None:
         super().__init__(**options)
         self._where = where
 
     async def connect(self) -> None:
-        if not self.is_connected:
+        if self._where is not None and not self.is_connected:
             self.host, self.port = self._where()
         await super().connect()  # type: ignore[no-untyped-call]
 
 
-class _LedTlsConnection(SSLConnection):
-    """The same, with TLS."""
+class _LedConnection(_Led, Connection):
+    """Over TCP."""
 
-    def __init__(self, *, where: Where, **options: Any) -> None:
+
+class _TlsConnection(_Led, SSLConnection):
+    """Over TLS, with a server that is verified as every other one is; redis-py's own context is not used.
+
+    Args:
+        settings: the table ``[redis]``.
+        options: redis-py's own.
+    """
+
+    def __init__(self, *, settings: RedisSettings, **options: Any) -> None:
         super().__init__(**options)
-        self._where = where
+        self._settings = settings
+        self._context: ssl.SSLContext | None = None
 
-    async def connect(self) -> None:
-        if not self.is_connected:
-            self.host, self.port = self._where()
-        await super().connect()  # type: ignore[no-untyped-call]
+    def _connection_arguments(self) -> dict[str, Any]:
+        if self._context is None:
+            self._context = _tls_context(self._settings)
+        return {**super(SSLConnection, self)._connection_arguments(), "ssl": self._context}
 
 
 def new_client(
@@ -76,10 +89,12 @@ def new_client(
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         driver_info=None,
-        **(_tls_options(settings) if tls else {}),
     )
-    if where is not None:
-        pool.connection_class = _LedTlsConnection if tls else _LedConnection
+    if tls:
+        pool.connection_class = _TlsConnection
+        pool.connection_kwargs |= {"settings": settings, "where": where}
+    elif where is not None:
+        pool.connection_class = _LedConnection
         pool.connection_kwargs["where"] = where
     client = Redis(connection_pool=pool)
     if step_seconds is None:
@@ -87,10 +102,8 @@ def new_client(
     return client
 
 
-def _tls_options(settings: RedisSettings) -> dict[str, Any]:
-    options: dict[str, Any] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
-    if settings.tls_ca_file:
-        options["ssl_ca_certs"] = settings.tls_ca_file
+def _tls_context(settings: RedisSettings) -> ssl.SSLContext:
+    context = client_context(settings.tls_ca_file)
     if settings.tls_client_cert:
-        options |= {"ssl_certfile": settings.tls_client_cert, "ssl_keyfile": settings.tls_client_key}
-    return options
+        context.load_cert_chain(settings.tls_client_cert, settings.tls_client_key)
+    return context

@@ -133,7 +133,7 @@ class Fleet:
         self._wall = clock.wall
         # The eldest of a gateway's workers is the one that warns, so that none does again that starts later.
         self._worker = f"{int(clock.wall() * 1000):012x}-{secrets.token_hex(8)}"
-        self._gateway = f"{socket.gethostname()} {settings.server.listen}"
+        self._gateway = f"{socket.gethostname()} {' '.join(settings.server.addresses)}"
         self._values: dict[str, float | str] = {
             "version": __version__,
             "format": float(names.FORMAT),

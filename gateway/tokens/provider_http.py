@@ -22,6 +22,7 @@ from yarl import URL
 
 from gateway import __version__
 from gateway.errors import printable
+from gateway.tls_contexts import client_context, system_context
 from gateway.tokens.jwks_discovery import SHOWN
 
 
@@ -74,7 +75,7 @@ class ProviderSession:
             FetchError: the file of authorities cannot be used.
         """
         version = self._ca_version
-        context: ssl.SSLContext | bool = True
+        context: ssl.SSLContext | None = None
         if self._ca_file:
             version = await asyncio.to_thread(self._file_version)
             if self._session is None or version != self._ca_version:
@@ -85,7 +86,10 @@ class ProviderSession:
             self._ca_version = version
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    ssl=context, resolver=self._resolver, use_dns_cache=False, limit=self._connections
+                    ssl=context or system_context(),
+                    resolver=self._resolver,
+                    use_dns_cache=False,
+                    limit=self._connections,
                 ),
                 connector_owner=True,
                 timeout=self._timeout,
@@ -111,7 +115,7 @@ class ProviderSession:
 
     def _authorities(self) -> ssl.SSLContext:
         try:
-            return ssl.create_default_context(cafile=self._ca_file)
+            return client_context(self._ca_file)
         except OSError as error:  # ssl.SSLError is one
             raise FetchError("ca_file", f"{self._ca_option} holds no certificates: {type(error).__name__}") from None
 

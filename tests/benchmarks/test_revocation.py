@@ -31,7 +31,7 @@ def test_what_misses_an_aim_is_said() -> None:
     table = {"fill_seconds": 11.0, "longest_block_seconds": 0.021}
     table |= {f"{row}_{name}_seconds": 2e-6 for row in ("lookup", "first") for name in ("revoked", "not_revoked")}
     full = {"rate": [80.0, 40.0], "resident_bytes": 200 * 2**20, "ready_seconds": 3.0}
-    found = {"table": table, "gateways": {"none": gateway, "empty": gateway, "full": full}}
+    found = {"table": table, "gateways": {"none": gateway, "empty": gateway, "full": full}, "server": "8.0.0"}
     content = report(1, found, [])
     assert not any(content["aims"].values())
     assert content["results"]["hot tokens against an empty list, median ratio"] == 0.8

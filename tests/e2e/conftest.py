@@ -1,4 +1,4 @@
-"""Every end-to-end test runs once in each lane: nobody outside can tell them apart."""
+"""Every end-to-end test runs once in each lane, and some with either access log (``tests/support/lanes.py``)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.gateway import LANE
+from tests.support.lanes import params_of, running_in
 
 
-@pytest.fixture(params=["express", "full"], autouse=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose lanes and logs by what the test is about."""
+    metafunc.parametrize("lane", params_of(metafunc), indirect=True)
+
+
+@pytest.fixture(autouse=True)
 def lane(request: pytest.FixtureRequest) -> Iterator[str]:
     """Start gateways with the express lane on, and again with it off."""
-    token = LANE.set(request.param)
-    yield request.param
-    LANE.reset(token)
+    with running_in(*request.param):
+        yield request.param[0]

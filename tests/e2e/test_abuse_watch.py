@@ -96,6 +96,7 @@ async def test_an_address_is_refused_before_its_credential_is_looked_at(log: str
         assert await status(other, good, OTHER) == 200
         assert await status(one, good, ONE, "/public") == 200
         assert await status(one, good, ONE, "/observed") == 200
+        await gateway.settled()
         assert gateway.app.telemetry.observed == {("/observed", "watched_address"): 1}
         assert gateway.app.telemetry.refusals["watched_address"] == 6
         gateway.clock.jump(30)

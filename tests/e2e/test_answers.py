@@ -13,6 +13,8 @@ from tests.support.gateway import RawResponse, request, running_gateway
 from tests.support.minting import SigningKey, good_claims, mint
 from tests.support.upstream import raw_upstream
 
+pytestmark = pytest.mark.every_log
+
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/"},
     {"path": "/write", "scopes": ["orders:write", "orders:admin"]},

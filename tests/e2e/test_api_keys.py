@@ -20,6 +20,8 @@ from tests.support.sockets import close_of, dial, socket_upstream
 from tests.support.timed import TimedGateway, timed_gateway
 from tests.support.upstream import Received, raw_upstream
 
+pytestmark = pytest.mark.every_log
+
 BOTH = ["jwt", "api_key"]
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/"},
@@ -337,6 +339,7 @@ async def test_counters_tell_the_kinds_apart(tmp_path: Path) -> None:
         for key in (KEY, KEY, b"bad"):
             await gateway.get("/keys", key_field(key))
         await gateway.get("/either", token=gateway.token())
+        await gateway.settled()
         metrics = (await gateway.admin("/metrics")).body.decode()
     assert 'gateway_credential_lookups_total{kind="api_key"} 3.0' in metrics
     assert 'gateway_credential_lookups_total{kind="jwt"} 1.0' in metrics

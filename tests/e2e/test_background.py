@@ -73,12 +73,12 @@ async def test_every_task_does_its_next_round_after_any_failure(tmp_path: Path, 
     """R406: each of them, found by walking over what runs; failures are counted and shown."""
     clock = FakeClock()
     async with everything(tmp_path, clock) as (gateway, store):
+        await eventually(lambda: store.subscribers)
         found = sorted(periodic(), key=lambda each: each.name)
         before = dict(tasks.failures)
         good = dict.fromkeys(found, 0)
         for each in found:
             each.work = failing(each, good)
-        await eventually(lambda: store.subscribers)
         store.tell(b":5\r\n")  # the channel is heard in one long round: nonsense ends it
         for _ in range(200):
             await clock.advance(5)

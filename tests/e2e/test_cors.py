@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from tests.support.gateway import RawResponse, request, running_gateway
 from tests.support.upstream import Received, raw_upstream
+
+pytestmark = pytest.mark.every_log
 
 APP = b"https://app.test"
 ROUTES: tuple[dict[str, Any], ...] = (
@@ -176,16 +179,92 @@ async def test_pages_can_read_that_the_upstream_is_down(tmp_path: Path) -> None:
     assert (response.status, reading(response)) == (502, APP)
 
 
-async def test_an_upstream_with_rules_of_its_own_is_not_interrupted(tmp_path: Path) -> None:
-    """Two values of Access-Control-Allow-Origin are none to a browser."""
+#: Whatever a service says about pages on its own.
+OWN = (
+    (b"Access-Control-Allow-Origin", b"https://own.test"),
+    (b"access-control-allow-credentials", b"true"),
+    (b"ACCESS-CONTROL-EXPOSE-HEADERS", b"X-Secret"),
+    (b"Access-Control-Allow-Methods", b"DELETE"),
+    (b"Access-Control-Allow-Private-Network", b"true"),
+    (b"Access-Control-Max-Age", b"1"),
+)
+
+
+@pytest.mark.parametrize("own", [OWN, OWN[1:], OWN[:1], OWN * 2], ids=["all", "no origin", "origin", "twice"])
+@pytest.mark.parametrize("framing", [b"Content-Length: 0\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])
+async def test_on_its_routes_the_gateway_speaks_alone(
+    own: tuple[tuple[bytes, bytes], ...], framing: bytes, tmp_path: Path
+) -> None:
+    """R434: a lone Allow-Credentials of the service takes no effect, and nothing is said twice."""
 
     async def respond(received: Received, *_: object) -> bytes:
-        return b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: https://own.test\r\nContent-Length: 0\r\n\r\n"
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in (*own, (b"X-Own", b"1")))
+        return b"HTTP/1.1 200 OK\r\n" + lines + framing
 
-    async with (
-        raw_upstream(respond) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
-    ):
-        response = await gateway.get("/", (b"Origin", APP), token=gateway.token())
-    assert (reading(response), response.all(b"vary")) == (b"https://own.test", [])
-    assert upstream.requests[0].one(b"origin") == APP
+    routes: tuple[dict[str, Any], ...] = (
+        {"path": "/", "auth": "public", "cors_origins": [APP.decode()]},
+        {"path": "/any", "auth": "public", "cors_origins": ["*"]},
+        {
+            "path": "/cookies",
+            "auth": "public",
+            "cors_origins": [APP.decode()],
+            "cors_credentials": True,
+            "cors_expose_headers": ["X-Total-Count"],
+            "rate_limit": {"requests": 1000},
+        },
+        {"path": "/silent", "auth": "public"},
+    )
+    allow = (b"Access-Control-Allow-Origin", APP)
+    exposed = b"x-total-count, RateLimit-Policy, RateLimit"
+    wanted = {
+        ("/", APP): [allow],
+        ("/", b"https://evil.test"): [],
+        ("/any", APP): [(b"Access-Control-Allow-Origin", b"*")],
+        ("/cookies", APP): [
+            *(allow, (b"Access-Control-Allow-Credentials", b"true")),
+            (b"Access-Control-Expose-Headers", exposed),
+        ],
+        ("/cookies", b"https://evil.test"): [],
+        ("/silent", APP): list(own),
+    }
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        client = await gateway.client()
+        for _ in range(2):
+            for (target, origin), fields in wanted.items():
+                response = await client.exchange(request(b"GET", target, (b"Origin", origin)))
+                said = [pair for pair in response.headers if pair[0].lower().startswith(b"access-control-")]
+                assert said == fields, (target, origin)
+                assert response.one(b"x-own") == b"1"
+
+
+async def test_refusals_say_each_thing_once(tmp_path: Path) -> None:
+    """R434: also where further fields of the gateway are to be read."""
+    routes = ({"path": "/", "cors_origins": [APP.decode()], "rate_limit": {"requests": 1, "by": "address"}},)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        refused = [await gateway.get("/", (b"Origin", APP)) for _ in range(3)]
+    for answer in refused:
+        names = [name.lower() for name, _ in answer.headers]
+        assert len(names) == len(set(names)), answer.head
+        assert b"X-Request-Id" in (answer.one(b"access-control-expose-headers") or b"")
+
+
+async def test_an_open_websocket_carries_no_rules_of_the_service(tmp_path: Path) -> None:
+    """R434: a 101 is no exception."""
+
+    async def respond(received: Received, _: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"access-control-allow-credentials: true\r\nX-Own: 1\r\n"
+            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+        )
+        await writer.drain()
+
+    handshake = (
+        *((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Sec-WebSocket-Version", b"13")),
+        *((b"Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="), (b"Origin", APP)),
+    )
+    routes = ({"path": "/", "auth": "public", "cors_origins": [APP.decode()]},)
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        opened = await gateway.get("/", *handshake)
+    assert (opened.status, opened.one(b"x-own")) == (101, b"1")
+    assert opened.all(b"access-control-allow-credentials") == []

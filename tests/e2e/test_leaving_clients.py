@@ -19,6 +19,8 @@ from tests.support.gateway import RawClient, RunningGateway, request, running_ga
 from tests.support.secrets import everything_logged
 from tests.support.upstream import RawUpstream, Received, raw_upstream
 
+pytestmark = pytest.mark.every_log
+
 CLIENTS = 500
 AT_ONCE = 40
 CONTENT = bytes(range(256)) * 1200

@@ -14,6 +14,8 @@ from tests.support.certificates import authority
 from tests.support.gateway import RunningGateway, request, running_gateway
 from tests.support.upstream import Received, raw_upstream
 
+pytestmark = pytest.mark.every_log
+
 PUBLIC = ({"path": "/", "auth": "public"},)
 
 

@@ -19,6 +19,8 @@ from tests.support.scene import A, B
 from tests.support.timed import TimedGateway, timed_gateway
 from tests.support.upstream import RawUpstream, Received, Responder, raw_upstream
 
+pytestmark = pytest.mark.every_log
+
 POLICY, LIMIT, RETRY = b"ratelimit-policy", b"ratelimit", b"retry-after"
 
 
@@ -180,6 +182,7 @@ async def test_an_observed_route_counts_and_lets_pass(tmp_path: Path) -> None:
         answers = [await gateway.get("/", token=gateway.token()) for _ in range(3)]
         assert [answer.status for answer in answers] == [200, 200, 200]
         assert answers[2].all(LIMIT) == [b'"address";r=0;t=5', b'"sub";r=0;t=10']
+        await gateway.settled()
         assert gateway.app.telemetry.observed == {("/", "rate_limited"): 2}
         assert len(upstream.requests) == 3
         assert (await gateway.log(3))[2]["observed"] == "rate_limited"
@@ -285,6 +288,7 @@ async def test_pages_show_what_was_counted(tmp_path: Path) -> None:
     async with limited(tmp_path, {"path": "/", "rate_limit": limits}) as (gateway, _):
         for _ in range(3):
             await gateway.get("/", token=gateway.token())
+        await gateway.settled()
         page = (await gateway.admin("/metrics")).body.decode()
         status = (await gateway.admin("/status")).json["rate_limits"]
     for line in (

@@ -12,6 +12,8 @@ from tests.support.keys import entry
 from tests.support.metadata import challenge_of, document_of
 from tests.support.upstream import raw_upstream
 
+pytestmark = pytest.mark.every_log
+
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 APP = (b"Origin", b"https://app.test")
 RESOURCES: list[dict[str, Any]] = [{"resource": "https://api.test/mcp", "name": "Tools"}]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.server import tls
+from gateway.server import app
 from gateway.settings.schema import Server
 from tests.support.certificates import Certificate, authority
 from tests.support.gateway import RunningGateway, request, running_gateway, until
@@ -206,7 +206,7 @@ def _spoil(files: Server) -> None:
 
 async def test_running_gateway_takes_changed_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Contract: no restart for a new certificate; a broken one is counted, and the old one stays."""
-    monkeypatch.setattr(tls, "RELOAD_SECONDS", 0.02)
+    monkeypatch.setattr(app, "RELOAD_SECONDS", 0.02)
     async with secure(tmp_path) as (gateway, _):
         first = await gateway.client()
         _renew(gateway.app.settings.server, authority(tmp_path / "new").sign("renewed", "localhost"))

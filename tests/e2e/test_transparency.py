@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 
-from gateway.server.app import pseudonym
 from tests.fuzz.stage import Stage, on_stage, stage
 from tests.support.gateway import RawClient, RawResponse
 from tests.support.messages import (
@@ -26,7 +25,7 @@ from tests.support.messages import (
 )
 from tests.support.upstream import OK, Received
 
-pytestmark = pytest.mark.untraced
+pytestmark = [pytest.mark.untraced, pytest.mark.every_log]
 
 ROUTES = ({"path": "/", "auth": "public"},)
 FRAMING = (b"content-length", b"transfer-encoding", b"connection")
@@ -67,7 +66,7 @@ def compared_at_upstream(made: Stage, direct: Received, through: Received) -> No
         direct,
         upstream=b"127.0.0.1:%d" % made.upstream.port,
         port=made.gateway.app.port,
-        pseudonym=pseudonym(made.gateway.app.settings),
+        pseudonym=made.gateway.app.pseudonym,
         made_id=made_id,
     )
     # The bytes themselves: one space behind the colon, nothing else added to a line.
@@ -84,7 +83,7 @@ def test_the_upstream_cannot_tell_the_gateway_from_its_client(tmp_path: Path) ->
 
     with on_stage(stage(tmp_path, respond, routes=ROUTES)) as (made, run):
 
-        @settings(max_examples=200)
+        @settings(max_examples=100)  # in each lane and with each log
         @example(Request(b"X-UNHEARD-OF", b"/a;b?c", b"HTTP/1.1", (), Body("none"), 0, (b"", b"")))
         @example(
             Request(b"GET", b"/", b"HTTP/1.1", ((b"A", b"\xff"), (b"a", b"")), Body("chunked"), 1, (b"\t", b" \t"))
@@ -104,7 +103,7 @@ def compared_at_client(made: Stage, asked: Request, response: Response, via: Raw
     )
     sent = [(name, value.strip(b" \t")) for name, value in response.fields]
     kept = [pair for pair in via.headers if pair[0].lower() not in FRAMING]
-    assert kept == expected_at_client(sent, pseudonym=pseudonym(made.gateway.app.settings))
+    assert kept == expected_at_client(sent, pseudonym=made.gateway.app.pseudonym, now=made.now)
     bodyless = asked.method == b"HEAD" or response.status in (204, 304)
     assert via.complete
     assert via.body == (b"" if bodyless else response.body.content)
@@ -126,7 +125,7 @@ def test_the_client_cannot_tell_the_gateway_from_the_upstream(tmp_path: Path) ->
 
     with on_stage(stage(tmp_path, respond, routes=ROUTES)) as (made, run):
 
-        @settings(max_examples=200)
+        @settings(max_examples=100)  # in each lane and with each log
         @given(REQUESTS, RESPONSES)
         def compare(request: Request, response: Response) -> None:
             head_only = request.method == b"HEAD"

@@ -24,6 +24,7 @@ import uvloop
 from tests.fuzz.oracle import acceptable
 from tests.fuzz.stage import Stage, stage
 from tests.fuzz.tokens import PUBLISHED, TokenMaker
+from tests.support.lanes import running_in
 
 #: One token in so many also goes over a socket.
 WIRE = 50
@@ -107,10 +108,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seed", default=str(SystemRandom().randrange(1 << 32)), help="repeat a run (default: by chance)"
     )
+    parser.add_argument("--lane", choices=("express", "full"), default="express", help="(default: %(default)s)")
+    parser.add_argument("--access-log", choices=("json", "off"), default="json", help="(default: %(default)s)")
     parser.add_argument("--start", type=int, default=0, help="number of the first token (default: %(default)s)")
     options = parser.parse_args(arguments)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as directory, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        running_in(options.lane, options.access_log),
+        tempfile.TemporaryDirectory() as directory,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         run = runner.run(fuzz(options.count, options.seed, options.start, Path(directory)))
     _report(run, time.monotonic() - began)
     return 1 if run.findings else 0

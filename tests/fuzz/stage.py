@@ -6,7 +6,6 @@ Only the putting together lives here, for the long run and for the tests.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -105,8 +104,8 @@ def on_stage(manager: AbstractAsyncContextManager[Stage]) -> Iterator[tuple[Stag
         finally:
             runner.run(_left(manager))
     assert not made.faults, made.faults[:5]
-    reasons = {json.loads(line).get("reason") for line in made.gateway.out.getvalue().splitlines()}
-    assert not reasons & {"internal", "verification_failed"}, reasons
+    reasons = made.gateway.app.telemetry.refusals
+    assert not reasons.keys() & {"internal", "verification_failed"}, reasons
 
 
 async def _entered(manager: AbstractAsyncContextManager[Stage]) -> Stage:

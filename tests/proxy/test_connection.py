@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientError
@@ -11,6 +12,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.proxy.forward import exchange
 from gateway.proxy.upstreams import Lease
 from tests.proxy.pools import GET, opened, reset
+from tests.proxy.test_dialer_tls import server_tls
+from tests.support.blunt import End, blunt_service
+from tests.support.certificates import authority
 from tests.support.clock import eventually
 from tests.support.upstream import Received, raw_upstream
 
@@ -133,3 +137,82 @@ async def test_connection_is_handed_over_with_what_came_behind_the_101() -> None
         assert protocol.exception() is None
         lease.discard()
         assert protocol.hand_over() == (None, b"")
+
+
+CONTENT = bytes(range(256)) * 850  # the last 50 KB stay in the kernel, or in TLS, until they are asked for
+LONG = b"HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n" % len(CONTENT) + CONTENT
+
+
+class Sending:
+    """Content that goes on for as long as a test wants."""
+
+    chunked = True
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    def whole(self) -> bytes | None:
+        return None
+
+    async def read(self) -> bytes:
+        await self.go_on.wait()
+        await asyncio.sleep(0)
+        return b"x" * 65536
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("end", [End.CLOSE, End.FIN, End.RESET])
+async def test_answer_that_has_arrived_is_read_when_a_write_fails(end: End, secure: bool, tmp_path: Path) -> None:
+    """R425: also what the kernel holds because its reader was slow, and reading was paused."""
+    ca = authority(tmp_path)
+    tls, options = (server_tls(ca, "127.0.0.1"), {"tls_ca_file": str(ca.bundle)}) if secure else (None, {})
+    with blunt_service(LONG, end, tls, arrived=True) as port:
+        async with opened(f"{'https' if secure else 'http'}://127.0.0.1:{port}", **options) as origin:
+            content, lease = Sending(), await origin.lease()
+            head = b"POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n\r\n"
+            reply = await exchange(lease, head, content, head_only=False, response_timeout=5, idle_timeout=5)
+            assert reply.status == 413
+            await eventually(lambda: lease.protocol._reading_paused)
+            content.go_on.set()
+            await eventually(lambda: lease.protocol.transport is None)
+            assert await reply.content.read() == CONTENT
+            reply.abort()
+
+
+@pytest.mark.parametrize("end", [End.CLOSE, End.FIN, End.ALERT])
+async def test_answer_over_tls_is_whole_although_it_ended_while_reading_was_paused(end: End, tmp_path: Path) -> None:
+    """R425, R409: uvloop ends such a connection with a FIN, whatever TLS still holds."""
+    ca = authority(tmp_path)
+    with blunt_service(LONG, end, server_tls(ca, "127.0.0.1"), arrived=True) as port:
+        async with opened(f"https://127.0.0.1:{port}", tls_ca_file=str(ca.bundle)) as origin:
+            lease = await origin.lease()
+            reply = await exchange(lease, GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+            await eventually(lambda: lease.protocol._reading_paused or lease.protocol.transport is None)
+            await eventually(lambda: lease.protocol.transport is None)
+            assert await reply.content.read() == CONTENT
+            reply.abort()
+
+
+@pytest.mark.parametrize(
+    ("end", "secure", "broken"),
+    [
+        (End.CLOSE, False, False),
+        (End.RESET, False, True),
+        (End.ALERT, True, False),
+        (End.CLOSE, True, True),
+        (End.FIN, True, True),
+    ],
+)
+async def test_content_without_length_is_whole_over_tls_only_with_a_closure_alert(
+    end: End, secure: bool, broken: bool, tmp_path: Path
+) -> None:
+    """R409, R287, C105: a FIN is enough where nobody in between could have made it."""
+    ca = authority(tmp_path)
+    tls, options = (server_tls(ca, "127.0.0.1"), {"tls_ca_file": str(ca.bundle)}) if secure else (None, {})
+    with blunt_service(b"HTTP/1.1 200 OK\r\nX: y\r\n\r\nall", end, tls, arrived=True) as port:
+        async with opened(f"{'https' if secure else 'http'}://127.0.0.1:{port}", **options) as origin:
+            lease = await origin.lease()
+            reply = await exchange(lease, GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+            assert await reply.content.read() == b"all"
+            assert (reply.truncated(), lease.protocol.secure) == (broken, secure)
+            reply.abort()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,33 @@ async def test_refused_and_unknown_hosts_have_their_own_reasons() -> None:
             assert await refusal(origin) is Reason.UPSTREAM_CONNECT
     async with opened("http://no-such-host.invalid", connect_timeout_seconds=10) as origin:
         assert await refusal(origin) is Reason.UPSTREAM_NAME
+
+
+@contextlib.contextmanager
+def no_files_left() -> Iterator[None]:
+    """Let this process open no further file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(taken[0]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for one in taken:
+            os.close(one)
+
+
+async def test_a_want_of_files_is_no_failure_of_the_upstream() -> None:
+    """R431: it is neither ejected nor unhealthy because this process could not ask."""
+    async with raw_upstream() as upstream, opened(upstream.url, eject_after_failures=1, health_path="/up") as origin:
+        with no_files_left():
+            assert await refusal(origin) is Reason.OUT_OF_FILES
+            assert await origin.probe() is None
+        assert (origin.health.state, origin.connect_failures) == ("healthy", 0)
+        assert await served(await origin.lease()) == b"ok"
 
 
 # --- names ---
@@ -149,7 +178,7 @@ async def test_service_behind_a_unix_socket(tmp_path: Path) -> None:
 # --- health checks ---
 
 
-async def answer_of(answer: bytes | None, *, seconds: float = 5) -> tuple[bool, Received]:
+async def answer_of(answer: bytes | None, *, seconds: float = 5) -> tuple[bool | None, Received]:
     """Probe a service that answers with these bytes, or never."""
     never = asyncio.Event()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
+
 import pytest
 
+from gateway.proxy.date_field import DateField
 from gateway.proxy.direct import (
     MAX_REMEMBERED,
     MAX_REMEMBERED_HEAD,
@@ -90,7 +93,7 @@ def test_plain_head_is_read_as_it_came(block: bytes, head: PlainHead) -> None:
 def test_whatever_is_not_plain_is_left_to_the_parser(block: bytes) -> None:
     """Odd framing, odd syntax, and more of the connection than that it stays open: there is one judge of those."""
     assert read_plain_head(block) is None
-    assert HeadMemory(lambda head: b"").read(block) is None
+    assert HeadMemory(lambda head: b"\r\n\r\n").read(block) is None
 
 
 class Translations:
@@ -103,7 +106,7 @@ class Translations:
         if head.status == 500:
             raise ValueError("a value that no client can be given")
         self.asked.append(head.length)
-        return b"for the client: %d" % head.length
+        return b"for the client: %d\r\n\r\n" % head.length
 
 
 def block(length: int, *, padding: int = 0, status: int = 200) -> bytes:
@@ -114,9 +117,24 @@ def test_head_is_translated_once() -> None:
     translations = Translations()
     memory = HeadMemory(translations)
     first = memory.read(block(7))
-    assert first == (200, 7, b"for the client: 7", read_plain_head(block(7)))
+    assert first == (200, 7, b"for the client: 7\r\n", False, read_plain_head(block(7)))
     assert memory.read(block(7)) is first
     assert translations.asked == [7]
+
+
+@pytest.mark.parametrize("name", [b"Date", b"date", b"DATE"])
+def test_the_moment_is_no_part_of_what_is_remembered(name: bytes) -> None:
+    """R413, C101: a service's own Date stays the only one; another head gets that of the second in which it is sent."""
+    now = [1_000_000_000.0]
+    date, memory = DateField(lambda: now[0]), HeadMemory(Translations())
+    for _ in range(2):
+        known = memory.read(block(7))
+        assert known is not None
+        assert known.end(date) == b"Date: %b\r\n\r\n" % formatdate(now[0], usegmt=True).encode()
+        now[0] += 1
+    dated = memory.read(b"HTTP/1.1 200 OK\r\n%b: whenever\r\nContent-Length: 7\r\n\r\n" % name)
+    assert dated is not None
+    assert dated.end(date) == b"\r\n"
 
 
 def test_memory_is_bounded_in_heads() -> None:
@@ -136,7 +154,7 @@ def test_large_head_is_understood_but_not_remembered(over: int, asked: int) -> N
     memory = HeadMemory(translations)
     large = block(1, padding=MAX_REMEMBERED_HEAD + over - len(block(1)))
     assert len(large) == MAX_REMEMBERED_HEAD + over
-    assert memory.read(large) == memory.read(large) == (200, 1, b"for the client: 1", read_plain_head(large))
+    assert memory.read(large) == memory.read(large) == (200, 1, b"for the client: 1\r\n", False, read_plain_head(large))
     assert len(translations.asked) == asked
 
 

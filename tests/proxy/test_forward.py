@@ -26,7 +26,7 @@ POST_CHUNKED = b"POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n\r
 class Pieces:
     """A request's content as a test feeds it: pieces, then the end or a fault."""
 
-    def __init__(self, *pieces: bytes, chunked: bool = True, whole: bytes | None = None) -> None:
+    def __init__(self, *pieces: bytes | Exception, chunked: bool = True, whole: bytes | None = None) -> None:
         self.chunked = chunked
         self._whole = whole
         self._queue = asyncio.Queue[bytes | Exception]()
@@ -239,7 +239,7 @@ async def test_answer_before_the_end_of_the_upload_passes_although_the_upstream_
         await eventually(lambda: upstream.open_connections == 0)
         content.add(b"more")  # finds the connection closed: no fault of its own
         await settle()
-        assert (reply.status, reply.answered_early) == (413, False)
+        assert (reply.status, reply.answered_early) == (413, True)
         assert await reply.content.read() == b"big"
         reply.finish()
         assert (origin.state().in_use, origin.state().idle) == (0, 0)

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.forwarded import client_address, external_origin, forwarding_headers, parse_forwarded
+from gateway.proxy.forwarded import client_address, external_origin, forwarding_headers, http_scheme, parse_forwarded
 from gateway.proxy.headers import request_headers
 from gateway.proxy.names import HeaderPolicy, header_policy
-from gateway.proxy.trust import Peer, address_text, parse_node
+from gateway.proxy.trust import UNIX, Peer, address_text, parse_node
+from gateway.settings.server import ForwardedFields
 
-TRUSTING = header_policy((), b"gw", ["10.0.0.0/8", "2001:db8:1::/48"])
+PROXIES = ["10.0.0.0/8", "2001:db8:1::/48"]
+TRUSTING = header_policy((), b"gw", PROXIES, fields="both")
 PROXY = Peer(b"10.0.0.1", False, 8080)
 STRANGER = Peer(b"192.0.2.7", False, 8080)
 
@@ -129,13 +131,106 @@ def test_ipv6_and_ports_are_quoted_in_forwarded() -> None:
     peer = Peer(b"2001:db8:1::5", True, 443)
     found = sent((b"Forwarded", b"for=_x"), peer=peer, client_host=b"api.test:8443")
     assert found[b"forwarded"] == [b'for=_x, for="[2001:db8:1::5]";host="api.test:8443";proto=https']
-    assert found[b"x-forwarded-for"] == [b"2001:db8:1::5"]
+    assert found[b"x-forwarded-for"] == [b"_x, 2001:db8:1::5"]
     assert found[b"x-forwarded-proto"] == [b"https"]
     for host in (b"", b'a"b', b"a;b"):
         assert b"host=" not in sent((b"Forwarded", b"for=_x"), peer=peer, client_host=host)[b"forwarded"][0]
 
 
-def test_unix_socket_has_neither_address_nor_port() -> None:
+def client_of(policy: HeaderPolicy, *headers: tuple[bytes, bytes], peer: Peer = PROXY) -> tuple[bytes, bytes, bytes]:
+    """Address, scheme and host of the client as the rules see them."""
+    return (client_address(headers, policy, peer), *external_origin(headers, policy.trusted, peer, b"inner.test"))
+
+
+WRITTEN_BY_PROXY = {
+    "x-forwarded": (
+        (b"X-Forwarded-For", b"203.0.113.9"),
+        (b"X-Forwarded-Proto", b"https"),
+        (b"X-Forwarded-Host", b"api.test"),
+    ),
+    "forwarded": ((b"Forwarded", b"for=203.0.113.9;proto=https;host=api.test"),),
+}
+
+
+@pytest.mark.parametrize(("kind", "other"), [("x-forwarded", "forwarded"), ("forwarded", "x-forwarded")])
+def test_the_kind_of_field_that_the_proxy_does_not_write_is_the_clients_and_never_counts(
+    kind: ForwardedFields, other: str
+) -> None:
+    """R417, C110, CWE-348: neither for the rules nor for the service, alone or beside the proxy's own."""
+    policy = header_policy((), b"gw", PROXIES, fields=kind)
+    swapped = {"203.0.113.9": "6.6.6.6", "https": "http", "api.test": "evil.test"}
+    forged = tuple(
+        (name, next(value.replace(a.encode(), b.encode()) for a, b in swapped.items() if a.encode() in value))
+        for name, value in WRITTEN_BY_PROXY[other]
+    ) + ((b"X-Forwarded-Port", b"666"),) * (other == "x-forwarded")
+    true = WRITTEN_BY_PROXY[kind]
+    for headers in ((*forged, *true), (*true, *forged)):
+        assert client_of(policy, *headers) == (b"203.0.113.9", b"https", b"api.test")
+        assert sent(*headers, policy=policy) == sent(*true, policy=policy)
+    assert client_of(policy, *forged) == (b"10.0.0.1", b"http", b"inner.test")
+    assert sent(*forged, policy=policy) == sent(policy=policy)
+
+
+@pytest.mark.parametrize("kind", ["x-forwarded", "forwarded", "both"])
+def test_the_service_is_told_what_the_rules_have_seen(kind: ForwardedFields) -> None:
+    """R256, R417: whichever kind the proxy writes."""
+    policy = header_policy((), b"gw", PROXIES, fields=kind)
+    found = sent(*WRITTEN_BY_PROXY["forwarded" if kind == "both" else kind], policy=policy)
+    assert found[b"x-forwarded-for"] == [b"203.0.113.9, 10.0.0.1"]
+    assert (found[b"x-forwarded-proto"], found[b"x-forwarded-host"]) == ([b"https"], [b"api.test"])
+    assert (b"forwarded" in found) is (kind != "x-forwarded")
+
+
+@pytest.mark.parametrize(
+    ("headers", "scheme", "said"),
+    [
+        (((b"X-Forwarded-Proto", b"wss"),), b"https", b"wss"),
+        (((b"X-Forwarded-Proto", b"WSS"),), b"https", b"wss"),
+        (((b"X-Forwarded-Proto", b"http, wss"),), b"https", b"wss"),
+        (((b"X-Forwarded-Proto", b"ws"),), b"http", b"ws"),
+        (((b"X-Forwarded-Proto", b"wsss"),), b"http", b"http"),
+        (((b"Forwarded", b"for=192.0.2.1;proto=wss"),), b"https", b"wss"),
+        (((b"Forwarded", b"for=192.0.2.1;proto=Ws"),), b"http", b"ws"),
+    ],
+)
+def test_schemes_of_websockets_mean_those_of_http(
+    headers: tuple[tuple[bytes, bytes], ...], scheme: bytes, said: bytes
+) -> None:
+    """R410, C106: Traefik writes them; services know http and https."""
+    assert sent(*headers)[b"x-forwarded-proto"] == [scheme]
+    assert external_origin(headers, TRUSTING.trusted, PROXY, b"h")[0] == said
+    assert http_scheme(said) == scheme
+
+
+SOCKET = Peer(UNIX, False, 0)
+
+
+def test_the_peer_of_a_unix_socket_is_believed_where_it_is_named() -> None:
+    """R411, C103: and is an address of its own, for the log and for limits, where it is not."""
+    policy = header_policy((), b"gw", ["unix", "10.0.0.0/8"])
+    written = WRITTEN_BY_PROXY["x-forwarded"]
+    assert client_of(policy, *written, peer=SOCKET) == (b"203.0.113.9", b"https", b"api.test")
+    found = sent(*written, policy=policy, peer=SOCKET)
+    assert (found[b"x-forwarded-for"], found[b"x-forwarded-proto"]) == ([b"203.0.113.9, unix"], [b"https"])
+    assert client_of(policy, peer=SOCKET)[0] == b"unix"
+    for stranger in (TRUSTING, header_policy((), b"gw")):
+        assert client_of(stranger, *written, peer=SOCKET) == (b"unix", b"http", b"inner.test")
+        assert sent(*written, policy=stranger, peer=SOCKET)[b"x-forwarded-for"] == [b"unix"]
+
+
+def test_a_unix_socket_between_two_trusted_proxies_hides_nobody() -> None:
+    """R411: what the first gateway of a chain wrote of its own peer is read by the second."""
+    chain = (b"X-Forwarded-For", b"6.6.6.6, 203.0.113.9, unix, 10.0.0.2")
+    assert client_of(header_policy((), b"gw", ["unix", "10.0.0.0/8"]), chain)[0] == b"203.0.113.9"
+    assert client_of(header_policy((), b"gw", ["10.0.0.0/8"]), chain)[0] == b"unix"
+    policy = header_policy((), b"gw", ["unix"], fields="forwarded")
+    first = (b"Forwarded", b"for=203.0.113.9;proto=https")
+    continued = sent(first, policy=policy, peer=SOCKET)[b"forwarded"][0]
+    assert continued == b"for=203.0.113.9;proto=https, for=_unix;host=api.test;proto=http"
+    assert client_of(policy, (b"Forwarded", continued), peer=SOCKET)[0] == b"203.0.113.9"
+
+
+def test_what_is_no_socket_has_neither_address_nor_port() -> None:
     """R256: nobody to trust, nothing made up."""
     peer = Peer(address_text(""), False, 0)
     assert sent(*SPOOFED, peer=peer, client_host=b"") == {
@@ -227,7 +322,8 @@ def test_forwarded_is_read_as_it_was_written(elements: list[dict[bytes, bytes]])
 def test_any_forwarding_field_gives_one_line_each(value: bytes, trusted: bool) -> None:
     """R256-R258: nothing raises, no address is made up, the peer always stands last."""
     received = [(b"X-Forwarded-For", value), (b"Forwarded", value), (b"X-Forwarded-Host", value)]
-    headers = forwarding_headers(received, PROXY, b"h", trusted=trusted)
+    policy = TRUSTING if trusted else header_policy((), b"gw")
+    headers = forwarding_headers(received, PROXY, b"h", trusted=policy.trusted)
     names = [name for name, _ in headers]
     assert len(names) == len(set(names))
     fields = dict(headers)
@@ -236,7 +332,7 @@ def test_any_forwarding_field_gives_one_line_each(value: bytes, trusted: bool) -
         elements = parse_forwarded(fields[b"Forwarded"])
         assert elements is not None
         assert elements[-1] == {b"for": b"10.0.0.1", b"host": b"h", b"proto": b"http"}
-    address = client_address(received, TRUSTING if trusted else header_policy((), b"gw"), PROXY)
+    address = client_address(received, policy, PROXY)
     assert parse_node(address) is not None
 
 

@@ -15,6 +15,7 @@ from gateway.proxy.origin import Origin
 from gateway.tasks import spawn
 from tests.proxy.pools import opened, refusal, served, settings
 from tests.support.clock import FakeClock, eventually, settle
+from tests.support.kernel import MIB, most_buffered
 from tests.support.service import services
 from tests.support.upstream import Received, raw_upstream
 
@@ -189,3 +190,30 @@ async def test_health_checks_that_change_something_are_said(caplog: pytest.LogCa
         "now unhealthy by its checks",
         "now healthy by its checks",
     ]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_connection_with_unsent_bytes_serves_no_other_exchange(reads: bool) -> None:
+    """R427: an answer came early; its service gets the rest if it takes it, and the connection is closed behind it."""
+    size, go = most_buffered(1) + 8 * MIB, asyncio.Event()
+    got = 0
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal got
+        await go.wait()
+        while data := await reader.read(1 << 20):
+            got += len(data)
+
+    async with raw_upstream(respond, early=True) as upstream, opened(upstream.url, idle_timeout_seconds=1) as origin:
+        lease = await origin.lease()
+        transport = lease.protocol.transport
+        assert transport is not None
+        transport.write(b"POST / HTTP/1.1\r\n\r\n" + b"x" * size)
+        await eventually(lambda: upstream.requests)
+        lease.release()
+        assert (origin.state().in_use, origin.state().idle) == (0, 0)
+        if not reads:
+            await eventually(lambda: not transport.get_write_buffer_size())  # given up after the idle timeout
+        go.set()
+        await eventually(lambda: upstream.open_connections == 0)
+        assert (got == size) is reads

@@ -12,7 +12,9 @@ from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import exchange
 from gateway.proxy.relay import relay
 from gateway.proxy.reply import Reply
-from tests.proxy.pools import GET, opened
+from gateway.tasks import spawn
+from tests.proxy.pools import GET, opened, reset
+from tests.proxy.test_forward import Pieces
 from tests.support.clock import eventually
 from tests.support.upstream import Received, raw_upstream
 
@@ -132,6 +134,109 @@ async def test_response_that_breaks_off_is_a_fault_and_never_gets_its_end(
         assert raised.value.reason is reason
         assert b"0\r\n\r\n" not in b"".join(client.writes)
         assert (origin.state().in_use, origin.state().idle) == (0, 0)
+
+
+@pytest.mark.parametrize("data", [fault.values[0] for fault in BROKEN], ids=[fault.id for fault in BROKEN])
+async def test_response_that_is_known_to_be_broken_is_not_begun(data: bytes) -> None:
+    """R426: nothing was sent, so that the client can be given a 502."""
+    async with raw_upstream(answering(data, closes=True)) as upstream, opened(upstream.url) as origin:
+        reply, client = await replied(origin), Client()
+        await eventually(lambda: reply.content.exception() is not None)
+        with pytest.raises(GatewayError) as raised:
+            await relay(reply, HEAD, client.write, chunked=False)
+        assert raised.value.reason is Reason.UPSTREAM_DISCONNECTED
+        assert (client.writes, reply.begun, reply.relayed, reply.delivered) == ([], False, 0, False)
+        assert origin.state().in_use == 0
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_content_without_length_is_passed_on_as_far_as_it_came(chunked: bool) -> None:
+    """R426, C116: the head and what came, in one write, and no end."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nabcd")
+        await writer.drain()
+        await go.wait()
+        reset(writer)
+
+    go = asyncio.Event()
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply, client = await replied(origin), Client()
+        go.set()
+        await eventually(reply.content.is_eof)
+        with pytest.raises(GatewayError) as raised:
+            await relay(reply, HEAD, client.write, chunked=chunked)
+        assert (raised.value.reason, raised.value.detail) == (Reason.UPSTREAM_DISCONNECTED, "content broke off")
+        assert client.writes == [HEAD + (b"4\r\nabcd\r\n" if chunked else b"abcd")]
+        assert (reply.begun, reply.relayed, reply.delivered) == (True, 4, False)
+
+
+async def test_only_content_that_the_client_took_is_counted() -> None:
+    """R426: what was sent is what the log says."""
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"
+    async with raw_upstream(answering(data)) as upstream, opened(upstream.url) as origin:
+        reply = await replied(origin)
+        with pytest.raises(ConnectionResetError):
+            await relay(reply, HEAD, Client(0).write, chunked=False)
+        assert (reply.relayed, reply.delivered) == (0, False)
+
+
+EARLY = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok"
+POST = b"POST / HTTP/1.1\r\nHost: up\r\nContent-Length: 9\r\n\r\n"
+
+
+async def uploading(origin: Any, content: Pieces) -> Reply:
+    return await exchange(await origin.lease(), POST, content, head_only=False, response_timeout=5, idle_timeout=5)
+
+
+@pytest.mark.parametrize("at", ["after the answer", "while the client takes it"])
+async def test_upload_ends_behind_an_early_answer(at: str) -> None:
+    """R427: the client has the answer at once, the upstream all of the content, and the connection serves no other."""
+    taken = asyncio.Event()
+    taken.set()
+
+    class SlowClient(Client):
+        async def write(self, data: bytes) -> None:
+            await super().write(data)
+            await taken.wait()
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(EARLY)
+        received.body = await reader.read()
+
+    async with raw_upstream(respond, early=True) as upstream, opened(upstream.url) as origin:
+        content, client = Pieces(b"abc", chunked=False), SlowClient()
+        reply = await uploading(origin, content)
+        if at == "while the client takes it":
+            taken.clear()
+        running = spawn(relay(reply, HEAD, client.write, chunked=False, idle_timeout=5), "relays", awaited=True)
+        await eventually(lambda: client.writes == [HEAD + b"ok"])
+        assert not running.done()
+        content.add(b"defghi")
+        content.add(b"")
+        if at == "while the client takes it":
+            assert reply.upload is not None
+            await reply.upload.task
+        taken.set()
+        await running
+        assert (reply.delivered, reply.relayed) == (True, 2)
+        assert (origin.state().in_use, origin.state().idle) == (0, 0)
+        await eventually(lambda: upstream.requests[0].body == b"abcdefghi")
+
+
+async def test_upload_that_stands_still_behind_an_early_answer_is_broken_off() -> None:
+    """R427: bounded by the idle timeout; the upstream's request never looks complete."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(EARLY)
+        received.body = await reader.read()
+
+    async with raw_upstream(respond, early=True) as upstream, opened(upstream.url) as origin:
+        reply, client = await uploading(origin, Pieces(b"abc", chunked=False)), Client()
+        async with asyncio.timeout(5):
+            await relay(reply, HEAD, client.write, chunked=False, idle_timeout=0.05)
+        assert (reply.delivered, origin.state().in_use, origin.state().idle) == (True, 0, 0)
+        await eventually(lambda: upstream.requests[0].body == b"abc" and upstream.open_connections == 0)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ class CountingLease:
         self.ended: list[str] = []
         self.protocol = self
         self.broken = broken
+        self.transport = None
 
     def release(self) -> None:
         self.ended.append("release")
@@ -33,10 +34,14 @@ class CountingLease:
 
 
 def message(
-    *headers: tuple[bytes, bytes], code: int = 200, version: tuple[int, int] = (1, 1), reason: str = "OK"
+    *headers: tuple[bytes, bytes],
+    code: int = 200,
+    version: tuple[int, int] = (1, 1),
+    reason: str = "OK",
+    closes: bool = False,
 ) -> Any:
     return RawResponseMessage(
-        HttpVersion(*version), code, reason, CIMultiDictProxy(CIMultiDict()), headers, False, None, False, False
+        HttpVersion(*version), code, reason, CIMultiDictProxy(CIMultiDict()), headers, closes, None, False, False
     )
 
 
@@ -150,39 +155,57 @@ def stream(*, ended: bool) -> StreamReader:
     return made
 
 
-async def _upload(how: str) -> asyncio.Task[None]:
-    """A task that is still running, or has ended in one of its ways."""
+class _Sending:
+    """An upload that is still running, or has ended in one of its ways."""
 
-    async def send() -> None:
-        if how == "running":
+    def __init__(self, how: str) -> None:
+        self.how = how
+        self.whole = how == "whole"
+        self.task = asyncio.ensure_future(self._send())
+
+    @property
+    def running(self) -> bool:
+        return not self.task.done()
+
+    async def _send(self) -> None:
+        if self.how == "running":
             await asyncio.Event().wait()
-        if how == "failed":
+        if self.how == "failed":
             raise GatewayError(Reason.BODY_TOO_LARGE)
 
-    task = asyncio.ensure_future(send())
-    if how == "cancelled":
-        task.cancel()
+
+@pytest.mark.parametrize("upload", ["none", "whole", "running", "failed", "closed"])
+@pytest.mark.parametrize("ended", [True, False])
+async def test_connection_is_kept_only_after_a_whole_exchange(upload: str, ended: bool) -> None:
+    """RFC 9112 section 9.3: a request or a response that is not whole leaves bytes that nobody could place."""
+    lease, early = CountingLease(), upload in ("running", "failed", "closed")
+    sending = None if upload == "none" else _Sending(upload)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    return task
+    content = stream(ended=ended)
+    reply = checked_reply(message(LENGTH), content, cast(Lease, lease), cast(Any, sending), head_only=False)
+    assert (reply.answered_early, reply.reads_on) == (early, upload == "running")
+    reply.finish()
+    assert lease.ended == ["release" if ended and not early else "discard"]
+    if sending is not None:
+        await asyncio.wait([sending.task])
+        assert not reply.reads_on
+        assert sending.task.cancelled() or (sending.task.exception() is not None) is (upload == "failed")
 
 
 @pytest.mark.parametrize(
-    ("upload", "early"), [("none", False), ("whole", False), ("running", True), ("failed", True), ("cancelled", True)]
+    ("code", "closes", "reads_on"), [(202, False, True), (202, True, False), (399, False, True), (400, False, False)]
 )
-@pytest.mark.parametrize("ended", [True, False])
-async def test_connection_is_kept_only_after_a_whole_exchange(upload: str, early: bool, ended: bool) -> None:
-    """RFC 9112 section 9.3: a request or a response that is not whole leaves bytes that nobody could place."""
-    lease = CountingLease()
-    task = None if upload == "none" else await _upload(upload)
-    content = stream(ended=ended)
-    reply = checked_reply(message(LENGTH), content, cast(Lease, lease), task, head_only=False)
-    assert reply.answered_early is early
-    reply.finish()
-    assert lease.ended == ["release" if ended and not early else "discard"]
-    if task is not None:
-        await asyncio.wait([task])
-        assert task.done()
+async def test_upstream_that_refuses_or_says_it_closes_does_not_keep_the_clients_connection(
+    code: int, closes: bool, reads_on: bool
+) -> None:
+    """R427: a client is told to stop sending when nobody may want the rest."""
+    sending = _Sending("running")
+    said = message(LENGTH, code=code, closes=closes)
+    reply = checked_reply(said, stream(ended=True), cast(Lease, CountingLease()), cast(Any, sending), head_only=False)
+    assert reply.reads_on is reads_on
+    reply.abort()
+    await asyncio.wait([sending.task])
 
 
 @pytest.mark.parametrize(("first", "ended"), [("finish", "release"), ("abort", "discard")])
@@ -199,10 +222,11 @@ def test_connection_is_given_up_once(first: str, ended: str) -> None:
 async def test_plain_response_in_one_piece_is_complete() -> None:
     lease = CountingLease()
     head = PlainHead(404, b"No", (LENGTH,), 5)
-    reply = whole_reply(KnownHead(404, 5, b"for the client", head), b"abcde", cast(Lease, lease))
+    known = KnownHead(404, 5, b"for the client", False, head)
+    reply = whole_reply(known, b"abcde", cast(Lease, lease))
     assert (reply.status, reply.phrase, reply.headers, reply.length) == (404, b"No", (LENGTH,), 5)
     assert (reply.bodyless, reply.until_close, reply.answered_early) == (False, False, False)
-    assert (reply.whole, reply.client_head) == (b"abcde", b"for the client")
+    assert (reply.whole, reply.known) == (b"abcde", known)
     reply.finish()
     assert lease.ended == ["release"]
 

@@ -290,6 +290,25 @@ async def test_health_checks_take_urls_out_and_put_them_back() -> None:
         assert healths(upstream) == ["healthy", "healthy"]
 
 
+async def test_checks_that_could_not_be_made_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R431: a process without a file to spare could not ask, which is no bad answer."""
+    clock = FakeClock()
+    async with services(1) as members, balanced(members, clock, health_path="/up") as upstream:
+        (origin,) = upstream.origins
+        made: list[None] = []
+
+        async def probe() -> bool | None:
+            made.append(None)
+            return None
+
+        monkeypatch.setattr(type(origin), "probe", lambda self: probe())
+        for count in range(1, 5):
+            await eventually(lambda: len(clock.naps) == 1)
+            await clock.advance(5)
+            await eventually(lambda count=count: len(made) >= count)  # type: ignore[misc]
+        assert (healths(upstream), origin.health.last_check) == (["healthy"], None)
+
+
 async def test_failures_are_counted_by_reason() -> None:
     """Contract: /status shows failures."""
     upstream = open_upstreams([settings("http://127.0.0.1:1")])["main"]

@@ -131,8 +131,10 @@ async def test_nothing_is_cached(tmp_path: Path) -> None:
     assert [received.one(b"x-user-id") for received in upstream.requests] == [b"alice", b"alice", b"bob"]
 
 
-@pytest.mark.parametrize("method", [b"PROPFIND", b"X-UNHEARD-OF", b"get", b"!#$%&'*+.^_`|~", b"QUERY"])
-async def test_any_method_passes_as_it_is(method: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "method", [b"PROPFIND", b"FOO", b"REPORT", b"M-SEARCH", b"X_2", b"QUERY", b"VERSION-CONTROL", b"A" * 32]
+)
+async def test_any_method_in_capitals_passes_as_it_is(method: bytes, tmp_path: Path) -> None:
     """R226: what a method means is between client and service; a route may name those that it takes."""
     routes = (*PUBLIC, {"path": "/some", "auth": "public", "methods": ["GET", "PURGE"]})
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
@@ -140,3 +142,26 @@ async def test_any_method_passes_as_it_is(method: bytes, tmp_path: Path) -> None
         for target in ("/a", "/b"):
             assert (await client.exchange(request(method, target))).status == 200
         assert [received.line.split(b" ")[0] for received in upstream.requests] == [method, method]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(b"post", b"Post", b"trace", b"Connect", b"get", b"GE!", b"GET.", b"A" * 33, b"!#$%&'*+.^_`|~"),
+        *(b"GE\x00T", b"G\xc3\x89T", b"GET\t", b""),
+    ],
+)
+async def test_a_method_that_a_service_could_read_as_another_is_no_request(method: bytes, tmp_path: Path) -> None:
+    """R226, CWE-178: 400 before any route is looked for, and nothing behind it on the connection is read."""
+    routes = ({"path": "/a", "auth": "public"}, {"path": "/read", "auth": "public", "methods": ["GET", "HEAD"]})
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        for target in ("/a", "/read", "/nothing/here", "*"):
+            client: RawClient = await gateway.client()
+            assert (await client.exchange(request(b"GET", "/read"))).status == 200
+            refused = await client.exchange(request(method, target) + request(b"GET", "/a"))
+            assert (refused.status, refused.json["error"]) == (400, "bad_request")
+            assert refused.one(b"connection") == b"close"
+            assert await client.at_end()
+        assert [received.line.split(b" ")[:2] for received in upstream.requests] == [[b"GET", b"/read"]] * 4
+        reasons = [line["reason"] for line in await gateway.log(8) if line.get("reason")]
+        assert reasons == ["malformed_http"] * 4

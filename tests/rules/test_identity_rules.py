@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gateway.identity import HeaderRule, UnsafeClaimError, header_value
 from gateway.proxy.headers import Peer, compile_header_policy, fold, render_head, request_headers, response_headers
+from gateway.proxy.names import header_policy
 from gateway.settings.schema import Settings
 from tests.support.identities import identity_headers
 
@@ -65,10 +66,10 @@ def test_only_the_gateway_says_who_is_asking() -> None:
 
 @pytest.mark.parametrize("name", [b"Transfer_Encoding", b"Content_Length", b"X_Forwarded_For", b"X_User_Id", b"H_ost"])
 def test_underscore_names_that_fold_to_a_protected_one_are_dropped(name: bytes) -> None:
-    """R342: those; other names with underscores pass, as applications use them (the contract's choice)."""
+    """R342, CVE-2025-64484: those even where the configuration lets others pass, as applications use them."""
     section = request_headers(
         [(name, b"x"), (b"my_header", b"y")],
-        policy=POLICY,
+        policy=header_policy(("x-user-id",), b"gw", plain_only=False),
         peer=Peer(b"192.0.2.7", False, 80),
         identity=(),
         request_id=b"i",

@@ -216,7 +216,9 @@ async def test_the_uri_is_compared_as_the_client_knows_it(tmp_path: Path) -> Non
 async def test_behind_a_trusted_proxy_the_uri_is_the_clients(tmp_path: Path, fields: dict[str, str], uri: str) -> None:
     """R135: behind a TLS terminator; nobody else is believed."""
     extra = [(name.encode(), value.encode()) for name, value in fields.items()]
-    async with running(tmp_path, server={"trusted_proxies": ["127.0.0.0/8"]}) as (gateway, _):
+    kind = "forwarded" if "Forwarded" in fields else "x-forwarded"
+    server = {"trusted_proxies": ["127.0.0.0/8"], "forwarded_fields": kind}
+    async with running(tmp_path, server=server) as (gateway, _):
         token = bound_token(gateway)
         assert (await gateway.exchange(proved(token, "/", *extra, htu=uri))).status == 200
         assert (await gateway.exchange(proved(token, "/", *extra))).status == 401
@@ -333,7 +335,7 @@ async def test_an_observed_route_notes_a_bad_proof(tmp_path: Path) -> None:
 
 async def test_where_authorization_is_sent_on_its_proof_goes_with_it(tmp_path: Path) -> None:
     """R133: no other spelling of the field does."""
-    async with running(tmp_path) as (gateway, upstream):
+    async with running(tmp_path, server={"underscore_headers": "pass"}) as (gateway, upstream):
         token = bound_token(gateway)
         data = proved(token, "/forward", (b"D_PoP", b"x"), (b"DPOP_", b"x"))
         assert (await gateway.exchange(data)).status == 200
@@ -382,8 +384,10 @@ async def test_what_a_kept_connection_repeats_byte_for_byte_gets_the_same_answer
             (b"Bearer " + bound, "sender_constrained", 401),
         ):
             data = request(b"GET", "/", (b"Authorization", field))
+            await gateway.settled()
             before = gateway.app.telemetry.refusals[reason]
             assert [(await client.exchange(data)).status for _ in range(3)] == [status] * 3
+            await gateway.settled()
             assert gateway.app.telemetry.refusals[reason] == before + (3 if reason else 0)
 
 

@@ -113,6 +113,14 @@ def test_exempt_addresses_and_those_without_one_are_never_found() -> None:
     assert watch.bars("198.51.100.1")
 
 
+@pytest.mark.parametrize("exempt", [[], ["unix"]])
+def test_whoever_connects_to_a_unix_socket_is_one_address(exempt: list[str]) -> None:
+    """R411: found like any other, and exempt by its name."""
+    watch, _ = watching(bad_signatures=1, refuse_seconds=60, exempt=exempt)
+    refusals(watch, Reason.BAD_SIGNATURE, 3, "unix")
+    assert watch.bars("unix") is not bool(exempt)
+
+
 def test_whoever_was_found_is_refused_for_so_long(caplog: pytest.LogCaptureFixture) -> None:
     watch, clock = watching(bad_signatures=2, refuse_seconds=30)
     watch.refuse(ONE)

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from gateway.server.addresses import Reservation, SharedAddress, bound_port, listen
+from gateway.server.addresses import Reservation, SharedAddress, listen, shown, unix_listener
 from tests.conftest import require
 
 
@@ -35,7 +35,7 @@ def has_ipv6() -> bool:
 async def test_ipv4_and_the_port_that_the_system_picked() -> None:
     """Contract: host:port; port 0 lets the system pick."""
     server = await listen(Echo, "127.0.0.1:0")
-    reader, writer = await asyncio.open_connection("127.0.0.1", bound_port(server))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.number)
     assert await reader.read() == b"hello"
     writer.close()
     server.close()
@@ -45,7 +45,7 @@ async def test_ipv6_is_written_in_brackets() -> None:
     """Contract: [v6]:port."""
     require(has_ipv6(), "this machine has no IPv6 loopback")
     server = await listen(Echo, "[::1]:0")
-    reader, writer = await asyncio.open_connection("::1", bound_port(server))
+    reader, writer = await asyncio.open_connection("::1", server.number)
     assert await reader.read() == b"hello"
     writer.close()
     server.close()
@@ -54,7 +54,7 @@ async def test_ipv6_is_written_in_brackets() -> None:
 async def test_port_of_a_server_that_ended_can_be_taken_at_once() -> None:
     """A restart does not wait for connections in TIME_WAIT; a port in use is still refused."""
     server = await listen(Echo, "127.0.0.1:0")
-    port = bound_port(server)
+    port = server.number
     with pytest.raises(OSError, match="in use"):
         await listen(Echo, f"127.0.0.1:{port}")
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -71,7 +71,7 @@ async def test_unix_socket_has_no_port_and_replaces_only_a_socket(tmp_path: Path
     path = tmp_path / "gateway.sock"
     for _ in range(2):
         server = await listen(Echo, f"unix:{path}")
-        assert bound_port(server) == 0
+        assert server.number == 0
         reader, writer = await asyncio.open_unix_connection(str(path))
         assert await reader.read() == b"hello"
         writer.close()
@@ -112,21 +112,21 @@ async def _hello(port: int) -> bytes:
 
 async def test_reserved_port_is_shared_by_those_it_is_for() -> None:
     """Each process has a socket of its own; the port stays while they come and go."""
-    reserved = await Reservation.make("127.0.0.1:0")
-    assert reserved.shared == SharedAddress(f"127.0.0.1:{reserved.port}")
+    reserved = await Reservation.make(["127.0.0.1:0"])
+    assert reserved.shared[0] == SharedAddress(f"127.0.0.1:{reserved.ports[0]}")
     with pytest.raises(ConnectionRefusedError):
-        await _hello(reserved.port)
-    servers = [await listen(Echo, reserved.shared) for _ in range(2)]
-    assert await _hello(reserved.port) == b"hello"
+        await _hello(reserved.ports[0])
+    servers = [await listen(Echo, reserved.shared[0]) for _ in range(2)]
+    assert await _hello(reserved.ports[0]) == b"hello"
     servers[0].close()
     await servers[0].wait_closed()
-    assert [await _hello(reserved.port) for _ in range(10)] == [b"hello"] * 10
+    assert [await _hello(reserved.ports[0]) for _ in range(10)] == [b"hello"] * 10
     servers[1].close()
     await servers[1].wait_closed()
     with pytest.raises(ConnectionRefusedError):
-        await _hello(reserved.port)
-    server = await listen(Echo, reserved.shared)
-    assert await _hello(reserved.port) == b"hello"
+        await _hello(reserved.ports[0])
+    server = await listen(Echo, reserved.shared[0])
+    assert await _hello(reserved.ports[0]) == b"hello"
     server.close()
     reserved.close()
 
@@ -134,35 +134,35 @@ async def test_reserved_port_is_shared_by_those_it_is_for() -> None:
 @pytest.mark.parametrize("shared", [True, False])
 async def test_port_that_another_gateway_listens_on_is_refused(shared: bool) -> None:
     """Two gateways by mistake on one port would each get half of the requests."""
-    first = await Reservation.make("127.0.0.1:0")
+    first = await Reservation.make(["127.0.0.1:0"])
     if not shared:
         first.close()
-    server = await listen(Echo, first.shared if shared else first.shared.address)
+    server = await listen(Echo, first.shared[0] if shared else first.shared[0].address)
     with pytest.raises(OSError, match="in use"):
-        await Reservation.make(first.shared.address)
+        await Reservation.make([first.shared[0].address])
     with pytest.raises(OSError, match="in use"):
-        await listen(Echo, first.shared.address)
+        await listen(Echo, first.shared[0].address)
     server.close()
     await server.wait_closed()
     first.close()
-    (await Reservation.make(first.shared.address)).close()  # and then it is free again
+    (await Reservation.make([first.shared[0].address])).close()  # and then it is free again
 
 
 async def test_every_address_of_a_name_gets_the_same_port() -> None:
     """``localhost`` may be two addresses."""
-    reserved = await Reservation.make("localhost:0")
+    reserved = await Reservation.make(["localhost:0"])
     ports = {one.getsockname()[1] for one in reserved._sockets}
-    assert ports == {reserved.port}
+    assert ports == {reserved.ports[0]}
     reserved.close()
 
 
 async def test_reserved_ipv6_address_leaves_ipv4_alone() -> None:
     """As without workers: ``[::]`` is every IPv6 address and no IPv4 one."""
     require(has_ipv6(), "this machine has no IPv6 loopback")
-    six = await Reservation.make("[::]:0")
-    four = await Reservation.make(f"0.0.0.0:{six.port}")
-    servers = [await listen(Echo, one.shared) for one in (six, four)]
-    reader, writer = await asyncio.open_connection("::1", six.port)
+    six = await Reservation.make(["[::]:0"])
+    four = await Reservation.make([f"0.0.0.0:{six.ports[0]}"])
+    servers = [await listen(Echo, one.shared[0]) for one in (six, four)]
+    reader, writer = await asyncio.open_connection("::1", six.ports[0])
     assert await reader.read() == b"hello"
     writer.close()
     for server in servers:
@@ -174,13 +174,13 @@ async def test_reserved_ipv6_address_leaves_ipv4_alone() -> None:
 async def test_reserved_unix_socket_is_listened_on_by_all(tmp_path: Path) -> None:
     """One socket for everybody; whoever connects between two of them waits and is not refused."""
     address = f"unix:{tmp_path / 'gateway.sock'}"
-    reserved = await Reservation.make(address)
-    assert reserved.port == 0
+    reserved = await Reservation.make([address])
+    assert reserved.ports == (0,)
     reader, writer = await asyncio.open_unix_connection(tmp_path / "gateway.sock")
     for _ in range(2):
-        copy = SharedAddress(address, os.dup(reserved.shared.fileno))  # as a process gets it
+        copy = SharedAddress(address, os.dup(reserved.shared[0].fileno))  # as a process gets it
         server = await listen(Echo, copy)
-        assert bound_port(server) == 0
+        assert server.number == 0
         assert await reader.read() == b"hello"
         writer.close()
         server.close()
@@ -188,9 +188,54 @@ async def test_reserved_unix_socket_is_listened_on_by_all(tmp_path: Path) -> Non
         reader, writer = await asyncio.open_unix_connection(tmp_path / "gateway.sock")
     writer.close()
     with pytest.raises(OSError, match="in use"):
-        await Reservation.make(address)
+        await Reservation.make([address])
     reserved.close()
-    (await Reservation.make(address)).close()  # a socket file that nobody listens on
+    (await Reservation.make([address])).close()  # a socket file that nobody listens on
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="in use"):
-        await Reservation.make(f"unix:{tmp_path / 'file'}")
+        await Reservation.make([f"unix:{tmp_path / 'file'}"])
+
+
+async def test_a_reservation_that_fails_lets_go_of_what_it_had(tmp_path: Path) -> None:
+    """C111: one address that is taken leaves nothing of the others behind."""
+    path = tmp_path / "gateway.sock"
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        await Reservation.make([f"unix:{path}", f"127.0.0.1:{taken.getsockname()[1]}"])
+    assert not path.exists()
+
+
+def test_the_file_of_a_socket_is_removed_by_its_owner_only(tmp_path: Path) -> None:
+    """R424: not when another one has taken its place."""
+    path = tmp_path / "gateway.sock"
+    listening, file = unix_listener(str(path))
+    listening.close()
+    assert path.exists()
+    path.unlink()
+    path.write_text("another")
+    file.remove()
+    assert path.read_text() == "another"
+    path.unlink()
+    listening, file = unix_listener(str(path))
+    file.remove()
+    file.remove()
+    assert not path.exists()
+    listening.close()
+
+
+async def test_a_server_that_closes_leaves_a_shared_file_alone(tmp_path: Path) -> None:
+    """R424, C114: from Python 3.13 on event loops remove it, though other processes still listen there."""
+    path = tmp_path / "gateway.sock"
+    reserved = await Reservation.make([f"unix:{path}"])
+    copy = SharedAddress(reserved.shared[0].address, os.dup(reserved.shared[0].fileno))
+    server = await listen(Echo, copy)
+    server.close()
+    await server.wait_closed()
+    await asyncio.sleep(0)
+    assert path.exists()
+    reserved.close()
+    reserved.remove_files()
+    assert not path.exists()
+
+
+def test_addresses_are_shown_with_their_ports() -> None:
+    assert shown(["127.0.0.1:0", "unix:/a"], [5, 0]) == "127.0.0.1:0 (port 5), unix:/a (port 0)"

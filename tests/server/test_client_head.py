@@ -34,6 +34,7 @@ def fields(head: bytes) -> list[bytes]:
         pytest.param({"http_11": False}, [b"Connection: keep-alive"], id="old-kept"),
         pytest.param({"http_11": False, "keep_alive": False}, [b"Connection: close"], id="old"),
         pytest.param({"added": ((b"Vary", b"Origin"),)}, [b"Vary: Origin"], id="added"),
+        pytest.param({"date": b"now", "keep_alive": False}, [b"Connection: close", b"Date: now"], id="dated"),
     ],
 )
 def test_upstreams_fields_stay_in_order_and_the_gateways_follow(options: dict[str, Any], last: list[bytes]) -> None:
@@ -43,6 +44,17 @@ def test_upstreams_fields_stay_in_order_and_the_gateways_follow(options: dict[st
         *(b"HTTP/1.1 200 Fine", b"Server: x", b"Content-Length: 5", b"set-cookie: a", b"Set-Cookie: b", b"Via: 1.1 gw"),
         *last,
     ]
+
+
+@pytest.mark.parametrize("name", [b"Date", b"date"])
+def test_an_upstreams_own_date_is_the_only_one(name: bytes) -> None:
+    """R413: unless it was for the next hop alone."""
+    own = (*HEADERS, (name, b"then"))
+    assert [line for line in fields(client_head(200, b"", own, b"gw", **USUAL, date=b"now")) if b"now" in line] == []
+    nominated = (*own, (b"Connection", b"date"))
+    head = fields(client_head(200, b"", nominated, b"gw", **USUAL, date=b"now"))
+    assert [line for line in head if line.lower().startswith(b"date")] == [b"Date: now"]
+    assert fields(switching_head(b"", own, b"gw", None, b"now"))[-1] == b"Connection: Upgrade"
 
 
 def test_plain_head_is_the_usual_one() -> None:
@@ -70,11 +82,11 @@ def test_101_says_upgrade_anew_and_a_subprotocol(
     """R325, R327: the upstream's choice comes before the gateway's."""
     own = [(b"Upgrade", b"WebSocket"), (b"connection", b"upgrade"), (b"Sec-WebSocket-Accept", b"k")]
     headers = [*own, *HEADERS, *([] if chosen is None else [(b"sec-websocket-protocol", chosen)])]
-    lines = fields(switching_head(b"Switching", headers, b"gw", offered))
+    lines = fields(switching_head(b"Switching", headers, b"gw", offered, b"now"))
     assert lines[0] == b"HTTP/1.1 101 Switching"
-    assert lines[-2:] == [b"Upgrade: websocket", b"Connection: Upgrade"]
+    assert lines[-3:] == [b"Upgrade: websocket", b"Connection: Upgrade", b"Date: now"]
     assert [line for line in lines if line.lower().startswith((b"upgrade", b"connection", b"content-length"))] == lines[
-        -2:
+        -3:-1
     ]
     assert b"Sec-WebSocket-Accept: k" in lines
     assert [line.split(b": ")[1] for line in lines if line.lower().startswith(b"sec-websocket-protocol")] == told
@@ -86,4 +98,4 @@ def test_what_would_not_arrive_as_one_field_is_an_error(value: bytes) -> None:
     with pytest.raises(ValueError, match="control character"):
         client_head(200, b"", ((b"X", value),), b"gw", **USUAL)
     with pytest.raises(ValueError, match="control character"):
-        switching_head(b"", ((b"X", value),), b"gw", None)
+        switching_head(b"", ((b"X", value),), b"gw", None, b"now")

@@ -11,7 +11,7 @@ import pytest
 from gateway.server.content import has_content
 from gateway.server.facts import scan
 from tests.support.clock import eventually
-from tests.support.gateway import request, running_gateway
+from tests.support.gateway import request, running_gateway, until
 from tests.support.upstream import Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
@@ -141,8 +141,8 @@ async def test_refused_upload_that_waits_gets_no_continue_and_a_closed_connectio
         assert await client.at_end()
 
 
-async def test_upstream_that_refuses_before_the_content_ends_the_upload(tmp_path: Path) -> None:
-    """R294: 100 was sent when the upstream stood ready; its own final answer passes, and no upload is left."""
+async def test_upstream_that_refuses_before_the_content_is_not_kept_when_that_has_come(tmp_path: Path) -> None:
+    """R294, R427: 100 was sent when the upstream stood ready; its own final answer passes, then the content."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         return b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"
@@ -155,7 +155,10 @@ async def test_upstream_that_refuses_before_the_content_ends_the_upload(tmp_path
         assert (await client.exchange(request(b"POST", "/", length(5), EXPECT))).status == 100
         response = await client.response()
         assert (response.status, response.body, response.one(b"connection")) == (403, b"no", b"close")
-        assert gateway.app.upstreams["main"].origins[0].state().in_use == 0
+        await client.send(b"abcde")
+        await until(lambda: gateway.app.upstreams["main"].origins[0].state().in_use == 0)
+        assert await client.at_end()
+        assert gateway.app.upstreams["main"].origins[0].state().idle == 0
 
 
 @pytest.mark.parametrize("body", [b"zz\r\n", b"3\r\nabcd\r\n", b"-1\r\n", b"3\nabc\r\n", b"0\r\nX y\r\n\r\n"])

@@ -10,8 +10,9 @@ import pytest
 
 from gateway import tasks
 from gateway.server import express_connection, express_response
-from gateway.server.express_connection import MAX_AHEAD, ExpressConnection
+from gateway.server.express_connection import ExpressConnection
 from gateway.server.express_recall import MAX_CONTENT
+from gateway.server.listener import MAX_AHEAD
 from tests.support.gateway import RunningGateway, request, running_gateway, until
 from tests.support.upstream import OK, Received, raw_upstream
 
@@ -194,6 +195,37 @@ async def test_client_that_sends_far_ahead_is_not_read_until_its_turn(tmp_path: 
             assert (await client.response()).status == 200
         assert not connection._reading_paused
     assert [received.target for received in upstream.requests] == [b"/first", *(b"/%d" % n for n in range(50))]
+
+
+async def test_client_that_sends_far_ahead_is_not_read_after_each_request_either(tmp_path: Path) -> None:
+    """R429, C119: only when less is left than may be; what is left is not copied for each request."""
+    turns = asyncio.Semaphore(0)
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await turns.acquire()
+        return OK
+
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **settings()) as gateway:
+        client = await gateway.client()
+        connection = await only(gateway)
+        one = request(b"GET", "/", (b"X-Pad", b"x" * 1000))
+        client.writer.write(one * 2000)
+        await until(lambda: connection._reading_paused)
+        stood = connection._buffer
+        for _ in range(20):
+            turns.release()
+            await client.response()
+            assert len(connection._buffer) - connection._start > MAX_AHEAD
+            assert connection._reading_paused
+            assert connection._buffer is stood
+        while len(connection._buffer) - connection._start > MAX_AHEAD:
+            turns.release()
+            await client.response()
+        await until(lambda: connection._buffer is not stood)  # it was read on
+        for _ in range(2000):
+            turns.release()
+        client.writer.transport.abort()
+        await until(lambda: not gateway.app.express.connections)
 
 
 @pytest.mark.parametrize("before", [0, 1])

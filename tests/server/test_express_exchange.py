@@ -41,6 +41,7 @@ async def test_request_goes_without_a_task_when_a_connection_is_idle(tmp_path: P
         await until(lambda: len(upstream.requests) == 1)
         assert running_exchange(gateway).task is not None  # the first one has to connect
         await client.close()
+        await until(lambda: not gateway.app.express.connections)
         await gateway.get()
         client = await gateway.client()
         await client.send(request(b"GET", "/hold"))

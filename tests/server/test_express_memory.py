@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
-from gateway.server.express_memory import Plan, Refusal, plannable
-from gateway.telemetry import Record
-from tests.support.sections import admitted, known
+from gateway.proxy.origin import Origin
+from gateway.server.express_memory import Plan, plannable
+from gateway.settings import schema
+from tests.support.clock import FakeClock
+from tests.support.sections import HEAD, PIPELINE, admitted, known
+
+UPSTREAM = schema.Upstream(name="orders", urls=["http://127.0.0.1:1"])
 
 
 @pytest.mark.parametrize(
@@ -39,8 +43,12 @@ def test_plan_counts_under_its_route_and_method_class() -> None:
     assert plan.counter(404) == ("/", "other", 404, "forwarded")
 
 
-def test_remembered_refusal_has_a_place_for_each_request_id() -> None:
-    record = Record(0.0, request_id="0123abc", method="GET", route="/a", status=401, outcome="refused", reason="why")
-    refusal = Refusal(b"X-Request-Id: 0123abc\r\n\r\n{0123abc}", record)
-    assert b"789".join(refusal.parts) == b"X-Request-Id: 789\r\n\r\n{789}"
-    assert (refusal.counter, refusal.reason) == (("/a", "read", 401, "refused"), "why")
+@pytest.mark.parametrize("id_", [b"1", b"401", b"X-Request-Id:", b"a" * 128])
+async def test_start_of_an_upstream_head_is_completed_by_what_is_one_requests_own(id_: bytes) -> None:
+    """R400: no head is made by looking for bytes in another one, so none can be found in the wrong place."""
+    section, _ = known(b"Host: api.test", b"X-A: X-Request-Id: ")
+    where, origin = admitted(b"/a", section), Origin("http://127.0.0.1:1", UPSTREAM, clock=FakeClock())
+    start = PIPELINE.upstream_head_start(HEAD._replace(headers=section.headers), where, origin)
+    whole = PIPELINE.upstream_head(HEAD._replace(headers=section.headers), where, None, origin, id_)
+    assert start + b"X-Request-Id: " + id_ + b"\r\n\r\n" == whole
+    await origin.close()

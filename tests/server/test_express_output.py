@@ -143,3 +143,14 @@ async def test_connection_is_kept_unless_the_gateway_is_on_its_way_out(tmp_path:
         assert (output.keep_alive, output.draining) == (True, False)
         output._listener.draining = True
         assert (output.keep_alive, output.draining) == (False, True)
+
+
+async def test_broken_response_ends_behind_what_was_sent(tmp_path: Path) -> None:
+    """R286, R426: what the log counts reaches the client."""
+    async with wired(tmp_path) as (output, far):
+        output.send(MUCH)
+        output.without_end(True)
+        output.break_off(unread=False)
+        assert output.gone
+        assert await read(far, len(MUCH) + 1) == MUCH
+        output.break_off(unread=False)

@@ -272,6 +272,7 @@ async def test_same_refusal_is_given_again_under_an_id_of_its_own(known: list[bo
         client = await gateway.client()
         answers = [await client.exchange(request(b"GET", "/a")) for _ in range(3)]
         gone = await statuses(client, request(b"GET", "/a", (b"X-Request-Id", b"mine")), request(b"GET", "/a"))
+        await gateway.settled()
         telemetry = gateway.app.telemetry
         assert telemetry.requests["/", "read", 401, "refused"] == 5
         assert telemetry.refusals == {"no_credential": 5}
@@ -291,11 +292,11 @@ async def test_refusal_of_a_logged_request_goes_the_long_way(known: list[bool], 
         client = await gateway.client()
         assert await statuses(client, *[request(b"GET", "/a")] * 2) == [401, 401]
         lines = await gateway.log(2)
-    assert known == [False]
+    assert True not in known
     assert [line["reason"] for line in lines] == ["no_credential"] * 2
 
 
-@pytest.mark.parametrize("behind", [b"x", b"GET /"])
+@pytest.mark.parametrize("behind", [b"X", b"GET /"])
 async def test_bytes_behind_a_refused_request_are_not_swallowed(
     behind: bytes, known: list[bool], tmp_path: Path
 ) -> None:
@@ -491,6 +492,7 @@ async def test_new_callers_are_judged_one_by_one_and_counted(known: list[bool], 
         ]
         assert seen == [[200], [200], [403], [200], [403]]
         assert await statuses(client, request(b"GET", "/staff", token=gateway.token(role="guest", jti="4"))) == [403]
+        await gateway.settled()
         assert sum(telemetry.verification.counts) == len(roles)
         assert telemetry.requests["/staff", "read", 200, "forwarded"] == 3
         assert telemetry.whole.total > telemetry.upstream.total > 0
@@ -556,6 +558,7 @@ async def test_refusals_of_new_tokens_are_alike_but_for_their_ids(known: list[bo
         assert await statuses(client, request(b"GET", "/scoped", token=good)) == [403]
         arrived = len(upstream.requests)
         telemetry = gateway.app.telemetry
+        await gateway.settled()
         before = sum(telemetry.verification.counts)
         forged = [gateway.token(jti=jti)[:-8] + b"AAAAAAAA" for jti in "123"]
         expired = [gateway.token(jti=jti, exp=1) for jti in "123"]
@@ -565,6 +568,7 @@ async def test_refusals_of_new_tokens_are_alike_but_for_their_ids(known: list[bo
             for trio in zip(forged, expired, few, strict=True)
             for token in trio
         ]
+        await gateway.settled()
         assert telemetry.refusals == {"bad_signature": 3, "expired": 3, "missing_scope": 4}
         assert telemetry.requests["/scoped", "read", 401, "refused"] == 6
         assert telemetry.requests["/scoped", "read", 403, "refused"] == 4

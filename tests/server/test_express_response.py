@@ -176,3 +176,39 @@ async def test_response_that_is_not_plain_is_read_by_the_parser_from_its_first_b
         line = (await gateway.log(2))[1]
         assert (line["outcome"], line["bytes_out"]) == ("forwarded", 2)
         assert line["upstream_ms"] >= 0
+
+
+@pytest.mark.parametrize("log", ["json", "off"])
+async def test_head_and_content_of_a_broken_response_reach_the_client_before_the_cut(log: str, tmp_path: Path) -> None:
+    """R426: what the log counts as sent was."""
+    respond = in_pieces(HEAD, b"abc", end=None)
+    options: dict[str, Any] = {"routes": PUBLIC, "server": {"express": True, "access_log": log}}
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        client = await gateway.client()
+        assert (await client.exchange(request(b"GET", "/"))).status == 200
+        response = await client.exchange(request(b"GET", "/pieces"))
+        assert (response.status, response.body, response.complete) == (200, b"abc", False)
+        await until(lambda: ("/", "read", 200, "failed") in gateway.app.telemetry.requests)
+        if log == "json":
+            line = (await gateway.log(2))[1]
+            assert (line["status"], line["bytes_out"], line["outcome"]) == (200, 3, "failed")
+
+
+@pytest.mark.parametrize("log", ["json", "off"])
+@pytest.mark.parametrize(("size", "connections"), [(1000, 1), (40_000, 2)])
+async def test_connection_of_a_refused_upload_serves_no_other_request(
+    size: int, connections: int, log: str, tmp_path: Path
+) -> None:
+    """R425: a service that did not read it closes in a moment, and the next request would be lost."""
+
+    async def respond(*_: object) -> bytes:
+        return b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
+
+    options: dict[str, Any] = {"routes": PUBLIC, "server": {"express": True, "access_log": log}}
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        client = await gateway.client()
+        for _ in range(2):
+            post = request(b"POST", "/", (b"Content-Length", b"%d" % size), body=b"x" * size)
+            assert (await client.exchange(post)).body == b"big"
+        await until(lambda: gateway.app.telemetry.requests == {("/", "write", 413, "forwarded"): 2})
+    assert upstream.connections == connections

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.server.facts import Facts, framing, scan
+from gateway.errors import GatewayError, Reason
+from gateway.server.facts import Facts, forwards_left, framing, scan, with_fewer_forwards
 
 
 def test_every_value_of_the_fields_that_matter_is_kept_in_order_whatever_their_case() -> None:
     """R102, R220: two of a kind must be seen as two."""
-    names = ("authorization", "host", "content_length", "transfer_encoding", "expect", "upgrade", "protocols")
+    names = (
+        *("authorization", "host", "content_length", "transfer_encoding", "expect", "upgrade", "protocols"),
+        "max_forwards",
+    )
     spelled = dict(zip(names, names, strict=True)) | {"protocols": "sec-websocket-protocol"}
     pairs = [(b"X-Other", b"z")]
     for name in names:
@@ -21,7 +25,32 @@ def test_every_value_of_the_fields_that_matter_is_kept_in_order_whatever_their_c
 
 def test_nothing_that_matters_is_nothing() -> None:
     """R220."""
-    assert scan([(b"Accept", b"*/*")]) == Facts([], [], [], [], [], False, [], [])
+    assert scan([(b"Accept", b"*/*")]) == Facts([], [], [], [], [], False, [], [], [])
+
+
+@pytest.mark.parametrize(
+    ("value", "left"),
+    [(b"0", 0), (b"5", 5), (b"007", 7), (b"999999999", 999999999), (b"9" * 5000, 999999999), (b"0" * 5000 + b"3", 3)],
+)
+def test_max_forwards_is_one_number(value: bytes, left: int) -> None:
+    """R414: of any size; the highest that is told from higher ones stands for those (RFC 9110 section 7.6.2)."""
+    assert forwards_left(scan([(b"max-Forwards", value)])) == left
+
+
+@pytest.mark.parametrize(
+    "values", [[b"x"], [b""], [b"-1"], [b"+1"], [b"1.0"], [b"1, 1"], [b"1", b"1"], [b"\xb2"], [b"1_0"]]
+)
+def test_max_forwards_that_is_not_one_number_is_refused(values: list[bytes]) -> None:
+    """R414."""
+    with pytest.raises(GatewayError) as caught:
+        forwards_left(scan([(b"Max-Forwards", value) for value in values]))
+    assert caught.value.reason is Reason.MAX_FORWARDS
+
+
+def test_without_max_forwards_there_is_no_end() -> None:
+    assert forwards_left(scan([])) is None
+    pairs = [(b"Accept", b"a"), (b"MAX-forwards", b"5")]
+    assert with_fewer_forwards(pairs, 5) == [(b"Accept", b"a"), (b"MAX-forwards", b"4")]
 
 
 @pytest.mark.parametrize(

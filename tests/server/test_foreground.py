@@ -34,6 +34,13 @@ class Process:
     async def client(self) -> RawClient:
         return RawClient(*await asyncio.open_connection("127.0.0.1", self.port))
 
+    async def says(self, word: bytes) -> None:
+        """Wait until it writes this to standard error."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(20):
+            while word not in (line := await self.process.stderr.readline()):
+                assert line, "it ended"
+
 
 @contextlib.asynccontextmanager
 async def gateway_process(upstream_url: str, tmp_path: Path, **server: Any) -> AsyncIterator[Process]:
@@ -73,16 +80,20 @@ async def gateway_process(upstream_url: str, tmp_path: Path, **server: Any) -> A
 async def test_signal_under_load_fails_no_request_and_exits_0(number: signal.Signals, tmp_path: Path) -> None:
     """R370, C86: requests that had begun are answered in full; the exit code is 0, in time."""
 
+    release = asyncio.Event()
+
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        await asyncio.sleep(0.3)
+        await release.wait()
         return OK
 
-    async with raw_upstream(respond) as upstream, gateway_process(upstream.url, tmp_path, drain_seconds=5) as gateway:
+    async with raw_upstream(respond) as upstream, gateway_process(upstream.url, tmp_path, drain_seconds=20) as gateway:
         clients = [await gateway.client() for _ in range(20)]
         for client in clients:
             await client.send(request(b"GET", "/"))
         await until(lambda: len(upstream.requests) == 20)
         gateway.process.send_signal(number)
+        await gateway.says(b"draining")
+        release.set()
         responses = [await client.response() for client in clients]
         assert [response.body for response in responses] == [b"ok"] * 20
         assert {response.one(b"connection") for response in responses} == {b"close"}
@@ -102,7 +113,7 @@ async def test_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
         await client.send(request(b"GET", "/"))
         await until(lambda: bool(upstream.requests))
         gateway.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.3)
+        await gateway.says(b"draining")
         assert gateway.process.returncode is None
         gateway.process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(gateway.process.wait(), 2) == 1
@@ -128,10 +139,7 @@ async def test_signal_after_the_end_does_not_change_the_exit_code(number: signal
     """R370: who asks twice, a moment too late, still hears that all went well."""
     async with raw_upstream() as upstream, gateway_process(upstream.url, tmp_path) as gateway:
         gateway.process.send_signal(signal.SIGTERM)
-        assert gateway.process.stderr is not None
-        async with asyncio.timeout(5):
-            while b"stopped" not in await gateway.process.stderr.readline():
-                pass
+        await gateway.says(b"stopped")
         for _ in range(50):
             if gateway.process.returncode is not None:
                 break

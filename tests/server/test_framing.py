@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import Reason
-from gateway.server.framing import MAX_FIELDS, Head, MalformedError, MessageScanner, parse_head
+from gateway.server.framing import (
+    MAX_FIELDS,
+    MAX_PARTS,
+    MAX_REMEMBERED,
+    Head,
+    MalformedError,
+    MessageScanner,
+    parse_head,
+)
 
 SOUND = [
     b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -25,6 +33,12 @@ SOUND = [
 MALFORMED = {
     "double space": b"GET  / HTTP/1.1\r\nHost: h\r\n\r\n",
     "tab in line": b"GET\t/ HTTP/1.1\r\nHost: h\r\n\r\n",
+    "small letters": b"post / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "one small letter": b"GEt / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "small letters and another version": b"get / HTTP/2.0\r\nHost: h\r\n\r\n",
+    "mark in the method": b"GE! / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "nul in the method": b"GE\x00T / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "long method": b"A" * 33 + b" / HTTP/1.1\r\nHost: h\r\n\r\n",
     "space at end of line": b"GET / HTTP/1.1 \r\nHost: h\r\n\r\n",
     "no version": b"GET /\r\nHost: h\r\n\r\n",
     "bare lf in line": b"GET / HTTP/1.1\nHost: h\r\n\r\n",
@@ -180,3 +194,54 @@ def test_head_that_comes_again_asks_for_a_websocket_again(version: bytes, upgrad
         assert ([piece.block for piece in through if isinstance(piece, Head)], reason) == ([block], None)
         assert scanner.upgrading is asks
         scanner.upgrading = False
+
+
+def all_of(scanner: MessageScanner, data: bytes, most: float) -> tuple[bytes, list[int]]:
+    """Feed data and then nothing until all is through; return it, and how many heads came each time."""
+    through, heads = b"", []
+    while True:
+        pieces, reason = scanner.feed(data, most)
+        assert reason is None
+        heads.append(sum(isinstance(piece, Head) for piece in pieces))
+        through += b"".join(piece.block if isinstance(piece, Head) else piece for piece in pieces)
+        if not (scanner.ahead or scanner.resting):
+            return through, heads
+        assert scanner.size_ahead
+        data = b""
+
+
+@pytest.mark.parametrize("message", [SOUND[0], CHUNKED + b"3\r\nabc\r\n0\r\n\r\n"])
+def test_no_more_requests_are_read_than_may_be(message: bytes) -> None:
+    """R429: the rest stays as it came, and is not copied for each of them."""
+    through, heads = all_of(MessageScanner(4096), message * 50, 8)
+    assert (through, heads) == (message * 50, [8] * 6 + [2])
+    scanner = MessageScanner(4096)
+    scanner.feed(message * 3 + b"GET", 2)
+    assert (scanner.ahead, scanner.size_ahead, scanner.in_head) == (True, len(message) + 3, False)
+    assert scanner.feed(b" /", 0) == ([], None)
+    scanner.feed(b"", 9)
+    assert (scanner.ahead, scanner.size_ahead, scanner.in_head) == (False, 0, True)
+
+
+def test_chunks_of_a_byte_each_do_not_hold_everybody_up() -> None:
+    """R429: what is followed in one go has a bound, whatever it is made of."""
+    data = CHUNKED + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n"
+    through, heads = all_of(MessageScanner(4096), data, 8)
+    assert through == data
+    assert len(heads) == -(-(3 * 10_000 + 3) // MAX_PARTS)
+    scanner = MessageScanner(4096)
+    scanner.feed(data[:20_000])
+    assert (scanner.resting, scanner.in_content) == (True, False)  # nobody knows how it ends
+    assert not scanner.hold(data[20_000:30_000])
+    assert scanner.hold(data[30_000:] + SOUND[0] * 1000)
+    assert all_of(scanner, b"", 1e9)[0].endswith(SOUND[0])
+
+
+def test_long_head_is_not_remembered() -> None:
+    """CWE-400: connections are many, and each may send one of the greatest length and be idle then."""
+    scanner = MessageScanner(65536)
+    for size, same in ((100, True), (MAX_REMEMBERED + 1, False)):
+        block = b"GET / HTTP/1.1\r\nX: " + b"a" * size + b"\r\n\r\n"
+        first, second = scanner.feed(block)[0][0], scanner.feed(block)[0][0]
+        assert first == second
+        assert (first is second) is same

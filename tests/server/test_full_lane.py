@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +15,8 @@ from gateway.policy.routes import RouteTable
 from gateway.proxy import direct, forward
 from gateway.proxy.connection import UpstreamConnection
 from gateway.server import client_head, credentials, identification, pipeline, serving
+from gateway.server.full_lane import AiohttpClient
+from gateway.server.listener import Protocol
 from gateway.server.request import RequestHead
 from gateway.tokens.authenticate import Authenticator
 from tests.proxy.pools import reset
@@ -99,8 +102,9 @@ async def test_fault_in_the_middle_of_a_response_cuts_the_connection(
         running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=FULL) as gateway,
     ):
 
-        async def half(reply: Any, head: bytes, write: Any, *, chunked: bool) -> None:
+        async def half(reply: Any, head: bytes, write: Any, **_: object) -> None:
             await write(head)
+            reply.begun = True
             reply.abort()
             raising()
 
@@ -290,3 +294,19 @@ async def test_nothing_of_one_connection_is_known_to_another(tmp_path: Path) -> 
                 assert (await client.exchange(data)).status == 200
         log = await gateway.log(6)
     assert [line["client"] for line in log] == ["192.0.2.1", "192.0.2.1", "192.0.2.2"] * 2
+
+
+async def test_nothing_is_broken_off_once_the_connection_is_gone(tmp_path: Path) -> None:
+    """The client may leave at any moment."""
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=FULL) as gateway,
+    ):
+        listener = gateway.app.listener
+        protocol = cast(Protocol, listener())
+        client = AiohttpClient(cast(Any, SimpleNamespace(protocol=protocol, transport=None)))
+        for begins in (True, False):
+            client.without_end(begins)
+            client.break_off(unread=False)
+        client.abort()
+        assert client.gone

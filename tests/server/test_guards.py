@@ -154,4 +154,5 @@ async def test_observed_route_notes_what_a_guard_refuses_and_lets_it_pass(
     ):
         assert (await gateway.get("/observed", token=gateway.token())).status == 200
         assert upstream.requests[0].one(b"x-user-id") == b"alice"
+        await gateway.settled()
         assert gateway.app.telemetry.observed == {("/observed", "overloaded"): 1}

@@ -36,4 +36,5 @@ async def test_bound_token_is_nobodys_bearer_token_the_first_time_and_the_next(
         for _ in range(3):
             assert (await client.exchange(request(b"GET", "/", token=token))).status == 401
         assert len(upstream.requests) == 2
+        await gateway.settled()
         assert gateway.app.telemetry.refusals == {"sender_constrained": 3}

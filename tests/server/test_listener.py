@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 
 from gateway.server import listener
+from gateway.server.listener import MAX_AHEAD, MOST_AHEAD, Protocol
 from tests.support.certificates import authority
+from tests.support.clock import settle
 from tests.support.gateway import RawClient, request, running_gateway, until
-from tests.support.upstream import raw_upstream
+from tests.support.upstream import OK, Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 
@@ -210,7 +213,7 @@ async def test_tls_listener_demands_a_client_certificate_when_told_to(tmp_path: 
 
 
 async def test_unix_socket_listener_replaces_the_socket_of_an_earlier_run(tmp_path: Path) -> None:
-    """Contract: unix:/path; the peer has no address, and nothing of it is invented."""
+    """Contract: unix:/path; the peer is an address of its own (R411)."""
     path = tmp_path / "gateway.sock"
     server = {"listen": f"unix:{path}"}
     for _ in range(2):
@@ -222,8 +225,8 @@ async def test_unix_socket_listener_replaces_the_socket_of_an_earlier_run(tmp_pa
             client = RawClient(reader, writer)
             assert (await client.exchange(request(b"GET", "/"))).status == 200
             await client.close()
-            assert (await gateway.log())[0]["client"] == "unknown"
-        assert upstream.requests[0].one(b"x-forwarded-for") == b"unknown"
+            assert (await gateway.log())[0]["client"] == "unix"
+        assert upstream.requests[0].one(b"x-forwarded-for") == b"unix"
 
 
 async def test_file_that_is_no_socket_is_not_removed(tmp_path: Path) -> None:
@@ -259,3 +262,67 @@ def test_gateway_does_not_start_without_the_native_parser(tmp_path: Path) -> Non
     assert ended.returncode == 1
     assert "C parser" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("on", [True, False])
+async def test_end_of_a_connection_is_a_reset_only_where_that_was_chosen(on: bool) -> None:
+    """R286: a FIN says that content without a marked end is complete."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        far = socket.create_connection(listening.getsockname())
+        near, _ = listening.accept()
+    with far:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=near)
+        listener.reset_at_end(transport, True)
+        listener.reset_at_end(transport, on)
+        transport.write(b"half")
+        transport.abort()
+        await settle()
+        assert far.recv(4) == b"half"
+        if on:
+            with pytest.raises(ConnectionResetError):
+                far.recv(1)
+        else:
+            assert far.recv(1) == b""
+        listener.reset_at_end(transport, on)  # it is gone
+
+
+async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp_path: Path) -> None:
+    """R429, C119: a head in memory takes many times its bytes; the rest stays as it came."""
+    turns = asyncio.Semaphore(0)
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await turns.acquire()
+        return OK
+
+    options: dict[str, Any] = {"routes": ({"path": "/", "auth": "public"},), "server": {"express": False}}
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        client = await gateway.client()
+        await until(lambda: bool(gateway.app.listener.connections))
+        (protocol,) = gateway.app.listener.connections
+        assert isinstance(protocol, Protocol)
+        client.writer.write(request(b"GET", "/", (b"X-Pad", b"x" * 1000)) * 2000)
+        await until(lambda: protocol._buffer_paused)
+        for _ in range(20):
+            assert len(protocol._stand_ins) <= MOST_AHEAD
+            assert len(protocol._messages) <= MOST_AHEAD
+            assert protocol._scanner.size_ahead <= MAX_AHEAD or protocol._buffer_paused
+            turns.release()
+            await client.response()
+        for _ in range(2000):
+            turns.release()
+        for _ in range(300):
+            await client.response()
+        client.writer.transport.abort()
+        await until(lambda: not gateway.app.listener.connections)
+
+
+async def test_long_head_of_an_idle_connection_is_not_kept(tmp_path: Path) -> None:
+    """CWE-400: connections are many, and each may send one."""
+    options: dict[str, Any] = {"routes": ({"path": "/", "auth": "public"},), "server": {"express": False}}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        client = await gateway.client()
+        for size, kept in ((10, True), (20_000, False)):
+            assert (await client.exchange(request(b"GET", "/", (b"X-A", b"a" * size)))).status == 200
+            (protocol,) = gateway.app.listener.connections
+            assert isinstance(protocol, Protocol)
+            assert (protocol.last_head is not None) is kept

@@ -181,6 +181,7 @@ async def test_credentials_and_keys_are_counted_without_a_name(tmp_path: Path) -
             await gateway.get("/", (b"X-Api-Key", key))
         for _ in range(2):
             await gateway.get("/", token=gateway.token())
+        await gateway.settled()
         samples = await scrape(gateway)
     assert value(before, "gateway_api_keys") == 2
     assert [value(before, "gateway_credential_lookups_total", kind=kind) for kind in ("jwt", "api_key")] == [0, 0]

@@ -13,8 +13,12 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.server import overload
-from gateway.server.overload import SPARE_FILES, LoopLag, connections_within, fit_open_files
-from gateway.settings.schema import Settings
+from gateway.server.admin_port import MAX_CONNECTIONS, most_connections
+from gateway.server.overload import FETCHES, SPARE_FILES, LoopLag, connections_within, fit_open_files
+from gateway.server.places import lingering_places
+from gateway.settings.redis import Redis
+from gateway.settings.schema import Issuer, Settings
+from gateway.store.redis_link import POOL_SIZE
 from gateway.telemetry import AccessLog, Telemetry
 
 
@@ -48,9 +52,9 @@ class Limits:
 # fmt: off
 FITS: dict[str, tuple[int, int, int]] = {
     "enough": (5000, 5000, 5000),
-    "permitted to raise": (1024, 5000, 1000 + 20 + SPARE_FILES),
+    "permitted to raise": (1024, 5000, 1000 + 125 + 20 + SPARE_FILES + MAX_CONNECTIONS),
     "no limit for the process": (resource.RLIM_INFINITY, resource.RLIM_INFINITY, resource.RLIM_INFINITY),
-    "no limit for the system": (256, resource.RLIM_INFINITY, 1000 + 20 + SPARE_FILES),
+    "no limit for the system": (256, resource.RLIM_INFINITY, 1000 + 125 + 20 + SPARE_FILES + MAX_CONNECTIONS),
 }
 # fmt: on
 
@@ -76,24 +80,39 @@ def test_a_limit_that_is_too_low_is_told_and_kept(
     limits = Limits(monkeypatch, 200, 200 if not refuses else 5000, refuses=refuses)
     with caplog.at_level(logging.WARNING, "gateway"):
         fitted = fit_open_files(settings(1000))
-    assert fitted.server.max_connections == 200 - SPARE_FILES - 10
+    room = 200 - SPARE_FILES - most_connections(200) - 10
+    assert fitted.server.max_connections == room * 8 // 9  # the ninth: who is turned away
     assert limits.soft == 200
     (line,) = [record.getMessage() for record in caplog.records]
     assert "is 200" in line
-    assert str(1000 + 10 + SPARE_FILES) in line
+    assert str(1000 + 125 + 10 + SPARE_FILES + MAX_CONNECTIONS) in line
 
 
 @pytest.mark.parametrize(
-    ("limit", "connections", "pools", "result"),
+    ("room", "connections", "pools", "result"),
     [
-        pytest.param(1064, 100, 100, 100, id="all that is wanted"),
-        pytest.param(1064, 5000, 100, 900, id="what the pools leave"),
-        pytest.param(264, 5000, 256, 100, id="half, where pools could take all"),
-        pytest.param(10, 5000, 256, 1, id="never none"),
+        pytest.param(1000, 100, 100, 100, id="all that is wanted"),
+        pytest.param(1000, 5000, 100, 800, id="what the pools leave"),
+        pytest.param(180, 5000, 256, 80, id="half, where pools could take all"),
+        pytest.param(-50, 5000, 256, 1, id="never none"),
     ],
 )
-def test_clients_get_what_pools_leave_and_at_least_half(limit: int, connections: int, pools: int, result: int) -> None:
-    assert connections_within(limit, connections, pools) == result
+def test_clients_get_what_pools_leave_and_at_least_half(room: int, connections: int, pools: int, result: int) -> None:
+    """R431: with those that are turned away, or linger."""
+    fit = connections_within(room, connections, pools)
+    assert fit == result
+    assert fit + lingering_places(fit) <= max(room - pools, room // 2, 2)
+
+
+def test_what_issuers_and_redis_need_is_kept_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R431: clients cannot take the files that keys, introspection and revocation need."""
+    Limits(monkeypatch, 1000, 1000)
+    plain = settings(5000)
+    issuer = Issuer.model_validate({"name": "a", "issuer": "https://idp.test/", "audience": ["api"]})
+    asking = issuer.model_copy(update={"introspection_url": "https://idp.test/i", "introspection_max_concurrent": 30})
+    full = plain.model_copy(update={"issuers": [issuer, asking], "redis": Redis(url="redis://127.0.0.1:1/0")})
+    without, with_them = (fit_open_files(one).server.max_connections for one in (plain, full))
+    assert abs((without - with_them) * 9 // 8 - (FETCHES * 2 + 30 + POOL_SIZE * 2 + 1)) <= 1
 
 
 def test_real_limits_are_read_and_set_back_to_what_they_were() -> None:

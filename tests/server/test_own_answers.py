@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import GatewayError, Reason
 from gateway.proxy.headers import Peer
-from gateway.server.own_answers import own_answer
+from gateway.server.own_answers import last_recipient, own_answer
 from gateway.server.pipeline import Pipeline
 from gateway.server.request import RequestHead
 from gateway.server.responses import Answer
@@ -99,6 +99,13 @@ def test_a_page_may_not_ask_for_more_than_reading() -> None:
     with pytest.raises(GatewayError) as caught:
         ask("OPTIONS", PATH, ORIGIN, (b"Access-Control-Request-Method", b"PUT"))
     assert caught.value.reason is Reason.CORS_METHOD
+
+
+def test_the_last_recipient_tells_the_methods_and_nothing_else() -> None:
+    """R414, RFC 9110 section 9.3.7: 204 has no content."""
+    answer = last_recipient(["GET", "OPTIONS"], ((b"RateLimit", b"1"),), b"r-1")
+    assert (answer.status, answer.body, answer.close) == (204, b"", False)
+    assert answer.headers == ((b"Allow", b"GET, OPTIONS"), (b"RateLimit", b"1"), (b"X-Request-Id", b"r-1"))
 
 
 def test_options_without_a_page_tells_the_methods() -> None:

@@ -63,7 +63,7 @@ def test_every_reason_has_a_sound_answer(reason: Reason) -> None:
     assert (b"retry-after" in named) == (reply.status in (429, 503))
     assert (b"allow" in named) == (reply.status == 405)
     assert reply.close is reason.kind.close
-    whole = render(reply, http_11=True, keep_alive=True, head_only=False)
+    whole = render(reply, http_11=True, keep_alive=True, head_only=False, date=b"now")
     assert b"DETAIL" not in whole
 
 
@@ -194,7 +194,7 @@ def test_rendered_bytes_are_one_framed_message(
 ) -> None:
     """RFC 9112 sections 4, 6.2, 9.3: the length is the body's, also when HEAD leaves the body out."""
     reply = answer(GatewayError(reason), TOKENS, "r")
-    data = render(reply, http_11=http_11, keep_alive=keep_alive, head_only=head_only)
+    data = render(reply, http_11=http_11, keep_alive=keep_alive, head_only=head_only, date=b"now")
     head, _, body = data.partition(b"\r\n\r\n")
     status_line, *lines = head.split(b"\r\n")
     assert re.fullmatch(rb"HTTP/1\.1 %d [ -~]+" % reply.status, status_line)

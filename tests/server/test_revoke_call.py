@@ -108,7 +108,7 @@ async def test_a_file_that_cannot_be_written_is_said(tmp_path: Path, caplog: pyt
 async def test_redis_gets_it_and_its_absence_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gateway")
     async with RedisServer(tmp_path / "redis") as server:
-        made = options(tmp_path) | {"redis": {"url": server.url}}
+        made = options(tmp_path) | {"redis": {"url": server.url, "timeout_seconds": 1}}
         async with running_gateway("http://127.0.0.1:1", tmp_path, **made) as gateway:
             answer = await call(gateway, {"jti": "a-secret-token"})
             assert (answer.status, answer.json) == (200, {"revoked": 1, "store": "redis"})

@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import GatewayError, Reason
+from gateway.proxy.forward import exchange
 from gateway.proxy.headers import Peer
 from gateway.server.request import RequestHead
 from gateway.server.run import Run
 from gateway.server.serving import CLIENT_CLOSED_REQUEST, REPEATABLE, Serving
 from gateway.telemetry import Record
+from tests.proxy.pools import GET
 from tests.support.gateway import RunningGateway, running_gateway, until
+from tests.support.upstream import Received, raw_upstream
 
 
 class RecordingClient:
@@ -34,8 +37,13 @@ class RecordingClient:
             raise ConnectionResetError("gone")
         self.got += data
 
-    def abort(self, *, linger: bool = False) -> None:
+    def abort(self) -> None:
         self.aborted = True
+
+    def break_off(self, *, unread: bool) -> None:
+        self.aborted = True
+
+    def without_end(self, begins: bool) -> None: ...
 
 
 def new_run(serving: Serving) -> tuple[Run, RecordingClient]:
@@ -194,3 +202,61 @@ def test_only_idempotent_methods_are_sent_again() -> None:
     """R310."""
     assert REPEATABLE.isdisjoint({"POST", "PATCH", "CONNECT", "TRACE"})
     assert {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"} == REPEATABLE
+
+
+async def test_client_that_left_before_its_response_began_got_none(tmp_path: Path) -> None:
+    """R426: the log does not say that the upstream's status was sent, and the upstream's connection is given up."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+        serving, service = gateway.app.express.serving, gateway.app.upstreams["main"]
+        run, client = new_run(serving)
+        _, lease = await service.lease()
+        reply = await exchange(lease, GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+        client.gone = True
+        assert not await serving.settle(run, serving.deliver(run, reply, service))
+        assert client.got == b""
+        line = (await gateway.log())[0]
+        assert (line["outcome"], line["status"], line["bytes_out"]) == ("client_gone", CLIENT_CLOSED_REQUEST, 0)
+        assert service.origins[0].state().in_use == 0
+
+
+async def test_response_that_is_broken_before_it_began_is_a_502(tmp_path: Path) -> None:
+    """R426: while nothing was sent, the client can still be told the truth; so are the log and the metrics."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path) as gateway:
+        serving, service = gateway.app.express.serving, gateway.app.upstreams["main"]
+        run, client = new_run(serving)
+        _, lease = await service.lease()
+        reply = await exchange(lease, GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+        await until(lambda: reply.content.exception() is not None)
+        assert await serving.settle(run, serving.deliver(run, reply, service))
+        assert (client.got[:13], client.aborted) == (b"HTTP/1.1 502 ", False)
+        line = (await gateway.log())[0]
+        assert (line["status"], line["outcome"], line["reason"]) == (502, "failed", "upstream_disconnected")
+        assert line["bytes_out"] == len(client.got.partition(b"\r\n\r\n")[2])
+        assert list(serving.telemetry.requests) == [("", "read", 502, "failed")]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_content_of_an_answer_is_counted_only_if_it_was_sent(method: str, tmp_path: Path) -> None:
+    """R426: an answer to HEAD has none."""
+    async with serving_of(tmp_path) as (serving, gateway):
+        run, client = new_run(serving)
+        run.head = run.head._replace(method=method)
+        await serving.settle(run, raising(GatewayError(Reason.NO_CREDENTIAL)))
+        sent = client.got.partition(b"\r\n\r\n")[2]
+        assert (await gateway.log())[0]["bytes_out"] == len(sent)
+        assert bool(sent) is (method == "GET")
+
+
+async def test_end_of_the_client_behind_its_response_is_no_fault(tmp_path: Path) -> None:
+    """R427: its upload ended with it, but it had all of its answer."""
+    async with serving_of(tmp_path) as (serving, gateway):
+        run, _ = new_run(serving)
+        run.delivered, run.record.status = True, 202
+        with pytest.raises(asyncio.CancelledError):
+            await serving.settle(run, raising(asyncio.CancelledError()))
+        line = (await gateway.log())[0]
+        assert (line["outcome"], line["status"], line.get("reason")) == ("forwarded", 202, None)

@@ -32,11 +32,16 @@ async def test_state_entries_and_outage_are_seen(tmp_path: Path) -> None:
         raw_upstream() as upstream,
         RedisServer(tmp_path / "redis") as server,
         running_gateway(
-            upstream.url, tmp_path, routes=ROUTES, redis={"url": server.url}, revocation={"file": str(file)}
+            upstream.url,
+            tmp_path,
+            routes=ROUTES,
+            redis={"url": server.url, "timeout_seconds": 2},
+            revocation={"file": str(file)},
         ) as gateway,
     ):
         token = gateway.token()
         assert (await gateway.get(token=gateway.token(jti="a"))).status == 401
+        await gateway.settled()
         samples = await scrape(gateway)
         assert value(samples, "gateway_revocation_known") == value(samples, "gateway_redis_available") == 1
         for kind, count in {"token": 1, "subject": 1, "issuer": 1, "session": 2}.items():
@@ -47,6 +52,7 @@ async def test_state_entries_and_outage_are_seen(tmp_path: Path) -> None:
         await server.kill()
         await until_status(lambda: gateway.get(token=token), 503, within=paced(2))
         assert (await gateway.get("/open", token=token)).status == 200
+        await gateway.settled()
         samples = await scrape(gateway)
         assert value(samples, "gateway_revocation_known") == value(samples, "gateway_redis_available") == 0
         assert value(samples, "gateway_revocation_passed_unknown_total") == 1

@@ -4,103 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import logging
-import shutil
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from gateway.clock import SystemClock
 from gateway.server import tls
-from gateway.server.addresses import bound_port, listen
-from gateway.server.tls import ServerTls
 from gateway.settings.schema import Server
 from gateway.tasks import Periodic
-from gateway.telemetry import AccessLog, Telemetry
-from tests.support.certificates import Authority, Certificate, authority
+from tests.support.certificates import Authority, authority
 from tests.support.clock import FakeClock, settle
-
-
-class Echo(asyncio.Protocol):
-    """Sends back what it gets."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.transport.write(data)  # type: ignore[attr-defined]  # uvloop's transports are no asyncio.Transport
-
-
-class Listening:
-    """A server under a ``ServerTls``, and the files of both."""
-
-    def __init__(self, directory: Path, *, ask_clients: bool = False) -> None:
-        self.ca = authority(directory / "ca")
-        self.cert, self.key, self.clients = directory / "cert.pem", directory / "key.pem", directory / "clients.pem"
-        self.use(self.ca.sign("first", "localhost", "127.0.0.1"))
-        shutil.copy(self.ca.bundle, self.clients)
-        files = {"tls_cert": str(self.cert), "tls_key": str(self.key)}
-        if ask_clients:
-            files["tls_client_ca"] = str(self.clients)
-        self.telemetry = Telemetry(AccessLog("off", io.StringIO(), SystemClock()))
-        self.tls = ServerTls(Server.model_validate(files), self.telemetry)
-        self.port = 0
-
-    def use(self, certificate: Certificate) -> None:
-        """Put another certificate in place of the one that is used."""
-        self.use_key(certificate)
-        self.use_cert(certificate)
-
-    def use_key(self, certificate: Certificate) -> None:
-        _replace(certificate.key, self.key)
-
-    def use_cert(self, certificate: Certificate) -> None:
-        _replace(certificate.cert, self.cert)
-
-    def trusting(self, client: Certificate | None = None) -> ssl.SSLContext:
-        """Return a client's context."""
-        context = ssl.create_default_context(cafile=str(self.ca.bundle))
-        if client is not None:
-            context.load_cert_chain(client.cert, client.key)
-        return context
-
-    async def subject(self, context: ssl.SSLContext | None = None, name: str = "localhost") -> str:
-        """Return the common name of the certificate that a new connection is shown; it works, too."""
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self.port, ssl=context or self.trusting(), server_hostname=name
-        )
-        try:
-            writer.write(b"x")
-            assert await reader.read(1) == b"x"
-            return str(writer.get_extra_info("peercert")["subject"][0][0][1])
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
-                await writer.wait_closed()
-
-
-def _replace(source: Path, target: Path) -> None:
-    """Replace a file in one step, as certificate managers do."""
-    new = target.with_suffix(".new")
-    shutil.copy(source, new)
-    new.rename(target)
-
-
-@contextlib.asynccontextmanager
-async def listening(directory: Path, *, ask_clients: bool = False, patience: float = 5) -> AsyncIterator[Listening]:
-    made = Listening(directory, ask_clients=ask_clients)
-    server = await listen(Echo, "127.0.0.1:0", tls=made.tls.context, handshake_timeout=patience)
-    made.port = bound_port(server)
-    try:
-        yield made
-    finally:
-        server.close()
-
+from tests.support.tls_listening import Listening, listening, replace
 
 REFUSED = (ssl.SSLError, ConnectionError, asyncio.IncompleteReadError, AssertionError)
 
@@ -231,7 +148,7 @@ async def test_clients_are_judged_by_the_changed_bundle(tmp_path: Path) -> None:
         assert await server.subject(known) == "first"
         with pytest.raises(REFUSED):
             await server.subject(stranger)
-        _replace(other.bundle, server.clients)
+        replace(other.bundle, server.clients)
         server.tls.refresh()
         assert await server.subject(stranger) == "first"
         with pytest.raises(REFUSED):

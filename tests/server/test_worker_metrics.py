@@ -93,7 +93,7 @@ async def test_it_is_said_of_every_gauge_how_it_is_merged(tmp_path: Path) -> Non
     async with (
         raw_upstream() as upstream,
         RedisServer(tmp_path / "redis") as server,
-        running_gateway(upstream.url, tmp_path, redis={"url": server.url}) as gateway,
+        running_gateway(upstream.url, tmp_path, redis={"url": server.url, "timeout_seconds": 2}) as gateway,
     ):
         families = list(gateway.app.admin.collector().collect())
     assert {family.name for family in families if family.type == "gauge"} == set(GAUGES)

@@ -17,7 +17,7 @@ from gateway.tasks import cancelled, failures, spawn
 from tests.support.gateway import until
 from tests.support.workers import PATIENCE
 
-NOWHERE = SharedAddress("127.0.0.1:0")
+NOWHERE = [SharedAddress("127.0.0.1:0")]
 
 pytestmark = pytest.mark.usefixtures("loading")
 

@@ -84,7 +84,7 @@ async def test_worker_that_is_told_to_go_drains_and_is_replaced(tmp_path: Path) 
         settings["issuers"] = []
         supervisor = await _supervised(Settings.model_validate(settings))
         try:
-            clients = [RawClient(*await asyncio.open_connection("127.0.0.1", supervisor.port)) for _ in range(12)]
+            clients = [RawClient(*await asyncio.open_connection("127.0.0.1", supervisor.ports[0])) for _ in range(12)]
             for client in clients:
                 await client.send(request(b"GET", "/"))
             await until(lambda: len(upstream.requests) == 12)
@@ -151,7 +151,7 @@ def test_one_worker_is_the_single_process_without_a_supervisor(tmp_path: Path, m
 async def test_first_fetches_of_workers_are_spread_and_later_ones_are_not(tmp_path: Path) -> None:
     """R174: the first worker asks at once, the others at moments of their own within two seconds."""
     supervisor = Supervisor(_settings(tmp_path, 8), 8)
-    supervisor._reservation = await Reservation.make("127.0.0.1:0")
+    supervisor._reservation = await Reservation.make(["127.0.0.1:0"])
     try:
         for _ in range(50):
             waits = [supervisor._plan(slot)["first_wait"] for slot in supervisor._fleet.slots]

@@ -21,13 +21,15 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 async def test_signal_to_every_process_at_once_drains_in_order(tmp_path: Path, cache: Path) -> None:
     """R370: as service managers send it to a group; requests that had begun are answered, exit code 0."""
 
+    release = asyncio.Event()
+
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        await asyncio.sleep(0.5)
+        await release.wait()
         return OK
 
     async with (
         raw_upstream(respond) as upstream,
-        workers_gateway(tmp_path, cache, config_text(upstream.url)) as gateway,
+        workers_gateway(tmp_path, cache, config_text(upstream.url, drain_seconds=20)) as gateway,
     ):
         clients = [await gateway.client() for _ in range(20)]
         for client in clients:
@@ -37,6 +39,7 @@ async def test_signal_to_every_process_at_once_drains_in_order(tmp_path: Path, c
             os.kill(pid, signal.SIGTERM)
         page, _ = await gateway.until("/readyz", draining=True)
         assert page["ready"] is False
+        release.set()
         responses = [await client.response() for client in clients]
         assert [(response.body, response.one(b"connection")) for response in responses] == [(b"ok", b"close")] * 20
         assert await gateway.ended(5) == 0

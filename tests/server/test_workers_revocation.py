@@ -57,7 +57,7 @@ async def test_a_revocation_is_in_force_on_all_workers_of_all_gateways_within_a_
     async with raw_upstream() as upstream, FakeIdp() as idp, RedisServer(tmp_path / "redis", keep=True) as server:
         idp.publish(key)
         text = config_text(upstream.url, idp.jwks_url)
-        text += f'\n[redis]\nurl = "{server.url}"\n[revocation]\nadmin_token_file = "{secret}"\n'
+        text += f'\n[redis]\nurl = "{server.url}"\ntimeout_seconds = 1\n[revocation]\nadmin_token_file = "{secret}"\n'
         async with (
             workers_gateway(folders[0], cache, text) as one,
             workers_gateway(folders[1], cache, text) as two,

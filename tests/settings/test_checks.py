@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.settings.configs import SMALL, changed, faults_of
+from tests.support.certificates import authority
 
 # fmt: off
 CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -30,6 +31,22 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "the admin port under a wildcard": (
         "server", {"listen": "0.0.0.0:9090"},
         "server.admin_listen: is the address of `listen`; the admin port is a port of its own"),
+    "the admin port on one of several": (
+        "server", {"listen": ["127.0.0.1:1", "127.0.0.1:9090"]},
+        "server.admin_listen: is the address of `listen`; the admin port is a port of its own"),
+    "an address twice": (
+        "server", {"listen": ["127.0.0.1:1", "unix:/a", "127.0.0.1:1"]},
+        "server.listen[2]: is also listen[0]: each address is listened on once"),
+    "an address under a wildcard": (
+        "server", {"listen": ["0.0.0.0:1", "127.0.0.1:1"]},
+        "server.listen[1]: is a part of, or holds, listen[0]: each address is listened on once"),
+    "a name under a wildcard of either family": (
+        "server", {"listen": ["localhost:1", "[::]:1"]},
+        "server.listen[1]: is a part of, or holds, listen[0]: each address is listened on once"),
+    "no address": ("server", {"listen": []}, "server.listen: must not be empty"),
+    "a wrong address among several": (
+        "server", {"listen": ["127.0.0.1:1", "nowhere"]},
+        "server.listen[1]: must be host:port, [v6]:port or unix:/path, with a port up to 65535"),
     "scopes on a public route": (
         "routes", {"auth": "public", "scopes": ["a"]},
         'routes[0].scopes: can never apply: with auth = "public" tokens are not looked at'),
@@ -79,11 +96,27 @@ def test_a_contradiction_is_a_fault_at_its_key(case: str, tmp_path: Path) -> Non
     assert faults_of(tmp_path, changed(table, **options)) == [fault]
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1:8080", "unix:/run/gateway.sock", "127.0.0.1:0", "[::1]:9090"])
-def test_different_addresses_are_no_contradiction(listen: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "listen",
+    [
+        *("127.0.0.1:8080", "unix:/run/gateway.sock", "127.0.0.1:0", "[::1]:9090", "[::]:9090"),
+        ["0.0.0.0:8080", "[::]:8080", "unix:/run/gateway.sock"],
+        ["127.0.0.1:1", "127.0.0.1:2", "[::]:1"],
+        ["127.0.0.1:0", "127.0.0.1:0"],
+    ],
+)
+def test_different_addresses_are_no_contradiction(listen: str | list[str], tmp_path: Path) -> None:
     """Port 0 is another port each time; a v4 and a v6 address are two."""
-    admin = "127.0.0.1:0" if listen.endswith(":0") else "127.0.0.1:9090"
+    admin = "127.0.0.1:0" if listen == "127.0.0.1:0" else "127.0.0.1:9090"
     assert faults_of(tmp_path, changed("server", listen=listen, admin_listen=admin)) == []
+
+
+def test_a_certificate_without_a_tcp_address_is_a_fault(tmp_path: Path) -> None:
+    """C111: a Unix socket stays plain, and nobody should believe otherwise."""
+    own = authority(tmp_path).sign("own", "localhost")
+    config = changed("server", listen="unix:/run/g.sock", tls_cert=str(own.cert), tls_key=str(own.key))
+    (fault,) = faults_of(tmp_path, config)
+    assert fault.startswith("server.tls_cert: has no effect: `listen` has no TCP address")
 
 
 def test_one_socket_file_cannot_serve_both(tmp_path: Path) -> None:

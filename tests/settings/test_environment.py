@@ -42,7 +42,9 @@ def test_every_option_of_the_single_tables_has_a_variable_and_a_flag_of_its_name
 @pytest.mark.parametrize(
     ("variable", "text", "path", "value"),
     [
-        ("GATEWAY_SERVER_LISTEN", "[::]:8080", ("server", "listen"), "[::]:8080"),
+        ("GATEWAY_SERVER_LISTEN", "[::]:8080", ("server", "listen"), ["[::]:8080"]),
+        ("GATEWAY_SERVER_LISTEN", "[::]:80, unix:/a", ("server", "listen"), ["[::]:80", "unix:/a"]),
+        ("GATEWAY_SERVER_LISTEN", '["[::]:80", "unix:/a"]', ("server", "listen"), ["[::]:80", "unix:/a"]),
         ("GATEWAY_SERVER_WORKERS", "1", ("server", "workers"), 1),
         ("GATEWAY_SERVER_WORKERS", "auto", ("server", "workers"), "auto"),
         ("GATEWAY_SERVER_DRAIN_SECONDS", "2.5", ("server", "drain_seconds"), 2.5),

@@ -222,6 +222,49 @@ def test_methods_are_tokens_in_upper_case_that_are_served() -> None:
             values.method(text)
 
 
+def test_methods_that_no_request_can_have_are_refused() -> None:
+    """R226: such a route would never be found."""
+    for text in ("FOO", "M-SEARCH", "X_2", "A" * 32):
+        assert values.method(text) == text
+    for text in ("A" * 33, "GET!", "GET.POST", "A~"):
+        with pytest.raises(ValueError, match="no request has this method"):
+            values.method(text)
+
+
+@pytest.mark.parametrize("text", ["unix", "10.0.0.0/8", "2001:db8::1"])
+def test_proxies_are_networks_or_whoever_uses_a_unix_socket(text: str) -> None:
+    """R411."""
+    assert values.proxies(text).startswith(text)
+    for other in ("unix:", "unix:/run/a.sock", "UNIX", "", "proxy.test"):
+        with pytest.raises(ValueError, match="IP address or a CIDR block"):
+            values.proxies(other)
+
+
+def test_any_header_that_the_gateway_does_not_need_can_be_stripped() -> None:
+    """R402: names are compared folded; those that are dropped or made anyway do no harm."""
+    for text in ("X-Team", "x_team", "Cookie", "X-User-Id", "X-Forwarded-For", "Expect", "TE"):
+        assert values.stripped_header(text) == text.lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("Authorization", "Host", "content_length", "Transfer-Encoding", "connection", "Upgrade", "Via", "DPoP"),
+        *("X-Request-Id", "Sec-WebSocket-Key", "HTTP_HOST"),
+    ],
+)
+def test_headers_that_the_gateway_works_with_cannot_be_stripped(text: str) -> None:
+    """R402: the option would say something else than what it does."""
+    with pytest.raises(ValueError, match="leave it out"):
+        values.stripped_header(text)
+
+
+@pytest.mark.parametrize("text", ["", "*", "X-*", "a b", "-", "x:y", "é", "a\n"])
+def test_only_names_can_be_stripped(text: str) -> None:
+    with pytest.raises(ValueError, match="not a header name"):
+        values.stripped_header(text)
+
+
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST.", "idp.localhost", "127.0.0.1", "127.9.9.9", "::1"])
 def test_loopback_is_known_by_name(name: str) -> None:
     assert values.is_loopback(name)

@@ -51,7 +51,7 @@ async def refused(link: RedisLink) -> float:
 
 @pytest.mark.parametrize("unix", [False, True], ids=["port", "socket"])
 async def test_commands_and_scripts_are_answered(tmp_path: Path, unix: bool) -> None:
-    async with RedisServer(tmp_path, unix=unix) as server, linked(server.url) as link:
+    async with RedisServer(tmp_path, unix=unix) as server, linked(server.url, timeout_seconds=5) as link:
         assert link.available
         assert await link.command("SET", "a", b"\x00\r\nDEL a", "EX", 10) == b"OK"
         assert await link.command("GET", "a") == b"\x00\r\nDEL a"

@@ -28,6 +28,7 @@ class Authority:
     directory: Path
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
+    identifies_itself: bool = True
 
     @property
     def bundle(self) -> Path:
@@ -40,9 +41,10 @@ class Authority:
         built = _builder(name, self.certificate.subject, key).add_extension(
             x509.SubjectAlternativeName(names), critical=False
         )
-        built = built.add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
-        )
+        if self.identifies_itself:
+            built = built.add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
+            )
         return self._write(name, built.sign(self.key, hashes.SHA256()), key)
 
     def self_signed(self, name: str, *hosts: str) -> Certificate:
@@ -78,6 +80,19 @@ def authority(directory: Path, name: str = "test authority") -> Authority:
     certificate = built.sign(key, hashes.SHA256())
     made = Authority(directory, certificate, key)
     made.bundle.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return made
+
+
+def careless_authority(directory: Path) -> Authority:
+    """Make an authority as many clusters have one: no key usage, and no identifier of its key in what it signs."""
+    directory.mkdir(parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "careless authority")])
+    built = _builder("careless authority", subject, key).add_extension(
+        x509.BasicConstraints(ca=True, path_length=None), critical=True
+    )
+    made = Authority(directory, built.sign(key, hashes.SHA256()), key, identifies_itself=False)
+    made.bundle.write_bytes(made.certificate.public_bytes(serialization.Encoding.PEM))
     return made
 
 

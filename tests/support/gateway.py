@@ -18,11 +18,15 @@ from gateway.server.app import GatewayApp
 from gateway.settings.schema import Settings
 from tests.support.fields import Fields
 from tests.support.minting import SigningKey, good_claims, jwks, mint
+from tests.support.pace import paced
 
 ISSUER = "https://idp.test/"
 
 #: The lane of gateways that a test starts, unless it says so itself; see the fixture ``lane``.
 LANE: ContextVar[str] = ContextVar("LANE", default="express")
+
+#: Their access log, likewise.
+ACCESS_LOG: ContextVar[str] = ContextVar("ACCESS_LOG", default="json")
 
 
 @dataclass
@@ -94,7 +98,7 @@ class RawClient:
 
     async def close(self) -> None:
         self.writer.close()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):  # an alert is one of the latter
             await self.writer.wait_closed()
 
 
@@ -134,8 +138,22 @@ class RunningGateway:
     def token(self, **overrides: Any) -> bytes:
         return mint(self.key, good_claims(time.time(), **overrides))
 
+    async def settled(self) -> None:
+        """Wait until no request is being served, and each one that was counted has its line in the log.
+
+        Both happen just after the response, and a test that counts what comes next has to know where it begins.
+        """
+        telemetry = self.app.telemetry
+
+        def quiet() -> bool:
+            lines = self.out.getvalue().count("\n") + telemetry.access_log.dropped
+            return telemetry.running == 0 and (not telemetry.access_log.enabled or lines >= telemetry.requests.total())
+
+        await until(quiet)
+
     async def log(self, count: int = 1) -> list[dict[str, Any]]:
         """The access log once it has ``count`` lines: a line is written just after its response."""
+        assert self.app.settings.server.access_log != "off", "without a log, nothing can be read in it"
         await until(lambda: self.out.getvalue().count("\n") >= count)
         return [json.loads(line) for line in self.out.getvalue().splitlines()]
 
@@ -177,6 +195,7 @@ def configuration(
         "admin_listen": "127.0.0.1:0",
         "drain_seconds": 2,
         "express": LANE.get() == "express",
+        "access_log": ACCESS_LOG.get(),
         **sections.pop("server", {}),
     }
     issuer = {
@@ -186,7 +205,9 @@ def configuration(
         "audience": ["api"],
         **sections.pop("issuer", {}),
     }
-    upstream = {"name": "main", "urls": urls, **sections.pop("upstream", {})}
+    # A gateway with many tests beside it connects late, which is no fault of its upstream.
+    late = {"connect_timeout_seconds": paced(2)}
+    upstream = {"name": "main", "urls": urls, **late, **sections.pop("upstream", {})}
     return {
         "server": server,
         "issuers": [issuer],

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.peers.process import Process
-from tests.support.gateway import LANE
+from tests.support.gateway import ACCESS_LOG, LANE
 
 _LISTENING = re.compile(r"\(port (\d+)\), admin on port (\d+)")
 
@@ -40,7 +40,12 @@ class GatewayProcess(Process):
         upstream: Mapping[str, Any] | None = None,
         server: Mapping[str, Any] | None = None,
     ) -> None:
-        listen = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "express": LANE.get() != "full"}
+        listen = {
+            "listen": "127.0.0.1:0",
+            "admin_listen": "127.0.0.1:0",
+            "express": LANE.get() != "full",
+            "access_log": ACCESS_LOG.get(),
+        }
         sections = (
             ("[server]", {**listen, **(server or {})}),
             ("[[upstreams]]", {"name": "main", "urls": list(urls), **(upstream or {})}),

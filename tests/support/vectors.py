@@ -1,7 +1,7 @@
 """Public test vectors: where they are, and how a JWS vector is put to the gateway's own steps.
 
 The files are not part of this repository. They are looked for in the folder
-that ``GATEWAY_TEST_VECTORS`` names, or in ``../shared/vectors`` beside the
+that ``GATEWAY_TEST_VECTORS`` (for the tests themselves: ``TEST_VECTORS``) names, or in ``../shared/vectors`` beside the
 checkout. Without them these tests skip; under ``CI=true`` they fail.
 """
 
@@ -24,7 +24,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 def vector_path(relative: str) -> Path:
     """Return a vector file or folder; skip the running test (fail it under CI) when it is absent."""
-    folder = Path(os.environ.get("GATEWAY_TEST_VECTORS", _ROOT.parent / "shared" / "vectors"))
+    folder = Path(os.environ.get("TEST_VECTORS", _ROOT.parent / "shared" / "vectors"))
     path = folder / relative
     if path.exists():
         return path

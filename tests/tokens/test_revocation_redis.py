@@ -43,7 +43,7 @@ def all_of(source: RedisRevocations, names: Iterable[str]) -> bool:
 
 @contextlib.asynccontextmanager
 async def linked(url: str, **options: Any) -> AsyncIterator[RedisLink]:
-    link = RedisLink(Redis(url=url, **{"timeout_seconds": paced(0.1), **options}), SystemClock())
+    link = RedisLink(Redis(url=url, **{"timeout_seconds": paced(0.5), **options}), SystemClock())
     await link.start()
     try:
         yield link
@@ -144,7 +144,11 @@ async def test_a_server_that_comes_back_is_caught_up_with_and_nothing_is_forgott
 
 async def test_a_server_that_stands_still_is_not_known_and_holds_nobody(tmp_path: Path) -> None:
     """R130."""
-    async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
+    async with (
+        RedisServer(tmp_path) as server,
+        linked(server.url, timeout_seconds=paced(0.1)) as link,
+        following(link) as source,
+    ):
         server.pause()
         began = time.monotonic()
         await eventually(lambda: not source.known)
@@ -210,7 +214,7 @@ async def test_writing_back_goes_on_after_an_outage(tmp_path: Path) -> None:
 async def test_a_server_that_is_away_at_the_start_is_not_waited_for(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     began = time.monotonic()
-    async with linked(server.url) as link, following(link) as source:
+    async with linked(server.url, timeout_seconds=paced(0.1)) as link, following(link) as source:
         assert time.monotonic() - began < paced(0.5)
         assert (source.filled, source.known, source.status()["age_seconds"]) == (False, False, None)
         async with server:

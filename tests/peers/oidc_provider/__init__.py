@@ -7,7 +7,6 @@ they are missing, its tests skip and say so; under CI=true they fail.
 from __future__ import annotations
 
 import json
-import shutil
 import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from joserfc.jwk import RSAKey
 
 from tests.conftest import require
 from tests.peers.process import Process
+from tests.peers.programs import program
 from tests.support.certificates import Certificate
 
 _HERE = Path(__file__).parent
@@ -27,8 +27,9 @@ CLIENT_SECRET = "loopback-only"
 
 def require_oidc_provider() -> None:
     """Skip the calling test where the provider cannot run; under CI=true fail it."""
-    require(shutil.which("node") is not None, "Node.js is not installed")
-    require((_HERE / "node_modules" / "oidc-provider").is_dir(), f"run `npm ci` in {_HERE.name}")
+    program("node")
+    here = (_HERE / "node_modules" / "oidc-provider").is_dir()
+    require(here, "oidc-provider is missing: scripts/test installs it where Node.js 20 or newer and npm are")
 
 
 def signing_key() -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""Clients that send ahead as fast as it goes: they fill no memory, and hold nobody up (R429, C119)."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.certificates import Authority, authority
+from tests.support.gateway import RawClient, request, running_gateway
+from tests.support.gateway_process import GatewayProcess
+from tests.support.pace import paced
+from tests.support.pipelining import KINDS
+from tests.support.upstream import raw_upstream
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="reads the memory of a process from /proc, which Linux alone has"
+)
+
+MIB = 1 << 20
+
+#: How long others pipeline, in seconds; how much the gateway may grow by it (the rule's 100 MiB are for a minute of it,
+#: and a gateway that reads without bound would not get so far here); and how long a good client may wait.
+SECONDS, GROWTH, WAIT = 0.8, 16 * MIB, 0.1
+
+#: What is sent, over how many connections, and whether the answers are read.
+FLOODS = [("refused", 2, False), ("different", 10, False), ("alike", 1, True)]
+
+
+async def waits_of(client: RawClient, over: asyncio.Event) -> list[float]:
+    """Send a request every few milliseconds over one connection; return how long each answer took."""
+    waits = []
+    while not over.is_set():
+        began = time.monotonic()
+        assert (await client.exchange(request(b"GET", "/good"), within=20)).status == 200
+        waits.append(time.monotonic() - began)
+        await asyncio.sleep(0.005)
+    return waits
+
+
+async def flood(port: int, kind: str, count: int, *, read: bool, ca: Path | None = None) -> int:
+    """Have others pipeline for a while; return how much they sent."""
+    options = [*(["--read"] if read else []), *(["--tls", str(ca)] if ca else []), "--seconds", str(SECONDS)]
+    command = [sys.executable, "-m", "tests.support.pipelining", str(port), str(count), kind, *options]
+    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    said, _ = await child.communicate()
+    assert child.returncode == 0
+    return int(said)
+
+
+async def assert_bounded(gateway: GatewayProcess, client: RawClient, kind: str, count: int, **options: Any) -> None:
+    """Let others pipeline: the gateway stays small, and a good client is served."""
+    before, over = gateway.memory("VmRSS"), asyncio.Event()
+    waiting = asyncio.ensure_future(waits_of(client, over))
+    sent = await flood(gateway.port, kind, count, **options)
+    over.set()
+    waits = await waiting
+    peak = gateway.memory("VmHWM") - before
+    assert sent > MIB, "they were not read at all"
+    assert peak < GROWTH, f"{kind}: {peak >> 20} MiB more, after {sent >> 20} MiB"
+    assert max(waits) < paced(WAIT), f"{kind}: {max(waits):.3f} s"
+    for _ in range(40):
+        if gateway.memory("VmRSS") - before < GROWTH // 2:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{kind}: it keeps {(gateway.memory('VmRSS') - before) >> 20} MiB")
+
+
+async def test_clients_that_pipeline_fill_no_memory_and_hold_nobody_up(tmp_path: Path) -> None:
+    """R429, C119: without a credential or on a public route, answers read or not."""
+    async with raw_upstream() as upstream, GatewayProcess(tmp_path, [upstream.url]) as gateway:
+        client = RawClient(*await asyncio.open_connection("127.0.0.1", gateway.port))
+        for _ in range(20):
+            await client.exchange(request(b"GET", "/good"))
+        for kind, count, read in FLOODS:
+            await assert_bounded(gateway, client, kind, count, read=read)
+        await client.close()
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return authority(tmp_path_factory.mktemp("ca"))
+
+
+async def test_clients_that_pipeline_over_tls_fill_no_memory_and_hold_nobody_up(ca: Authority, tmp_path: Path) -> None:
+    """R429, C119: the same where the kernel's bytes stand in OpenSSL's buffers first."""
+    own = ca.sign("gateway", "localhost", "127.0.0.1")
+    server = {"tls_cert": str(own.cert), "tls_key": str(own.key), "access_log": "off"}
+    async with raw_upstream() as upstream, GatewayProcess(tmp_path, [upstream.url], server=server) as gateway:
+        context = ssl.create_default_context(cafile=str(ca.bundle))
+        client = RawClient(
+            *await asyncio.open_connection("127.0.0.1", gateway.port, ssl=context, server_hostname="localhost")
+        )
+        for _ in range(20):
+            await client.exchange(request(b"GET", "/good"))
+        await assert_bounded(gateway, client, "refused", 4, read=False, ca=ca.bundle)
+        await client.close()
+
+
+@pytest.mark.every_log
+@pytest.mark.parametrize("kind", KINDS)
+async def test_everything_that_was_sent_ahead_is_answered_in_its_order(kind: str, tmp_path: Path) -> None:
+    """R214, R429: whatever is held back is neither lost nor mixed up."""
+    data = KINDS[kind] if kind != "one upload" else KINDS[kind] + b"0\r\n\r\n"
+    count = min(data.count(b" HTTP/1.1\r\n"), 600)
+    routes = ({"path": "/", "auth": "public"},)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        client = await gateway.client()
+        client.writer.write(data)
+        for _ in range(count):
+            response = await client.response(within=20)
+            assert (response.status, response.complete) == (400 if kind == "refused" else 200, True)
+        seen = [one.target for one in upstream.requests][:count]
+        if kind == "different":
+            assert seen == [b"/%d" % number for number in range(count)]
+        if kind == "one upload":
+            assert upstream.requests[0].body == b"a" * 50_000
