@@ -88,9 +88,9 @@ class Fleet:
         """
         workers = []
         issuers = {name: {"ready": True, "reason": ""} for name in self.issuers}
-        for slot, _, answer in await self._ask("readiness"):
+        for slot, process, answer in await self._ask("readiness"):
             told: dict[str, Any] = answer[1] if answer else {"ready": False, "issuers": {}}
-            state = self._state(slot, answer)
+            state = self._state(slot, process, answer)
             workers.append({"worker": slot.number, "state": state, **told})
             for name, summary in issuers.items():
                 one = told["issuers"].get(name, {"ready": False, "reason": state})
@@ -115,7 +115,7 @@ class Fleet:
             workers.append(
                 {
                     "worker": slot.number,
-                    "state": self._state(slot, answer),
+                    "state": self._state(slot, process, answer),
                     "pid": process.pid if process else None,
                     "age_seconds": round(self.clock.monotonic() - slot.began, 3) if process else None,
                     "restarts": slot.restarts,
@@ -168,7 +168,9 @@ class Fleet:
         ]
 
     @staticmethod
-    def _state(slot: Slot, answer: Any) -> str:
+    def _state(slot: Slot, asked: WorkerProcess | None, answer: Any) -> str:
+        if slot.process is not asked and slot.state == "running":
+            return "starting"  # it took the place while the others were waited for, and was not asked itself
         return "no_answer" if answer is None and slot.state == "running" else slot.state
 
 

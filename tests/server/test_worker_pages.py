@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 from gateway.server.worker_metrics import Wire
@@ -82,7 +81,7 @@ async def test_readiness_names_each_worker_and_why_an_issuer_is_not_usable() -> 
     assert body["issuers"] == {"main": {"ready": False, "reason": "down"}}
 
 
-async def test_a_gateway_that_was_ready_stays_so_without_what_others_have(tmp_path: Path) -> None:
+async def test_a_gateway_that_was_ready_stays_so_without_what_others_have() -> None:
     """R442: workers that are replaced may have no keys while the provider is away; all gateways are in that place."""
     one = fleet(*(Process({"readiness": [200, READY]}) for _ in range(2)))
     assert (await one.readiness())[0] == 200
@@ -100,7 +99,21 @@ async def test_a_gateway_that_was_ready_stays_so_without_what_others_have(tmp_pa
         assert (await one.readiness())[0] == status, others
 
 
-async def test_the_eldest_that_answers_leaves_what_it_has(tmp_path: Path) -> None:
+async def test_a_worker_that_takes_a_place_during_a_question_does_not_hang() -> None:
+    """R442: nobody has asked it yet; the answer that is missing was another one's."""
+    one = fleet(*(Process({"readiness": [200, READY]}) for _ in range(2)))
+    await one.readiness()
+    waiting = one.slots[0].process = cast(WorkerProcess, Process({"readiness": [200, READY]}, gate=asyncio.Event()))
+    one.slots[1].process = None
+    asking = asyncio.ensure_future(one.readiness())
+    await asyncio.sleep(0)
+    one.slots[1].process = cast(WorkerProcess, Process({"readiness": [200, READY]}))
+    cast(Process, waiting).gate.set()  # type: ignore[union-attr]
+    status, body = await asking
+    assert (status, [worker["state"] for worker in body["workers"]]) == (200, ["running", "starting"])
+
+
+async def test_the_eldest_that_answers_leaves_what_it_has() -> None:
     """R442: all pieces, or it is the next one's turn; nobody leaves anything to itself."""
     whole = Process({"estate": {"keys": [], "sources": {"redis": {}}, "records": []}}, pieces=[["redis", "a"], []])
     dies = Process({"estate": {"keys": [], "sources": {}, "records": []}}, pieces=[["redis", "b"], None])

@@ -146,7 +146,8 @@ class Stage:
             deadline = time.monotonic() + 20
             while True:
                 worker = (await gateway.status())["workers"][place]
-                assert (await gateway.admin("/readyz")).status == 200
+                ready = await gateway.admin("/readyz")
+                assert ready.status == 200, ready.json
                 if worker["state"] == "running" and worker["pid"] != gone:
                     break
                 assert time.monotonic() < deadline

@@ -148,6 +148,7 @@ async def test_a_replica_that_takes_over_late_does_not_vouch_for_what_it_lacks(t
         await master.kill()
         replica.run("REPLICAOF", "NO", "ONE")
         assert not replica.run("ZSCORE", NAME, B)
+        await eventually(lambda: other.available)
         assert [await use(later, digest, age=0.5) for digest in (A, B, C)] == [USED, UNDECIDED, UNDECIDED]
         assert await use(later, C, age=-2) == NEW
 

@@ -33,6 +33,7 @@ class RedisServer(Process):
         options = {"port": self.port, "bind": "127.0.0.1", "dir": folder, "save": "", "loglevel": "warning"}
         if unix:
             options["unixsocket"] = folder / "redis.sock"
+        options["repl-diskless-sync-delay"] = 0  # a replica need not wait for others
         if keep:
             options |= {"appendonly": "yes", "appendfsync": "always"}
         if password:
