@@ -1,13 +1,35 @@
 """Which addresses are this machine's own.
 
-Only the question lives here. It is answered by the kernel, from the interfaces
-as they are: nothing is sent, and no name is looked up.
+Only the question lives here, and the one spelling in which hosts are compared.
+It is answered by the kernel, from the interfaces as they are: nothing is sent,
+and no name is looked up.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
+
+# IPv4 addresses as the resolver of the system takes them: fewer parts, octal and hexadecimal ones (127.1, 0x7f000001).
+_OLD_SPELLING = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}").fullmatch
+
+
+def one_spelling(host: str) -> str:
+    """Return the host of a URL in one spelling: an address as it is usually written, a name in lower case.
+
+    ``*.localhost`` and the machine's own name are ``localhost``, which many systems make of them.
+    """
+    name = host.lower().rstrip(".")
+    if name.endswith(".localhost") or name == socket.gethostname().lower():  # RFC 6761 section 6.3
+        return "localhost"
+    try:
+        if _OLD_SPELLING(name):
+            return socket.inet_ntoa(socket.inet_aton(name))
+        address = ip_address(name)
+    except (OSError, ValueError):
+        return name
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def is_own(host: str) -> bool:

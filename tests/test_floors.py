@@ -23,6 +23,7 @@ FLOORS = {
     "clock": 0,
     "tasks": 0,
     "paced_log": 0,
+    "turns": 0,
     "tls_contexts": 0,
     "telemetry": 0,
     "settings": 1,

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from gateway.own_addresses import is_own
+from gateway.own_addresses import is_own, one_spelling
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,22 @@ def test_addresses_of_interfaces_are_own() -> None:
             pytest.skip("the machine has no interface but loopback")
         address = probe.getsockname()[0]
     assert is_own(address)
+
+
+@pytest.mark.parametrize(
+    ("host", "spelling"),
+    [
+        *((spelling, "127.0.0.1") for spelling in ("127.0.0.1.", "127.1", "2130706433", "0x7F.1", "0177.0.0.1")),
+        *((spelling, "localhost") for spelling in ("LOCALHOST.", "a.localhost", socket.gethostname())),
+        *(
+            ("0", "0.0.0.0"),
+            ("::FFFF:7f00:1", "127.0.0.1"),
+            ("0:0::1", "::1"),
+            ("A.Test", "a.test"),
+            ("1.2.3.4.5", "1.2.3.4.5"),
+        ),
+    ],
+)
+def test_hosts_are_compared_in_one_spelling(host: str, spelling: str) -> None:
+    """R436."""
+    assert one_spelling(host) == spelling

@@ -181,6 +181,7 @@ def _counted_everything(app: object, folder: Path) -> None:
     telemetry.not_http["tls"] += 1
     telemetry.handshake_failures["version"] += 1
     last_resort.counts["event_loop"] += 0
+    tasks.failures["look at the revocations"] += 0
     app.proofs.outcomes["dpop", "accepted"] += 1  # type: ignore[attr-defined]
     app.upstreams["main"].failed(Reason.UPSTREAM_CONNECT)  # type: ignore[attr-defined]
     app.rate_limits.counts["/", "sub", "limited"] += 1  # type: ignore[attr-defined]

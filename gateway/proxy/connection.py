@@ -1,6 +1,6 @@
 """One pooled connection to an upstream: aiohttp's client protocol, made to tell the whole truth.
 
-Only six things are added to aiohttp's: the limits on a response, the same for
+Only seven things are added to aiohttp's: the limits on a response, the same for
 all; a response whose content cannot be parsed fails at once for whoever reads
 it (aiohttp leaves the reader waiting); what has arrived when a connection ends
 is read before the end is told; a connection that ended by a fault can be told
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 
 from aiohttp.client_proto import ResponseHandler
 
+from gateway import turns
 from gateway.proxy.direct import MAX_RESPONSE_FIELD, MAX_RESPONSE_FIELDS, Receiver
 
 #: Content is read and written in pieces of about this size; it bounds what one exchange holds in memory.
@@ -50,6 +51,7 @@ class UpstreamConnection(ResponseHandler):
         self._tls: ssl.SSLObject | None = None
         self._closed_in_order = False
         self._ending = False
+        self._in_turn = False  # it is among those that read on soon
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -79,12 +81,28 @@ class UpstreamConnection(ResponseHandler):
         if self.receiver is not None:
             self.receiver.upstream_data(data)
             return
-        self.heard = True
+        self.heard = self.heard or bool(data)  # aiohttp goes on without data where it has stopped
         super().data_received(data)
 
     def pause_reading(self) -> None:
         if not self._ending:  # what is left is as much as the kernel and TLS hold, and can be read now or never
             super().pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Enough was taken of the content, as aiohttp says with each chunk: read on, in a turn of its own.
+
+        aiohttp would go through all that has come, in however many chunks, before anybody else has a turn.
+        """
+        if not resume_parser:
+            super().resume_reading(resume_parser)
+        elif self._reading_paused and not self._in_turn:
+            self._in_turn = True
+            turns.later(self._turn)
+
+    def _turn(self) -> None:
+        self._in_turn = False
+        if self._reading_paused and not self._ending:
+            super().resume_reading(resume_parser=self.receiver is None)
 
     def eof_received(self) -> None:
         # uvloop calls this over TLS for a closure alert only; asyncio's own loop would for a mere FIN, too.
@@ -122,7 +140,7 @@ class UpstreamConnection(ResponseHandler):
         """
         self._ending = True
         if self._reading_paused:
-            self.resume_reading()
+            super().resume_reading()
         if self._tls is not None:
             rest = _decrypted(self._tls)
         elif exc is not None:

@@ -48,7 +48,8 @@ async def exchange(
         content: the request's content, or None when it has none.
         head_only: the request is HEAD: the response has no content.
         response_timeout: seconds from the end of the request to the end of the response's head.
-        idle_timeout: seconds between two reads of the response's content; 0 for none.
+        idle_timeout: seconds between two reads of the response's content, and for which the upstream may take nothing
+            of the request's; 0 for none.
         upgrade: the request asks for another protocol, so that 101 is an answer to it (RFC 9110 section 15.2.2).
         heads: reads a plain response that comes in one piece, without aiohttp's parser; None for none.
 
@@ -80,7 +81,9 @@ async def exchange(
         raise
     if upload is None:
         timer.start()
-    return await _receive(lease, upload, timer, reading, head_only=head_only, upgrade=upgrade)
+    return await _receive(
+        lease, upload, timer, reading, head_only=head_only, upgrade=upgrade, idle_timeout=idle_timeout
+    )
 
 
 async def receive(lease: Lease, *, head_only: bool, response_timeout: float) -> Reply:
@@ -102,12 +105,13 @@ async def _receive(
     *,
     head_only: bool,
     upgrade: bool = False,
+    idle_timeout: float = 0,
 ) -> Reply:
     protocol = lease.protocol
     try:
         if reading is not None and (whole := await reading.result()) is not None:
             return whole_reply(*whole, lease)
-        message, payload = await _final_response(protocol, upload)
+        message, payload = await _final_response(protocol, upload, idle_timeout)
         reply = checked_reply(message, payload, lease, upload, head_only=head_only, upgrade=upgrade)
     except BaseException as error:
         if upload is not None:
@@ -156,28 +160,39 @@ class _ResponseTimer:
             receiver.upstream_lost(False)
 
 
-async def _final_response(protocol: ResponseHandler, upload: Upload | None) -> tuple[RawResponseMessage, StreamReader]:
+async def _final_response(
+    protocol: ResponseHandler, upload: Upload | None, idle_timeout: float
+) -> tuple[RawResponseMessage, StreamReader]:
     """Wait for the first response that is not interim (RFC 9110 section 15.2)."""
     while True:
         if upload is None:
             message, payload = await protocol.read()
         else:
-            message, payload = await _response_during(protocol, upload.task)
+            message, payload = await _response_during(protocol, upload, idle_timeout)
         if message.code == 101 or not 100 <= message.code <= 199:
             return message, payload
 
 
 async def _response_during(
-    protocol: ResponseHandler, upload: asyncio.Task[None]
+    protocol: ResponseHandler, upload: Upload, idle_timeout: float
 ) -> tuple[RawResponseMessage, StreamReader]:
     """Wait for a response while content is sent; what goes wrong with the content ends the wait."""
     reading = spawn(protocol.read(), "response head", awaited=True)
     try:
-        await asyncio.wait({reading, upload}, return_when=asyncio.FIRST_COMPLETED)
+        ended: set[asyncio.Task[object]] = set()
+        while not ended:
+            left = upload.seconds_left(idle_timeout)
+            if left == 0:
+                raise SocketTimeoutError("the content is not taken")
+            # How long content of a client that pauses may take is for its own limit to say.
+            waits = {reading, upload.task}
+            ended, _ = await asyncio.wait(
+                waits, timeout=left or idle_timeout or None, return_when=asyncio.FIRST_COMPLETED
+            )
         if not reading.done():
             # The content is sent, or could not be: a fault of the client's side is
             # raised here; one of the upstream's side shows in the response's read.
-            upload.result()
+            upload.task.result()
         return await reading
     finally:
         reading.cancel()

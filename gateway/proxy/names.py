@@ -101,10 +101,11 @@ def fold(name: bytes) -> bytes:
     """Return one name for every spelling that an upstream may read as the same.
 
     Lower case, every byte but letters and digits as ``-``, and without a
-    leading ``HTTP_``, which CGI puts before names: ``X_User.ID`` and
-    ``HTTP_X_USER_ID`` are ``x-user-id``.
+    leading ``HTTP_``, which CGI puts before names, or ``Grpc-Metadata-``,
+    which grpc-gateway takes off: ``X_User.ID``, ``HTTP_X_USER_ID`` and
+    ``Grpc-Metadata-X-User-Id`` are ``x-user-id``.
     """
-    return name.translate(_FOLDING).removeprefix(b"http-")
+    return name.translate(_FOLDING).removeprefix(b"http-").removeprefix(b"grpc-metadata-")
 
 
 @dataclass(frozen=True, slots=True)

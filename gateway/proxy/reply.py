@@ -73,6 +73,11 @@ class Reply:
         """Whether the upstream has accepted a request that it still reads, so that the connections may stay open."""
         return self.upload is not None and self.upload.running and self.persistent and self.status < 400
 
+    @property
+    def upstream_left(self) -> bool:
+        """Whether the upstream closed the connection behind its response, with content of the request unread."""
+        return self.upload is not None and self.upload.left
+
     async def finish_upload(self, idle_timeout: float) -> None:
         """Let an upload go on whose response is complete, then close the connection.
 

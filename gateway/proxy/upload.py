@@ -18,7 +18,7 @@ from typing import Protocol
 from aiohttp.http_writer import StreamWriter
 
 from gateway.proxy.connection import UpstreamConnection
-from gateway.tasks import spawn
+from gateway.tasks import cancelled, spawn
 
 #: Content of more bytes than this may be unread where it was refused: see ``may_close_unread``.
 MAX_TAKEN_WITH_HEAD = 16384
@@ -54,23 +54,29 @@ class Upload:
     Attributes:
         task: sends; ends with what reading ``content`` raised, never by a fault of the upstream's side.
         whole: all of it was written.
-        stalled: it was given up, because nothing moved for too long.
+        left: the upstream closed the connection before that, behind its response.
     """
 
-    __slots__ = ("_content", "_moved_at", "_protocol", "_sent", "stalled", "task", "whole")
+    __slots__ = ("_content", "_moved_at", "_protocol", "_sent", "left", "task", "whole")
 
     def __init__(self, protocol: UpstreamConnection, head: bytes, content: Content, sent: Callable[[], None]) -> None:
         self._protocol = protocol
         self._content = content
         self._sent = sent
         self._moved_at = asyncio.get_running_loop().time()
-        self.whole = self.stalled = False
+        self.whole = self.left = False
         self.task = spawn(self._send(head), "upload", awaited=True)
 
     @property
     def running(self) -> bool:
         """Whether more of it may be sent."""
         return not self.task.done()
+
+    def seconds_left(self, idle_timeout: float) -> float | None:
+        """Return how much longer the upstream may take nothing; None while it is not waited for, or for no limit."""
+        if not idle_timeout or not self._protocol.writing_paused:
+            return None
+        return max(0.0, self._moved_at + idle_timeout - asyncio.get_running_loop().time())
 
     async def _send(self, head: bytes) -> None:
         loop, content = asyncio.get_running_loop(), self._content
@@ -109,17 +115,18 @@ class Upload:
             while not rest.done() and closed is not None and not closed.done():
                 left = self._moved_at + idle_timeout - asyncio.get_running_loop().time() if idle_timeout else None
                 if left is not None and left <= 0:
-                    self.stalled = True
                     break
                 await asyncio.wait({rest, closed}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if rest.done():
                 rest.result()
             else:
                 self.whole = False
+            if not self.whole and (closed is None or closed.done()):
+                self.left = True
+                await cancelled(self.task)  # the rest of the content is for others to read
         finally:
             rest.cancel()
             self.task.cancel()
-        await asyncio.wait({rest, self.task})  # from here on nobody reads the content
 
     async def _flushed(self) -> None:
         await asyncio.shield(self.task)

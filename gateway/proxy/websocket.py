@@ -34,6 +34,9 @@ GOING_AWAY, PROTOCOL_ERROR, POLICY_VIOLATION, MESSAGE_TOO_BIG, TRY_AGAIN_LATER =
 #: Most payload of a control frame (RFC 6455 section 5.5).
 MAX_CONTROL = 125
 
+#: Frames that are followed at once; an end may make them of nothing.
+MOST_FRAMES = 1000
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _FINAL, _OPCODE, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
 _FIRST_CONTROL, _CLOSE = 0x8, 0x8
@@ -174,9 +177,10 @@ class FrameTracker:
         left: bytes of the frame under way that have not come yet.
         closed: a whole close frame has passed.
         fault: the status code that the direction's end deserves, once a frame has come that may not pass; else 0.
+        rest: bytes that were not followed, because it had followed ``MOST_FRAMES``: they are to be fed to it again.
     """
 
-    __slots__ = ("_closing", "_held", "_limit", "_message", "closed", "fault", "left")
+    __slots__ = ("_closing", "_held", "_limit", "_message", "closed", "fault", "left", "rest")
 
     def __init__(self, max_message: int) -> None:
         self._limit = max_message
@@ -186,6 +190,7 @@ class FrameTracker:
         self.left = 0
         self.closed = False
         self.fault = 0
+        self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
         """Follow the next bytes and return those that may pass.
@@ -198,9 +203,14 @@ class FrameTracker:
         if self._held:
             data, self._held = self._held + data, b""
         faulty, position, end = self.fault, 0, len(data)
-        passed = 0
+        passed, frames = 0, MOST_FRAMES
+        self.rest = b""
         while position < end:
             if not self.left:
+                if not frames:
+                    self.rest = data[position:]
+                    break
+                frames -= 1
                 begun = self._begin(data, position)
                 if not begun:
                     self._held = data[position:]

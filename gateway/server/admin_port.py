@@ -14,18 +14,22 @@ import contextlib
 import logging
 import resource
 from collections.abc import Awaitable, Callable, Iterable
+from email.utils import formatdate
 from ipaddress import ip_address
 from typing import Any, cast
 
 import orjson
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from gateway import turns
 from gateway.errors import GatewayError
 from gateway.policy.hosts import parse_host
 from gateway.policy.paths import parse_target
 from gateway.server.addresses import listen
+from gateway.server.listener import CONTENT_AHEAD
 from gateway.server.sent import sent
 from gateway.settings.schema import Server
 from gateway.settings.values import host as canonical
@@ -43,6 +47,9 @@ _FILES_FOR_ONE = 32
 
 #: Most bytes of a header section.
 MAX_HEAD_BYTES = 16_384
+
+#: How much of what has come is looked at in one go, in bytes: it may be requests, or chunks, of a few bytes each.
+PIECE = 1024
 
 #: From a whole header section to the end of its answer, in seconds: content that is sent slowly, and answers that are
 #: read slowly, end with it.
@@ -220,9 +227,9 @@ class AdminPort:
 
 
 class _Connection(RequestHandler):
-    """One connection, for one request."""
+    """One connection, for one request: what follows it is not looked at."""
 
-    __slots__ = ("_admin", "_before_head", "_timer")
+    __slots__ = ("_admin", "_before_head", "_content", "_in_turn", "_pending", "_timer")
 
     def __init__(self, admin: AdminPort, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -232,9 +239,13 @@ class _Connection(RequestHandler):
             max_field_size=MAX_HEAD_BYTES,
             lingering_time=_LINGER,
             auto_decompress=False,
+            read_bufsize=CONTENT_AHEAD,
             access_log=cast(Any, None),
         )
         self._admin = admin
+        self._content: StreamReader | None = None  # of the request, once its header section is whole
+        self._pending = memoryview(b"")  # what has come and was not looked at
+        self._in_turn = False
         self._before_head = 0  # bytes that have come before the first whole header section
         self._timer: asyncio.TimerHandle | None = None
 
@@ -251,11 +262,59 @@ class _Connection(RequestHandler):
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
+        self._pending = memoryview(b"")
+        self._messages.clear()  # nobody is going to serve what followed the request
 
     def data_received(self, data: bytes) -> None:
+        if not data:  # aiohttp calls this itself to go on with what it has already
+            super().data_received(data)
+        elif not self._over:
+            self._pending = memoryview(bytes(self._pending) + data) if self._pending else memoryview(data)
+            if not self._in_turn:
+                self._look()
+
+    @property
+    def _over(self) -> bool:
+        """Whether all of the request has come."""
+        return self._force_close or (self._content is not None and self._content.is_eof())
+
+    def _look(self) -> None:
+        """Look at a piece of what has come, and at the rest in a later turn, unless nobody takes the content."""
+        self._in_turn = False
+        piece, self._pending = bytes(self._pending[:PIECE]), self._pending[PIECE:]
+        if piece and self.transport is not None:
+            self._take(piece)
+        if self._over or self.transport is None:
+            self._pending = memoryview(b"")
+        self._wait_for_turn()
+        if bool(self._pending) is not self._buffer_paused:
+            if self._pending:
+                self._pause_reading_for_buffer()
+            else:
+                self._resume_reading_for_buffer()
+
+    def _wait_for_turn(self) -> None:
+        if self._pending and not (self._in_turn or self._reading_paused):
+            self._in_turn = True
+            turns.later(self._look)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """The content's reader has taken enough. aiohttp says so with each piece that is taken."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+            self._wait_for_turn()
+
+    def _resume_reading_if_drained(self) -> None:
+        # aiohttp asks when its own queue has become short.
+        if not self._pending:
+            super()._resume_reading_if_drained()
+
+    def _take(self, data: bytes) -> None:
         self._before_head += len(data)
         super().data_received(data)
         if self._request_count:
+            if self._content is None and self._messages:
+                self._content = self._messages[0][1]
             self._admin.answer(self)  # a head is whole, or was refused
         elif self._before_head > MAX_HEAD_BYTES:
             self._write(431, b"Request Header Fields Too Large")
@@ -297,4 +356,6 @@ class _Connection(RequestHandler):
 
     def _write(self, status: int, phrase: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 %d %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % (status, phrase))
+            date = formatdate(usegmt=True).encode("ascii")
+            fields = b"Content-Length: 0\r\nConnection: close\r\nDate: " + date
+            self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n\r\n" % (status, phrase, fields))

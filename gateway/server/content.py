@@ -8,13 +8,14 @@ decoded but the chunked framing (RFC 9112 section 7.1).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from aiohttp import web
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
 from gateway.errors import GatewayError, Reason
 from gateway.server.facts import Facts
-from gateway.server.lingering import LONGEST, SILENCE
+from gateway.server.lingering import LONGEST
 from gateway.settings.schema import Server
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -51,6 +52,18 @@ class ClientContent:
             return None
         return self._counted(b"" if stream.at_eof() else stream.read_nowait())
 
+    async def read_rest(self) -> bool:
+        """Read what still comes, for nobody; return whether it came to its end, within the time of ``lingering.py``.
+
+        The next request on the connection is behind it.
+        """
+        with contextlib.suppress(TimeoutError, GatewayError):
+            async with asyncio.timeout(LONGEST):
+                while await self.read():
+                    pass
+                return True
+        return False
+
     async def read(self) -> bytes:
         """Return the next piece of content; empty at the end.
 
@@ -74,17 +87,6 @@ class ClientContent:
             raise GatewayError(Reason.MALFORMED_HTTP, detail="content framing") from None
         except ConnectionError:
             raise GatewayError(Reason.CLIENT_GONE) from None
-
-    async def skip(self) -> bool:
-        """Read and drop the rest, for as long as an answered client is read; return whether it came to its end."""
-        try:
-            async with asyncio.timeout(LONGEST):
-                while self.unread and not self.awaited:
-                    async with asyncio.timeout(SILENCE):
-                        await self.read()
-        except (TimeoutError, GatewayError):
-            return False
-        return not self.unread
 
     def _counted(self, piece: bytes) -> bytes:
         self.size += len(piece)
@@ -113,15 +115,15 @@ class CollectedContent:
         self.size = len(self._data)
         return self._data
 
+    async def read_rest(self) -> bool:
+        """Nothing is left."""
+        return True
+
     async def read(self) -> bytes:
         """Return it, then nothing."""
         data, self._data = self._data, b""
         self.size += len(data)
         return data
-
-    async def skip(self) -> bool:
-        """Return that nothing is left to come."""
-        return True
 
 
 def has_content(facts: Facts) -> bool:

@@ -47,7 +47,7 @@ MAX_HELD = 65536
 MAX_REMEMBERED = 8192
 
 #: Parts of messages (heads, lines, data of a chunk) that are followed at once; clients may make them of a byte each.
-MAX_PARTS = 1000
+MAX_PARTS = 200
 
 #: Empty lines that may stand before a request line (RFC 9112 section 2.2).
 MAX_EMPTY_LINES = 2
@@ -198,6 +198,11 @@ class MessageScanner:
     def in_head(self) -> bool:
         """Whether some bytes of a head have come, but not all."""
         return self._at is _At.HEAD and bool(self._held) and not (self.upgrading or self.ahead)
+
+    @property
+    def at_head_request(self) -> bool:
+        """Whether what is not whole or not sound begins as a HEAD request: its answer has no content."""
+        return self._at is _At.HEAD and self._held.startswith(b"HEAD ", self._from)
 
     @property
     def in_content(self) -> bool:

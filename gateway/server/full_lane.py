@@ -126,7 +126,9 @@ class FullLane:
         keep_alive = await self.serving.settle(run, self._serve(run, request, last))
         protocol = cast(Protocol, request.protocol)
         protocol.watch_unsent()
-        return sent(keep_alive=keep_alive, then=protocol.answered)
+        # Where the client did not say so, it may be sending its next request already.
+        ends = not keep_alive and request.keep_alive and not protocol.draining
+        return sent(keep_alive=keep_alive, then=protocol.close_after_answer if ends else protocol.answered)
 
     def refuse_connection(self, protocol: Protocol, error: GatewayError) -> web.StreamResponse:
         """Answer and count a connection whose bytes are no request; it is closed afterwards."""
@@ -137,10 +139,9 @@ class FullLane:
         record.request_id = serving.new_id().decode("ascii")
         reply = serving.account(record, error)
         if protocol.transport is not None and not protocol.transport.is_closing():
-            protocol.transport.write(
-                render(reply, http_11=True, keep_alive=False, head_only=False, date=serving.date.value)
-            )
-            record.bytes_out = len(reply.body)
+            head_only, date = protocol.at_head_request, serving.date.value
+            protocol.transport.write(render(reply, http_11=True, keep_alive=False, head_only=head_only, date=date))
+            record.bytes_out = 0 if head_only else len(reply.body)
         serving.telemetry.finish(record, serving.clock.monotonic())
         return sent(keep_alive=False)
 

@@ -66,7 +66,7 @@ class Handshake:
 
     def failed(self, error: ssl.SSLError) -> None:
         """End the waiting once what stands to be sent was sent."""
-        self.error = error
+        self.error = error.with_traceback(None)  # whose frames would keep this object, until cycles are looked for
         if self._task is not None:
             asyncio.get_running_loop().call_soon(self._task.cancel)
 

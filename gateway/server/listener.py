@@ -23,6 +23,7 @@ from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
+from gateway import turns
 from gateway.errors import GatewayError, Reason
 from gateway.paced_log import PacedLog
 from gateway.proxy.trust import address_text
@@ -41,6 +42,10 @@ _log = logging.getLogger("gateway")
 #: How much a client may send behind a request that is being served, before it is not read any more, in bytes; and how
 #: many of those requests are read. A head in memory takes many times its bytes.
 MAX_AHEAD, MOST_AHEAD = 65536, 8
+
+#: How much content waits for its reader before the client is not read any more, in bytes: twice this, or a chunk for
+#: every 16 of it.
+CONTENT_AHEAD = 65536
 
 Refuse = Callable[["Protocol", GatewayError], web.StreamResponse]
 
@@ -120,7 +125,7 @@ class Protocol(RequestHandler):
 
     __slots__ = (
         *("_content", "_half_closed", "_head_timer", "_lingering", "_lingering_place", "_listener", "_refusal"),
-        *("_scanner", "_stand_ins", "_unsent", "last_head", "place", "refused", "since", "written"),
+        *("_in_turn", "_scanner", "_stand_ins", "_unsent", "last_head", "place", "refused", "since", "written"),
     )
 
     def __init__(self, listener: Listener, *, loop: asyncio.AbstractEventLoop) -> None:
@@ -134,9 +139,11 @@ class Protocol(RequestHandler):
             max_headers=MAX_FIELDS,
             lingering_time=0,  # see ``close_after_answer``
             auto_decompress=False,
+            read_bufsize=CONTENT_AHEAD,
             access_log=cast(Any, None),
         )
         self._listener = listener
+        self._in_turn = False  # it is among those that have more to read than they may at once
         self.place: Place | None = None
         self.refused: GatewayError | None = None  # what the connection is turned away with
         self._lingering_place: Place | None = None
@@ -222,6 +229,11 @@ class Protocol(RequestHandler):
         self._listener.refuse(self, error)
         self.close_after_answer()
 
+    @property
+    def at_head_request(self) -> bool:
+        """Whether the request that is refused, not having been read, is HEAD (RFC 9110 section 9.3.2)."""
+        return self._scanner.at_head_request
+
     def lasted(self) -> float:
         """Return for how many seconds a request has been waited for: since its first byte, or the connection began."""
         return self._loop.time() - self.since if self.since else 0.0
@@ -283,10 +295,26 @@ class Protocol(RequestHandler):
             # aiohttp would leave whoever reads the content of the last request waiting for its end.
             self._content.set_exception(RequestPayloadError("malformed content"))
         self._watch_head()
-        if self._scanner.resting:
-            self._loop.call_soon(self._scan_on)
+        self._wait_for_turn()
         if self._scanner.size_ahead > MAX_AHEAD and not self._buffer_paused:
             self._pause_reading_for_buffer()
+
+    def _wait_for_turn(self) -> None:
+        """Have more read of what has come already, unless what was read waits for its reader."""
+        if self._scanner.resting and not (self._in_turn or self._reading_paused):
+            self._in_turn = True
+            turns.later(self._turn)
+
+    def _turn(self) -> None:
+        self._in_turn = False
+        if self._scanner.resting and not self._reading_paused:
+            self._scan_on()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """The content's reader has taken enough. aiohttp says so with each piece that is taken."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+            self._wait_for_turn()
 
     def _scan_on(self) -> None:
         """Go on with what has come already."""

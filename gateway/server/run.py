@@ -91,8 +91,8 @@ class ClientSideContent(Content, Protocol):
         """Whether some of it has not come in yet."""
         ...
 
-    async def skip(self) -> bool:
-        """Read and drop the rest, for as long as an answered client is read; return whether it came to its end."""
+    async def read_rest(self) -> bool:
+        """Read what still comes, for nobody; return whether it came to its end in time."""
         ...
 
 

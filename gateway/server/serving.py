@@ -262,9 +262,9 @@ class Serving:
                 record.status, run.started_reply = reply.status, True
             if reply.delivered and not delimited:
                 client.without_end(False)
-        # An upload that its upstream has left is read to its end: the next request stands behind it.
-        stalled = reply.upload is not None and reply.upload.stalled
-        return keep_alive and not stalled and (run.content is None or await run.content.skip())
+        if keep_alive and reply.upstream_left and run.content is not None:
+            return await run.content.read_rest()  # the client was told that its connection stays open
+        return keep_alive
 
     async def refuse(self, run: Run, error: GatewayError) -> bool:
         """Answer a refusal or failure; return whether the connection stays open."""

@@ -11,10 +11,11 @@ whatever either side does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aiohttp.base_protocol import BaseProtocol
 
+from gateway import turns
 from gateway.proxy.websocket import MESSAGE_TOO_BIG, FrameTracker, close_frame
 from gateway.server.endings import BAD_FRAME, DRAINED, TOO_LARGE, Ending
 
@@ -50,6 +51,11 @@ class Side(asyncio.Protocol):
         self.muted = False
         self.ended = False
         self.lost = False
+        self._rest = b""  # what has come and waits for its turn
+        self._in_turn = False  # it is among those that wait for one
+        self._behind: Callable[[], None] | None = None  # the end, which comes behind what waits
+        self._held_back = False  # the other side cannot take more
+        self._paused: bool | None = None  # whether it is not read; not known yet
         self._tunnel: Tunnel | None = None
 
     @property
@@ -66,6 +72,13 @@ class Side(asyncio.Protocol):
     # --- what the loop tells ---
 
     def data_received(self, data: bytes) -> None:
+        if self._rest:
+            self._rest += data
+        else:
+            self._follow(data)
+
+    def _follow(self, data: bytes) -> None:
+        """Pass on what may pass, and leave the rest of many frames to a later turn."""
         left = self.tracker.left
         passed = self.tracker.feed(data)
         if not self.muted:
@@ -78,14 +91,42 @@ class Side(asyncio.Protocol):
                 self.said_close = self.tracker.closed and not self.tracker.fault
             elif len(data) >= left:
                 self.tunnel.say_goodbye(self)
+        self._rest = self.tracker.rest
+        if self._rest and not self._in_turn:
+            self._in_turn = True
+            turns.later(self._turn)
+        self._pace_reading()
         self.tunnel.heard(self)
 
+    def _turn(self) -> None:
+        self._in_turn = False
+        if self._behind is not None and self.tunnel.other(self).transport.is_closing():
+            self._rest = b""  # nobody is left whom it could tell anything
+        if self._rest:
+            self._follow(self._rest)
+        if not self._rest and self._behind is not None:
+            behind, self._behind = self._behind, None
+            behind()
+
     def eof_received(self) -> bool:
+        if self._rest:
+            self._behind = self._ended
+            return True
         return self.tunnel.half_closed(self)
 
+    def _ended(self) -> None:
+        if not self.tunnel.half_closed(self):
+            self.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._rest:
+            self._behind = lambda: self._lose(exc)
+        else:
+            self._lose(exc)
+
+    def _lose(self, error: Exception | None) -> None:
         self.lost = self.ended = True
-        self.tunnel.side_lost(self, exc)
+        self.tunnel.side_lost(self, error)
 
     def pause_writing(self) -> None:
         self.owner.pause_writing()
@@ -104,9 +145,17 @@ class Side(asyncio.Protocol):
 
     def pause(self, paused: bool) -> None:
         """Stop or go on reading; what is not passed on is read all the same."""
+        self._held_back = paused
+        self._pace_reading()
+
+    def _pace_reading(self) -> None:
         if self.transport.is_closing():
             return
-        if paused and not self.muted:
+        paused = bool(self._rest) or (self._held_back and not self.muted)
+        if paused is self._paused:
+            return
+        self._paused = paused
+        if paused:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()

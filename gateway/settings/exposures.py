@@ -27,7 +27,7 @@ _MANY_IPV4, _MANY_IPV6 = 2**31, 2**124
 _GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 
 #: What looks like a placeholder or wildcard of other gateways, in a path that is compared as it is written.
-_PLACEHOLDER = re.compile(r"[*{}<>\[\]^|]|/:")
+_PLACEHOLDER = re.compile(r"[*{}<>\[\]^|]|/:|\$\Z")
 
 #: Claims that users can change at many issuers, or that pass from one user to another (OpenID Connect Core 5.7).
 _EDITABLE = frozenset({"email", "preferred_username", "name", "nickname", "upn", "unique_name"})
@@ -35,7 +35,11 @@ _EDITABLE = frozenset({"email", "preferred_username", "name", "nickname", "upn",
 #: Headers that services take for the stable name of a user, folded as services do.
 _USER_NAMES = frozenset(
     {"x-user-id", "x-userid", "x-user", "x-subject", "x-sub", "remote-user", "x-remote-user", "x-forwarded-user"}
+    | {"x-webauth-user", "x-auth-request-user", "x-authenticated-user"}
 )
+
+#: Claims that tell of a token's kind, or of where it comes from, and nothing of who it is for.
+_OF_EVERY_TOKEN = frozenset({"typ", "token_use", "token_type", "ver", "tid", "idp", "acr", "auth_time", "hd"})
 
 
 def exposure_faults(settings: Settings, sound: Sound) -> Iterator[Problem]:
@@ -100,6 +104,12 @@ def _networks(settings: Settings) -> Iterator[Problem]:
             "is everybody: every client can name any address, scheme and host as its own, in logs, rate limits and"
             " what services read in X-Forwarded-*; list the addresses of the proxies in front",
         )
+    if settings.server.trusted_proxies and settings.server.forwarded_fields == "both":
+        yield (
+            ("server", "forwarded_fields"),
+            "believes both kinds of headers: a proxy that writes only one of them passes the other on as its client"
+            " wrote it, with any address, scheme and host; write the one kind that the proxies overwrite",
+        )
     if _is_everybody(settings.watch.exempt):
         yield ("watch", "exempt"), "is everybody: no client is ever flagged; list the addresses that are meant"
 
@@ -131,6 +141,12 @@ def _issuer(issuer: Issuer, place: KeyPath) -> Iterator[Problem]:
             (*place, "audience"),
             "has the issuer's own name: tokens that clients get for the issuer itself, such as for its userinfo, get"
             " in; give this API an audience of its own",
+        )
+    if issuer.audience_claim in _OF_EVERY_TOKEN:
+        yield (
+            (*place, "audience_claim"),
+            "does not say who a token is for: tokens for other APIs of the issuer have the same value and get in; write"
+            ' the claim that does, such as "aud", "azp" or "client_id"',
         )
     if issuer.introspection_url and not issuer.introspection_require_audience:
         yield (

@@ -30,6 +30,10 @@ _OTHER_METHOD, _OTHER_HOST = "another", "another"
 _BELOW = ("/-", "/1", "/a/b", "")
 
 
+#: Servers, and the path at each below which everything is.
+_Bases = frozenset[tuple[tuple[object, ...], str]]
+
+
 class _Pass(NamedTuple):
     """Requests that a route leaves to another one.
 
@@ -48,7 +52,8 @@ def fall_through_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     """Return the routes past which a weaker one is reached, each with who passes and what to write instead."""
     table = _Table(settings.routes)
     services = {upstream.name: _service(upstream) for upstream in settings.upstreams}
-    near = _near(settings.routes, services)
+    bases = {upstream.name: _bases(upstream) for upstream in settings.upstreams}
+    near = _near(settings.routes, bases)
     for index, route in enumerate(settings.routes):
         place: KeyPath = ("routes", index)
         if route.methods and (found := _by_method(table, index, services)):
@@ -61,7 +66,7 @@ def fall_through_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
                 f"with a final slash the path reaches the same service by routes[{found.to}], which {found.weakness},"
                 ' and many services make no difference between the two; write match = "prefix"',
             )
-        if other := _same_service(table, index, near.get(index, ())):
+        if other := _same_service(table, index, near.get(index, ()), bases):
             yield (*place, "upstream"), other
 
 
@@ -236,24 +241,20 @@ def _with_slash(table: _Table, index: int, services: dict[str, frozenset[object]
     return None
 
 
-def _same_service(table: _Table, index: int, near: Iterable[int]) -> str:
-    """Say which weaker route leads to the same paths of the same service, by another prefix.
+def _same_service(table: _Table, index: int, near: Iterable[int], bases: dict[str, _Bases]) -> str:
+    """Say which weaker route leads to the same paths of the same service, by another prefix or another base path.
 
     Args:
-        near: the routes to the same service of which one of each two strips its prefix.
+        near: the routes to the same service of which one of each two strips its prefix, or has another base path.
     """
     route = table.routes[index]
-    reach = _reach(route)
     for number in near:
         other = table.routes[number]
-        wider = _reach(other)
-        if reach is None or wider is None or other.match != "prefix" or _is_below(route, other):
-            continue
-        if wider and reach != wider and not reach.startswith(wider + "/"):
+        under = _way_by(route, other, bases)
+        if under is None or number not in table.covering(f"{under}/-")[:1]:
             continue
         weak = weakness(route, other)
-        under = other.path.rstrip("/") + reach if _strips(other) else reach
-        if weak and weak != _RATE and number in table.covering(f"{under}/-")[:1]:
+        if weak and weak != _RATE:
             return (
                 f"routes[{number}] leads to the same paths of this service, under {under or '/'}, and {weak}: what this"
                 " route protects is reached there; give that route an upstream with a base path of its own in its URL,"
@@ -262,24 +263,43 @@ def _same_service(table: _Table, index: int, near: Iterable[int]) -> str:
     return ""
 
 
+def _way_by(route: Route, other: Route, bases: dict[str, _Bases]) -> str | None:
+    """Return under which path the other route leads to where this one does; None when it does not."""
+    reach, wider = _reach(route), _reach(other)
+    if reach is None or wider is None or other.match != "prefix":
+        return None
+    for service, base in bases.get(route.upstream, ()):
+        for same, other_base in bases.get(other.upstream, ()):
+            if service != same or (base == other_base and _is_below(route, other)):
+                continue
+            place, border = base + reach, other_base + wider
+            if not border or place == border or place.startswith(border + "/"):
+                return other.path.rstrip("/") + place[len(border) :]
+    return None
+
+
 def _is_below(route: Route, other: Route) -> bool:
     """Tell whether a route is a part of what another one serves, or the same path."""
     path, border = route.path.rstrip("/"), other.path.rstrip("/")
     return path == border or (bool(border) and not _strips(route) and path.startswith(border + "/"))
 
 
-def _near(routes: Sequence[Route], services: dict[str, frozenset[object]]) -> dict[int, list[int]]:
-    """Return for each route those others to the same service of which one of the two strips its prefix."""
-    by_url: dict[object, list[int]] = {}
+def _near(routes: Sequence[Route], bases: dict[str, _Bases]) -> dict[int, list[int]]:
+    """Return for each route the others to the same service of which one strips its prefix or has another base path."""
+    by_service: dict[object, list[tuple[int, str]]] = {}
     for index, route in enumerate(routes):
-        for url in services.get(route.upstream, ()):
-            by_url.setdefault(url, []).append(index)
+        for service, base in bases.get(route.upstream, ()):
+            by_service.setdefault(service, []).append((index, base))
     near: dict[int, set[int]] = {}
-    for together in by_url.values():
-        for index in (one for one in together if _strips(routes[one])):
-            near.setdefault(index, set()).update(together)
-            for other in together:
-                near.setdefault(other, set()).add(index)
+    for together in by_service.values():
+        same_base = len({base for _, base in together}) == 1
+        for index, base in together:
+            if same_base and not _strips(routes[index]):
+                continue
+            for other, other_base in together:
+                if _strips(routes[index]) or base != other_base:
+                    near.setdefault(index, set()).add(other)
+                    near.setdefault(other, set()).add(index)
     return {index: sorted(others - {index}) for index, others in near.items()}
 
 
@@ -301,6 +321,11 @@ def _meet(route: Route, other: Route, services: dict[str, frozenset[object]]) ->
 
 def _service(upstream: Upstream) -> frozenset[object]:
     return frozenset(map(url_key, upstream.urls))
+
+
+def _bases(upstream: Upstream) -> _Bases:
+    """Return server and base path of each URL."""
+    return frozenset((key[:-1], str(key[-1])) for key in map(url_key, upstream.urls))
 
 
 def _method_sentence(route: Route, other: Route, found: _Pass) -> str:

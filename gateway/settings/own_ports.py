@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from os.path import realpath
 from urllib.parse import urlsplit
 
-from gateway.own_addresses import is_own
+from gateway.own_addresses import is_own, one_spelling
 from gateway.settings.faults import KeyPath
 from gateway.settings.key_checks import Sound
 from gateway.settings.schema import Settings
@@ -55,7 +55,8 @@ def addresses(value: str | Sequence[str]) -> Sequence[str]:
 def leads_to(url: str, address: str) -> bool:
     """Tell whether an upstream's checked URL leads to an address that this machine listens on.
 
-    Names are not looked up: one that resolves to this machine, and is not its own, is not seen.
+    Names are not looked up: one that resolves to this machine, and is not its own, is not seen. Its own counts as
+    `localhost`, which many systems make of it.
     """
     if url.startswith("unix:") or address.startswith("unix:"):
         return (
@@ -67,21 +68,21 @@ def leads_to(url: str, address: str) -> bool:
     host, port = split_address(address)
     if not port or (parts.port or {"http": 80, "https": 443}[parts.scheme]) != port:
         return False
-    wanted, listened = _plain(parts.hostname or ""), _plain(host)
+    wanted, listened = one_spelling(parts.hostname or ""), one_spelling(host)
     wanted = _REACHED.get(wanted, wanted)
     if wanted == listened or _same_loopback(wanted, listened):
         return True
-    # What is listened on at every address of the machine is reached by each of them, of either family.
-    return listened in _REACHED and is_own(wanted)
+    # What is listened on at every address of one family is reached by each of them, and by names.
+    same_family = (":" in wanted) == (":" in listened) or not _is_address(wanted)
+    return listened in _REACHED and same_family and is_own(wanted)
 
 
-def _plain(host: str) -> str:
-    """Return an address in one spelling, or a name."""
+def _is_address(host: str) -> bool:
     try:
-        address = ip_address(host)
+        ip_address(host)
     except ValueError:
-        return host.lower().rstrip(".")
-    return str(getattr(address, "ipv4_mapped", None) or address)
+        return False
+    return True
 
 
 def _same_loopback(wanted: str, listened: str) -> bool:

@@ -34,7 +34,8 @@ class Upstream(Section):
     """From the end of the request to the end of the response's header section; above: 504."""
     idle_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 300
     """Between two reads of a response body; then the response is cut off. Also how long an upload may stand still whose
-    response is complete already. 0 = none, for server-sent events."""
+    response is complete already, and how long one without a response may wait for the upstream to read on: 504.
+    0 = none, for server-sent events."""
     pool_idle_seconds: Annotated[float, Field(gt=0, le=3600)] = 4
     """How long an idle connection is kept. Below the upstream's own limit, so that it is not used as it closes."""
     pool_max_age_seconds: Annotated[float, Field(ge=0, le=86400)] = 300

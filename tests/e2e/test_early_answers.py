@@ -15,6 +15,7 @@ from tests.proxy.test_dialer_tls import server_tls
 from tests.support.blunt import End, blunt_service
 from tests.support.certificates import authority
 from tests.support.gateway import RunningGateway, request, running_gateway, until
+from tests.support.kernel import MIB, most_buffered
 from tests.support.uploads import Uploaded, upload
 from tests.support.upstream import OK, Received, raw_upstream
 
@@ -113,6 +114,23 @@ async def test_upload_whose_upstream_leaves_is_read_to_its_end(tmp_path: Path) -
         assert (await client.exchange(request(b"GET", "/"))).body == b"ok"
 
 
+async def test_upload_that_turns_bad_after_its_upstream_left_ends_the_connection(tmp_path: Path) -> None:
+    """R211, R427: what is behind bad chunks is nobody's request."""
+    service = Accepting(leaves=True)
+    async with (
+        raw_upstream(service.respond, early=True) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
+    ):
+        client = await gateway.client()
+        await client.send(head_of(True) + piece_of(True))
+        assert (await client.response()).status == 202
+        await until(lambda: upstream.open_connections == 0)
+        await client.send(piece_of(True) + b"no size\r\n" + request(b"GET", "/"))
+        assert await client.at_end()
+        assert [received.line for received in upstream.requests] == [b"POST / HTTP/1.1"]
+        assert await logged(gateway, "status", "outcome", "bytes_out") == [202, "forwarded", 5]
+
+
 async def test_client_that_stops_after_its_answer_is_given_up(tmp_path: Path) -> None:
     """R427: bounded by the idle timeout; the answer was whole, and the log says so."""
     service = Accepting()
@@ -126,6 +144,25 @@ async def test_client_that_stops_after_its_answer_is_given_up(tmp_path: Path) ->
         await until(lambda: upstream.open_connections == 0)
         assert await logged(gateway, "status", "outcome", "bytes_out") == [202, "forwarded", 5]
         assert not service.whole.is_set()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_service_that_does_not_read_an_upload_is_given_up(chunked: bool, tmp_path: Path) -> None:
+    """R315, R317: idle_timeout_seconds without a byte taken; 504, and the place in the pool is free again."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await leave.wait()
+
+    leave, size = asyncio.Event(), most_buffered(2) + 8 * MIB
+    async with (
+        raw_upstream(respond, early=True) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC, upstream={"idle_timeout_seconds": 0.3}) as gateway,
+    ):
+        outcome = await asyncio.to_thread(upload, gateway.app.port, size, chunked=chunked)
+        assert (outcome.status, outcome.complete) == (504, True)
+        assert await logged(gateway, "reason", "outcome") == ["upstream_timeout", "failed"]
+        assert gateway.app.upstreams["main"].origins[0].state().in_use == 0
+        leave.set()
 
 
 async def test_client_that_leaves_after_its_answer_ends_the_upload(tmp_path: Path) -> None:

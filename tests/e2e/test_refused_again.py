@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +127,62 @@ async def test_ids_of_requests_that_are_served_reach_the_service_as_they_are(tmp
         assert [one.one(b"x-request-id") for one in seen] == list(IDS)
         kinds = {tuple(pair for pair in one.headers if pair[0] not in (b"X-Request-Id", b"X-Trace")) for one in seen}
         assert len(kinds) == 1
+
+
+MALFORMED = {
+    "a field": (b"HEAD /api HTTP/1.1\r\nHost: gateway.test\r\nX-A : 1\r\n\r\n", 400),
+    "empty lines first": (b"\r\n\r\nHEAD /api HTTP/1.1\r\nHost: gateway.test\r\nX-A : 1\r\n\r\n", 400),
+    "version": (b"HEAD /api HTTP/3.0\r\nHost: gateway.test\r\n\r\n", 400),
+    "head without an end": (b"HEAD /api HTTP/1.1\r\nX-A: " + b"a" * 70_000, 431),
+    "head that is late": (b"HEAD /api HTTP/1.1\r\nHost: gateway.test\r\n", 408),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+@pytest.mark.parametrize("behind", [False, True], ids=["first", "behind another"])
+async def test_a_head_request_that_cannot_be_read_is_answered_without_content(
+    name: str, behind: bool, tmp_path: Path
+) -> None:
+    """R400 (RFC 9110 section 9.3.2): whoever sent HEAD takes what follows the head for the next answer."""
+    options: dict[str, Any] = {"routes": ROUTES, "server": {"request_head_timeout_seconds": 0.2}}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        client = await gateway.client()
+        data, status = MALFORMED[name]
+        if behind:
+            await client.send(request(b"GET", "/api") + data)
+            assert (await client.response()).status == 401
+        else:
+            await client.send(data)
+        response = await client.response(head_only=True)
+        assert (response.status, response.one(b"connection")) == (status, b"close")
+        assert int(response.one(b"content-length") or b"0") > 0
+        assert await client.at_end()
+
+
+ENDING = {
+    "no Host": b"GET /api HTTP/1.1\r\nX-A: b\r\n\r\n",
+    "two Hosts": request(b"GET", "/api", (b"Host", b"a.test"), (b"Host", b"b.test")),
+    "target": request(b"GET", "*"),
+    "method": request(b"TRACE", "/api"),
+    "no HTTP": request(b"get", "/api"),
+    "Max-Forwards": request(b"OPTIONS", "/opt", (b"Max-Forwards", b"x")),
+}
+
+
+@pytest.mark.parametrize("name", ENDING)
+async def test_whoever_sends_on_behind_a_last_answer_is_not_reset(name: str, tmp_path: Path) -> None:
+    """R400 (RFC 9112 section 9.6): a reset takes the answers away that the client has not read yet."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway:
+        loop = asyncio.get_running_loop()
+        with socket.create_connection(("127.0.0.1", gateway.app.port)) as client:
+            client.setblocking(False)
+            await loop.sock_sendall(client, request(b"GET", "/nothing") + ENDING[name])
+            answers = b""
+            while piece := await asyncio.wait_for(loop.sock_recv(client, 65536), 5):
+                answers += piece
+            assert answers.count(b"HTTP/1.1 4") == 2
+            for _ in range(5):  # a reset comes as the answer to the first, and fails the next
+                await loop.sock_sendall(client, request(b"GET", "/api"))
+                await asyncio.sleep(0.01)
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        assert upstream.requests == []

@@ -18,84 +18,25 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Any, NamedTuple
+from typing import Any
 
 import uvloop
 
+from tests.lanes.traffic import API_KEYS, RESOURCES, ROUTES, SERVERS, Maker, Request, respond
 from tests.support.gateway import RawClient, RawResponse, RunningGateway, running_gateway
-from tests.support.keys import KEY, OTHER, entry
 from tests.support.lanes import EVERY, running_in
 from tests.support.minting import SigningKey
-from tests.support.upstream import RawUpstream, Received, raw_upstream
-
-ROUTES: tuple[dict[str, Any], ...] = (
-    {"path": "/"},
-    {"path": "/pub", "auth": "public"},
-    {"path": "/opt", "auth": "optional"},
-    {"path": "/scope", "scopes": ["write"]},
-    {"path": "/no", "scopes": ["nobody:has"]},
-    {"path": "/observed", "observe": True, "scopes": ["nobody:has"]},
-    {"path": "/strip", "strip_prefix": True, "auth": "public"},
-    {"path": "/token", "forward_authorization": True},
-    {"path": "/post", "methods": ["POST"], "auth": "public"},
-    {"path": "/bound", "sender_constrained": "required"},
-    {"path": "/keys", "credentials": ["api_key"]},
-    {"path": "/either", "credentials": ["jwt", "api_key"], "scopes": ["read"]},
-    {"path": "/pages", "auth": "public", "cors_origins": ["https://a.test"]},
-    {"path": "/limited", "rate_limit": [{"requests": 1_000_000}]},
-)
-API_KEYS = [entry(scopes=["read"]), entry(OTHER, "other", expires="2020-01-01T00:00:00Z")]
-RESOURCES = [{"resource": "https://api.test"}]
-
-TARGETS = (
-    *(b"/", b"/a?x=1", b"/pub", b"/pub/%61;p?q", b"/opt", b"/scope", b"/no", b"/observed", b"/strip/x?z", b"/token"),
-    *(b"/post", b"/bound", b"/keys", b"/either", b"/pages", b"/limited", b"/a%2fb", b"/a/../b", b"http://o.test/pub"),
-    *(b"/a?access_token=x", b"/.well-known/oauth-protected-resource", b"*", b"/pub?kind=chunked", b"/pub?kind=closing"),
-    *(b"/pub?kind=none", b"/pub?kind=cookies", b"/pub?kind=error", b"/pub?kind=nominating"),
-)
-METHODS = (*(b"GET",) * 6, b"HEAD", b"POST", b"DELETE", b"OPTIONS", b"PURGE", b"TRACE")
-
-RESPONSES: dict[bytes, bytes] = {
-    b"chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    b"closing": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
-    b"none": b"HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n",
-    b"cookies": b"HTTP/1.1 200 Fine\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nX-Odd:  \xff \r\n"
-    b"Content-Length: 1\r\n\r\nx",
-    b"error": b"HTTP/1.1 500 Oops\r\nContent-Length: 3\r\n\r\nerr",
-    b"nominating": b"HTTP/1.1 200 OK\r\nConnection: X-Gone\r\nX-Gone: 1\r\nX-Kept: 2\r\nContent-Length: 0\r\n\r\n",
-}
-
-FIELDS = (
-    *(b"Connection: keep-alive", b"X-A: 1", b"x-a:2", b"X-User-Id: admin", b"X_User_Id: admin", b"Cookie: a=b"),
-    *(b"X-Forwarded-For: 10.0.0.1", b"X-Odd: \xff\xfe", b"X-Space:   a \t ", b"Via: 1.0 before", b"TE: trailers"),
-    *(b"Origin: https://a.test", b"Origin: https://b.test", b"Access-Control-Request-Method: POST", b"Expect: other"),
-    *(b"Upgrade: foo", b"Max-Forwards: 3", b"Content-Length: 0", b"Connection: close", b"Bad Name: x"),
-    *(b"X-Api-Key: " + KEY, b"X-Api-Key: " + OTHER, b"X-Api-Key: unknown", b"X-Api-Key:"),
-)
-
-#: What ids are made of, and words that answers and heads are made of.
-ID_LETTERS = b"ABCXYZabcxyz0123456789._~+/=:@-"
-WORDS = (
-    *(b"1", b"9", b"77", b"4", b"401", b"200", b"OK", b"HTTP/1.1", b"H", b"Unauthorized", b"X-Request-Id:", b"error"),
-    *(b"Content-Length:", b"request_id", b"Bearer", b"gateway", b"invalid_token", b"Host:", b"Via:", b"e", b":", b"/"),
-)
+from tests.support.upstream import RawUpstream, raw_upstream
 
 #: Requests of one session, and most of them in one segment.
 SESSION, SEGMENT = 24, 6
 
 #: Differences that are shown before the run gives up.
 MOST_FINDINGS = 10
-
-
-class Request(NamedTuple):
-    """One request, and what is needed to read its answer."""
-
-    data: bytes
-    method: bytes
 
 
 @dataclass
@@ -126,54 +67,6 @@ class Outcome:
     findings: list[str] = field(default_factory=list)
 
 
-async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    """Answer as the target asks for."""
-    kind = received.target.partition(b"kind=")[2]
-    data = RESPONSES.get(kind, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-    if received.line.startswith(b"HEAD "):
-        return data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-    return data
-
-
-class Maker:
-    """Makes the requests of one session, which repeat each other as those of one client do."""
-
-    def __init__(self, random: Random, tokens: Sequence[bytes]) -> None:
-        self._random = random
-        self._tokens = [*random.sample(tokens, 2), b""]
-        self._targets = random.sample(TARGETS, random.randint(1, 5))
-        self._fields = random.sample(FIELDS[:-8], random.randint(0, 3))
-        self._traced = random.random() < 0.5
-
-    def request(self) -> Request:
-        random = self._random
-        method, target = random.choice(METHODS), random.choice(self._targets)
-        fields = list(self._fields)
-        if random.random() < 0.1:
-            fields.append(random.choice(FIELDS))
-        token = random.choice(self._tokens)
-        if token:
-            fields.append(b"Authorization: Bearer " + token)
-        if self._traced:
-            fields.append(b"X-Trace: %d" % random.randrange(1000))
-        if random.random() < 0.9:
-            fields.append(b"X-Request-Id: " + self._id())
-        content = b""
-        if method == b"POST":
-            content = b"x" * random.choice((1, 3, 3, 200))
-            chunked = random.random() < 0.2
-            fields.append(b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(content))
-            content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if chunked else content
-        version = b"1.0" if random.random() < 0.005 else b"1.1"
-        lines = [b"%b %b HTTP/%b" % (method, target, version), b"Host: api.test", *fields]
-        return Request(b"\r\n".join(lines) + b"\r\n\r\n" + content, method)
-
-    def _id(self) -> bytes:
-        if self._random.random() < 0.3:
-            return self._random.choice(WORDS)
-        return bytes(self._random.choices(ID_LETTERS, k=self._random.randint(1, 128)))
-
-
 def seen_of(response: RawResponse | None, place: Place) -> object:
     """Return of an answer what is the request's."""
     if response is None:
@@ -195,7 +88,10 @@ async def answers_of(client: RawClient, requests: Sequence[Request]) -> list[Raw
     try:
         await client.send(b"".join(one.data for one in requests))
         for one in requests:
-            answers.append(answer := await client.response(head_only=one.method == b"HEAD", within=10))
+            answer = await client.response(head_only=one.method == b"HEAD", within=10)
+            while answer.status == 100:
+                answer = await client.response(head_only=one.method == b"HEAD", within=10)
+            answers.append(answer)
             if answer.one(b"connection") == b"close" or not answer.complete:
                 break
     except (asyncio.IncompleteReadError, ConnectionError, TimeoutError, LookupError, ValueError):  # no answer
@@ -278,8 +174,8 @@ def _status(seen: object) -> int:
 
 
 @contextlib.asynccontextmanager
-async def four_gateways(directory: Path) -> AsyncIterator[list[Place]]:
-    """Run a gateway in each lane with each log, with the same key."""
+async def four_gateways(directory: Path, server: Mapping[str, Any]) -> AsyncIterator[list[Place]]:
+    """Run a gateway in each lane with each log, with the same key and these options of ``[server]``."""
     key = SigningKey.rsa("a")
     async with contextlib.AsyncExitStack() as stack:
         places = []
@@ -288,7 +184,12 @@ async def four_gateways(directory: Path) -> AsyncIterator[list[Place]]:
             folder.mkdir()
             upstream = await stack.enter_async_context(raw_upstream(respond))
             with running_in(lane, log):
-                options: dict[str, Any] = {"routes": ROUTES, "resources": RESOURCES, "api_keys": API_KEYS}
+                options: dict[str, Any] = {
+                    "routes": ROUTES,
+                    "resources": RESOURCES,
+                    "api_keys": API_KEYS,
+                    "server": server,
+                }
                 running = running_gateway(upstream.url, folder, key=key, **options)
                 places.append(Place(f"{lane}, log {log}", await stack.enter_async_context(running), upstream))
         yield places
@@ -297,19 +198,26 @@ async def four_gateways(directory: Path) -> AsyncIterator[list[Place]]:
 async def compare_lanes(count: int, seed: str, directory: Path) -> Outcome:
     """Send at least ``count`` requests over kept connections, in sessions that follow from ``seed``."""
     outcome = Outcome(seed)
-    async with four_gateways(directory) as places:
-        gateway = places[0].gateway
-        tokens = [gateway.token(), gateway.token(sub="bob", scope="read"), gateway.token(exp=1), b"a.b.c"]
-        tokens += [tokens[0][:-8] + b"AAAAAAAA", gateway.token(sub="joe", cnf={"jkt": "0" * 43})]
-        number = 0
-        while outcome.kept.total() < count and len(outcome.findings) < MOST_FINDINGS:
-            random = Random(f"{seed} {number}")
-            await session(places, Maker(random, tokens), random, outcome)
-            for place in places:
-                place.gateway.out.seek(0)
-                place.gateway.out.truncate()
-            number += 1
+    for part, server in enumerate(SERVERS):
+        folder = directory / str(part)
+        folder.mkdir()
+        async with four_gateways(folder, server) as places:
+            await _sessions(places, count * (part + 1) // len(SERVERS), f"{seed} {part}", outcome)
     return outcome
+
+
+async def _sessions(places: Sequence[Place], count: int, seed: str, outcome: Outcome) -> None:
+    gateway = places[0].gateway
+    tokens = [gateway.token(), gateway.token(sub="bob", scope="read"), gateway.token(exp=1), b"a.b.c"]
+    tokens += [tokens[0][:-8] + b"AAAAAAAA", gateway.token(sub="joe", cnf={"jkt": "0" * 43})]
+    number = 0
+    while outcome.kept.total() < count and len(outcome.findings) < MOST_FINDINGS:
+        random = Random(f"{seed} {number}")
+        await session(places, Maker(random, tokens), random, outcome)
+        for place in places:
+            place.gateway.out.seek(0)
+            place.gateway.out.truncate()
+        number += 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

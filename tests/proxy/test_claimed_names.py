@@ -13,6 +13,9 @@ X-Envoy-Original-Path X-Original-URL X-Original-URI X-Original-Method X-Original
 X-Forwarded-Prefix X-Forwarded-Uri X-Forwarded-Method X-Forwarded-Path X-HTTP-Method X-HTTP-Method-Override
 X-Method-Override X-Middleware-Subrequest l5d-dst-override X-Ingress-Path X-Matched-Path X-Accel-Mapping
 X-Sendfile-Type X-ProxyContextPath X-Request-Base Redirect-Url QUERY_STRING REQUEST_METHOD
+Method-Override X-HTTP-Verb X-Override-Method X-Base X-Path-Base X-Rewritten-Url SCRIPT_URL X-VHM-Host X-Astro-Path
+X-JFrog-Override-Base-Url spring.cloud.function.routing-expression CamelHttpUri dapr-app-id X-CF-App-Instance
+X-WebObjects-Server-Name X-MS-Endpoint-Absolute-Path Redirect-Query-String
 """
 SENDERS = """
 Remote-User REMOTE_USER X-Remote-User X-Remote-Group X-Remote-Extra-scopes Remote-Groups X-WebAuth-User X-WEBAUTH-ROLE
@@ -22,6 +25,11 @@ Cf-Access-Authenticated-User-Email Tailscale-User-Login X-Forwarded-User X-Forwa
 X-Forwarded-Access-Token X-Pomerium-Claim-Email X-Authentik-Username X-Vouch-User X-Authenticated-Userid
 X-Consumer-Username X-AppEngine-User-Email X-Endpoint-API-UserInfo OIDC_CLAIM_sub SM_USER iv-user Shib-Session-ID
 X-User X-User-Name X-User-Groups X-Proxy-User Kubeflow-UserId X-Spinnaker-User X-ProxiedEntitiesChain
+Impersonate-User Impersonate-Extra-scopes X-Trino-User Php-Auth-User Sf-Context-Current-User X-SP-UserId
+Ngrok-Auth-User-Email X-Identity-Status X-Is-Admin-Project X-Service-Roles Affiliation Lm-Remote-User X-Subject
+X-Group X-Scopes X-Permissions X-Auth-Login X-Amzn-Ava-User-Context X-CloudTasks-QueueName Es-Security-Runas-User
+RStudio-Connect-Credentials X-OIDC-Sub X-On-Behalf-Of X-Citrix-Via-Vip Argocd-User-Groups X-IIS-WindowsAuthToken
+Grpc-Metadata-X-Remote-User Grpc-Metadata-X-Forwarded-User
 """
 CONNECTIONS = """
 Client-IP X-Client-IP Proxy-Client-IP WL-Proxy-Client-IP WL-Proxy-SSL X-Original-Forwarded-For Forwarded-For
@@ -31,6 +39,8 @@ CF-Connecting-IP CF-Connecting-IPv6 CF-IPCountry Fastly-Client-IP X-Cluster-Clie
 X-Forwarded-Client-Cert X-Client-Cert X-SSL-Client-S-DN SSL_CLIENT_VERIFY Ssl-Client-Cert Client-Cert Front-End-Https
 X-Url-Scheme X-AppEngine-User-IP CloudFront-Viewer-Address Akamai-Origin-Hop Forwarded-Host $WSRH Proxy Remote-Addr
 X-Wap-Network-Client-Ip X-MSISDN X-Proxied-Https Proxy-Ssl-Id X-ProxyScheme X-ProxyHost Coming-From
+X-True-IP X-RealIP EO-Connecting-IP AR-Real-IP X-Peer-Address X-MS-Forwarded-Client-IP X-MS-Proxy X-WebLogic-Force-JVMID
+Proxy-Keysize X-Client-Fingerprint ClientProtocol X-Virtual-Host X-Proxy-Scheme X-Originating-Host X-Client-Tls-Version
 """
 HARMLESS = """
 Accept Accept-Language Authorization-Hint Baggage Cache-Control CDN-Loop CF-Ray Content-Type Cookie DNT Early-Data
@@ -42,6 +52,9 @@ X-CSRF-Token X-CSRFToken X-Datadog-Trace-Id X-Device-Id X-Functions-Key X-Github
 X-Goog-Api-Client X-Goog-Api-Key X-Goog-User-Project X-Grpc-Web X-Hub-Signature-256 X-Ms-Client-Request-Id X-Ms-Date
 X-Ms-Version X-Nextjs-Data X-Requested-With X-Session-Id X-Slack-Signature X-Tenant-Id X-Timezone X-Trace X-Upload-Id
 X-User-Agent X-Wap-Profile X-XSRF-TOKEN GraphQL-Require-Preflight HX-Request Grpc-Timeout Mcp-Session-Id
+X-Custom-1 X-Method X-Path Uid Access-Token Redirects X-Basement Mailto X-Token X-Groups-Page
+Grpc-Metadata-X-Page Argocd-Application-Name Ngrok-Skip-Browser-Warning X-Vault-Token X-Clickhouse-User X-Vercel-Id
+Api-Username Sudo
 """
 
 

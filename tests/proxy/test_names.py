@@ -16,6 +16,8 @@ def test_fold_makes_one_name_of_all_spellings() -> None:
     """R341."""
     for spelling in (b"X-User-Id", b"x_user_id", b"X.User.ID", b"HTTP_X_USER_ID", b"x-user~id", b"X-User\xa0Id"):
         assert fold(spelling) == b"x-user-id"
+    for spelling in (b"Grpc-Metadata-X-User-Id", b"grpc_metadata_x_user_id"):  # as grpc-gateway takes it apart
+        assert fold(spelling) == b"x-user-id"
     assert fold(b"HTTP2-Settings") == b"http2-settings"
     assert fold(b"") == b""
 
@@ -40,6 +42,9 @@ def test_fold_makes_one_name_of_all_spellings() -> None:
         (b"SSL_CLIENT_S_DN", Action.DROP),
         (b"X-SSL-Client-Verify", Action.DROP),
         (b"x.user.id", Action.DROP),
+        (b"Grpc-Metadata-X-User-Id", Action.DROP),
+        (b"Grpc-Metadata-Authorization", Action.DROP),
+        (b"Grpc-Metadata-X-Page", Action.KEEP),
     ],
 )
 def test_each_name_has_one_meaning(name: bytes, action: Action) -> None:

@@ -125,7 +125,7 @@ async def test_a_unix_socket_is_asked_by_any_name(tmp_path: Path) -> None:
 
 
 async def test_no_answer_names_software_or_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R436, CWE-200: not the pages, not their refusals, not the answers to what is no HTTP."""
+    """R436, CWE-200, R413: not the pages, not their refusals, not the answers to what is no HTTP; each has its date."""
     asked = [
         request(b"GET", "/healthz", (b"Host", b"localhost")),
         request(b"GET", "/metrics", (b"Host", b"localhost")),
@@ -151,6 +151,7 @@ async def test_no_answer_names_software_or_versions(tmp_path: Path, monkeypatch:
             statuses.append(answer.status)
             text = (answer.head + answer.body).lower()
             assert answer.all(b"server") == [], data
+            assert len(answer.all(b"date")) == 1, data
             assert not [word for word in (b"aiohttp", b"python/", b"traceback") if word in text], data
         monkeypatch.undo()
     assert statuses == [200, 503, 404, 404, 405, 421, 400, 417, 400, 400, 400, 431, 503]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.server.content import has_content
+from gateway.server.content import CollectedContent, has_content
 from gateway.server.facts import scan
 from tests.support.clock import eventually
 from tests.support.gateway import request, running_gateway, until
@@ -44,6 +44,13 @@ def test_content_is_announced_by_length_or_coding_alone(
 ) -> None:
     """R300: RFC 9112 section 6.3; a length of zero is no content."""
     assert has_content(scan(headers)) is announced
+
+
+async def test_nothing_is_left_of_content_that_came_whole() -> None:
+    """R427: what is read for nobody; the rest of an upload is in tests/e2e/test_early_answers.py."""
+    content = CollectedContent(b"abc")
+    assert await content.read_rest()
+    assert not content.unread
 
 
 AT_THE_LIMIT = [

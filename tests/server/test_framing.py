@@ -100,10 +100,13 @@ def run(data: bytes, cuts: list[int]) -> tuple[bytes, Reason | None]:
     through = b""
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
     for start, end in itertools.pairwise(places):
-        released, reason = scanner.feed(data[start:end])
-        through += b"".join(piece.block if isinstance(piece, Head) else piece for piece in released)
-        if reason is not None:
-            return through, reason
+        piece = data[start:end]
+        while piece or scanner.resting:
+            released, reason = scanner.feed(piece)
+            through += b"".join(part.block if isinstance(part, Head) else part for part in released)
+            if reason is not None:
+                return through, reason
+            piece = b""
     return through, None
 
 

@@ -9,12 +9,13 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gateway.server import listener
-from gateway.server.listener import MAX_AHEAD, MOST_AHEAD, Protocol
+from gateway.server.framing import MAX_PARTS
+from gateway.server.listener import CONTENT_AHEAD, MAX_AHEAD, MOST_AHEAD, Protocol
 from tests.support.certificates import authority
 from tests.support.clock import settle
 from tests.support.gateway import RawClient, request, running_gateway, until
@@ -314,6 +315,41 @@ async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp
             await client.response()
         client.writer.transport.abort()
         await until(lambda: not gateway.app.listener.connections)
+
+
+async def test_chunks_of_a_byte_that_nobody_takes_are_read_to_a_bound(tmp_path: Path) -> None:
+    """R429: each is an object of its own in memory, so what has come behind them stays as it came."""
+    turns = asyncio.Semaphore(0)
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await turns.acquire()
+        return OK
+
+    options: dict[str, Any] = {
+        "routes": ({"path": "/", "auth": "public"},),
+        "server": {"express": False},
+        "upstream": {"pool_size": 1, "pool_wait_seconds": 60},
+    }
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        first, second = await gateway.client(), await gateway.client()
+        first.writer.write(request(b"GET", "/"))
+        await until(lambda: bool(upstream.requests))
+        second.writer.write(request(b"POST", "/", (b"Transfer-Encoding", b"chunked")) + b"1\r\na\r\n" * 100_000)
+
+        def protocol() -> Protocol:
+            found = [one for one in gateway.app.listener.connections if cast(Protocol, one)._content.total_bytes]
+            return cast(Protocol, found[0])
+
+        await until(lambda: any(cast(Protocol, one)._buffer_paused for one in gateway.app.listener.connections))
+        await until(lambda: protocol()._reading_paused)
+        await asyncio.sleep(0.05)  # nothing more is read: there is no event to wait for
+        assert protocol()._content.total_bytes <= CONTENT_AHEAD // 16 + MAX_PARTS
+        for _ in range(2):
+            turns.release()
+        await first.response()
+        second.writer.write(b"0\r\n\r\n")
+        assert (await second.response(within=20)).status == 200
+        assert upstream.requests[1].body == b"a" * 100_000
 
 
 async def test_long_head_of_an_idle_connection_is_not_kept(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 
-from gateway.proxy.websocket import close_frame
+from gateway.proxy.websocket import MOST_FRAMES, FrameTracker, close_frame
 from gateway.server import tunnel as module
 from gateway.server.endings import DRAINED, Ending
 from gateway.server.tunnel import Side, Tunnel, end_all
@@ -109,6 +109,55 @@ async def test_bytes_pass_both_ways_and_are_counted() -> None:
         assert await received(it.client, 6) == FROM_UPSTREAM + b"\x82\x00"
         assert (it.tunnel.client.passed, it.tunnel.upstream.passed) == (14, 6)
         assert it.tunnel.cause == ""
+
+
+EMPTY = {"client": b"\x82\x80\0\0\0\0", "upstream": b"\x82\x00"}
+
+
+@pytest.mark.parametrize("end", ["eof", "reset", "open"])
+@pytest.mark.parametrize("name", ["client", "upstream"])
+async def test_frames_of_nothing_are_followed_in_turns_and_all_arrive(
+    name: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R429: a read full of them would hold everybody up; how the connection ends makes no difference to them."""
+    followed: list[int] = []
+    feed = FrameTracker.feed
+
+    def counted(tracker: FrameTracker, data: bytes) -> bytes:
+        passed = feed(tracker, data)
+        followed.append(len(passed))
+        return passed
+
+    monkeypatch.setattr(FrameTracker, "feed", counted)
+    async with joined() as it:
+        frames, other = EMPTY[name] * 30_000, it.far("upstream" if name == "client" else "client")
+        it.far(name).writer.write(frames)
+        await it.far(name).writer.drain()
+        await until(lambda: bool(followed))
+        if end == "eof":
+            it.far(name).writer.write_eof()
+        elif end == "reset":
+            await until(lambda: (side := getattr(it.tunnel, name)).passed + len(side.tracker.rest) == len(frames))
+            it.far(name).writer.transport.abort()
+        assert await received(other, len(frames)) == frames
+        assert max(followed) <= (MOST_FRAMES + 1) * len(EMPTY[name])
+        if end != "open":
+            await other.close()
+            await it.over()
+            assert it.tunnel.cause == f"{name}_closed"
+
+
+async def test_frames_that_nobody_can_get_any_more_are_not_followed_to_their_end() -> None:
+    """R429: when both ends have left, there is nothing to do."""
+    async with joined() as it:
+        side = it.tunnel.client
+        side.data_received(EMPTY["client"] * 30_000)
+        left = len(side.tracker.rest)
+        assert left
+        it.tunnel.upstream.transport.abort()
+        side.transport.abort()
+        await it.over()
+        assert len(side.tracker.rest) > left - 3 * MOST_FRAMES * 6
 
 
 @pytest.mark.parametrize("name", ["client", "upstream"])

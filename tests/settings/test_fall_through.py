@@ -20,6 +20,8 @@ UPSTREAMS = [
     {"name": "orders", "urls": ["http://127.0.0.1:9000"]},
     {"name": "again", "urls": ["http://127.0.0.1:9000/"]},
     {"name": "website", "urls": ["http://127.0.0.1:9001"]},
+    {"name": "below", "urls": ["http://127.0.0.1:9000/admin"]},
+    {"name": "beside", "urls": ["http://127.0.0.1:9000/docs/"]},
 ]
 
 
@@ -170,6 +172,12 @@ SAME_SERVICE: dict[str, list[dict[str, Any]]] = {
     "both stripped": [{"path": "/api", "strip_prefix": True}, {"path": "/docs", "strip_prefix": True, **PUBLIC}],
     "one within the other": [{"path": "/api", "strip_prefix": True},
                              {"path": "/api/docs", "strip_prefix": True, **PUBLIC}],
+    "a base path within it": [{"path": "/admin"},
+                              {"path": "/docs", "strip_prefix": True, "upstream": "below", **PUBLIC}],
+    "a base path that is protected": [{"path": "/api", "strip_prefix": True, "upstream": "below"},
+                                      {"path": "/", **PUBLIC}],
+    "a base path within a part of it": [{"path": "/admin/users"},
+                                        {"path": "/x", "strip_prefix": True, "upstream": "below", **PUBLIC}],
 }
 # fmt: on
 
@@ -181,6 +189,15 @@ def test_a_weaker_way_to_the_same_paths_of_a_service_is_told(case: str) -> None:
     assert key == "routes[0].upstream"
     assert text.startswith("routes[1] leads to the same paths of this service, under /")
     assert "and is public: what this route protects is reached there" in text
+
+
+def test_base_paths_beside_each_other_are_no_way_around() -> None:
+    """R403: what the sentence tells to write."""
+    stripped: dict[str, Any] = {"strip_prefix": True}
+    assert keys({"path": "/admin"}, {"path": "/docs", "upstream": "beside", **stripped, **PUBLIC}) == []
+    below, beside = {"path": "/api", "upstream": "below"}, {"path": "/docs", "upstream": "beside"}
+    assert keys({**below, **stripped}, {**beside, **stripped, **PUBLIC}) == []
+    assert keys(below, {**beside, **PUBLIC}) == []
 
 
 EXACT = {"path": "/admin", "match": "exact"}

@@ -26,7 +26,7 @@ class End(enum.Enum):
     """How a connection ends behind the answer.
 
     Attributes:
-        CLOSE: plainly: a FIN, or a reset when content is unread.
+        CLOSE: plainly, once content has arrived that is not read: a reset.
         FIN: a FIN first, then a close as above.
         RESET: a reset.
         ALERT: over TLS, a closure alert first.
@@ -98,7 +98,17 @@ def _serve(answer: bytes, end: End, tls: ssl.SSLContext | None, arrived: bool, c
                 connection.shutdown(socket.SHUT_WR)
             elif end is End.RESET:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            else:
+                _wait_for_unread(connection)
     connection.close()
+
+
+def _wait_for_unread(connection: socket.socket) -> None:
+    """Wait, for a second at most, until the kernel holds something that was not read: else the close would be a FIN."""
+    for _ in range(1000):
+        if struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.FIONREAD, b"\0\0\0\0"))[0]:
+            return
+        time.sleep(0.001)
 
 
 def unacknowledged(connection: socket.socket) -> int:

@@ -1,0 +1,71 @@
+"""Work that a connection has much of, in turns: so much of each turn of the loop, however many have such work.
+
+Only the order of that work lives here. A peer can make a few bytes cost much,
+by chunks of a byte or frames of none. One such connection gives the loop back
+after a part of it; but of fifty, each with its part in every turn, the loop
+would still be late for everybody else (CWE-400, CWE-407).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+from gateway.clock import SystemClock
+from gateway.tasks import note_failure
+
+#: Most seconds of such work in one turn of the loop, but for the end of the last part.
+LONGEST_TURN = 0.003
+
+
+class Turns:
+    """The connections of one event loop that have more work than they may do at once.
+
+    Args:
+        monotonic: seconds that only measure.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = SystemClock.monotonic) -> None:
+        self._monotonic = monotonic
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def later(self, go_on: Callable[[], None]) -> None:
+        """Have a part of the work done, behind those that wait already.
+
+        Args:
+            go_on: does a part of it, and asks again if there is more. It must not fail, and must do nothing when its
+                connection is gone.
+        """
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._turn)
+        self._waiting.append(go_on)
+
+    def _turn(self) -> None:
+        waiting = self._waiting
+        ends = self._monotonic() + LONGEST_TURN
+        for _ in range(len(waiting)):
+            # Taken out behind its part: whoever asks meanwhile must not ask the loop for another turn.
+            try:
+                waiting[0]()
+            except Exception as error:  # those that wait behind it are turned to all the same
+                note_failure("work in turns", error)
+            waiting.popleft()
+            if self._monotonic() >= ends:
+                break
+        if waiting:
+            # The loop looks at its connections before the next turn, and does not sleep.
+            asyncio.get_running_loop().call_soon(self._turn)
+
+
+_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+
+
+def later(go_on: Callable[[], None]) -> None:
+    """Have a part of a connection's work done in one of the running loop's next turns (``Turns.later``)."""
+    loop = asyncio.get_running_loop()
+    turns = _of_loop.get(loop)
+    if turns is None:
+        turns = _of_loop[loop] = Turns()
+    turns.later(go_on)

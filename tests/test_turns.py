@@ -1,0 +1,76 @@
+"""Work in turns: a bounded time of each turn of the loop, however many have such work."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+
+from gateway import tasks
+from gateway.turns import LONGEST_TURN, Turns, later
+from tests.support.clock import FakeClock
+
+
+async def turn() -> None:
+    """Let the event loop turn once."""
+    await asyncio.sleep(0)
+
+
+async def test_turn_of_the_loop_has_a_bound_however_many_have_work() -> None:
+    """R429: fifty connections, each with a part, are not fifty parts in one turn."""
+    clock = FakeClock()
+    done: list[int] = []
+    turns = Turns(clock.monotonic)
+
+    def work(number: int) -> None:
+        done.append(number)
+        clock.jump(0.6 * LONGEST_TURN)
+
+    for number in range(50):
+        turns.later(functools.partial(work, number))
+    assert done == []
+    for count in range(2, 51, 2):
+        await turn()
+        assert done == list(range(count))
+
+
+async def test_who_has_more_stands_behind_those_that_wait() -> None:
+    """R429: nobody with much to do keeps out another one."""
+    turns = Turns()
+    done: list[str] = []
+
+    def much() -> None:
+        done.append("much")
+        if done.count("much") < 3:
+            turns.later(much)
+
+    turns.later(much)
+    turns.later(lambda: done.append("little"))
+    for _ in range(5):
+        await turn()
+    assert done == ["much", "little", "much", "much"]
+
+
+async def test_part_that_fails_takes_nobody_else_with_it() -> None:
+    """R286: the fault is counted, and the others have their turn."""
+    turns, failures = Turns(), tasks.failures["work in turns"]
+    done: list[str] = []
+
+    def fail() -> None:
+        raise RuntimeError
+
+    turns.later(fail)
+    turns.later(lambda: done.append("other"))
+    for _ in range(3):
+        await turn()
+    assert done == ["other"]
+    assert tasks.failures["work in turns"] == failures + 1
+
+
+async def test_all_of_a_loop_share_its_turns() -> None:
+    """R429: whoever asks."""
+    done: list[int] = []
+    for number in range(3):
+        later(functools.partial(done.append, number))
+    assert done == []
+    await turn()
+    assert done == [0, 1, 2]
