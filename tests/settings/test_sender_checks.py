@@ -46,7 +46,9 @@ SOUND = [
         config(routes=[*SMALL["routes"], {"path": "/public", "upstream": "orders", "auth": "public"}]), id="public"
     ),
     pytest.param(config(tokens={"replay_size": 5}), id="small memory"),
-    pytest.param(config(tokens={"replay_size": 5}, redis=REDIS), id="small memory beside Redis"),
+    pytest.param(
+        config(tokens={"replay_size": 5}, redis=REDIS, revocation={"redis": False}), id="small memory beside Redis"
+    ),
     pytest.param(config({"single_use": True, "single_use_failure": "open"}), id="open"),
 ]
 
