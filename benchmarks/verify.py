@@ -62,6 +62,9 @@ class MemorySource:
     async def fetch(self, *, discover: bool) -> Fetched:
         return Fetched(key_set(), 86400)
 
+    async def read(self, document: bytes) -> KeySet:
+        return key_set()
+
     async def close(self) -> None:
         pass
 

@@ -195,6 +195,7 @@ class Reason(Enum):
     INTROSPECTION_FAILED = ("introspection_failed", UNAVAILABLE)
     INTROSPECTION_BUSY = ("introspection_busy", UNAVAILABLE)
     REPLAY_STORE = ("replay_store", UNAVAILABLE)
+    REPLAY_UNDECIDED = ("replay_undecided", UNAVAILABLE)
     TOO_MANY_CONNECTIONS = ("too_many_connections", UNAVAILABLE)
     OVERLOADED = ("overloaded", UNAVAILABLE)
     OUT_OF_FILES = ("out_of_files", UNAVAILABLE)

@@ -177,6 +177,7 @@ def _counted_everything(app: object, folder: Path) -> None:
     telemetry.refusals["expired"] += 1
     telemetry.observed["/", "expired"] += 1
     telemetry.tunnel_ends["expired"] += 1
+    tasks.failures["access log"] += 0
     telemetry.not_http["tls"] += 1
     telemetry.handshake_failures["version"] += 1
     last_resort.counts["event_loop"] += 0
@@ -186,7 +187,7 @@ def _counted_everything(app: object, folder: Path) -> None:
     app.rate_limits.counts["/", "sub", "limited"] += 1  # type: ignore[attr-defined]
     clock, redis = FakeClock(), schema.Redis(url="redis://127.0.0.1:1/0")
     issuer = introspecting(folder, "http://127.0.0.1:1/")
-    shared = SharedAnswers(RedisLink(redis, clock), redis, issuer, clock)
+    shared = SharedAnswers(RedisLink(redis, clock), redis, issuer)
     asker = Introspector(issuer, introspection_policy(issuer, gateway_settings(issuer)), 8192, clock, shared)
     asker.outcomes["active"] += 1
     app.introspectors["as"] = asker  # type: ignore[attr-defined]

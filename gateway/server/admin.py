@@ -58,19 +58,24 @@ class Admin:
         return 200, {"status": "ok"}
 
     def readiness(self) -> Page:
-        """Ready once every issuer has keys that may be believed and what is revoked was read, until the drain (R378).
+        """Ready once every issuer has had keys and what is revoked was read, until the drain (R378).
 
-        Later outages of what says so leave a worker ready: routes have their own word for them. Tenants with keys of
-        their own are not waited for: none is asked for before its first token.
+        Later outages of what says so leave a worker ready: other gateways have the same, and routes have their own word
+        for them (R442). Only a file of keys is this gateway's own. Tenants with keys of their own are not waited for:
+        none is asked for before its first token.
         """
-        issuers = {}
+        issuers, found = {}, True
         for name, issuer in self.parts.issuers.items():
             problem = issuer.usable()
             issuers[name] = {"ready": problem is None, "reason": "" if problem is None else problem.code}
+            found = found and issuer.ready
         complete = self.parts.authenticator.revocations.complete
-        ready = not self.draining and complete and all(state["ready"] for state in issuers.values())
+        ready = not self.draining and complete and found
         body = {"ready": ready, "draining": self.draining, "revocations_read": complete, "issuers": issuers}
         return 200 if ready else 503, body
+
+    def _problems(self) -> list[str]:
+        return [] if self.parts.conditions is None else list(self.parts.conditions.problems)
 
     def status(self) -> Page:
         """What the gateway knows of its issuers, keys, cache, upstreams and configuration."""
@@ -94,7 +99,8 @@ class Admin:
             "rate_limits": parts.rate_limits.status(),
             "watch": parts.watch.status(),
             "revocation": parts.authenticator.revocations.status(),
-            "redis": None if parts.redis is None else parts.redis.status(),
+            "redis": None if parts.redis is None else {**parts.redis.status(), "problems": self._problems()},
+            "fleet": None if parts.fleet is None else parts.fleet.status(),
             "replay": {"proofs": parts.proofs.used.status(), "tokens": parts.single_use.used.status()},
             "upstreams": {name: _upstream(upstream) for name, upstream in parts.upstreams.items()},
         }

@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 from aiohttp.abc import AbstractResolver
 
@@ -26,6 +27,7 @@ from gateway.server.admin_port import open_admin
 from gateway.server.express_lane import ExpressLane
 from gateway.server.full_lane import FullLane
 from gateway.server.guards import Guard
+from gateway.server.inheritance import Estate, take_over
 from gateway.server.listener import Listener, demand_native_parser
 from gateway.server.log_thread import LogThread
 from gateway.server.opaque_tokens import build_introspectors
@@ -41,6 +43,8 @@ from gateway.server.single_use import SingleUse
 from gateway.server.tls import RELOAD_SECONDS, ServerTls
 from gateway.server.tls_port import TlsPort
 from gateway.settings.schema import Settings
+from gateway.store.conditions import Conditions
+from gateway.store.fleet import Fleet
 from gateway.store.redis_link import open_link
 from gateway.tasks import Periodic
 from gateway.telemetry import AccessLog, Telemetry
@@ -65,12 +69,14 @@ class Share:
         first_wait: seconds before it asks an issuer for keys for the first time.
         secret: what all of them make nonces from.
         pseudonym: the name that all of them have in Via; empty: one of this process's own.
+        left: what a process that began earlier leaves to this one (``inheritance.py``).
     """
 
     listen: tuple[SharedAddress, ...]
     first_wait: float
     secret: bytes = b""
     pseudonym: bytes = b""
+    left: Mapping[str, Any] | None = None
 
 
 class GatewayApp:
@@ -127,10 +133,12 @@ class GatewayApp:
         self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
         self.tenants = build_tenants(settings, clock, self._resolver)
         keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
+        revocations = build_revocations(settings, clock, self.redis)
+        await take_over(self._share.left if self._share else None, keys, revocations)
+        self.estate = Estate(keys, revocations)
         for each in keys.values():
             each.start()
             self._stop.push_async_callback(each.stop)
-        revocations = build_revocations(settings, clock, self.redis)
         self._stop.push_async_callback(revocations.stop)
         self.authenticator = Authenticator(settings, keys, clock, revocations)
         self.api_keys = ApiKeys(settings, clock)
@@ -145,6 +153,9 @@ class GatewayApp:
         secret = self._share.secret if self._share else b""
         self.proofs = make_proofs(settings, clock, self.redis, secret)
         self.single_use = SingleUse(settings, make_store(settings, clock, self.redis, TOKENS), clock)
+        for used in (self.proofs.used, self.single_use.used):
+            self._stop.push_async_callback(used.stop)
+            await used.start()
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
@@ -163,6 +174,8 @@ class GatewayApp:
                 self.rate_limits,
                 self.watch,
                 self.redis,
+                await self._join_fleet(),
+                self._watch_conditions(),
             )
         )
         if self._share is None:
@@ -224,6 +237,24 @@ class GatewayApp:
     def port(self) -> int:
         """The TCP port of the first address."""
         return self.ports[0]
+
+    async def _join_fleet(self) -> Fleet | None:
+        """Tell others that share the Redis what this gateway is; None without one."""
+        if self.redis is None:
+            return None
+        fleet = Fleet(self.redis, self.settings, self.clock)
+        self._stop.push_async_callback(fleet.stop)
+        await fleet.start()
+        return fleet
+
+    def _watch_conditions(self) -> Conditions | None:
+        """Look at what Redis is set up for; None without one."""
+        if self.redis is None:
+            return None
+        conditions = Conditions(self.redis, self.settings, self.clock)
+        self._stop.push_async_callback(conditions.stop)
+        conditions.start()
+        return conditions
 
     def _guards(self) -> list[Guard]:
         """Return what some routes ask beyond a good credential that may, in the order in which it is asked."""

@@ -135,8 +135,8 @@ class KnownRequests(ClientOutput, ABC):
             and self._defer_refusal(busy, given, data)
         ):
             return True
-        if self._revocable and not plan.anonymous and self._monotonic() >= self._revocations.known_until:
-            return False  # nobody knows what is revoked now: each route has its own word for that
+        if self._revocable and not plan.anonymous and self._monotonic() >= self._revocations.settled_until:
+            return False  # nobody knows what is revoked now: it is looked at, or each route has its own word for that
         identity = None if plan.anonymous or plan.guarded else self._recalled(token)
         # A token that was verified is one token. Any other is looked at, also where nobody asks for it: between the
         # parts that are as before there may be no line end, so no field and no request either, that nobody has read.

@@ -122,6 +122,9 @@ class Identification:
         Raises:
             GatewayError: 401, 403 or 503.
         """
+        revocations = self._callers.revocations
+        if self._monotonic() >= revocations.settled_until and revocations.outdated:
+            return UNSETTLED
         try:
             identity = self._callers.known(shown, admitted.route, run.record)
             if identity is None or identity.confirmation is not None:
@@ -142,8 +145,12 @@ class Identification:
             GatewayError: 401, 403 or 503.
         """
         began = self._monotonic()
+        revocations, known = self._callers.revocations, None
         try:
-            identity = await self._callers.settle(shown, admitted.route)
+            if began >= revocations.settled_until and revocations.outdated:
+                await revocations.catch_up()
+                known = self._callers.known(shown, admitted.route, run.record)
+            identity = known or await self._callers.settle(shown, admitted.route)
             # A proof of possession that is not checked would turn it into a plain bearer token.
             await self._proofs.check(run, admitted, shown, identity)
             run.record.identity = identity

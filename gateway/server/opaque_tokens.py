@@ -59,7 +59,7 @@ def build_introspectors(
             introspection_policy(issuer, settings),
             settings.tokens.max_bytes,
             clock,
-            None if redis is None else SharedAnswers(redis, settings.redis, issuer, clock),
+            None if redis is None else SharedAnswers(redis, settings.redis, issuer),
             resolver,
         )
         for issuer in settings.issuers

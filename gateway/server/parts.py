@@ -14,6 +14,8 @@ from gateway.server.abuse_watch import AbuseWatch
 from gateway.server.proofs import Proofs
 from gateway.server.rate_limit_guard import RateLimitGuard
 from gateway.server.single_use import SingleUse
+from gateway.store.conditions import Conditions
+from gateway.store.fleet import Fleet
 from gateway.store.redis_link import RedisLink
 from gateway.telemetry import Telemetry
 from gateway.tokens.api_keys import ApiKeys
@@ -38,3 +40,5 @@ class Parts:
     rate_limits: RateLimitGuard
     watch: AbuseWatch
     redis: RedisLink | None
+    fleet: Fleet | None
+    conditions: Conditions | None

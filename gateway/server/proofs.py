@@ -22,15 +22,20 @@ from gateway.server.run import Run
 from gateway.settings.schema import Settings
 from gateway.settings.sender_checks import MIN_SECRET, read_secret
 from gateway.store.redis_link import RedisLink
+from gateway.store.used_ids import CLOCK_MARGIN
 from gateway.tokens.client_certificate import forwarded_thumbprint, thumbprint
 from gateway.tokens.dpop import Proof, Wanted, Window, check_proof, check_signature, parse_proof, proof_algorithms
 from gateway.tokens.extract import DpopToken
 from gateway.tokens.nonces import Nonces
-from gateway.tokens.replay import ReplayStore, digest_of, make_store
+from gateway.tokens.replay import Once, ReplayStore, digest_of, make_store
 from gateway.tokens.target_uri import normal_uri
 
 #: What a used proof is remembered under.
 PURPOSE = "proof"
+
+#: So many seconds behind its ``iat`` a used proof is remembered at least, beside the margin for clocks: gateways with a
+#: ``max_age_seconds`` up to this can come and go without a pause for the others.
+LEAST_WINDOW = 60.0
 
 
 class Proofs:
@@ -126,10 +131,14 @@ class Proofs:
         check_proof(proof, wanted, self._window, self._wall())
         self._check_nonce(run, proof)
         check_signature(proof)
-        # So long even a proof from the future could be used again.
-        seconds = self._window.past + self._window.future
-        if not await self.used.use(digest_of(key, proof.proof_id), seconds):
+        if not await self.used.use(self._once(key, proof)):
             raise GatewayError(Reason.REPLAYED_PROOF)
+
+    def _once(self, key: str, proof: Proof) -> Once:
+        """Return a proof's id and its times; a client makes another one at once, so what is undecided never passes."""
+        # So long even a proof from the future could be used again.
+        here = self._wall() + self._window.past + self._window.future
+        return Once(digest_of(key, proof.proof_id), proof.issued_at, here, proof.issued_at + CLOCK_MARGIN)
 
     def _check_nonce(self, run: Run, proof: Proof) -> None:
         """Refuse a proof without a good nonce, and give out a new one where that is needed (RFC 9449 section 9)."""
@@ -176,7 +185,8 @@ def make_proofs(settings: Settings, clock: Clock, redis: RedisLink | None = None
     """
     if settings.dpop.nonce_secret_file:
         secret = read_secret(settings.dpop.nonce_secret_file)
-    return Proofs(settings, make_store(settings, clock, redis, PURPOSE), secret or os.urandom(MIN_SECRET), clock)
+    used = make_store(settings, clock, redis, PURPOSE, max(settings.dpop.max_age_seconds, LEAST_WINDOW))
+    return Proofs(settings, used, secret or os.urandom(MIN_SECRET), clock)
 
 
 def _is_host_of(authority: bytes, hosts: frozenset[str]) -> bool:

@@ -29,10 +29,17 @@ def sender_metrics(proofs: Proofs, single_use: SingleUse) -> Iterator[Metric]:
         "gateway_replays", "Proofs and tokens for one request that came again.", labels=("kind",)
     )
     undecided = CounterMetricFamily(
-        "gateway_replay_store_failures", "Proofs and tokens that could not be remembered: 503.", labels=("kind",)
+        "gateway_replay_store_failures",
+        "Proofs and tokens of which it could not be told whether they were used.",
+        labels=("kind",),
     )
     for kind, used in (("proof", proofs.used), ("token", single_use.used)):
         entries.add_metric((kind,), used.entries)
         replays.add_metric((kind,), used.replays)
         undecided.add_metric((kind,), used.undecided)
-    yield from (outcomes, entries, replays, undecided)
+    passed = CounterMetricFamily(
+        "gateway_single_use_passed_undecided",
+        'Tokens that routes with single_use_failure = "open" let pass although they may have been used.',
+        single_use.used.passed,
+    )
+    yield from (outcomes, entries, replays, undecided, passed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from math import isinf
+from typing import NamedTuple
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
@@ -16,11 +17,20 @@ from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.server.request import Admitted
 from gateway.server.run import Run
+from gateway.settings.issuers import MAX_LEEWAY
 from gateway.settings.schema import Settings
-from gateway.tokens.replay import ReplayStore, digest_of
+from gateway.store.used_ids import CLOCK_MARGIN
+from gateway.tokens.replay import Once, ReplayStore, digest_of
 
 #: What a used token is remembered under.
 PURPOSE = "token"
+
+
+class _Lives(NamedTuple):
+    """How long an issuer's tokens live, in seconds: behind ``exp``, and from the first use on (0: no limit)."""
+
+    leeway: float
+    longest: float
 
 
 class SingleUse:
@@ -35,7 +45,9 @@ class SingleUse:
     def __init__(self, settings: Settings, used: ReplayStore, clock: Clock) -> None:
         self.used = used
         self._wall = clock.wall
-        self._leeway = {issuer.name: issuer.leeway_seconds for issuer in settings.issuers}
+        self._lives = {
+            issuer.name: _Lives(issuer.leeway_seconds, issuer.max_lifetime_seconds) for issuer in settings.issuers
+        }
 
     def covers(self, route: Route) -> bool:
         """Return whether a route wants tokens for one request."""
@@ -52,7 +64,7 @@ class SingleUse:
 
         Raises:
             GatewayError: ``NO_TOKEN_ID``; when awaited, ``REPLAYED_TOKEN``, and
-                ``REPLAY_STORE`` when it cannot be told.
+                ``REPLAY_STORE`` or ``REPLAY_UNDECIDED`` when it cannot be told and the route does not let it pass.
         """
         if identity is None:
             return None  # the route only observes: there is no token that could be spent
@@ -60,15 +72,24 @@ class SingleUse:
             raise GatewayError(Reason.NO_TOKEN_ID, detail="no 'jti'")
         if isinf(identity.expires_at):
             raise GatewayError(Reason.NO_TOKEN_ID, detail="no 'exp': nobody could remember it for ever")
-        return self._spend(identity.issuer, identity.token_id, self._seconds(identity))
+        passes = admitted.route.settings.single_use_failure == "open"
+        return self._spend(self._once(identity, identity.token_id), passes)
 
     def refused(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
         """Have nothing to do with a token that was refused: it is not spent."""
 
-    def _seconds(self, identity: Identity) -> float:
-        """Return for how long the token could be used again (R129)."""
-        return identity.expires_at + self._leeway.get(identity.issuer_name, 0.0) - self._wall()
+    def _once(self, identity: Identity, token_id: str) -> Once:
+        """Return the token's id and its times: it is remembered as long as somebody may accept it (R129, R440)."""
+        lives, expires_at = self._lives.get(identity.issuer_name, _Lives(0.0, 0.0)), identity.expires_at
+        # Without `iat` its longest life begins when it is first seen.
+        seen = expires_at - lives.longest if lives.longest else 0.0
+        return Once(
+            digest_of(identity.issuer, token_id),
+            max(identity.issued_at, identity.not_before, seen),
+            expires_at + lives.leeway,
+            expires_at + MAX_LEEWAY + CLOCK_MARGIN,
+        )
 
-    async def _spend(self, issuer: str, token_id: str, seconds: float) -> None:
-        if not await self.used.use(digest_of(issuer, token_id), seconds):
+    async def _spend(self, once: Once, undecided_passes: bool) -> None:
+        if not await self.used.use(once, undecided_passes=undecided_passes):
             raise GatewayError(Reason.REPLAYED_TOKEN)

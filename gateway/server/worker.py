@@ -68,7 +68,9 @@ async def _work(end: socket.socket) -> int:
     settings = Settings.model_validate_json(plan["settings"])
     configure_logging(settings.server.log_level, f"worker {plan['worker']}")
     listen = tuple(SharedAddress(address, fileno) for address, fileno in plan["listen"])
-    share = Share(listen, plan["first_wait"], bytes.fromhex(plan["secret"]), plan["pseudonym"].encode("ascii"))
+    secret, pseudonym = bytes.fromhex(plan["secret"]), plan["pseudonym"].encode("ascii")
+    share = Share(listen, plan["first_wait"], secret, pseudonym, plan["left"])
+    del plan
     out = whole_lines(sys.stdout.fileno()) if sys.stdout else None
     app = GatewayApp(fit_open_files(settings), out=out, share=share)
     stopping = asyncio.Event()
@@ -81,6 +83,8 @@ async def _work(end: socket.socket) -> int:
         "readiness": app.admin.readiness,
         "status": app.admin.status,
         "metrics": lambda: to_wire(collector.collect()),
+        "estate": app.estate.open,
+        "more": app.estate.more,
     }
     answering = spawn(_answer(channel, pages), "answers to the supervisor")
     channel.send({"listening": app.port})

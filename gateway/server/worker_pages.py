@@ -59,6 +59,7 @@ class Fleet:
         spare: the process that stands by to replace another.
         gone: what processes that have ended had counted.
         draining: readiness is refused from now on.
+        was_ready: it was ready once.
     """
 
     issuers: tuple[str, ...]
@@ -67,6 +68,8 @@ class Fleet:
     spare: WorkerProcess | None = None
     gone: Merged = field(default_factory=Merged)
     draining: bool = False
+    was_ready: bool = False
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def application(self) -> web.Application:
         """Return the pages as an aiohttp application."""
@@ -78,18 +81,25 @@ class Fleet:
         return 200 if alive else 503, {"status": "ok" if alive else "no_worker", "workers": alive}
 
     async def readiness(self) -> Page:
-        """Ready once every worker is, until the drain begins."""
+        """Ready once every worker is, until the drain begins or a worker hangs.
+
+        A worker that is replaced later may not get what others have, while a provider or Redis is away. It serves what
+        needs neither; and since the same may have happened to all gateways, none gives up its readiness for it (R442).
+        """
         workers = []
         issuers = {name: {"ready": True, "reason": ""} for name in self.issuers}
-        for slot, _, answer in await self._ask("readiness"):
+        for slot, process, answer in await self._ask("readiness"):
             told: dict[str, Any] = answer[1] if answer else {"ready": False, "issuers": {}}
-            state = self._state(slot, answer)
+            state = self._state(slot, process, answer)
             workers.append({"worker": slot.number, "state": state, **told})
             for name, summary in issuers.items():
                 one = told["issuers"].get(name, {"ready": False, "reason": state})
                 if summary["ready"] and not one["ready"]:
                     summary.update(one)
-        ready = not self.draining and all(worker["ready"] for worker in workers)
+        self.was_ready = self.was_ready or all(worker["ready"] for worker in workers)
+        states = {worker["state"] for worker in workers}
+        serving = "running" in states and "no_answer" not in states
+        ready = not self.draining and self.was_ready and serving
         body = {"ready": ready, "draining": self.draining, "issuers": issuers, "workers": workers}
         return 200 if ready else 503, body
 
@@ -105,7 +115,7 @@ class Fleet:
             workers.append(
                 {
                     "worker": slot.number,
-                    "state": self._state(slot, answer),
+                    "state": self._state(slot, process, answer),
                     "pid": process.pid if process else None,
                     "age_seconds": round(self.clock.monotonic() - slot.began, 3) if process else None,
                     "restarts": slot.restarts,
@@ -138,6 +148,15 @@ class Fleet:
             restarts.add_metric([str(slot.number)], slot.restarts)
         return _Fixed([*merged.families(), up, restarts])
 
+    async def estate(self, heir: Slot) -> dict[str, Any] | None:
+        """Return what the worker that has lived longest leaves to another one; None when there is nobody to ask."""
+        async with self._asking:
+            others = [slot for slot in self.slots if slot is not heir and slot.process is not None]
+            for slot in sorted(others, key=lambda slot: slot.began):
+                if slot.process is not None and (left := await _estate(slot.process)) is not None:
+                    return left
+        return None
+
     async def _ask(self, page: str) -> list[tuple[Slot, WorkerProcess | None, Any]]:
         """Ask every worker at once; None for one that does not answer."""
         processes = [slot.process for slot in self.slots]
@@ -149,8 +168,23 @@ class Fleet:
         ]
 
     @staticmethod
-    def _state(slot: Slot, answer: Any) -> str:
+    def _state(slot: Slot, asked: WorkerProcess | None, answer: Any) -> str:
+        if slot.process is not asked and slot.state == "running":
+            return "starting"  # it took the place while the others were waited for, and was not asked itself
         return "no_answer" if answer is None and slot.state == "running" else slot.state
+
+
+async def _estate(process: WorkerProcess) -> dict[str, Any] | None:
+    """Return all that a worker leaves; None when it does not answer, or ends meanwhile."""
+    left: dict[str, Any] | None = await process.ask("estate")
+    while left is not None:
+        piece = await process.ask("more")
+        if piece == []:
+            return left
+        if piece is None:
+            return None
+        left["records"].append(piece)
+    return None
 
 
 class _Fixed(Collector):

@@ -79,8 +79,8 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process has not ended."""
-        return self._process.returncode is None
+        """Whether the process has not ended; its channel may tell of the end before the system does."""
+        return self._process.returncode is None and not self._reader.done()
 
     def begin(self, plan: dict[str, Any], on_listening: Callable[[], None]) -> None:
         """Tell it what to be; ``on_listening`` is called once it accepts connections."""

@@ -189,7 +189,11 @@ class Supervisor:
             return OK, False
         slot.process = process
         slot.began = self._clock.monotonic()
-        process.begin(self._plan(slot), self._listening)
+        plan = {**self._plan(slot), "left": await self._fleet.estate(slot)}
+        if self._fleet.draining:
+            await process.kill()
+            return OK, False
+        process.begin(plan, self._listening)
         code = await process.ended()
         slot.process = None
         self._fleet.gone.add(process.metrics, gauges=False)

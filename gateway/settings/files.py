@@ -56,6 +56,11 @@ class Changes:
         """Take the version that is there for a new one at the next look: the last reading of it came to nothing."""
         self._taken, self._noted = UNREAD, version(self._file)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether another version was seen that has not stood still yet."""
+        return self._noted != self._taken
+
     def look(self) -> bool:
         """Take the version that is there, if it is another than the last one and stands still; say whether it was."""
         found = version(self._file)

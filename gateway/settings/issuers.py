@@ -15,6 +15,9 @@ from gateway.settings.section import Name, NonEmptyText, Section, Text
 #: What tokens may be signed with: asymmetric algorithms only (RFC 8725 section 3.2).
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 
+#: The greatest ``leeway_seconds``. Whatever must be kept for as long as any gateway accepts a token counts with it.
+MAX_LEEWAY = 300.0
+
 
 def key_url(text: str) -> str:
     """Check the address of keys, which may be a template; empty is "not given"."""
@@ -63,7 +66,7 @@ class Issuer(Section):
     """Claims without which a token is refused. `iss` and the audience are always required."""
     claims: dict[str, Text] = {}
     """Exact values that every token of this issuer must carry, e.g. `{ token_use = "access" }`."""
-    leeway_seconds: Annotated[float, Field(ge=0, le=300)] = 30
+    leeway_seconds: Annotated[float, Field(ge=0, le=MAX_LEEWAY)] = 30
     """Allowed clock difference for `exp`, `nbf` and `iat`."""
     max_lifetime_seconds: Annotated[float, Field(ge=0)] = 86400
     """A token whose `exp` is further than this after its `iat` (or after now, without `iat`) is refused. 0 = off."""

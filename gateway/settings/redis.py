@@ -48,6 +48,15 @@ def redis_url(text: str) -> str:
     return text
 
 
+def sentinel_url(text: str) -> str:
+    """Check the address of a Sentinel: that of a server on the network, without the number of a database."""
+    if not text or text.startswith("unix:"):
+        raise ValueError("must begin with redis:// or rediss:// (TLS)")
+    if urlsplit(redis_url(text)).path.strip("/"):
+        raise ValueError("has a path: a Sentinel has no databases")
+    return text
+
+
 class Redis(Section):
     """A Redis server, for what several gateways and workers share. What happens while it is away is said where it is
     used; nothing waits for it."""
@@ -59,3 +68,11 @@ class Redis(Section):
     """Bound on one exchange: the wait for a free connection, connecting and the answer together."""
     tls_ca_file: str = ""
     """PEM bundle for the certificate of a `rediss://` server, instead of the system's authorities."""
+    tls_client_cert: str = ""
+    """PEM certificate chain that a `rediss://` server is shown, if it asks for one."""
+    tls_client_key: str = ""
+    """The private key of `tls_client_cert`, in PEM and not encrypted."""
+    sentinels: Annotated[list[Annotated[str, AfterValidator(sentinel_url)]], Field(repr=False)] = []
+    """Redis Sentinels, which say where the master is: `redis://host:26379` each, or `rediss://`, with
+    `user:password@` if they want that. The host of `url` is then the name of the master, such as `redis://mymaster/0`,
+    and has no port."""

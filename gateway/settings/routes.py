@@ -62,6 +62,9 @@ class Route(Section):
     key (`dpop`, RFC 9449) or to a client certificate (`mtls`, RFC 8705). A bound token always needs its proof."""
     single_use: bool = False
     """Accept each token for one request: its `jti` is refused from then on, whatever became of the request."""
+    single_use_failure: Literal["closed", "open"] = "closed"
+    """When it cannot be told whether a token of a route with `single_use` was used (Redis is away, or has lost what was
+    used before the token was issued): `closed`: 503; `open`: it passes, once for each worker, and is counted."""
     forward_authorization: bool = False
     """Send the Authorization and DPoP headers on to the upstream."""
     observe: bool = False

@@ -11,11 +11,14 @@ from pathlib import Path
 
 from gateway.settings.faults import KeyPath
 from gateway.settings.key_checks import Sound, takes_keys, takes_tokens
-from gateway.settings.schema import Route, Settings, Tokens
+from gateway.settings.schema import Route, Settings
 from gateway.settings.values import fold_header_name
 
 #: Least bytes of a secret for nonces, and most that are read of its file.
 MIN_SECRET, MAX_SECRET = 32, 4096
+
+# What is looked at of a route, if all of it is sound.
+_ROUTE_OPTIONS = ("auth", "credentials", "single_use", "single_use_failure", "sender_constrained")
 
 
 def read_secret(path: str) -> bytes:
@@ -38,11 +41,8 @@ def find_sender_faults(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPa
     yield from _nonces(settings, sound)
     for index, route in enumerate(settings.routes):
         place = ("routes", index)
-        if sound(*((*place, name) for name in ("auth", "credentials", "single_use", "sender_constrained"))):
+        if sound(*((*place, name) for name in _ROUTE_OPTIONS)):
             yield from (((*place, name), text) for name, text in _route(route, settings, sound))
-    size, default = settings.tokens.replay_size, Tokens.model_fields["replay_size"].default
-    if size != default and settings.redis.url and sound(("tokens", "replay_size"), ("redis", "url")):
-        yield ("tokens", "replay_size"), "has no effect with `redis.url`: what was used is remembered there"
 
 
 def _server(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
@@ -85,6 +85,8 @@ def _route(route: Route, settings: Settings, sound: Sound) -> Iterator[tuple[str
     if route.sender_constrained != "optional" and not takes_tokens(route):
         yield "sender_constrained", "has no effect: `credentials` has no kind of token"
     if not route.single_use:
+        if route.single_use_failure != "closed":
+            yield "single_use_failure", "has no effect without `single_use`"
         return
     if takes_keys(route):
         yield "single_use", 'excludes "api_key" in `credentials`: a key has no `jti`, and is for many requests'

@@ -9,7 +9,7 @@ store that is unavailable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 #: The longest number that is read, in digits: Redis' own are exact that far.
@@ -61,3 +61,15 @@ def items(answer: Any, length: int) -> Sequence[Any]:
     if type(answer) is not list or len(answer) != length:
         raise OddAnswerError
     return answer
+
+
+def read_info(answer: Any) -> dict[str, str]:
+    """Read an answer to ``INFO``."""
+    return dict(_pairs(text(answer)))
+
+
+def _pairs(answer: bytes) -> Iterator[tuple[str, str]]:
+    for line in answer.decode("ascii", "replace").splitlines():
+        name, colon, value = line.partition(":")
+        if colon and not line.startswith("#"):
+            yield name, value

@@ -6,7 +6,9 @@ server which is not there (so every exchange has one time limit for all that it
 does, and while the server is away none is begun), a crowd of new connections
 to a server that has just come back (so only the heartbeat tries then), and the
 server's password or a stored value in a log (so errors are told by their type),
-and an answer of another kind than was asked for, which must decide nothing (so
+a server that answers and has no say (a replica, also one that was the master a
+moment ago: it counts as away, for what it has may be old and what it is given
+is lost), and an answer of another kind than was asked for, which must decide nothing (so
 whoever asks says how the answer is read, and what cannot be read is a failure
 of the store).
 """
@@ -15,30 +17,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import logging
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import SSLConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.clock import Clock
 from gateway.settings.redis import Redis as RedisSettings
-from gateway.store.answers import OddAnswerError
+from gateway.store import names
+from gateway.store.answers import done, read_info
+from gateway.store.connections import new_client
+from gateway.store.sentinel import Sentinels
+from gateway.store.store_clock import StoreClock
 from gateway.tasks import Periodic, cancelled, spawn, where
-from gateway.tls_contexts import client_context
 
 _log = logging.getLogger("gateway.redis")
-
-#: What every key begins with. Whatever of a key comes from outside is hashed (R131).
-KEY_PREFIX = "gateway:"
 
 #: Connections of one worker for commands, and as many for libraries that are given the client; the heartbeat has one of
 #: its own. They are opened when they are needed.
@@ -50,14 +49,27 @@ HEARTBEAT_SECONDS = 0.25
 #: Seconds that lie between two questions at least, however many exchanges fail.
 LEAST_SECONDS = 0.05
 
+#: Connections for what no request waits for, and how long that may take at least, in seconds.
+PATIENT_POOL_SIZE, PATIENCE_SECONDS = 2, 1.0
+
+#: Seconds between two questions to Sentinels where the master is, while it is there.
+SENTINEL_SECONDS = 1.0
+
 #: Least seconds between two log lines about odd answers.
 _LOG_SECONDS = 10.0
+
+# How long what a heartbeat writes stays, where the server's role is not for this user to see.
+_HEARTBEAT_MILLISECONDS = 10_000
 
 # How an error of a script of ours begins that found a stored value which makes no sense.
 _ODD_PREFIX = "ODD "
 
 # The server is not there, or does not speak; every other failure of an exchange is an answer that makes no sense.
 _AWAY = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
+
+
+class _ReplicaError(Exception):
+    """The server is no master."""
 
 
 class StoreUnavailableError(Exception):
@@ -79,23 +91,17 @@ async def open_link(settings: RedisSettings, clock: Clock, stop: contextlib.Asyn
     return link
 
 
-class _TlsConnection(SSLConnection):
-    """A connection over TLS whose server is verified as every other one is; redis-py's own context is not used.
+async def _run(client: Redis, script: str, rest: Sequence[str | bytes | int | float]) -> Any:
+    try:
+        return await client.execute_command("EVALSHA", _script_name(script), *rest)
+    except NoScriptError:
+        return await client.execute_command("EVAL", script, *rest)
 
-    Args:
-        ca_file: PEM bundle of authorities; the system's when it is empty.
-        options: redis-py's own.
-    """
 
-    def __init__(self, *, ca_file: str, **options: Any) -> None:
-        super().__init__(**options)
-        self._ca_file = ca_file
-        self._context: ssl.SSLContext | None = None
-
-    def _connection_arguments(self) -> dict[str, Any]:
-        if self._context is None:
-            self._context = client_context(self._ca_file)
-        return {**super(SSLConnection, self)._connection_arguments(), "ssl": self._context}
+@functools.cache
+def _script_name(script: str) -> str:
+    """Return what the server calls a script; there are few, and each is long."""
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 class RedisLink:
@@ -106,6 +112,7 @@ class RedisLink:
         clock: the time, for the heartbeat.
 
     Attributes:
+        time: what is known of the server's clock.
         client: redis-py's client over a pool of its own, for libraries that take one. Each step of what it does is
             bounded by ``timeout_seconds``, not the whole.
         database: the number of the database.
@@ -132,9 +139,13 @@ class RedisLink:
         self._seconds = settings.timeout_seconds
         self._monotonic = clock.monotonic
         self._odd_logged_at = float("-inf")
-        self._asked_at = float("-inf")
+        self._asked_at = self._sought_at = float("-inf")
+        self._sentinels = Sentinels(settings) if settings.sentinels else None
+        self._pools: list[ConnectionPool] = []
+        self.time = StoreClock(clock.monotonic)
         self.client = self.new_client(POOL_SIZE, self._seconds)
         self._commands = self.new_client(POOL_SIZE)
+        self._patient = self.new_client(PATIENT_POOL_SIZE)
         self._heart = self.new_client(1)
         self.database = int(self.client.connection_pool.connection_kwargs.get("db", 0))
         self._heartbeat = Periodic("Redis heartbeat", self._ask, clock, HEARTBEAT_SECONDS)
@@ -150,25 +161,9 @@ class RedisLink:
                 whole, by cancelling it (two limits that end at one moment would take up to twice as long), and gets
                 answers as the server gave them.
         """
-        options: dict[str, Any] = {}
-        if self._settings.url.lower().startswith("rediss://"):
-            options = {"ca_file": self._settings.tls_ca_file}
-        pool = BlockingConnectionPool.from_url(
-            self._settings.url,
-            max_connections=connections,
-            timeout=step_seconds,
-            socket_timeout=step_seconds,
-            socket_connect_timeout=step_seconds,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            driver_info=None,
-            **options,
-        )
-        if options:
-            pool.connection_class = _TlsConnection
-        client = Redis(connection_pool=pool)
-        if step_seconds is None:
-            client.response_callbacks.clear()
+        where = None if self._sentinels is None else self._sentinels.where
+        client = new_client(self._settings, connections, step_seconds, where=where)
+        self._pools.append(client.connection_pool)
         return client
 
     async def start(self) -> None:
@@ -183,11 +178,13 @@ class RedisLink:
         await self._heartbeat.stop()
         if self._asking is not None:
             await cancelled(self._asking)
-        for client in (self.client, self._commands, self._heart):
+        for client in (self.client, self._commands, self._patient, self._heart):
             # A server that is stopped cannot hold this up.
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(self._seconds):
                     await client.aclose(close_connection_pool=True)
+        if self._sentinels is not None:
+            await self._sentinels.stop()
         self.available = False
 
     async def command(
@@ -205,7 +202,7 @@ class RedisLink:
                 or gave an answer that makes no sense. Whether it was carried out is not known then.
         """
         self._demand()
-        return await self._exchange(self._commands.execute_command(*parts), read)
+        return await self._exchange(self._commands.execute_command(*parts), read, self._seconds)
 
     async def evaluate(
         self,
@@ -224,18 +221,32 @@ class RedisLink:
             StoreUnavailableError: as for ``command``.
         """
         self._demand()
-        return await self._exchange(self._run(script, (len(keys), *keys, *args)), read)
+        return await self._exchange(_run(self._commands, script, (len(keys), *keys, *args)), read, self._seconds)
 
-    async def _run(self, script: str, rest: Sequence[str | bytes | int | float]) -> Any:
-        digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-        try:
-            return await self._commands.execute_command("EVALSHA", digest, *rest)
-        except NoScriptError:
-            return await self._commands.execute_command("EVAL", script, *rest)
+    async def patiently(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[str | bytes | int | float],
+        read: Callable[[Any], Any] = lambda answer: answer,
+    ) -> Any:
+        """Run a Lua script that no request waits for: over connections of its own, and with ``PATIENCE_SECONDS``.
 
-    async def _exchange(self, exchange: Awaitable[Any], read: Callable[[Any], Any]) -> Any:
+        It is tried although the server counts as away: that may only mean that it is slower than requests can wait.
+
+        Args:
+            script, keys, args, read: as for ``evaluate``.
+
+        Raises:
+            StoreUnavailableError: the server did not do it.
+        """
+        self.commands += 1
+        seconds = max(self._seconds, PATIENCE_SECONDS)
+        return await self._exchange(_run(self._patient, script, (len(keys), *keys, *args)), read, seconds)
+
+    async def _exchange(self, exchange: Awaitable[Any], read: Callable[[Any], Any], seconds: float) -> Any:
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(seconds):
                 answer = await exchange
         except ResponseError as error:
             text = str(error)
@@ -277,6 +288,9 @@ class RedisLink:
     def _refused(self, error: ResponseError) -> StoreUnavailableError:
         """The server is there, but did not do it: read-only, out of memory, a wrong type."""
         self.failures += 1
+        if isinstance(error, ReadOnlyError):
+            self._away(_ReplicaError())
+            return StoreUnavailableError("Redis is a replica")
         self.last_error = type(error).__name__
         self.answered_at = self._monotonic()
         return StoreUnavailableError(f"Redis refused a command: {self.last_error}")
@@ -302,7 +316,7 @@ class RedisLink:
         return StoreUnavailableError(f"Redis did not answer: {self.last_error}")
 
     def _away(self, error: Exception) -> None:
-        self.last_error = type(error).__name__
+        self.last_error = "it is a replica" if isinstance(error, _ReplicaError) else type(error).__name__
         if self.available:
             self.available = False
             self.outages += 1
@@ -312,10 +326,9 @@ class RedisLink:
         """Find out whether the server is there."""
         self._asked_at = self._monotonic()
         try:
+            await self._find_master()
             async with asyncio.timeout(self._seconds):
-                answer = await self._heart.execute_command("PING")
-            if answer != b"PONG":
-                raise OddAnswerError
+                await self._beat()
         except Exception as error:
             # Any exception: a heartbeat that ended would leave ``available`` as it was, for good.
             self._away(error)
@@ -324,3 +337,40 @@ class RedisLink:
         if not self.available:
             self.available = True
             _log.info("Redis is there")
+
+    async def _beat(self) -> None:
+        """Ask for the server's time, and whether it is a master."""
+        asked_at = self._monotonic()
+        both = self._heart.pipeline(transaction=False)
+        both.execute_command("TIME")
+        both.execute_command("INFO", "replication")
+        moment, replication = await both.execute(raise_on_error=False)
+        for answer in (moment, replication):
+            if isinstance(answer, Exception) and not isinstance(answer, NoPermissionError):
+                raise answer
+        self.time.sample(moment, asked_at)
+        if isinstance(replication, NoPermissionError):
+            try:
+                done(await self._heart.execute_command("SET", names.HEARTBEAT, "1", "PX", _HEARTBEAT_MILLISECONDS))
+            except ReadOnlyError:
+                raise _ReplicaError from None
+        elif read_info(replication).get("role") == "slave":
+            raise _ReplicaError
+
+    async def _find_master(self) -> None:
+        """Ask Sentinels, if there are any, and leave a server that is the master no longer."""
+        if self._sentinels is None:
+            return
+        now = self._monotonic()
+        if self.available and now - self._sought_at < SENTINEL_SECONDS:
+            return
+        self._sought_at = now
+        if await self._sentinels.look():
+            _log.info("Redis' master is at %s, port %d", *self._sentinels.where())
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """End all connections; the next ones lead to where the master is."""
+        for pool in self._pools:
+            with contextlib.suppress(RedisError, OSError):
+                await pool.disconnect()

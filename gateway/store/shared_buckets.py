@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from gateway.store import names
 from gateway.store.answers import OddAnswerError, count, items, number
-from gateway.store.redis_link import KEY_PREFIX, RedisLink, odd_reply
-
-#: What the names of buckets begin with.
-BUCKET_PREFIX = KEY_PREFIX + "rate:"
+from gateway.store.redis_link import RedisLink, odd_reply
 
 # Numbers go to Redis and come back as text, in seconds.
 _ROUNDING = 1e-3
@@ -66,11 +64,11 @@ class SharedBuckets:
         self._longest = [sum(limit) + _ROUNDING for limit in limits]
         self._arguments = [f"{seconds * 1e6:.3f}" for limit in limits for seconds in limit]
 
-    async def take(self, names: Sequence[bytes]) -> list[tuple[bool, float]]:
+    async def take(self, callers: Sequence[bytes]) -> list[tuple[bool, float]]:
         """Take one request out of the bucket of this name of each limit if all let it through, or out of none.
 
         Args:
-            names: of the buckets, no two the same; what is in them came from the gateway, never from a client.
+            callers: names of the buckets, no two the same; what is in them came from the gateway, never from a client.
 
         Returns:
             For each bucket whether it lets the request through, and the seconds until it is full.
@@ -78,7 +76,7 @@ class SharedBuckets:
         Raises:
             StoreUnavailableError: Redis is away, or did not do it in time. It may have done it all the same.
         """
-        keys = [BUCKET_PREFIX + name.hex() for name in names]
+        keys = [names.bucket(caller) for caller in callers]
         read = partial(_taken, longest=self._longest)
         taken: list[tuple[bool, float]] = await self._link.evaluate(_TAKE, keys, self._arguments, read)
         return taken

@@ -231,7 +231,10 @@ class Introspector:
         credential = await self._client.authentication.credential()
         found = await self.shared.find(digest, credential)
         if found is not None:
-            return self._judged(found.answer, found.seconds)
+            # Who got it may believe answers for longer than is allowed here.
+            verdict = self._judged(found.answer, found.seconds, found.age)
+            if verdict.fresh_until > self._monotonic():
+                return verdict
         answer = await self._client.ask(token)
         verdict = self._judged(answer)
         seconds = verdict.fresh_until - self._monotonic()
@@ -243,17 +246,18 @@ class Introspector:
         sharing.add_done_callback(self._sharing.discard)
         return verdict
 
-    def _judged(self, answer: dict[str, Any], most: float = float("inf")) -> Verdict:
-        """Return the verdict that follows from an answer, which is to be believed for ``most`` seconds at most."""
+    def _judged(self, answer: dict[str, Any], most: float = float("inf"), age: float = 0.0) -> Verdict:
+        """Return the verdict that follows from an answer of this age, to be believed for ``most`` seconds at most."""
         now = self._monotonic()
+        good_until, bad_until = (now + min(seconds - age, most) for seconds in (self._good_seconds, self._bad_seconds))
         try:
             identity = judge(answer, self.policy, self._issuer, self._wall())
         except GatewayError as error:
-            return Verdict(None, error.reason, error.detail, now + min(self._bad_seconds, most))
+            return Verdict(None, error.reason, error.detail, bad_until)
         except Exception as error:
             refusal = unforeseen(error)
-            return Verdict(None, refusal.reason, refusal.detail, now + min(self._bad_seconds, most))
-        return Verdict(identity, None, "", now + min(self._good_seconds, most))
+            return Verdict(None, refusal.reason, refusal.detail, bad_until)
+        return Verdict(identity, None, "", good_until)
 
     def _failed(self, code: str, message: str) -> str:
         """Note a question without an answer; return the outcome to count."""

@@ -5,7 +5,8 @@ reads it. The dangers: Redis away, slow or answering nonsense (so every exchange
 is bounded, and its failure is a miss), somebody else who can write there (so an
 answer is sealed with a key that only gateways with the client's own secret
 have, for one token: what does not open is a miss), and what is readable there
-(so keys are hashes, and claims are sealed).
+(so keys are hashes, and claims are sealed), and clocks that differ (so the age
+of an answer is judged by the clock of Redis alone, and is sealed with it).
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from gateway.clock import Clock
 from gateway.settings import schema
 from gateway.settings.client_credentials import ClientKey
-from gateway.store.redis_link import KEY_PREFIX, RedisLink
+from gateway.store import names
+from gateway.store.redis_link import RedisLink
 from gateway.tokens.strict_json import StrictJsonError, parse_object
 
 #: Bytes of the random number in front of a sealed answer (NIST SP 800-38D section 8.2.2).
@@ -40,11 +41,13 @@ class Shared(NamedTuple):
 
     Attributes:
         answer: its members.
-        seconds: how long it may still be believed.
+        seconds: how long it may still be believed, by who got it.
+        age: seconds since then.
     """
 
     answer: dict[str, Any]
     seconds: float
+    age: float
 
 
 class _LinkedCache(RedisCache):  # type: ignore[misc]  # aiocache has no types
@@ -62,7 +65,6 @@ class SharedAnswers:
         link: the way to Redis.
         settings: the table ``[redis]``.
         issuer: whose tokens.
-        clock: the time.
 
     Attributes:
         hits: look-ups that found an answer.
@@ -70,15 +72,14 @@ class SharedAnswers:
         failures: exchanges that Redis did not complete, look-ups or not.
     """
 
-    def __init__(self, link: RedisLink, settings: schema.Redis, issuer: schema.Issuer, clock: Clock) -> None:
+    def __init__(self, link: RedisLink, settings: schema.Redis, issuer: schema.Issuer) -> None:
         self.hits = 0
         self.misses = 0
         self.failures = 0
         self._link = link
         self._cache = _LinkedCache(link, settings.timeout_seconds)
         whose = hashlib.sha256(f"{issuer.introspection_url}\0{issuer.introspection_client_id}".encode()).hexdigest()
-        self._prefix = f"{KEY_PREFIX}introspection:{whose[:16]}:"
-        self._wall = clock.wall
+        self._prefix = names.introspection_prefix(whose[:16])
         self._sealed_with: str | ClientKey | None = None
         self._seal: AESGCM | None = None
 
@@ -109,10 +110,11 @@ class SharedAnswers:
 
     async def put(self, digest: bytes, credential: str | ClientKey, answer: dict[str, Any], seconds: float) -> None:
         """Share an answer for so long; in vain, when Redis does not take it."""
-        if not self._link.available or seconds < _LEAST_SECONDS:
+        now = self._link.time.not_after
+        if not self._link.available or now is None or seconds < _LEAST_SECONDS:
             return
         key = self._key(digest)
-        text = json.dumps({"until": self._wall() + seconds, "answer": answer}).encode()
+        text = json.dumps({"at": now, "until": now + seconds, "answer": answer}).encode()
         nonce = os.urandom(_NONCE)
         value = nonce + self._sealing(credential).encrypt(nonce, text, key.encode())
         try:
@@ -126,11 +128,12 @@ class SharedAnswers:
             members = parse_object(text)
         except (InvalidTag, ValueError, StrictJsonError):
             return None
-        answer, until = members.get("answer"), members.get("until")
-        if not isinstance(answer, dict) or not isinstance(until, float):
+        answer, at, until = (members.get(name) for name in ("answer", "at", "until"))
+        now = self._link.time.not_before
+        if not isinstance(answer, dict) or not isinstance(at, float) or not isinstance(until, float) or now is None:
             return None
-        seconds = until - self._wall()
-        return Shared(answer, seconds) if seconds > 0 else None
+        # One from the future was sealed by another clock: a server that has taken over.
+        return Shared(answer, until - now, now - at) if at <= now < until else None
 
     def _key(self, digest: bytes) -> str:
         return self._prefix + digest.hex()

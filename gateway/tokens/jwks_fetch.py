@@ -52,10 +52,12 @@ class Fetched:
     Attributes:
         keys: the set; None when the last one is still right.
         lifetime: for how many seconds it is fresh.
+        document: what the set was read from.
     """
 
     keys: KeySet | None
     lifetime: float
+    document: bytes = b""
 
 
 class Source(Protocol):
@@ -75,6 +77,14 @@ class Source(Protocol):
 
         Raises:
             FetchError: with a stable code.
+        """
+        ...
+
+    async def read(self, document: bytes) -> KeySet:
+        """Read what an earlier fetch has given.
+
+        Raises:
+            FetchError: it is no key set.
         """
         ...
 
@@ -132,9 +142,12 @@ class RemoteSource:
         if answer.body is None:
             self._keys_lifetime = answer.lifetime or self._keys_lifetime
             return Fetched(None, self._keys_lifetime)
-        keys = await _imported(answer.body, import_jwks)
+        keys = await self.read(answer.body)
         self._remember(url, answer)
-        return Fetched(keys, self._keys_lifetime)
+        return Fetched(keys, self._keys_lifetime, answer.body)
+
+    async def read(self, document: bytes) -> KeySet:
+        return await _imported(document, import_jwks)
 
     async def close(self) -> None:
         await self._client.close()
@@ -192,9 +205,12 @@ class FileSource:
         digest = hashlib.sha256(data).digest()
         if digest == self._digest:
             return Fetched(None, self._lifetime)
-        keys = await _imported(data, import_keys)
+        keys = await self.read(data)
         self._digest = digest
-        return Fetched(keys, self._lifetime)
+        return Fetched(keys, self._lifetime, data)
+
+    async def read(self, document: bytes) -> KeySet:
+        return await _imported(document, import_keys)
 
     async def close(self) -> None:
         return

@@ -17,7 +17,7 @@ import logging
 import math
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.clock import Clock
 from gateway.errors import Reason
@@ -31,6 +31,20 @@ _log = logging.getLogger("gateway.jwks")
 
 #: First and longest wait after a failed fetch, in seconds; it doubles in between.
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0
+
+
+class KeysLeft(NamedTuple):
+    """The keys that one worker leaves to another.
+
+    Attributes:
+        document: what they were read from; public.
+        good_at: monotonic seconds of the last good fetch.
+        due: monotonic seconds of the next one.
+    """
+
+    document: bytes
+    good_at: float
+    due: float
 
 
 class IssuerKeys:
@@ -90,6 +104,8 @@ class IssuerKeys:
         self._due = -math.inf
         self._failures_in_a_row = 0
         self._good_at = -math.inf
+        self._document = b""
+        self._own = bool(issuer.jwks_file)
         self._unknown_key_at = -math.inf
         self._last_error = ""
         self._reported: tuple[RejectedKey, ...] = ()
@@ -100,7 +116,8 @@ class IssuerKeys:
         """Begin the first fetch and the background refresher. Needs a running event loop."""
         if not self._started:
             self._started = True
-            self._flight = self._begin(scheduled=True)  # now: a request that comes next finds a fetch to wait for
+            if self._clock.monotonic() >= self._due:
+                self._flight = self._begin(scheduled=True)  # now: a request that comes next finds a fetch to wait for
             self._refreshing.start(at_once=True)
 
     def forget(self) -> None:
@@ -118,7 +135,35 @@ class IssuerKeys:
         finally:
             await self._source.close()
 
+    # --- another worker's ---
+
+    def bequeath(self) -> KeysLeft | None:
+        """Return what is known, for a worker that starts; None before the first good fetch."""
+        return KeysLeft(self._document, self._good_at, self._due) if self.loaded else None
+
+    async def inherit(self, left: KeysLeft) -> None:
+        """Begin with the keys of another worker; they are as old as they were there. Before ``start``."""
+        try:
+            self.keys = await self._source.read(left.document)
+        except FetchError:
+            return
+        self.loaded, self._document, self._good_at = True, left.document, left.good_at
+        self.stale_at = left.good_at + self._max_stale
+        # Not at the same moment as the other one, and not later.
+        now = self._clock.monotonic()
+        self._due = now + max(0.0, left.due - now) * (0.5 + 0.5 * self._jitter())
+        self._reported = self.keys.rejected
+
     # --- what requests ask ---
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is no reason here to keep requests away from this gateway.
+
+        The first keys have come. That a provider is away later says nothing about this gateway: all others have the
+        same keys. A file is its own.
+        """
+        return self.usable() is None if self._own else self.loaded
 
     def usable(self) -> Reason | None:
         """Return why no token can be judged by these keys now; None when it can."""
@@ -248,7 +293,7 @@ class IssuerKeys:
         if fetched.keys is None and not self.loaded:
             raise FetchError("protocol", "the source says that nothing has changed, but nothing was loaded")
         if fetched.keys is not None:
-            self.keys = fetched.keys
+            self.keys, self._document = fetched.keys, fetched.document
             self._report_rejected(fetched.keys.rejected)
         self.loaded = True
         self._good_at = self._clock.monotonic()

@@ -175,6 +175,7 @@ class FileRevocations(RevocationSource):
         self._file = file
         self._end, self._digest = 0, b""
         self._in_force = False
+        self._looking = asyncio.Lock()
         self._changes = Changes(file, _MOST_WAITS)
         self._watching = Periodic("revocation file", self._watch, clock, LOOK_SECONDS, on_failure=self._not_read)
 
@@ -188,14 +189,23 @@ class FileRevocations(RevocationSource):
         """Keep up no longer."""
         await self._watching.stop()
 
+    async def catch_up(self, since: float) -> bool:
+        # One that has changed is read when it has stood still for the time between two of these.
+        await self._look()
+        return self._looked_at >= since and not self._changes.waiting
+
     async def _watch(self) -> None:
-        began = self._monotonic()
-        if self._changes.look():
-            await self._read(began)
-        elif self._in_force:
-            self.found_good(began)
+        await self._look()
         self.tell()
         self.table.clean(self._wall())
+
+    async def _look(self) -> None:
+        async with self._looking:
+            began = self._monotonic()
+            if self._changes.look():
+                await self._read(began)
+            elif self._in_force:
+                self.found_good(began)
 
     async def _read(self, began: float) -> None:
         self._in_force = False  # until it is: whatever ends this early has read nothing

@@ -1,12 +1,14 @@
 """The revocations that come from Redis: filled once, told of each new one, and looked after four times a second.
 
-Only this keeping up lives here. A look compares the number of the last write
-with the one that was read: whatever was missed, for whatever reason, is read
-then. So the channel makes revocations quick, and the look makes them certain.
-The dangers: a server that has lost what it had (nothing known is forgotten
-then, and what it lost is written back to it), and one that answers nonsense or
-nothing (a look that ends in any exception is a failed look, and what is known
-grows old).
+Only this keeping up lives here. A look reads what was written since the number
+that was read last: whatever was missed, for whatever reason, is read then. So
+the channel makes revocations quick, and the look makes them certain. The
+dangers: a server that has lost what it had (nothing known is forgotten then:
+under another epoch all of it is read anew, compared entry by entry, and what
+is lacking there is written back), one that answers nonsense or nothing (a look
+that ends in any exception is a failed look, and what is known grows old), and
+one that is slower than requests can wait (so neither looks nor the channel
+depend on what requests find).
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from gateway.clock import Clock
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.redis_link import PATIENCE_SECONDS, RedisLink, StoreUnavailableError
 from gateway.store.revocation_log import MOST_RECORDS, RECORD, Page, RevocationLog, told
 from gateway.tasks import Periodic, cancelled, spawn, survivable, where
-from gateway.tokens.revocation_source import RevocationSource
+from gateway.tokens.revocation_source import Inheritance, RevocationSource
+from gateway.tokens.revocation_table import RevocationTable
 
 _log = logging.getLogger("gateway.revocation")
 
@@ -42,11 +45,15 @@ _CLOSE_SECONDS = 1.0
 #: Every so many looks a part of the log is swept.
 _SWEEP_LOOKS = 8
 
-#: The wait for a message of the channel, after which the connection is looked at, in seconds.
-_MESSAGE_SECONDS = 1.0
+#: The wait for a message of the channel, after which the server is asked whether it is there, in seconds; and how many
+#: such questions in a row may stay without an answer before the connection is given up.
+_MESSAGE_SECONDS, _MOST_SILENCES = 1.0, 3
+
+#: While Redis is away, the channel is tried with every so many rounds only.
+_AWAY_ROUNDS = 4
 
 #: Records that are written back at one time, and the seconds between two looks whether somebody else has done it.
-_RESTORED, _RESTORE_SECONDS = MOST_RECORDS // 4, 1.0
+_RESTORED, _RESTORE_SECONDS = MOST_RECORDS // 4, 0.25
 
 
 class RedisRevocations(RevocationSource):
@@ -72,12 +79,11 @@ class RedisRevocations(RevocationSource):
         self._looking = asyncio.Lock()
         self._epoch: bytes | None = None
         self._read = 0
-        self._server = b""
-        self._doubtful = True
-        self._lost = False
+        self._there: RevocationTable | None = None
+        self._rounds = 0
         self._looks = 0
-        self._logged_at = float("-inf")
-        self._watching = Periodic("revocations from Redis", self._watch, clock, LOOK_SECONDS)
+        self._logged_at = self._began = float("-inf")
+        self._watching = Periodic("revocations from Redis", self._watch, clock, self._pause)
         self._listening = Periodic("revocation channel", self._listen, clock, LOOK_SECONDS)
         self._client = link.new_client(1)
         self._restoring: asyncio.Task[None] | None = None
@@ -102,16 +108,32 @@ class RedisRevocations(RevocationSource):
     async def look(self) -> None:
         """Read what was written since the last look. Whatever goes wrong is a failed look: nothing is raised for it."""
         async with self._looking:
-            began = self._monotonic()
-            try:
-                await self._read_on()
-            except BaseException as error:
-                if not survivable(error):
-                    raise
-                self._failed(error)
-                self.tell()
-            else:
-                self.found_good(began)
+            await self._look()
+
+    async def catch_up(self, since: float) -> bool:
+        async with self._looking:
+            if self._looked_at < since:
+                await self._look()
+        return self._looked_at >= since
+
+    async def _look(self) -> None:
+        began = self._began = self._monotonic()
+        try:
+            while not self._take(await self._entries.page(self._read)):
+                pass
+        except BaseException as error:
+            if not survivable(error):
+                raise
+            self._failed(error)
+            self.tell()
+        else:
+            self.found_good(began)
+            if self._there is not None and (self._restoring is None or self._restoring.done()):
+                self._restoring = spawn(self._restore(self._there), "revocations restored")
+
+    def _pause(self) -> float:
+        """Return the wait before the next look: the slower Redis is, the sooner it is asked again."""
+        return max(0.0, self._began + LOOK_SECONDS - self._monotonic())
 
     def _failed(self, error: BaseException) -> None:
         self.failures += 1
@@ -120,32 +142,22 @@ class RedisRevocations(RevocationSource):
             self._logged_at = now
             _log.error("revocations were not read from Redis (%d so far): %s", self.failures, where(error))
 
-    async def _read_on(self) -> None:
-        if self._doubtful:
-            # A server of another name may be one that came back without its last writes, behind the same number.
-            server = await self._entries.server()
-            self._lost |= self._server not in (b"", server)
-            self._server, self._doubtful = server, False
-        if (self._epoch, self._read) != await self._entries.state():
-            while not self._take(await self._entries.page(self._read)):
-                pass
-        if self._lost and (self._restoring is None or self._restoring.done()):
-            self._lost = False
-            self._restoring = spawn(self._restore(), "revocations restored")
-
     def _take(self, page: Page) -> bool:
         """Take what a page says; return whether nothing is left to read."""
         if page.epoch != self._epoch or page.head < self._read:
-            self._lost |= bool(self._epoch)
+            # Another log, or one that may lack some of what is known here. What it has is held against that.
             begun, self._epoch, self._read = self._read, page.epoch, 0
+            self._there = RevocationTable() if len(self.table) else None
             if begun:
                 return False
-        self._apply(page.records)
+        self._apply(page.records, page.epoch)
         whole = len(page.records) < MOST_RECORDS * RECORD.size
         self._read = max(self._read, page.head if whole else page.last)
         return whole
 
-    def _apply(self, records: bytes) -> None:
+    def _apply(self, records: bytes, epoch: bytes) -> None:
+        if self._there is not None and epoch == self._epoch:
+            self._there.apply(records, self._wall())
         if added := self.table.apply(records, self._wall()):
             self.applied += added
             self.changed()
@@ -162,29 +174,32 @@ class RedisRevocations(RevocationSource):
 
     async def _listen(self) -> None:
         """Hear the channel for as long as that goes well."""
-        try:
-            if self._link.available:
-                with contextlib.suppress(RedisError, OSError, TimeoutError):
-                    async with self._client.pubsub() as channel:
-                        await self._follow(channel)
-        finally:
-            self._doubtful = True
+        self._rounds += 1
+        if self._link.available or self._rounds % _AWAY_ROUNDS == 0:
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                async with self._client.pubsub() as channel:
+                    await self._follow(channel)
 
     async def _follow(self, channel: PubSub) -> None:
-        """Hear the channel until Redis has been away; a connection that has gone silent may be none."""
-        outages = self._link.outages
-        async with asyncio.timeout(_MESSAGE_SECONDS):
+        """Hear the channel until the connection ends, or is silent: then it may be none."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await channel.subscribe(self._entries.channel)
-        while self._link.outages == outages:
-            message = await channel.get_message(ignore_subscribe_messages=True, timeout=_MESSAGE_SECONDS)
-            if message is not None:
+        silences = 0
+        while silences < _MOST_SILENCES:
+            message = await channel.get_message(timeout=_MESSAGE_SECONDS)
+            if message is None:
+                silences += 1
+                await channel.ping()
+                continue
+            silences = 0
+            if message["type"] == "message":
                 await self._hear(message["data"])
 
     async def _hear(self, message: bytes) -> None:
         found = told(message)
         if found is None:
             return
-        self._apply(found.records)
+        self._apply(found.records, found.epoch)
         if found.epoch == self._epoch and found.first <= self._read:
             self._read = max(self._read, found.head)
         elif not self._looking.locked():
@@ -192,27 +207,53 @@ class RedisRevocations(RevocationSource):
 
     # --- a server that has lost something ---
 
-    async def _restore(self) -> None:
-        """Read everything once more, and write back what Redis does not have; one worker of all does it."""
+    async def _restore(self, there: RevocationTable) -> None:
+        """Write back what is known here and lacking there; one worker at a time does it.
+
+        Args:
+            there: what Redis has. Looks and the channel keep it up to date.
+        """
         try:
-            after, whole = 0, False
-            while not whole:
-                page = await self._entries.page(after)
-                self._apply(page.records)
-                after, whole = page.last, len(page.records) < MOST_RECORDS * RECORD.size
-                await asyncio.sleep(0)
-            while len(self.table) > await self._entries.size():
-                if await self._entries.may_restore():
-                    for records in self.table.records(_RESTORED, self._wall()):
-                        self.restored += await self._entries.add(records)
-                    _log.warning("Redis had lost revocations: %d were written back", self.restored)
-                    return
-                await self._sleep(_RESTORE_SECONDS)
-        except BaseException as error:
-            self._lost = True
+            written = 0
+            while await self._lacking(there):
+                if not await self._entries.may_restore():
+                    await self._sleep(_RESTORE_SECONDS)
+                    continue
+                for records in self.table.records(_RESTORED, self._wall(), there):
+                    if records:
+                        written += await self._entries.add(records)
+                        there.apply(records, self._wall())
+                    await asyncio.sleep(0)
+                await self._entries.restored()
+            if written:
+                self.restored += written
+                _log.warning("Redis had lost revocations: %d were written back", written)
+            if self._there is there:
+                self._there = None
+        except BaseException as error:  # the next good look begins this again
             if not survivable(error):
                 raise
             self._failed(error)
+
+    async def _lacking(self, there: RevocationTable) -> bool:
+        for records in self.table.records(_RESTORED, self._wall(), there):
+            if records:
+                return True
+            await asyncio.sleep(0)
+        return False
+
+    # --- another worker's ---
+
+    @property
+    def place(self) -> str:
+        # Whoever begins with entries that Redis may lack holds them against it.
+        return "" if self._epoch is None or self._there is not None else f"{self._epoch.decode()} {self._read}"
+
+    def inherit(self, left: Inheritance) -> None:
+        super().inherit(left)
+        if left.place:
+            epoch, read = left.place.split(" ")
+            self._epoch, self._read = epoch.encode(), int(read)
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows."""

@@ -10,13 +10,28 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from gateway.clock import Clock
+from gateway.store.revocation_log import MOST_RECORDS
 from gateway.tokens.revocation_table import RevocationTable
 
 _log = logging.getLogger("gateway.revocation")
+
+
+class Inheritance(NamedTuple):
+    """What one worker knows and hands to the next.
+
+    Attributes:
+        looked_at: monotonic seconds, which processes of one machine have in common: when the last good look began.
+        place: where in the source it had come to; what that means is the source's own.
+        records: of the entries in force, piece by piece.
+    """
+
+    looked_at: float
+    place: str
+    records: Iterable[bytes]
 
 
 class RevocationSource(ABC):
@@ -72,6 +87,27 @@ class RevocationSource(ABC):
     def age(self) -> float:
         """Seconds since the last good look began; infinity before the first one."""
         return self._monotonic() - self._looked_at
+
+    @abstractmethod
+    async def catch_up(self, since: float) -> bool:
+        """Look now, unless a good look has begun since that moment; return whether one has."""
+
+    @property
+    def place(self) -> str:
+        """Where in the source the entries have come to, for ``inherit``; empty: read it from the start."""
+        return ""
+
+    def bequeath(self) -> Inheritance:
+        """Return what is known, for a worker that starts."""
+        return Inheritance(self._looked_at, self.place, self.table.records(MOST_RECORDS, self._wall()))
+
+    def inherit(self, left: Inheritance) -> None:
+        """Begin with what another worker knew; it is as old as it was there. Before ``start``."""
+        for records in left.records:
+            self.table.apply(records, self._wall())
+        self._looked_at, self.known_until = left.looked_at, left.looked_at + self._max_age
+        self.changed()
+        self.moved()
 
     def found_good(self, began: float) -> None:
         """Note a good look.

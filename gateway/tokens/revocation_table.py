@@ -210,15 +210,28 @@ class RevocationTable:
             if len(left) < len(shard):
                 shards[self._cleaned % SHARDS] = left
 
-    def records(self, most: int, now: float) -> Iterator[bytes]:
-        """Return what has not ended as records, at most so many at one time; the table may change in between."""
+    def records(self, most: int, now: float, but: RevocationTable | None = None) -> Iterator[bytes]:
+        """Return what has not ended as records, at most so many at one time; the table may change in between.
+
+        Some pieces are empty: each stands for a few milliseconds of work, after which others may want a turn.
+
+        Args:
+            most: in one piece.
+            now: seconds since the epoch.
+            but: leave out what this table has in the same strength, or a greater one.
+        """
         minute = now / 60
         for kind, question in list(self._questions.items()):
+            there = None if but is None else but._questions.get(kind)
             for number in range(SHARDS):
-                pairs = ((key, (end, 0.0) if type(end) is int else end) for key, end in question.shards[number].items())
+                known = {} if there is None else there.shards[number]
+                items = question.shards[number].items()
+                lacking = ((key, ends) for key, ends in items if _more(ends, known.get(key)))
+                pairs = ((key, (ends, 0.0) if type(ends) is int else ends) for key, ends in lacking)
                 packed = [RECORD.pack(kind, key, end, before) for key, (end, before) in pairs if end > minute]
                 for first in range(0, len(packed), most):
                     yield b"".join(packed[first : first + most])
+                yield b""
 
     def _begin(self, kind: Kind) -> _Question:
         name, bound = _VALUES[kind]
@@ -226,3 +239,12 @@ class RevocationTable:
         self._questions[kind] = question
         self.asked = tuple(self._questions.values())
         return question
+
+
+def _more(ends: Any, known: Any) -> bool:
+    """Tell whether an entry says more than another one, if there is one, about the same thing."""
+    if known is None:
+        return True
+    if type(ends) is int:
+        return bool(ends > known)
+    return bool(ends[0] > known[0] or ends[1] > known[1])

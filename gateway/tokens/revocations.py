@@ -3,14 +3,18 @@
 Only the question lives here; where entries come from is ``revocation_file.py``'s
 and ``revocation_redis.py``'s. Two values are read on the hot path: the
 generation, another object after each change, so that a verdict given under the
-same one needs no second look; and the moment until which what is known counts
-as all there is. Whoever asks compares that with the time, so that nothing that
-ends or stands still can keep old knowledge alive; after it the routes' own
-policies are asked.
+same one needs no second look; and the moment until which what is known may be
+used without a further question. Whoever asks compares that with the time, so
+that nothing that ends or stands still can keep old knowledge alive. After it
+the routes' own policies are asked; and where this process itself has stood
+still, requests wait a moment until all sources have been looked at again, since
+no look has failed then and the list may be as old as the standstill.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,10 +24,17 @@ from gateway.identity import Identity
 from gateway.settings import schema
 from gateway.settings.revocation_checks import from_redis
 from gateway.store.redis_link import RedisLink
+from gateway.tasks import cancelled, spawn
 from gateway.tokens.revocation_file import FileRevocations
 from gateway.tokens.revocation_redis import RedisRevocations
 from gateway.tokens.revocation_source import RevocationSource
 from gateway.tokens.revocation_table import Mark
+
+#: A process that has not run for so long has stood still, in seconds; and how often it notes that it runs.
+STILL_SECONDS, _TICK_SECONDS = 0.5, 0.1
+
+#: How long requests wait then at most, in seconds; and the pause after a look that was in vain.
+CATCH_UP_SECONDS, _CATCH_UP_PAUSE = 0.5, 0.02
 
 
 class Revocations:
@@ -38,6 +49,8 @@ class Revocations:
         generation: another object whenever entries may have changed.
         known_until: monotonic seconds from which on a source was last read too long ago, or never was; infinity where
             there is none.
+        settled_until: monotonic seconds from which on ``unknown`` and ``outdated`` must be asked; minus infinity while
+            sources are looked at again.
         passed_unknown: requests that open routes let pass meanwhile.
     """
 
@@ -45,6 +58,9 @@ class Revocations:
         self.generation = object()
         self.passed_unknown = 0
         self._wall, self._monotonic = clock.wall, clock.monotonic
+        self._catching: asyncio.Task[None] | None = None
+        self._ticking: asyncio.TimerHandle | None = None
+        self._awake_until = float("inf")
         self.sources = tuple(sources)
         self._moved()
         for source in sources:
@@ -54,9 +70,16 @@ class Revocations:
         """Read what is there to read, and keep up from then on."""
         for source in self.sources:
             await source.start()
+        if self.sources:
+            self._awake_until = self._monotonic() + STILL_SECONDS
+            self._tick()
 
     async def stop(self) -> None:
         """Keep up no longer."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+        if self._catching is not None:
+            await cancelled(self._catching)
         for source in self.sources:
             await source.stop()
 
@@ -113,11 +136,51 @@ class Revocations:
             raise GatewayError(Reason.REVOCATION_UNKNOWN)
         self.passed_unknown += 1
 
+    @property
+    def outdated(self) -> bool:
+        """Whether this process has stood still, so that what it knows is from before: then await ``catch_up``."""
+        return self._catching is not None or self._monotonic() >= self._awake_until
+
+    async def catch_up(self) -> None:
+        """Wait until every source has been looked at again, but not longer than ``CATCH_UP_SECONDS``.
+
+        What was revoked while this process stood still is known then, where whatever says so answers.
+        """
+        self._begin_catching_up()
+        if self._catching is not None:
+            await asyncio.wait({self._catching})
+
+    def _begin_catching_up(self) -> None:
+        if self._catching is None:
+            self._catching = spawn(self._catch_up(self._monotonic()), "revocations looked at again")
+            self._moved()
+
+    async def _catch_up(self, since: float) -> None:
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CATCH_UP_SECONDS):
+                    await asyncio.gather(*(_until_good(source, since) for source in self.sources))
+        finally:
+            self._catching = None
+            self._awake_until = self._monotonic() + STILL_SECONDS
+            self._moved()
+
+    def _tick(self) -> None:
+        """Note that this process runs, several times a second; if it did not for a while, catch up."""
+        if self._catching is None:
+            if self._monotonic() >= self._awake_until:
+                self._begin_catching_up()
+            else:
+                self._awake_until = self._monotonic() + STILL_SECONDS
+                self._moved()
+        self._ticking = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+
     def _changed(self) -> None:
         self.generation = object()
 
     def _moved(self) -> None:
         self.known_until = min((source.known_until for source in self.sources), default=float("inf"))
+        self.settled_until = min(self.known_until, self._awake_until) if self._catching is None else float("-inf")
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows."""
@@ -126,6 +189,11 @@ class Revocations:
             "passed_unknown": self.passed_unknown,
             **{source.name: source.status() for source in self.sources},
         }
+
+
+async def _until_good(source: RevocationSource, since: float) -> None:
+    while not await source.catch_up(since):  # noqa: ASYNC110 - nothing would set an event but this
+        await asyncio.sleep(_CATCH_UP_PAUSE)
 
 
 def build_revocations(settings: schema.Settings, clock: Clock, link: RedisLink | None) -> Revocations:

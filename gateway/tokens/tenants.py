@@ -22,7 +22,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
 from gateway.settings import schema
 from gateway.tasks import Periodic, spawn
-from gateway.tokens.jwks_refresh import IssuerKeys
+from gateway.tokens.jwks_refresh import IssuerKeys, KeysLeft
 
 #: Seconds between two looks for idle tenants.
 SWEEP_SECONDS = 30.0
@@ -101,6 +101,21 @@ class Tenants:
     async def wait_until_loaded(self) -> None:
         """Return at once: nothing is fetched before it is asked for."""
 
+    # --- another worker's ---
+
+    def bequeath(self) -> dict[str, KeysLeft | None]:
+        """Return the keys of tenants that have earned a lasting place, for a worker that starts."""
+        return {tenant: keys.bequeath() for tenant, keys in self._kept.items()}
+
+    async def inherit(self, tenant: str, left: KeysLeft) -> None:
+        """Begin with the keys that another worker had of a tenant."""
+        if len(self._kept) < self._most and tenant not in self._kept:
+            keys = self._kept[tenant] = self._make(tenant)
+            keys.used_at = self._clock.monotonic()
+            await keys.inherit(left)
+            self.begun += 1
+            keys.start()
+
     # --- what tokens ask ---
 
     def get(self, tenant: str) -> IssuerKeys | None:
@@ -147,6 +162,11 @@ class Tenants:
             self._kept[tenant] = self._new.pop(tenant)
 
     # --- what the admin port asks ---
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is no reason here to keep requests away from this gateway: there never is."""
+        return True
 
     def usable(self) -> Reason | None:
         """Return None: a template is ready to fetch what is asked for."""

@@ -22,7 +22,7 @@ async def test_counters_are_by_issuer(tmp_path: Path) -> None:
     async with authorization_server() as server:
         server.tokens["t"] = said(clock.wall())
         issuer = introspecting(tmp_path, server.url)
-        shared = SharedAnswers(RedisLink(redis, clock), redis, issuer, clock)
+        shared = SharedAnswers(RedisLink(redis, clock), redis, issuer)
         asker = Introspector(issuer, introspection_policy(issuer, gateway_settings(issuer)), 8192, clock, shared)
         for token in (b"t", b"t", b"t"):
             await asker.identify(token)

@@ -34,6 +34,7 @@ async def test_proofs_and_used_tokens_are_counted(tmp_path: Path) -> None:
         'gateway_replays_total{kind="proof"} 1.0',
         'gateway_replays_total{kind="token"} 1.0',
         'gateway_replay_store_failures_total{kind="proof"} 1.0',
+        "gateway_single_use_passed_undecided_total 0.0",
     ):
         assert line in page.splitlines()
     assert "secret-id" not in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,16 +15,22 @@ from gateway.server.request import Admitted
 from gateway.server.run import Run
 from gateway.server.single_use import SingleUse
 from gateway.settings import schema
-from gateway.tokens.replay import ReplayMemory
+from gateway.tokens.replay import Once, ReplayMemory
 from tests.support.clock import FakeClock
 from tests.support.verifying import make_settings
 
-#: The guard looks at neither.
-RUN, ADMITTED = cast(Run, None), cast(Admitted, None)
+#: The guard does not look at it.
+RUN = cast(Run, None)
 
 
 def routes(*made: schema.Route) -> tuple[Route, ...]:
     return RouteTable(made).routes
+
+
+def admitted(**options: Any) -> Admitted:
+    """What the guard looks at: the route."""
+    (route,) = routes(schema.Route(path="/once", upstream="a", single_use=True, **options))
+    return cast(Admitted, SimpleNamespace(route=route))
 
 
 def identity(clock: FakeClock, **fields: Any) -> Identity:
@@ -33,13 +40,13 @@ def identity(clock: FakeClock, **fields: Any) -> Identity:
 
 def guard(clock: FakeClock, leeway: float = 30) -> SingleUse:
     settings = make_settings({"leeway_seconds": leeway})
-    return SingleUse(settings, ReplayMemory(10, clock.monotonic), clock)
+    return SingleUse(settings, ReplayMemory(10, clock), clock)
 
 
-async def outcome(made: SingleUse, who: Identity | None) -> Reason | None:
-    """Return why a caller is refused; None when it may pass."""
+async def outcome(made: SingleUse, who: Identity | None, **options: Any) -> Reason | None:
+    """Return why a caller is refused; None when it may pass. ``options`` are the route's."""
     try:
-        if (waiting := made.after(RUN, ADMITTED, b"token", who)) is not None:
+        if (waiting := made.after(RUN, admitted(**options), b"token", who)) is not None:
             await waiting
     except GatewayError as error:
         return error.reason
@@ -77,6 +84,49 @@ async def test_two_issuers_may_use_the_same_id() -> None:
     assert await outcome(made, identity(clock, subject="bob")) is Reason.REPLAYED_TOKEN
 
 
+class Recorder(ReplayMemory):
+    """Remembers what it was asked."""
+
+    async def use(self, once: Once, *, undecided_passes: bool = False) -> bool:
+        self.asked = once, undecided_passes
+        return await super().use(once, undecided_passes=undecided_passes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "longest", "earliest"),
+    [
+        ({"issued_at": 900.0}, 3600, 900.0),
+        ({"issued_at": 900.0, "not_before": 950.0}, 3600, 950.0),
+        ({"not_before": 950.0}, 0, 950.0),
+        ({"expires_at": 4000.0}, 3600, 400.0),  # accepted from then on only
+        ({"expires_at": 4000.0}, 0, 0.0),
+    ],
+)
+async def test_a_token_says_when_it_can_have_been_used_first(
+    fields: dict[str, Any], longest: float, earliest: float
+) -> None:
+    """R439, R440: and it is kept for the greatest leeway that any gateway may have, and a margin for clocks."""
+    clock = FakeClock(1000)
+    settings = make_settings({"leeway_seconds": 2, "max_lifetime_seconds": longest})
+    used = Recorder(10, clock)
+    who = identity(clock, **fields)
+    assert await outcome(SingleUse(settings, used, clock), who, single_use_failure="open") is None
+    once, passes = used.asked
+    assert (once.earliest, once.here, once.anywhere) == (earliest, who.expires_at + 2, who.expires_at + 300 + 120)
+    assert passes
+
+
+async def test_a_full_memory_decides_by_the_route() -> None:
+    """R439: ``closed`` is the default."""
+    clock = FakeClock()
+    made = SingleUse(make_settings(), ReplayMemory(1, clock), clock)
+    assert await outcome(made, identity(clock)) is None
+    assert await outcome(made, identity(clock, token_id="b")) is Reason.REPLAY_STORE
+    assert await outcome(made, identity(clock, token_id="b"), single_use_failure="open") is None
+    assert await outcome(made, identity(clock), single_use_failure="open") is Reason.REPLAYED_TOKEN
+    assert (made.used.undecided, made.used.passed) == (2, 1)
+
+
 @pytest.mark.parametrize("fields", [{"token_id": None}, {"expires_at": math.inf}])
 async def test_a_token_that_nobody_can_remember_is_refused(fields: dict[str, Any]) -> None:
     clock = FakeClock()
@@ -85,7 +135,7 @@ async def test_a_token_that_nobody_can_remember_is_refused(fields: dict[str, Any
 
 async def test_without_a_caller_and_before_it_is_known_there_is_nothing_to_spend() -> None:
     made = guard(FakeClock())
-    assert made.before(RUN, ADMITTED) is None
+    assert made.before(RUN, admitted()) is None
     assert await outcome(made, None) is None
-    made.refused(RUN, ADMITTED, GatewayError(Reason.EXPIRED))
+    made.refused(RUN, admitted(), GatewayError(Reason.EXPIRED))
     assert made.used.entries == 0

@@ -35,8 +35,11 @@ class Process:
     pid: int = 1
     loaded: bool = True
     gate: asyncio.Event | None = None
+    pieces: list[Any] = field(default_factory=list)
 
     async def ask(self, page: str) -> Any:
+        if page == "more":
+            return self.pieces.pop(0) if self.pieces else None
         if self.gate is not None:
             await self.gate.wait()
         return self.answers.get(page) if self.listening else None
@@ -76,6 +79,49 @@ async def test_readiness_names_each_worker_and_why_an_issuer_is_not_usable() -> 
     assert [worker["ready"] for worker in body["workers"]] == [True, False, False, False, False]
     _, body = await fleet(Process({"readiness": [200, READY]}), None).readiness()
     assert body["issuers"] == {"main": {"ready": False, "reason": "down"}}
+
+
+async def test_a_gateway_that_was_ready_stays_so_without_what_others_have() -> None:
+    """R442: workers that are replaced may have no keys while the provider is away; all gateways are in that place."""
+    one = fleet(*(Process({"readiness": [200, READY]}) for _ in range(2)))
+    assert (await one.readiness())[0] == 200
+    lacking = Process({"readiness": [503, STALE]})
+    for others, status in (
+        ([Process({"readiness": [200, READY]}), lacking], 200),
+        ([lacking, lacking], 200),
+        ([None, lacking], 200),
+        ([Process(listening=False), lacking], 200),
+        ([None, Process(listening=False)], 503),  # nobody serves
+        ([lacking, Process()], 503),  # one hangs, and with it whoever got its connection
+    ):
+        for slot, process in zip(one.slots, others, strict=True):
+            slot.process = cast(WorkerProcess, process) if process else None
+        assert (await one.readiness())[0] == status, others
+
+
+async def test_a_worker_that_takes_a_place_during_a_question_does_not_hang() -> None:
+    """R442: nobody has asked it yet; the answer that is missing was another one's."""
+    one = fleet(*(Process({"readiness": [200, READY]}) for _ in range(2)))
+    await one.readiness()
+    waiting = one.slots[0].process = cast(WorkerProcess, Process({"readiness": [200, READY]}, gate=asyncio.Event()))
+    one.slots[1].process = None
+    asking = asyncio.ensure_future(one.readiness())
+    await asyncio.sleep(0)
+    one.slots[1].process = cast(WorkerProcess, Process({"readiness": [200, READY]}))
+    cast(Process, waiting).gate.set()  # type: ignore[union-attr]
+    status, body = await asking
+    assert (status, [worker["state"] for worker in body["workers"]]) == (200, ["running", "starting"])
+
+
+async def test_the_eldest_that_answers_leaves_what_it_has() -> None:
+    """R442: all pieces, or it is the next one's turn; nobody leaves anything to itself."""
+    whole = Process({"estate": {"keys": [], "sources": {"redis": {}}, "records": []}}, pieces=[["redis", "a"], []])
+    dies = Process({"estate": {"keys": [], "sources": {}, "records": []}}, pieces=[["redis", "b"], None])
+    one = fleet(whole, dies, None, Process())
+    for number, slot in enumerate(one.slots):
+        slot.began = -number
+    assert await one.estate(one.slots[2]) == {"keys": [], "sources": {"redis": {}}, "records": [["redis", "a"]]}
+    assert await one.estate(one.slots[0]) is None
 
 
 async def test_readiness_ends_with_the_drain_whatever_workers_say() -> None:

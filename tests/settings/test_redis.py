@@ -55,3 +55,25 @@ def test_other_addresses_are_faults_that_do_not_repeat_them(url: str, tmp_path: 
 
 def test_a_representation_has_no_address() -> None:
     assert "hunter2" not in repr(Redis(url="redis://:hunter2@host"))
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("redis://:hunter2@10.0.0.1:26379", None),
+        ("rediss://sentinel.test", None),
+        ("redis://sentinel.test/", None),
+        ("", "must begin with redis:// or rediss:// (TLS)"),
+        ("unix:///run/redis.sock", "must begin with redis:// or rediss:// (TLS)"),
+        ("redis://host/1", "has a path: a Sentinel has no databases"),
+        ("http://hunter2", "must begin with redis://"),
+    ],
+)
+def test_a_sentinel_is_a_server_without_databases(url: str, fault: str | None, tmp_path: Path) -> None:
+    found = faults_of(tmp_path, {**SMALL, "redis": {"url": "redis://mymaster", "sentinels": [url]}})
+    assert len(found) == (fault is not None)
+    assert all(line.startswith(f"redis.sentinels[0]: {fault}") and "hunter" not in line for line in found)
+
+
+def test_a_representation_has_no_sentinel() -> None:
+    assert "hunter2" not in repr(Redis(url="redis://a", sentinels=["redis://:hunter2@host"]))

@@ -22,6 +22,20 @@ TLS = "rediss://redis.test"
         ({"tls_ca_file": "ca.pem"}, "redis.tls_ca_file: has no effect without `url`"),
         ({"url": "redis://a", "tls_ca_file": "ca.pem"}, "redis.tls_ca_file: has no effect: the `url` is not rediss://"),
         ({"url": TLS, "tls_ca_file": "/nowhere/ca.pem"}, "redis.tls_ca_file: "),
+        ({"sentinels": ["redis://a"]}, "redis.sentinels: has no effect without `url`"),
+        ({"url": "redis://mymaster/0", "sentinels": ["redis://a:26379", "redis://:pw@b"]}, None),
+        ({"url": "redis://mymaster:6379", "sentinels": ["redis://a"]}, "redis.url: with `sentinels` its host is the"),
+        ({"url": "unix:///run/redis", "sentinels": ["redis://a"]}, "redis.url: with `sentinels` its host is the name"),
+        ({"url": TLS, "tls_client_cert": "a.pem"}, "redis.tls_client_key: is required with `tls_client_cert`"),
+        ({"url": TLS, "tls_client_key": "a.pem"}, "redis.tls_client_cert: is required with `tls_client_key`"),
+        (
+            {"url": TLS, "tls_client_cert": "/nowhere/a", "tls_client_key": "/nowhere/a"},
+            "redis.tls_client_cert: this file cannot be read",
+        ),
+        (
+            {"url": "redis://a", "tls_client_cert": "a", "tls_client_key": ""},
+            "redis.tls_client_cert: has no effect: the `url` is not rediss://",
+        ),
         ({"url": "x", "tls_ca_file": "ca.pem"}, "redis.url: must begin with"),
     ],
 )

@@ -46,6 +46,10 @@ SOUND = [
         config(routes=[*SMALL["routes"], {"path": "/public", "upstream": "orders", "auth": "public"}]), id="public"
     ),
     pytest.param(config(tokens={"replay_size": 5}), id="small memory"),
+    pytest.param(
+        config(tokens={"replay_size": 5}, redis=REDIS, revocation={"redis": False}), id="small memory beside Redis"
+    ),
+    pytest.param(config({"single_use": True, "single_use_failure": "open"}), id="open"),
 ]
 
 PUBLIC = 'can never apply: with auth = "public" tokens are not looked at'
@@ -80,9 +84,9 @@ FAULTS = [
         id="auto",
     ),
     pytest.param(
-        config(tokens={"replay_size": 5}, redis=REDIS),
-        "tokens.replay_size: has no effect with `redis.url`: what was used is remembered there",
-        id="replay size",
+        config({"single_use_failure": "open"}),
+        "routes[0].single_use_failure: has no effect without `single_use`",
+        id="open without single use",
     ),
     pytest.param(
         config(server={"tls_client_auth": "optional"}),

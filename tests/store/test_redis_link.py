@@ -14,9 +14,17 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
-from gateway.store.redis_link import HEARTBEAT_SECONDS, POOL_SIZE, RedisLink, StoreUnavailableError, open_link
+from gateway.store.redis_link import (
+    HEARTBEAT_SECONDS,
+    PATIENCE_SECONDS,
+    POOL_SIZE,
+    RedisLink,
+    StoreUnavailableError,
+    open_link,
+)
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock, eventually
+from tests.support.fleet import Relay
 from tests.support.pace import paced
 from tests.support.redis import RedisServer
 
@@ -200,3 +208,53 @@ async def test_a_link_is_opened_where_a_server_is_configured(tmp_path: Path) -> 
         assert link is not None
         assert link.available
     assert not link.available
+
+
+async def test_a_replica_is_away_with_a_master_and_without(tmp_path: Path) -> None:
+    """R444: what it has may be old; noticed by the heartbeat, or by the first command that it refuses."""
+    async with (
+        RedisServer(tmp_path / "one") as server,
+        RedisServer(tmp_path / "two") as other,
+        linked(server.url, timeout_seconds=2) as link,
+    ):
+        for host, port in (("127.0.0.1", 1), ("127.0.0.1", other.port)):
+            server.run("REPLICAOF", host, port)
+            with pytest.raises(StoreUnavailableError):
+                await link.command("SET", "a", "1")
+            assert (link.available, link.last_error) == (False, "it is a replica")
+            await link._ask()
+            assert (link.available, link.last_error) == (False, "it is a replica")
+            server.run("REPLICAOF", "NO", "ONE")
+            await eventually(lambda: link.available)
+        server.run("REPLICAOF", "127.0.0.1", 1)
+        await eventually(lambda: not link.available)
+
+
+async def test_a_user_who_may_not_ask_for_the_role_writes_instead(tmp_path: Path) -> None:
+    """R444."""
+    async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
+        server.run("ACL", "SETUSER", "default", "-info")
+        await link._ask()
+        assert link.available
+        assert 0 < server.run("PTTL", "gateway:heartbeat") <= 10_000
+        server.run("REPLICAOF", "127.0.0.1", 1)
+        await link._ask()
+        assert (link.available, link.last_error) == (False, "it is a replica")
+
+
+async def test_what_no_request_waits_for_has_more_time_and_its_own_connections(tmp_path: Path) -> None:
+    """R445: the server counts as away for requests, and is asked all the same."""
+    async with (
+        RedisServer(tmp_path) as server,
+        Relay(server.port) as relay,
+        linked(f"redis://127.0.0.1:{relay.port}", timeout_seconds=0.1) as link,
+    ):
+        relay.delay = 0.1
+        await eventually(lambda: not link.available)
+        assert await link.patiently(TWICE, ["n"], [2]) == [b"n", b"2", 2]
+        relay.silent = True
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailableError):
+            await link.patiently(TWICE, ["n"], [2])
+        assert PATIENCE_SECONDS - 0.01 <= time.monotonic() - began < paced(PATIENCE_SECONDS + 0.2)
+        relay.silent = False

@@ -12,8 +12,9 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
+from gateway.store.names import BUCKET_PREFIX
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
-from gateway.store.shared_buckets import BUCKET_PREFIX, SharedBuckets
+from gateway.store.shared_buckets import SharedBuckets
 from tests.support.pace import paced
 from tests.support.redis import RedisServer
 

@@ -13,6 +13,8 @@ import itertools
 import time
 from collections.abc import Callable
 
+from gateway.clock import SystemClock
+
 
 class FakeClock:
     """A ``gateway.clock.Clock`` under the test's control.
@@ -68,6 +70,16 @@ class FakeClock:
             await settle()
         self.jump(max(0.0, end - self._monotonic))
         await settle()
+
+
+class OffsetClock(SystemClock):
+    """The machine's clock, off by so many seconds: a gateway whose own is wrong."""
+
+    def __init__(self, ahead: float) -> None:
+        self._ahead = ahead
+
+    def wall(self) -> float:
+        return time.time() + self._ahead
 
 
 async def settle(turns: int = 20) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.tokens.jwks_fetch import Fetched, Source, make_source
 from gateway.tokens.jwks_http import FetchError
+from gateway.tokens.keys import KeySet, import_jwks
 from tests.support.idp import issuer_settings
 
 
@@ -54,6 +55,9 @@ class ScriptedSource:
         self.discovered: list[bool] = []
         self.gate: asyncio.Event | None = None
         self.closed = 0
+
+    async def read(self, document: bytes) -> KeySet:
+        return import_jwks(document)
 
     async def fetch(self, *, discover: bool) -> Fetched:
         self.discovered.append(discover)

@@ -33,6 +33,7 @@ class RedisServer(Process):
         options = {"port": self.port, "bind": "127.0.0.1", "dir": folder, "save": "", "loglevel": "warning"}
         if unix:
             options["unixsocket"] = folder / "redis.sock"
+        options["repl-diskless-sync-delay"] = 0  # a replica need not wait for others
         if keep:
             options |= {"appendonly": "yes", "appendfsync": "always"}
         if password:
@@ -93,3 +94,42 @@ class RedisServer(Process):
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         return self
+
+
+class Sentinel(Process):
+    """A Redis Sentinel that watches one master; alone it decides that the master is gone.
+
+    Args:
+        folder: for its output and configuration.
+        master: what it watches, as ``mymaster``.
+    """
+
+    def __init__(self, folder: Path, master: RedisServer) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        config = folder / "sentinel.conf"
+        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {folder}"]
+        lines += [f"sentinel monitor mymaster 127.0.0.1 {master.port} 1"]
+        lines += ["sentinel down-after-milliseconds mymaster 300", "sentinel failover-timeout mymaster 2000"]
+        config.write_text("\n".join(lines) + "\n")
+        super().__init__([program("redis"), config, "--sentinel"], folder / "sentinel.out")
+
+    @property
+    def url(self) -> str:
+        """Its address for ``[redis] sentinels``."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def run(self, *parts: Any) -> Any:
+        """Send a command, waiting for the answer, and return it."""
+        with contextlib.closing(redis.Redis.from_url(self.url)) as client:
+            return client.execute_command(*parts)
+
+    async def start(self) -> None:
+        await super().start()
+        await self.wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            return self.run("PING") is not None
+        except redis.ConnectionError:
+            return False

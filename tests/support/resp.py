@@ -48,18 +48,20 @@ ODD_ANSWERS = (
 )
 
 _EMPTY = {
-    b"PING": b"+PONG\r\n",
+    b"TIME": b"*2\r\n$10\r\n1700000000\r\n$1\r\n0\r\n",
     b"SELECT": b"+OK\r\n",
     b"SET": b"+OK\r\n",
     b"PSETEX": b"+OK\r\n",
     b"GET": b"$-1\r\n",
-    b"MGET": b"*2\r\n$-1\r\n$-1\r\n",
-    b"ZCARD": b":0\r\n",
-    b"INFO": b"$10\r\nrun_id:abc\r\n",
+    b"INFO": b"$13\r\nrole:master\r\n\r\n",
+    b"HDEL": b":0\r\n",
 }
 
 # What the script answers that takes from one bucket, and the one that reads the log of revocations.
-_BUCKET, _PAGE = b"*2\r\n:1\r\n$1\r\n0\r\n", b"*4\r\n$-1\r\n$-1\r\n$1\r\n0\r\n$0\r\n\r\n"
+_BUCKET, _PAGE = b"*2\r\n:1\r\n$1\r\n0\r\n", b"*4\r\n$0\r\n\r\n$1\r\n0\r\n$1\r\n0\r\n$0\r\n\r\n"
+
+# What the script answers that uses an id up, and when it is only asked since when it remembers.
+_NEW, _LOOKED = b"$9\r\nnew 1 0 0\r\n", b"$12\r\nlooked 1 0 0\r\n"
 
 
 class RespServer:
@@ -107,7 +109,13 @@ class RespServer:
             return answer() if callable(answer) else answer
         if name in (b"EVAL", b"EVALSHA"):
             arguments = len(parts) - 3 - int(parts[2])
-            return _BUCKET if parts[2] != b"4" else _PAGE if arguments == 2 else b":0\r\n"
+            if parts[3] == b"gateway:fleet":
+                return b"*0\r\n"
+            if parts[3].startswith(b"gateway:2:used:"):
+                return _LOOKED if parts[2] == b"1" else _NEW
+            if parts[3] == b"gateway:{revocation}:restoring":
+                return b"+OK\r\n" if arguments else b":1\r\n"
+            return _BUCKET if parts[2] != b"4" else _PAGE if parts[-1].isdigit() and arguments == 3 else b":0\r\n"
         if name == b"SUBSCRIBE":
             return b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%b\r\n:1\r\n" % (len(parts[1]), parts[1])
         return _EMPTY.get(name, b"-ERR unknown command\r\n")

@@ -29,7 +29,7 @@ from tests.support.redis import RedisServer
 
 def make(folder: Path, url: str, clock: FakeClock, *, redis: RedisLink | None = None, **options: Any) -> Introspector:
     issuer = introspecting(folder, url, **options)
-    shared = None if redis is None else SharedAnswers(redis, schema.Redis(), issuer, clock)
+    shared = None if redis is None else SharedAnswers(redis, schema.Redis(), issuer)
     return Introspector(issuer, introspection_policy(issuer, gateway_settings(issuer)), 8192, clock, shared)
 
 
@@ -225,6 +225,40 @@ async def test_asking_again_needs_a_place(tmp_path: Path) -> None:
         verdict = await flight
         assert verdict is not None
         assert verdict.identity is not None
+
+
+async def test_a_shared_answer_is_believed_for_as_long_as_its_reader_may(tmp_path: Path) -> None:
+    """R440, R443: whoever got it may believe answers for ten minutes; here five seconds are allowed."""
+    clock = FakeClock()
+    async with RedisServer(tmp_path / "redis") as redis, authorization_server() as server:
+        server.tokens["t"] = said(clock.wall())
+        link = RedisLink(schema.Redis(url=redis.url, timeout_seconds=2), clock)
+        await link.start()
+        patient, strict, late = (
+            make(tmp_path, server.url, clock, redis=link, introspection_cache_seconds=most) for most in (600, 5, 5)
+        )
+        try:
+            await patient.identify(b"t")
+            await eventually(lambda: not patient._sharing)
+            clock.jump(4)
+            await strict.identify(b"t")
+            assert len(server.asked) == 1
+            clock.jump(1.5)
+            assert strict.known(b"t") is None  # not for another five seconds
+            await strict.identify(b"t")
+            await eventually(lambda: not strict._sharing)
+            assert len(server.asked) == 2
+            clock.jump(4)
+            server.tokens.clear()
+            await late.identify(b"t")
+            clock.jump(1.5)
+            with pytest.raises(GatewayError):
+                await late.identify(b"t")
+            assert len(server.asked) == 3
+        finally:
+            for asker in (patient, strict, late):
+                await asker.stop()
+            await link.stop()
 
 
 async def test_gateways_with_one_redis_ask_once(tmp_path: Path) -> None:

@@ -15,14 +15,18 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
 from gateway.store.redis_link import RedisLink
-from gateway.store.revocation_log import MOST_RECORDS, RevocationLog
+from gateway.store.revocation_log import MOST_RECORDS, Page, RevocationLog
 from gateway.tokens import revocation_redis
 from gateway.tokens.revocation_redis import STALE_SECONDS, RedisRevocations
-from gateway.tokens.revocation_table import Kind
+from gateway.tokens.revocation_source import Inheritance
+from gateway.tokens.revocation_table import Kind, RevocationTable
 from tests.support.clock import eventually
+from tests.support.fleet import Relay
 from tests.support.pace import paced
 from tests.support.redis import RedisServer
 from tests.support.revocation import caller, revoked
+
+LOG = "gateway:{revocation}:log"
 
 
 def token(name: str, expires: float = 3600.0) -> bytes:
@@ -55,6 +59,11 @@ async def following(link: RedisLink) -> AsyncIterator[RedisRevocations]:
         yield source
     finally:
         await source.stop()
+
+
+def size(server: RedisServer) -> int:
+    """Return how many records there are, without the mark among them."""
+    return len(server.run("ZRANGEBYSCORE", LOG, "(0", "+inf"))
 
 
 async def subscribed(server: RedisServer, count: int = 1) -> None:
@@ -105,7 +114,7 @@ async def test_a_gap_in_what_is_told_is_read_at_once(tmp_path: Path) -> None:
         log = RevocationLog(link)
         await log.add(token("a"))
         await source.look()
-        epoch, head = await log.state()
+        epoch, head, *_ = await log.page(0)
         await log.add(token("b"))
         await source._hear(b"%b %d %d " % (epoch, head + 1, head + 1) + token("c"))
         assert covers(source, "abc") == [True, True, True]
@@ -128,9 +137,8 @@ async def test_a_server_that_comes_back_is_caught_up_with_and_nothing_is_forgott
             began = time.monotonic()
             await eventually(lambda: source.known and covers(source, "abc") == [True, True, True])
             assert time.monotonic() - began < paced(1)
-            log = RevocationLog(other)
             await eventually(lambda: source._restoring is not None and source._restoring.done())
-            assert await log.size() == 3
+            assert size(server) == 3
             assert source.restored == (0 if keep else 2)
 
 
@@ -159,7 +167,7 @@ async def test_a_flushed_database_gets_back_what_is_known(tmp_path: Path) -> Non
         await source.look()
         server.run("FLUSHALL")
         await eventually(lambda: source.restored == 2)
-        assert await log.size() == 2
+        assert size(server) == 2
         await eventually(lambda: (source._epoch or b"") != b"")
         assert covers(source, "ab") == [True, True]
 
@@ -178,7 +186,7 @@ async def test_one_of_several_writes_back(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 async def test_a_number_that_went_back_is_a_loss(tmp_path: Path) -> None:
-    """A server that came back without its last writes, under the same epoch."""
+    """R438: somebody has removed the last write, and its number."""
     async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
         log = RevocationLog(link)
         await log.add(token("a"))
@@ -194,10 +202,11 @@ async def test_writing_back_goes_on_after_an_outage(tmp_path: Path) -> None:
     async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
         await RevocationLog(link).add(token("a"))
         await source.look()
-        source._lost = True
-        await server.kill()
-        await source._restore()
-        assert source._lost
+        async with source._looking:
+            source._there = there = RevocationTable()
+            await server.kill()
+            await source._restore(there)
+            assert (source._there, source.restored) == (there, 0)
         await server.restart()
         await eventually(lambda: source.restored == 1)
 
@@ -232,7 +241,7 @@ async def test_the_log_is_swept_in_the_course_of_time(tmp_path: Path, monkeypatc
         async with following(link) as source:
             assert len(source.table) == 1
             began = time.monotonic()
-            while await log.size() != 1:
+            while size(server) != 1:
                 assert time.monotonic() - began < paced(5)
                 await asyncio.sleep(0.05)
 
@@ -245,14 +254,14 @@ async def test_whatever_ends_a_look_is_a_failed_look(
     async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
         await RevocationLog(link).add(token("a"))
         await source.look()
-        faults, state = iter(range(4)), RevocationLog.state
+        faults, page = iter(range(4)), RevocationLog.page
 
-        async def broken(log: RevocationLog) -> tuple[bytes, int]:
+        async def broken(log: RevocationLog, after: int) -> Page:
             if next(faults, None) is None:
-                return await state(log)
+                return await page(log, after)
             raise error
 
-        monkeypatch.setattr(RevocationLog, "state", broken)
+        monkeypatch.setattr(RevocationLog, "page", broken)
         before = source.failures
         await eventually(lambda: not source.known)
         assert covers(source, "a") == [True]
@@ -300,3 +309,106 @@ async def test_less_than_the_bound_may_be_configured(tmp_path: Path) -> None:
             await source.look()
             assert source.known_until - time.monotonic() <= bound
             await source.stop()
+
+
+async def test_several_records_of_one_entry_that_a_late_replica_lacks_are_written_back(tmp_path: Path) -> None:
+    """R438, C121: the replica has more records than there are entries, and a third gateway knows all the same."""
+    subjects = [revoked(Kind.SUBJECT, "s", expires=time.time() + end) for end in (90, 900, 3600)]
+    async with (
+        RedisServer(tmp_path / "one") as server,
+        RedisServer(tmp_path / "two") as late,
+        Relay(server.port) as relay,
+        linked(f"redis://127.0.0.1:{relay.port}", timeout_seconds=2) as link,
+        following(link) as source,
+    ):
+        log = RevocationLog(link)
+        await log.add(subjects[0] + subjects[1] + token("early"))
+        late.run("REPLICAOF", "127.0.0.1", server.port)
+        await eventually(lambda: late.run("INFO", "replication")["master_link_status"] == "up")
+        late.run("REPLICAOF", "127.0.0.1", 1)
+        await log.add(subjects[2] + token("late"))
+        await source.look()
+        late.run("REPLICAOF", "NO", "ONE")
+        relay.to = late.port
+        relay.cut()
+        await server.kill()
+        await eventually(lambda: source.restored == 2)
+        async with linked(late.url, timeout_seconds=2) as other, following(other) as third:
+            assert covers(third, ["early", "late"]) == [True, True]
+            assert third.table.covers(caller(subject="s"), time.time() + 1800)
+
+
+async def test_what_is_inherited_is_as_old_as_it_was_and_goes_on_from_there(tmp_path: Path) -> None:
+    """R442: without a server, and with one that has lost some of it."""
+    async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
+        async with following(link) as source:
+            await RevocationLog(link).add(token("a") + token("b"))
+            await source.look()
+            left = source.bequeath()
+            records = [piece for piece in left.records if piece]
+        await RevocationLog(link).add(token("c"))
+        heir = RedisRevocations(link, SystemClock())
+        heir.inherit(Inheritance(left.looked_at, left.place, records))
+        assert (heir.filled, heir._looked_at, covers(heir, "abc")) == (True, left.looked_at, [True, True, False])
+        await heir.look()
+        assert (covers(heir, "abc"), heir.restored, heir._there) == ([True, True, True], 0, None)
+        await heir.stop()
+        server.run("FLUSHALL")
+        heir = RedisRevocations(link, SystemClock())
+        heir.inherit(Inheritance(left.looked_at, left.place, records))
+        await heir.look()
+        await eventually(lambda: heir.restored == 2)
+        await heir.stop()
+        assert size(server) == 2
+
+
+async def test_a_place_is_left_only_by_who_has_compared(tmp_path: Path) -> None:
+    """R442, R438: whoever begins in the middle would compare nothing."""
+    async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
+        source = RedisRevocations(link, SystemClock())
+        assert source.place == ""
+        await RevocationLog(link).add(token("a"))
+        await source.look()
+        assert source.place.endswith(" 1")
+        source._there = RevocationTable()
+        assert source.bequeath().place == ""
+        await source.stop()
+
+
+async def test_a_slow_server_is_followed_though_requests_cannot_wait_for_it(tmp_path: Path) -> None:
+    """R445: each answer takes three times as long as requests wait."""
+    async with (
+        RedisServer(tmp_path) as server,
+        Relay(server.port) as relay,
+        linked(f"redis://127.0.0.1:{relay.port}", timeout_seconds=0.1) as link,
+        following(link) as source,
+        linked(server.url, timeout_seconds=2) as quick,
+    ):
+        await subscribed(server)
+        relay.delay = 0.15
+        await eventually(lambda: not link.available)
+        await subscribed(server)
+        for name in "abc":
+            began = time.monotonic()
+            await RevocationLog(quick).add(token(name))
+            await eventually(functools.partial(all_of, source, name))
+            assert time.monotonic() - began < paced(0.5)
+        assert not link.available
+
+
+async def test_a_silent_channel_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R445: a connection that nothing comes through, not even an answer, may be none."""
+    monkeypatch.setattr(revocation_redis, "_MESSAGE_SECONDS", 0.05)
+    async with (
+        RedisServer(tmp_path) as server,
+        Relay(server.port) as relay,
+        linked(f"redis://127.0.0.1:{relay.port}", timeout_seconds=2) as link,
+        following(link) as source,
+    ):
+        await subscribed(server)
+        rounds = source._rounds
+        await asyncio.sleep(0.4)
+        assert source._rounds == rounds, "its answers keep it"
+        relay.silent = True
+        await eventually(lambda: source._rounds > rounds)
+        relay.silent = False

@@ -17,6 +17,9 @@ class Source(RevocationSource):
     async def stop(self) -> None:
         """Nothing runs."""
 
+    async def catch_up(self, since: float) -> bool:
+        return True
+
 
 def test_it_is_known_by_the_age_of_the_last_good_look_and_by_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     """R406, R441: the age counts from the beginning of a look, at the moment of asking."""

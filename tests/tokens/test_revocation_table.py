@@ -98,7 +98,8 @@ def test_the_table_is_as_good_as_a_dictionary(steps: list[tuple[Kind, str, int, 
             assert made.covers(caller(token=name), now) is (model.get((Kind.TOKEN, name), (0.0, 0.0))[0] > now)
     copy = RevocationTable()
     copy.apply(b"".join(made.records(2, now)), now)
-    assert sorted(copy.records(1, now)) == sorted(made.records(1, now))
+    assert sorted(filter(None, copy.records(1, now))) == sorted(filter(None, made.records(1, now)))
+    assert not any(made.records(1, now, copy))
 
 
 def test_only_what_changes_anything_is_counted() -> None:

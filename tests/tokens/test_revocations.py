@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from gateway.settings.revocation import Revocation
 from gateway.store.redis_link import RedisLink
 from gateway.tokens.revocation_file import FileRevocations
 from gateway.tokens.revocation_table import Kind, RevocationTable
-from gateway.tokens.revocations import Revocations, build_revocations
-from tests.support.clock import FakeClock
+from gateway.tokens.revocations import CATCH_UP_SECONDS, STILL_SECONDS, Revocations, build_revocations
+from tests.support.clock import FakeClock, eventually
+from tests.support.pace import paced
 from tests.support.revocation import caller, revoked
 
 
@@ -98,4 +101,51 @@ async def test_a_second_look_at_the_same_caller_hashes_nothing_until_there_is_so
     assert others is not marks, "there is one more kind to ask for"
     source.table = RevocationTable()
     assert made.look(caller(token="b", subject="s"), marks)[0] is False
+    await made.stop()
+
+
+async def test_after_a_standstill_everything_is_looked_at_again_before_it_is_used(tmp_path: Path) -> None:
+    """R441: no look has failed meanwhile; the age at which entries count as unknown has nothing to do with it."""
+    file, clock = tmp_path / "revoked", FakeClock()
+    file.write_text("")
+    made = Revocations([FileRevocations(str(file), clock, 60)], clock)
+    assert not made.outdated
+    await made.start()
+    assert (made.outdated, made.settled_until > clock.monotonic()) == (False, True)
+    file.write_text('{"jti": "a"}\n')
+    clock.jump(STILL_SECONDS)
+    assert (made.unknown, made.outdated, made.settled_until > clock.monotonic()) == (False, True, False)
+    waiting = [asyncio.ensure_future(made.catch_up()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert made.outdated, "whoever comes meanwhile waits, too"
+    await asyncio.gather(*waiting)
+    assert made.covers(caller(token="a"))
+    assert (made.outdated, made.settled_until > clock.monotonic()) == (False, True)
+    await made.stop()
+
+
+async def test_a_standstill_is_noticed_without_a_request(tmp_path: Path) -> None:
+    """R441: requests that come a moment later find it looked at."""
+    file, clock = tmp_path / "revoked", FakeClock()
+    file.write_text("")
+    made = Revocations([FileRevocations(str(file), clock, 60)], clock)
+    await made.start()
+    file.write_text('{"jti": "a"}\n')
+    clock.jump(STILL_SECONDS)
+    await eventually(lambda: made.covers(caller(token="a")))
+    await eventually(lambda: not made.outdated)
+    await made.stop()
+
+
+async def test_a_source_that_says_nothing_is_not_waited_for_again_and_again(tmp_path: Path) -> None:
+    """R441, R445: half a second after a standstill, and not at all without one."""
+    file, clock = tmp_path / "nowhere", FakeClock()
+    made = Revocations([FileRevocations(str(file), clock, 60)], clock)
+    await made.start()
+    assert not made.outdated
+    clock.jump(STILL_SECONDS)
+    began = time.monotonic()
+    await made.catch_up()
+    assert CATCH_UP_SECONDS - 0.01 <= time.monotonic() - began < paced(CATCH_UP_SECONDS + 0.2)
+    assert (made.outdated, made.unknown) == (False, True)
     await made.stop()
