@@ -120,7 +120,7 @@ class RedisRevocations(RevocationSource):
         began = self._began = self._monotonic()
         try:
             while not self._take(await self._entries.page(self._read)):
-                pass
+                began = self._monotonic()  # the last page tells of everything before it was asked for
         except BaseException as error:
             if not survivable(error):
                 raise
@@ -144,7 +144,8 @@ class RedisRevocations(RevocationSource):
 
     def _take(self, page: Page) -> bool:
         """Take what a page says; return whether nothing is left to read."""
-        if page.epoch != self._epoch or page.head < self._read:
+        emptied = not page.epoch and self._there is None and len(self.table)
+        if page.epoch != self._epoch or page.head < self._read or emptied:
             # Another log, or one that may lack some of what is known here. What it has is held against that.
             begun, self._epoch, self._read = self._read, page.epoch, 0
             self._there = RevocationTable() if len(self.table) else None

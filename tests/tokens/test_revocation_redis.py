@@ -15,7 +15,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
 from gateway.store.redis_link import RedisLink
-from gateway.store.revocation_log import MOST_RECORDS, Page, RevocationLog
+from gateway.store.revocation_log import MOST_RECORDS, RECORD, Page, RevocationLog
 from gateway.tokens import revocation_redis
 from gateway.tokens.revocation_redis import STALE_SECONDS, RedisRevocations
 from gateway.tokens.revocation_source import Inheritance
@@ -344,6 +344,7 @@ async def test_what_is_inherited_is_as_old_as_it_was_and_goes_on_from_there(tmp_
         async with following(link) as source:
             await RevocationLog(link).add(token("a") + token("b"))
             await source.look()
+            await eventually(lambda: source.place)  # what the channel told is compared with what is there
             left = source.bequeath()
             records = [piece for piece in left.records if piece]
         await RevocationLog(link).add(token("c"))
@@ -360,6 +361,38 @@ async def test_what_is_inherited_is_as_old_as_it_was_and_goes_on_from_there(tmp_
         await eventually(lambda: heir.restored == 2)
         await heir.stop()
         assert size(server) == 2
+
+
+async def test_what_was_told_and_lost_before_any_look_is_written_back(tmp_path: Path) -> None:
+    """R438: the store is as empty as it was at the last look."""
+    async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
+        source = RedisRevocations(link, SystemClock())
+        await source.look()
+        source._apply(token("a"), b"0123456789abcdef")
+        await source.look()
+        await eventually(lambda: source.restored == 1)
+        assert size(server) == 1
+        await source.stop()
+
+
+async def test_a_look_is_as_old_as_its_last_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R441: a long list takes a while, and is known all the same."""
+    monkeypatch.setattr(revocation_redis, "MOST_RECORDS", 1)
+    async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
+        await RevocationLog(link).add(b"".join(map(token, "abcd")))
+        source = RedisRevocations(link, SystemClock())
+        pages = source._entries.page
+
+        async def page(after: int) -> Page:
+            await asyncio.sleep(STALE_SECONDS / 4)
+            found = await pages(after)
+            first = found.records[: RECORD.size]
+            return Page(found.epoch, found.head, min(found.last, after + 1), first)
+
+        monkeypatch.setattr(source._entries, "page", page)
+        await source.look()
+        assert (source.known, len(source.table)) == (True, 4)
+        await source.stop()
 
 
 async def test_a_place_is_left_only_by_who_has_compared(tmp_path: Path) -> None:
