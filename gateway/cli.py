@@ -216,6 +216,7 @@ def main() -> None:
             raise
         with contextlib.suppress(OSError):
             click.echo(f"the output cannot be written: {(error.strerror or '').lower()}", err=True)
+        standard_streams.drop_unwritten()
         sys.exit(1)
 
 

@@ -23,6 +23,7 @@ from gateway.server.addresses import shown
 from gateway.server.app import GatewayApp
 from gateway.server.listener import PurePythonParserError
 from gateway.server.overload import fit_open_files
+from gateway.server.standard_streams import drop_unwritten
 from gateway.settings.schema import Settings
 
 _log = logging.getLogger("gateway")
@@ -104,18 +105,6 @@ async def _serve(settings: Settings) -> int:
         os._exit(OK)
     drop_unwritten()
     return OK
-
-
-def drop_unwritten() -> None:
-    """Forget what standard output refused; from Python 3.13 on it would become a traceback and the exit code 120."""
-    if sys.stdout is None:
-        return
-    try:
-        sys.stdout.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def on_signals(stopping: asyncio.Event, at_once: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
-"""Standard streams that whoever started the process has closed.
+"""Standard streams that are closed at the start, or take nothing at the end.
 
-Only their replacement lives here. Without it the next files that are opened,
+Only their replacement lives here. Without it, at the start, the next files that are opened,
 sockets of clients among them, get the numbers 0 to 2, and whatever writes to
 standard error by its number writes to a client.
 """
@@ -28,3 +28,16 @@ def open_closed() -> None:
             stream = open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+
+
+def drop_unwritten() -> None:
+    """Forget what standard output and error refused; from Python 3.13 on it would become the exit code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
