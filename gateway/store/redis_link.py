@@ -46,6 +46,9 @@ POOL_SIZE = 32
 #: Seconds between two questions whether the server is there.
 HEARTBEAT_SECONDS = 0.25
 
+#: The wait for the first answer at the start, in seconds: a server that is silent must not keep a worker from serving.
+START_SECONDS = 1.0
+
 #: Seconds that lie between two questions at least, however many exchanges fail.
 LEAST_SECONDS = 0.05
 
@@ -167,8 +170,9 @@ class RedisLink:
         return client
 
     async def start(self) -> None:
-        """Ask once whether the server is there, and go on asking in the background."""
-        await self._ask()
+        """Ask whether the server is there, for ``START_SECONDS`` at most, and go on asking in the background."""
+        self._asking = spawn(self._ask(), "Redis question")
+        await asyncio.wait({self._asking}, timeout=START_SECONDS)
         self._heartbeat.start()
         self._beating = True
 

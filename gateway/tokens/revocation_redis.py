@@ -22,7 +22,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from gateway.clock import Clock
-from gateway.store.redis_link import PATIENCE_SECONDS, RedisLink, StoreUnavailableError
+from gateway.store.redis_link import PATIENCE_SECONDS, START_SECONDS, RedisLink, StoreUnavailableError
 from gateway.store.revocation_log import MOST_RECORDS, RECORD, Page, RevocationLog, told
 from gateway.tasks import Periodic, cancelled, spawn, survivable, where
 from gateway.tokens.revocation_source import Inheritance, RevocationSource
@@ -86,11 +86,17 @@ class RedisRevocations(RevocationSource):
         self._watching = Periodic("revocations from Redis", self._watch, clock, self._pause)
         self._listening = Periodic("revocation channel", self._listen, clock, LOOK_SECONDS)
         self._client = link.new_client(1)
+        self._first: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read what is there, if Redis is, and keep up from then on in the background."""
-        await self.look()
+        """Read what is there, if Redis is, and keep up from then on in the background.
+
+        Whoever knows nothing waits for as long as the first look takes. Whoever has inherited knows what its siblings
+        know, and serves like them after ``START_SECONDS``, though Redis be silent.
+        """
+        first = self._first = spawn(self.look(), "first look at revocations")
+        await asyncio.wait({first}, timeout=START_SECONDS if self.filled else None)
         self._watching.start()
         self._listening.start(at_once=True)
 
@@ -98,8 +104,9 @@ class RedisRevocations(RevocationSource):
         """Keep up no longer."""
         await self._watching.stop()
         await self._listening.stop()
-        if self._restoring is not None:
-            await cancelled(self._restoring)
+        for task in (self._first, self._restoring):
+            if task is not None:
+                await cancelled(task)
         # A server that is stopped cannot hold this up.
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):

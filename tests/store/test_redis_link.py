@@ -14,6 +14,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
+from gateway.store import redis_link
 from gateway.store.redis_link import (
     HEARTBEAT_SECONDS,
     PATIENCE_SECONDS,
@@ -258,3 +259,14 @@ async def test_what_no_request_waits_for_has_more_time_and_its_own_connections(t
             await link.patiently(TWICE, ["n"], [2])
         assert PATIENCE_SECONDS - 0.01 <= time.monotonic() - began < paced(PATIENCE_SECONDS + 0.2)
         relay.silent = False
+
+
+async def test_a_silent_server_does_not_hold_up_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R442: however long requests would wait for it."""
+    monkeypatch.setattr(redis_link, "START_SECONDS", 0.1)
+    async with RedisServer(tmp_path) as server:
+        server.pause()
+        async with asyncio.timeout(8), linked(server.url, timeout_seconds=10) as link:
+            assert not link.available
+            server.resume()
+            await eventually(lambda: link.available)

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
+from gateway.store import redis_link
 from gateway.store.redis_link import RedisLink
 from gateway.store.revocation_log import MOST_RECORDS, RECORD, Page, RevocationLog
 from gateway.tokens import revocation_redis
@@ -445,3 +446,25 @@ async def test_a_silent_channel_is_given_up(tmp_path: Path, monkeypatch: pytest.
         relay.silent = True
         await eventually(lambda: source._rounds > rounds)
         relay.silent = False
+
+
+@pytest.mark.parametrize("inherited", [True, False])
+async def test_only_who_knows_nothing_waits_for_a_silent_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inherited: bool
+) -> None:
+    """R442: whoever starts with what its siblings know serves like them; another one reads first."""
+    for module in (redis_link, revocation_redis):
+        monkeypatch.setattr(module, "START_SECONDS", 0.1)
+    async with RedisServer(tmp_path) as server:
+        server.pause()
+        async with asyncio.timeout(8), linked(server.url, timeout_seconds=10) as link:
+            source = RedisRevocations(link, SystemClock())
+            if inherited:
+                source.inherit(Inheritance(time.monotonic(), "", [token("a")]))
+            start = asyncio.ensure_future(source.start())
+            done, _ = await asyncio.wait({start}, timeout=None if inherited else 0.5)
+            assert bool(done) is inherited
+            server.resume()
+            await start
+            await eventually(lambda: source.known and source.filled)
+            await source.stop()
