@@ -125,7 +125,18 @@ class Protocol(RequestHandler):
 
     __slots__ = (
         *("_content", "_half_closed", "_head_timer", "_lingering", "_lingering_place", "_listener", "_refusal"),
-        *("_in_turn", "_scanner", "_stand_ins", "_unsent", "last_head", "place", "refused", "since", "written"),
+        *(
+            "_in_turn",
+            "_running",
+            "_scanner",
+            "_stand_ins",
+            "_unsent",
+            "last_head",
+            "place",
+            "refused",
+            "since",
+            "written",
+        ),
     )
 
     def __init__(self, listener: Listener, *, loop: asyncio.AbstractEventLoop) -> None:
@@ -157,6 +168,7 @@ class Protocol(RequestHandler):
         self._unsent = UnsentWatch(limits.response_write_timeout_seconds)
         self._lingering: Lingering | None = None
         self._half_closed: HalfClosed | None = None
+        self._running = False  # a request was taken and is not answered yet
         self.written = 0  # pieces of answers
 
     @property
@@ -182,6 +194,7 @@ class Protocol(RequestHandler):
     def take_head(self, parsed: web.BaseRequest) -> Head:
         """Return the head of the request whose turn it is (``StandIns.take``), and read on behind it."""
         head = self._stand_ins.take(parsed)
+        self._running = True
         if self._scanner.ahead and len(self._stand_ins) <= MOST_AHEAD // 2:
             self._scan_on()
         return head
@@ -197,6 +210,7 @@ class Protocol(RequestHandler):
 
     def answered(self) -> None:
         """A request was answered as HTTP: if it asked for a WebSocket, what is behind it are requests."""
+        self._running = False
         if self._stand_ins:
             return
         if not self._content.is_eof():
@@ -337,7 +351,7 @@ class Protocol(RequestHandler):
         if transport is None or self.secure or self._lingering is not None:
             return False  # TLS has no half-closed connections here
         whole = self._refusal is not None or not self._scanner.in_content
-        if not whole or (self._waiter is not None and not self._messages):
+        if not whole or not (self._running or self._stand_ins or self._messages or self._refusal is not None):
             return False
         if self._half_closed is None:
             self._half_closed = HalfClosed(transport, lambda: self.written)
