@@ -211,15 +211,27 @@ class Protocol(RequestHandler):
     def answered(self) -> None:
         """A request was answered as HTTP: if it asked for a WebSocket, what is behind it are requests."""
         self._running = False
-        if self._stand_ins:
-            return
-        if not self._content.is_eof():
-            self.close_after_answer()  # to an upload that is not wanted any more
-        if self._scanner.upgrading:
-            self._scanner.upgrading = False
-            self._scan_on()
-        if self._half_closed is not None and not self._messages:
+        if not self._stand_ins:
+            if not self._content.is_eof():
+                self.close_after_answer()  # to an upload that is not wanted any more
+            if self._scanner.upgrading:
+                self._scanner.upgrading = False
+                self._scan_on()
+        if self._half_closed is not None and not self._answer_due:
             self.close()
+
+    @property
+    def _answer_due(self) -> bool:
+        """Whether something that came whole, was refused, or was not looked at yet has no answer."""
+        if self._refusal is not None or self._scanner.resting:
+            return True
+        # Of the requests that have begun, the newest may still lack content.
+        return self._running + len(self._stand_ins) > self._scanner.in_content
+
+    @property
+    def pipelining(self) -> bool:
+        """Whether another request may wait behind the one that is served."""
+        return bool(self._messages) or self._scanner.upgrading
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.since = self._loop.time()
@@ -350,8 +362,7 @@ class Protocol(RequestHandler):
         transport = self.transport
         if transport is None or self.secure or self._lingering is not None:
             return False  # TLS has no half-closed connections here
-        whole = self._refusal is not None or not self._scanner.in_content
-        if not whole or not (self._running or self._stand_ins or self._messages or self._refusal is not None):
+        if not self._answer_due:
             return False
         if self._half_closed is None:
             self._half_closed = HalfClosed(transport, lambda: self.written)
