@@ -209,26 +209,9 @@ class Serving:
         unread = run.content is not None and run.content.unread
         keep_alive = client.keep_alive and delimited and (not unread or reply.reads_on)
         try:
-            fields, added = reply.headers, tuple(run.answer_fields)
-            if run.cors is not None:
-                added = (*response_fields(run.cors, run.head.headers, fields, added), *added)
-                fields = without_own(fields)
-            if reply.known is not None and keep_alive and run.head.http_11 and not added and run.cors is None:
-                head = reply.known.fields + reply.known.end(self.date)
-            else:
-                head = client_head(
-                    reply.status,
-                    reply.phrase,
-                    fields,
-                    self.pipeline.pseudonym,
-                    added=added,
-                    http_11=run.head.http_11,
-                    keep_alive=keep_alive,
-                    chunked=chunked,
-                    date=self.date.value,
-                )
+            head = self._client_head(run, reply, keep_alive=keep_alive, chunked=chunked)
         except BaseException:
-            reply.abort()  # nobody else knows of its connection yet
+            reply.abort()  # nothing else would give up its connection
             raise
         if run.content is not None and may_close_unread(reply.status, run.content.size):
             reply.lease.protocol.force_close()
@@ -265,6 +248,30 @@ class Serving:
         if keep_alive and reply.upstream_left and run.content is not None:
             return await run.content.read_rest()  # the client was told that its connection stays open
         return keep_alive
+
+    def _client_head(self, run: Run, reply: Reply, *, keep_alive: bool, chunked: bool) -> bytes:
+        """Return the head of a response as its client gets it.
+
+        Raises:
+            ValueError: it holds what may not stand in a head.
+        """
+        fields, added, http_11 = reply.headers, tuple(run.answer_fields), run.head.http_11
+        if run.cors is not None:
+            added = (*response_fields(run.cors, run.head.headers, fields, added), *added)
+            fields = without_own(fields)
+        elif reply.known is not None and keep_alive and http_11 and not added:
+            return reply.known.fields + reply.known.end(self.date)
+        return client_head(
+            reply.status,
+            reply.phrase,
+            fields,
+            self.pipeline.pseudonym,
+            added=added,
+            http_11=http_11,
+            keep_alive=keep_alive,
+            chunked=chunked,
+            date=self.date.value,
+        )
 
     async def refuse(self, run: Run, error: GatewayError) -> bool:
         """Answer a refusal or failure; return whether the connection stays open."""
