@@ -88,10 +88,6 @@ def _requests(telemetry: Telemetry) -> Iterator[Metric]:
         "Time to verify a token that was not cached, waiting for keys included.",
         telemetry.verification,
     )
-    yield GaugeMetricFamily("gateway_running_requests", "Requests that are being served now.", telemetry.running)
-    yield GaugeMetricFamily(
-        "gateway_deferred_requests", "Requests that wait behind those that are served.", telemetry.deferred
-    )
 
 
 def _connections(telemetry: Telemetry) -> Iterator[Metric]:
@@ -116,6 +112,10 @@ def _connections(telemetry: Telemetry) -> Iterator[Metric]:
 
 def _process(telemetry: Telemetry) -> Iterator[Metric]:
     yield _counter("gateway_unexpected_errors", "Errors that nothing had foreseen, by who found them.", "where", counts)
+    yield GaugeMetricFamily("gateway_running_requests", "Requests that are being served now.", telemetry.running)
+    yield GaugeMetricFamily(
+        "gateway_deferred_requests", "Requests that wait behind those that are served.", telemetry.deferred
+    )
     yield GaugeMetricFamily(
         "gateway_loop_lag_seconds", "Longest wait of a due callback for its turn, lately.", telemetry.loop_lag
     )
