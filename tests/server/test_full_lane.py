@@ -317,14 +317,15 @@ async def test_requests_that_are_refused_without_waiting_take_a_turn_of_the_loop
     fields: tuple[tuple[bytes, bytes], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R429, CWE-400: from Python 3.12 on, aiohttp by itself serves all that wait on a connection in one turn."""
-    loop, turn = asyncio.get_running_loop(), 0
+    turn = 0
     ended: list[int] = []
     finish = serving.Serving.finish
 
-    def count() -> None:
-        nonlocal turn, next_turn
-        turn += 1
-        next_turn = loop.call_soon(count)
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
 
     def finished(self: serving.Serving, run: Any) -> None:
         ended.append(turn)
@@ -333,8 +334,8 @@ async def test_requests_that_are_refused_without_waiting_take_a_turn_of_the_loop
     monkeypatch.setattr(serving.Serving, "finish", finished)
     async with running_gateway("http://127.0.0.1:1", tmp_path, server=FULL) as gateway:
         client = await gateway.client()
-        next_turn = loop.call_soon(count)
+        counting = asyncio.ensure_future(count())
         client.writer.write(request(b"GET", "/", *fields) * 20)
         assert [(await client.response()).status for _ in range(20)] == [401] * 20
-        next_turn.cancel()
+        counting.cancel()
     assert len(set(ended)) == 20

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
