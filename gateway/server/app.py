@@ -314,7 +314,7 @@ class RequestIds:
 def draw_pseudonym() -> bytes:
     """Return a name for ``Via`` that no other gateway has (RFC 9110 section 7.6.3).
 
-    Every worker of one gateway has the same, so that a loop is told, and two
+    Every worker of one gateway has the same, so that a loop is detected, and two
     gateways in a chain never do, however alike their hosts and configurations are.
     """
     return b"gateway-" + os.urandom(6).hex().encode("ascii")

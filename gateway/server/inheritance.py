@@ -93,7 +93,7 @@ async def take_over(
     """Begin with what another worker has left, before anything here is started.
 
     Args:
-        left: a head, with all pieces in ``records``; None when nobody has left anything.
+        left: a head, with all pieces in ``records``; None when there is nothing to inherit.
         keys, revocations: what it is for.
     """
     if left is None:
@@ -106,6 +106,6 @@ async def take_over(
         elif heir is not None:
             await heir.inherit(found)
     for source in revocations.sources:
-        if (told := left["sources"].get(source.name)) is not None:
+        if (source_left := left["sources"].get(source.name)) is not None:
             records = (b64decode(text) for name, text in left["records"] if name == source.name)
-            source.inherit(Inheritance(told["looked_at"], told["place"], records))
+            source.inherit(Inheritance(source_left["looked_at"], source_left["place"], records))

@@ -135,7 +135,7 @@ class Serving:
         identity = await self.pipeline.identify(run, admitted)
         self.pipeline.check_content(admitted.facts)
         if admitted.forwards_left == 0:
-            # Behind the credential: what is served with which method is told to those who may ask for it.
+            # Behind the credential: which methods are served is shown only to those who may ask for it.
             run.record.outcome, run.record.status = "answered", 204
             pages = refusal_fields(run.cors, run.head.headers) if run.cors is not None else ()
             methods = self.pipeline.allowed_methods(admitted)
@@ -246,7 +246,7 @@ class Serving:
             if reply.delivered and not delimited:
                 client.without_end(False)
         if keep_alive and reply.upstream_left and run.content is not None:
-            return await run.content.read_rest()  # the client was told that its connection stays open
+            return await run.content.read_rest()  # the client's response says that its connection stays open
         return keep_alive
 
     def _client_head(self, run: Run, reply: Reply, *, keep_alive: bool, chunked: bool) -> bytes:
@@ -313,7 +313,7 @@ class Serving:
         return reply
 
     def give_refusal(self, refusal: Refusal, request_id: bytes, send: Callable[[bytes], None], seconds: float) -> None:
-        """Answer and count a refused request of which nobody wants a line, and whose connection stays open.
+        """Answer and count a refused request that is not access-logged, and whose connection stays open.
 
         Args:
             refusal: the verdict.
@@ -335,7 +335,7 @@ class Serving:
         """Note that the request ended because its client left, or because the drain's time was over."""
         record = run.record
         if record.tunnel_end or run.delivered:
-            return  # its end is told already: what its client sends behind the answer is no part of it
+            return  # its end is recorded already: what its client sends behind the answer is no part of it
         if run.cut_off is not None:
             record.outcome, record.reason = "refused", run.cut_off.code
             return

@@ -79,7 +79,7 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process has not ended; its channel may tell of the end before the system does."""
+        """Whether the process has not ended; its channel may report the end before the system does."""
         return self._process.returncode is None and not self._reader.done()
 
     def begin(self, plan: dict[str, Any], on_listening: Callable[[], None]) -> None:

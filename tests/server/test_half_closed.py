@@ -33,7 +33,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["sent", "waits"])
 async def test_client_is_kept_while_it_is_sent_something_or_has_something_to_take(kind: str) -> None:
-    """R285: a client that left is told from one that waits by that alone."""
+    """R285: a client that left is distinguished from one that waits by that alone."""
     transport, pieces, looks = Transport(), 0, 0
     transport.waiting = 5 if kind == "waits" else 0
 

@@ -71,7 +71,7 @@ class Worker:
 
 
 async def test_keys_and_revocations_are_left_with_their_age(tmp_path: Path) -> None:
-    """R442: the heir asks nobody, believes them no longer than the other one, and passes them on."""
+    """R442: the heir asks no server, believes them no longer than the other one, and passes them on."""
     async with FakeIdp() as idp, Worker(idp, tmp_path) as one, Worker(idp, tmp_path) as heir:
         idp.publish(KEY)
         one.issuers["main"].start()
@@ -106,7 +106,7 @@ def _bytes(piece: list[str]) -> bytes:
     return piece[1].encode()
 
 
-async def test_nothing_is_left_by_whoever_knows_nothing(tmp_path: Path) -> None:
+async def test_nothing_is_left_by_a_worker_that_knows_nothing(tmp_path: Path) -> None:
     async with FakeIdp() as idp, Worker(idp, tmp_path) as one, Worker(idp, tmp_path) as heir:
         assert one.estate() == {"keys": [], "sources": {}, "records": []}
         for left in (None, one.estate()):

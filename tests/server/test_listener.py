@@ -16,7 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.server import listener
 from gateway.server.framing import MAX_PARTS
-from gateway.server.listener import CONTENT_AHEAD, MAX_AHEAD, MOST_AHEAD, Protocol
+from gateway.server.listener import CONTENT_AHEAD_BYTES, MAX_AHEAD_BYTES, MAX_AHEAD_REQUESTS, Protocol
 from tests.support.certificates import authority
 from tests.support.clock import settle
 from tests.support.gateway import RawClient, request, running_gateway, until
@@ -305,9 +305,9 @@ async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp
         client.writer.write(request(b"GET", "/", (b"X-Pad", b"x" * 1000)) * 2000)
         await until(lambda: protocol._buffer_paused)
         for _ in range(20):
-            assert len(protocol._stand_ins) <= MOST_AHEAD
-            assert len(protocol._messages) <= MOST_AHEAD
-            assert protocol._scanner.size_ahead <= MAX_AHEAD or protocol._buffer_paused
+            assert len(protocol._stand_ins) <= MAX_AHEAD_REQUESTS
+            assert len(protocol._messages) <= MAX_AHEAD_REQUESTS
+            assert protocol._scanner.size_ahead <= MAX_AHEAD_BYTES or protocol._buffer_paused
             turns.release()
             await client.response()
         for _ in range(2000):
@@ -318,7 +318,7 @@ async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp
         await until(lambda: not gateway.app.listener.connections)
 
 
-async def test_chunks_of_a_byte_that_nobody_takes_are_read_to_a_bound(tmp_path: Path) -> None:
+async def test_chunks_of_a_byte_that_nothing_takes_are_read_to_a_bound(tmp_path: Path) -> None:
     """R429: each is an object of its own in memory, so what has come behind them stays as it came."""
     turns = asyncio.Semaphore(0)
 
@@ -344,7 +344,7 @@ async def test_chunks_of_a_byte_that_nobody_takes_are_read_to_a_bound(tmp_path: 
         await until(lambda: any(cast(Protocol, one)._buffer_paused for one in gateway.app.listener.connections))
         await until(lambda: protocol()._reading_paused)
         await asyncio.sleep(0.05)  # nothing more is read: there is no event to wait for
-        assert protocol()._content.total_bytes <= CONTENT_AHEAD // 16 + MAX_PARTS
+        assert protocol()._content.total_bytes <= CONTENT_AHEAD_BYTES // 16 + MAX_PARTS
         for _ in range(2):
             turns.release()
         await first.response()
