@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from gateway.settings.values import METHOD
+
 #: How many bytes of a head are looked at. Other protocols show themselves in their first line.
 MAX_LOOK_BYTES = 1024
 
@@ -27,9 +29,7 @@ def _nested(parts: Iterator[str]) -> str:
 # Up to two empty lines (RFC 9112 section 2.2), then a method of the gateway's own grammar, a target, a version.
 # A version that is not served is refused when the head is whole.
 _LINE = ("[!-~]+", " ", *"HTTP/", "[0-9]", r"(?:\.(?:[0-9])?)?", "\r", "\n", ".*")
-_BEGINNING = re.compile(
-    rf"(?:\r\n){{0,2}}(?:\r|[A-Z0-9_-]{{1,32}}(?: {_nested(iter(_LINE))})?)?".encode(), re.DOTALL
-).fullmatch
+_BEGINNING = re.compile(rf"(?:\r\n){{0,2}}(?:\r|{METHOD}(?: {_nested(iter(_LINE))})?)?".encode(), re.DOTALL).fullmatch
 _BARE_LF = re.compile(rb"(?:^|[^\r])\n").search
 _PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"  # HAProxy's PROXY protocol, version 2
 
@@ -56,4 +56,4 @@ def not_http(data: bytes) -> str:
 
 # A request line, or an empty line, that ends with LF alone: RFC 9112 section 2.2 lets a server accept it; this one
 # does not, because two servers in a row may see two requests.
-_bare_request = re.compile(rb"(?:\r\n){0,2}(?:[A-Z0-9_-]{1,32} [!-~]+ HTTP/[0-9](?:\.[0-9])?)?\n", re.DOTALL).match
+_bare_request = re.compile(rf"(?:\r\n){{0,2}}(?:{METHOD} [!-~]+ HTTP/[0-9](?:\.[0-9])?)?\n".encode(), re.DOTALL).match
