@@ -31,7 +31,7 @@ failures: Counter[str] = Counter()
 LOG_SECONDS = 10.0
 _logged_at: dict[str, float] = {}
 
-#: The real wait, in seconds, where the wait between two rounds is what failed.
+#: The real wait, in seconds, behind a failure that would leave none between two rounds.
 _PAUSE_SECONDS = 0.1
 
 
@@ -98,6 +98,22 @@ def note_failure(kind: str, error: BaseException, about: str = "") -> None:
         if now - _logged_at.get(kind, float("-inf")) >= LOG_SECONDS:
             _logged_at[kind] = now
             _log.error("%s%s failed (%d so far): %s", kind, about and f" of {about}", failures[kind], where(error))
+
+
+async def go_on_after(error: BaseException, kind: str) -> None:
+    """Note a failed round of a loop that waits for its work itself, and pause, so that it cannot spin.
+
+    Args:
+        error: what happened.
+        kind: see ``note_failure``.
+
+    Raises:
+        BaseException: the error, if the running task may not go on.
+    """
+    if not survivable(error):
+        raise error
+    note_failure(kind, error)
+    await asyncio.sleep(_PAUSE_SECONDS)
 
 
 class Periodic:

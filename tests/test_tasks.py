@@ -248,6 +248,31 @@ async def test_a_stop_ends_work_that_swallows_it() -> None:
         await made.stop()
 
 
+async def test_a_loop_goes_on_after_failures_and_ends_with_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R406: a pause behind each, and an end that was asked for is not a failure."""
+    monkeypatch.setattr(tasks, "_PAUSE_SECONDS", 60.0)
+    before, rounds = tasks.failures["a loop"], 0
+
+    async def run() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            try:
+                raise Odd
+            except BaseException as error:
+                await tasks.go_on_after(error, "a loop")
+
+    running = asyncio.ensure_future(run())
+    await settle()
+    assert (rounds, tasks.failures["a loop"]) == (1, before + 1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    with pytest.raises(SystemExit):
+        await tasks.go_on_after(SystemExit(), "a loop")
+    assert tasks.failures["a loop"] == before + 1
+
+
 @pytest.mark.parametrize("last", [SystemExit, KeyboardInterrupt])
 async def test_the_end_of_the_process_is_no_failed_round(last: type[BaseException]) -> None:
     assert not tasks.survivable(last())
