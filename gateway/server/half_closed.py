@@ -2,9 +2,9 @@
 
 Only the patience with them lives here. Over TCP a client that has ended its
 sending (``shutdown``) cannot be distinguished from one that has left: a FIN
-comes from both. So requests that came whole are answered, as long as there is something
-to send; a client to whom nothing was sent for a moment, and for whom nothing
-waits, is taken for gone, so that no work is done for clients that left.
+comes from both. So requests that came whole are answered, as long as there is
+something to send; a client to whom nothing was sent for a moment, and for whom
+nothing waits, is taken for gone, so that no work is done for clients that left.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ Only the counting lives here. A socket has a place from the moment it is
 accepted, before its TLS handshake, until it is closed: either one of those
 that are served (``max_connections``), or one of the fewer for those that are
 turned away or wait for the end of what a refused client sends. A connection for
-which there is no place is closed at once. So the files that are kept for upstreams, the admin
-port and everything else stay free, whatever clients do (CWE-770).
+which there is no place is closed at once. So the files that are kept for
+upstreams, the admin port and everything else stay free, whatever clients do
+(CWE-770).
 """
 
 from __future__ import annotations
