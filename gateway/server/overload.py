@@ -65,10 +65,7 @@ def connections_within(room: int, connections: int, pools: int) -> int:
     """
     room = max(4, room)
     clients = max(room - pools, room // 2)
-    fit = clients * 8 // 9
-    while fit + lingering_places(fit) > clients:
-        fit -= 1
-    return min(connections, max(1, fit))
+    return min(connections, max(1, clients * 8 // 9))  # of nine, one is for those: see ``lingering_places``
 
 
 def _stores(settings: Settings) -> int:

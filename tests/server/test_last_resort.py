@@ -31,6 +31,14 @@ def _hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     last_resort.counts.clear()
 
 
+def test_a_thread_that_ends_by_itself_is_not_an_error() -> None:
+    """R432: as Python does (``threading.excepthook``)."""
+    thread = threading.Thread(target=sys.exit)
+    thread.start()
+    thread.join()
+    assert not last_resort.counts
+
+
 class Broken:
     """Cannot even end."""
 

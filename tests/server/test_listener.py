@@ -103,6 +103,18 @@ async def test_slow_head_is_ended_in_time(tmp_path: Path) -> None:
     assert log[0]["reason"] == "head_timeout"
 
 
+async def test_time_for_a_head_ends_with_its_connection(tmp_path: Path) -> None:
+    """R316: no timer keeps what is left of a connection, and none refuses a head whose client has left."""
+    async with running_gateway("http://127.0.0.1:1", tmp_path, server={"express": False}) as gateway:
+        client = await gateway.client()
+        await client.send(b"GET / HTTP/1.1\r\n")
+        await until(lambda: any(cast(Protocol, one)._head_timer for one in gateway.app.listener.connections))
+        (protocol,) = gateway.app.listener.connections
+        client.writer.close()
+        await until(lambda: gateway.app.telemetry.connections == 0)
+        assert cast(Protocol, protocol)._head_timer is None
+
+
 async def test_head_time_counts_anew_for_each_request_of_a_connection(tmp_path: Path) -> None:
     """R316: a kept connection may idle longer than a head may take."""
     server = {"request_head_timeout_seconds": 0.2}

@@ -118,6 +118,34 @@ async def test_accepting_pauses_while_no_file_is_left_and_then_goes_on(
         await port.stop()
 
 
+class _Aborting(socket.socket):
+    """Has a first connection that is reset before it is accepted."""
+
+    aborted = False
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if not self.aborted:
+            self.aborted = True
+            raise ConnectionAbortedError(errno.ECONNABORTED, "Software caused connection abort")
+        return super().accept()
+
+
+async def test_a_connection_that_is_gone_before_it_is_accepted_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R319: accept() reports it as its own failure, which is not a lack of files."""
+    monkeypatch.setattr(tls_port, "PAUSE", 600.0)
+    async with listening(tmp_path) as server:
+        (bound,) = await tcp_sockets("127.0.0.1:0", share=False)
+        aborting = _Aborting(fileno=bound.detach())
+        connections = Connections(Places(server.telemetry, 5))
+        port = tls_port.TlsPort([aborting], connections.serve, connections, server.tls, 5)
+        server.port = port.number
+        assert await asyncio.wait_for(server.subject(), 5) == "first"
+        assert aborting.aborted
+        await port.stop()
+
+
 async def test_a_session_of_tls_12_is_not_resumed_where_certificates_are_asked_for(tmp_path: Path) -> None:
     """R430, C120: by its id as little as by a ticket; without client certificates sessions go on."""
     for ask_clients in (False, True):
