@@ -8,6 +8,7 @@ import errno
 import socket
 import ssl
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -15,7 +16,9 @@ from gateway.server import tls_port
 from gateway.server.addresses import tcp_sockets
 from gateway.server.places import Places
 from tests.support.gateway import until
-from tests.support.tls_listening import Connections, listening
+from tests.support.tls_listening import Connections, Listening, listening
+
+_Kind = TypeVar("_Kind", bound=socket.socket)
 
 
 async def _silent(port: int, count: int) -> list[socket.socket]:
@@ -88,6 +91,16 @@ async def test_a_port_that_closes_ends_handshakes_and_nothing_else(tmp_path: Pat
             one.close()
 
 
+async def _move(server: Listening, kind: type[_Kind]) -> tuple[_Kind, tls_port.TlsPort]:
+    """Have the server listen on a socket of this kind."""
+    (bound,) = await tcp_sockets("127.0.0.1:0", share=False)
+    listened = kind(fileno=bound.detach())
+    connections = Connections(Places(server.telemetry, 5))
+    port = tls_port.TlsPort([listened], connections.serve, connections, server.tls, 5)
+    server.port = port.number
+    return listened, port
+
+
 class _OutOfFiles(socket.socket):
     """Cannot accept until files are free again."""
 
@@ -105,11 +118,7 @@ async def test_accepting_pauses_while_no_file_is_left_and_then_goes_on(
     """R319: the connection waits in the system's queue; the loop does not spin."""
     monkeypatch.setattr(tls_port, "PAUSE", 0.01)
     async with listening(tmp_path) as server:
-        (bound,) = await tcp_sockets("127.0.0.1:0", share=False)
-        full = _OutOfFiles(fileno=bound.detach())
-        connections = Connections(Places(server.telemetry, 5))
-        port = tls_port.TlsPort([full], connections.serve, connections, server.tls, 5)
-        server.port = port.number
+        full, port = await _move(server, _OutOfFiles)
         waiting = asyncio.ensure_future(server.subject())
         await until(lambda: bool(port._paused))
         assert not waiting.done()
@@ -136,11 +145,7 @@ async def test_a_connection_that_is_gone_before_it_is_accepted_holds_up_no_other
     """R319: accept() reports it as its own failure, which is not a lack of files."""
     monkeypatch.setattr(tls_port, "PAUSE", 600.0)
     async with listening(tmp_path) as server:
-        (bound,) = await tcp_sockets("127.0.0.1:0", share=False)
-        aborting = _Aborting(fileno=bound.detach())
-        connections = Connections(Places(server.telemetry, 5))
-        port = tls_port.TlsPort([aborting], connections.serve, connections, server.tls, 5)
-        server.port = port.number
+        aborting, port = await _move(server, _Aborting)
         assert await asyncio.wait_for(server.subject(), 5) == "first"
         assert aborting.aborted
         await port.stop()
