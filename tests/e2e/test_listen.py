@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import require
-from tests.peers.process import free_port
 from tests.server.test_addresses import has_ipv6
 from tests.support.certificates import authority
 from tests.support.gateway import RawClient, request, running_gateway, until
 from tests.support.gateway_process import GatewayProcess
+from tests.support.ports import free_port
 from tests.support.upstream import raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)

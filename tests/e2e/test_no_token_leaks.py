@@ -20,7 +20,7 @@ import pytest
 
 from gateway.settings.schema import Settings
 from tests.e2e.token_paths import API_KEYS, PATHS, ROUTES, Sender, echoing
-from tests.peers.process import Process, free_port
+from tests.peers.process import Process
 from tests.support.gateway import (
     ISSUER,
     RawClient,
@@ -35,6 +35,7 @@ from tests.support.idp import Answer, FakeIdp
 from tests.support.keys import KEY
 from tests.support.minting import SigningKey, jwks
 from tests.support.pace import paced
+from tests.support.ports import free_port
 from tests.support.proving import bound_token, proved
 from tests.support.revocation import until_status
 from tests.support.secrets import Secrets, everything_logged

@@ -7,10 +7,8 @@ way out of the context ends it whatever happened inside.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,23 +16,6 @@ from typing import Self
 
 #: Seconds for a peer to start, and to end after it was asked to.
 PATIENCE = 20.0
-
-
-def free_port() -> int:
-    """Return a loopback port that is free now, for peers that cannot pick one themselves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def free_pair(distance: int) -> int:
-    """Return a loopback port that is free now, as is the port that lies ``distance`` above it."""
-    while True:
-        port = free_port()
-        with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
-            probe.bind(("127.0.0.1", port + distance))
-            return port
 
 
 class Process:

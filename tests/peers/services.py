@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.peers.process import Process, free_port
+from tests.peers.process import Process
+from tests.support.ports import free_port
 
 #: The program of ``node``; None when it is not installed.
 NODE = shutil.which("node")

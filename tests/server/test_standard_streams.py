@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.process import free_port
 from tests.support.gateway import request, until
+from tests.support.ports import free_port
 from tests.support.upstream import raw_upstream
 
 SHELL = 'exec "$@" '

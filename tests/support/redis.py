@@ -11,8 +11,9 @@ from typing import Any, Self
 
 import redis
 
-from tests.peers.process import Process, free_pair, free_port
+from tests.peers.process import Process
 from tests.peers.programs import program
+from tests.support.ports import free_pair, free_port
 
 
 class RedisServer(Process):
