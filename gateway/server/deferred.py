@@ -65,13 +65,11 @@ class DeferredRequest:
     Attributes:
         since: monotonic seconds since which it waits.
         task: there is none: nothing of it runs by itself.
-        answering: nothing of its response was sent.
     """
 
     __slots__ = ("_client", "_data", "since")
 
     task = None
-    answering = False
 
     def __init__(self, client: DeferredClient, data: bytes) -> None:
         self._client, self._data = client, data

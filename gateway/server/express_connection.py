@@ -111,7 +111,7 @@ class ExpressConnection(KnownRequests):
 
     def _may_ask(self) -> bool:
         """Return whether a request waits whose response has not begun."""
-        return self._exchange is not None and not (self._begun or self._exchange.answering)
+        return self._exchange is not None and self._unanswered == self._written
 
     def pause_writing(self) -> None:
         self._output_paused()
@@ -248,7 +248,7 @@ class ExpressConnection(KnownRequests):
 
     def ended(self, keep_alive: bool, *, refused: bool = False) -> None:
         """The running request is over."""
-        self._exchange, self._refused_last, self._begun = None, refused, False
+        self._exchange, self._refused_last, self._unanswered = None, refused, self._written
         transport = self._transport
         if transport is None:
             return

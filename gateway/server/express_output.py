@@ -33,7 +33,7 @@ class ClientOutput(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._written = 0  # pieces of answers
-        self._begun = False  # the shared run of a request has sent something of the running one's response
+        self._unanswered = 0  # what that was when the running request became the next to be answered
         self._drained: asyncio.Future[None] | None = None
         self._unsent: UnsentWatch | None = None
 
@@ -72,7 +72,6 @@ class ClientOutput(asyncio.Protocol):
         """Write, and wait while the client cannot take more."""
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("the client left")
-        self._begun = True
         self._written += 1
         self._transport.write(data)
         if self._paused:

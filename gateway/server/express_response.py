@@ -101,11 +101,6 @@ class ExpressResponse:
         self._heads = heads
 
     @property
-    def answering(self) -> bool:
-        """Whether something of a response that comes straight to this object was sent."""
-        return self._left >= 0
-
-    @property
     def run(self) -> Run:
         """The request, as the shared run knows it; made when something needs it."""
         if self._run is None:
