@@ -104,12 +104,6 @@ def _networks(settings: Settings) -> Iterator[Problem]:
             "is everybody: every client can name any address, scheme and host as its own, in logs, rate limits and"
             " what services read in X-Forwarded-*; list the addresses of the proxies in front",
         )
-    if settings.server.trusted_proxies and settings.server.forwarded_fields == "both":
-        yield (
-            ("server", "forwarded_fields"),
-            "believes both kinds of headers: a proxy that writes only one of them passes the other on as its client"
-            " wrote it, with any address, scheme and host; write the one kind that the proxies overwrite",
-        )
     if _is_everybody(settings.watch.exempt):
         yield ("watch", "exempt"), "is everybody: no client is ever flagged; list the addresses that are meant"
 

@@ -53,7 +53,8 @@ class Server(Section):
     `listen` names. Empty: nobody's."""
     forwarded_fields: ForwardedFields = "x-forwarded"
     """Which forwarding headers every trusted proxy writes itself: `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, or
-    `Forwarded` (RFC 7239). The other kind is removed: it would be the client's own word."""
+    `Forwarded` (RFC 7239). The other kind is removed: it would be the client's own word. `both` only if every trusted
+    proxy overwrites both kinds: from one that does not, any client's address, scheme and host would be believed."""
     underscore_headers: Literal["drop", "pass"] = "drop"
     """Request headers whose name has anything but letters, digits and `-`, such as `X_Tenant`: services read several of
     these names as one. `pass` sends those on that cannot be taken for a protected name."""
