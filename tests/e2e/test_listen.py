@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import require
 from tests.peers.process import free_port
-from tests.server.test_addresses import has_ipv6
 from tests.support.certificates import authority
 from tests.support.gateway import RawClient, request, running_gateway, until
 from tests.support.gateway_process import GatewayProcess
+from tests.support.kernel import require_ipv6
 from tests.support.upstream import raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
@@ -44,7 +43,7 @@ async def _status(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 async def test_every_address_of_the_list_is_served(tmp_path: Path) -> None:
     """C111: IPv4, IPv6 and a Unix socket of one gateway; together they are dual-stack."""
-    require(has_ipv6(), "this machine has no IPv6 loopback")
+    require_ipv6()
     path = tmp_path / "gateway.sock"
     listen = ["0.0.0.0:0", "[::]:0", f"unix:{path}"]
     async with (
@@ -65,7 +64,7 @@ async def test_every_address_of_the_list_is_served(tmp_path: Path) -> None:
 
 async def test_one_port_number_for_both_families(tmp_path: Path) -> None:
     """C111: `0.0.0.0:8080` and `[::]:8080` beside each other."""
-    require(has_ipv6(), "this machine has no IPv6 loopback")
+    require_ipv6()
     async with raw_upstream() as upstream:
         for left in reversed(range(10)):
             port = free_port()  # in the meantime somebody may have taken it

@@ -18,10 +18,6 @@ from tests.support.pace import paced
 from tests.support.pipelining import KINDS
 from tests.support.upstream import raw_upstream
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="reads the memory of a process from /proc, which Linux alone has"
-)
-
 MIB = 1 << 20
 
 #: How long others pipeline, in seconds; how much the gateway may grow by it (the rule's 100 MiB are for a minute of it,

@@ -70,7 +70,10 @@ async def ask(port: int, data: bytes) -> RawResponse:
 async def test_a_service_sees_the_request_that_the_rules_saw(peer: Peer, tmp_path: Path) -> None:
     """R226, R342, R401, R402, R340: each way works without the gateway, and none through it, in either lane."""
     for package in peer.packages:
-        require(importlib.util.find_spec(package) is not None, f"{package} is not installed (constraints.txt has it)")
+        require(
+            importlib.util.find_spec(package) is not None,
+            f"{package} is missing: pip install -c constraints.txt {package}",
+        )
     async with service(peer.server, tmp_path / "service", peer.source) as running:
         # The judge itself: these services believe every word.
         assert (await ask(running.port, request(b"GET", "/pub/admin"))).json["page"] == "page"
