@@ -22,7 +22,7 @@ def test_loopback_and_any_address_are_own(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "localhost.example.com", "api.example.com", "", "1.2.3"])
 def test_addresses_of_others_and_names_are_not(host: str) -> None:
-    """R436: names are not looked up; 192.0.2.0/24 and 2001:db8::/32 are nobody's (RFC 5737, RFC 3849)."""
+    """R436: names are not looked up; 192.0.2.0/24 and 2001:db8::/32 belong to no machine (RFC 5737, RFC 3849)."""
     assert not is_own(host)
 
 

@@ -1,11 +1,11 @@
-"""What the upstream is told about the client's connection, and what is believed of it.
+"""The forwarding headers: what the upstream learns about the client's connection, and what is believed of it.
 
 Only X-Forwarded-For, -Proto, -Host and -Port, Forwarded (RFC 7239), and the
 client's address live here. A client's own statements are believed only when
 the peer of the connection is a trusted proxy, and then only those of the kind
 that the proxy writes (``TrustedProxies.fields``). X-Forwarded-For and Forwarded
 are continued by the peer's address, and of the others the last value stands,
-which is the nearest proxy's word. What the service is told is what the rules
+which is the nearest proxy's word. The service gets what the rules
 have seen.
 
 A trusted proxy must itself overwrite or continue every one of the fields that
@@ -146,7 +146,7 @@ def _nodes(received: RawHeaders) -> list[bytes]:
 
 
 def _address(node: bytes) -> bytes | None:
-    """Return the address that a proxy names, in the form of ``Peer.address``; None for what is none."""
+    """Return the address that a proxy names, in the form of ``Peer.address``; None for anything else."""
     if node in (UNIX, UNIX_NODE):
         return UNIX
     address = parse_node(node)

@@ -38,7 +38,7 @@ _USER_NAMES = frozenset(
     | {"x-webauth-user", "x-auth-request-user", "x-authenticated-user"}
 )
 
-#: Claims that tell of a token's kind, or of where it comes from, and nothing of who it is for.
+#: Claims that say of what kind a token is, or where it comes from, but not for whom it is.
 _OF_EVERY_TOKEN = frozenset({"typ", "token_use", "token_type", "ver", "tid", "idp", "acr", "auth_time", "hd"})
 
 
@@ -110,7 +110,7 @@ def _networks(settings: Settings) -> Iterator[Problem]:
 
 def _is_everybody(networks: Iterable[str]) -> bool:
     """Tell whether blocks hold most of the addresses of a family, in whatever pieces."""
-    # A word, such as one for Unix sockets, is no network.
+    # A word, such as one for Unix sockets, is not a network.
     blocks = [ipaddress.ip_network(network) for network in networks if not network.isalpha()]
     fours = ipaddress.collapse_addresses(block for block in blocks if isinstance(block, ipaddress.IPv4Network))
     sixes = list(ipaddress.collapse_addresses(block for block in blocks if isinstance(block, ipaddress.IPv6Network)))

@@ -49,8 +49,8 @@ class Server(Section):
     """The field in which trusted proxies that end TLS put the client's certificate, such as `client-cert` (RFC 9440)
     or `x-forwarded-client-cert`: believed for tokens that are bound to one. Removed from every request."""
     trusted_proxies: list[Network] = []
-    """CIDRs of proxies whose forwarding headers are believed, and `unix` for whoever connects to a Unix socket that
-    `listen` names. Empty: nobody's."""
+    """CIDRs of proxies whose forwarding headers are believed, and `unix` for every client of a Unix socket that
+    `listen` names. Empty: no proxy is trusted."""
     forwarded_fields: ForwardedFields = "x-forwarded"
     """Which forwarding headers every trusted proxy writes itself: `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, or
     `Forwarded` (RFC 7239). The other kind is removed: it would be the client's own word. `both` only if every trusted

@@ -105,7 +105,7 @@ def plain_network(block: Network) -> Network:
 
 
 def proxies(text: str) -> str:
-    """Check an address or CIDR block of proxies, or ``unix``: whoever connects to a Unix socket."""
+    """Check an address or CIDR block of proxies, or ``unix``: every client of a Unix socket."""
     return text if text == "unix" else network(text)
 
 

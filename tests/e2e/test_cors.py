@@ -249,7 +249,7 @@ async def test_refusals_say_each_thing_once(tmp_path: Path) -> None:
 
 
 async def test_an_open_websocket_carries_no_rules_of_the_service(tmp_path: Path) -> None:
-    """R434: a 101 is no exception."""
+    """R434: a 101 is not an exception."""
 
     async def respond(received: Received, _: object, writer: asyncio.StreamWriter) -> None:
         writer.write(

@@ -115,7 +115,7 @@ async def test_upload_whose_upstream_leaves_is_read_to_its_end(tmp_path: Path) -
 
 
 async def test_upload_that_turns_bad_after_its_upstream_left_ends_the_connection(tmp_path: Path) -> None:
-    """R211, R427: what is behind bad chunks is nobody's request."""
+    """R211, R427: what is behind bad chunks is not taken for a request."""
     service = Accepting(leaves=True)
     async with (
         raw_upstream(service.respond, early=True) as upstream,
@@ -289,7 +289,7 @@ def slow_get(port: int) -> int:
 
 @pytest.mark.parametrize("end", [End.CLOSE, End.ALERT])
 async def test_slow_client_gets_all_of_a_response_over_tls_whose_service_has_closed(end: End, tmp_path: Path) -> None:
-    """R425: what TLS still holds when the FIN comes is no less arrived than the rest."""
+    """R425: what TLS still holds when the FIN comes has arrived as well."""
     ca, content = authority(tmp_path), b"x" * 12_000_000
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
     with blunt_service(answer, end, server_tls(ca, "127.0.0.1")) as port:

@@ -1,6 +1,6 @@
 """Clients that end their sending and wait (``shutdown``), and clients that are refused while they send.
 
-Over TCP the first cannot be told from clients that left, but by what they do with an answer.
+Over TCP the first differ from clients that left only by what they do with an answer.
 """
 
 from __future__ import annotations
@@ -307,7 +307,7 @@ async def test_client_that_is_refused_while_it_uploads_over_tls_reads_its_answer
 
 
 async def test_client_that_sends_without_end_is_closed_at_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CWE-400: reading what nobody wants has a bound."""
+    """CWE-400: reading what is dropped has a bound."""
     monkeypatch.setattr(lingering, "LONGEST", 0.5)
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=ROUTES) as gateway:
         client = await gateway.client()
@@ -323,7 +323,7 @@ async def test_client_that_sends_without_end_is_closed_at_last(tmp_path: Path, m
         await until(lambda: gateway.app.telemetry.connections == 0)
 
 
-async def test_drain_does_not_wait_for_what_nobody_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_drain_does_not_wait_for_what_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R361: a client that was answered and goes on sending keeps no gateway from ending."""
     monkeypatch.setattr(lingering, "LONGEST_DRAINING", 0.1)
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=ROUTES) as gateway:

@@ -67,7 +67,7 @@ async def test_one_port_number_for_both_families(tmp_path: Path) -> None:
     require_ipv6()
     async with raw_upstream() as upstream:
         for left in reversed(range(10)):
-            port = free_port()  # in the meantime somebody may have taken it
+            port = free_port()  # in the meantime another process may have taken it
             server = {"listen": [f"0.0.0.0:{port}", f"[::]:{port}"]}
             try:
                 async with running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=server):
@@ -78,7 +78,7 @@ async def test_one_port_number_for_both_families(tmp_path: Path) -> None:
 
 
 async def test_tls_is_for_tcp_and_a_unix_socket_stays_plain(tmp_path: Path) -> None:
-    """C111: whoever connects there is on this machine."""
+    """C111: its clients are on this machine."""
     ca, path = authority(tmp_path / "tls"), tmp_path / "gateway.sock"
     own = ca.sign("server", "localhost")
     server = {

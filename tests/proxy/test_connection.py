@@ -235,7 +235,7 @@ async def test_answer_over_tls_is_whole_although_it_ended_while_reading_was_paus
 async def test_content_without_length_is_whole_over_tls_only_with_a_closure_alert(
     end: End, secure: bool, broken: bool, tmp_path: Path
 ) -> None:
-    """R409, R287, C105: a FIN is enough where nobody in between could have made it."""
+    """R409, R287, C105: a FIN is enough where no machine in between could have made it."""
     ca = authority(tmp_path)
     tls, options = (server_tls(ca, "127.0.0.1"), {"tls_ca_file": str(ca.bundle)}) if secure else (None, {})
     with blunt_service(b"HTTP/1.1 200 OK\r\nX: y\r\n\r\nall", end, tls, arrived=True) as port:

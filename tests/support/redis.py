@@ -16,7 +16,7 @@ from tests.peers.programs import program
 
 
 class RedisServer(Process):
-    """One server; ``async with`` starts and ends it. Where there is no program for it, making one skips the test.
+    """One server; ``async with`` starts and ends it. Where its program is missing, making one skips the test.
 
     Args:
         folder: for its output, its data and its socket.
