@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from tests.e2e.test_content import CHUNKED, PUBLIC, reset
+from tests.e2e.test_content import CHUNKED, PUBLIC
 from tests.proxy.test_dialer_tls import server_tls
 from tests.support.blunt import End, blunt_service
 from tests.support.certificates import authority
-from tests.support.gateway import RunningGateway, request, running_gateway, until
+from tests.support.gateway import RawClient, RunningGateway, request, running_gateway, until
 from tests.support.kernel import MIB, most_buffered
 from tests.support.uploads import Uploaded, upload
-from tests.support.upstream import OK, Received, raw_upstream
+from tests.support.upstream import OK, RawUpstream, Received, breaking_off, raw_upstream
 
 MEGABYTE = 1_000_000
 PIECE = 50_000
@@ -70,18 +72,38 @@ class Accepting:
         return b""
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-async def test_upload_goes_on_behind_an_early_answer(chunked: bool, tmp_path: Path) -> None:
-    """R427, C117: 202 at once, then the service gets every byte; the client's connection serves the next request."""
-    service = Accepting()
+class Answered(NamedTuple):
+    """An upload of ``MEGABYTE`` that was answered after its first piece."""
+
+    service: Accepting
+    upstream: RawUpstream
+    gateway: RunningGateway
+    client: RawClient
+
+
+@contextlib.asynccontextmanager
+async def answered(
+    folder: Path, *, chunked: bool = False, leaves: bool = False, **upstream_options: Any
+) -> AsyncIterator[Answered]:
+    """Begin an upload, and have its answer; with ``leaves`` the upstream has gone then."""
+    service = Accepting(leaves=leaves)
     async with (
         raw_upstream(service.respond, early=True) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
+        running_gateway(upstream.url, folder, routes=PUBLIC, upstream=upstream_options) as gateway,
     ):
         client = await gateway.client()
         await client.send(head_of(chunked) + piece_of(chunked))
         response = await client.response()
         assert (response.status, response.body, response.one(b"connection")) == (202, b"taken", None)
+        if leaves:
+            await until(lambda: upstream.open_connections == 0)
+        yield Answered(service, upstream, gateway, client)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_upload_goes_on_behind_an_early_answer(chunked: bool, tmp_path: Path) -> None:
+    """R427, C117: 202 at once, then the service gets every byte; the client's connection serves the next request."""
+    async with answered(tmp_path, chunked=chunked) as (service, upstream, gateway, client):
         assert not service.whole.is_set()
         for _ in range(MEGABYTE // PIECE - 1):
             await client.send(piece_of(chunked))
@@ -100,15 +122,7 @@ async def test_upload_goes_on_behind_an_early_answer(chunked: bool, tmp_path: Pa
 
 async def test_upload_whose_upstream_leaves_is_read_to_its_end(tmp_path: Path) -> None:
     """R427: the answer is whole, so the client's connection is kept in step and used again."""
-    service = Accepting(leaves=True)
-    async with (
-        raw_upstream(service.respond, early=True) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
-    ):
-        client = await gateway.client()
-        await client.send(head_of(False) + piece_of(False))
-        assert (await client.response()).status == 202
-        await until(lambda: upstream.open_connections == 0)
+    async with answered(tmp_path, leaves=True) as (_, _, _, client):
         for _ in range(MEGABYTE // PIECE - 1):
             await client.send(piece_of(False))
         assert (await client.exchange(request(b"GET", "/"))).body == b"ok"
@@ -116,15 +130,7 @@ async def test_upload_whose_upstream_leaves_is_read_to_its_end(tmp_path: Path) -
 
 async def test_upload_that_turns_bad_after_its_upstream_left_ends_the_connection(tmp_path: Path) -> None:
     """R211, R427: what is behind bad chunks is not taken for a request."""
-    service = Accepting(leaves=True)
-    async with (
-        raw_upstream(service.respond, early=True) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
-    ):
-        client = await gateway.client()
-        await client.send(head_of(True) + piece_of(True))
-        assert (await client.response()).status == 202
-        await until(lambda: upstream.open_connections == 0)
+    async with answered(tmp_path, chunked=True, leaves=True) as (_, upstream, gateway, client):
         await client.send(piece_of(True) + b"no size\r\n" + request(b"GET", "/"))
         assert await client.at_end()
         assert [received.line for received in upstream.requests] == [b"POST / HTTP/1.1"]
@@ -133,14 +139,7 @@ async def test_upload_that_turns_bad_after_its_upstream_left_ends_the_connection
 
 async def test_client_that_stops_after_its_answer_is_given_up(tmp_path: Path) -> None:
     """R427: bounded by the idle timeout; the answer was whole, and the log says so."""
-    service = Accepting()
-    async with (
-        raw_upstream(service.respond, early=True) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC, upstream={"idle_timeout_seconds": 0.2}) as gateway,
-    ):
-        client = await gateway.client()
-        await client.send(head_of(False) + piece_of(False))
-        assert (await client.response()).status == 202
+    async with answered(tmp_path, idle_timeout_seconds=0.2) as (service, upstream, gateway, _):
         await until(lambda: upstream.open_connections == 0)
         assert await logged(gateway, "status", "outcome", "bytes_out") == [202, "forwarded", 5]
         assert not service.whole.is_set()
@@ -167,14 +166,7 @@ async def test_service_that_does_not_read_an_upload_is_given_up(chunked: bool, t
 
 async def test_client_that_leaves_after_its_answer_ends_the_upload(tmp_path: Path) -> None:
     """R427, R426: the upstream does not get a request that looks whole; the client had all of its answer."""
-    service = Accepting()
-    async with (
-        raw_upstream(service.respond, early=True) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
-    ):
-        client = await gateway.client()
-        await client.send(head_of(False) + piece_of(False))
-        assert (await client.response()).status == 202
+    async with answered(tmp_path) as (service, upstream, gateway, client):
         await client.close()
         await until(lambda: upstream.open_connections == 0)
         assert await logged(gateway, "status", "outcome", "bytes_out") == [202, "forwarded", 5]
@@ -184,15 +176,7 @@ async def test_client_that_leaves_after_its_answer_ends_the_upload(tmp_path: Pat
 
 async def test_bad_content_behind_an_early_answer_ends_the_request(tmp_path: Path) -> None:
     """R427, R284: the answer stays what it was, and the upstream's request does not become whole."""
-    service = Accepting()
-    async with (
-        raw_upstream(service.respond, early=True) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
-    ):
-        client = await gateway.client()
-        await client.send(head_of(True) + piece_of(True))
-        response = await client.response()
-        assert (response.status, response.body) == (202, b"taken")
+    async with answered(tmp_path, chunked=True) as (_, upstream, gateway, client):
         await client.send(b"zz\r\n")
         await until(lambda: upstream.open_connections == 0)
         assert await client.at_end(within=10)
@@ -299,18 +283,14 @@ async def test_slow_client_gets_all_of_a_response_over_tls_whose_service_has_clo
             assert await logged(gateway, "outcome", "bytes_out") == ["forwarded", len(content)]
 
 
+HALF = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+
+
 async def test_broken_answer_to_an_old_client_ends_by_a_reset(tmp_path: Path) -> None:
     """R286, R426: HTTP/1.0 has no other sign: a FIN would say that the content is complete."""
-
-    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
-        await writer.drain()
-        await leave.wait()
-        reset(writer)
-
     leave = asyncio.Event()
     async with (
-        raw_upstream(respond) as upstream,
+        raw_upstream(breaking_off(HALF, leave)) as upstream,
         running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
     ):
         client = await gateway.client()

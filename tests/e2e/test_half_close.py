@@ -6,12 +6,15 @@ Over TCP the first differ from clients that left only by what they do with an an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.proxy.origin import Origin
 from gateway.server import half_closed, lingering
 from tests.support.certificates import Authority, authority
 from tests.support.gateway import RawClient, RunningGateway, request, running_gateway, until
@@ -187,17 +190,28 @@ def pausing(pause: asyncio.Event, seconds: float) -> Responder:
     return respond
 
 
+@contextlib.asynccontextmanager
+async def within_a_response(
+    respond: Responder, folder: Path, before: int = 0
+) -> AsyncIterator[tuple[RawClient, Origin]]:
+    """Have the first piece of a response, behind ``before`` whole ones over the same connection."""
+    async with (
+        raw_upstream(respond) as upstream,
+        running_gateway(upstream.url, folder, routes=ROUTES) as gateway,
+    ):
+        client = await gateway.client()
+        for _ in range(before):  # then the connection's requests are known, and take a shorter way
+            assert (await client.exchange(request(b"GET", "/pub"))).status == 200
+        await client.send(request(b"GET", "/pub"))
+        await client.reader.readuntil(b"\r\n\r\na")
+        yield client, gateway.app.upstreams["main"].origins[0]
+
+
 @pytest.mark.usefixtures("hasty")
 async def test_client_that_takes_what_it_is_sent_gets_the_rest_however_long_that_pauses(tmp_path: Path) -> None:
     """R282: a client that has left would have reset the connection."""
     pause = asyncio.Event()
-    async with (
-        raw_upstream(pausing(pause, 0.35)) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
-    ):
-        client = await gateway.client()
-        await client.send(request(b"GET", "/pub"))
-        await client.reader.readuntil(b"\r\n\r\na")
+    async with within_a_response(pausing(pause, 0.35), tmp_path) as (client, _):
         client.writer.write_eof()
         pause.set()
         assert await asyncio.wait_for(client.reader.read(), 5) == b"bc"
@@ -217,34 +231,20 @@ async def test_client_is_asked_nothing_within_a_response(before: int, tmp_path: 
         assert await reader.read() == b""
         return b""
 
-    async with (
-        raw_upstream(respond) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
-    ):
-        client = await gateway.client()
-        for _ in range(before):  # then the connection's requests are known, and take a shorter way
-            assert (await client.exchange(request(b"GET", "/pub"))).status == 200
-        await client.send(request(b"GET", "/pub"))
-        await client.reader.readuntil(b"\r\n\r\na")
+    async with within_a_response(respond, tmp_path, before) as (client, origin):
         client.writer.write_eof()
         assert await client.at_end()
-        await until(lambda: gateway.app.upstreams["main"].origins[0].state().in_use == 0)
+        await until(lambda: origin.state().in_use == 0)
 
 
 @pytest.mark.usefixtures("hasty")
 async def test_client_that_leaves_during_a_response_frees_the_upstream(tmp_path: Path) -> None:
     """R285: also where only one more piece was sent to it after it had left."""
     pause = asyncio.Event()
-    async with (
-        raw_upstream(pausing(pause, 2)) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
-    ):
-        client = await gateway.client()
-        await client.send(request(b"GET", "/pub"))
-        await client.reader.readuntil(b"\r\n\r\na")
+    async with within_a_response(pausing(pause, 2), tmp_path) as (client, origin):
         await client.close()
         pause.set()
-        await until(lambda: gateway.app.upstreams["main"].origins[0].state().in_use == 0, within=1)
+        await until(lambda: origin.state().in_use == 0, within=1)
 
 
 @pytest.fixture

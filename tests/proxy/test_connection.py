@@ -12,12 +12,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.proxy.connection import BUFFER
 from gateway.proxy.forward import exchange
 from gateway.proxy.upstreams import Lease
-from tests.proxy.pools import GET, opened, reset
+from tests.proxy.pools import GET, opened
 from tests.proxy.test_dialer_tls import server_tls
 from tests.support.blunt import End, blunt_service
 from tests.support.certificates import authority
 from tests.support.clock import eventually
-from tests.support.upstream import Received, raw_upstream
+from tests.support.upstream import Received, breaking_off, raw_upstream
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -26,14 +26,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 async def test_fault_is_told_from_an_orderly_end(by_reset: bool, broken: bool) -> None:
     """R287: content that ends with its connection is whole only after a FIN."""
     leave = asyncio.Event()
-
-    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\nhalf")
-        await writer.drain()
-        await leave.wait()
-        if by_reset:
-            reset(writer)
-
+    respond = breaking_off(b"HTTP/1.1 200 OK\r\n\r\nhalf", leave, by_reset=by_reset)
     async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
         reply = await exchange(await origin.lease(), GET, None, head_only=False, response_timeout=5, idle_timeout=5)
         assert await reply.content.readany() == b"half"
