@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.e2e.test_content import CHUNKED, PUBLIC
-from tests.proxy.test_dialer_tls import server_tls
-from tests.support.blunt import End, blunt_service
-from tests.support.certificates import authority
+from tests.support.blunt import End, blunt_service, blunt_upstream
 from tests.support.gateway import RawClient, RunningGateway, request, running_gateway, until
 from tests.support.kernel import MIB, most_buffered
 from tests.support.uploads import Uploaded, upload
@@ -200,10 +198,7 @@ async def test_answer_of_a_service_that_closes_unread_arrives(
     end: End, secure: bool, access_log: str, tmp_path: Path
 ) -> None:
     """R425, C115: never 502 when the answer was there, whatever became of the writes."""
-    ca = authority(tmp_path)
-    tls, options = (server_tls(ca, "127.0.0.1"), {"tls_ca_file": str(ca.bundle)}) if secure else (None, {})
-    with blunt_service(WITH_LENGTH, end, tls) as port:
-        url = f"{'https' if secure else 'http'}://127.0.0.1:{port}"
+    with blunt_upstream(tmp_path, WITH_LENGTH, end, secure=secure) as (url, options):
         server = {"access_log": access_log}
         async with running_gateway(url, tmp_path, routes=PUBLIC, server=server, upstream=options) as gateway:
             outcomes = await uploads(gateway, 2)
@@ -232,10 +227,7 @@ async def test_answer_without_length_arrives_as_far_as_it_came(
     end: End, secure: bool, whole: bool, tmp_path: Path
 ) -> None:
     """R426, R409, C116: head and content, then the break if the service's end was none; the log agrees."""
-    ca = authority(tmp_path)
-    tls, options = (server_tls(ca, "127.0.0.1"), {"tls_ca_file": str(ca.bundle)}) if secure else (None, {})
-    with blunt_service(WITHOUT_LENGTH, end, tls) as port:
-        url = f"{'https' if secure else 'http'}://127.0.0.1:{port}"
+    with blunt_upstream(tmp_path, WITHOUT_LENGTH, end, secure=secure) as (url, options):
         async with running_gateway(url, tmp_path, routes=PUBLIC, upstream=options) as gateway:
             outcomes = await uploads(gateway, 1)
             log = await gateway.log(len(outcomes))
@@ -274,11 +266,10 @@ def slow_get(port: int) -> int:
 @pytest.mark.parametrize("end", [End.CLOSE, End.ALERT])
 async def test_slow_client_gets_all_of_a_response_over_tls_whose_service_has_closed(end: End, tmp_path: Path) -> None:
     """R425: what TLS still holds when the FIN comes has arrived as well."""
-    ca, content = authority(tmp_path), b"x" * 12_000_000
+    content = b"x" * 12_000_000
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
-    with blunt_service(answer, end, server_tls(ca, "127.0.0.1")) as port:
-        options = {"tls_ca_file": str(ca.bundle)}
-        async with running_gateway(f"https://127.0.0.1:{port}", tmp_path, routes=PUBLIC, upstream=options) as gateway:
+    with blunt_upstream(tmp_path, answer, end, secure=True) as (url, options):
+        async with running_gateway(url, tmp_path, routes=PUBLIC, upstream=options) as gateway:
             assert await asyncio.to_thread(slow_get, gateway.app.port) > len(content)
             assert await logged(gateway, "outcome", "bytes_out") == ["forwarded", len(content)]
 

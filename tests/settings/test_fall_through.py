@@ -87,15 +87,6 @@ BY_METHOD: dict[str, tuple[list[dict[str, Any]], str]] = {
 # fmt: on
 
 
-@pytest.mark.parametrize("case", BY_METHOD)
-def test_a_route_for_some_methods_over_a_weaker_one_is_named(case: str) -> None:
-    """R403, CWE-650: the key, who passes, and what to write instead."""
-    routes, sentence = BY_METHOD[case]
-    found = [text for key, text in warnings(*routes) if key.endswith(".methods")]
-    assert found
-    assert sentence in found[0]
-
-
 # fmt: off
 BY_HOST: dict[str, tuple[list[dict[str, Any]], str]] = {
     "any other host": ([{"path": "/", "hosts": ["api.test"]}, {"path": "/", **PUBLIC}],
@@ -113,11 +104,19 @@ BY_HOST: dict[str, tuple[list[dict[str, Any]], str]] = {
 # fmt: on
 
 
-@pytest.mark.parametrize("case", BY_HOST)
-def test_a_route_for_some_hosts_over_a_weaker_one_to_the_same_service_is_named(case: str) -> None:
-    """R403: a client that writes another Host passes."""
-    routes, sentence = BY_HOST[case]
-    found = [text for key, text in warnings(*routes) if key.endswith(".hosts")]
+@pytest.mark.parametrize(
+    ("option", "routes", "sentence"),
+    [
+        pytest.param(option, *case, id=f"{option}: {name}")
+        for option, cases in (("methods", BY_METHOD), ("hosts", BY_HOST))
+        for name, case in cases.items()
+    ],
+)
+def test_a_route_for_some_methods_or_hosts_over_a_weaker_one_is_named(
+    option: str, routes: list[dict[str, Any]], sentence: str
+) -> None:
+    """R403, CWE-650: the key, which requests pass, and what to write instead."""
+    found = [text for key, text in warnings(*routes) if key.endswith(f".{option}")]
     assert found
     assert sentence in found[0]
 
