@@ -61,7 +61,7 @@ def forwarding_headers(
     if received and trusted.believes(peer.address):
         received = [pair for pair in received if pair[0].lower() in trusted.fields]
         chain = b", ".join([*_nodes(received), peer.address])
-        forwarded = _continue_forwarded(_values(received, b"forwarded"), peer, client_host, proto)
+        forwarded = _continue_forwarded(_values(received, b"forwarded", split=False), peer, client_host, proto)
         scheme, client_host = external_origin(received, trusted, peer, client_host)
         proto = http_scheme(scheme)
         port = _last_word(received, b"x-forwarded-port", port)
@@ -194,11 +194,11 @@ def parse_forwarded(value: bytes) -> list[dict[bytes, bytes]] | None:
     return None if element else elements  # a dangling ";" is malformed
 
 
-def _continue_forwarded(members: list[bytes], peer: Peer, client_host: bytes, proto: bytes) -> bytes:
+def _continue_forwarded(lines: list[bytes], peer: Peer, client_host: bytes, proto: bytes) -> bytes:
     """Return the trusted peer's Forwarded with the peer's own element added; empty when there was none."""
-    if not members:
+    if not lines:
         return b""
-    received = b", ".join(members)
+    received = b", ".join(lines)
     own = b"for=" + _quote(_node_identifier(peer.address))
     if client_host and _SANE[b"x-forwarded-host"].fullmatch(client_host):
         own += b";host=" + _quote(client_host)

@@ -94,6 +94,13 @@ def test_several_lines_of_a_trusted_proxy_become_one() -> None:
     assert found[b"forwarded"] == [b"for=1.1.1.1, for=2.2.2.2, for=10.0.0.1;host=api.test;proto=http"]
 
 
+def test_what_a_trusted_proxy_quotes_in_forwarded_is_continued_byte_for_byte() -> None:
+    """R258, RFC 7239 section 4: a comma within quotes ends nothing."""
+    received = b'for=1.1.1.1;secret="a ,b",  for="[2001:db8::1]"'
+    (continued,) = sent((b"Forwarded", b" " + received))[b"forwarded"]
+    assert continued == received + b", for=10.0.0.1;host=api.test;proto=http"
+
+
 def test_trusted_proxy_that_says_nothing_adds_nothing_but_its_address() -> None:
     """R258: Forwarded is continued, not begun."""
     assert sent() == {
