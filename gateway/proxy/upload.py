@@ -85,7 +85,7 @@ class Upload:
             await writer.write(head, drain=False)
             while piece := await content.read():
                 self._moved_at = loop.time()
-                await writer.write(_chunk(piece) if content.chunked else piece)
+                await writer.write(chunk(piece) if content.chunked else piece)
                 self._moved_at = loop.time()
             if content.chunked:
                 await writer.write(b"0\r\n\r\n")
@@ -173,8 +173,9 @@ def whole_content(content: Content) -> bytes | None:
     whole = content.whole()
     if whole is None or not content.chunked:
         return whole
-    return (_chunk(whole) if whole else b"") + b"0\r\n\r\n"
+    return (chunk(whole) if whole else b"") + b"0\r\n\r\n"
 
 
-def _chunk(piece: bytes) -> bytes:
+def chunk(piece: bytes) -> bytes:
+    """Return a piece of content, which is not empty, as a chunk (RFC 9112 section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(piece), piece)
