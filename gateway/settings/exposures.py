@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
 
 from gateway.settings.faults import KeyPath
 from gateway.settings.key_checks import Sound, takes_tokens
@@ -18,7 +19,7 @@ from gateway.settings.patterns import slow_problem
 from gateway.settings.rate_limits import ADDRESS, CLAIM
 from gateway.settings.revocation_checks import from_redis
 from gateway.settings.schema import Dpop, Issuer, Route, Settings, issuer_values
-from gateway.settings.values import fold_header_name
+from gateway.settings.values import fold_header_name, is_loopback
 
 Problem = tuple[KeyPath, str]
 
@@ -217,8 +218,8 @@ def _editable_claims(route: Route, place: KeyPath, issuers: Iterable[Issuer]) ->
 
 
 def _is_plain_origin(origin: str) -> bool:
-    host = origin.removeprefix("http://").rpartition(":")[0] or origin.removeprefix("http://")
-    return origin.startswith("http://") and host not in ("localhost", "127.0.0.1", "[::1]")
+    parts = urlsplit(origin)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def _dpop(settings: Settings) -> Iterator[Problem]:

@@ -266,6 +266,14 @@ def http_url(text: str) -> SplitResult:
     return parts
 
 
+def ip_version(host: str) -> int:
+    """Return the version of an IP address; 0 for a name."""
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return 0
+
+
 def is_loopback(name: str) -> bool:
     """Tell whether a host of a URL is this machine by its name alone (RFC 6761 section 6.3)."""
     name = name.lower().rstrip(".")

@@ -284,3 +284,10 @@ def test_no_sentence_quotes_what_is_not_a_name(tmp_path: Path) -> None:
     lines = warnings_of(tmp_path, {**config, "api_keys": [entry()]})
     assert len(lines) >= 2
     assert not [line for line in lines if secret in line.replace(f'claims."{secret}"', "")]
+
+
+@pytest.mark.parametrize("host", ["localhost:3000", "app.localhost", "127.0.0.2", "[::1]:3000"])
+def test_pages_of_this_machine_may_have_credentials_over_http(host: str, tmp_path: Path) -> None:
+    """R408: an attacker on the network does not change them."""
+    config = changed("routes", cors_origins=[f"http://{host}"], cors_credentials=True)
+    assert about(tmp_path, config, "routes[0].cors_origins") == []
