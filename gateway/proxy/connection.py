@@ -91,7 +91,7 @@ class UpstreamConnection(ResponseHandler):
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Enough was taken of the content, as aiohttp says with each chunk: read on, in a turn of its own.
 
-        aiohttp would go through all that has come, in however many chunks, before anybody else has a turn.
+        aiohttp would go through all that has come, in however many chunks, before others have a turn.
         """
         if not resume_parser:
             super().resume_reading(resume_parser)

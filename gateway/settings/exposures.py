@@ -45,13 +45,13 @@ _OF_EVERY_TOKEN = frozenset({"typ", "token_use", "token_type", "ver", "tid", "id
 
 def exposure_faults(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Return what cannot be meant."""
-    if sound(("server", "trusted_proxies")) and _is_everybody(settings.server.trusted_proxies):
+    if sound(("server", "trusted_proxies")) and _covers_most(settings.server.trusted_proxies):
         for place, text in _by_address(settings):
             if sound(place):
                 yield (
                     ("server", "trusted_proxies"),
-                    f"is everybody, so every client can name any address as its own: {text}; list the addresses of the"
-                    " proxies in front",
+                    f"covers most addresses, so any client can name any address as its own: {text}; list the"
+                    " addresses of the proxies in front",
                 )
     for index, issuer in enumerate(settings.issuers):
         if sound(("issuers", index, "audience_claim")) and issuer.audience_claim == "iss":
@@ -99,17 +99,20 @@ def exposure_warnings(settings: Settings) -> Iterator[Problem]:
 
 
 def _networks(settings: Settings) -> Iterator[Problem]:
-    if _is_everybody(settings.server.trusted_proxies):
+    if _covers_most(settings.server.trusted_proxies):
         yield (
             ("server", "trusted_proxies"),
-            "is everybody: every client can name any address, scheme and host as its own, in logs, rate limits and"
-            " what services read in X-Forwarded-*; list the addresses of the proxies in front",
+            "covers most addresses: any client can name any address, scheme and host as its own, in logs, rate limits"
+            " and what services read in X-Forwarded-*; list the addresses of the proxies in front",
         )
-    if _is_everybody(settings.watch.exempt):
-        yield ("watch", "exempt"), "is everybody: no client is ever flagged; list the addresses that are meant"
+    if _covers_most(settings.watch.exempt):
+        yield (
+            ("watch", "exempt"),
+            "covers most addresses: hardly any client is ever flagged; list the addresses that are meant",
+        )
 
 
-def _is_everybody(networks: Iterable[str]) -> bool:
+def _covers_most(networks: Iterable[str]) -> bool:
     """Tell whether blocks hold most of the addresses of a family, in whatever pieces."""
     # A word, such as one for Unix sockets, is not a network.
     blocks = [ipaddress.ip_network(network) for network in networks if not network.isalpha()]
@@ -212,7 +215,7 @@ def _editable_claims(route: Route, place: KeyPath, issuers: Iterable[Issuer]) ->
         if name != "email" or not verified:
             yield (
                 (*place, "claims", name),
-                "can be set by its user at many issuers, who could let anybody in by it; use `sub`, a role or a group"
+                "can be set by its user at many issuers, who could get in by it; use `sub`, a role or a group"
                 + (", or ask for email_verified = true as well" if name == "email" else ""),
             )
 

@@ -89,7 +89,7 @@ async def test_reader_of_content_that_makes_no_sense_is_told_at_once() -> None:
 
 
 async def test_content_in_chunks_of_a_byte_is_read_in_turns() -> None:
-    """R429: aiohttp would go through all that has come before anybody else has a turn."""
+    """R429: aiohttp would go through all that has come before others have a turn."""
     count = 60_000
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
