@@ -129,13 +129,16 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-async def test_slow_answer_reaches_a_client_that_ended_its_sending(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [0, 1])
+async def test_slow_answer_reaches_a_client_that_ended_its_sending(before: int, tmp_path: Path) -> None:
     """R285, RFC 9110 section 15.2.1: it is asked once, with an interim response, whether it is still there."""
     async with (
         raw_upstream(slow(0.35)) as upstream,
         running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
     ):
         client = await gateway.client()
+        for _ in range(before):
+            assert (await client.exchange(request(b"GET", "/pub"))).status == 200
         await client.send(request(b"GET", "/pub") * 2)
         client.writer.write_eof()
         assert [(await client.response()).status for _ in range(3)] == [100, 200, 200]
