@@ -155,7 +155,7 @@ class Rounds:
 
 
 class Odd(BaseException):
-    """Nobody expects it."""
+    """An exception that no code expects."""
 
 
 async def test_no_round_is_the_last_one_whatever_it_ends_with(caplog: pytest.LogCaptureFixture) -> None:
@@ -258,7 +258,7 @@ async def test_the_end_of_the_process_is_no_failed_round(last: type[BaseExceptio
 async def test_failures_are_logged_once_in_a_while(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R406: by kind, and with the number of those that were not told."""
+    """R406: by kind, and with the number of those that were not logged."""
     clock = FakeClock()
     monkeypatch.setattr(SystemClock, "monotonic", clock.monotonic)
     monkeypatch.setattr(tasks, "_logged_at", {})

@@ -34,7 +34,7 @@ async def test_turn_of_the_loop_has_a_bound_however_many_have_work() -> None:
 
 
 async def test_who_has_more_stands_behind_those_that_wait() -> None:
-    """R429: nobody with much to do keeps out another one."""
+    """R429: work of one with much to do does not keep out another's."""
     turns = Turns()
     done: list[str] = []
 
@@ -50,7 +50,7 @@ async def test_who_has_more_stands_behind_those_that_wait() -> None:
     assert done == ["much", "little", "much", "much"]
 
 
-async def test_part_that_fails_takes_nobody_else_with_it() -> None:
+async def test_part_that_fails_takes_no_other_with_it() -> None:
     """R286: the fault is counted, and the others have their turn."""
     turns, failures = Turns(), tasks.failures["work in turns"]
     done: list[str] = []
@@ -67,7 +67,7 @@ async def test_part_that_fails_takes_nobody_else_with_it() -> None:
 
 
 async def test_all_of_a_loop_share_its_turns() -> None:
-    """R429: whoever asks."""
+    """R429: whichever part asks."""
     done: list[int] = []
     for number in range(3):
         later(functools.partial(done.append, number))

@@ -20,8 +20,9 @@ from gateway.server import express_response
 from gateway.server.express_exchange import ExpressExchange
 from gateway.server.express_memory import Plan
 from gateway.server.facts import Facts
+from tests.lanes.traffic import API_KEYS, COMMON
 from tests.support.gateway import RawResponse, RunningGateway, request, running_gateway
-from tests.support.keys import KEY, OTHER, entry
+from tests.support.keys import KEY, OTHER
 from tests.support.minting import SigningKey
 from tests.support.proving import bound_token, proved
 from tests.support.upstream import RawUpstream, Received, raw_upstream
@@ -29,25 +30,14 @@ from tests.support.upstream import RawUpstream, Received, raw_upstream
 pytestmark = pytest.mark.untraced
 
 ROUTES: tuple[dict[str, Any], ...] = (
+    *COMMON,
     {"path": "/"},
-    {"path": "/pub", "auth": "public"},
-    {"path": "/opt", "auth": "optional"},
-    {"path": "/scope", "scopes": ["write"]},
-    {"path": "/no", "scopes": ["nobody:has"]},
-    {"path": "/observed", "observe": True, "scopes": ["nobody:has"]},
-    {"path": "/strip", "strip_prefix": True, "auth": "public"},
-    {"path": "/token", "forward_authorization": True},
     {"path": "/cors", "auth": "public", "cors_origins": ["https://a.test"], "cors_credentials": True},
-    {"path": "/post", "methods": ["POST"], "auth": "public"},
-    {"path": "/bound", "sender_constrained": "required"},
-    {"path": "/keys", "credentials": ["api_key"]},
-    {"path": "/either", "credentials": ["jwt", "api_key"], "scopes": ["read"]},
     {"path": "/opt-key", "credentials": ["jwt", "api_key"], "auth": "optional"},
-    {"path": "/seen-key", "credentials": ["api_key"], "observe": True, "scopes": ["nobody:has"]},
+    {"path": "/seen-key", "credentials": ["api_key"], "observe": True, "scopes": ["never:granted"]},
     {"path": "/limited", "rate_limit": [{"requests": 1_000_000}, {"requests": 1_000_000, "by": "address"}]},
     {"path": "/full", "auth": "optional", "rate_limit": {"requests": 1, "seconds": 1_000_000, "burst": 3}},
 )
-API_KEYS = [entry(scopes=["read"]), entry(OTHER, "other", expires="2020-01-01T00:00:00Z")]
 
 #: With the one, every challenge says where a document is, on some routes another one.
 RESOURCES = [{"resource": "https://api.test"}, {"resource": "https://api.test/scope"}]

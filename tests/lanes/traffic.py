@@ -13,20 +13,24 @@ from typing import Any, NamedTuple
 from tests.support.keys import KEY, OTHER, entry
 from tests.support.upstream import Received
 
-ROUTES: tuple[dict[str, Any], ...] = (
-    {"path": "/", "hosts": ["api.test", "o.test"]},
+#: A route for each way in which requests are judged.
+COMMON: tuple[dict[str, Any], ...] = (
     {"path": "/pub", "auth": "public"},
     {"path": "/opt", "auth": "optional"},
     {"path": "/scope", "scopes": ["write"]},
-    {"path": "/no", "scopes": ["nobody:has"]},
-    {"path": "/observed", "observe": True, "scopes": ["nobody:has"]},
+    {"path": "/no", "scopes": ["never:granted"]},
+    {"path": "/observed", "observe": True, "scopes": ["never:granted"]},
     {"path": "/strip", "strip_prefix": True, "auth": "public"},
     {"path": "/token", "forward_authorization": True},
     {"path": "/post", "methods": ["POST"], "auth": "public"},
-    {"path": "/exact", "match": "exact", "auth": "optional"},
     {"path": "/bound", "sender_constrained": "required"},
     {"path": "/keys", "credentials": ["api_key"]},
     {"path": "/either", "credentials": ["jwt", "api_key"], "scopes": ["read"]},
+)
+ROUTES: tuple[dict[str, Any], ...] = (
+    *COMMON,
+    {"path": "/", "hosts": ["api.test", "o.test"]},
+    {"path": "/exact", "match": "exact", "auth": "optional"},
     {"path": "/maybe", "credentials": ["jwt", "api_key"], "auth": "optional"},
     {"path": "/pages", "auth": "public", "cors_origins": ["https://a.test"]},
     {

@@ -45,7 +45,7 @@ class Service(Process):
         await self.wait_until(self.listens)
 
     def listens(self) -> bool:
-        """Return whether somebody listens on the port."""
+        """Return whether the server listens on the port."""
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 

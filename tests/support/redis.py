@@ -17,7 +17,7 @@ from tests.support.ports import free_pair, free_port
 
 
 class RedisServer(Process):
-    """One server; ``async with`` starts and ends it. Where there is no program for it, making one skips the test.
+    """One server; ``async with`` starts and ends it. Where its program is missing, making one skips the test.
 
     Args:
         folder: for its output, its data and its socket.
