@@ -68,6 +68,11 @@ class Callers:
             group.create_task(self._caller("new", self.port, self.tls, good, keeps=False))
             group.create_task(self._caller("healthz", self.admin_port, None, health, keeps=False))
 
+    def forget(self) -> None:
+        """Forget the waits so far."""
+        for waits in self.waits.values():
+            waits.clear()
+
     async def _caller(self, name: str, port: int, tls: ssl.SSLContext | None, data: bytes, *, keeps: bool) -> None:
         client: RawClient | None = None
         try:

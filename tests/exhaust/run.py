@@ -167,8 +167,7 @@ async def one_round(row: Row, stage: Stage, seconds: float, settle: float) -> Ro
         emptying = spawn(_emptied(folder / "gateway.out"), "log", awaited=True)
         try:
             await asyncio.sleep(WARM_UP)
-            for waits in callers.waits.values():
-                waits.clear()
+            callers.forget()
             before, at_first, began = gateway.memory("VmRSS"), _scheduled(gateway), time.monotonic()
             said = await _attacked(row, gateway, callers, seconds)
             lasted = time.monotonic() - began
@@ -235,8 +234,8 @@ def summed_up(rounds: Sequence[Round]) -> tuple[dict[str, Spread], Round]:
     for name in rounds[0].waits:
         found = [one.waits[name] for one in rounds]
         worst = max(found, key=lambda spread: spread.worst)
-        middle = (statistics.median(getattr(one, figure) for one in found) for figure in ("median", "p95", "worst"))
-        waits[name] = Spread(*middle, during=worst.during)
+        middle = [statistics.median(getattr(one, figure) for one in found) for figure in ("median", "p95", "worst")]
+        waits[name] = Spread(middle[0], middle[1], middle[2], worst.during)
     return waits, max(rounds, key=lambda one: one.peak - one.before)
 
 
