@@ -109,7 +109,7 @@ async def test_a_gateway_with_nothing_else_to_do_turns_to_them_within_a_few_turn
 
 
 async def test_a_client_that_pipelines_has_one_request_in_a_turn_of_the_loop(bench: Bench) -> None:
-    """R429: what comes again while the queue is empty asks for no second turn, or each turn would make two of itself."""
+    """R429: what comes again while the queue is empty asks for no second turn, or each turn would make two of it."""
     [client] = bench.add()
     client.ahead = 2000
     in_each = []
