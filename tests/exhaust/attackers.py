@@ -185,7 +185,7 @@ def s_client(version: str, command: bytes, pause: float) -> Life:
         target.opened += 1
         assert process.stdin is not None
         try:
-            while process.returncode is None:
+            while process.returncode is None and not process.stdin.is_closing():
                 process.stdin.write(command)
                 await process.stdin.drain()
                 target.sent += len(command)
