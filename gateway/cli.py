@@ -212,7 +212,7 @@ def main() -> None:
     try:
         cli(prog_name="gateway")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EIO):  # of the output; others are told where they happen
+        if error.errno not in (errno.ENOSPC, errno.EIO):  # of the output; others are reported where they happen
             raise
         with contextlib.suppress(OSError):
             click.echo(f"the output cannot be written: {(error.strerror or '').lower()}", err=True)

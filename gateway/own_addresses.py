@@ -21,7 +21,7 @@ def one_spelling(host: str) -> str:
     ``*.localhost`` and the machine's own name are ``localhost``, which many systems make of them.
     """
     name = host.lower().rstrip(".")
-    if name.endswith(".localhost") or name == socket.gethostname().lower():  # RFC 6761 section 6.3
+    if name.endswith(".localhost") or name == socket.gethostname().lower().rstrip("."):  # RFC 6761 section 6.3
         return "localhost"
     try:
         if _OLD_SPELLING(name):
@@ -38,14 +38,13 @@ def is_own(host: str) -> bool:
     Args:
         host: a name, or an address without brackets. Of names only ``localhost`` and the machine's own are known.
     """
-    name = host.lower().rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761 section 6.3
+    name = one_spelling(host)
+    if name == "localhost":
         return True
     try:
         address = ip_address(name)
     except ValueError:
-        return name == socket.gethostname().lower().rstrip(".")
-    address = getattr(address, "ipv4_mapped", None) or address
+        return False
     return address.is_loopback or address.is_unspecified or _on_interface(address)
 
 

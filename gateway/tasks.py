@@ -1,8 +1,8 @@
 """Background tasks that cannot be lost: the only place that creates one.
 
-The event loop keeps only a weak reference to a task, so one that nobody holds
+The event loop keeps only a weak reference to a task, so one that nothing holds
 may vanish while it runs. Every task is made here, held until it ends, and an
-exception that nobody waits for is logged. What has to go on for as long as the
+exception that nothing waits for is logged. What has to go on for as long as the
 gateway runs is a ``Periodic``: whatever becomes of one round, the next one
 comes.
 """
@@ -31,7 +31,7 @@ failures: Counter[str] = Counter()
 LOG_SECONDS = 10.0
 _logged_at: dict[str, float] = {}
 
-#: The real wait, in seconds, where the wait between two rounds is what failed.
+#: The real wait, in seconds, behind a failure that would leave none between two rounds.
 _PAUSE_SECONDS = 0.1
 
 
@@ -75,7 +75,7 @@ def survivable(error: BaseException) -> bool:
     """Tell whether the running task may go on after an exception.
 
     It may not when it was cancelled itself, when its coroutine is being closed, and when the process is to end. A
-    ``CancelledError`` that nobody asked for comes from something that was waited for, and is a failure like any other.
+    ``CancelledError`` that was not asked for comes from something that was waited for, and is a failure like any other.
     """
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
@@ -100,6 +100,22 @@ def note_failure(kind: str, error: BaseException, about: str = "") -> None:
             _log.error("%s%s failed (%d so far): %s", kind, about and f" of {about}", failures[kind], where(error))
 
 
+async def go_on_after(error: BaseException, kind: str) -> None:
+    """Note a failed round of a loop that waits for its work itself, and pause, so that it cannot spin.
+
+    Args:
+        error: what happened.
+        kind: see ``note_failure``.
+
+    Raises:
+        BaseException: the error, if the running task may not go on.
+    """
+    if not survivable(error):
+        raise error
+    note_failure(kind, error)
+    await asyncio.sleep(_PAUSE_SECONDS)
+
+
 class Periodic:
     """Work that is done again and again; only ``stop`` ends it.
 
@@ -113,7 +129,7 @@ class Periodic:
         clock: the time.
         seconds: from the end of one round to the beginning of the next; a callable is asked each time.
         about: whose work it is, for logs; empty where there is only one.
-        on_failure: told of each failed round. It must not raise.
+        on_failure: called with the error of each failed round. It must not raise.
 
     Attributes:
         kind, about, work: as given.

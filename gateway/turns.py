@@ -3,7 +3,7 @@
 Only the order of that work lives here. A peer can make a few bytes cost much,
 by chunks of a byte or frames of none. One such connection gives the loop back
 after a part of it; but of fifty, each with its part in every turn, the loop
-would still be late for everybody else (CWE-400, CWE-407).
+would still be late for all others (CWE-400, CWE-407).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.clock import SystemClock
 from gateway.tasks import note_failure
 
 #: Most seconds of such work in one turn of the loop, but for the end of the last part.
-LONGEST_TURN = 0.003
+MAX_TURN_SECONDS = 0.003
 
 
 class Turns:
@@ -44,9 +44,9 @@ class Turns:
 
     def _turn(self) -> None:
         waiting = self._waiting
-        ends = self._monotonic() + LONGEST_TURN
+        ends = self._monotonic() + MAX_TURN_SECONDS
         for _ in range(len(waiting)):
-            # Taken out behind its part: whoever asks meanwhile must not ask the loop for another turn.
+            # Taken out behind its part: what is added meanwhile must not ask the loop for another turn.
             try:
                 waiting[0]()
             except Exception as error:  # those that wait behind it are turned to all the same

@@ -77,7 +77,7 @@ def test_without_a_python_the_scripts_say_what_to_do(version: str, tmp_path: Pat
 
 
 def test_a_python_that_is_named_is_taken_even_if_newer(tmp_path: Path) -> None:
-    """It was named to be tried; one that cannot run the project is still refused."""
+    """One that is named is to be tried; one that cannot run the project is still refused."""
     put(tmp_path, "python3.14", "3.14")
     put(tmp_path, "mine", "3.15")
     put(tmp_path, "old", "3.10")

@@ -298,11 +298,11 @@ def test_every_field_that_is_said_to_be_removed_is_and_none_is_missing() -> None
     assert folded >= names._DROPPED | FORWARDING
 
 
-def test_every_name_that_services_believe_is_listed_with_its_reason() -> None:
+def test_every_name_that_services_believe_is_documented_with_its_reason() -> None:
     """R401, R402: the list of transparency.md is that of the code, group by group."""
     rows = _rows(_read("docs/transparency.md"), "### What services believe of proxies")
-    listed = [(row[0], set(_codes(row[1]))) for row in rows]
-    assert listed == [
+    documented = [(row[0], set(_codes(row[1]))) for row in rows]
+    assert documented == [
         (group.reason, {*group.names.split(), *(f"{prefix}*" for prefix in group.prefixes.split())}) for group in GROUPS
     ]
 

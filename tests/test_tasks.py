@@ -155,7 +155,7 @@ class Rounds:
 
 
 class Odd(BaseException):
-    """An exception that no code expects."""
+    """An exception of a kind that no handler expects."""
 
 
 async def test_no_round_is_the_last_one_whatever_it_ends_with(caplog: pytest.LogCaptureFixture) -> None:
@@ -246,6 +246,31 @@ async def test_a_stop_ends_work_that_swallows_it() -> None:
     await settle()
     async with asyncio.timeout(5):
         await made.stop()
+
+
+async def test_a_loop_goes_on_after_failures_and_ends_with_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R406: a pause behind each, and an end that was asked for is not a failure."""
+    monkeypatch.setattr(tasks, "_PAUSE_SECONDS", 60.0)
+    before, rounds = tasks.failures["a loop"], 0
+
+    async def run() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            try:
+                raise Odd
+            except BaseException as error:
+                await tasks.go_on_after(error, "a loop")
+
+    running = asyncio.ensure_future(run())
+    await settle()
+    assert (rounds, tasks.failures["a loop"]) == (1, before + 1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    with pytest.raises(SystemExit):
+        await tasks.go_on_after(SystemExit(), "a loop")
+    assert tasks.failures["a loop"] == before + 1
 
 
 @pytest.mark.parametrize("last", [SystemExit, KeyboardInterrupt])

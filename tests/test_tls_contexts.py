@@ -79,7 +79,7 @@ async def test_every_context_has_the_one_set_of_flags(tmp_path: Path) -> None:
             assert context.verify_mode == ssl.CERT_REQUIRED, place
 
 
-def test_no_module_makes_a_context_elsewhere() -> None:
+def test_no_other_module_makes_a_context() -> None:
     """R423: a new place would bring its own flags. Files are only tried in ``settings/files.py``."""
     allowed = {"gateway/tls_contexts.py", "gateway/settings/files.py"}
     makers = ("create_default_context(", "SSLContext(ssl.", "ssl=True")

@@ -6,7 +6,7 @@ import asyncio
 import functools
 
 from gateway import tasks
-from gateway.turns import LONGEST_TURN, Turns, later
+from gateway.turns import MAX_TURN_SECONDS, Turns, later
 from tests.support.clock import FakeClock
 
 
@@ -23,7 +23,7 @@ async def test_turn_of_the_loop_has_a_bound_however_many_have_work() -> None:
 
     def work(number: int) -> None:
         done.append(number)
-        clock.jump(0.6 * LONGEST_TURN)
+        clock.jump(0.6 * MAX_TURN_SECONDS)
 
     for number in range(50):
         turns.later(functools.partial(work, number))
@@ -34,7 +34,7 @@ async def test_turn_of_the_loop_has_a_bound_however_many_have_work() -> None:
 
 
 async def test_who_has_more_stands_behind_those_that_wait() -> None:
-    """R429: work of one with much to do does not keep out another's."""
+    """R429: a connection with much to do does not keep out another one."""
     turns = Turns()
     done: list[str] = []
 
@@ -67,7 +67,7 @@ async def test_part_that_fails_takes_no_other_with_it() -> None:
 
 
 async def test_all_of_a_loop_share_its_turns() -> None:
-    """R429: whichever part asks."""
+    """R429: whichever part of it asks."""
     done: list[int] = []
     for number in range(3):
         later(functools.partial(done.append, number))

@@ -42,7 +42,7 @@ class SharedAddress:
 
 
 class SocketFile:
-    """The file of a Unix socket, removed by whoever made it and by nobody else.
+    """The file of a Unix socket, removed only by the process that made it.
 
     Args:
         path: where it is; a socket is bound there already.
@@ -179,7 +179,7 @@ class Reservation:
             shared, port = SharedAddress(address, listening.fileno()), 0
         else:
             if not address.endswith(":0"):
-                # A port may be shared with whoever asks for it, another gateway of ours included: ask for it alone.
+                # A port may be shared with any process that asks for it, another gateway included: ask for it alone.
                 close_all(await tcp_sockets(address, share=False))
             sockets = await tcp_sockets(address, share=True)
             self._sockets += sockets
@@ -257,7 +257,7 @@ def _remove_stale_socket(path: str) -> None:
     """Remove the socket file that an earlier run left.
 
     A file that is no socket stays, and fails the start. So does a socket that
-    somebody listens on: to replace it would cut a running gateway off.
+    a process listens on: to replace it would cut a running gateway off.
     """
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):

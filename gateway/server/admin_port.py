@@ -29,7 +29,7 @@ from gateway.errors import GatewayError
 from gateway.policy.hosts import parse_host
 from gateway.policy.paths import parse_target
 from gateway.server.addresses import listen
-from gateway.server.listener import CONTENT_AHEAD
+from gateway.server.listener import CONTENT_AHEAD_BYTES
 from gateway.server.sent import sent
 from gateway.settings.schema import Server
 from gateway.settings.values import host as canonical
@@ -55,7 +55,7 @@ PIECE = 1024
 #: read slowly, end with it.
 ANSWER_SECONDS = 30.0
 
-#: How long content that nobody reads is taken before its connection is closed, in seconds.
+#: How long content that no page reads is taken before its connection is closed, in seconds.
 _LINGER = 2.0
 
 _UNKNOWN_HOST = "Call the admin port by an IP address, as localhost, or by a name in server.admin_hosts."
@@ -121,11 +121,11 @@ def _guarded(settings: Server) -> Any:
     """Return what looks at each request before the pages do."""
     names = known_names(settings)
     by_socket = settings.admin_listen.startswith("unix:")
-    told = False
+    logged = False
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        nonlocal told
+        nonlocal logged
         cast("_Connection", request.protocol).begin_answer()
         try:
             host = _host(request)
@@ -134,8 +134,8 @@ def _guarded(settings: Server) -> Any:
         # A browser has no way to a Unix socket, and HTTP/1.0, which may do without a Host, is spoken by none.
         if by_socket or not host or is_known(host, names):
             return await handler(request)
-        if not told:
-            told = True
+        if not logged:
+            logged = True
             _log.warning(
                 "a request to the admin port was answered 421: its Host is not an IP address, localhost or one of"
                 " server.admin_hosts; further ones are not logged"
@@ -239,7 +239,7 @@ class _Connection(RequestHandler):
             max_field_size=MAX_HEAD_BYTES,
             lingering_time=_LINGER,
             auto_decompress=False,
-            read_bufsize=CONTENT_AHEAD,
+            read_bufsize=CONTENT_AHEAD_BYTES,
             access_log=cast(Any, None),
         )
         self._admin = admin
@@ -263,7 +263,7 @@ class _Connection(RequestHandler):
             self._timer.cancel()
         super().connection_lost(exc)
         self._pending = memoryview(b"")
-        self._messages.clear()  # nobody is going to serve what followed the request
+        self._messages.clear()  # what followed the request is not served any more
 
     def data_received(self, data: bytes) -> None:
         if not data:  # aiohttp calls this itself to go on with what it has already
@@ -279,7 +279,7 @@ class _Connection(RequestHandler):
         return self._force_close or (self._content is not None and self._content.is_eof())
 
     def _look(self) -> None:
-        """Look at a piece of what has come, and at the rest in a later turn, unless nobody takes the content."""
+        """Look at a piece of what has come, and at the rest in a later turn, unless no page takes the content."""
         self._in_turn = False
         piece, self._pending = bytes(self._pending[:PIECE]), self._pending[PIECE:]
         if piece and self.transport is not None:

@@ -129,24 +129,7 @@ class GatewayApp:
         self._stop.push_async_callback(self._writer.stop, LOG_SECONDS)
         self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
         self.redis = await open_link(settings.redis, clock, self._stop)
-        first_wait = self._share.first_wait if self._share else 0.0
-        self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
-        self.tenants = build_tenants(settings, clock, self._resolver)
-        keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
-        revocations = build_revocations(settings, clock, self.redis)
-        await take_over(self._share.left if self._share else None, keys, revocations)
-        self.estate = Estate(keys, revocations)
-        for each in keys.values():
-            each.start()
-            self._stop.push_async_callback(each.stop)
-        self._stop.push_async_callback(revocations.stop)
-        self.authenticator = Authenticator(settings, keys, clock, revocations)
-        self.api_keys = ApiKeys(settings, clock)
-        self.api_keys.start()
-        self._stop.push_async_callback(self.api_keys.stop)
-        self.introspectors = build_introspectors(settings, clock, self.redis, self._resolver)
-        for introspector in self.introspectors.values():
-            self._stop.push_async_callback(introspector.stop)
+        await self._start_credentials()
         self.upstreams = open_upstreams(settings.upstreams, clock)
         for upstream in self.upstreams.values():
             self._stop.push_async_callback(upstream.close)
@@ -165,7 +148,7 @@ class GatewayApp:
             Parts(
                 self.telemetry,
                 self.authenticator,
-                keys,
+                self.keys,
                 self.upstreams,
                 self.api_keys,
                 self.introspectors,
@@ -182,9 +165,31 @@ class GatewayApp:
             pages = self.admin.application()
             pages.add_routes(revoke_call(settings, clock))
             self.admin_port = await open_admin(pages, settings.server, self._stop)
-        # A long list takes a while; the admin port tells of it meanwhile.
-        await revocations.start()
+        # A long list takes a while, which the admin port shows.
+        await self.authenticator.revocations.start()
         await self._start_listener()
+
+    async def _start_credentials(self) -> None:
+        """Make and start what credentials are judged by, but for the reading of what is revoked."""
+        settings, clock = self.settings, self.clock
+        first_wait = self._share.first_wait if self._share else 0.0
+        self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
+        self.tenants = build_tenants(settings, clock, self._resolver)
+        self.keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
+        revocations = build_revocations(settings, clock, self.redis)
+        await take_over(self._share.left if self._share else None, self.keys, revocations)
+        self.estate = Estate(self.keys, revocations)
+        for each in self.keys.values():
+            each.start()
+            self._stop.push_async_callback(each.stop)
+        self._stop.push_async_callback(revocations.stop)
+        self.authenticator = Authenticator(settings, self.keys, clock, revocations)
+        self.api_keys = ApiKeys(settings, clock)
+        self.api_keys.start()
+        self._stop.push_async_callback(self.api_keys.stop)
+        self.introspectors = build_introspectors(settings, clock, self.redis, self._resolver)
+        for introspector in self.introspectors.values():
+            self._stop.push_async_callback(introspector.stop)
 
     async def _start_listener(self) -> None:
         settings = self.settings
@@ -309,7 +314,7 @@ class RequestIds:
 def draw_pseudonym() -> bytes:
     """Return a name for ``Via`` that no other gateway has (RFC 9110 section 7.6.3).
 
-    Every worker of one gateway has the same, so that a loop is told, and two
+    Every worker of one gateway has the same, so that a loop is detected, and two
     gateways in a chain never do, however alike their hosts and configurations are.
     """
     return b"gateway-" + os.urandom(6).hex().encode("ascii")

@@ -15,7 +15,7 @@ from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
 from gateway.errors import GatewayError, Reason
 from gateway.server.facts import Facts
-from gateway.server.lingering import LONGEST
+from gateway.server.lingering import MAX_LINGERING_SECONDS
 from gateway.settings.schema import Server
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -53,12 +53,12 @@ class ClientContent:
         return self._counted(b"" if stream.at_eof() else stream.read_nowait())
 
     async def read_rest(self) -> bool:
-        """Read what still comes, for nobody; return whether it came to its end, within the time of ``lingering.py``.
+        """Read and drop what still comes; return whether it came to its end, within the time of ``lingering.py``.
 
         The next request on the connection is behind it.
         """
         with contextlib.suppress(TimeoutError, GatewayError):
-            async with asyncio.timeout(LONGEST):
+            async with asyncio.timeout(MAX_LINGERING_SECONDS):
                 while await self.read():
                     pass
                 return True

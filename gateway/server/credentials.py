@@ -2,8 +2,8 @@
 
 Only the choice between the kinds lives here: where each may stand is
 ``tokens/extract.py``'s, and what it is worth the authenticator's and the keys'.
-The danger of this file is a credential that is shown to somebody else although
-it could be judged here: so another server is asked only about what no local
+The danger of this file is a credential that is shown to another server although
+it could be judged here: so one is asked only about what no local
 kind knows.
 """
 

@@ -25,13 +25,13 @@ from gateway.tokens.cache import TokenCache
 SHARE = 0.01
 
 #: Most seconds in one turn of the loop, but for the end of the last of them, and most requests.
-LONGEST_TURN, MOST = 0.001, 64
+MAX_TURN_SECONDS, MAX_TURN_REQUESTS = 0.001, 64
 
 #: Turns of the loop in which nothing is served before time is taken for left; seconds by which it grows from there.
 IDLE_TURNS, STEP = 4, 0.000003
 
 #: Seconds after which one is turned to whatever else there is to do.
-LONGEST_WAIT = 1.0
+MAX_WAIT_SECONDS = 1.0
 
 
 class DeferredClient(Protocol):
@@ -81,7 +81,7 @@ class DeferredRequest:
         self._client.resume(self._data)
 
     def fail(self) -> None:
-        """Give it up, after a fault of the gateway's own: nobody else would end its connection."""
+        """Give it up, after a fault of the gateway's own: nothing else would end its connection."""
         self._client.abort()
 
     def client_lost(self) -> None:
@@ -153,8 +153,8 @@ class Deferred:
     def _turn(self) -> None:
         waiting, now = self._waiting, self._monotonic()
         self._grant(now)
-        late = now - LONGEST_WAIT
-        for _ in range(min(len(waiting), MOST)):
+        late = now - MAX_WAIT_SECONDS
+        for _ in range(min(len(waiting), MAX_TURN_REQUESTS)):
             if self._left <= 0 and waiting[0].since > late:
                 break
             request = waiting.popleft()
@@ -176,8 +176,8 @@ class Deferred:
         served = self._cache.hits + sum(self._telemetry.upstream.counts)
         if served == self._served:
             self._idle_turns += 1
-            self._left = min(LONGEST_TURN, (self._idle_turns - IDLE_TURNS) * STEP)
+            self._left = min(MAX_TURN_SECONDS, (self._idle_turns - IDLE_TURNS) * STEP)
         else:
             self._served, self._idle_turns = served, 0
-            self._left = min(LONGEST_TURN, self._left + SHARE * (now - self._looked_at))
+            self._left = min(MAX_TURN_SECONDS, self._left + SHARE * (now - self._looked_at))
         self._looked_at = now

@@ -22,7 +22,7 @@ from gateway.server.first_bytes import not_http
 from gateway.server.framing import METHOD
 from gateway.server.full_lane import peer_of
 from gateway.server.half_closed import HalfClosed
-from gateway.server.listener import MAX_AHEAD, Listener, Protocol
+from gateway.server.listener import MAX_AHEAD_BYTES, Listener, Protocol
 from gateway.server.places import Place
 from gateway.server.request import RequestHead
 from gateway.server.run import Run
@@ -164,7 +164,7 @@ class ExpressConnection(KnownRequests):
             self._put(self._rest())  # what was served is no longer kept
             enough = False
         else:
-            enough = len(self._buffer) - self._start > MAX_AHEAD
+            enough = len(self._buffer) - self._start > MAX_AHEAD_BYTES
         if enough is not self._reading_paused:
             self._reading_paused = enough
             if enough:

@@ -65,7 +65,7 @@ class Plan:
         counters: by status, the key under which the request is counted.
         granted: the last caller whom the route's rules let pass.
         granted_scopes, granted_issuer: theirs, where the route asks for nothing else.
-        busy: the refusal of tokens that nobody is asked about now, because too much is being asked.
+        busy: the refusal of tokens that no server is asked about now, because too much is being asked.
         turns_away: tells whether a token that is no JWT is such a one; for when there is ``busy``.
     """
 

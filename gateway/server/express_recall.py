@@ -136,7 +136,7 @@ class KnownRequests(ClientOutput, ABC):
         ):
             return True
         if self._revocable and not plan.anonymous and self._monotonic() >= self._revocations.settled_until:
-            return False  # nobody knows what is revoked now: it is looked at, or each route has its own word for that
+            return False  # what is revoked is not known now: it is looked at, or each route has its own word for that
         identity = None if plan.anonymous or plan.guarded else self._recalled(token)
         # A token that was verified is one token. Any other is looked at, also where nobody asks for it: between the
         # parts that are as before there may be no line end, so no field and no request either, that nobody has read.
@@ -217,7 +217,7 @@ class KnownRequests(ClientOutput, ABC):
         return changed
 
     def _defer_refusal(self, refusal: Refusal, request_id: bytes | None, data: bytes) -> bool:
-        """Refuse a request for the reason that is known, unless somebody wants a line of it."""
+        """Refuse a request for the reason that is known, unless it is access-logged."""
         serving = self._serving
         if serving.logging or not self.keep_alive:
             return False

@@ -75,7 +75,7 @@ class ExpressResponse:
         task: the shared run, when it has taken over.
         admitted: where the request led, once that is known.
         by_form: whether a refusal followed from the request's head alone, and from nothing that can change.
-        refusal: why, if every request with this head is refused so, and nobody wants a line of it.
+        refusal: why, if every request with this head is refused so, and is not access-logged.
     """
 
     # Not in __init__: most requests end without these being touched.
@@ -261,7 +261,7 @@ class ExpressResponse:
         protocol = lease.protocol
         protocol.receiver = None
         if self._held_back:
-            # Whoever has it next waits for nobody here: the last bytes may be what the client could not take.
+            # Its next request must not wait for this client: the last bytes may be what the client could not take.
             self._held_back = False
             if protocol.transport is not None and not protocol.transport.is_closing():
                 protocol.transport.resume_reading()

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from gateway.errors import GatewayError, Reason
 from gateway.proxy.headers import RawHeaders
 
-#: The highest Max-Forwards that is told from higher ones, and its digits.
-MOST_FORWARDS, MOST_DIGITS = 999_999_999, 9
+#: The highest Max-Forwards that is distinguished from higher ones, and its digits.
+MAX_FORWARDS, MAX_FORWARDS_DIGITS = 999_999_999, 9
 
 
 class Facts(NamedTuple):
@@ -61,7 +61,8 @@ def forwards_left(facts: Facts) -> int | None:
     value = facts.max_forwards[0]
     if len(facts.max_forwards) > 1 or not value.isdigit():
         raise GatewayError(Reason.MAX_FORWARDS)
-    return min(int(value[-MOST_DIGITS:]) if not value[:-MOST_DIGITS].strip(b"0") else MOST_FORWARDS, MOST_FORWARDS)
+    beyond = value[:-MAX_FORWARDS_DIGITS].strip(b"0")
+    return MAX_FORWARDS if beyond else int(value[-MAX_FORWARDS_DIGITS:])
 
 
 def with_fewer_forwards(headers: RawHeaders, left: int) -> RawHeaders:

@@ -2,7 +2,7 @@
 
 Only the look at the first bytes of an unfinished head lives here, as pure code.
 A request that is whole is read by ``framing.py``; what can still become one is
-waited for. Everything else is told at once, by its kind and never by its
+waited for. Everything else is reported at once, by its kind and never by its
 bytes: another protocol on this port waits for an answer that would not come.
 """
 
@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-#: How much of a head is looked at. Other protocols show themselves in their first line.
-LOOK = 1024
+from gateway.settings.values import METHOD
 
-#: The kinds that ``not_http`` tells.
+#: How many bytes of a head are looked at. Other protocols show themselves in their first line.
+MAX_LOOK_BYTES = 1024
+
+#: The kinds that ``not_http`` returns.
 KINDS = ("tls", "ssh", "redis", "proxy_protocol", "bare_lf", "other")
 
 
@@ -25,11 +27,9 @@ def _nested(parts: Iterator[str]) -> str:
 
 
 # Up to two empty lines (RFC 9112 section 2.2), then a method of the gateway's own grammar, a target, a version.
-# A version that is not served is told when the head is whole.
+# A version that is not served is refused when the head is whole.
 _LINE = ("[!-~]+", " ", *"HTTP/", "[0-9]", r"(?:\.(?:[0-9])?)?", "\r", "\n", ".*")
-_BEGINNING = re.compile(
-    rf"(?:\r\n){{0,2}}(?:\r|[A-Z0-9_-]{{1,32}}(?: {_nested(iter(_LINE))})?)?".encode(), re.DOTALL
-).fullmatch
+_BEGINNING = re.compile(rf"(?:\r\n){{0,2}}(?:\r|{METHOD}(?: {_nested(iter(_LINE))})?)?".encode(), re.DOTALL).fullmatch
 _BARE_LF = re.compile(rb"(?:^|[^\r])\n").search
 _PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"  # HAProxy's PROXY protocol, version 2
 
@@ -43,7 +43,7 @@ def not_http(data: bytes) -> str:
     Returns:
         One of ``KINDS``, or the empty text.
     """
-    data = data[:LOOK]
+    data = data[:MAX_LOOK_BYTES]
     if _BEGINNING(data) is not None:
         return "bare_lf" if _BARE_LF(data) is not None else ""
     for kind, beginning in (("tls", b"\x16"), ("ssh", b"SSH-"), ("redis", b"*"), ("proxy_protocol", b"PROXY ")):
@@ -56,4 +56,4 @@ def not_http(data: bytes) -> str:
 
 # A request line, or an empty line, that ends with LF alone: RFC 9112 section 2.2 lets a server accept it; this one
 # does not, because two servers in a row may see two requests.
-_bare_request = re.compile(rb"(?:\r\n){0,2}(?:[A-Z0-9_-]{1,32} [!-~]+ HTTP/[0-9](?:\.[0-9])?)?\n", re.DOTALL).match
+_bare_request = re.compile(rf"(?:\r\n){{0,2}}(?:{METHOD} [!-~]+ HTTP/[0-9](?:\.[0-9])?)?\n".encode(), re.DOTALL).match

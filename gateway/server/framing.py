@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from gateway.errors import Reason
 from gateway.proxy.websocket import asks_for_websocket, values_of
-from gateway.server.first_bytes import LOOK, not_http
+from gateway.server.first_bytes import MAX_LOOK_BYTES, not_http
 from gateway.settings import values
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -56,7 +56,7 @@ MAX_EMPTY_LINES = 2
 class MalformedError(ValueError):
     """Bytes that have no reading, or more than one; ``reason`` says which refusal they get.
 
-    ``not_http`` names what stands in place of a request (``first_bytes.KINDS``), if it is none.
+    ``not_http`` names what stands in place of a request (``first_bytes.KINDS``); empty where a request does.
     """
 
     def __init__(self, reason: Reason = Reason.MALFORMED_HTTP, not_http: str = "") -> None:
@@ -290,7 +290,7 @@ class MessageScanner:
         if size > self._max_head:
             raise MalformedError(Reason.HEAD_TOO_LARGE)
         if end < 0:
-            if kind := not_http(data[position : position + LOOK]):
+            if kind := not_http(data[position : position + MAX_LOOK_BYTES]):
                 raise MalformedError(not_http=kind)
             return -1
         block = data[position : end + 4]

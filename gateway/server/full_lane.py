@@ -6,6 +6,7 @@ lives here. Nothing is decided here.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
@@ -126,6 +127,10 @@ class FullLane:
         keep_alive = await self.serving.settle(run, self._serve(run, request, last))
         protocol = cast(Protocol, request.protocol)
         protocol.watch_unsent()
+        if protocol.pipelining:
+            # From Python 3.12 on, aiohttp begins each handler without a turn of the event loop: requests that are
+            # refused without waiting for anything would keep the loop to their connection (CWE-400).
+            await asyncio.sleep(0)
         # Where the client did not say so, it may be sending its next request already.
         ends = not keep_alive and request.keep_alive and not protocol.draining
         return sent(keep_alive=keep_alive, then=protocol.close_after_answer if ends else protocol.answered)

@@ -2,7 +2,7 @@
 
 Only what happens inside a handshake lives here. The event loop drops the alert
 that OpenSSL has written when a handshake fails (RFC 8446 section 6.2), and
-tells nobody why it failed. So the failure is noted here, the event loop is told
+does not report why it failed. So the failure is noted here, the event loop hears
 that more bytes are wanted, which makes it send what is there, and the
 connection is ended a moment later.
 """
@@ -53,7 +53,7 @@ class Handshake:
 
     Args:
         task: is cancelled when the handshake has failed.
-        offered: the application protocols that the client offers; empty when it offers none, or nobody knows.
+        offered: the application protocols that the client offers; empty when it offers none, or they are not known.
 
     Attributes:
         error: why it failed.
@@ -100,7 +100,7 @@ class TlsObject(ssl.SSLObject):
 
         Raises:
             ssl.SSLWantReadError: it is not done, or has failed.
-            ssl.SSLError: it has failed, and nobody waits to be told.
+            ssl.SSLError: it has failed, and there is no ``current`` to report it to.
         """
         handshake = current.get(None)
         if handshake is None:

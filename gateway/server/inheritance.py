@@ -11,16 +11,17 @@ share), size (so there is a bound, and pieces), and secrets: none is in it.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from gateway.store.revocation_log import RECORD
 from gateway.tokens.jwks_refresh import IssuerKeys, KeysLeft
-from gateway.tokens.revocation_source import Inheritance
+from gateway.tokens.revocation_source import Inheritance, RevocationSource
 from gateway.tokens.revocations import Revocations
 from gateway.tokens.tenants import Tenants
 
-#: Most bytes of key sets, and of records of what is revoked (28 bytes each), that are left.
-MOST_KEY_BYTES, MOST_RECORD_BYTES = 16 * 2**20, 64 * 2**20
+#: Bounds on what is left: bytes of key sets, and of records of what is revoked (28 bytes each).
+MAX_KEY_BYTES, MAX_RECORD_BYTES = 16 * 2**20, 64 * 2**20
 
 #: Bytes of records in one piece, at most twice: a few milliseconds of work.
 PIECE_BYTES = 128 * 1024
@@ -41,7 +42,7 @@ class Estate:
 
     def open(self) -> dict[str, Any]:
         """Return the head, and begin with the pieces anew."""
-        left = {source.name: source.bequeath() for source in self._revocations.sources if source.filled}
+        left = {source.name: source.bequeath() for source in _that_fit(self._revocations.sources)}
         self._pieces = _pieces(left)
         sources = {name: {"looked_at": one.looked_at, "place": one.place} for name, one in left.items()}
         return {"keys": list(_keys(self._keys)), "sources": sources, "records": []}
@@ -53,7 +54,7 @@ class Estate:
 
 
 def _keys(of: Mapping[str, IssuerKeys | Tenants]) -> Iterator[dict[str, Any]]:
-    room = MOST_KEY_BYTES
+    room = MAX_KEY_BYTES
     for issuer, keys in of.items():
         tenants = keys.bequeath() if isinstance(keys, Tenants) else {"": keys.bequeath()}
         for tenant, left in tenants.items():
@@ -63,18 +64,25 @@ def _keys(of: Mapping[str, IssuerKeys | Tenants]) -> Iterator[dict[str, Any]]:
             yield {"issuer": issuer, "tenant": tenant, "document": document, "good_at": left.good_at, "due": left.due}
 
 
+def _that_fit(sources: Iterable[RevocationSource]) -> Iterator[RevocationSource]:
+    """Return the sources whose entries fit into the bound, each whole: an heir reads on where this worker has come to,
+    so what was missing from an inherited list it would never learn, and what is revoked would be good again."""
+    room = MAX_RECORD_BYTES
+    for source in sources:
+        size = len(source.table) * RECORD.size
+        if source.filled and size <= room:
+            room -= size
+            yield source
+
+
 def _pieces(left: Mapping[str, Inheritance]) -> Iterator[tuple[str, bytes]]:
-    room = MOST_RECORD_BYTES
     for name, one in left.items():
         piece = bytearray()
         for records in one.records:
             piece += records
             if len(piece) >= PIECE_BYTES:
                 yield name, bytes(piece)
-                room -= len(piece)
                 piece.clear()
-            if room < 0:
-                return
         if piece:
             yield name, bytes(piece)
 
@@ -85,7 +93,7 @@ async def take_over(
     """Begin with what another worker has left, before anything here is started.
 
     Args:
-        left: a head, with all pieces in ``records``; None when nobody has left anything.
+        left: a head, with all pieces in ``records``; None when there is nothing to inherit.
         keys, revocations: what it is for.
     """
     if left is None:
@@ -98,6 +106,6 @@ async def take_over(
         elif heir is not None:
             await heir.inherit(found)
     for source in revocations.sources:
-        if (told := left["sources"].get(source.name)) is not None:
+        if (source_left := left["sources"].get(source.name)) is not None:
             records = (b64decode(text) for name, text in left["records"] if name == source.name)
-            source.inherit(Inheritance(told["looked_at"], told["place"], records))
+            source.inherit(Inheritance(source_left["looked_at"], source_left["place"], records))

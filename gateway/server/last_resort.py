@@ -2,7 +2,7 @@
 
 Only the hooks of the process live here. Libraries, and Python itself, print
 such an error with a traceback and with the values at hand, which may be a
-client's bytes (CWE-117, CWE-532). Here it is told by its type and its place,
+client's bytes (CWE-117, CWE-532). Here it is logged by its type and its place,
 at most once a second for each hook.
 """
 
@@ -22,7 +22,7 @@ from gateway.tasks import where
 _log = logging.getLogger("gateway")
 _paced = PacedLog(_log)
 
-#: Errors so far, by the hook that was told: ``event_loop``, ``unraisable``, ``thread`` or ``warning``.
+#: Errors so far, by the hook that got them: ``event_loop``, ``unraisable``, ``thread`` or ``warning``.
 counts: Counter[str] = Counter()
 
 
@@ -35,29 +35,29 @@ def install() -> None:
 
 
 def loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Tell of what the event loop could give to nobody (``loop.set_exception_handler``)."""
+    """Count and log an error that the event loop could not deliver (``loop.set_exception_handler``)."""
     del loop
     error = context.get("exception")
     # Not the message: it quotes the arguments of a callback, which may be a client's bytes.
-    _tell("event_loop", where(error) if isinstance(error, BaseException) else "without an exception")
+    _report("event_loop", where(error) if isinstance(error, BaseException) else "without an exception")
 
 
 def _unraisable(found: sys.UnraisableHookArgs) -> None:
-    _tell("unraisable", where(found.exc_value) if found.exc_value is not None else found.exc_type.__name__)
+    _report("unraisable", where(found.exc_value) if found.exc_value is not None else found.exc_type.__name__)
 
 
 def _thread_failed(found: threading.ExceptHookArgs) -> None:
     if found.exc_type is not SystemExit:
-        _tell("thread", where(found.exc_value) if found.exc_value is not None else found.exc_type.__name__)
+        _report("thread", where(found.exc_value) if found.exc_value is not None else found.exc_type.__name__)
 
 
 def _warned(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
     del message, file, line
-    _tell("warning", f"{category.__name__} at {filename.rpartition('/')[2]}:{lineno}")
+    _report("warning", f"{category.__name__} at {filename.rpartition('/')[2]}:{lineno}")
 
 
-def _tell(hook: str, place: str) -> None:
+def _report(hook: str, place: str) -> None:
     counts[hook] += 1
     _paced.write(logging.ERROR, hook, "an unexpected error (%s): %s", hook, place)

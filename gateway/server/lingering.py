@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 
 #: Seconds of silence after which a client is expected to send nothing more, and seconds for all of it.
-SILENCE, LONGEST = 5.0, 30.0
+SILENCE, MAX_LINGERING_SECONDS = 5.0, 30.0
 
 #: Seconds for all of it once the gateway is on its way out.
-LONGEST_DRAINING = 2.0
+MAX_LINGERING_DRAINING_SECONDS = 2.0
 
-#: Seconds for which nothing is read after each piece: what nobody wants must not take the time of those who are served.
+#: Seconds for which nothing is read after each piece: unwanted content must not take the time of served clients.
 PAUSE = 0.02
 
 
@@ -35,7 +35,7 @@ class Lingering:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._heard = self._loop.time()
-        self._ends = self._heard + LONGEST
+        self._ends = self._heard + MAX_LINGERING_SECONDS
         self._timer: asyncio.TimerHandle | None = None
         self._pause: asyncio.TimerHandle | None = None
         if transport.can_write_eof():  # TLS cannot end its sending alone here
@@ -51,7 +51,7 @@ class Lingering:
 
     def hurry(self) -> None:
         """Note that the gateway is on its way out."""
-        self._ends = min(self._ends, self._loop.time() + LONGEST_DRAINING)
+        self._ends = min(self._ends, self._loop.time() + MAX_LINGERING_DRAINING_SECONDS)
         self._wait()
 
     def stop(self) -> None:

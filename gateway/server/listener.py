@@ -41,11 +41,11 @@ _log = logging.getLogger("gateway")
 
 #: How much a client may send behind a request that is being served, before it is not read any more, in bytes; and how
 #: many of those requests are read. A head in memory takes many times its bytes.
-MAX_AHEAD, MOST_AHEAD = 65536, 8
+MAX_AHEAD_BYTES, MAX_AHEAD_REQUESTS = 65536, 8
 
 #: How much content waits for its reader before the client is not read any more, in bytes: twice this, or a chunk for
 #: every 16 of it.
-CONTENT_AHEAD = 65536
+CONTENT_AHEAD_BYTES = 65536
 
 Refuse = Callable[["Protocol", GatewayError], web.StreamResponse]
 
@@ -151,7 +151,7 @@ class Protocol(RequestHandler):
             max_headers=MAX_FIELDS,
             lingering_time=0,  # see ``close_after_answer``
             auto_decompress=False,
-            read_bufsize=CONTENT_AHEAD,
+            read_bufsize=CONTENT_AHEAD_BYTES,
             access_log=cast(Any, None),
         )
         self._listener = listener
@@ -198,7 +198,7 @@ class Protocol(RequestHandler):
         head = self._stand_ins.take(parsed)
         self._running = True
         self._unanswered = self.written if head.http_11 else -1
-        if self._scanner.ahead and len(self._stand_ins) <= MOST_AHEAD // 2:
+        if self._scanner.ahead and len(self._stand_ins) <= MAX_AHEAD_REQUESTS // 2:
             self._scan_on()
         return head
 
@@ -214,15 +214,27 @@ class Protocol(RequestHandler):
     def answered(self) -> None:
         """A request was answered as HTTP: if it asked for a WebSocket, what is behind it are requests."""
         self._running = False
-        if self._stand_ins:
-            return
-        if not self._content.is_eof():
-            self.close_after_answer()  # to an upload that is not wanted any more
-        if self._scanner.upgrading:
-            self._scanner.upgrading = False
-            self._scan_on()
-        if self._half_closed is not None and not self._messages:
+        if not self._stand_ins:
+            if not self._content.is_eof():
+                self.close_after_answer()  # to an upload that is not wanted any more
+            if self._scanner.upgrading:
+                self._scanner.upgrading = False
+                self._scan_on()
+        if self._half_closed is not None and not self._answer_due:
             self.close()
+
+    @property
+    def _answer_due(self) -> bool:
+        """Whether something that came whole, was refused, or was not looked at yet has no answer."""
+        if self._refusal is not None or self._scanner.resting:
+            return True
+        # Of the requests that have begun, the newest may still lack content.
+        return self._running + len(self._stand_ins) > self._scanner.in_content
+
+    @property
+    def pipelining(self) -> bool:
+        """Whether another request may wait behind the one that is served."""
+        return bool(self._messages) or self._scanner.upgrading
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.since = self._loop.time()
@@ -288,7 +300,7 @@ class Protocol(RequestHandler):
             super().data_received(data)
             return
         if self._refusal is not None:
-            return  # behind what is no request there is none; its answer waits for its turn
+            return  # nothing behind what is not a request can be one; the answer waits for its turn
         if self._scanner.upgrading or self._scanner.resting:
             if self._scanner.hold(data) and not self._buffer_paused:
                 self._pause_reading_for_buffer()
@@ -296,7 +308,7 @@ class Protocol(RequestHandler):
         self._scan(data)
 
     def _scan(self, data: bytes) -> None:
-        sound, self._refusal = self._scanner.feed(data, max(0, MOST_AHEAD - len(self._stand_ins)))
+        sound, self._refusal = self._scanner.feed(data, max(0, MAX_AHEAD_REQUESTS - len(self._stand_ins)))
         if sound:
             self.since = 0.0
         if self._refusal is not None:
@@ -315,7 +327,7 @@ class Protocol(RequestHandler):
             self._content.set_exception(RequestPayloadError("malformed content"))
         self._watch_head()
         self._wait_for_turn()
-        if self._scanner.size_ahead > MAX_AHEAD and not self._buffer_paused:
+        if self._scanner.size_ahead > MAX_AHEAD_BYTES and not self._buffer_paused:
             self._pause_reading_for_buffer()
 
     def _wait_for_turn(self) -> None:
@@ -345,7 +357,7 @@ class Protocol(RequestHandler):
 
     def _resume_reading_if_drained(self) -> None:
         # aiohttp asks when its own queue has become short.
-        if self._scanner.size_ahead <= MAX_AHEAD:
+        if self._scanner.size_ahead <= MAX_AHEAD_BYTES:
             super()._resume_reading_if_drained()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp closes always, and says nothing
@@ -353,8 +365,7 @@ class Protocol(RequestHandler):
         transport = self.transport
         if transport is None or self.secure or self._lingering is not None:
             return False  # TLS has no half-closed connections here
-        whole = self._refusal is not None or not self._scanner.in_content
-        if not whole or not (self._running or self._stand_ins or self._messages or self._refusal is not None):
+        if not self._answer_due:
             return False
         if self._half_closed is None:
             self._half_closed = HalfClosed(transport, lambda: self.written, self._may_ask)
@@ -391,7 +402,7 @@ class Protocol(RequestHandler):
         return response
 
     def _not_http(self) -> str:
-        """Return what stands where a request should begin, if it is none; counted, and told in the log."""
+        """Count and log what stands where a request should begin; return its kind, or nothing if it is a request."""
         kind = self._scanner.not_http
         if kind:
             listener = self._listener
@@ -457,7 +468,7 @@ class Protocol(RequestHandler):
 
 
 def reset_at_end(transport: asyncio.BaseTransport, on: bool) -> None:
-    """Choose whether the connection's end will be a reset instead of a FIN, whoever closes it."""
+    """Choose whether the connection's end will be a reset instead of a FIN, whatever closes it."""
     sock = transport.get_extra_info("socket")
     with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed already, or a Unix socket
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", on, 0))

@@ -44,6 +44,8 @@ class GatewayCollector(Collector):
         """Return the metrics of one scrape."""
         parts = self._parts
         yield from _requests(parts.telemetry)
+        yield from _connections(parts.telemetry)
+        yield from _process(parts.telemetry)
         yield from _cache(parts.authenticator)
         yield from _credentials(parts.authenticator, parts.api_keys, parts.introspectors)
         yield from _rate_limits(parts.rate_limits)
@@ -86,6 +88,9 @@ def _requests(telemetry: Telemetry) -> Iterator[Metric]:
         "Time to verify a token that was not cached, waiting for keys included.",
         telemetry.verification,
     )
+
+
+def _connections(telemetry: Telemetry) -> Iterator[Metric]:
     yield GaugeMetricFamily("gateway_open_connections", "Client connections open now.", telemetry.connections)
     yield GaugeMetricFamily("gateway_open_tunnels", "WebSockets open now.", telemetry.tunnels)
     yield _counter("gateway_tunnels", "WebSockets that ended, by how.", "reason", telemetry.tunnel_ends)
@@ -103,6 +108,9 @@ def _requests(telemetry: Telemetry) -> Iterator[Metric]:
     yield _counter(
         "gateway_tls_handshake_failures", "TLS handshakes that failed, by cause.", "cause", telemetry.handshake_failures
     )
+
+
+def _process(telemetry: Telemetry) -> Iterator[Metric]:
     yield _counter("gateway_unexpected_errors", "Errors that nothing had foreseen, by who found them.", "where", counts)
     yield GaugeMetricFamily("gateway_running_requests", "Requests that are being served now.", telemetry.running)
     yield GaugeMetricFamily(

@@ -65,14 +65,11 @@ def connections_within(room: int, connections: int, pools: int) -> int:
     """
     room = max(4, room)
     clients = max(room - pools, room // 2)
-    fit = clients * 8 // 9
-    while fit + lingering_places(fit) > clients:
-        fit -= 1
-    return min(connections, max(1, fit))
+    return min(connections, max(1, clients * 8 // 9))  # of nine, one is for those: see ``lingering_places``
 
 
 def _stores(settings: Settings) -> int:
-    """Return the most files that issuers and Redis need, besides those that everybody needs."""
+    """Return the most files that issuers and Redis need, besides those that every gateway needs."""
     files = 2 * POOL_SIZE + 1 if settings.redis.url else 0
     for issuer in settings.issuers:
         files += FETCHES + (issuer.introspection_max_concurrent if issuer.introspection_url else 0)

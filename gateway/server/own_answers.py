@@ -1,6 +1,6 @@
 """What the gateway answers itself although it refuses nothing.
 
-Only these answers live here: to preflights (Fetch standard), to whoever reads
+Only these answers live here: to preflights (Fetch standard), to readers of
 the metadata document of a protected resource (RFC 9728 section 3), and to an
 OPTIONS request that may not be forwarded. The first two need no token, and none
 of them an upstream. Nothing of a request comes back in them but

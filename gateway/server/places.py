@@ -3,9 +3,10 @@
 Only the counting lives here. A socket has a place from the moment it is
 accepted, before its TLS handshake, until it is closed: either one of those
 that are served (``max_connections``), or one of the fewer for those that are
-turned away or wait for the end of what a refused client sends. Whoever finds
-none is closed at once. So the files that are kept for upstreams, the admin
-port and everything else stay free, whatever clients do (CWE-770).
+turned away or wait for the end of what a refused client sends. A connection for
+which there is no place is closed at once. So the files that are kept for
+upstreams, the admin port and everything else stay free, whatever clients do
+(CWE-770).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Place:
     """One place, held by one socket.
 
     Attributes:
-        lingering: it is none to be served at.
+        lingering: no requests are served at it.
     """
 
     __slots__ = ("_telemetry", "lingering")

@@ -35,7 +35,7 @@ PURPOSE = "proof"
 
 #: So many seconds behind its ``iat`` a used proof is remembered at least, beside the margin for clocks: gateways with a
 #: ``max_age_seconds`` up to this can come and go without a pause for the others.
-LEAST_WINDOW = 60.0
+MIN_WINDOW_SECONDS = 60.0
 
 
 class Proofs:
@@ -185,7 +185,7 @@ def make_proofs(settings: Settings, clock: Clock, redis: RedisLink | None = None
     """
     if settings.dpop.nonce_secret_file:
         secret = read_secret(settings.dpop.nonce_secret_file)
-    used = make_store(settings, clock, redis, PURPOSE, max(settings.dpop.max_age_seconds, LEAST_WINDOW))
+    used = make_store(settings, clock, redis, PURPOSE, max(settings.dpop.max_age_seconds, MIN_WINDOW_SECONDS))
     return Proofs(settings, used, secret or os.urandom(MIN_SECRET), clock)
 
 

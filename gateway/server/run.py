@@ -92,7 +92,7 @@ class ClientSideContent(Content, Protocol):
         ...
 
     async def read_rest(self) -> bool:
-        """Read what still comes, for nobody; return whether it came to its end in time."""
+        """Read and drop what still comes; return whether it came to its end in time."""
         ...
 
 

@@ -30,7 +30,7 @@ def sender_metrics(proofs: Proofs, single_use: SingleUse) -> Iterator[Metric]:
     )
     undecided = CounterMetricFamily(
         "gateway_replay_store_failures",
-        "Proofs and tokens of which it could not be told whether they were used.",
+        "Proofs and tokens for which it could not be determined whether they were used.",
         labels=("kind",),
     )
     for kind, used in (("proof", proofs.used), ("token", single_use.used)):

@@ -7,7 +7,6 @@ re-coded. This stands in for the object.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import cast
 
@@ -34,9 +33,6 @@ class Sent:
         """Nothing is left to write."""
         if self._then is not None:
             self._then()
-        # From Python 3.12 on aiohttp begins handlers without a turn of the loop: requests that wait on one connection,
-        # and are refused without a wait, would keep it to themselves (CWE-400).
-        await asyncio.sleep(0)
 
 
 def sent(*, keep_alive: bool, then: Callable[[], None] | None = None) -> web.StreamResponse:

@@ -135,7 +135,7 @@ class Serving:
         identity = await self.pipeline.identify(run, admitted)
         self.pipeline.check_content(admitted.facts)
         if admitted.forwards_left == 0:
-            # Behind the credential: what is served with which method is told to those who may ask for it.
+            # Behind the credential: which methods are served is shown only to those who may ask for it.
             run.record.outcome, run.record.status = "answered", 204
             pages = refusal_fields(run.cors, run.head.headers) if run.cors is not None else ()
             methods = self.pipeline.allowed_methods(admitted)
@@ -209,26 +209,9 @@ class Serving:
         unread = run.content is not None and run.content.unread
         keep_alive = client.keep_alive and delimited and (not unread or reply.reads_on)
         try:
-            fields, added = reply.headers, tuple(run.answer_fields)
-            if run.cors is not None:
-                added = (*response_fields(run.cors, run.head.headers, fields, added), *added)
-                fields = without_own(fields)
-            if reply.known is not None and keep_alive and run.head.http_11 and not added and run.cors is None:
-                head = reply.known.fields + reply.known.end(self.date)
-            else:
-                head = client_head(
-                    reply.status,
-                    reply.phrase,
-                    fields,
-                    self.pipeline.pseudonym,
-                    added=added,
-                    http_11=run.head.http_11,
-                    keep_alive=keep_alive,
-                    chunked=chunked,
-                    date=self.date.value,
-                )
+            head = self._client_head(run, reply, keep_alive=keep_alive, chunked=chunked)
         except BaseException:
-            reply.abort()  # nobody else knows of its connection yet
+            reply.abort()  # nothing else would give up its connection
             raise
         if run.content is not None and may_close_unread(reply.status, run.content.size):
             reply.lease.protocol.force_close()
@@ -263,8 +246,32 @@ class Serving:
             if reply.delivered and not delimited:
                 client.without_end(False)
         if keep_alive and reply.upstream_left and run.content is not None:
-            return await run.content.read_rest()  # the client was told that its connection stays open
+            return await run.content.read_rest()  # the client's response says that its connection stays open
         return keep_alive
+
+    def _client_head(self, run: Run, reply: Reply, *, keep_alive: bool, chunked: bool) -> bytes:
+        """Return the head of a response as its client gets it.
+
+        Raises:
+            ValueError: it holds what may not stand in a head.
+        """
+        fields, added, http_11 = reply.headers, tuple(run.answer_fields), run.head.http_11
+        if run.cors is not None:
+            added = (*response_fields(run.cors, run.head.headers, fields, added), *added)
+            fields = without_own(fields)
+        elif reply.known is not None and keep_alive and http_11 and not added:
+            return reply.known.fields + reply.known.end(self.date)
+        return client_head(
+            reply.status,
+            reply.phrase,
+            fields,
+            self.pipeline.pseudonym,
+            added=added,
+            http_11=http_11,
+            keep_alive=keep_alive,
+            chunked=chunked,
+            date=self.date.value,
+        )
 
     async def refuse(self, run: Run, error: GatewayError) -> bool:
         """Answer a refusal or failure; return whether the connection stays open."""
@@ -306,7 +313,7 @@ class Serving:
         return reply
 
     def give_refusal(self, refusal: Refusal, request_id: bytes, send: Callable[[bytes], None], seconds: float) -> None:
-        """Answer and count a refused request of which nobody wants a line, and whose connection stays open.
+        """Answer and count a refused request that is not access-logged, and whose connection stays open.
 
         Args:
             refusal: the verdict.
@@ -328,7 +335,7 @@ class Serving:
         """Note that the request ended because its client left, or because the drain's time was over."""
         record = run.record
         if record.tunnel_end or run.delivered:
-            return  # its end is told already: what its client sends behind the answer is no part of it
+            return  # its end is recorded already: what its client sends behind the answer is no part of it
         if run.cut_off is not None:
             record.outcome, record.reason = "refused", run.cut_off.code
             return

@@ -64,7 +64,7 @@ class SingleUse:
 
         Raises:
             GatewayError: ``NO_TOKEN_ID``; when awaited, ``REPLAYED_TOKEN``, and
-                ``REPLAY_STORE`` or ``REPLAY_UNDECIDED`` when it cannot be told and the route does not let it pass.
+                ``REPLAY_STORE`` or ``REPLAY_UNDECIDED`` when it is not known and the route does not let it pass.
         """
         if identity is None:
             return None  # the route only observes: there is no token that could be spent
@@ -79,7 +79,7 @@ class SingleUse:
         """Have nothing to do with a token that was refused: it is not spent."""
 
     def _once(self, identity: Identity, token_id: str) -> Once:
-        """Return the token's id and its times: it is remembered as long as somebody may accept it (R129, R440)."""
+        """Return the token's id and its times: it is remembered as long as any gateway may accept it (R129, R440)."""
         lives, expires_at = self._lives.get(identity.issuer_name, _Lives(0.0, 0.0)), identity.expires_at
         # Without `iat` its longest life begins when it is first seen.
         seen = expires_at - lives.longest if lives.longest else 0.0

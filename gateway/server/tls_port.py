@@ -2,10 +2,10 @@
 
 Only that time lives here. The event loop would accept, shake hands and fail
 without a word; so sockets are accepted here, have a place from then on
-(``places.py``), and what does not become a connection is counted, told in the
-log, and answered where its protocol allows. The danger of this file is a
-stranger who does nothing: a socket without a handshake costs a file, a timer
-and a place, and no more.
+(``places.py``), and what does not become a connection is counted, logged, and
+answered where its protocol allows. The danger of this file is a stranger who
+does nothing: a socket without a handshake costs a file, a timer and a place,
+and no more.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class TlsPort:
         self._telemetry.handshake_failures[cause] += 1
         level = logging.INFO if cause in (handshake.CLIENT_GONE, handshake.TIMEOUT) else logging.WARNING
         self._failures.write(level, cause, "a TLS handshake failed: %s, client %s", cause, address)
-        if cause != handshake.PLAIN_HTTP:  # that one is a connection, on which it is told what is wrong
+        if cause != handshake.PLAIN_HTTP:  # that one is a connection, on which the answer says what is wrong
             self._end(accepted, place)
 
     def _end(self, accepted: socket.socket, place: Place) -> None:

@@ -74,7 +74,7 @@ class TokenWatch:
                     note_failure(_KIND, error)
 
     def _judge(self, held: Held) -> Reason | None:
-        """Return why a token is no longer good; what nobody can tell of is no good token."""
+        """Return why a token is no longer good; one that cannot be judged is not good."""
         try:
             return self._still_good(held)
         except Exception as error:

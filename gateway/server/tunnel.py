@@ -101,7 +101,7 @@ class Side(asyncio.Protocol):
     def _turn(self) -> None:
         self._in_turn = False
         if self._behind is not None and self.tunnel.other(self).transport.is_closing():
-            self._rest = b""  # nobody is left whom it could tell anything
+            self._rest = b""  # the other side is gone: what came for it is dropped
         if self._rest:
             self._follow(self._rest)
         if not self._rest and self._behind is not None:

@@ -29,14 +29,11 @@ from gateway.server.overload import fit_open_files
 from gateway.server.worker_channel import Channel
 from gateway.server.worker_metrics import to_wire
 from gateway.settings.schema import Settings
-from gateway.tasks import cancelled, note_failure, spawn, survivable, where
+from gateway.tasks import cancelled, go_on_after, spawn, where
 
 _log = logging.getLogger("gateway")
 
 _PR_SET_PDEATHSIG = 1
-
-# After a question that could not be read or answered, in seconds.
-_PAUSE_SECONDS = 0.1
 
 
 def main() -> None:
@@ -117,10 +114,7 @@ async def _answer(channel: Channel, pages: Mapping[str, Callable[[], Any]]) -> N
         except EOFError:
             os._exit(FAILED)
         except BaseException as error:
-            if not survivable(error):
-                raise
-            note_failure("answers to the supervisor", error)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await go_on_after(error, "answers to the supervisor")
 
 
 class _WholeLines(io.RawIOBase):

@@ -149,7 +149,7 @@ class Fleet:
         return _Fixed([*merged.families(), up, restarts])
 
     async def estate(self, heir: Slot) -> dict[str, Any] | None:
-        """Return what the worker that has lived longest leaves to another one; None when there is nobody to ask."""
+        """Return what the worker that has lived longest leaves to another one; None when no other can be asked."""
         async with self._asking:
             others = [slot for slot in self.slots if slot is not heir and slot.process is not None]
             for slot in sorted(others, key=lambda slot: slot.began):

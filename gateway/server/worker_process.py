@@ -19,16 +19,13 @@ from typing import Any
 from gateway.server.addresses import SharedAddress
 from gateway.server.worker_channel import Channel
 from gateway.server.worker_metrics import Wire
-from gateway.tasks import note_failure, spawn, survivable
+from gateway.tasks import go_on_after, spawn
 
 #: How long a worker may take to answer a question, in seconds.
 ANSWER_SECONDS = 1.0
 
 #: How long what an ended process had sent may take to be read, in seconds.
 _LAST_WORDS_SECONDS = 1.0
-
-# After a message that could not be read, in seconds.
-_PAUSE_SECONDS = 0.1
 
 
 class WorkerProcess:
@@ -79,7 +76,7 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process has not ended; its channel may tell of the end before the system does."""
+        """Whether the process has not ended; its channel may report the end before the system does."""
         return self._process.returncode is None and not self._reader.done()
 
     def begin(self, plan: dict[str, Any], on_listening: Callable[[], None]) -> None:
@@ -138,10 +135,7 @@ class WorkerProcess:
         except EOFError:
             return True
         except BaseException as error:
-            if not survivable(error):
-                raise
-            note_failure("channel of a worker", error)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await go_on_after(error, "channel of a worker")
         return False
 
     def _hear(self, message: dict[str, Any]) -> None:

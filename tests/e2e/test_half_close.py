@@ -311,7 +311,7 @@ async def test_client_that_is_refused_while_it_uploads_over_tls_reads_its_answer
 
 async def test_client_that_sends_without_end_is_closed_at_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CWE-400: reading what is dropped has a bound."""
-    monkeypatch.setattr(lingering, "LONGEST", 0.5)
+    monkeypatch.setattr(lingering, "MAX_LINGERING_SECONDS", 0.5)
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=ROUTES) as gateway:
         client = await gateway.client()
         await client.send(request(b"POST", "/a", CHUNKED))
@@ -328,7 +328,7 @@ async def test_client_that_sends_without_end_is_closed_at_last(tmp_path: Path, m
 
 async def test_drain_does_not_wait_for_what_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R361: a client that was answered and goes on sending keeps no gateway from ending."""
-    monkeypatch.setattr(lingering, "LONGEST_DRAINING", 0.1)
+    monkeypatch.setattr(lingering, "MAX_LINGERING_DRAINING_SECONDS", 0.1)
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=ROUTES) as gateway:
         client = await gateway.client()
         await client.send(request(b"POST", "/a", CHUNKED))

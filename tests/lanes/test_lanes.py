@@ -20,7 +20,7 @@ from gateway.server import express_response
 from gateway.server.express_exchange import ExpressExchange
 from gateway.server.express_memory import Plan
 from gateway.server.facts import Facts
-from tests.lanes.traffic import API_KEYS, COMMON
+from tests.lanes.traffic import API_KEYS, COMMON_ROUTES
 from tests.support.gateway import RawResponse, RunningGateway, request, running_gateway
 from tests.support.keys import KEY, OTHER
 from tests.support.minting import SigningKey
@@ -30,7 +30,7 @@ from tests.support.upstream import RawUpstream, Received, raw_upstream
 pytestmark = pytest.mark.untraced
 
 ROUTES: tuple[dict[str, Any], ...] = (
-    *COMMON,
+    *COMMON_ROUTES,
     {"path": "/"},
     {"path": "/cors", "auth": "public", "cors_origins": ["https://a.test"], "cors_credentials": True},
     {"path": "/opt-key", "credentials": ["jwt", "api_key"], "auth": "optional"},

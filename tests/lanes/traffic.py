@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from tests.support.keys import KEY, OTHER, entry
 from tests.support.upstream import Received
 
-#: A route for each way in which requests are judged.
-COMMON: tuple[dict[str, Any], ...] = (
+#: The routes that the tests of either lane use as well.
+COMMON_ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/pub", "auth": "public"},
     {"path": "/opt", "auth": "optional"},
     {"path": "/scope", "scopes": ["write"]},
@@ -27,9 +27,10 @@ COMMON: tuple[dict[str, Any], ...] = (
     {"path": "/keys", "credentials": ["api_key"]},
     {"path": "/either", "credentials": ["jwt", "api_key"], "scopes": ["read"]},
 )
+
 ROUTES: tuple[dict[str, Any], ...] = (
-    *COMMON,
     {"path": "/", "hosts": ["api.test", "o.test"]},
+    *COMMON_ROUTES,
     {"path": "/exact", "match": "exact", "auth": "optional"},
     {"path": "/maybe", "credentials": ["jwt", "api_key"], "auth": "optional"},
     {"path": "/pages", "auth": "public", "cors_origins": ["https://a.test"]},

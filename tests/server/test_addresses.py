@@ -181,7 +181,7 @@ async def test_reserved_unix_socket_is_listened_on_by_all(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="in use"):
         await Reservation.make([address])
     reserved.close()
-    (await Reservation.make([address])).close()  # a socket file that nobody listens on
+    (await Reservation.make([address])).close()  # a socket file that no process listens on
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="in use"):
         await Reservation.make([f"unix:{tmp_path / 'file'}"])

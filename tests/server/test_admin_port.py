@@ -183,7 +183,7 @@ async def _trickle(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_a_flood_of_unfinished_heads_keeps_nobody_out(tmp_path: Path) -> None:
+async def test_a_flood_of_unfinished_heads_keeps_no_one_out(tmp_path: Path) -> None:
     """R436: of 1,500 no more than the bound are held, and scrapes and probes in between are answered at once."""
     open_now: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     waits = []
@@ -240,7 +240,7 @@ async def test_a_connection_is_for_one_request(tmp_path: Path) -> None:
 
 
 async def test_what_follows_the_request_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R429, R436: a read full of requests of a few bytes would hold everybody up, and fill the memory."""
+    """R429, R436: a read full of requests of a few bytes would hold all others up, and fill the memory."""
     looked_at: list[int] = []
     take = RequestHandler.data_received
 
@@ -286,8 +286,8 @@ async def test_content_in_chunks_of_a_byte_is_looked_at_in_pieces(
     assert max(pieces) <= PIECE
 
 
-def test_whoever_has_a_whole_request_is_not_closed_for_others() -> None:
-    """R436: only those who wait make room; when nobody does, the newest is turned away."""
+def test_a_connection_with_a_whole_request_is_not_closed_for_others() -> None:
+    """R436: only connections that wait make room; when none waits, the newest is turned away."""
 
     class Stub:
         gone = False

@@ -47,7 +47,7 @@ def test_content_is_announced_by_length_or_coding_alone(
 
 
 async def test_nothing_is_left_of_content_that_came_whole() -> None:
-    """R427: what is read for nobody; the rest of an upload is in tests/e2e/test_early_answers.py."""
+    """R427: what is read and dropped; the rest of an upload is in tests/e2e/test_early_answers.py."""
     content = CollectedContent(b"abc")
     assert await content.read_rest()
     assert not content.unread

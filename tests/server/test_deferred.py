@@ -12,9 +12,9 @@ import pytest
 
 from gateway.server.deferred import (
     IDLE_TURNS,
-    LONGEST_TURN,
-    LONGEST_WAIT,
-    MOST,
+    MAX_TURN_REQUESTS,
+    MAX_TURN_SECONDS,
+    MAX_WAIT_SECONDS,
     SHARE,
     Deferred,
     DeferredRefusal,
@@ -129,7 +129,7 @@ async def test_they_are_turned_to_in_their_order(bench: Bench) -> None:
 
 async def test_time_without_other_work_is_theirs(bench: Bench) -> None:
     """A flood of refusals and nothing else: many in a turn, but no turn without a bound on its time."""
-    bench.cost = LONGEST_TURN / 9.5
+    bench.cost = MAX_TURN_SECONDS / 9.5
     for _ in range(500):
         await bench.turn()
         bench.add()
@@ -142,26 +142,26 @@ async def test_time_without_other_work_is_theirs(bench: Bench) -> None:
 
 async def test_no_turn_is_longer_than_so_many_requests(bench: Bench) -> None:
     bench.cost = 0.0
-    bench.add(2 * MOST)
+    bench.add(2 * MAX_TURN_REQUESTS)
     counts = []
     while bench.telemetry.deferred:
         before = len(bench.resumed)
         await bench.turn()
         counts.append(len(bench.resumed) - before)
-    assert max(counts) == MOST
+    assert max(counts) == MAX_TURN_REQUESTS
 
 
 @pytest.mark.parametrize("kind", ["callers", "responses"])
 async def test_while_requests_are_served_they_get_a_share_of_the_time(kind: str, bench: Bench) -> None:
     """Whether it is callers that are known, or responses that come, which is all there is of public routes."""
     began = bench.clock.monotonic()
-    bench.add(MOST)
-    while bench.clock.monotonic() - began < 0.9 * LONGEST_WAIT:
+    bench.add(MAX_TURN_REQUESTS)
+    while bench.clock.monotonic() - began < 0.9 * MAX_WAIT_SECONDS:
         if kind == "responses":
             bench.telemetry.upstream.observe(0.001)
         await bench.turn(served=kind == "callers", seconds=BUSY_TURN)
-        bench.add(MOST - bench.telemetry.deferred)
-    assert len(bench.resumed) * COST == pytest.approx(SHARE * 0.9 * LONGEST_WAIT, rel=0.15)
+        bench.add(MAX_TURN_REQUESTS - bench.telemetry.deferred)
+    assert len(bench.resumed) * COST == pytest.approx(SHARE * 0.9 * MAX_WAIT_SECONDS, rel=0.15)
     await until_free(bench)
 
 
@@ -174,13 +174,13 @@ async def test_nobody_waits_longer_than_a_second(bench: Bench) -> None:
         await bench.turn(served=1, seconds=BUSY_TURN)
     waits = [at - began for _, at in bench.resumed]
     own = 20 * bench.cost  # what the others took while the last one waited
-    assert max(waits) <= LONGEST_WAIT + own
-    assert min(waits) < LONGEST_WAIT / 2
+    assert max(waits) <= MAX_WAIT_SECONDS + own
+    assert min(waits) < MAX_WAIT_SECONDS / 2
 
 
 async def test_time_that_nobody_used_is_not_saved_for_a_burst(bench: Bench) -> None:
     """A gateway that served for an hour and refused nobody owes no hour's share."""
-    bench.cost = LONGEST_TURN / 2
+    bench.cost = MAX_TURN_SECONDS / 2
     await bench.turn(served=1, seconds=3600)
     bench.add(50)
     await bench.turn(served=1)

@@ -12,7 +12,7 @@ from gateway import tasks
 from gateway.server import express_connection, express_response
 from gateway.server.express_connection import ExpressConnection
 from gateway.server.express_recall import MAX_CONTENT
-from gateway.server.listener import MAX_AHEAD
+from gateway.server.listener import MAX_AHEAD_BYTES
 from tests.support.gateway import RunningGateway, request, running_gateway, until
 from tests.support.upstream import OK, Received, raw_upstream
 
@@ -189,7 +189,7 @@ async def test_client_that_sends_far_ahead_is_not_read_until_its_turn(tmp_path: 
         await upstream.got_request.wait()
         client.writer.write(b"".join(request(b"GET", f"/{n}", (b"X-Pad", b"x" * 4000)) for n in range(50)))
         await until(lambda: connection._reading_paused)
-        assert len(connection._buffer) > MAX_AHEAD
+        assert len(connection._buffer) > MAX_AHEAD_BYTES
         hold.set()
         for _ in range(51):
             assert (await client.response()).status == 200
@@ -215,10 +215,10 @@ async def test_client_that_sends_far_ahead_is_not_read_after_each_request_either
         for _ in range(20):
             turns.release()
             await client.response()
-            assert len(connection._buffer) - connection._start > MAX_AHEAD
+            assert len(connection._buffer) - connection._start > MAX_AHEAD_BYTES
             assert connection._reading_paused
             assert connection._buffer is stood
-        while len(connection._buffer) - connection._start > MAX_AHEAD:
+        while len(connection._buffer) - connection._start > MAX_AHEAD_BYTES:
             turns.release()
             await client.response()
         await until(lambda: connection._buffer is not stood)  # it was read on

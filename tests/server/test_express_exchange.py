@@ -159,7 +159,7 @@ async def test_client_that_does_not_read_holds_its_upstream_back(tmp_path: Path)
 
 
 async def test_connection_whose_last_bytes_a_client_does_not_take_serves_others(tmp_path: Path) -> None:
-    """R282: it went back to the pool unread, and the next request, somebody else's, waited for its answer in vain."""
+    """R282: it went back to the pool unread, and the next request, another client's, waited for its answer in vain."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         size = 60_000 if received.target == b"/large" else 2

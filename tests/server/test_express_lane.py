@@ -85,7 +85,7 @@ async def test_only_connections_whose_time_is_over_are_told(tmp_path: Path) -> N
 async def test_a_fault_with_one_connection_keeps_no_other_from_its_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R406: the one is cut, the others are told, and the next look comes."""
+    """R406: the one is cut, the others get their answers, and the next look comes."""
     before, real = failures["time limits"], ExpressConnection.too_late
 
     def fail(connection: ExpressConnection) -> None:

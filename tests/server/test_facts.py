@@ -33,7 +33,7 @@ def test_nothing_that_matters_is_nothing() -> None:
     [(b"0", 0), (b"5", 5), (b"007", 7), (b"999999999", 999999999), (b"9" * 5000, 999999999), (b"0" * 5000 + b"3", 3)],
 )
 def test_max_forwards_is_one_number(value: bytes, left: int) -> None:
-    """R414: of any size; the highest that is told from higher ones stands for those (RFC 9110 section 7.6.2)."""
+    """R414: of any size; the highest one that is counted stands for higher ones (RFC 9110 section 7.6.2)."""
     assert forwards_left(scan([(b"max-Forwards", value)])) == left
 
 

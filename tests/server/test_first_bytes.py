@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.server.first_bytes import KINDS, LOOK, not_http
+from gateway.server.first_bytes import KINDS, MAX_LOOK_BYTES, not_http
 from gateway.server.framing import MessageScanner
 
 REQUESTS = (
     b"GET / HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r",
     b"\r\n\r\nM-SEARCH_2 http://a/b?c HTTP/1.0\r\nA: b\r\n",
-    b"GET /" + b"a" * 3 * LOOK + b" HTTP/1.1\r\nHost: a\r\n",
+    b"GET /" + b"a" * 3 * MAX_LOOK_BYTES + b" HTTP/1.1\r\nHost: a\r\n",
     b"GET / HTTP/2\r\n",  # refused for its version, once it is whole
 )
 
@@ -44,7 +44,7 @@ def test_every_beginning_of_a_request_is_waited_for(request_: bytes) -> None:
 
 
 @pytest.mark.parametrize(("kind", "data"), OTHERS)
-def test_what_cannot_become_a_request_is_told_by_its_kind(kind: str, data: bytes) -> None:
+def test_what_cannot_become_a_request_is_known_by_its_kind(kind: str, data: bytes) -> None:
     """R418, R428."""
     assert kind in KINDS
     assert not_http(data) == kind
@@ -63,4 +63,4 @@ def test_reading_stops_at_once(kind: str, data: bytes) -> None:
 
 def test_a_look_costs_the_same_however_much_has_come() -> None:
     """CWE-407: a head that comes byte by byte is looked at each time."""
-    assert not_http(b"GET / HTTP/1.1\r\nA: " + b"a" * LOOK + b"\n") == ""
+    assert not_http(b"GET / HTTP/1.1\r\nA: " + b"a" * MAX_LOOK_BYTES + b"\n") == ""

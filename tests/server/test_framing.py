@@ -226,7 +226,7 @@ def test_no_more_requests_are_read_than_may_be(message: bytes) -> None:
     assert (scanner.ahead, scanner.size_ahead, scanner.in_head) == (False, 0, True)
 
 
-def test_chunks_of_a_byte_each_do_not_hold_everybody_up() -> None:
+def test_chunks_of_a_byte_each_do_not_hold_all_others_up() -> None:
     """R429: what is followed in one go has a bound, whatever it is made of."""
     data = CHUNKED + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n"
     through, heads = all_of(MessageScanner(4096), data, 8)
@@ -234,7 +234,7 @@ def test_chunks_of_a_byte_each_do_not_hold_everybody_up() -> None:
     assert len(heads) == -(-(3 * 10_000 + 3) // MAX_PARTS)
     scanner = MessageScanner(4096)
     scanner.feed(data[:20_000])
-    assert (scanner.resting, scanner.in_content) == (True, False)  # nobody knows how it ends
+    assert (scanner.resting, scanner.in_content) == (True, False)  # its end is not known yet
     assert not scanner.hold(data[20_000:30_000])
     assert scanner.hold(data[30_000:] + SOUND[0] * 1000)
     assert all_of(scanner, b"", 1e9)[0].endswith(SOUND[0])

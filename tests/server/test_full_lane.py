@@ -309,3 +309,32 @@ async def test_nothing_is_broken_off_once_the_connection_is_gone(tmp_path: Path)
             client.break_off(unread=False)
         client.abort()
         assert client.gone
+
+
+@pytest.mark.parametrize("fields", [(), ((b"Upgrade", b"websocket"), (b"Connection", b"upgrade"))])
+async def test_requests_that_are_refused_without_waiting_take_a_turn_of_the_loop_each(
+    fields: tuple[tuple[bytes, bytes], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R429, CWE-400: from Python 3.12 on, aiohttp by itself serves all that wait on a connection in one turn."""
+    turn = 0
+    ended: list[int] = []
+    finish = serving.Serving.finish
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def finished(self: serving.Serving, run: Any) -> None:
+        ended.append(turn)
+        finish(self, run)
+
+    monkeypatch.setattr(serving.Serving, "finish", finished)
+    async with running_gateway("http://127.0.0.1:1", tmp_path, server=FULL) as gateway:
+        client = await gateway.client()
+        counting = asyncio.ensure_future(count())
+        client.writer.write(request(b"GET", "/", *fields) * 20)
+        assert [(await client.response()).status for _ in range(20)] == [401] * 20
+        counting.cancel()
+    assert len(set(ended)) == 20

@@ -62,7 +62,7 @@ FAILURES: dict[str, tuple[Context, str, str]] = {
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 @pytest.mark.parametrize("case", FAILURES)
-async def test_a_failure_is_told_to_the_client_counted_and_logged(
+async def test_a_failure_is_reported_to_the_client_counted_and_logged(
     case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R433: RFC 8446 section 6.2; RFC 7301 section 3.2. One line a second, whatever the rate."""
@@ -79,7 +79,7 @@ async def test_a_failure_is_told_to_the_client_counted_and_logged(
     assert line == f"a TLS handshake failed: {cause}, client 127.0.0.1"
 
 
-async def test_a_client_that_does_not_trust_the_server_is_told_from_one_that_leaves(tmp_path: Path) -> None:
+async def test_a_client_that_does_not_trust_the_server_is_distinguished_from_one_that_leaves(tmp_path: Path) -> None:
     """R433: it sends an alert: the certificate here is wrong, or expired."""
     context = ssl.create_default_context(cafile=str(authority(tmp_path / "elsewhere", "elsewhere").bundle))
 

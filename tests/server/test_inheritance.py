@@ -71,7 +71,7 @@ class Worker:
 
 
 async def test_keys_and_revocations_are_left_with_their_age(tmp_path: Path) -> None:
-    """R442: the heir asks nobody, believes them no longer than the other one, and passes them on."""
+    """R442: the heir asks no server, believes them no longer than the other one, and passes them on."""
     async with FakeIdp() as idp, Worker(idp, tmp_path) as one, Worker(idp, tmp_path) as heir:
         idp.publish(KEY)
         one.issuers["main"].start()
@@ -106,7 +106,7 @@ def _bytes(piece: list[str]) -> bytes:
     return piece[1].encode()
 
 
-async def test_nothing_is_left_by_whoever_knows_nothing(tmp_path: Path) -> None:
+async def test_nothing_is_left_by_a_worker_that_knows_nothing(tmp_path: Path) -> None:
     async with FakeIdp() as idp, Worker(idp, tmp_path) as one, Worker(idp, tmp_path) as heir:
         assert one.estate() == {"keys": [], "sources": {}, "records": []}
         for left in (None, one.estate()):
@@ -115,20 +115,31 @@ async def test_nothing_is_left_by_whoever_knows_nothing(tmp_path: Path) -> None:
         assert not heir.revocations.complete
 
 
-async def test_there_is_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R442: what is left out is read by the heir itself."""
-    monkeypatch.setattr(inheritance, "MOST_KEY_BYTES", 10)
-    monkeypatch.setattr(inheritance, "MOST_RECORD_BYTES", 28 * 1000)
-    monkeypatch.setattr(inheritance, "PIECE_BYTES", 28 * 100)
+async def test_key_sets_are_left_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R442: the heir fetches the others itself."""
+    monkeypatch.setattr(inheritance, "MAX_KEY_BYTES", 10)
     async with FakeIdp() as idp, Worker(idp, tmp_path) as one:
         idp.publish(KEY)
         one.issuers["main"].start()
         await one.issuers["main"].wait_until_loaded()
+        assert one.estate()["keys"] == []
+
+
+@pytest.mark.parametrize("fits", [True, False])
+async def test_a_list_of_revocations_is_left_whole_or_not_at_all(
+    fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R438, R442: an heir reads on behind what it inherits, and would never read what is missing from that."""
+    monkeypatch.setattr(inheritance, "MAX_RECORD_BYTES", 28 * (5000 if fits else 4999))
+    monkeypatch.setattr(inheritance, "PIECE_BYTES", 28 * 100)
+    async with FakeIdp() as idp, Worker(idp, tmp_path) as one, Worker(idp, tmp_path) as heir:
         one.revoke(5000)
+        one.source._epoch, one.source._read = b"0123456789abcdef", 5000
         one.source.found_good(time.monotonic())
-        left = one.estate()
-        assert left["keys"] == []
-        assert 8 <= len(left["records"]) <= 12
+        await take_over(one.estate(), heir.keys, heir.revocations)
+        assert heir.source.filled is fits
+        assert len(heir.source.table) == (5000 if fits else 0)
+        assert heir.source._read == (5000 if fits else 0)
 
 
 async def test_a_file_that_is_there_counts_and_not_what_was_left(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Errors that nothing has foreseen: counted, told by their place, never quoted (R432)."""
+"""Errors that nothing has foreseen: counted, logged by their place, never quoted (R432)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def _hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     last_resort.install()
     yield
     last_resort.counts.clear()
+
+
+def test_a_thread_that_ends_by_itself_is_not_an_error() -> None:
+    """R432: as Python does (``threading.excepthook``)."""
+    thread = threading.Thread(target=sys.exit)
+    thread.start()
+    thread.join()
+    assert not last_resort.counts
 
 
 class Broken:
@@ -83,10 +91,10 @@ def _event_loop() -> None:
         (_event_loop, "event_loop", "ValueError at _event_loop.<locals>.main.<locals>.fail"),
     ],
 )
-def test_an_error_is_told_by_its_place_and_counted(
+def test_an_error_is_logged_by_its_place_and_counted(
     cause: object, hook: str, place: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R432: one line, however often it comes; nothing on standard error by anybody else."""
+    """R432: one line, however often it comes; nothing else on standard error."""
     assert callable(cause)
     with caplog.at_level(logging.ERROR, "gateway"):
         for _ in range(3):

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.server.lingering import LONGEST, LONGEST_DRAINING, PAUSE, SILENCE, Lingering
+from gateway.server.lingering import MAX_LINGERING_DRAINING_SECONDS, MAX_LINGERING_SECONDS, PAUSE, SILENCE, Lingering
 
 
 class Timer:
@@ -119,11 +119,11 @@ def test_sending_ends_at_once_and_a_silent_client_is_closed_after_a_while(loop: 
 def test_client_that_goes_on_sending_is_read_on_but_not_for_ever(loop: Loop) -> None:
     """CWE-400: a byte now and then does not keep a connection."""
     one, transport = begun()
-    for _ in range(int(LONGEST / (SILENCE - 1))):
+    for _ in range(int(MAX_LINGERING_SECONDS / (SILENCE - 1))):
         loop.move(SILENCE - 1)
         one.heard()
         assert transport.done == ["end of sending"]
-    loop.move(LONGEST % (SILENCE - 1) + 0.1)
+    loop.move(MAX_LINGERING_SECONDS % (SILENCE - 1) + 0.1)
     assert transport.done == ["end of sending", "closed"]
 
 
@@ -137,7 +137,7 @@ def test_gateway_on_its_way_out_waits_less_long(loop: Loop) -> None:
     one, transport = begun()
     one.hurry()
     for _ in range(20):
-        loop.move(LONGEST_DRAINING / 20)
+        loop.move(MAX_LINGERING_DRAINING_SECONDS / 20)
         one.heard()
     loop.move(0.1)
     assert transport.done[-1] == "closed"
@@ -147,5 +147,5 @@ def test_nothing_happens_once_it_is_stopped(loop: Loop) -> None:
     one, transport = begun()
     one.stop()
     one.stop()
-    loop.move(2 * LONGEST)
+    loop.move(2 * MAX_LINGERING_SECONDS)
     assert transport.done == ["end of sending"]

@@ -16,7 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.server import listener
 from gateway.server.framing import MAX_PARTS
-from gateway.server.listener import CONTENT_AHEAD, MAX_AHEAD, MOST_AHEAD, Protocol
+from gateway.server.listener import CONTENT_AHEAD_BYTES, MAX_AHEAD_BYTES, MAX_AHEAD_REQUESTS, Protocol
 from tests.support.certificates import authority
 from tests.support.clock import settle
 from tests.support.gateway import RawClient, request, running_gateway, until
@@ -101,6 +101,18 @@ async def test_slow_head_is_ended_in_time(tmp_path: Path) -> None:
         feeding.cancel()
         log = await gateway.log()
     assert log[0]["reason"] == "head_timeout"
+
+
+async def test_time_for_a_head_ends_with_its_connection(tmp_path: Path) -> None:
+    """R316: no timer keeps what is left of a connection, and none refuses a head whose client has left."""
+    async with running_gateway("http://127.0.0.1:1", tmp_path, server={"express": False}) as gateway:
+        client = await gateway.client()
+        await client.send(b"GET / HTTP/1.1\r\n")
+        await until(lambda: any(cast(Protocol, one)._head_timer for one in gateway.app.listener.connections))
+        (protocol,) = gateway.app.listener.connections
+        client.writer.close()
+        await until(lambda: gateway.app.telemetry.connections == 0)
+        assert cast(Protocol, protocol)._head_timer is None
 
 
 async def test_head_time_counts_anew_for_each_request_of_a_connection(tmp_path: Path) -> None:
@@ -305,9 +317,9 @@ async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp
         client.writer.write(request(b"GET", "/", (b"X-Pad", b"x" * 1000)) * 2000)
         await until(lambda: protocol._buffer_paused)
         for _ in range(20):
-            assert len(protocol._stand_ins) <= MOST_AHEAD
-            assert len(protocol._messages) <= MOST_AHEAD
-            assert protocol._scanner.size_ahead <= MAX_AHEAD or protocol._buffer_paused
+            assert len(protocol._stand_ins) <= MAX_AHEAD_REQUESTS
+            assert len(protocol._messages) <= MAX_AHEAD_REQUESTS
+            assert protocol._scanner.size_ahead <= MAX_AHEAD_BYTES or protocol._buffer_paused
             turns.release()
             await client.response()
         for _ in range(2000):
@@ -318,7 +330,7 @@ async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp
         await until(lambda: not gateway.app.listener.connections)
 
 
-async def test_chunks_of_a_byte_that_nobody_takes_are_read_to_a_bound(tmp_path: Path) -> None:
+async def test_chunks_of_a_byte_that_nothing_takes_are_read_to_a_bound(tmp_path: Path) -> None:
     """R429: each is an object of its own in memory, so what has come behind them stays as it came."""
     turns = asyncio.Semaphore(0)
 
@@ -344,7 +356,7 @@ async def test_chunks_of_a_byte_that_nobody_takes_are_read_to_a_bound(tmp_path: 
         await until(lambda: any(cast(Protocol, one)._buffer_paused for one in gateway.app.listener.connections))
         await until(lambda: protocol()._reading_paused)
         await asyncio.sleep(0.05)  # nothing more is read: there is no event to wait for
-        assert protocol()._content.total_bytes <= CONTENT_AHEAD // 16 + MAX_PARTS
+        assert protocol()._content.total_bytes <= CONTENT_AHEAD_BYTES // 16 + MAX_PARTS
         for _ in range(2):
             turns.release()
         await first.response()

@@ -16,7 +16,7 @@ def telemetry() -> Telemetry:
 
 
 def test_places_are_counted_and_come_back_once() -> None:
-    """R431: whoever gives a place back twice takes nobody else's."""
+    """R431: a place that is given back twice takes no other one's."""
     counts = telemetry()
     places = Places(counts, 2)
     first, second = places.serve(), places.serve()

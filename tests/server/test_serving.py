@@ -220,7 +220,7 @@ async def test_client_that_left_before_its_response_began_got_none(tmp_path: Pat
 
 
 async def test_response_that_is_broken_before_it_began_is_a_502(tmp_path: Path) -> None:
-    """R426: while nothing was sent, the client can still be told the truth; so are the log and the metrics."""
+    """R426: while nothing was sent, the client can still get the truth; so do the log and the metrics."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")

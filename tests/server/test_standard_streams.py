@@ -71,7 +71,7 @@ async def _status(port: int, path: str = "/") -> bytes:
 async def test_a_gateway_without_standard_streams_serves_and_ends_in_order(
     closed: str, workers: int, tmp_path: Path
 ) -> None:
-    """R415, C107: exit code 0 after SIGTERM; its log goes nowhere, and its lines to nobody's socket."""
+    """R415, C107: exit code 0 after SIGTERM; its log goes nowhere, and its lines never to a socket."""
     port, admin = free_port(), free_port()
     config = tmp_path / "gateway.toml"
     async with raw_upstream() as upstream:

@@ -80,7 +80,7 @@ async def test_files_are_looked_at_as_time_passes(tmp_path: Path) -> None:
 async def test_files_that_could_not_be_read_for_now_are_read_as_the_same_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R406: as when files ran out; told once."""
+    """R406: as when files ran out; logged once."""
     async with listening(tmp_path) as server:
         server.use(server.ca.sign("second", "localhost"))
 

@@ -32,7 +32,7 @@ async def _silent(port: int, count: int) -> list[socket.socket]:
 
 
 async def test_silent_sockets_have_places_and_the_others_are_closed_at_once(tmp_path: Path) -> None:
-    """R431: counted from accept on: 8 that are served, 1 that is turned away, and nobody else."""
+    """R431: counted from accept on: 8 that are served, 1 that is turned away, and no others."""
     async with listening(tmp_path, patience=60, most=8) as server:
         silent = await _silent(server.port, 30)
         await until(lambda: server.telemetry.connections_refused == 21)
@@ -44,7 +44,7 @@ async def test_silent_sockets_have_places_and_the_others_are_closed_at_once(tmp_
         assert await server.subject() == "first"
 
 
-async def test_who_is_one_too_many_is_told_so_after_the_handshake(tmp_path: Path) -> None:
+async def test_a_connection_above_the_limit_gets_its_answer_after_the_handshake(tmp_path: Path) -> None:
     """Contract: 503 where the protocol lets the gateway say it."""
     async with listening(tmp_path, patience=60, most=1) as server:
         silent = await _silent(server.port, 1)
@@ -89,7 +89,7 @@ async def test_a_port_that_closes_ends_handshakes_and_nothing_else(tmp_path: Pat
 
 
 class _OutOfFiles(socket.socket):
-    """Cannot accept until it is told that files are free again."""
+    """Cannot accept until files are free again."""
 
     full = True
 
@@ -115,6 +115,34 @@ async def test_accepting_pauses_while_no_file_is_left_and_then_goes_on(
         assert not waiting.done()
         full.full = False
         assert await asyncio.wait_for(waiting, 5) == "first"
+        await port.stop()
+
+
+class _Aborting(socket.socket):
+    """Has a first connection that is reset before it is accepted."""
+
+    aborted = False
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if not self.aborted:
+            self.aborted = True
+            raise ConnectionAbortedError(errno.ECONNABORTED, "Software caused connection abort")
+        return super().accept()
+
+
+async def test_a_connection_that_is_gone_before_it_is_accepted_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R319: accept() reports it as its own failure, which is not a lack of files."""
+    monkeypatch.setattr(tls_port, "PAUSE", 600.0)
+    async with listening(tmp_path) as server:
+        (bound,) = await tcp_sockets("127.0.0.1:0", share=False)
+        aborting = _Aborting(fileno=bound.detach())
+        connections = Connections(Places(server.telemetry, 5))
+        port = tls_port.TlsPort([aborting], connections.serve, connections, server.tls, 5)
+        server.port = port.number
+        assert await asyncio.wait_for(server.subject(), 5) == "first"
+        assert aborting.aborted
         await port.stop()
 
 

@@ -46,19 +46,19 @@ def token(number: int) -> CachedToken:
     return cast(CachedToken, number)
 
 
-async def test_each_token_is_looked_at_once_a_second_and_its_end_is_told_once() -> None:
+async def test_each_token_is_looked_at_once_a_second_and_its_end_is_reported_once() -> None:
     """C65, R322."""
-    told = list[tuple[int, Reason]]()
+    ended = list[tuple[int, Reason]]()
     async with watched() as tokens:
         with (
-            tokens.watch.watching(token(1), lambda reason: told.append((1, reason))),
-            tokens.watch.watching(token(2), lambda reason: told.append((2, reason))),
+            tokens.watch.watching(token(1), lambda reason: ended.append((1, reason))),
+            tokens.watch.watching(token(2), lambda reason: ended.append((2, reason))),
         ):
             await tokens.clock.advance(LOOK_SECONDS)
-            assert (tokens.looks, told) == (2, [])
+            assert (tokens.looks, ended) == (2, [])
             tokens.bad[2] = Reason.EXPIRED
             await tokens.clock.advance(3 * LOOK_SECONDS)
-            assert told == [(2, Reason.EXPIRED)]
+            assert ended == [(2, Reason.EXPIRED)]
             assert tokens.looks == 2 + 2 + 1 + 1
         await tokens.clock.advance(LOOK_SECONDS)
         assert tokens.looks == 6
@@ -66,36 +66,36 @@ async def test_each_token_is_looked_at_once_a_second_and_its_end_is_told_once() 
 
 async def test_token_is_not_looked_at_when_its_use_is_over() -> None:
     """C65."""
-    told = list[Reason]()
+    ended = list[Reason]()
     async with watched() as tokens:
-        with tokens.watch.watching(token(1), told.append):
+        with tokens.watch.watching(token(1), ended.append):
             pass
         tokens.bad[1] = Reason.EXPIRED
         await tokens.clock.advance(LOOK_SECONDS)
-        assert (tokens.looks, told) == (0, [])
-        with tokens.watch.watching(token(1), told.append):
+        assert (tokens.looks, ended) == (0, [])
+        with tokens.watch.watching(token(1), ended.append):
             await tokens.clock.advance(LOOK_SECONDS)
-        assert told == [Reason.EXPIRED]
+        assert ended == [Reason.EXPIRED]
 
 
 async def test_nobodys_token_never_ends() -> None:
     """C65."""
-    told = list[Reason]()
+    ended = list[Reason]()
     async with watched() as tokens:
-        with tokens.watch.watching(None, told.append):
+        with tokens.watch.watching(None, ended.append):
             await tokens.clock.advance(10 * LOOK_SECONDS)
-        assert (tokens.looks, told) == (0, [])
+        assert (tokens.looks, ended) == (0, [])
 
 
 async def test_many_tokens_are_all_looked_at_and_one_may_leave_meanwhile() -> None:
     """C65: between two slices other work has its turn."""
-    told = list[int]()
+    ended = list[int]()
     count = 2 * SLICE + 10
     async with watched() as tokens:
         tokens.bad = dict.fromkeys(range(count), Reason.UNKNOWN_KEY)
 
         def tell(number: int) -> None:
-            told.append(number)
+            ended.append(number)
             if number == 0:
                 watches[-1].__exit__(None, None, None)
 
@@ -103,32 +103,32 @@ async def test_many_tokens_are_all_looked_at_and_one_may_leave_meanwhile() -> No
         for watch in watches:
             watch.__enter__()
         await tokens.clock.advance(LOOK_SECONDS)
-        assert told == list(range(count - 1))
+        assert ended == list(range(count - 1))
         for watch in watches[:-1]:
             watch.__exit__(None, None, None)
 
 
-async def test_a_token_that_nobody_can_judge_ends_and_the_others_are_looked_at(
+async def test_a_token_that_cannot_be_judged_ends_and_the_others_are_looked_at(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """R406: neither a fault in the judging nor one in what is told of it keeps another token from its end."""
-    told = list[tuple[int, Reason]]()
+    """R406: neither a fault in the judging nor one in what is called about it keeps another token from its end."""
+    ended = list[tuple[int, Reason]]()
     before = failures["token watch"]
 
     def fail(reason: Reason) -> None:
-        told.append((2, reason))
+        ended.append((2, reason))
         raise RuntimeError("secret")
 
     async with watched() as tokens:
         with (
-            tokens.watch.watching(token(1), lambda reason: told.append((1, reason))),
+            tokens.watch.watching(token(1), lambda reason: ended.append((1, reason))),
             tokens.watch.watching(token(2), fail),
-            tokens.watch.watching(token(3), lambda reason: told.append((3, reason))),
+            tokens.watch.watching(token(3), lambda reason: ended.append((3, reason))),
         ):
             tokens.bad = {2: Reason.EXPIRED, 3: Reason.EXPIRED}
             tokens.broken = token(1)
             await tokens.clock.advance(LOOK_SECONDS)
-    assert told == [(1, Reason.VERIFICATION_FAILED), (2, Reason.EXPIRED), (3, Reason.EXPIRED)]
+    assert ended == [(1, Reason.VERIFICATION_FAILED), (2, Reason.EXPIRED), (3, Reason.EXPIRED)]
     assert failures["token watch"] == before + 2
     assert "secret" not in caplog.text
 

@@ -119,7 +119,7 @@ EMPTY = {"client": b"\x82\x80\0\0\0\0", "upstream": b"\x82\x00"}
 async def test_frames_of_nothing_are_followed_in_turns_and_all_arrive(
     name: str, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R429: a read full of them would hold everybody up; how the connection ends makes no difference to them."""
+    """R429: a read full of them would hold all others up; how the connection ends makes no difference to them."""
     followed: list[int] = []
     feed = FrameTracker.feed
 
@@ -147,7 +147,7 @@ async def test_frames_of_nothing_are_followed_in_turns_and_all_arrive(
             assert it.tunnel.cause == f"{name}_closed"
 
 
-async def test_frames_that_nobody_can_get_any_more_are_not_followed_to_their_end() -> None:
+async def test_frames_that_cannot_be_delivered_any_more_are_not_followed_to_their_end() -> None:
     """R429: when both ends have left, there is nothing to do."""
     async with joined() as it:
         side = it.tunnel.client

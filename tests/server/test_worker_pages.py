@@ -91,8 +91,8 @@ async def test_a_gateway_that_was_ready_stays_so_without_what_others_have() -> N
         ([lacking, lacking], 200),
         ([None, lacking], 200),
         ([Process(listening=False), lacking], 200),
-        ([None, Process(listening=False)], 503),  # nobody serves
-        ([lacking, Process()], 503),  # one hangs, and with it whoever got its connection
+        ([None, Process(listening=False)], 503),  # no worker serves
+        ([lacking, Process()], 503),  # one hangs, and with it the clients that got its connections
     ):
         for slot, process in zip(one.slots, others, strict=True):
             slot.process = cast(WorkerProcess, process) if process else None
@@ -100,7 +100,7 @@ async def test_a_gateway_that_was_ready_stays_so_without_what_others_have() -> N
 
 
 async def test_a_worker_that_takes_a_place_during_a_question_does_not_hang() -> None:
-    """R442: nobody has asked it yet; the answer that is missing was another one's."""
+    """R442: it was not asked yet; the answer that is missing was another one's."""
     one = fleet(*(Process({"readiness": [200, READY]}) for _ in range(2)))
     await one.readiness()
     waiting = one.slots[0].process = cast(WorkerProcess, Process({"readiness": [200, READY]}, gate=asyncio.Event()))
@@ -114,7 +114,7 @@ async def test_a_worker_that_takes_a_place_during_a_question_does_not_hang() -> 
 
 
 async def test_the_eldest_that_answers_leaves_what_it_has() -> None:
-    """R442: all pieces, or it is the next one's turn; nobody leaves anything to itself."""
+    """R442: all pieces, or it is the next one's turn; no worker inherits from itself."""
     whole = Process({"estate": {"keys": [], "sources": {"redis": {}}, "records": []}}, pieces=[["redis", "a"], []])
     dies = Process({"estate": {"keys": [], "sources": {}, "records": []}}, pieces=[["redis", "b"], None])
     one = fleet(whole, dies, None, Process())

@@ -252,7 +252,7 @@ async def frozen(stage: Stage) -> None:
         pids = await gateway.pids()
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        stage.relay.cut()  # or what is told now may happen to be read before the requests
+        stage.relay.cut()  # or what is revoked now may happen to be read before the requests
         await stage_other(stage, gateway).revoke(jti=f"frozen-{now}")
         waiting = [asyncio.ensure_future(client.exchange(request(b"GET", "/open", token=token))) for client in clients]
         new = asyncio.ensure_future(stage.ask(gateway, "/open", token))
