@@ -25,14 +25,6 @@ class ProcessError(Exception):
     """A process ended, or did not do in time what it was waited for; with what it wrote."""
 
 
-def free_port() -> int:
-    """Return a loopback port that nobody holds now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def accepts(port: int) -> bool:
     """Tell whether a loopback port takes connections."""
     try:

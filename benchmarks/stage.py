@@ -12,11 +12,12 @@ from pathlib import Path
 from benchmarks import affinity
 from benchmarks.drive import Driver, Target
 from benchmarks.peers.base import Peer, Place, Setup
-from benchmarks.process import Process, accepts, free_port
+from benchmarks.process import Process, accepts
 from benchmarks.prove import prove, serves
 from benchmarks.tokens import CACHE, material
 from benchmarks.upstream import Upstream
 from tests.support.certificates import Certificate, authority
+from tests.support.ports import free_port
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.peers.base import fill, nginx_binary
-from benchmarks.process import Process, accepts, free_port
+from benchmarks.process import Process, accepts
+from tests.support.ports import free_port
 
 #: The small answer: 123 bytes.
 SMALL = '{"id":1,"name":"abcdefghijklmnopqrstuvwxyz","data":"' + "0123456789" * 6 + '123456789"}'

@@ -9,7 +9,7 @@ import pytest
 from gateway.paced_log import PACE, PacedLog
 
 
-def test_one_line_of_a_kind_a_second_and_the_next_tells_how_many_were_held_back(
+def test_one_line_of_a_kind_a_second_and_the_next_says_how_many_were_held_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """R433: kinds do not hold each other back."""

@@ -42,7 +42,10 @@ from tests.support.introspection import introspecting
 from tests.support.redis import RedisServer
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/providers").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *(page for folder in ("docs", "docs/providers", "docs/decisions") for page in sorted((ROOT / folder).glob("*.md"))),
+]
 #: What makes a fragment of a configuration whole.
 BASE = {
     "issuers": '[[issuers]]\nname = "main"\nissuer = "https://idp.example.com/"\naudience = ["api"]\n',
@@ -140,7 +143,7 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_map_has_every_page() -> None:
-    for folder in ("docs", "docs/providers"):
+    for folder in ("docs", "docs/providers", "docs/decisions"):
         linked = re.findall(r"\]\(([\w-]+\.md)\)", _read(f"{folder}/index.md"))
         pages = [page.name for page in PAGES if page.parent == ROOT / folder and page.name != "index.md"]
         assert sorted(linked) == sorted(pages)

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 from benchmarks.peers.base import Peer, Place, Setup, fill
-from benchmarks.process import free_port
 from gateway import __version__
 from gateway.settings.faults import ConfigError
 from gateway.settings.load import load
+from tests.support.ports import free_port
 
 
 class Gateway(Peer):

@@ -3,7 +3,7 @@
 Only seven things are added to aiohttp's: the limits on a response, the same for
 all; a response whose content cannot be parsed fails at once for whoever reads
 it (aiohttp leaves the reader waiting); what has arrived when a connection ends
-is read before the end is told; a connection that ended by a fault can be told
+is read before the end is reported; a connection that ended by a fault is known
 from one that was closed in order, which matters to content that ends with its
 connection (RFC 9112 section 8); whether anything of a response came, which
 matters to sending a request again (RFC 9112 section 9.3.1); and when it was
@@ -91,7 +91,7 @@ class UpstreamConnection(ResponseHandler):
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Enough was taken of the content, as aiohttp says with each chunk: read on, in a turn of its own.
 
-        aiohttp would go through all that has come, in however many chunks, before anybody else has a turn.
+        aiohttp would go through all that has come, in however many chunks, before others have a turn.
         """
         if not resume_parser:
             super().resume_reading(resume_parser)
@@ -133,7 +133,7 @@ class UpstreamConnection(ResponseHandler):
             receiver.upstream_lost(self.broken)
 
     def _read_rest(self, transport: asyncio.Transport, exc: BaseException | None) -> None:
-        """Read what has arrived before the loss of the connection is told.
+        """Read what has arrived before the loss of the connection is reported.
 
         A write that fails ends the connection at once, though an answer may stand in the socket (RFC 9112
         section 9.6); and over TLS a FIN does, while reading is paused.
@@ -176,7 +176,7 @@ def _arrived(transport: asyncio.Transport) -> Iterator[bytes]:
     """Yield what the kernel holds of a connection that has failed; it gets no more.
 
     Raises:
-        OSError: it does not end with a FIN, as far as can be told.
+        OSError: it does not end with a FIN, as far as the system shows.
     """
     descriptor = transport.get_extra_info("socket").fileno()
     while data := os.read(descriptor, BUFFER):

@@ -126,7 +126,7 @@ class Dialer:
     async def probe(self, path: str, seconds: float) -> bool | None:
         """Ask for ``path`` over a connection of its own; return whether a 2xx or 3xx came in time.
 
-        None when nobody was asked, because this process could open no connection.
+        None when it was not asked, because this process could open no connection.
         """
         request = self._session.get(
             self._target.join(URL(path, encoded=True)),

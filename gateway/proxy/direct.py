@@ -108,7 +108,7 @@ class KnownHead(NamedTuple):
     head: PlainHead
 
     def end(self, date: DateField) -> bytes:
-        """Return what comes behind ``fields``: a Date of now if there is none yet, and the empty line."""
+        """Return what comes behind ``fields``: a Date of now if it is missing, and the empty line."""
         return b"\r\n" if self.dated else date.end
 
 

@@ -1,11 +1,11 @@
-"""What the upstream is told about the client's connection, and what is believed of it.
+"""The forwarding headers: what the upstream learns about the client's connection, and what is believed of it.
 
 Only X-Forwarded-For, -Proto, -Host and -Port, Forwarded (RFC 7239), and the
 client's address live here. A client's own statements are believed only when
 the peer of the connection is a trusted proxy, and then only those of the kind
 that the proxy writes (``TrustedProxies.fields``). X-Forwarded-For and Forwarded
 are continued by the peer's address, and of the others the last value stands,
-which is the nearest proxy's word. What the service is told is what the rules
+which is the nearest proxy's word. The service gets what the rules
 have seen.
 
 A trusted proxy must itself overwrite or continue every one of the fields that
@@ -61,7 +61,7 @@ def forwarding_headers(
     if received and trusted.believes(peer.address):
         received = [pair for pair in received if pair[0].lower() in trusted.fields]
         chain = b", ".join([*_nodes(received), peer.address])
-        forwarded = _continue_forwarded(_values(received, b"forwarded"), peer, client_host, proto)
+        forwarded = _continue_forwarded(_values(received, b"forwarded", split=False), peer, client_host, proto)
         scheme, client_host = external_origin(received, trusted, peer, client_host)
         proto = http_scheme(scheme)
         port = _last_word(received, b"x-forwarded-port", port)
@@ -146,7 +146,7 @@ def _nodes(received: RawHeaders) -> list[bytes]:
 
 
 def _address(node: bytes) -> bytes | None:
-    """Return the address that a proxy names, in the form of ``Peer.address``; None for what is none."""
+    """Return the address that a proxy names, in the form of ``Peer.address``; None for anything else."""
     if node in (UNIX, UNIX_NODE):
         return UNIX
     address = parse_node(node)
@@ -194,11 +194,11 @@ def parse_forwarded(value: bytes) -> list[dict[bytes, bytes]] | None:
     return None if element else elements  # a dangling ";" is malformed
 
 
-def _continue_forwarded(members: list[bytes], peer: Peer, client_host: bytes, proto: bytes) -> bytes:
+def _continue_forwarded(lines: list[bytes], peer: Peer, client_host: bytes, proto: bytes) -> bytes:
     """Return the trusted peer's Forwarded with the peer's own element added; empty when there was none."""
-    if not members:
+    if not lines:
         return b""
-    received = b", ".join(members)
+    received = b", ".join(lines)
     own = b"for=" + _quote(_node_identifier(peer.address))
     if client_host and _SANE[b"x-forwarded-host"].fullmatch(client_host):
         own += b";host=" + _quote(client_host)

@@ -16,6 +16,7 @@ from aiohttp.streams import StreamReader
 
 from gateway.errors import GatewayError, Reason
 from gateway.proxy.reply import Reply
+from gateway.proxy.upload import chunk
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -109,6 +110,4 @@ def _ready(content: StreamReader) -> bytes:
 
 
 def _framed(piece: bytes, chunked: bool) -> bytes:
-    if not chunked or not piece:
-        return piece
-    return b"%x\r\n%b\r\n" % (len(piece), piece)
+    return chunk(piece) if chunked and piece else piece

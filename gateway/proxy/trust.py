@@ -18,10 +18,10 @@ from gateway.settings.values import plain_network
 # The forms that may have a port, which may be an obfuscated one (RFC 7239 section 6.3).
 _WITH_PORT = re.compile(r"(?:([0-9.]+)|\[([^\[\]]+)\])(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?").fullmatch
 
-#: The address of whoever connects to a Unix socket, and its spelling in Forwarded (RFC 7239 section 6.3).
+#: The address of every client of a Unix socket, and its spelling in Forwarded (RFC 7239 section 6.3).
 UNIX, UNIX_NODE = b"unix", b"_unix"
 
-#: What has no address that can be told (RFC 7239 section 6.2).
+#: What has no known address (RFC 7239 section 6.2).
 UNKNOWN = b"unknown"
 
 _X_FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"})

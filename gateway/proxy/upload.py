@@ -85,7 +85,7 @@ class Upload:
             await writer.write(head, drain=False)
             while piece := await content.read():
                 self._moved_at = loop.time()
-                await writer.write(_chunk(piece) if content.chunked else piece)
+                await writer.write(chunk(piece) if content.chunked else piece)
                 self._moved_at = loop.time()
             if content.chunked:
                 await writer.write(b"0\r\n\r\n")
@@ -142,7 +142,7 @@ class Upload:
 
 def _seen(closed: asyncio.Future[None]) -> None:
     if not closed.cancelled():
-        closed.exception()  # the end of the connection is told elsewhere
+        closed.exception()  # the end of the connection is reported elsewhere
 
 
 def may_close_unread(status: int, size: int) -> bool:
@@ -158,14 +158,14 @@ def may_close_unread(status: int, size: int) -> bool:
 
 
 def unacknowledged(transport: asyncio.BaseTransport | None) -> int:
-    """Return how many bytes the kernel holds that the peer has not acknowledged; 0 where that cannot be told."""
+    """Return how many bytes the kernel holds that the peer has not acknowledged; 0 where that is unknown."""
     if transport is None:
         return 0
     try:
         descriptor = transport.get_extra_info("socket").fileno()
         return int(struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
     except (OSError, ValueError, AttributeError):
-        return 0  # closed, or a system that cannot tell
+        return 0  # closed, or a system that does not say
 
 
 def whole_content(content: Content) -> bytes | None:
@@ -173,8 +173,9 @@ def whole_content(content: Content) -> bytes | None:
     whole = content.whole()
     if whole is None or not content.chunked:
         return whole
-    return (_chunk(whole) if whole else b"") + b"0\r\n\r\n"
+    return (chunk(whole) if whole else b"") + b"0\r\n\r\n"
 
 
-def _chunk(piece: bytes) -> bytes:
+def chunk(piece: bytes) -> bytes:
+    """Return a piece of content, which is not empty, as a chunk (RFC 9112 section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(piece), piece)

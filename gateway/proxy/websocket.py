@@ -34,8 +34,8 @@ GOING_AWAY, PROTOCOL_ERROR, POLICY_VIOLATION, MESSAGE_TOO_BIG, TRY_AGAIN_LATER =
 #: Most payload of a control frame (RFC 6455 section 5.5).
 MAX_CONTROL = 125
 
-#: Frames that are followed at once; an end may make them of nothing.
-MOST_FRAMES = 1000
+#: Frames that are followed in one go; a peer can send many of no content.
+MAX_FRAMES = 1000
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _FINAL, _OPCODE, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
@@ -177,7 +177,7 @@ class FrameTracker:
         left: bytes of the frame under way that have not come yet.
         closed: a whole close frame has passed.
         fault: the status code that the direction's end deserves, once a frame has come that may not pass; else 0.
-        rest: bytes that were not followed, because it had followed ``MOST_FRAMES``: they are to be fed to it again.
+        rest: bytes that were not followed, because it had followed ``MAX_FRAMES``: they are to be fed to it again.
     """
 
     __slots__ = ("_closing", "_held", "_limit", "_message", "closed", "fault", "left", "rest")
@@ -203,7 +203,7 @@ class FrameTracker:
         if self._held:
             data, self._held = self._held + data, b""
         faulty, position, end = self.fault, 0, len(data)
-        passed, frames = 0, MOST_FRAMES
+        passed, frames = 0, MAX_FRAMES
         self.rest = b""
         while position < end:
             if not self.left:

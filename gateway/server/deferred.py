@@ -133,13 +133,15 @@ class Deferred:
     def __init__(self, cache: TokenCache, telemetry: Telemetry, clock: Clock) -> None:
         self._cache, self._telemetry, self._monotonic = cache, telemetry, clock.monotonic
         self._waiting: deque[DeferredRequest] = deque()
+        self._turning = False  # the loop was asked for a turn, which is not over
         self._served = self._idle_turns = 0
         self._left = 0.0  # seconds for them in this turn; less than 0 when the last turn took more
         self._looked_at = clock.monotonic()
 
     def add(self, request: DeferredRequest) -> None:
         """Have a request turned to, soon but not now."""
-        if not self._waiting:
+        if not self._turning:  # also while a turn has the queue empty: it goes on itself with what comes again
+            self._turning = True
             self._soon()
         request.since = self._monotonic()
         self._waiting.append(request)
@@ -164,6 +166,7 @@ class Deferred:
             before, now = now, self._monotonic()
             self._left -= now - before
         self._telemetry.deferred = len(waiting)
+        self._turning = bool(waiting)
         if waiting:
             # The loop looks at its connections before the next turn, and does not sleep.
             self._soon()

@@ -106,8 +106,12 @@ class ExpressConnection(KnownRequests):
         if self._exchange is None and not self._paused:
             return False  # what is in the buffer is no whole request
         if self._half_closed is None:
-            self._half_closed = HalfClosed(transport, lambda: self._written)
+            self._half_closed = HalfClosed(transport, lambda: self._written, self._may_ask)
         return True
+
+    def _may_ask(self) -> bool:
+        """Return whether a request waits whose response has not begun."""
+        return self._exchange is not None and self._unanswered == self._written
 
     def pause_writing(self) -> None:
         self._output_paused()
@@ -244,7 +248,7 @@ class ExpressConnection(KnownRequests):
 
     def ended(self, keep_alive: bool, *, refused: bool = False) -> None:
         """The running request is over."""
-        self._exchange, self._refused_last = None, refused
+        self._exchange, self._refused_last, self._unanswered = None, refused, self._written
         transport = self._transport
         if transport is None:
             return

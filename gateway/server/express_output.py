@@ -33,6 +33,7 @@ class ClientOutput(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._written = 0  # pieces of answers
+        self._unanswered = 0  # what that was when the running request became the next to be answered
         self._drained: asyncio.Future[None] | None = None
         self._unsent: UnsentWatch | None = None
 

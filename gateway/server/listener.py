@@ -130,6 +130,7 @@ class Protocol(RequestHandler):
             "_running",
             "_scanner",
             "_stand_ins",
+            "_unanswered",
             "_unsent",
             "last_head",
             "place",
@@ -170,6 +171,7 @@ class Protocol(RequestHandler):
         self._half_closed: HalfClosed | None = None
         self._running = False  # a request was taken and is not answered yet
         self.written = 0  # pieces of answers
+        self._unanswered = -1  # what that was when the running request was taken; -1 for HTTP/1.0
 
     @property
     def secure(self) -> bool:
@@ -195,6 +197,7 @@ class Protocol(RequestHandler):
         """Return the head of the request whose turn it is (``StandIns.take``), and read on behind it."""
         head = self._stand_ins.take(parsed)
         self._running = True
+        self._unanswered = self.written if head.http_11 else -1
         if self._scanner.ahead and len(self._stand_ins) <= MAX_AHEAD_REQUESTS // 2:
             self._scan_on()
         return head
@@ -365,8 +368,12 @@ class Protocol(RequestHandler):
         if not self._answer_due:
             return False
         if self._half_closed is None:
-            self._half_closed = HalfClosed(transport, lambda: self.written)
+            self._half_closed = HalfClosed(transport, lambda: self.written, self._may_ask)
         return True
+
+    def _may_ask(self) -> bool:
+        """Return whether a request waits whose response has not begun, and whose client knows interim responses."""
+        return self._running and self._unanswered == self.written
 
     def _watch_head(self) -> None:
         """Bound the time of a head that has begun; it starts anew for each request."""

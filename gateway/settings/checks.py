@@ -9,7 +9,6 @@ sound, because the others already have a fault of their own.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection, Iterator, Sequence
 
 from gateway.settings import files, key_checks, redis_checks, revocation_checks, route_checks, templates
@@ -24,7 +23,7 @@ from gateway.settings.schema import Issuer, Route, Server, Settings, Upstream, i
 from gateway.settings.sender_checks import find_sender_faults
 from gateway.settings.tenant_checks import tenant_problems
 from gateway.settings.tenants import listed_values
-from gateway.settings.values import fold_header_name, http_url, is_loopback, split_address, url_key
+from gateway.settings.values import fold_header_name, http_url, ip_version, is_loopback, split_address, url_key
 from gateway.settings.watch_checks import watch_problems
 
 #: The place of an option and what is wrong with it.
@@ -136,16 +135,8 @@ def _overlap(one: str, other: str) -> bool:
     (host, port), (other_host, other_port) = split_address(one), split_address(other)
     if port != other_port or not port:
         return False
-    families = {_family(host), _family(other_host)} - {0}
+    families = {ip_version(host), ip_version(other_host)} - {0}
     return host == other_host or (len(families) < 2 and bool(_WILDCARDS & {host, other_host}))
-
-
-def _family(host: str) -> int:
-    """Return the version of an IP address; 0 for a name, which may be either."""
-    try:
-        return ipaddress.ip_address(host).version
-    except ValueError:
-        return 0
 
 
 def _repeated(settings: Settings, sound: _Sound) -> Iterator[Problem]:

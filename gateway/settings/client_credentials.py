@@ -22,8 +22,8 @@ from gateway.settings.files import read_regular, without_mark
 
 ClientKeyType = RSAKey | ECKey | OKPKey
 
-#: Longest secret and key file, in bytes.
-_MOST = 64 * 1024
+#: The largest secret and key file.
+_MAX_BYTES = 64 * 1024
 
 #: Least bits of an RSA key (RFC 7518 section 3.3).
 _LEAST_RSA_BITS = 2048
@@ -62,7 +62,7 @@ def read_client_secret(file: str) -> str:
     Raises:
         ValueError: what is wrong with the file.
     """
-    data = without_mark(read_regular(file, _MOST))
+    data = without_mark(read_regular(file, _MAX_BYTES))
     try:
         secret = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
@@ -80,7 +80,7 @@ def read_client_key(file: str) -> ClientKey:
     Raises:
         ValueError: what is wrong with the file.
     """
-    data = without_mark(read_regular(file, _MOST))
+    data = without_mark(read_regular(file, _MAX_BYTES))
     try:
         key, wanted, key_id = _from_jwk(data) if data.lstrip()[:1] == b"{" else (_from_pem(data), None, None)
     except _ShortKeyError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
 
 from gateway.settings.faults import KeyPath
 from gateway.settings.key_checks import Sound, takes_tokens
@@ -18,7 +19,7 @@ from gateway.settings.patterns import slow_problem
 from gateway.settings.rate_limits import ADDRESS, CLAIM
 from gateway.settings.revocation_checks import from_redis
 from gateway.settings.schema import Dpop, Issuer, Route, Settings, issuer_values
-from gateway.settings.values import fold_header_name
+from gateway.settings.values import fold_header_name, is_loopback
 
 Problem = tuple[KeyPath, str]
 
@@ -38,19 +39,19 @@ _USER_NAMES = frozenset(
     | {"x-webauth-user", "x-auth-request-user", "x-authenticated-user"}
 )
 
-#: Claims that tell of a token's kind, or of where it comes from, and nothing of who it is for.
+#: Claims that say of what kind a token is, or where it comes from, but not for whom it is.
 _OF_EVERY_TOKEN = frozenset({"typ", "token_use", "token_type", "ver", "tid", "idp", "acr", "auth_time", "hd"})
 
 
 def exposure_faults(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Return what cannot be meant."""
-    if sound(("server", "trusted_proxies")) and _is_everybody(settings.server.trusted_proxies):
+    if sound(("server", "trusted_proxies")) and _covers_most(settings.server.trusted_proxies):
         for place, text in _by_address(settings):
             if sound(place):
                 yield (
                     ("server", "trusted_proxies"),
-                    f"is everybody, so every client can name any address as its own: {text}; list the addresses of the"
-                    " proxies in front",
+                    f"covers most addresses, so any client can name any address as its own: {text}; list the"
+                    " addresses of the proxies in front",
                 )
     for index, issuer in enumerate(settings.issuers):
         if sound(("issuers", index, "audience_claim")) and issuer.audience_claim == "iss":
@@ -98,25 +99,22 @@ def exposure_warnings(settings: Settings) -> Iterator[Problem]:
 
 
 def _networks(settings: Settings) -> Iterator[Problem]:
-    if _is_everybody(settings.server.trusted_proxies):
+    if _covers_most(settings.server.trusted_proxies):
         yield (
             ("server", "trusted_proxies"),
-            "is everybody: every client can name any address, scheme and host as its own, in logs, rate limits and"
-            " what services read in X-Forwarded-*; list the addresses of the proxies in front",
+            "covers most addresses: any client can name any address, scheme and host as its own, in logs, rate limits"
+            " and what services read in X-Forwarded-*; list the addresses of the proxies in front",
         )
-    if settings.server.trusted_proxies and settings.server.forwarded_fields == "both":
+    if _covers_most(settings.watch.exempt):
         yield (
-            ("server", "forwarded_fields"),
-            "believes both kinds of headers: a proxy that writes only one of them passes the other on as its client"
-            " wrote it, with any address, scheme and host; write the one kind that the proxies overwrite",
+            ("watch", "exempt"),
+            "covers most addresses: hardly any client is ever flagged; list the addresses that are meant",
         )
-    if _is_everybody(settings.watch.exempt):
-        yield ("watch", "exempt"), "is everybody: no client is ever flagged; list the addresses that are meant"
 
 
-def _is_everybody(networks: Iterable[str]) -> bool:
+def _covers_most(networks: Iterable[str]) -> bool:
     """Tell whether blocks hold most of the addresses of a family, in whatever pieces."""
-    # A word, such as one for Unix sockets, is no network.
+    # A word, such as one for Unix sockets, is not a network.
     blocks = [ipaddress.ip_network(network) for network in networks if not network.isalpha()]
     fours = ipaddress.collapse_addresses(block for block in blocks if isinstance(block, ipaddress.IPv4Network))
     sixes = list(ipaddress.collapse_addresses(block for block in blocks if isinstance(block, ipaddress.IPv6Network)))
@@ -217,14 +215,14 @@ def _editable_claims(route: Route, place: KeyPath, issuers: Iterable[Issuer]) ->
         if name != "email" or not verified:
             yield (
                 (*place, "claims", name),
-                "can be set by its user at many issuers, who could let anybody in by it; use `sub`, a role or a group"
+                "can be set by its user at many issuers, who could get in by it; use `sub`, a role or a group"
                 + (", or ask for email_verified = true as well" if name == "email" else ""),
             )
 
 
 def _is_plain_origin(origin: str) -> bool:
-    host = origin.removeprefix("http://").rpartition(":")[0] or origin.removeprefix("http://")
-    return origin.startswith("http://") and host not in ("localhost", "127.0.0.1", "[::1]")
+    parts = urlsplit(origin)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def _dpop(settings: Settings) -> Iterator[Problem]:

@@ -2,10 +2,10 @@
 
 Only the comparison of routes by what they demand lives here. A route that is
 for some methods or hosts says nothing about the others: they reach the next
-route that fits, which may let everybody pass (CWE-284, CWE-650). And a route
+route that fits, which may let every request pass (CWE-284, CWE-650). And a route
 that strips its prefix may lead to paths of a service that another route
 protects. The danger of this file is noise: a configuration whose routes are
-meant must not be warned about, or nobody reads the warnings.
+meant must not be warned about, or warnings are no longer read.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def weakness(route: Route, other: Route) -> str:
     Rate limits are compared by whether there are any, everything else by what it lets pass.
     """
     if other.observe and not route.observe and route.auth != "public":
-        return "lets everybody pass while it observes"
+        return "lets every request pass while it observes"
     if _AUTH[other.auth] < _AUTH[route.auth] and not route.observe:
         return "is public" if other.auth == "public" else "lets requests without a credential pass"
     if route.auth == "public" or route.observe:
@@ -308,7 +308,7 @@ def _strips(route: Route) -> bool:
 
 
 def _reach(route: Route) -> str | None:
-    """Return the path of the service below which a route leads, without a final slash; None where it cannot be told."""
+    """Return the path of the service below which a route leads, without a final slash; None where it is unknown."""
     if route.match == "regex" or (route.strip_prefix and route.match == "exact"):
         return None
     return "" if _strips(route) else route.path.rstrip("/")

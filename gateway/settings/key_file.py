@@ -53,9 +53,13 @@ def read_keys(file: str, given: Sequence[ApiKey], identity: Mapping[str, str | l
         KeyFileError: with every fault.
     """
     try:
-        data = without_mark(read_regular(file, MAX_BYTES))
+        data = read_regular(file, MAX_BYTES)
     except ValueError as error:
         raise KeyFileError([str(error)], for_now=True) from None
+    try:
+        data = without_mark(data)
+    except ValueError as error:
+        raise KeyFileError([str(error)]) from None
     rules = header_rules(identity)
     faults: list[str] = []
     entries: list[tuple[str, ApiKey]] = [(path_text(("api_keys", index)), entry) for index, entry in enumerate(given)]

@@ -7,8 +7,7 @@ all of them (CWE-918). The public port as an upstream is a loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from ipaddress import ip_address
+from collections.abc import Iterator
 from os.path import realpath
 from urllib.parse import urlsplit
 
@@ -16,7 +15,7 @@ from gateway.own_addresses import is_own, one_spelling
 from gateway.settings.faults import KeyPath
 from gateway.settings.key_checks import Sound
 from gateway.settings.schema import Settings
-from gateway.settings.values import split_address, split_socket_url
+from gateway.settings.values import ip_version, split_address, split_socket_url
 
 #: The addresses for "any", and what a connection to them reaches.
 _REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (compared with, not listened on)
@@ -31,12 +30,10 @@ _TEXTS = {
 
 def own_port_problems(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
     """Return the URLs of upstreams that lead to a port of this gateway."""
-    own = [
-        (option, address)
-        for option in _TEXTS
-        if sound(("server", option))
-        for address in addresses(getattr(settings.server, option))
-    ]
+    server = settings.server
+    own = [("listen", one) for one in server.addresses] if sound(("server", "listen")) else []
+    if sound(("server", "admin_listen")):
+        own.append(("admin_listen", server.admin_listen))
     for index, upstream in enumerate(settings.upstreams):
         for number, url in enumerate(upstream.urls):
             place: KeyPath = ("upstreams", index, "urls", number)
@@ -45,11 +42,6 @@ def own_port_problems(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPat
             option = next((option for option, address in own if leads_to(url, address)), "")
             if option:
                 yield place, _TEXTS[option]
-
-
-def addresses(value: str | Sequence[str]) -> Sequence[str]:
-    """Return the addresses that an option names: one, or a list."""
-    return (value,) if isinstance(value, str) else value
 
 
 def leads_to(url: str, address: str) -> bool:
@@ -73,16 +65,8 @@ def leads_to(url: str, address: str) -> bool:
     if wanted == listened or _same_loopback(wanted, listened):
         return True
     # What is listened on at every address of one family is reached by each of them, and by names.
-    same_family = (":" in wanted) == (":" in listened) or not _is_address(wanted)
+    same_family = (":" in wanted) == (":" in listened) or not ip_version(wanted)
     return listened in _REACHED and same_family and is_own(wanted)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _same_loopback(wanted: str, listened: str) -> bool:

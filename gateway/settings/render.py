@@ -108,7 +108,7 @@ _GENERATED = "# Rendered by scripts/docs from gateway/settings. Do not edit; cop
 
 def document() -> str:
     """Return the configuration reference as Markdown."""
-    return _INTRODUCTION + "\n" + "\n".join(_sections())
+    return _INTRODUCTION + "\n" + "\n".join(_sections()) + "\n"
 
 
 def example() -> str:

@@ -49,11 +49,12 @@ class Server(Section):
     """The field in which trusted proxies that end TLS put the client's certificate, such as `client-cert` (RFC 9440)
     or `x-forwarded-client-cert`: believed for tokens that are bound to one. Removed from every request."""
     trusted_proxies: list[Network] = []
-    """CIDRs of proxies whose forwarding headers are believed, and `unix` for whoever connects to a Unix socket that
-    `listen` names. Empty: nobody's."""
+    """CIDRs of proxies whose forwarding headers are believed, and `unix` for every client of a Unix socket that
+    `listen` names. Empty: no proxy is trusted."""
     forwarded_fields: ForwardedFields = "x-forwarded"
     """Which forwarding headers every trusted proxy writes itself: `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, or
-    `Forwarded` (RFC 7239). The other kind is removed: it would be the client's own word."""
+    `Forwarded` (RFC 7239). The other kind is removed: it would be the client's own word. `both` only if every trusted
+    proxy overwrites both kinds: from one that does not, any client's address, scheme and host would be believed."""
     underscore_headers: Literal["drop", "pass"] = "drop"
     """Request headers whose name has anything but letters, digits and `-`, such as `X_Tenant`: services read several of
     these names as one. `pass` sends those on that cannot be taken for a protected name."""

@@ -105,7 +105,7 @@ def plain_network(block: Network) -> Network:
 
 
 def proxies(text: str) -> str:
-    """Check an address or CIDR block of proxies, or ``unix``: whoever connects to a Unix socket."""
+    """Check an address or CIDR block of proxies, or ``unix``: every client of a Unix socket."""
     return text if text == "unix" else network(text)
 
 
@@ -264,6 +264,14 @@ def http_url(text: str) -> SplitResult:
         raise ValueError("is not a URL: its host or port is missing")
     host(f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname)
     return parts
+
+
+def ip_version(host: str) -> int:
+    """Return the version of an IP address; 0 for a name."""
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return 0
 
 
 def is_loopback(name: str) -> bool:

@@ -41,7 +41,7 @@ class Watch(Section):
     """How long whoever was found is refused: an address on all routes that look at credentials, before they do; a token
     or subject afterwards. 0 = not at all, it is only told."""
     exempt: list[Annotated[str, AfterValidator(values.proxies)]] = []
-    """CIDRs of client addresses that are never found: test machines, a company's way out; `unix` for whoever connects
-    to a Unix socket."""
+    """CIDRs of client addresses that are never found: test machines, a company's way out; `unix` for every
+    client of a Unix socket."""
     max_tracked: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     """How many addresses, tokens and subjects each worker keeps in mind at one time, for each of the options above."""

@@ -32,7 +32,7 @@ def test_the_bundled_generator_makes_the_load_where_wrk_cannot(tmp_path: Path) -
 
 
 def test_wrk_makes_the_load_where_it_is(tmp_path: Path) -> None:
-    require(wrk.found() is not None, "wrk is missing")
+    require(wrk.found() is not None, "wrk is missing: apt install wrk, or the like")
     with service(lambda _: [OK]) as port:
         outcome = Driver(None, tmp_path, wrk=True).closed(GET, Target(port), 4, 1)
     assert outcome.answers > 50
@@ -85,7 +85,7 @@ def test_wrong_answers_are_no_measurement() -> None:
 
 def test_children_start_on_the_core_that_they_were_given() -> None:
     cores = plan()
-    require(cores != Cores(None, None), "one core only")
+    require(cores != Cores(None, None), "needs a machine with two CPU cores, or a container that may use two")
     before = os.sched_getaffinity(0)
     with pinned(cores.load):
         assert os.sched_getaffinity(0) == {cores.load}

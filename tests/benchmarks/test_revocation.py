@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.revocation import main, report
+from tests.support.pace import paced
 
 
 def test_one_short_run_writes_a_result_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All rows, with the rates of all gateways of the same run, and where it was measured."""
     output = tmp_path / "results" / "revocation.json"
-    assert main(["--entries", "5000", "--rounds", "1", "--seconds", "0.2", "--output", str(output)]) == 0
+    assert main(["--entries", "5000", "--rounds", "1", "--seconds", str(paced(0.4)), "--output", str(output)]) == 0
     content = json.loads(output.read_text())
     assert content["entries"] == 5000
     assert {name: len(rates) for name, rates in content["rates"].items()} == {"none": 1, "empty": 1, "full": 1}

@@ -107,7 +107,9 @@ def test_the_script_sends_what_the_bundled_generator_sends(tmp_path: Path) -> No
         sent = subprocess.run([lua, file], capture_output=True, check=True).stdout
         following = messages(traffic)
         assert sent == b"".join(following() for _ in range(3))
-    require(lua is not None or wrk.found() is not None, "neither Lua nor wrk is here")
+    require(
+        lua is not None or wrk.found() is not None, "Lua and wrk are missing: apt install lua5.4 or wrk, or the like"
+    )
 
 
 def test_what_wrk_prints_is_read() -> None:

@@ -22,7 +22,7 @@ ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/role", "claims": {"role": ["admin", "merchant"]}},
     {"path": "/optional", "auth": "optional"},
     {"path": "/public", "auth": "public"},
-    {"path": "/observe", "observe": True, "scopes": ["nobody:has"]},
+    {"path": "/observe", "observe": True, "scopes": ["never:granted"]},
     {"path": "/only-post", "methods": ["POST"]},
     {"path": "/auth-forwarded", "forward_authorization": True},
 )

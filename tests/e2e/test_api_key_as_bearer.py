@@ -1,4 +1,4 @@
-"""API keys that come as bearer tokens: whose they are is known here, so nobody else gets to see them."""
+"""API keys that come as bearer tokens: the gateway knows them, so they are sent to no other server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.keys import KEY, OTHER, entry, write_keys
 
 @pytest.mark.parametrize("kinds", [["opaque", "api_key"], ["opaque"], ["jwt", "opaque", "api_key"]], ids=" ".join)
 async def test_api_key_never_reaches_the_server_that_is_asked_about_tokens(kinds: list[str], tmp_path: Path) -> None:
-    """R437: sent as a bearer token it is judged here, in force or expired; whoever gets it could use it."""
+    """R437: sent as a bearer token it is judged here, in force or expired; a server that gets it could use it."""
     keys = [entry(), entry(OTHER, "old", expires="2020-01-01T00:00:00Z")]
     route = {"path": "/", "credentials": kinds, "issuers": ["as"] if "jwt" not in kinds else []}
     async with scene(tmp_path, [route], api_keys=keys) as one:
@@ -35,8 +35,8 @@ async def test_api_key_never_reaches_the_server_that_is_asked_about_tokens(kinds
     assert len(one.upstream.requests) == 1 + ("api_key" in kinds)
 
 
-async def test_api_key_that_nobody_could_read_yet_is_not_asked_about(tmp_path: Path) -> None:
-    """R437: as long as the file was never read, what looks like a key is none of the server's."""
+async def test_api_key_is_not_asked_about_before_the_file_could_be_read(tmp_path: Path) -> None:
+    """R437: as long as the file was never read, what looks like a key is not sent to the server."""
     file = tmp_path / "keys"
     route = {"path": "/", "credentials": ["opaque", "api_key"]}
     async with scene(tmp_path, [route], tokens={"api_keys_file": str(file)}) as one:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Odd(BaseException):
-    """Nobody expects it."""
+    """An exception that no code expects."""
 
 
 #: One that code expects, and two that it does not.

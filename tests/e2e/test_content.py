@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,12 @@ from tests.support.idp import FakeIdp
 from tests.support.kernel import MIB, most_buffered
 from tests.support.scene import A, B
 from tests.support.timed import timed_gateway
-from tests.support.upstream import Received, raw_upstream
+from tests.support.upstream import Received, raw_upstream, reset
 
 pytestmark = pytest.mark.every_log
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 CHUNKED = ((b"Transfer-Encoding", b"chunked"),)
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    """Close a connection by RST instead of FIN."""
-    sock = writer.get_extra_info("socket")
-    sock.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SOL_SOCKET, SO_LINGER
-    writer.transport.abort()
 
 
 async def test_upload_streams_while_it_comes_in(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.fields import fields
 from tests.support.gateway import RawResponse, request, running_gateway
 from tests.support.upstream import Received, raw_upstream
 
@@ -180,14 +181,14 @@ async def test_pages_can_read_that_the_upstream_is_down(tmp_path: Path) -> None:
 
 
 #: Whatever a service says about pages on its own.
-OWN = (
-    (b"Access-Control-Allow-Origin", b"https://own.test"),
-    (b"access-control-allow-credentials", b"true"),
-    (b"ACCESS-CONTROL-EXPOSE-HEADERS", b"X-Secret"),
-    (b"Access-Control-Allow-Methods", b"DELETE"),
-    (b"Access-Control-Allow-Private-Network", b"true"),
-    (b"Access-Control-Max-Age", b"1"),
-)
+OWN = fields(b"""
+Access-Control-Allow-Origin: https://own.test
+access-control-allow-credentials: true
+ACCESS-CONTROL-EXPOSE-HEADERS: X-Secret
+Access-Control-Allow-Methods: DELETE
+Access-Control-Allow-Private-Network: true
+Access-Control-Max-Age: 1
+""")
 
 
 @pytest.mark.parametrize("own", [OWN, OWN[1:], OWN[:1], OWN * 2], ids=["all", "no origin", "origin", "twice"])
@@ -249,7 +250,7 @@ async def test_refusals_say_each_thing_once(tmp_path: Path) -> None:
 
 
 async def test_an_open_websocket_carries_no_rules_of_the_service(tmp_path: Path) -> None:
-    """R434: a 101 is no exception."""
+    """R434: a 101 is not an exception."""
 
     async def respond(received: Received, _: object, writer: asyncio.StreamWriter) -> None:
         writer.write(

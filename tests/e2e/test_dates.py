@@ -90,7 +90,7 @@ async def test_a_services_own_date_is_the_only_one(tmp_path: Path) -> None:
 
 
 async def test_the_gateways_own_answers_have_a_date(tmp_path: Path) -> None:
-    """R413: refusals, preflights, what is no request, WebSocket refusals, and the admin port."""
+    """R413: refusals, preflights, what is not a request, WebSocket refusals, and the admin port."""
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=ROUTES) as gateway:
         preflight = ((b"Origin", b"https://app.test"), (b"Access-Control-Request-Method", b"GET"))
         handshake = ((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"))

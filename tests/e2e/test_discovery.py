@@ -8,7 +8,6 @@ to a token. The client checks on its way what the RFCs tell it to check.
 from __future__ import annotations
 
 import re
-import socket
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,15 +17,8 @@ import aiohttp
 from gateway.demo.identity_provider import AUDIENCE, IdentityProvider
 from tests.support.gateway import running_gateway
 from tests.support.minting import SigningKey
+from tests.support.ports import free_port
 from tests.support.upstream import raw_upstream
-
-
-def free_port() -> int:
-    """A port that nobody listens on now: an identifier is written before the gateway listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def read_json(session: aiohttp.ClientSession, url: str) -> Any:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from tests.e2e.test_content import CHUNKED, PUBLIC, reset
-from tests.proxy.test_dialer_tls import server_tls
-from tests.support.blunt import End, blunt_service
-from tests.support.certificates import authority
-from tests.support.gateway import RunningGateway, request, running_gateway, until
+from tests.e2e.test_content import CHUNKED, PUBLIC
+from tests.support.blunt import End, blunt_service, blunt_upstream
+from tests.support.gateway import RawClient, RunningGateway, request, running_gateway, until
 from tests.support.kernel import MIB, most_buffered
 from tests.support.uploads import Uploaded, upload
-from tests.support.upstream import OK, Received, raw_upstream
+from tests.support.upstream import OK, RawUpstream, Received, breaking_off, raw_upstream
 
 MEGABYTE = 1_000_000
 PIECE = 50_000
@@ -70,18 +70,38 @@ class Accepting:
         return b""
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-async def test_upload_goes_on_behind_an_early_answer(chunked: bool, tmp_path: Path) -> None:
-    """R427, C117: 202 at once, then the service gets every byte; the client's connection serves the next request."""
-    service = Accepting()
+class Answered(NamedTuple):
+    """An upload of ``MEGABYTE`` that was answered after its first piece."""
+
+    service: Accepting
+    upstream: RawUpstream
+    gateway: RunningGateway
+    client: RawClient
+
+
+@contextlib.asynccontextmanager
+async def answered(
+    folder: Path, *, chunked: bool = False, leaves: bool = False, **upstream_options: Any
+) -> AsyncIterator[Answered]:
+    """Begin an upload, and have its answer; with ``leaves`` the upstream has gone then."""
+    service = Accepting(leaves=leaves)
     async with (
         raw_upstream(service.respond, early=True) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
+        running_gateway(upstream.url, folder, routes=PUBLIC, upstream=upstream_options) as gateway,
     ):
         client = await gateway.client()
         await client.send(head_of(chunked) + piece_of(chunked))
         response = await client.response()
         assert (response.status, response.body, response.one(b"connection")) == (202, b"taken", None)
+        if leaves:
+            await until(lambda: upstream.open_connections == 0)
+        yield Answered(service, upstream, gateway, client)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_upload_goes_on_behind_an_early_answer(chunked: bool, tmp_path: Path) -> None:
+    """R427, C117: 202 at once, then the service gets every byte; the client's connection serves the next request."""
+    async with answered(tmp_path, chunked=chunked) as (service, upstream, gateway, client):
         assert not service.whole.is_set()
         for _ in range(MEGABYTE // PIECE - 1):
             await client.send(piece_of(chunked))
@@ -100,31 +120,15 @@ async def test_upload_goes_on_behind_an_early_answer(chunked: bool, tmp_path: Pa
 
 async def test_upload_whose_upstream_leaves_is_read_to_its_end(tmp_path: Path) -> None:
     """R427: the answer is whole, so the client's connection is kept in step and used again."""
-    service = Accepting(leaves=True)
-    async with (
-        raw_upstream(service.respond, early=True) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
-    ):
-        client = await gateway.client()
-        await client.send(head_of(False) + piece_of(False))
-        assert (await client.response()).status == 202
-        await until(lambda: upstream.open_connections == 0)
+    async with answered(tmp_path, leaves=True) as (_, _, _, client):
         for _ in range(MEGABYTE // PIECE - 1):
             await client.send(piece_of(False))
         assert (await client.exchange(request(b"GET", "/"))).body == b"ok"
 
 
 async def test_upload_that_turns_bad_after_its_upstream_left_ends_the_connection(tmp_path: Path) -> None:
-    """R211, R427: what is behind bad chunks is nobody's request."""
-    service = Accepting(leaves=True)
-    async with (
-        raw_upstream(service.respond, early=True) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
-    ):
-        client = await gateway.client()
-        await client.send(head_of(True) + piece_of(True))
-        assert (await client.response()).status == 202
-        await until(lambda: upstream.open_connections == 0)
+    """R211, R427: what is behind bad chunks is not taken for a request."""
+    async with answered(tmp_path, chunked=True, leaves=True) as (_, upstream, gateway, client):
         await client.send(piece_of(True) + b"no size\r\n" + request(b"GET", "/"))
         assert await client.at_end()
         assert [received.line for received in upstream.requests] == [b"POST / HTTP/1.1"]
@@ -133,14 +137,7 @@ async def test_upload_that_turns_bad_after_its_upstream_left_ends_the_connection
 
 async def test_client_that_stops_after_its_answer_is_given_up(tmp_path: Path) -> None:
     """R427: bounded by the idle timeout; the answer was whole, and the log says so."""
-    service = Accepting()
-    async with (
-        raw_upstream(service.respond, early=True) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC, upstream={"idle_timeout_seconds": 0.2}) as gateway,
-    ):
-        client = await gateway.client()
-        await client.send(head_of(False) + piece_of(False))
-        assert (await client.response()).status == 202
+    async with answered(tmp_path, idle_timeout_seconds=0.2) as (service, upstream, gateway, _):
         await until(lambda: upstream.open_connections == 0)
         assert await logged(gateway, "status", "outcome", "bytes_out") == [202, "forwarded", 5]
         assert not service.whole.is_set()
@@ -167,14 +164,7 @@ async def test_service_that_does_not_read_an_upload_is_given_up(chunked: bool, t
 
 async def test_client_that_leaves_after_its_answer_ends_the_upload(tmp_path: Path) -> None:
     """R427, R426: the upstream does not get a request that looks whole; the client had all of its answer."""
-    service = Accepting()
-    async with (
-        raw_upstream(service.respond, early=True) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
-    ):
-        client = await gateway.client()
-        await client.send(head_of(False) + piece_of(False))
-        assert (await client.response()).status == 202
+    async with answered(tmp_path) as (service, upstream, gateway, client):
         await client.close()
         await until(lambda: upstream.open_connections == 0)
         assert await logged(gateway, "status", "outcome", "bytes_out") == [202, "forwarded", 5]
@@ -184,15 +174,7 @@ async def test_client_that_leaves_after_its_answer_ends_the_upload(tmp_path: Pat
 
 async def test_bad_content_behind_an_early_answer_ends_the_request(tmp_path: Path) -> None:
     """R427, R284: the answer stays what it was, and the upstream's request does not become whole."""
-    service = Accepting()
-    async with (
-        raw_upstream(service.respond, early=True) as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
-    ):
-        client = await gateway.client()
-        await client.send(head_of(True) + piece_of(True))
-        response = await client.response()
-        assert (response.status, response.body) == (202, b"taken")
+    async with answered(tmp_path, chunked=True) as (_, upstream, gateway, client):
         await client.send(b"zz\r\n")
         await until(lambda: upstream.open_connections == 0)
         assert await client.at_end(within=10)
@@ -216,10 +198,7 @@ async def test_answer_of_a_service_that_closes_unread_arrives(
     end: End, secure: bool, access_log: str, tmp_path: Path
 ) -> None:
     """R425, C115: never 502 when the answer was there, whatever became of the writes."""
-    ca = authority(tmp_path)
-    tls, options = (server_tls(ca, "127.0.0.1"), {"tls_ca_file": str(ca.bundle)}) if secure else (None, {})
-    with blunt_service(WITH_LENGTH, end, tls) as port:
-        url = f"{'https' if secure else 'http'}://127.0.0.1:{port}"
+    with blunt_upstream(tmp_path, WITH_LENGTH, end, secure=secure) as (url, options):
         server = {"access_log": access_log}
         async with running_gateway(url, tmp_path, routes=PUBLIC, server=server, upstream=options) as gateway:
             outcomes = await uploads(gateway, 2)
@@ -248,10 +227,7 @@ async def test_answer_without_length_arrives_as_far_as_it_came(
     end: End, secure: bool, whole: bool, tmp_path: Path
 ) -> None:
     """R426, R409, C116: head and content, then the break if the service's end was none; the log agrees."""
-    ca = authority(tmp_path)
-    tls, options = (server_tls(ca, "127.0.0.1"), {"tls_ca_file": str(ca.bundle)}) if secure else (None, {})
-    with blunt_service(WITHOUT_LENGTH, end, tls) as port:
-        url = f"{'https' if secure else 'http'}://127.0.0.1:{port}"
+    with blunt_upstream(tmp_path, WITHOUT_LENGTH, end, secure=secure) as (url, options):
         async with running_gateway(url, tmp_path, routes=PUBLIC, upstream=options) as gateway:
             outcomes = await uploads(gateway, 1)
             log = await gateway.log(len(outcomes))
@@ -289,28 +265,23 @@ def slow_get(port: int) -> int:
 
 @pytest.mark.parametrize("end", [End.CLOSE, End.ALERT])
 async def test_slow_client_gets_all_of_a_response_over_tls_whose_service_has_closed(end: End, tmp_path: Path) -> None:
-    """R425: what TLS still holds when the FIN comes is no less arrived than the rest."""
-    ca, content = authority(tmp_path), b"x" * 12_000_000
+    """R425: what TLS still holds when the FIN comes has arrived as well."""
+    content = b"x" * 12_000_000
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
-    with blunt_service(answer, end, server_tls(ca, "127.0.0.1")) as port:
-        options = {"tls_ca_file": str(ca.bundle)}
-        async with running_gateway(f"https://127.0.0.1:{port}", tmp_path, routes=PUBLIC, upstream=options) as gateway:
+    with blunt_upstream(tmp_path, answer, end, secure=True) as (url, options):
+        async with running_gateway(url, tmp_path, routes=PUBLIC, upstream=options) as gateway:
             assert await asyncio.to_thread(slow_get, gateway.app.port) > len(content)
             assert await logged(gateway, "outcome", "bytes_out") == ["forwarded", len(content)]
 
 
+HALF = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+
+
 async def test_broken_answer_to_an_old_client_ends_by_a_reset(tmp_path: Path) -> None:
     """R286, R426: HTTP/1.0 has no other sign: a FIN would say that the content is complete."""
-
-    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
-        await writer.drain()
-        await leave.wait()
-        reset(writer)
-
     leave = asyncio.Event()
     async with (
-        raw_upstream(respond) as upstream,
+        raw_upstream(breaking_off(HALF, leave)) as upstream,
         running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
     ):
         client = await gateway.client()

@@ -47,7 +47,7 @@ async def test_another_protocol_is_refused_at_once_and_named(
     server = {"request_head_timeout_seconds": 60, "keepalive_timeout_seconds": 60}
     async with running_gateway(NOWHERE, tmp_path, routes=PUBLIC, server=server) as gateway:
         client = await gateway.client()
-        await asyncio.sleep(0.05)  # what the connection has lasted is told, not what it took to see
+        await asyncio.sleep(0.05)  # the log has how long the connection has lasted, not how long it took to judge
         await client.send(said)
         refused = await client.response(within=2)
         assert (refused.status, refused.one(b"connection")) == (400, b"close")
@@ -56,9 +56,9 @@ async def test_another_protocol_is_refused_at_once_and_named(
         assert (line["reason"], line["detail"]) == ("malformed_http", kind)
         assert 40 <= line["duration_ms"] < 2000
         assert f'gateway_not_http_total{{kind="{kind}"}} 1.0'.encode() in (await gateway.admin("/metrics")).body
-    told = [record.getMessage() for record in caplog.records if "does not speak HTTP" in record.getMessage()]
-    assert len(told) == 1
-    assert f"HTTP: {kind}, client 127.0.0.1, after 0." in told[0]
+    logged = [record.getMessage() for record in caplog.records if "does not speak HTTP" in record.getMessage()]
+    assert len(logged) == 1
+    assert f"HTTP: {kind}, client 127.0.0.1, after 0." in logged[0]
 
 
 async def test_the_same_on_a_connection_that_has_served_a_request(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ async def test_the_same_on_a_connection_that_has_served_a_request(tmp_path: Path
     assert line["duration_ms"] < 90
 
 
-async def test_a_head_that_does_not_end_is_told_with_the_time_that_it_took(tmp_path: Path) -> None:
-    """R428: ten seconds of silence are no zero milliseconds."""
+async def test_a_head_that_does_not_end_is_logged_with_the_time_that_it_took(tmp_path: Path) -> None:
+    """R428: ten seconds of silence are not logged as zero milliseconds."""
     async with running_gateway(NOWHERE, tmp_path, server={"request_head_timeout_seconds": 0.3}) as gateway:
         client = await gateway.client()
         assert (await client.exchange(request(b"GET", "/"))).status == 401
@@ -91,7 +91,7 @@ def _tls(directory: Path, **server: Any) -> dict[str, Any]:
     return {"tls_cert": str(own.cert), "tls_key": str(own.key), **server}
 
 
-async def test_plain_http_on_the_tls_port_is_told_so_in_plain_text(tmp_path: Path) -> None:
+async def test_plain_http_on_the_tls_port_is_answered_in_plain_text(tmp_path: Path) -> None:
     """R418, R433: a 400 that says what is wrong, while the request still comes in."""
     async with running_gateway(NOWHERE, tmp_path, routes=PUBLIC, server=_tls(tmp_path)) as gateway:
         client = await gateway.client()
@@ -247,7 +247,7 @@ async def test_a_crowd_that_holds_sockets_leaves_files_for_everything_else(
 
 
 async def test_refused_uploads_that_go_on_have_a_bound(tmp_path: Path) -> None:
-    """R431: those beyond it are closed after their answer, and nobody else is turned away for them."""
+    """R431: those beyond it are closed after their answer, and no other is turned away for them."""
     async with running_gateway(NOWHERE, tmp_path, server={"max_connections": 16}) as gateway:
         senders = [await gateway.client() for _ in range(6)]
         for sender in senders:

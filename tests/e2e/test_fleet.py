@@ -79,18 +79,18 @@ async def test_differences_are_on_the_status_page(tmp_path: Path) -> None:
         RedisServer(tmp_path / "redis") as server,
         fleet(tmp_path, upstream.url, server.url, *MEMBERS[:2], routes=ROUTES) as (_, two),
     ):
-        told = (await two.admin("/status")).json["fleet"]
-        assert told["others"] == 1
-        assert round(told["clock_offset_seconds"]) == -20
-        assert {each["option"]: (each["there"], each["here"]) for each in told["differences"][:-2]} == {
+        seen = (await two.admin("/status")).json["fleet"]
+        assert seen["others"] == 1
+        assert round(seen["clock_offset_seconds"]) == -20
+        assert {each["option"]: (each["there"], each["here"]) for each in seen["differences"][:-2]} == {
             "issuers.main.leeway_seconds": ("2", "60"),
             "dpop.max_age_seconds": ("5", "60"),
         }
-        assert [each["option"] for each in told["differences"][-2:]] == ["clock"] * 2
+        assert [each["option"] for each in seen["differences"][-2:]] == ["clock"] * 2
 
 
 async def test_a_shared_answer_is_as_old_as_redis_says(tmp_path: Path) -> None:
-    """R443: whoever finds it late believes it for what is left, whatever the clocks say."""
+    """R443: a gateway that finds it late believes it for what is left, whatever the clocks say."""
     seconds = 1.0
     async with (
         raw_upstream() as upstream,

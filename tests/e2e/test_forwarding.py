@@ -70,7 +70,7 @@ async def test_a_clients_word_of_the_other_kind_never_counts(kind: str, tmp_path
     ids=["x-forwarded", "forwarded"],
 )
 async def test_a_websockets_scheme_is_that_of_http(said: tuple[bytes, bytes], tmp_path: Path) -> None:
-    """R410, C106: the service is told https, and a proof names https or wss, never http or ws."""
+    """R410, C106: the service gets https, and a proof names https or wss, never http or ws."""
     server = {"trusted_proxies": ["127.0.0.1"], "forwarded_fields": said[0].removesuffix(b"-Proto").decode().lower()}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=server) as gateway:
         token = bound_token(gateway)
@@ -177,7 +177,7 @@ async def test_an_options_request_that_may_go_no_further_is_answered_here(tmp_pa
     assert upstream.connections == 0
 
 
-async def test_where_every_route_names_its_methods_only_those_are_told(tmp_path: Path) -> None:
+async def test_where_every_route_names_its_methods_only_those_are_named(tmp_path: Path) -> None:
     """R414, RFC 9110 section 10.2.1."""
     routes = ({"path": "/", "auth": "public", "methods": ["OPTIONS", "GET"]}, {"path": "/", "methods": ["PURGE"]})
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:

@@ -1,17 +1,20 @@
 """Clients that end their sending and wait (``shutdown``), and clients that are refused while they send.
 
-Over TCP the first cannot be told from clients that left, but by what they do with an answer.
+Over TCP the first differ from clients that left only by what they do with an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.proxy.origin import Origin
 from gateway.server import half_closed, lingering
 from tests.support.certificates import Authority, authority
 from tests.support.gateway import RawClient, RunningGateway, request, running_gateway, until
@@ -108,45 +111,143 @@ async def test_end_of_sending_inside_a_request_is_its_abort(data: bytes, tmp_pat
         assert not [one for one in upstream.requests if one.complete and not one.line.startswith(b"GET")]
 
 
-async def test_client_that_may_have_left_is_not_waited_for_without_end(tmp_path: Path) -> None:
-    """R285: a FIN is all that comes of a client that left; within a second nobody works for it any more."""
-    hold = asyncio.Event()
+def waiting_upstream(let_go: asyncio.Event) -> Responder:
+    """An upstream that never answers, and notes that the gateway has let go of the request."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert await reader.read() == b""  # the gateway lets go
-        hold.set()
+        assert await reader.read() == b""
+        let_go.set()
 
+    return respond
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask a client soon whether it is still there."""
+    monkeypatch.setattr(half_closed, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(half_closed, "RESET_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("before", [0, 1])
+async def test_slow_answer_reaches_a_client_that_ended_its_sending(before: int, tmp_path: Path) -> None:
+    """R285, RFC 9110 section 15.2.1: it is asked once, with an interim response, whether it is still there."""
     async with (
-        raw_upstream(respond) as upstream,
+        raw_upstream(slow(0.35)) as upstream,
         running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
     ):
         client = await gateway.client()
-        await client.send(request(b"GET", "/pub"))
-        await until(lambda: bool(upstream.requests))
+        for _ in range(before):
+            assert (await client.exchange(request(b"GET", "/pub"))).status == 200
+        await client.send(request(b"GET", "/pub") * 2)
         client.writer.write_eof()
+        assert [(await client.response()).status for _ in range(3)] == [100, 200, 200]
+        assert await client.at_end()
+
+
+@pytest.mark.parametrize("data", [request(b"GET", "/pub"), request(b"POST", "/pub", LENGTH, body=b"abc")])
+async def test_client_that_left_frees_the_upstream(data: bytes, tmp_path: Path) -> None:
+    """R285: within a second, though a FIN is all that comes of a client that left."""
+    let_go = asyncio.Event()
+    async with (
+        raw_upstream(waiting_upstream(let_go)) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
+    ):
+        client = await gateway.client()
+        await client.send(data)
+        await until(lambda: bool(upstream.requests))
+        await client.close()
         async with asyncio.timeout(1):
-            await hold.wait()
+            await let_go.wait()
+        await until(lambda: gateway.app.telemetry.connections == 0)
         assert gateway.app.telemetry.refusals["client_gone"] == 1
 
 
-async def test_response_that_comes_for_long_reaches_a_client_that_ended_its_sending(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """R282: each piece that it is sent is a sign of life."""
-    monkeypatch.setattr(half_closed, "PATIENCE", 0.2)
-
-    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n")
-        for _ in range(11):
-            writer.write(b"x")
-            await asyncio.sleep(0.06)
-        return b"x"
-
+@pytest.mark.usefixtures("hasty")
+async def test_client_of_http_1_0_is_not_asked_and_is_taken_for_gone(tmp_path: Path) -> None:
+    """R285, RFC 9110 section 15.2: HTTP/1.0 has no interim responses."""
+    let_go = asyncio.Event()
     async with (
-        raw_upstream(respond) as upstream,
+        raw_upstream(waiting_upstream(let_go)) as upstream,
         running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway,
     ):
-        assert await answers_after_half_close(gateway, request(b"GET", "/pub")) == [200]
+        client = await gateway.client()
+        await client.send(b"GET /pub HTTP/1.0\r\n\r\n")
+        await until(lambda: bool(upstream.requests))
+        client.writer.write_eof()
+        async with asyncio.timeout(1):
+            await let_go.wait()
+        assert await client.at_end()
+
+
+def pausing(pause: asyncio.Event, seconds: float) -> Responder:
+    """An upstream whose response stands still after each of its pieces."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na")
+        await pause.wait()
+        writer.write(b"b")
+        await asyncio.sleep(seconds)
+        return b"c"
+
+    return respond
+
+
+@contextlib.asynccontextmanager
+async def within_a_response(
+    respond: Responder, folder: Path, before: int = 0
+) -> AsyncIterator[tuple[RawClient, Origin]]:
+    """Have the first piece of a response, behind ``before`` whole ones over the same connection."""
+    async with (
+        raw_upstream(respond) as upstream,
+        running_gateway(upstream.url, folder, routes=ROUTES) as gateway,
+    ):
+        client = await gateway.client()
+        for _ in range(before):  # then the connection's requests are known, and take a shorter way
+            assert (await client.exchange(request(b"GET", "/pub"))).status == 200
+        await client.send(request(b"GET", "/pub"))
+        await client.reader.readuntil(b"\r\n\r\na")
+        yield client, gateway.app.upstreams["main"].origins[0]
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_client_that_takes_what_it_is_sent_gets_the_rest_however_long_that_pauses(tmp_path: Path) -> None:
+    """R282: a client that has left would have reset the connection."""
+    pause = asyncio.Event()
+    async with within_a_response(pausing(pause, 0.35), tmp_path) as (client, _):
+        client.writer.write_eof()
+        pause.set()
+        assert await asyncio.wait_for(client.reader.read(), 5) == b"bc"
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("before", [0, 3])
+async def test_client_is_asked_nothing_within_a_response(before: int, tmp_path: Path) -> None:
+    """R285, R400: one that stands still when the client ends its sending is broken off, with nothing put into it."""
+    left = [before]
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        if left[0]:
+            left[0] -= 1
+            return OK
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na")
+        assert await reader.read() == b""
+        return b""
+
+    async with within_a_response(respond, tmp_path, before) as (client, origin):
+        client.writer.write_eof()
+        assert await client.at_end()
+        await until(lambda: origin.state().in_use == 0)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_client_that_leaves_during_a_response_frees_the_upstream(tmp_path: Path) -> None:
+    """R285: also where only one more piece was sent to it after it had left."""
+    pause = asyncio.Event()
+    async with within_a_response(pausing(pause, 2), tmp_path) as (client, origin):
+        await client.close()
+        pause.set()
+        await until(lambda: origin.state().in_use == 0, within=1)
 
 
 @pytest.fixture
@@ -209,7 +310,7 @@ async def test_client_that_is_refused_while_it_uploads_over_tls_reads_its_answer
 
 
 async def test_client_that_sends_without_end_is_closed_at_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CWE-400: reading what nobody wants has a bound."""
+    """CWE-400: reading what is dropped has a bound."""
     monkeypatch.setattr(lingering, "MAX_LINGERING_SECONDS", 0.5)
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=ROUTES) as gateway:
         client = await gateway.client()
@@ -225,7 +326,7 @@ async def test_client_that_sends_without_end_is_closed_at_last(tmp_path: Path, m
         await until(lambda: gateway.app.telemetry.connections == 0)
 
 
-async def test_drain_does_not_wait_for_what_nobody_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_drain_does_not_wait_for_what_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R361: a client that was answered and goes on sending keeps no gateway from ending."""
     monkeypatch.setattr(lingering, "MAX_LINGERING_DRAINING_SECONDS", 0.1)
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=ROUTES) as gateway:

@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import require
-from tests.peers.process import free_port
-from tests.server.test_addresses import has_ipv6
 from tests.support.certificates import authority
 from tests.support.gateway import RawClient, request, running_gateway, until
 from tests.support.gateway_process import GatewayProcess
+from tests.support.kernel import require_ipv6
+from tests.support.ports import free_port
 from tests.support.upstream import raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
@@ -44,7 +43,7 @@ async def _status(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 async def test_every_address_of_the_list_is_served(tmp_path: Path) -> None:
     """C111: IPv4, IPv6 and a Unix socket of one gateway; together they are dual-stack."""
-    require(has_ipv6(), "this machine has no IPv6 loopback")
+    require_ipv6()
     path = tmp_path / "gateway.sock"
     listen = ["0.0.0.0:0", "[::]:0", f"unix:{path}"]
     async with (
@@ -65,10 +64,10 @@ async def test_every_address_of_the_list_is_served(tmp_path: Path) -> None:
 
 async def test_one_port_number_for_both_families(tmp_path: Path) -> None:
     """C111: `0.0.0.0:8080` and `[::]:8080` beside each other."""
-    require(has_ipv6(), "this machine has no IPv6 loopback")
+    require_ipv6()
     async with raw_upstream() as upstream:
         for left in reversed(range(10)):
-            port = free_port()  # in the meantime somebody may have taken it
+            port = free_port()  # in the meantime another process may have taken it
             server = {"listen": [f"0.0.0.0:{port}", f"[::]:{port}"]}
             try:
                 async with running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=server):
@@ -79,7 +78,7 @@ async def test_one_port_number_for_both_families(tmp_path: Path) -> None:
 
 
 async def test_tls_is_for_tcp_and_a_unix_socket_stays_plain(tmp_path: Path) -> None:
-    """C111: whoever connects there is on this machine."""
+    """C111: its clients are on this machine."""
     ca, path = authority(tmp_path / "tls"), tmp_path / "gateway.sock"
     own = ca.sign("server", "localhost")
     server = {

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.every_log
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/api"},
     {"path": "/opt", "auth": "optional"},
-    {"path": "/scoped", "scopes": ["nobody:has"]},
+    {"path": "/scoped", "scopes": ["never:granted"]},
     {"path": "/post", "auth": "public", "methods": ["POST"]},
     {"path": "/pages", "cors_origins": ["https://app.test"]},
     {"path": "/key", "credentials": ["api_key"]},
@@ -143,7 +143,7 @@ MALFORMED = {
 async def test_a_head_request_that_cannot_be_read_is_answered_without_content(
     name: str, behind: bool, tmp_path: Path
 ) -> None:
-    """R400 (RFC 9110 section 9.3.2): whoever sent HEAD takes what follows the head for the next answer."""
+    """R400 (RFC 9110 section 9.3.2): a client that sent HEAD takes what follows the head for the next answer."""
     options: dict[str, Any] = {"routes": ROUTES, "server": {"request_head_timeout_seconds": 0.2}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         client = await gateway.client()
@@ -170,7 +170,7 @@ ENDING = {
 
 
 @pytest.mark.parametrize("name", ENDING)
-async def test_whoever_sends_on_behind_a_last_answer_is_not_reset(name: str, tmp_path: Path) -> None:
+async def test_client_that_sends_on_behind_a_last_answer_is_not_reset(name: str, tmp_path: Path) -> None:
     """R400 (RFC 9112 section 9.6): a reset takes the answers away that the client has not read yet."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway:
         loop = asyncio.get_running_loop()

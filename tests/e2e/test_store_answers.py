@@ -74,7 +74,7 @@ async def test_no_answer_but_the_right_one_admits_a_token_or_a_proof(tmp_path: P
 
 
 async def test_an_odd_bucket_leaves_the_limit_to_the_worker(tmp_path: Path) -> None:
-    """R435: nobody is let through, and nobody refused, because of what the answer happens to be."""
+    """R435: no request is let through or refused because of what the answer happens to be."""
     count = len(ODD_ANSWERS)
     routes = [{"path": "/", "rate_limit": {"requests": 1, "seconds": 1000, "burst": count}}]
     async with RespServer() as store, served(tmp_path, store.url, routes=routes, revocation=TABLE) as (gateway, _):
@@ -162,9 +162,9 @@ async def test_odd_answers_about_revocations_are_no_knowledge(tmp_path: Path) ->
 
 LOG, EPOCH, HEAD = KEYS_OF_LOG = tuple(f"gateway:{{revocation}}:{part}" for part in ("log", "epoch", "head"))
 
-#: What somebody has put into Redis. Where the number of the last write would not tell of it, that is moved on, too.
+#: What another program has put into Redis. Where the number of the last write would not show it, that is moved on, too.
 ODD_VALUES: dict[str, list[tuple[Any, ...]]] = {
-    "head is no number": [("SET", HEAD, "inf")],
+    "head is not a number": [("SET", HEAD, "inf")],
     "head is a list": [("DEL", HEAD), ("LPUSH", HEAD, "5")],
     "epoch is empty": [("SET", EPOCH, "")],
     "log is text": [("SET", LOG, "x"), ("INCR", HEAD)],
@@ -195,7 +195,7 @@ async def test_an_odd_value_and_then_no_redis_never_pass_for_knowledge(fault: st
         await closed_is_503_and_open_goes_on(gateway, token, gone)
         with pytest.raises(StoreUnavailableError):  # nor is it written on
             await RevocationLog(link).page(0)
-        if fault == "head is no number":
+        if fault == "head is not a number":
             await redis.kill()
             await closed_is_503_and_open_goes_on(gateway, token, gone)
             return
@@ -212,7 +212,7 @@ async def test_an_odd_value_and_then_no_redis_never_pass_for_knowledge(fault: st
 
 @pytest.mark.parametrize("seconds", [0.1, 10])
 async def test_a_silent_store_is_no_knowledge_however_long_it_may_take(seconds: float, tmp_path: Path) -> None:
-    """R406, R441: a question under way makes nothing younger, and nobody waits for it."""
+    """R406, R441: a question under way makes nothing younger, and no request waits for it."""
     async with RespServer() as store, contextlib.AsyncExitStack() as stack:
         options: dict[str, Any] = {"redis": {"url": store.url, "timeout_seconds": seconds}, "routes": REVOCATION_ROUTES}
         upstream = await stack.enter_async_context(raw_upstream())

@@ -117,8 +117,8 @@ async def test_nothing_passes_twice_when_a_replica_takes_over_late(tmp_path: Pat
 
 def since(gateway: RunningGateway) -> float | None:
     """Return since when the store remembers tokens, as far as a gateway knows."""
-    told: float | None = gateway.app.single_use.used.status()["remembers_since"]
-    return told
+    remembered: float | None = gateway.app.single_use.used.status()["remembers_since"]
+    return remembered
 
 
 def _replication(server: RedisServer) -> bytes:

@@ -33,7 +33,7 @@ WIRE = 50
 LARGE = 60_000
 
 #: Findings shown before the run gives up.
-MOST_FINDINGS = 20
+MAX_FINDINGS = 20
 
 
 @dataclass
@@ -95,7 +95,7 @@ async def fuzz(count: int, seed: str, start: int, directory: Path) -> Run:
         run = Run(made, TokenMaker(made.now), seed)
         for index in range(start, start + count):
             await run.one(index)
-            if len(run.findings) >= MOST_FINDINGS:
+            if len(run.findings) >= MAX_FINDINGS:
                 break
     run.findings += made.faults
     return run

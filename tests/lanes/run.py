@@ -1,4 +1,4 @@
-"""The differential run behind ``scripts/lanes``: nobody can tell by an answer how its request was served.
+"""The differential run behind ``scripts/lanes``: an answer does not show how its request was served.
 
 The same requests go over one kept connection of each of four gateways, which differ in nothing but lane and access
 log, and then each over a new connection of one of them. What a client gets, and what an upstream gets, must be the
@@ -36,7 +36,7 @@ from tests.support.upstream import RawUpstream, raw_upstream
 SESSION, SEGMENT = 24, 6
 
 #: Differences that are shown before the run gives up.
-MOST_FINDINGS = 10
+MAX_FINDINGS = 10
 
 
 @dataclass
@@ -211,7 +211,7 @@ async def _sessions(places: Sequence[Place], count: int, seed: str, outcome: Out
     tokens = [gateway.token(), gateway.token(sub="bob", scope="read"), gateway.token(exp=1), b"a.b.c"]
     tokens += [tokens[0][:-8] + b"AAAAAAAA", gateway.token(sub="joe", cnf={"jkt": "0" * 43})]
     number = 0
-    while outcome.kept.total() < count and len(outcome.findings) < MOST_FINDINGS:
+    while outcome.kept.total() < count and len(outcome.findings) < MAX_FINDINGS:
         random = Random(f"{seed} {number}")
         await session(places, Maker(random, tokens), random, outcome)
         for place in places:

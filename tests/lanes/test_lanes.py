@@ -30,11 +30,11 @@ from tests.support.upstream import RawUpstream, Received, raw_upstream
 pytestmark = pytest.mark.untraced
 
 ROUTES: tuple[dict[str, Any], ...] = (
-    {"path": "/"},
     *COMMON_ROUTES,
+    {"path": "/"},
     {"path": "/cors", "auth": "public", "cors_origins": ["https://a.test"], "cors_credentials": True},
     {"path": "/opt-key", "credentials": ["jwt", "api_key"], "auth": "optional"},
-    {"path": "/seen-key", "credentials": ["api_key"], "observe": True, "scopes": ["nobody:has"]},
+    {"path": "/seen-key", "credentials": ["api_key"], "observe": True, "scopes": ["never:granted"]},
     {"path": "/limited", "rate_limit": [{"requests": 1_000_000}, {"requests": 1_000_000, "by": "address"}]},
     {"path": "/full", "auth": "optional", "rate_limit": {"requests": 1, "seconds": 1_000_000, "burst": 3}},
 )

@@ -10,15 +10,15 @@ from tests.lanes.run import main
 pytestmark = pytest.mark.untraced
 
 
-def test_nobody_can_tell_lane_or_log_by_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers_do_not_show_lane_or_log(capsys: pytest.CaptureFixture[str]) -> None:
     """R400, C112: kept connections and new ones, both lanes, log on and off, ids of 1 to 128 characters."""
     assert main(["--count", "4000"]) == 0, capsys.readouterr().out
 
 
-def test_the_run_tells_of_an_answer_that_was_made_of_another_ones_bytes(
+def test_the_run_reports_an_answer_that_was_made_of_another_ones_bytes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run itself: a gateway that gives its first answer of a kind to everybody is found out."""
+    """The run itself: a gateway that gives its first answer of a kind to every client is found out."""
     given: dict[object, bytes] = {}
 
     def careless(reply: responses.Answer, *, http_11: bool, keep_alive: bool, head_only: bool, date: bytes) -> bytes:

@@ -10,8 +10,9 @@ import asyncio
 import socket
 from pathlib import Path
 
-from tests.peers.process import Process, free_port
+from tests.peers.process import Process
 from tests.peers.programs import program
+from tests.support.ports import free_port
 
 #: What the answer shows, one ``name=value`` line each: a name for the tests, and nginx's variable.
 SEEN = {

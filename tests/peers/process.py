@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,14 +16,6 @@ from typing import Self
 
 #: Seconds for a peer to start, and to end after it was asked to.
 PATIENCE = 20.0
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody holds now, for peers that cannot pick one themselves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Process:

@@ -19,7 +19,7 @@ _SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def program(name: str) -> Path:
-    """Return where a peer's program is; skip the calling test where there is none (under CI=true fail it)."""
+    """Return where a peer's program is; skip the calling test where it is missing (under CI=true fail it)."""
     looks, reason = _PROGRAMS[name]
     found = next(filter(None, (look() for look in looks)), None)
     require(found is not None, reason)

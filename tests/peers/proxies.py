@@ -9,7 +9,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from tests.peers.process import Process, free_port
+from tests.peers.process import Process
+from tests.support.ports import free_port
 
 
 class ReverseProxy(Process):

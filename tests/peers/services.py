@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.peers.process import Process, free_port
+from tests.peers.process import Process
+from tests.support.ports import free_port
 
 #: The program of ``node``; None when it is not installed.
 NODE = shutil.which("node")
@@ -44,7 +45,7 @@ class Service(Process):
         await self.wait_until(self.listens)
 
     def listens(self) -> bool:
-        """Return whether somebody listens on the port."""
+        """Return whether the server listens on the port."""
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 

@@ -21,7 +21,7 @@ ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/pub", "auth": "public"},
     {"path": "/read", "auth": "public", "methods": ["GET", "HEAD"]},
     {"path": "/team"},
-    {"path": "/admin", "scopes": ["nobody:has"]},
+    {"path": "/admin", "scopes": ["never:granted"]},
 )
 
 #: By what each server moves a request to another page, below a prefix that is open to the caller.
@@ -70,7 +70,10 @@ async def ask(port: int, data: bytes) -> RawResponse:
 async def test_a_service_sees_the_request_that_the_rules_saw(peer: Peer, tmp_path: Path) -> None:
     """R226, R342, R401, R402, R340: each way works without the gateway, and none through it, in either lane."""
     for package in peer.packages:
-        require(importlib.util.find_spec(package) is not None, f"{package} is not installed (constraints.txt has it)")
+        require(
+            importlib.util.find_spec(package) is not None,
+            f"{package} is missing: pip install -c constraints.txt {package}",
+        )
     async with service(peer.server, tmp_path / "service", peer.source) as running:
         # The judge itself: these services believe every word.
         assert (await ask(running.port, request(b"GET", "/pub/admin"))).json["page"] == "page"
@@ -87,9 +90,9 @@ async def test_a_service_sees_the_request_that_the_rules_saw(peer: Peer, tmp_pat
             async with running_gateway(running.url, tmp_path, routes=ROUTES, server={"express": express}) as gateway:
                 client = await gateway.client()
                 for prefix, token, user in (("/pub", b"", None), ("/team", gateway.token(), "alice")):
-                    told = {"page": "page", "method": "GET", "user": user, "address": "127.0.0.1", "scheme": "http"}
+                    seen = {"page": "page", "method": "GET", "user": user, "address": "127.0.0.1", "scheme": "http"}
                     honest = (await client.exchange(request(b"GET", f"{prefix}/admin", token=token))).json
-                    assert honest == told | {"host": "gateway.test"}
+                    assert honest == seen | {"host": "gateway.test"}
                     for name in (b"SCRIPT_NAME", b"PATH_INFO", b"Script-Name", b"Daphne-Root-Path", b"X-Script-Name"):
                         for value in (prefix.encode(), b"/admin"):
                             data = request(b"GET", f"{prefix}/admin", (name, value), *CLAIMS, token=token)

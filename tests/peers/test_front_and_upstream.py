@@ -22,9 +22,9 @@ import pytest
 from tests.peers.caddy import Caddy
 from tests.peers.envoy import Envoy
 from tests.peers.nginx_proxy import NginxProxy
-from tests.peers.process import free_port
 from tests.peers.proxies import ReverseProxy
 from tests.support.gateway import RawClient, RawResponse, RunningGateway, request, running_gateway
+from tests.support.ports import free_port
 from tests.support.upstream import RawUpstream, Received, raw_upstream
 
 PROXIES: dict[str, Callable[[Path, str], ReverseProxy]] = {"nginx": NginxProxy, "caddy": Caddy, "envoy": Envoy}

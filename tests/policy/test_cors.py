@@ -217,10 +217,10 @@ def test_pages_can_read_refusals_and_why() -> None:
 
 
 def test_pages_can_read_what_the_gateway_adds() -> None:
-    """R138: a nonce is of no use to a page that cannot see it; nobody else is told anything."""
+    """R138: a nonce is of no use to a page that cannot see it; to other pages nothing is exposed."""
     added = ((b"DPoP-Nonce", b"a"), (b"X-More", b"b"), (b"X-More", b"c"))
     asked = [(b"Origin", APP)]
     assert dict(response_fields(policy(), asked, (), added))[b"Access-Control-Expose-Headers"] == b"DPoP-Nonce, X-More"
-    told = dict(refusal_fields(policy(), asked, added))[b"Access-Control-Expose-Headers"]
-    assert told == b"Retry-After, WWW-Authenticate, X-Request-Id, DPoP-Nonce, X-More"
+    exposed = dict(refusal_fields(policy(), asked, added))[b"Access-Control-Expose-Headers"]
+    assert exposed == b"Retry-After, WWW-Authenticate, X-Request-Id, DPoP-Nonce, X-More"
     assert response_fields(policy(), [], (), added) == refusal_fields(policy(), [], added) == ((b"Vary", b"Origin"),)

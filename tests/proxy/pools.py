@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import socket
-import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -46,9 +43,3 @@ async def refusal(origin: Origin) -> Reason:
         await origin.lease()
     assert origin.state().in_use == 0
     return raised.value.reason
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    """Close a connection by RST instead of FIN."""
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()

@@ -12,12 +12,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.proxy.connection import BUFFER
 from gateway.proxy.forward import exchange
 from gateway.proxy.upstreams import Lease
-from tests.proxy.pools import GET, opened, reset
-from tests.proxy.test_dialer_tls import server_tls
-from tests.support.blunt import End, blunt_service
-from tests.support.certificates import authority
+from tests.proxy.pools import GET, opened
+from tests.support.blunt import End, blunt_upstream
 from tests.support.clock import eventually
-from tests.support.upstream import Received, raw_upstream
+from tests.support.upstream import Received, breaking_off, raw_upstream
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -26,14 +24,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 async def test_fault_is_told_from_an_orderly_end(by_reset: bool, broken: bool) -> None:
     """R287: content that ends with its connection is whole only after a FIN."""
     leave = asyncio.Event()
-
-    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\nhalf")
-        await writer.drain()
-        await leave.wait()
-        if by_reset:
-            reset(writer)
-
+    respond = breaking_off(b"HTTP/1.1 200 OK\r\n\r\nhalf", leave, by_reset=by_reset)
     async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
         reply = await exchange(await origin.lease(), GET, None, head_only=False, response_timeout=5, idle_timeout=5)
         assert await reply.content.readany() == b"half"
@@ -98,7 +89,7 @@ async def test_reader_of_content_that_makes_no_sense_is_told_at_once() -> None:
 
 
 async def test_content_in_chunks_of_a_byte_is_read_in_turns() -> None:
-    """R429: aiohttp would go through all that has come before anybody else has a turn."""
+    """R429: aiohttp would go through all that has come before others have a turn."""
     count = 60_000
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -193,10 +184,8 @@ class Sending:
 @pytest.mark.parametrize("end", [End.CLOSE, End.FIN, End.RESET])
 async def test_answer_that_has_arrived_is_read_when_a_write_fails(end: End, secure: bool, tmp_path: Path) -> None:
     """R425: also what the kernel holds because its reader was slow, and reading was paused."""
-    ca = authority(tmp_path)
-    tls, options = (server_tls(ca, "127.0.0.1"), {"tls_ca_file": str(ca.bundle)}) if secure else (None, {})
-    with blunt_service(LONG, end, tls, arrived=True) as port:
-        async with opened(f"{'https' if secure else 'http'}://127.0.0.1:{port}", **options) as origin:
+    with blunt_upstream(tmp_path, LONG, end, secure=secure, arrived=True) as (url, options):
+        async with opened(url, **options) as origin:
             content, lease = Sending(), await origin.lease()
             head = b"POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n\r\n"
             reply = await exchange(lease, head, content, head_only=False, response_timeout=5, idle_timeout=5)
@@ -211,9 +200,8 @@ async def test_answer_that_has_arrived_is_read_when_a_write_fails(end: End, secu
 @pytest.mark.parametrize("end", [End.CLOSE, End.FIN, End.ALERT])
 async def test_answer_over_tls_is_whole_although_it_ended_while_reading_was_paused(end: End, tmp_path: Path) -> None:
     """R425, R409: uvloop ends such a connection with a FIN, whatever TLS still holds."""
-    ca = authority(tmp_path)
-    with blunt_service(LONG, end, server_tls(ca, "127.0.0.1"), arrived=True) as port:
-        async with opened(f"https://127.0.0.1:{port}", tls_ca_file=str(ca.bundle)) as origin:
+    with blunt_upstream(tmp_path, LONG, end, secure=True, arrived=True) as (url, options):
+        async with opened(url, **options) as origin:
             lease = await origin.lease()
             reply = await exchange(lease, GET, None, head_only=False, response_timeout=5, idle_timeout=5)
             await eventually(lambda: lease.protocol._reading_paused or lease.protocol.transport is None)
@@ -235,11 +223,10 @@ async def test_answer_over_tls_is_whole_although_it_ended_while_reading_was_paus
 async def test_content_without_length_is_whole_over_tls_only_with_a_closure_alert(
     end: End, secure: bool, broken: bool, tmp_path: Path
 ) -> None:
-    """R409, R287, C105: a FIN is enough where nobody in between could have made it."""
-    ca = authority(tmp_path)
-    tls, options = (server_tls(ca, "127.0.0.1"), {"tls_ca_file": str(ca.bundle)}) if secure else (None, {})
-    with blunt_service(b"HTTP/1.1 200 OK\r\nX: y\r\n\r\nall", end, tls, arrived=True) as port:
-        async with opened(f"{'https' if secure else 'http'}://127.0.0.1:{port}", **options) as origin:
+    """R409, R287, C105: a FIN is enough where no machine in between could have made it."""
+    answer = b"HTTP/1.1 200 OK\r\nX: y\r\n\r\nall"
+    with blunt_upstream(tmp_path, answer, end, secure=secure, arrived=True) as (url, options):
+        async with opened(url, **options) as origin:
             lease = await origin.lease()
             reply = await exchange(lease, GET, None, head_only=False, response_timeout=5, idle_timeout=5)
             assert await reply.content.read() == b"all"

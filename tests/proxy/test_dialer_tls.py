@@ -13,27 +13,17 @@ from gateway.errors import Reason
 from gateway.proxy.dialer import client_tls
 from gateway.proxy.upstreams import Upstream
 from tests.proxy.pools import opened, refusal, served, settings
-from tests.support.certificates import Authority, authority
+from tests.support.certificates import authority
 from tests.support.upstream import raw_upstream
-
-
-def server_tls(ca: Authority, *hosts: str, ask_clients: bool = False) -> ssl.SSLContext:
-    certificate = ca.sign("server", *hosts)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate.cert, certificate.key)
-    if ask_clients:
-        context.load_verify_locations(ca.bundle)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 async def test_tls_faults_have_their_own_reason(tmp_path: Path) -> None:
     """R330: a certificate that nobody vouches for, one for another name, and a server that does not speak TLS."""
     ca = authority(tmp_path)
-    async with raw_upstream(tls=server_tls(ca, "127.0.0.1")) as upstream, opened(upstream.url) as origin:
+    async with raw_upstream(tls=ca.server_tls("127.0.0.1")) as upstream, opened(upstream.url) as origin:
         assert await refusal(origin) is Reason.UPSTREAM_TLS
     async with (
-        raw_upstream(tls=server_tls(ca, "up.test", "127.0.0.2")) as upstream,
+        raw_upstream(tls=ca.server_tls("up.test", "127.0.0.2")) as upstream,
         opened(upstream.url, tls_ca_file=str(ca.bundle)) as origin,
     ):
         assert await refusal(origin) is Reason.UPSTREAM_TLS
@@ -62,7 +52,7 @@ async def test_handshake_that_is_not_answered_is_a_connect_timeout() -> None:
 
 async def test_authority_of_the_configuration_is_believed_instead_of_the_systems(tmp_path: Path) -> None:
     ca, other = authority(tmp_path / "ca"), authority(tmp_path / "other", "another authority")
-    async with raw_upstream(tls=server_tls(ca, "127.0.0.1")) as upstream:
+    async with raw_upstream(tls=ca.server_tls("127.0.0.1")) as upstream:
         async with opened(upstream.url, tls_ca_file=str(ca.bundle)) as origin:
             assert await served(await origin.lease()) == b"ok"
         async with opened(upstream.url, tls_ca_file=str(other.bundle)) as origin:
@@ -75,7 +65,7 @@ async def test_server_name_is_asked_for_and_found_in_the_certificate(
 ) -> None:
     """R330: SNI for names; an address is never sent (RFC 6066 section 3) but must be in the certificate."""
     ca, seen = authority(tmp_path), []
-    context = server_tls(ca, name)
+    context = ca.server_tls(name)
     context.sni_callback = lambda _, sni, __: seen.append(sni)
     async with raw_upstream(tls=context) as upstream:
         options = {"tls_ca_file": str(ca.bundle), "health_path": "/up"}
@@ -90,7 +80,7 @@ async def test_server_name_is_asked_for_and_found_in_the_certificate(
 async def test_client_certificate_is_presented_to_services_and_in_health_checks(tmp_path: Path) -> None:
     ca = authority(tmp_path)
     own = ca.sign("gateway", "gateway.test")
-    async with raw_upstream(tls=server_tls(ca, "127.0.0.1", ask_clients=True)) as upstream:
+    async with raw_upstream(tls=ca.server_tls("127.0.0.1", ask_clients=True)) as upstream:
         options = {"tls_ca_file": str(ca.bundle), "health_path": "/up"}
         own_files = {"tls_client_cert": str(own.cert), "tls_client_key": str(own.key)}
         async with opened(upstream.url, **options, **own_files) as origin:

@@ -15,9 +15,9 @@ from gateway.proxy.relay import relay
 from gateway.proxy.reply import Reply
 from gateway.proxy.upstreams import Lease
 from gateway.tasks import spawn
-from tests.proxy.pools import GET, opened, reset
+from tests.proxy.pools import GET, opened
 from tests.support.clock import eventually, settle
-from tests.support.upstream import OK, Received, raw_upstream
+from tests.support.upstream import OK, Received, raw_upstream, reset
 
 POST = b"POST / HTTP/1.1\r\nHost: up\r\nContent-Length: 6\r\n\r\n"
 POST_CHUNKED = b"POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -94,6 +94,13 @@ def test_several_lines_of_a_trusted_proxy_become_one() -> None:
     assert found[b"forwarded"] == [b"for=1.1.1.1, for=2.2.2.2, for=10.0.0.1;host=api.test;proto=http"]
 
 
+def test_what_a_trusted_proxy_quotes_in_forwarded_is_continued_byte_for_byte() -> None:
+    """R258, RFC 7239 section 4: a comma within quotes ends nothing."""
+    received = b'for=1.1.1.1;secret="a ,b",  for="[2001:db8::1]"'
+    (continued,) = sent((b"Forwarded", b" " + received))[b"forwarded"]
+    assert continued == received + b", for=10.0.0.1;host=api.test;proto=http"
+
+
 def test_trusted_proxy_that_says_nothing_adds_nothing_but_its_address() -> None:
     """R258: Forwarded is continued, not begun."""
     assert sent() == {
@@ -172,7 +179,7 @@ def test_the_kind_of_field_that_the_proxy_does_not_write_is_the_clients_and_neve
 
 
 @pytest.mark.parametrize("kind", ["x-forwarded", "forwarded", "both"])
-def test_the_service_is_told_what_the_rules_have_seen(kind: ForwardedFields) -> None:
+def test_the_service_gets_what_the_rules_have_seen(kind: ForwardedFields) -> None:
     """R256, R417: whichever kind the proxy writes."""
     policy = header_policy((), b"gw", PROXIES, fields=kind)
     found = sent(*WRITTEN_BY_PROXY["forwarded" if kind == "both" else kind], policy=policy)
@@ -218,7 +225,7 @@ def test_the_peer_of_a_unix_socket_is_believed_where_it_is_named() -> None:
         assert sent(*written, policy=stranger, peer=SOCKET)[b"x-forwarded-for"] == [b"unix"]
 
 
-def test_a_unix_socket_between_two_trusted_proxies_hides_nobody() -> None:
+def test_a_unix_socket_between_two_trusted_proxies_hides_no_client() -> None:
     """R411: what the first gateway of a chain wrote of its own peer is read by the second."""
     chain = (b"X-Forwarded-For", b"6.6.6.6, 203.0.113.9, unix, 10.0.0.2")
     assert client_of(header_policy((), b"gw", ["unix", "10.0.0.0/8"]), chain)[0] == b"203.0.113.9"

@@ -21,6 +21,7 @@ from gateway.proxy.headers import (
 )
 from gateway.proxy.names import HeaderPolicy, header_policy
 from gateway.settings import schema
+from tests.support.fields import fields
 
 IDENTITY_NAMES = ("x-user-id", "x-user-role", "x-scope")
 IDENTITY = ((b"x-user-id", b"alice"), (b"x-scope", b"read"))
@@ -105,37 +106,27 @@ def test_via_passes_only_as_itself(name: bytes) -> None:
 
 def test_other_fields_pass_byte_for_byte() -> None:
     """R262-R264, R268, C48: order, case, repetition, and odd bytes."""
-    headers = (
-        (b"Cookie", b'a="b;c", =x'),
-        (b"X-A", b"1"),
-        (b"cookie", b"second"),
-        (b"x-a", b"2"),
-        (b"X-Bytes", b"ad\xffmin \xe9\xe4"),
-        (b"X-Empty", b""),
-        (b"X-User-Idx", b"z"),
-        (b"X-Us-Er-Id", b"z"),
-        (b"Authorization-Hint", b"z"),
-        (b"X-Reality", b"z"),
-        (b"Early-Data", b"1"),
-    )
+    headers = fields(b"""
+Cookie: a="b;c", =x
+X-A: 1
+cookie: second
+x-a: 2
+X-Bytes: ad\xffmin \xe9\xe4
+X-Empty:
+X-User-Idx: z
+X-Us-Er-Id: z
+Authorization-Hint: z
+X-Reality: z
+Early-Data: 1
+""")
     assert passed(*headers) == list(headers)
 
 
 def test_names_of_other_characters_pass_only_where_the_configuration_says_so() -> None:
     """R342: none by default; with ``pass`` those that cannot be read as a name with a meaning."""
-    free = (
-        (b"Content_Types", b"x"),
-        (b"my_app_token", b"y"),
-        (b"X.Foo", b"z"),
-        (b"!#$%&'*+.^`|~", b"odd"),
-    )
-    twins = (
-        *((name, b"evil") for name in (b"X_User_Id", b"SCRIPT_NAME", b"X_Forwarded_For", b"Content_Length", b"$WSRU")),
-        *(
-            (name, b"evil")
-            for name in (b"X.Original.Url", b"Max_Forwards", b"HTTP_VIA", b"Transfer.Encoding", b"x~scope")
-        ),
-    )
+    free = fields(b"Content_Types: x\nmy_app_token: y\nX.Foo: z\n!#$%&'*+.^`|~: odd")
+    names = b"X_User_Id SCRIPT_NAME X_Forwarded_For Content_Length $WSRU X.Original.Url Max_Forwards HTTP_VIA"
+    twins = [(name, b"evil") for name in (names + b" Transfer.Encoding x~scope").split()]
     assert passed(*free, (b"X-Plain", b"1"), *twins) == [(b"X-Plain", b"1")]
     assert passed(*free, *twins, policy=header_policy(IDENTITY_NAMES, b"gw", plain_only=False)) == list(free)
 

@@ -199,7 +199,7 @@ async def test_connection_is_kept_only_after_a_whole_exchange(upload: str, ended
 async def test_upstream_that_refuses_or_says_it_closes_does_not_keep_the_clients_connection(
     code: int, closes: bool, reads_on: bool
 ) -> None:
-    """R427: a client is told to stop sending when nobody may want the rest."""
+    """R427: the client is asked to stop sending when the rest may not be read."""
     sending = _Sending("running")
     said = message(LENGTH, code=code, closes=closes)
     reply = checked_reply(said, stream(ended=True), cast(Lease, CountingLease()), cast(Any, sending), head_only=False)

@@ -20,7 +20,7 @@ from tests.support.upstream import Received, raw_upstream
 
 
 class Reader:
-    """An upstream that reads when it is told to, and leaves when it is told to."""
+    """An upstream that reads when a test says so, and leaves when it says so."""
 
     def __init__(self) -> None:
         self.read = asyncio.Event()
@@ -54,8 +54,8 @@ async def leased() -> AsyncIterator[tuple[Reader, Lease]]:
 
 def sending(lease: Lease, content: Pieces) -> tuple[Upload, list[int]]:
     """Begin an upload; the list counts how often it said that it had sent everything."""
-    told: list[int] = []
-    return Upload(lease.protocol, POST_CHUNKED, content, lambda: told.append(1)), told
+    reports: list[int] = []
+    return Upload(lease.protocol, POST_CHUNKED, content, lambda: reports.append(1)), reports
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_content_that_is_there_is_framed_in_one_piece(chunked: bool, whole: byte
 async def test_upload_is_whole_when_everything_was_written() -> None:
     """R280."""
     async with leased() as (service, lease):
-        upload, told = sending(lease, Pieces(b"abc", b"def", b""))
+        upload, reports = sending(lease, Pieces(b"abc", b"def", b""))
         service.read.set()
         await upload.task
-        assert (upload.whole, upload.running, told) == (True, False, [1])
+        assert (upload.whole, upload.running, reports) == (True, False, [1])
         await eventually(lambda: service.size == len(b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"))
 
 
@@ -88,22 +88,22 @@ async def test_upstream_that_leaves_ends_an_upload_without_a_fault() -> None:
     """RFC 9112 section 9.6: it may have answered; that is for the reader of the response to say."""
     async with leased() as (service, lease):
         content = Pieces(b"abc")
-        upload, told = sending(lease, content)
+        upload, reports = sending(lease, content)
         await asyncio.sleep(0)
         service.leave.set()
         await eventually(lambda: lease.protocol.transport is None)
         content.add(b"more")
         await upload.task
-        assert (upload.whole, told) == (False, [1])
+        assert (upload.whole, reports) == (False, [1])
 
 
 async def test_content_that_cannot_be_had_is_a_fault_of_its_reader() -> None:
-    """R211, R284: and nobody is told that the request was sent."""
+    """R211, R284: and the request is not reported as sent."""
     async with leased() as (_, lease):
-        upload, told = sending(lease, Pieces(b"abc", GatewayError(Reason.BODY_TOO_LARGE)))
+        upload, reports = sending(lease, Pieces(b"abc", GatewayError(Reason.BODY_TOO_LARGE)))
         with pytest.raises(GatewayError):
             await upload.task
-        assert (upload.whole, told) == (False, [])
+        assert (upload.whole, reports) == (False, [])
 
 
 async def test_end_of_an_upload_is_when_the_kernel_has_all_of_it() -> None:
@@ -123,7 +123,7 @@ async def test_end_of_an_upload_is_when_the_kernel_has_all_of_it() -> None:
 
 
 async def test_upload_ends_when_its_upstream_closes_although_its_client_is_silent() -> None:
-    """R427: nobody is left to wait for."""
+    """R427: no answer can come any more."""
     async with leased() as (service, lease):
         upload, _ = sending(lease, Pieces(b"abc"))
         ending = asyncio.ensure_future(upload.finished(0))
@@ -137,7 +137,7 @@ async def test_upload_ends_when_its_upstream_closes_although_its_client_is_silen
 
 @pytest.mark.parametrize("silent", ["client", "upstream"])
 async def test_upload_that_stands_still_ends(silent: str) -> None:
-    """R427: after the idle timeout, whoever it is that does nothing."""
+    """R427: after the idle timeout, whichever side does nothing."""
     async with leased() as (_, lease):
         content = Pieces(b"abc") if silent == "client" else Pieces(b"x" * (most_buffered(1) + 8 * MIB), b"")
         upload, _ = sending(lease, content)
@@ -175,7 +175,7 @@ async def test_fault_of_the_content_comes_out_of_the_end() -> None:
         assert not upload.whole
 
 
-async def test_end_that_nobody_waits_for_any_more_leaves_no_task() -> None:
+async def test_end_that_is_not_waited_for_any_more_leaves_no_task() -> None:
     """R285: the client left."""
     async with leased() as (_, lease):
         upload, _ = sending(lease, Pieces(b"abc"))

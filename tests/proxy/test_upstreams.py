@@ -291,7 +291,7 @@ async def test_health_checks_take_urls_out_and_put_them_back() -> None:
 
 
 async def test_checks_that_could_not_be_made_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R431: a process without a file to spare could not ask, which is no bad answer."""
+    """R431: a process without a file to spare could not ask, which is not a bad answer."""
     clock = FakeClock()
     async with services(1) as members, balanced(members, clock, health_path="/up") as upstream:
         (origin,) = upstream.origins

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from gateway.server.addresses import Reservation, SharedAddress, listen, shown, unix_listener
-from tests.conftest import require
+from tests.support.kernel import require_ipv6
 
 
 class Echo(asyncio.Protocol):
@@ -21,15 +21,6 @@ class Echo(asyncio.Protocol):
         stream = cast(asyncio.Transport, transport)
         stream.write(b"hello")
         stream.close()
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 async def test_ipv4_and_the_port_that_the_system_picked() -> None:
@@ -43,7 +34,7 @@ async def test_ipv4_and_the_port_that_the_system_picked() -> None:
 
 async def test_ipv6_is_written_in_brackets() -> None:
     """Contract: [v6]:port."""
-    require(has_ipv6(), "this machine has no IPv6 loopback")
+    require_ipv6()
     server = await listen(Echo, "[::1]:0")
     reader, writer = await asyncio.open_connection("::1", server.number)
     assert await reader.read() == b"hello"
@@ -158,7 +149,7 @@ async def test_every_address_of_a_name_gets_the_same_port() -> None:
 
 async def test_reserved_ipv6_address_leaves_ipv4_alone() -> None:
     """As without workers: ``[::]`` is every IPv6 address and no IPv4 one."""
-    require(has_ipv6(), "this machine has no IPv6 loopback")
+    require_ipv6()
     six = await Reservation.make(["[::]:0"])
     four = await Reservation.make([f"0.0.0.0:{six.ports[0]}"])
     servers = [await listen(Echo, one.shared[0]) for one in (six, four)]

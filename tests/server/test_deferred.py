@@ -46,6 +46,7 @@ class Client:
         self.endings: list[tuple[bool, bool]] = []
         self.fault: Exception | None = None
         self.cut = False
+        self.ahead = 0  # requests that it has sent behind the one that waits
 
     def ended(self, keep_alive: bool, *, refused: bool) -> None:
         self.endings.append((keep_alive, refused))
@@ -59,6 +60,9 @@ class Client:
         self.data = data
         self._bench.resumed.append((self, self._bench.clock.monotonic()))
         self._bench.clock.jump(self._bench.cost)
+        if self.ahead:
+            self.ahead -= 1
+            self._bench.deferred.add(DeferredRequest(self, b"data"))
 
 
 class Bench:
@@ -102,6 +106,19 @@ async def test_a_gateway_with_nothing_else_to_do_turns_to_them_within_a_few_turn
     for _ in range(IDLE_TURNS + 1):
         await bench.turn()
     assert len(bench.resumed) == 1
+
+
+async def test_a_client_that_pipelines_has_one_request_in_a_turn_of_the_loop(bench: Bench) -> None:
+    """R429: what comes again while the queue is empty asks for no second turn, or each turn would make two of it."""
+    [client] = bench.add()
+    client.ahead = 2000
+    in_each = []
+    while bench.telemetry.deferred:
+        before = len(bench.resumed)
+        await bench.turn()
+        in_each.append(len(bench.resumed) - before)
+    assert len(bench.resumed) == 2001
+    assert max(in_each) == 1
 
 
 async def test_they_are_turned_to_in_their_order(bench: Bench) -> None:

@@ -19,10 +19,9 @@ from gateway.server.full_lane import AiohttpClient
 from gateway.server.listener import Protocol
 from gateway.server.request import RequestHead
 from gateway.tokens.authenticate import Authenticator
-from tests.proxy.pools import reset
 from tests.support.clock import eventually
 from tests.support.gateway import request, running_gateway
-from tests.support.upstream import OK, Received, raw_upstream
+from tests.support.upstream import OK, Received, raw_upstream, reset
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 FULL: dict[str, Any] = {"express": False}

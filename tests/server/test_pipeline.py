@@ -18,7 +18,7 @@ from tests.support.upstream import RawUpstream, raw_upstream
 
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/need"},
-    {"path": "/scoped", "scopes": ["nobody:has"]},
+    {"path": "/scoped", "scopes": ["never:granted"]},
     {"path": "/public", "auth": "public"},
     {"path": "/optional", "auth": "optional"},
     {"path": "/observe", "observe": True, "scopes": ["read"], "issuers": ["main"], "claims": {"role": "admin"}},

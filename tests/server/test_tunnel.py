@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 
-from gateway.proxy.websocket import MOST_FRAMES, FrameTracker, close_frame
+from gateway.proxy.websocket import MAX_FRAMES, FrameTracker, close_frame
 from gateway.server import tunnel as module
 from gateway.server.endings import DRAINED, Ending
 from gateway.server.tunnel import Side, Tunnel, end_all
@@ -140,7 +140,7 @@ async def test_frames_of_nothing_are_followed_in_turns_and_all_arrive(
             await until(lambda: (side := getattr(it.tunnel, name)).passed + len(side.tracker.rest) == len(frames))
             it.far(name).writer.transport.abort()
         assert await received(other, len(frames)) == frames
-        assert max(followed) <= (MOST_FRAMES + 1) * len(EMPTY[name])
+        assert max(followed) <= (MAX_FRAMES + 1) * len(EMPTY[name])
         if end != "open":
             await other.close()
             await it.over()
@@ -157,7 +157,7 @@ async def test_frames_that_cannot_be_delivered_any_more_are_not_followed_to_thei
         it.tunnel.upstream.transport.abort()
         side.transport.abort()
         await it.over()
-        assert len(side.tracker.rest) > left - 3 * MOST_FRAMES * 6
+        assert len(side.tracker.rest) > left - 3 * MAX_FRAMES * 6
 
 
 @pytest.mark.parametrize("name", ["client", "upstream"])

@@ -6,11 +6,11 @@ from gateway.settings.agreement import what_must_agree
 from tests.support.verifying import make_settings
 
 
-def test_leeway_lives_and_caches_are_told_by_the_names_of_their_options() -> None:
+def test_leeway_lives_and_caches_are_published_by_the_names_of_their_options() -> None:
     """R440."""
-    told = what_must_agree(make_settings({"leeway_seconds": 2}))
-    assert told["issuers.main.leeway_seconds"] == 2
-    assert {name.rpartition(".")[2] for name in told} == {
+    published = what_must_agree(make_settings({"leeway_seconds": 2}))
+    assert published["issuers.main.leeway_seconds"] == 2
+    assert {name.rpartition(".")[2] for name in published} == {
         "leeway_seconds",
         "max_lifetime_seconds",
         "introspection_cache_seconds",

@@ -60,8 +60,8 @@ def test_each_line_of_the_table_is_what_check_says(
     faults = faults_of(tmp_path, config)
     assert verdict in ("refused", "warning")
     assert (verdict == "refused") == bool(faults)
-    told = [line for line in faults or warnings_of(tmp_path, config) if line.partition(": ")[0] == key]
-    assert told, faults or warnings_of(tmp_path, config)
+    found = [line for line in faults or warnings_of(tmp_path, config) if line.partition(": ")[0] == key]
+    assert found, faults or warnings_of(tmp_path, config)
     assert opens
     assert instead
 
@@ -71,7 +71,7 @@ def test_the_table_has_every_kind() -> None:
     assert len(rows()) >= 30
 
 
-EVERYBODY = [
+MOST_ADDRESSES = [
     ["0.0.0.0/0"],
     ["::/0"],
     ["0.0.0.0/1", "128.0.0.0/1"],
@@ -87,8 +87,8 @@ EVERYBODY = [
 ]
 
 
-@pytest.mark.parametrize("networks", EVERYBODY)
-def test_everybody_is_told_in_whatever_pieces(networks: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("networks", MOST_ADDRESSES)
+def test_most_addresses_are_found_in_whatever_pieces(networks: list[str], tmp_path: Path) -> None:
     """R408."""
     key = "server.trusted_proxies"
     (line,) = about(tmp_path, changed("server", trusted_proxies=networks), key)
@@ -100,7 +100,7 @@ def test_everybody_is_told_in_whatever_pieces(networks: list[str], tmp_path: Pat
     "networks",
     [[], ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"], ["8.0.0.0/5"], ["2001:db8::/32"]],
 )
-def test_networks_of_somebody_are_not_everybody(networks: list[str], tmp_path: Path) -> None:
+def test_other_networks_are_not_most_addresses(networks: list[str], tmp_path: Path) -> None:
     assert warnings_of(tmp_path, changed("server", trusted_proxies=networks)) == []
 
 
@@ -112,12 +112,12 @@ def test_networks_of_somebody_are_not_everybody(networks: list[str], tmp_path: P
         ({"watch": {"refuse_seconds": 60}}, "watch.refuse_seconds"),
     ],
 )
-def test_everybody_is_refused_where_decisions_depend_on_the_address(
+def test_most_addresses_are_refused_where_decisions_depend_on_the_address(
     more: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    """R408: whoever names his own address has no limit, and whoever names his own certificate has any."""
+    """R408: a client that names its own address has no limit, and one that names its own certificate has any."""
     (line,) = faults_of(tmp_path, {**copy.deepcopy(SMALL), **PROXIES, **more})
-    assert line.startswith("server.trusted_proxies: is everybody")
+    assert line.startswith("server.trusted_proxies: covers most addresses")
     assert reason in line
     listed = {"server": {**more.get("server", {}), "trusted_proxies": ["10.0.0.0/8"]}}
     assert faults_of(tmp_path, {**copy.deepcopy(SMALL), **more, **listed}) == []
@@ -137,7 +137,7 @@ PLAIN = ["/", "/orders", "/v1/shop:checkout", "/$batch", "/Products(1)", "/@me",
 
 @pytest.mark.parametrize("path", PLACEHOLDERS)
 @pytest.mark.parametrize("match", ["prefix", "exact"])
-def test_a_placeholder_in_a_plain_path_is_told(path: str, match: str, tmp_path: Path) -> None:
+def test_a_placeholder_in_a_plain_path_is_named(path: str, match: str, tmp_path: Path) -> None:
     """R408: the route protects nothing, and what is behind it takes the requests."""
     (line,) = warnings_of(tmp_path, changed("routes", path=path, match=match))
     assert line.startswith("routes[0].path: is compared as it is written")
@@ -149,7 +149,7 @@ def test_other_paths_are_plain(path: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/(a+)+", "/(.*/)*x", "/.*a.*a.*b"])
-def test_a_slow_pattern_is_told(path: str, tmp_path: Path) -> None:
+def test_a_slow_pattern_is_named(path: str, tmp_path: Path) -> None:
     """R408, CWE-1333."""
     (line,) = warnings_of(tmp_path, changed("routes", path=path, match="regex"))
     assert line.startswith("routes[0].path: ")
@@ -169,7 +169,7 @@ PATHS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("table", "options", "key"), PATHS)
-def test_a_path_into_claims_that_is_written_as_a_name_is_told(
+def test_a_path_into_claims_that_is_written_as_a_name_is_named(
     table: str, options: dict[str, Any], key: str, tmp_path: Path
 ) -> None:
     """R408: a claim within another is not found by a name with a dot."""
@@ -198,7 +198,7 @@ def test_nested_claims_as_lists_are_paths(tmp_path: Path) -> None:
     assert warnings_of(tmp_path, changed("identity", **sources)) == []
 
 
-def test_a_star_as_a_value_is_told(tmp_path: Path) -> None:
+def test_a_star_as_a_value_is_named(tmp_path: Path) -> None:
     """R408: it is the text "*"."""
     (line,) = warnings_of(tmp_path, changed("routes", claims={"role": ["admin", "*"]}))
     assert line.startswith("routes[0].claims.role: is compared as it is written")
@@ -220,7 +220,7 @@ def test_an_address_that_is_verified_may_be_a_rule(tmp_path: Path) -> None:
     assert [line for line in warnings_of(tmp_path, config) if "claims" in line] == []
 
 
-def test_headers_that_name_users_are_told_by_name_only(tmp_path: Path) -> None:
+def test_headers_that_name_users_are_named_by_name_only(tmp_path: Path) -> None:
     assert warnings_of(tmp_path, changed("identity", **{"x-user-id": "sub", "x-user-email": "email"})) == []
     for header in ("x-user-id", "X_User_Id", "remote-user"):
         (line,) = warnings_of(tmp_path, changed("identity", **{header: "email"}))
@@ -231,7 +231,7 @@ BOUND = {"sender_constrained": "dpop"}
 
 
 @pytest.mark.parametrize(
-    ("route", "dpop", "told"),
+    ("route", "dpop", "warns"),
     [
         (BOUND, {}, True),
         ({"sender_constrained": "required"}, {}, True),
@@ -243,19 +243,19 @@ BOUND = {"sender_constrained": "dpop"}
         ({"hosts": ["api.test"]}, {"nonce_seconds": 60}, False),
     ],
 )
-def test_proofs_that_are_bound_to_no_server_are_told(
-    route: dict[str, Any], dpop: dict[str, Any], told: bool, tmp_path: Path
+def test_proofs_that_are_bound_to_no_server_are_named(
+    route: dict[str, Any], dpop: dict[str, Any], warns: bool, tmp_path: Path
 ) -> None:
     """R407: RFC 9449 section 11.1."""
     config = {**changed("routes", **route), "dpop": dpop}
-    assert bool(about(tmp_path, config, "dpop.origins")) == told
+    assert bool(about(tmp_path, config, "dpop.origins")) == warns
 
 
 REDIS = {"redis": {"url": "redis://127.0.0.1/0"}}
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "warns"),
     [
         ({}, True),
         ({"revocation": {"redis": True}}, False),
@@ -265,14 +265,14 @@ REDIS = {"redis": {"url": "redis://127.0.0.1/0"}}
         ({"routes": [{**SMALL["routes"][0], "auth": "public"}]}, False),
     ],
 )
-def test_a_redis_that_every_credential_depends_on_is_told_unless_that_is_written(
-    more: dict[str, Any], told: bool, tmp_path: Path
+def test_a_redis_that_every_credential_depends_on_is_named_unless_that_is_written(
+    more: dict[str, Any], warns: bool, tmp_path: Path
 ) -> None:
     """R408: it may have been meant for rate limits only."""
-    assert bool(about(tmp_path, {**copy.deepcopy(SMALL), **REDIS, **more}, "redis.url")) == told
+    assert bool(about(tmp_path, {**copy.deepcopy(SMALL), **REDIS, **more}, "redis.url")) == warns
 
 
-def test_an_issuers_own_audience_is_told(tmp_path: Path) -> None:
+def test_an_issuers_own_audience_is_named(tmp_path: Path) -> None:
     (line,) = warnings_of(tmp_path, changed("issuers", audience=["api", "https://idp.test/"]))
     assert line.startswith("issuers[0].audience: has the issuer's own name")
 
@@ -284,3 +284,10 @@ def test_no_sentence_quotes_what_is_not_a_name(tmp_path: Path) -> None:
     lines = warnings_of(tmp_path, {**config, "api_keys": [entry()]})
     assert len(lines) >= 2
     assert not [line for line in lines if secret in line.replace(f'claims."{secret}"', "")]
+
+
+@pytest.mark.parametrize("host", ["localhost:3000", "app.localhost", "127.0.0.2", "[::1]:3000"])
+def test_pages_of_this_machine_may_have_credentials_over_http(host: str, tmp_path: Path) -> None:
+    """R408: an attacker on the network does not change them."""
+    config = changed("routes", cors_origins=[f"http://{host}"], cors_credentials=True)
+    assert about(tmp_path, config, "routes[0].cors_origins") == []

@@ -1,4 +1,4 @@
-"""Stricter routes that leave requests to weaker ones: who is told of, and what is taken for meant."""
+"""Stricter routes that leave requests to weaker ones: which are named, and which are taken for meant."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UPSTREAMS = [
 ]
 
 
-def told(*routes: dict[str, Any]) -> list[tuple[str, str]]:
+def warnings(*routes: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the warnings about routes, as key and sentence."""
     made = [{"upstream": "orders", **route} for route in routes]
     settings = Settings.model_validate({"issuers": ISSUERS, "upstreams": UPSTREAMS, "routes": made})
@@ -33,7 +33,7 @@ def told(*routes: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def keys(*routes: dict[str, Any]) -> list[str]:
-    return [key for key, _ in told(*routes)]
+    return [key for key, _ in warnings(*routes)]
 
 
 POST = {"path": "/orders", "methods": ["POST"]}
@@ -57,7 +57,7 @@ BY_METHOD: dict[str, tuple[list[dict[str, Any]], str]] = {
                                              {"path": "/v[0-9]/.*", "match": "regex", **PUBLIC}],
         "reaches routes[1]"),
     "a token that may be left out": ([POST, {**ANY, "auth": "optional"}], "lets requests without a credential pass"),
-    "a roll-out": ([POST, {**ANY, "observe": True}], "lets everybody pass while it observes"),
+    "a roll-out": ([POST, {**ANY, "observe": True}], "lets every request pass while it observes"),
     "fewer scopes": ([{**POST, "scopes": ["a", "b"]}, {**ANY, "scopes": ["a"]}], "does not ask for the same scopes"),
     "other scopes of several": ([{**POST, "any_scopes": ["a"]}, {**ANY, "any_scopes": ["a", "b"]}], "same scopes"),
     "no claims": ([{**POST, "claims": {"role": "admin"}}, ANY], "does not ask for the same claims"),
@@ -75,8 +75,8 @@ BY_METHOD: dict[str, tuple[list[dict[str, Any]], str]] = {
     "an exception that is too narrow": ([{**POST, "path": "/orders/x"},
                                          {**ANY, "methods": ["POST", "PUT", "DELETE"], **PUBLIC}],
         "a request with PUT or DELETE reaches routes[1]"),
-    "methods that nobody has named": ([{**ANY, "methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]},
-                                       {**ANY, **PUBLIC}], "any other method"),
+    "methods not named": ([{**ANY, "methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]},
+                          {**ANY, **PUBLIC}], "any other method"),
     "past a route that holds some": ([POST, {**ANY, "methods": ["PUT"]}, {**ANY, "path": "/", **PUBLIC}],
         "a request with GET, HEAD, PATCH, DELETE, OPTIONS or one that no route names reaches routes[2]"),
     "one host of several": ([{**POST, "hosts": ["a.test"]}, {**ANY, "hosts": ["a.test"], **PUBLIC}],
@@ -85,15 +85,6 @@ BY_METHOD: dict[str, tuple[list[dict[str, Any]], str]] = {
         "no `rate_limit`"),
 }
 # fmt: on
-
-
-@pytest.mark.parametrize("case", BY_METHOD)
-def test_a_route_for_some_methods_over_a_weaker_one_is_told(case: str) -> None:
-    """R403, CWE-650: the key, who passes, and what to write instead."""
-    routes, sentence = BY_METHOD[case]
-    found = [text for key, text in told(*routes) if key.endswith(".methods")]
-    assert found
-    assert sentence in found[0]
 
 
 # fmt: off
@@ -113,11 +104,19 @@ BY_HOST: dict[str, tuple[list[dict[str, Any]], str]] = {
 # fmt: on
 
 
-@pytest.mark.parametrize("case", BY_HOST)
-def test_a_route_for_some_hosts_over_a_weaker_one_to_the_same_service_is_told(case: str) -> None:
-    """R403: whoever writes another Host passes."""
-    routes, sentence = BY_HOST[case]
-    found = [text for key, text in told(*routes) if key.endswith(".hosts")]
+@pytest.mark.parametrize(
+    ("option", "routes", "sentence"),
+    [
+        pytest.param(option, *case, id=f"{option}: {name}")
+        for option, cases in (("methods", BY_METHOD), ("hosts", BY_HOST))
+        for name, case in cases.items()
+    ],
+)
+def test_a_route_for_some_methods_or_hosts_over_a_weaker_one_is_named(
+    option: str, routes: list[dict[str, Any]], sentence: str
+) -> None:
+    """R403, CWE-650: the key, which requests pass, and what to write instead."""
+    found = [text for key, text in warnings(*routes) if key.endswith(f".{option}")]
     assert found
     assert sentence in found[0]
 
@@ -160,9 +159,9 @@ MEANT: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", MEANT)
-def test_what_is_meant_is_not_told(case: str) -> None:
+def test_what_is_meant_is_not_named(case: str) -> None:
     """R403: a warning that is not about anything hides those that are."""
-    assert told(*MEANT[case]) == []
+    assert warnings(*MEANT[case]) == []
 
 
 # fmt: off
@@ -183,16 +182,16 @@ SAME_SERVICE: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", SAME_SERVICE)
-def test_a_weaker_way_to_the_same_paths_of_a_service_is_told(case: str) -> None:
+def test_a_weaker_way_to_the_same_paths_of_a_service_is_named(case: str) -> None:
     """R403: `/public/admin` is `/admin` to the service when `/public` is stripped."""
-    ((key, text),) = told(*SAME_SERVICE[case])
+    ((key, text),) = warnings(*SAME_SERVICE[case])
     assert key == "routes[0].upstream"
     assert text.startswith("routes[1] leads to the same paths of this service, under /")
     assert "and is public: what this route protects is reached there" in text
 
 
 def test_base_paths_beside_each_other_are_no_way_around() -> None:
-    """R403: what the sentence tells to write."""
+    """R403: what the sentence says to write."""
     stripped: dict[str, Any] = {"strip_prefix": True}
     assert keys({"path": "/admin"}, {"path": "/docs", "upstream": "beside", **stripped, **PUBLIC}) == []
     below, beside = {"path": "/api", "upstream": "below"}, {"path": "/docs", "upstream": "beside"}
@@ -204,7 +203,7 @@ EXACT = {"path": "/admin", "match": "exact"}
 
 
 @pytest.mark.parametrize(
-    ("routes", "is_told"),
+    ("routes", "is_named"),
     [
         ([EXACT, {"path": "/", **PUBLIC}], True),
         ([{**EXACT, "scopes": ["a"]}, {"path": "/"}], True),
@@ -217,9 +216,9 @@ EXACT = {"path": "/admin", "match": "exact"}
         ([EXACT], False),
     ],
 )
-def test_an_exact_path_that_a_final_slash_leaves_is_told(routes: list[dict[str, Any]], is_told: bool) -> None:
+def test_an_exact_path_that_a_final_slash_leaves_is_named(routes: list[dict[str, Any]], is_named: bool) -> None:
     """R403: `/admin/` is `/admin` to many services."""
-    assert ("routes[0].match" in keys(*routes)) == is_told
+    assert ("routes[0].match" in keys(*routes)) == is_named
 
 
 def test_a_route_in_between_closes_the_other_way() -> None:
@@ -265,7 +264,7 @@ MADE = st.builds(
 def test_routes_are_compared_in_the_order_in_which_requests_find_them(
     routes: list[Route], path: str, method: str, host: str
 ) -> None:
-    """R403: what is told would be wrong if the two orders differed."""
+    """R403: the warnings would be wrong if the two orders differed."""
     served = RouteTable(routes).match(host, method, path)
     table = _Table(routes)
     chosen = table.chosen(table.covering(path), method, host)

@@ -125,7 +125,7 @@ def test_file_whose_version_comes_back_has_not_changed(tmp_path: Path) -> None:
     assert [changes.look() for _ in range(2)] == [False, False]
 
 
-def test_version_whose_reading_came_to_nothing_is_told_again(tmp_path: Path) -> None:
+def test_version_whose_reading_came_to_nothing_is_reported_again(tmp_path: Path) -> None:
     """R406."""
     file = tmp_path / "file"
     file.write_text("a")
@@ -137,7 +137,7 @@ def test_version_whose_reading_came_to_nothing_is_told_again(tmp_path: Path) -> 
     assert not changes.look()
     file.unlink()
     changes.forget()
-    assert changes.look(), "also when there is none"
+    assert changes.look(), "also when there is no file"
 
 
 #: Marks of encodings that editors write in front of text, and the encodings.

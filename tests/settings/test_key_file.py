@@ -106,6 +106,15 @@ def test_many_faults_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert str(caught.value).endswith(" (and 2 more)")
 
 
+@pytest.mark.parametrize(("data", "for_now"), [(None, True), ("{}".encode("utf-16"), False), (b"{", False)])
+def test_only_a_file_that_cannot_be_read_is_a_fault_for_now(data: bytes | None, for_now: bool, tmp_path: Path) -> None:
+    """What is in a file stays wrong until the file changes."""
+    file = str(tmp_path / "none") if data is None else written(tmp_path, data)
+    with pytest.raises(KeyFileError) as raised:
+        read_keys(file, [], DEFAULT_IDENTITY)
+    assert raised.value.for_now is for_now
+
+
 def test_file_that_cannot_be_read_is_one_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert faults(str(tmp_path / "none")) == ["this file cannot be read: no such file or directory"]

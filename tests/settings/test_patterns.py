@@ -1,4 +1,4 @@
-"""Which regular expressions some text can make slow, told without running them."""
+"""Which regular expressions some text can make slow, found without running them."""
 
 from __future__ import annotations
 
@@ -41,25 +41,20 @@ NO_CHAINS = ["/.*/items/.*", "/.*a.*b", "/.*/.*/.*", "/[^/]*/[^/]*/[^/]*/x", "/a
 
 
 @pytest.mark.parametrize("pattern", EXPONENTIAL)
-def test_a_pattern_with_two_ways_round_for_one_text_is_told(pattern: str) -> None:
+def test_a_pattern_with_two_ways_round_for_one_text_is_found(pattern: str) -> None:
     """R408, CWE-1333."""
     assert slow_problem(pattern).startswith("can be made to backtrack exponentially")
 
 
-@pytest.mark.parametrize("pattern", SOUND)
-def test_a_pattern_with_one_way_for_each_text_is_not(pattern: str) -> None:
-    """R408: repetitions within each other are fine where something tells them apart."""
-    assert slow_problem(pattern) == ""
-
-
 @pytest.mark.parametrize("pattern", CHAINS)
-def test_three_repetitions_that_can_hold_the_same_text_are_told(pattern: str) -> None:
+def test_three_repetitions_that_can_hold_the_same_text_are_found(pattern: str) -> None:
     """R408: the work grows with the third power of the path's length."""
     assert slow_problem(pattern).startswith("has three or more repetitions")
 
 
-@pytest.mark.parametrize("pattern", NO_CHAINS)
-def test_repetitions_that_are_told_apart_or_take_the_rest_are_not(pattern: str) -> None:
+@pytest.mark.parametrize("pattern", [*SOUND, *NO_CHAINS])
+def test_a_pattern_with_one_way_for_each_text_is_not(pattern: str) -> None:
+    """R408: repetitions that differ, or that take the rest, are fine, also within each other."""
     assert slow_problem(pattern) == ""
 
 

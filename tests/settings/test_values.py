@@ -232,7 +232,7 @@ def test_methods_that_no_request_can_have_are_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["unix", "10.0.0.0/8", "2001:db8::1"])
-def test_proxies_are_networks_or_whoever_uses_a_unix_socket(text: str) -> None:
+def test_proxies_are_networks_or_clients_of_a_unix_socket(text: str) -> None:
     """R411."""
     assert values.proxies(text).startswith(text)
     for other in ("unix:", "unix:/run/a.sock", "UNIX", "", "proxy.test"):

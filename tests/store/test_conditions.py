@@ -108,11 +108,7 @@ async def test_a_user_who_may_not_ask_for_facts_is_no_fault(tmp_path: Path) -> N
 
 
 async def test_a_cluster_is_named(tmp_path: Path) -> None:
-    async with looking(tmp_path, settings()) as (server, conditions):
-        await server.stop()
-        server._command += ["--cluster-enabled", "yes", "--appendonly", "yes"]
-        await server.start()
-        await conditions._link._ask()
+    async with looking(tmp_path, settings(), cluster=True, keep=True) as (_, conditions):
         await conditions.look()
         (problem,) = conditions.problems
         assert problem.startswith("Redis is part of a cluster, which is not supported")

@@ -17,6 +17,10 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.support.certificates import authority
 
 #: More than the gateway reads of a response before its client takes something.
 READ_AT_ONCE = 170_000
@@ -58,6 +62,17 @@ def blunt_service(
         finally:
             listening.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
             running.join()
+
+
+@contextlib.contextmanager
+def blunt_upstream(
+    folder: Path, answer: bytes, end: End, *, secure: bool, arrived: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run the service, over TLS or not; return its URL, and the options by which an upstream trusts it."""
+    ca = authority(folder) if secure else None
+    tls, options = (ca.server_tls("127.0.0.1"), {"tls_ca_file": str(ca.bundle)}) if ca else (None, {})
+    with blunt_service(answer, end, tls, arrived=arrived) as port:
+        yield f"{'https' if secure else 'http'}://127.0.0.1:{port}", options
 
 
 def _accept(listening: socket.socket, serve: Callable[[socket.socket], None]) -> None:

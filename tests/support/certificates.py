@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,16 @@ class Authority:
             x509.SubjectAlternativeName([_alternative(host) for host in hosts]), critical=False
         )
         return self._write(name, built.sign(key, hashes.SHA256()), key)
+
+    def server_tls(self, *hosts: str, ask_clients: bool = False) -> ssl.SSLContext:
+        """Return the context of a server with a certificate for ``hosts``; with ``ask_clients`` it wants theirs."""
+        certificate = self.sign("server", *hosts)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate.cert, certificate.key)
+        if ask_clients:
+            context.load_verify_locations(self.bundle)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
     def _write(self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Certificate:
         files = Certificate(self.directory / f"{name}.pem", self.directory / f"{name}.key")

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def fields(lines: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the fields that stand one a line; white space around values is left out."""
+    pairs = (line.partition(b":") for line in lines.splitlines() if line)
+    return tuple((name, value.strip(b" \t")) for name, _, value in pairs)
+
+
 class Fields:
     """The fields of ``head``, as they stand; white space around values is left out."""
 

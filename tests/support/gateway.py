@@ -205,7 +205,7 @@ def configuration(
         "audience": ["api"],
         **sections.pop("issuer", {}),
     }
-    # A gateway with many tests beside it connects late, which is no fault of its upstream.
+    # A gateway with many tests beside it connects late, which is not a fault of its upstream.
     late = {"connect_timeout_seconds": paced(2)}
     upstream = {"name": "main", "urls": urls, **late, **sections.pop("upstream", {})}
     return {

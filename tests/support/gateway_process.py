@@ -27,6 +27,7 @@ class GatewayProcess(Process):
         urls: of the upstream.
         upstream: options of the upstream.
         server: options of the server.
+        more: titles and options of further sections.
 
     Attributes:
         port, admin_port: where it listens, once started.
@@ -39,6 +40,7 @@ class GatewayProcess(Process):
         *,
         upstream: Mapping[str, Any] | None = None,
         server: Mapping[str, Any] | None = None,
+        more: Sequence[tuple[str, Mapping[str, Any]]] = (),
     ) -> None:
         listen = {
             "listen": "127.0.0.1:0",
@@ -50,6 +52,7 @@ class GatewayProcess(Process):
             ("[server]", {**listen, **(server or {})}),
             ("[[upstreams]]", {"name": "main", "urls": list(urls), **(upstream or {})}),
             ("[[routes]]", {"path": "/", "auth": "public", "upstream": "main"}),
+            *more,
         )
         lines = []
         for title, options in sections:

@@ -1,4 +1,4 @@
-"""In which lane, and with which access log, a test's gateways run: nobody outside can tell them apart.
+"""In which lane, and with which access log, a test's gateways run: from outside they must be the same.
 
 Without an access log the express lane writes no record of a plain request and takes shorter ways, so the log is a
 dimension of its own. Every end-to-end test runs in both lanes with the log on, which is how gateways run by default.

@@ -64,7 +64,7 @@ def _nominated(fields: Iterable[Pair]) -> set[bytes]:
 
 # --- requests --------------------------------------------------------------------------------------------------------
 
-#: Methods with a meaning, and some that nobody has defined.
+#: Methods with a meaning, and some without a definition.
 METHODS = st.sampled_from(
     b"GET HEAD POST PUT PATCH DELETE OPTIONS PROPFIND REPORT MKCOL COPY MOVE LOCK SEARCH M-SEARCH PURGE QUERY".split()
 ) | st.from_regex(rb"\A[A-Z0-9_-]{1,32}\Z").filter(lambda method: method not in (b"CONNECT", b"TRACE"))

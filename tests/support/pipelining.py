@@ -1,7 +1,7 @@
-"""Clients that pipeline as fast as the socket takes it, in a process of their own, so that they hold nobody else up.
+"""Clients that pipeline as fast as the socket takes it, in a process of their own, so that others do not wait.
 
 ``python -m tests.support.pipelining PORT CONNECTIONS KIND [--read] [--tls CA] [--seconds S]``. They send without a
-credential, so that whoever has none can do it. Prints how many bytes went out. Nothing of the gateway is imported
+credential, as any client can. Prints how many bytes went out. Nothing of the gateway is imported
 here: that would take longer than the sending.
 """
 

@@ -11,31 +11,37 @@ from typing import Any, Self
 
 import redis
 
-from tests.peers.process import Process, free_port
+from tests.peers.process import Process
 from tests.peers.programs import program
+from tests.support.ports import free_pair, free_port
 
 
 class RedisServer(Process):
-    """One server; ``async with`` starts and ends it. Where there is no program for it, making one skips the test.
+    """One server; ``async with`` starts and ends it. Where its program is missing, making one skips the test.
 
     Args:
         folder: for its output, its data and its socket.
         keep: what was written is on disk before it is answered, so that ``restart`` finds it again.
         password: what it demands.
         unix: listen on a socket in ``folder`` instead of a loopback port.
+        cluster: be a member of a cluster, which listens at a second port, 10,000 above.
     """
 
-    def __init__(self, folder: Path, *, keep: bool = False, password: str = "", unix: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, keep: bool = False, password: str = "", unix: bool = False, cluster: bool = False
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._password = password
         self._socket = folder / "redis.sock" if unix else None
-        self.port = 0 if unix else free_port()
+        self.port = 0 if unix else free_pair(10_000) if cluster else free_port()
         options = {"port": self.port, "bind": "127.0.0.1", "dir": folder, "save": "", "loglevel": "warning"}
         if unix:
             options["unixsocket"] = folder / "redis.sock"
         options["repl-diskless-sync-delay"] = 0  # a replica need not wait for others
         if keep:
             options |= {"appendonly": "yes", "appendfsync": "always"}
+        if cluster:
+            options["cluster-enabled"] = "yes"
         if password:
             options["requirepass"] = password
         command: list[str | Path] = [program("redis")]

@@ -39,7 +39,7 @@ class Echo(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self.refusal:
-            self.transport.write(data)  # type: ignore[attr-defined]  # uvloop's transports are no asyncio.Transport
+            self.transport.write(data)  # type: ignore[attr-defined]  # uvloop's transports are not asyncio.Transport
 
 
 class Connections:
@@ -55,7 +55,7 @@ class Connections:
         return Echo(place, error.reason.code)
 
     def connection_ended(self) -> None:
-        """Nobody waits for that here."""
+        """Do nothing: no test waits for it."""
 
 
 class Listening:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 #: Seconds for one upload, from its first byte to the end of its answer.
-PATIENCE = 20.0
+TIMEOUT_SECONDS = 20.0
 
 _PIECE = 65536
 
@@ -69,7 +69,7 @@ def upload(port: int, size: int, *, chunked: bool, path: str = "/", stay: bool =
     """
     outcome = Uploaded()
     pieces, waiting = _pieces(size, chunked, path), b""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     with socket.create_connection(("127.0.0.1", port)) as connection, selectors.DefaultSelector() as selector:
         connection.setblocking(False)
         selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)

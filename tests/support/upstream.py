@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -36,6 +38,28 @@ class Received(Fields):
 
 
 Responder = Callable[["Received", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bytes | None]]
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close a connection by RST instead of FIN."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def breaking_off(data: bytes, when: asyncio.Event, *, by_reset: bool = True) -> Responder:
+    """Return a responder that sends ``data``, and ends the connection once ``when`` is set.
+
+    A reset may overtake what is still in flight: set ``when`` once the data has arrived.
+    """
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await writer.drain()
+        await when.wait()
+        if by_reset:
+            reset(writer)
+
+    return respond
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 The files are not part of this repository. They are looked for in the folder
 that ``GATEWAY_TEST_VECTORS`` (for the tests themselves: ``TEST_VECTORS``) names, or in ``../shared/vectors`` beside the
-checkout. Without them these tests skip; under ``CI=true`` they fail.
+checkout. Without them these tests skip and say where to get them; under ``CI=true`` they fail.
 """
 
 from __future__ import annotations
@@ -12,25 +12,32 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from gateway.errors import GatewayError, Reason
 from gateway.tokens.base64url import decode_segment
 from gateway.tokens.keys import KeySet, KeySetError, VerifyingKey, import_jwks
 from gateway.tokens.verify import Unverified, parse_header, verify_signature
+from tests.conftest import require
 
 _ROOT = Path(__file__).resolve().parents[2]
+
+#: Where the folders of vectors come from: what to copy, and the commit that the tests were written for.
+_SOURCES = {
+    "jsontestsuite": ("test_parsing of https://github.com/nst/JSONTestSuite", "1ef36fa01286"),
+    "rfc7520-cookbook": ("all of https://github.com/ietf-jose/cookbook", "13692b68bfc1"),
+    "wycheproof": ("testvectors_v1 of https://github.com/C2SP/wycheproof", "dac1dd4729fd"),
+}
 
 
 def vector_path(relative: str) -> Path:
     """Return a vector file or folder; skip the running test (fail it under CI) when it is absent."""
     folder = Path(os.environ.get("TEST_VECTORS", _ROOT.parent / "shared" / "vectors"))
-    path = folder / relative
-    if path.exists():
-        return path
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"test vectors are missing: {relative}")
-    pytest.skip(f"the public test vectors are no part of this repository, and not beside it: {relative}")
+    name = relative.partition("/")[0]
+    copied, commit = _SOURCES[name]
+    require(
+        (folder / relative).exists(),
+        f"public test vectors are missing: copy {copied}, commit {commit}, to {folder / name}",
+    )
+    return folder / relative
 
 
 def load_vectors(relative: str) -> Any:
