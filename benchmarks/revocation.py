@@ -32,13 +32,13 @@ from benchmarks.stage import Stage, Subject, stage
 from benchmarks.tokens import material
 from benchmarks.traffic import Sends, build
 from gateway.clock import SystemClock
+from gateway.features.revocation.redis_log import MOST_RECORDS, RECORD, RevocationLog
+from gateway.features.revocation.redis_source import RedisRevocations
 from gateway.identity import Identity
-from gateway.settings.redis import Redis
+from gateway.jwt.revocations.table import Kind, digest
+from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
-from gateway.store.revocation_log import MOST_RECORDS, RECORD, RevocationLog
 from gateway.tasks import cancelled, spawn
-from gateway.tokens.revocation_redis import RedisRevocations
-from gateway.tokens.revocation_table import Kind, digest
 from tests.support.redis import RedisServer
 
 #: The aims that the run is held against: MiB, seconds, milliseconds, microseconds, and a ratio.

@@ -27,12 +27,10 @@ from benchmarks.environment import describe
 from benchmarks.yardsticks import Step, bare_check, pyjwt_decode
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError, Reason
-from gateway.settings import schema
-from gateway.tokens.authenticate import Authenticator
-from gateway.tokens.jwks_fetch import Fetched
-from gateway.tokens.jwks_refresh import IssuerKeys
-from gateway.tokens.keys import KeySet, import_jwks
-from gateway.tokens.verify import (
+from gateway.jwt.authenticator import Authenticator
+from gateway.jwt.issuers.key_sources import Fetched
+from gateway.jwt.issuers.refresher import IssuerKeys
+from gateway.jwt.jose.compact import (
     IssuerPolicy,
     check_claims,
     check_header,
@@ -41,6 +39,8 @@ from gateway.tokens.verify import (
     parse_token,
     verify_signature,
 )
+from gateway.jwt.jose.keys import KeySet, import_jwks
+from gateway.settings.tables import root as schema
 from tests.support.minting import AUDIENCE, ISSUER, SigningKey, b64, good_claims, jwks, mint_raw
 
 #: The aims that the run is held against: microseconds, and a multiple of the bare check.

@@ -25,20 +25,21 @@ from pydantic import ValidationError
 from gateway import __version__
 from gateway.clock import SystemClock
 from gateway.demo import run as demo_run
+from gateway.features.api_keys.key_file import header_problem
+from gateway.features.api_keys.keys import hash_of, new_key
+from gateway.features.api_keys.options import ApiKey, expires_at
+from gateway.features.revocation.writer import RevocationWriter, shown_end
 from gateway.identity import header_rules
-from gateway.server import standard_streams, workers
+from gateway.process import standard_streams
+from gateway.process import supervisor as workers
 from gateway.settings import environment
-from gateway.settings.api_keys import ApiKey, expires_at
 from gateway.settings.effective import effective_toml
 from gateway.settings.faults import ConfigError, translate
-from gateway.settings.key_file import header_problem
 from gateway.settings.load import Loaded, load
-from gateway.settings.render import json_schema
-from gateway.settings.schema import DEFAULT_IDENTITY, issuer_values
+from gateway.settings.reference import json_schema
+from gateway.settings.tables.root import DEFAULT_IDENTITY, issuer_values
 from gateway.settings.toml import value_text
 from gateway.store.redis_link import StoreUnavailableError
-from gateway.tokens.api_keys import hash_of, new_key
-from gateway.tokens.revocation_write import RevocationWriter, shown_end
 
 #: The libraries whose versions decide how the gateway behaves.
 LIBRARIES = ("aiohttp", "joserfc", "authlib", "cryptography", "orjson", "uvloop", "pydantic")

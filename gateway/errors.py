@@ -2,7 +2,7 @@
 
 Only the list of refusals lives here: their stable reason codes (for logs and
 metrics), their HTTP face, and the exception that carries them. How they are
-written to a client is ``server/responses.py``; nothing else builds an answer.
+written to a client is ``server/request/error_answers.py``; nothing else builds an answer.
 
 The reason code never reaches the client. What the client reads is the kind's
 error code and one of the fixed texts below (RFC 6750 section 3, RFC 9110
@@ -91,20 +91,20 @@ class Reason(Enum):
         #: A fixed text more helpful than the kind's, where it gives nothing away.
         self.text = text or kind.description
 
-    # --- credential (tokens/extract.py) ---
+    # --- credential (server/authentication/credential_places.py) ---
     NO_CREDENTIAL = ("no_credential", MISSING_TOKEN)
     OTHER_SCHEME = ("other_scheme", MISSING_TOKEN)
     SEVERAL_CREDENTIALS = ("several_credentials", INVALID_REQUEST)
     MALFORMED_AUTHORIZATION = ("malformed_authorization", INVALID_REQUEST)
     MALFORMED_API_KEY = ("malformed_api_key", INVALID_REQUEST)
-    # --- API key (tokens/api_keys.py) ---
+    # --- API key (features/api_keys/keys.py) ---
     API_KEY_TOO_LONG = ("api_key_too_long", INVALID_TOKEN, "The API key is not valid here.")
     UNKNOWN_API_KEY = ("unknown_api_key", INVALID_TOKEN, "The API key is not valid here.")
     EXPIRED_API_KEY = ("expired_api_key", INVALID_TOKEN, "The API key expired.")
-    # --- introspection (tokens/introspection.py) ---
+    # --- introspection (features/introspection/introspector.py) ---
     CREDENTIAL_NOT_ACCEPTED = ("credential_not_accepted", INVALID_TOKEN)
     INACTIVE_TOKEN = ("inactive_token", INVALID_TOKEN, "The access token is not active.")
-    # --- form of the token (tokens/verify.py) ---
+    # --- form of the token (jwt/jose/compact.py) ---
     TOKEN_TOO_LONG = ("token_too_long", INVALID_TOKEN)
     NOT_A_JWS = ("not_a_jws", INVALID_TOKEN, "The access token is not a signed JWT.")
     ENCRYPTED_TOKEN = ("encrypted_token", INVALID_TOKEN, "The access token is not a signed JWT.")
@@ -132,7 +132,7 @@ class Reason(Enum):
     WRONG_CLAIM = ("wrong_claim", INVALID_TOKEN)
     SENDER_CONSTRAINED = ("sender_constrained", INVALID_TOKEN)
     UNSAFE_CLAIM = ("unsafe_claim", INVALID_TOKEN)
-    # --- revocation (tokens/revocations.py) ---
+    # --- revocation (jwt/revocations/revocations.py) ---
     REVOKED = ("revoked", INVALID_TOKEN, "The credential was revoked.")
     # --- the proof that the sender of a bound token has its key or certificate ---
     UNBOUND_TOKEN = ("unbound_token", INVALID_TOKEN, "The access token is not bound to its sender.")
@@ -164,7 +164,7 @@ class Reason(Enum):
     BAD_HOST = ("bad_host", BAD_REQUEST)
     METHOD_REFUSED = ("method_refused", METHOD_REFUSED)
     DOCUMENT_METHOD = ("document_method", READ_ONLY)
-    # --- limits (server/rate_limit_guard.py, server/abuse_watch.py) ---
+    # --- limits (features/rate_limits/guard.py, features/abuse_watch/watch.py) ---
     RATE_LIMITED = ("rate_limited", TOO_MANY_REQUESTS)
     WATCHED_ADDRESS = ("watched_address", TOO_MANY_REQUESTS)
     WATCHED_TOKEN = ("watched_token", TOO_MANY_REQUESTS)

@@ -21,7 +21,7 @@ from gateway import __version__
 from gateway.cli import LIBRARIES, cli
 from gateway.demo.identity_provider import IdentityProvider
 from gateway.settings.environment import options
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.settings.configs import SMALL, changed, toml
 
 SHORT = {

@@ -9,13 +9,13 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.errors import Reason
-from gateway.settings.api_keys import ApiKey
-from gateway.settings.dpop import Dpop
+from gateway.features.api_keys.options import ApiKey
+from gateway.features.resource_metadata.options import Resource
+from gateway.features.revocation.options import Revocation
+from gateway.features.sender_constrained.options import Dpop
 from gateway.settings.load import load
-from gateway.settings.redis import Redis
-from gateway.settings.resources import Resource
-from gateway.settings.revocation import Revocation
-from gateway.settings.schema import Issuer, Limits, Route, Server, Settings, Tokens, Upstream, Watch
+from gateway.settings.tables.redis import Redis
+from gateway.settings.tables.root import Issuer, Limits, Route, Server, Settings, Tokens, Upstream, Watch
 
 ROOT = Path(__file__).parents[1]
 TABLES: dict[str, type[BaseModel]] = {

@@ -20,20 +20,20 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway import errors, tasks
 from gateway.cli import cli
 from gateway.errors import GatewayError, Kind, Reason
+from gateway.features.introspection.introspector import Introspector
+from gateway.features.introspection.shared_answers import SharedAnswers
+from gateway.http1.target import parse_target
+from gateway.http1.trusted_proxies import FORWARDING
 from gateway.identity import Identity, header_value
-from gateway.policy.paths import parse_target
-from gateway.proxy import names
-from gateway.proxy.claimed_names import GROUPS
-from gateway.proxy.headers import Peer, request_headers
-from gateway.proxy.trust import FORWARDING
-from gateway.server import last_resort
-from gateway.settings import schema
+from gateway.jwt.claims.issuer_policy import introspection_policy
 from gateway.settings.load import load
+from gateway.settings.tables import root as schema
 from gateway.store.redis_link import RedisLink
-from gateway.telemetry import AccessLog, Record
-from gateway.tokens.introspection import Introspector
-from gateway.tokens.introspection_store import SharedAnswers
-from gateway.tokens.model import introspection_policy
+from gateway.telemetry import unhandled_errors as last_resort
+from gateway.telemetry.counters import AccessLog, Record
+from gateway.upstream.headers import header_policy as names
+from gateway.upstream.headers.claimed_names import GROUPS
+from gateway.upstream.headers.rewrite import Peer, request_headers
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock
 from tests.support.gateway import running_gateway

@@ -13,12 +13,12 @@ import pytest
 
 from gateway import tls_contexts
 from gateway.clock import SystemClock
-from gateway.proxy.dialer import client_tls
-from gateway.server.tls import ServerTls, server_context
-from gateway.settings.redis import Redis
-from gateway.settings.schema import Server, Upstream
+from gateway.outbound.http import ProviderSession
+from gateway.server.sockets.tls import ServerTls, server_context
+from gateway.settings.tables.redis import Redis
+from gateway.settings.tables.root import Server, Upstream
 from gateway.store.redis_link import RedisLink
-from gateway.tokens.provider_http import ProviderSession
+from gateway.upstream.pool.dialer import client_tls
 from tests.support.certificates import Authority, Certificate, authority, careless_authority
 from tests.support.tls_listening import listening, replace
 
@@ -80,8 +80,8 @@ async def test_every_context_has_the_one_set_of_flags(tmp_path: Path) -> None:
 
 
 def test_no_other_module_makes_a_context() -> None:
-    """R423: a new place would bring its own flags. Files are only tried in ``settings/files.py``."""
-    allowed = {"gateway/tls_contexts.py", "gateway/settings/files.py"}
+    """R423: a new place would bring its own flags. Files are only tried in ``settings/readable.py``."""
+    allowed = {"gateway/tls_contexts.py", "gateway/settings/readable.py"}
     makers = ("create_default_context(", "SSLContext(ssl.", "ssl=True")
     found = {
         str(file.relative_to(ROOT))

@@ -21,12 +21,12 @@ from typing import Any
 import aiohttp
 import uvloop
 
+from gateway.app import GatewayApp
 from gateway.demo import identity_provider
+from gateway.demo.echo_upstream import EchoUpstream
 from gateway.demo.identity_provider import IdentityProvider
-from gateway.demo.upstream import EchoUpstream
-from gateway.server.app import GatewayApp
-from gateway.server.listener import PurePythonParserError
-from gateway.settings import schema
+from gateway.server.aiohttp_lane.protocol import PurePythonParserError
+from gateway.settings.tables import root as schema
 
 #: Where the gateway listens while the demo stays up; when taken, the system picks.
 DEFAULT_PORT = 8080

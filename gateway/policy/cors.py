@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.errors import GatewayError, Reason
-from gateway.settings import schema
+from gateway.settings.tables import root as schema
 from gateway.settings.values import METHOD
 
 Pairs = Sequence[tuple[bytes, bytes]]

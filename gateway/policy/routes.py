@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gateway.http1.host import canonical_host
+from gateway.http1.target import Target
 from gateway.policy.cors import CorsPolicy, compile_cors
-from gateway.policy.hosts import canonical_host
-from gateway.policy.paths import Target
-from gateway.settings import schema
-from gateway.settings.section import Text
+from gateway.settings.tables import root as schema
+from gateway.settings.tables.base import Text
 
 #: Longest path, in characters, that is compared with a regex; a longer one matches none.
 MAX_REGEX_PATH = 2048

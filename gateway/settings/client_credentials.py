@@ -1,6 +1,6 @@
 """The files with which the gateway proves to an authorization server who it is: a client's secret, or its private key.
 
-Only reading them lives here; what is sent is ``tokens/client_authentication.py``'s.
+Only reading them lives here; what is sent is ``outbound/client_authentication.py``'s.
 The danger is the content in a message: errors say what is wrong, never what is
 in the file.
 """
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
-from gateway.settings.files import read_regular, without_mark
+from gateway.settings.readable import read_regular, without_mark
 
 ClientKeyType = RSAKey | ECKey | OKPKey
 

@@ -17,13 +17,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model
 
-from gateway.settings import checks
-from gateway.settings.api_keys import ApiKey
+from gateway.features.api_keys.options import ApiKey
+from gateway.settings.checks import all_checks as checks
+from gateway.settings.checks.warnings import find_warnings
 from gateway.settings.environment import CONFIG, Reading, read_environment, read_flags, read_short_names
 from gateway.settings.faults import ConfigError, Fault, KeyPath, path_text, translate
-from gateway.settings.files import without_mark
-from gateway.settings.schema import Issuer, Route, Settings, Upstream
-from gateway.settings.warnings import find_warnings
+from gateway.settings.readable import without_mark
+from gateway.settings.tables.root import Issuer, Route, Settings, Upstream
 
 _NOTHING = "name a file with --config, or set GATEWAY_ISSUER, GATEWAY_AUDIENCE and GATEWAY_UPSTREAM"
 _ENTRIES: dict[str, type[BaseModel]] = {

@@ -1,7 +1,7 @@
 """One issuer entry for many tenants: which of them it means, and the entry of one of them.
 
 Only what follows from an entry alone lives here; pure. What a template is, is
-``templates.py``'s; which tenants have keys, is ``tokens/tenants.py``'s.
+``templates.py``'s; which tenants have keys, is ``jwt/issuers/tenants.py``'s.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from gateway.settings import templates
-from gateway.settings.issuers import Issuer, issuer_values
+from gateway.settings.tables.issuers import Issuer, issuer_values
 
 #: The claim that names the tenant at Microsoft, whose placeholder says who the provider is.
 _MICROSOFT = "{tenantid}", "tid"

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.settings.revocation_checks import from_redis
-from gateway.settings.schema import Settings
+from gateway.features.revocation.checks import from_redis
+from gateway.settings.tables.root import Settings
 from gateway.store.answers import OddAnswerError, items, read_info, text
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.tasks import Periodic

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from gateway import __version__
 from gateway.clock import Clock
 from gateway.errors import printable
-from gateway.settings.agreement import what_must_agree
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from gateway.store import names
+from gateway.store.agreement import what_must_agree
 from gateway.store.answers import OddAnswerError, text
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.tasks import Periodic

@@ -29,7 +29,7 @@ from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, Re
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.clock import Clock
-from gateway.settings.redis import Redis as RedisSettings
+from gateway.settings.tables.redis import Redis as RedisSettings
 from gateway.store import names
 from gateway.store.answers import done, read_info
 from gateway.store.connections import new_client

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from gateway.settings.redis import Redis as RedisSettings
+from gateway.settings.tables.redis import Redis as RedisSettings
 from gateway.store.answers import OddAnswerError, items, number, text
 from gateway.store.connections import new_client
 

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from gateway.errors import Reason
-from gateway.settings import schema
+from gateway.settings.tables import root as schema
 from tests.support.clock import eventually
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import ABSENT, SigningKey, jwks

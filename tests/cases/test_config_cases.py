@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.settings.effective import effective_toml
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.settings.configs import SMALL, changed, faults_of, load_text, toml, warnings_of
 
 # fmt: off

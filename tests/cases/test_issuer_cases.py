@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason
-from gateway.settings import schema
-from gateway.tokens.claims import unknown_issuer
-from gateway.tokens.keys import KeySetError, import_jwks
-from gateway.tokens.verify import parse_token, verify_signature
+from gateway.jwt.claims.rules import unknown_issuer
+from gateway.jwt.jose.compact import parse_token, verify_signature
+from gateway.jwt.jose.keys import KeySetError, import_jwks
+from gateway.settings.tables import root as schema
 from tests.support.minting import ABSENT, SigningKey, good_claims, jwks, mint
 from tests.support.verifying import NOW, accepted, is_bad_credential, judge, judge_claims, keys_of, make_policy
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason
+from gateway.http1.target import parse_target
 from gateway.identity import HeaderRule, UnsafeClaimError
-from gateway.policy.paths import parse_target
 from gateway.policy.routes import RouteTable
-from gateway.proxy.forwarded import client_address
-from gateway.proxy.headers import Peer, request_headers
-from gateway.proxy.names import HeaderPolicy, header_policy
-from gateway.settings import schema
+from gateway.settings.tables import root as schema
+from gateway.upstream.headers.forwarded import client_address
+from gateway.upstream.headers.header_policy import HeaderPolicy, header_policy
+from gateway.upstream.headers.rewrite import Peer, request_headers
 from tests.support.identities import identity_headers
 
 POLICY = header_policy(("x-user-id", "x-user-role", "x-scope"), b"gw", ["10.0.0.0/8"], fields="both")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason
-from gateway.tokens.verify import parse_token
+from gateway.jwt.jose.compact import parse_token
 from tests.support.minting import ABSENT, SigningKey, b64, good_claims, mint, mint_raw, unb64
 from tests.support.verifying import NOW, accepted, is_bad_credential, judge, judge_claims, make_policy
 

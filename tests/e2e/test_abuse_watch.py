@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock
 from tests.support.gateway import configuration, request
 from tests.support.keys import KEY, entry

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock, eventually
 from tests.support.gateway import RawResponse, configuration, request, running_gateway, until
 from tests.support.keys import FOREIGN, KEY, OTHER, entry, write_keys

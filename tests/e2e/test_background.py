@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import tasks
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from gateway.tasks import Periodic, periodic
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock, eventually, settle

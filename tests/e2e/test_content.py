@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock
 from tests.support.gateway import RawClient, configuration, request, running_gateway, until
 from tests.support.idp import FakeIdp

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock
 from tests.support.gateway import RawResponse, configuration, request, running_gateway
 from tests.support.minting import SigningKey, jwks

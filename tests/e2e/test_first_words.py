@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gateway.server import tls
+from gateway.server.sockets import tls
 from tests.e2e.test_certificate_bound import bound_to_certificate
 from tests.e2e.test_certificate_bound import secure as bound
 from tests.support.certificates import authority

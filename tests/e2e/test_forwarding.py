@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.server.app import draw_pseudonym
+from gateway.app import draw_pseudonym
 from tests.support.gateway import RawClient, request, running_gateway
 from tests.support.proving import bound_token, proved
 from tests.support.upstream import raw_upstream

@@ -203,7 +203,7 @@ def test_the_long_run_reports_a_gateway_that_admits_too_much(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run can fail: with a verifier that believes every signature it says which seed shows it."""
-    monkeypatch.setattr("gateway.tokens.authenticate.verify_signature", lambda _token, candidates: candidates[0])
+    monkeypatch.setattr("gateway.jwt.authenticator.verify_signature", lambda _token, candidates: candidates[0])
     assert main(["--count", "150", "--seed", "rot"]) == 1
     assert (
         "the gateway says accepted, the oracle False\n    ./scripts/fuzz --seed rot --start" in capsys.readouterr().out

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from gateway.proxy.origin import Origin
-from gateway.server import half_closed, lingering
+from gateway.server.sockets import half_closed, lingering
+from gateway.upstream.pool.upstream_url import Origin
 from tests.support.certificates import Authority, authority
 from tests.support.gateway import RawClient, RunningGateway, request, running_gateway, until
 from tests.support.upstream import OK, Received, Responder, raw_upstream

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.schema import Settings
-from gateway.tokens.introspection_held import GRACE_SECONDS
+from gateway.features.introspection.verdict_in_use import GRACE_SECONDS
+from gateway.settings.tables.root import Settings
 from tests.e2e.test_token_ends import stream
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.gateway import configuration, request, until

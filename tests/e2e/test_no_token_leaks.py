@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.e2e.token_paths import API_KEYS, PATHS, ROUTES, Sender, echoing
 from tests.peers.process import Process
 from tests.support.gateway import (
@@ -113,26 +113,26 @@ async def test_token_is_in_nothing_said_about_an_upstream_that_is_down(tmp_path:
 
 
 STEPS = [
-    "gateway.server.full_lane.request_id",
-    "gateway.server.pipeline.parse_target",
-    "gateway.server.pipeline.parse_host",
-    "gateway.server.credentials.bearer_token",
-    "gateway.server.credentials.presented_key",
-    "gateway.tokens.api_keys.sha256",
-    "gateway.tokens.authenticate.parse_token",
-    "gateway.tokens.authenticate.check_claims",
-    "gateway.tokens.authenticate.verify_signature",
-    "gateway.tokens.authenticate.make_identity",
-    "gateway.server.identification.authorize",
-    "gateway.server.proofs.parse_proof",
-    "gateway.server.proofs.check_proof",
-    "gateway.server.proofs.digest_of",
-    "gateway.server.pipeline.request_headers",
-    "gateway.proxy.forward._final_response",
-    "gateway.proxy.forward.checked_reply",
-    "gateway.server.client_head.response_headers",
-    "gateway.proxy.relay._framed",
-    "gateway.server.full_lane.render",
+    "gateway.server.aiohttp_lane.lane.request_id",
+    "gateway.server.pipeline.judge_steps.parse_target",
+    "gateway.server.pipeline.judge_steps.parse_host",
+    "gateway.server.authentication.credentials.bearer_token",
+    "gateway.server.authentication.credentials.presented_key",
+    "gateway.features.api_keys.keys.sha256",
+    "gateway.jwt.authenticator.parse_token",
+    "gateway.jwt.authenticator.check_claims",
+    "gateway.jwt.authenticator.verify_signature",
+    "gateway.jwt.authenticator.make_identity",
+    "gateway.server.authentication.identify.authorize",
+    "gateway.features.sender_constrained.proof.parse_proof",
+    "gateway.features.sender_constrained.proof.check_proof",
+    "gateway.features.sender_constrained.proof.digest_of",
+    "gateway.server.pipeline.judge_steps.request_headers",
+    "gateway.upstream.exchange.exchange._final_response",
+    "gateway.upstream.exchange.exchange.checked_reply",
+    "gateway.server.request.response_head.response_headers",
+    "gateway.upstream.exchange.relay._framed",
+    "gateway.server.aiohttp_lane.lane.render",
 ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock, eventually
 from tests.support.gateway import configuration, request, until

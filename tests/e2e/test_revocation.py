@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.server.foreground import calm_collector
-from gateway.settings.redis import Redis
+from gateway.features.revocation.redis_log import MOST_RECORDS, RevocationLog
+from gateway.jwt.revocations.table import Kind
+from gateway.process.foreground import calm_collector
+from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
-from gateway.store.revocation_log import MOST_RECORDS, RevocationLog
-from gateway.tokens.revocation_table import Kind
 from tests.support.clock import eventually
 from tests.support.gateway import RawClient, RunningGateway, request, running_gateway, until
 from tests.support.keys import KEY, OTHER, entry

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.settings.redis import Redis
-from gateway.settings.schema import Settings
+from gateway.features.revocation.redis_log import RevocationLog
+from gateway.jwt.revocations.table import Kind
+from gateway.settings.tables.redis import Redis
+from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
-from gateway.store.revocation_log import RevocationLog
 from gateway.tasks import periodic
-from gateway.tokens.revocation_table import Kind
 from tests.support.gateway import RunningGateway, configuration, request, running, running_gateway
 from tests.support.introspection import authorization_server, opaque_issuer, said
 from tests.support.minting import SigningKey, jwks

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from gateway.tasks import spawn
 from tests.support.gateway import RawResponse, RunningGateway, configuration, running, until
 from tests.support.idp import Answer

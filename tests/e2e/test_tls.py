@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway.server import app
-from gateway.settings.schema import Server
+from gateway import app
+from gateway.settings.tables.root import Server
 from tests.support.certificates import Certificate, authority
 from tests.support.gateway import RunningGateway, request, running_gateway, until
 from tests.support.upstream import RawUpstream, Received, Responder, raw_upstream

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway.server import tunnel
-from gateway.settings.schema import Settings
+from gateway.server.websocket import tunnel
+from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock, eventually
 from tests.support.gateway import configuration, request, until
 from tests.support.minting import jwks

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from gateway.proxy.websocket import accept_value
+from gateway.http1.websocket import accept_value
 from tests.support.certificates import authority
 from tests.support.gateway import RawClient, request, running_gateway, until
 from tests.support.kernel import MIB

@@ -16,7 +16,7 @@ from typing import Any
 import uvloop
 
 from gateway.errors import GatewayError
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.fuzz.oracle import ALGORITHMS
 from tests.fuzz.tokens import PUBLISHED
 from tests.support.clock import FakeClock

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import tasks
-from gateway.server import express_response
-from gateway.server.express_exchange import ExpressExchange
-from gateway.server.express_memory import Plan
-from gateway.server.facts import Facts
+from gateway.server.express_lane import response as express_response
+from gateway.server.express_lane.exchange import ExpressExchange
+from gateway.server.express_lane.plan import Plan
+from gateway.server.request.facts import Facts
 from tests.lanes.traffic import API_KEYS, COMMON_ROUTES
 from tests.support.gateway import RawResponse, RunningGateway, request, running_gateway
 from tests.support.keys import KEY, OTHER

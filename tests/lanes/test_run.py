@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.server import responses, serving
+from gateway.server.pipeline import runner as serving
+from gateway.server.request import error_answers as responses
 from tests.lanes.run import main
 
 pytestmark = pytest.mark.untraced

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.server.express_variation import Shape, Variation
+from gateway.server.express_lane.varying_fields import Shape, Variation
 from tests.fuzz.stage import Stage, on_stage, stage
 from tests.fuzz.tokens import PUBLISHED
 from tests.support.gateway import RawClient, RawResponse

@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.server.app import GatewayApp
-from gateway.settings.schema import Settings
+from gateway.app import GatewayApp
+from gateway.settings.tables.root import Settings
 from tests.peers.nginx import Nginx, seen
 from tests.peers.oidc_provider import CLIENT_ID, OidcProvider, require_oidc_provider, signing_key
 from tests.support.certificates import Authority, Certificate, authority

@@ -11,9 +11,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.app import GatewayApp
 from gateway.demo.identity_provider import AUDIENCE, IdentityProvider
-from gateway.server.app import GatewayApp
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.peers.nginx import Nginx, seen
 
 

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.peers.oidc_provider import OidcProvider, require_oidc_provider, signing_key
 from tests.support.clock import FakeClock
 from tests.support.gateway import request

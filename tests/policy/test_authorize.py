@@ -10,7 +10,7 @@ from gateway.errors import INSUFFICIENT_SCOPE, INVALID_TOKEN, GatewayError, Reas
 from gateway.identity import Confirmation, Identity, freeze
 from gateway.policy.authorize import authorize
 from gateway.policy.routes import Route, RouteTable
-from gateway.settings import schema
+from gateway.settings.tables import root as schema
 
 
 def compiled(**options: Any) -> Route:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.paths import parse_target
+from gateway.http1.target import parse_target
 from gateway.policy.routes import MAX_REGEX_PATH, ClaimRule, RouteTable, upstream_path
-from gateway.settings import schema
+from gateway.settings.tables import root as schema
 
 
 def route(path: str, **options: Any) -> schema.Route:

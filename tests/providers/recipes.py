@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.settings.load import load
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.support.gateway import RunningGateway, running
 from tests.support.minting import SigningKey, mint, without_absent
 from tests.support.provider import Document, Provider, provider

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import Challenge, GatewayError
-from gateway.tokens.extract import bearer_token, presented_key
+from gateway.server.authentication.credential_places import bearer_token, presented_key
 
 
 def _refusal(authorization: list[bytes], query: bytes = b"") -> GatewayError:

@@ -1,9 +1,9 @@
 """Rules on the token cache, through the authenticator.
 
-What each rule means for the cache alone is in ``tests/tokens/test_cache.py``;
+What each rule means for the cache alone is in ``tests/jwt/test_cache.py``;
 revocation is in ``test_revocation_rules.py``, R194 in
 ``test_sender_constrained_rules.py``. R195: the cache shares nothing between
-processes; what introspection shares is sealed (``tests/tokens/test_introspection_store.py``).
+processes; what introspection shares is sealed (``tests/features/introspection/test_shared_answers.py``).
 R198: nothing here is a metric label.
 """
 
@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason
-from gateway.settings import schema
-from gateway.tokens.cache import BYTES_PER_ENTRY
+from gateway.jwt.cache import BYTES_PER_ENTRY
+from gateway.settings.tables import root as schema
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import SigningKey, jwks, mint_raw
 from tests.support.rig import rig, rig_with_idp

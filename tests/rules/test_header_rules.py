@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.proxy.headers import (
+from gateway.settings.tables.root import Settings
+from gateway.upstream.headers.rewrite import (
     Peer,
     RawHeaders,
     compile_header_policy,
@@ -16,7 +17,6 @@ from gateway.proxy.headers import (
     response_headers,
     without_key,
 )
-from gateway.settings.schema import Settings
 
 SETTINGS = Settings.model_validate(
     {

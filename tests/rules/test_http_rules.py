@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.server.framing import Head
-from gateway.server.stand_ins import StandIns
+from gateway.http1.request_head import Head
+from gateway.server.aiohttp_lane.placeholders import StandIns
 from tests.support.gateway import LANE, RawClient, request, running_gateway
 from tests.support.upstream import Received, raw_upstream
 

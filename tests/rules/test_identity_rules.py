@@ -8,9 +8,16 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.identity import HeaderRule, UnsafeClaimError, header_value
-from gateway.proxy.headers import Peer, compile_header_policy, fold, render_head, request_headers, response_headers
-from gateway.proxy.names import header_policy
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
+from gateway.upstream.headers.header_policy import header_policy
+from gateway.upstream.headers.rewrite import (
+    Peer,
+    compile_header_policy,
+    fold,
+    render_head,
+    request_headers,
+    response_headers,
+)
 from tests.support.identities import identity_headers
 
 BASE = {

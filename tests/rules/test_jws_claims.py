@@ -9,9 +9,9 @@ import pytest
 
 from gateway.errors import Reason
 from gateway.identity import HeaderRule, find_claim
-from gateway.tokens import claims as claims_module
-from gateway.tokens import keys as keys_module
-from gateway.tokens import verify as verify_module
+from gateway.jwt.claims import rules as claims_module
+from gateway.jwt.jose import compact as verify_module
+from gateway.jwt.jose import keys as keys_module
 from tests.support.minting import ABSENT
 from tests.support.verifying import accepted, judge_claims, make_policy
 

@@ -9,7 +9,7 @@ import warnings
 import pytest
 
 from gateway.errors import GatewayError, Reason
-from gateway.tokens.verify import parse_token
+from gateway.jwt.jose.compact import parse_token
 from tests.support.minting import ABSENT, SigningKey, b64, good_claims, mint, mint_raw
 from tests.support.verifying import MAX_BYTES, NOW, accepted, judge, keys_of, make_policy
 

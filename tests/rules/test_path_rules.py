@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, Reason
-from gateway.policy.hosts import parse_host
-from gateway.policy.paths import parse_target
+from gateway.http1.host import parse_host
+from gateway.http1.target import parse_target
 from gateway.policy.routes import RouteTable, upstream_path
-from gateway.settings import schema
+from gateway.settings.tables import root as schema
 
 TABLE = RouteTable(
     [

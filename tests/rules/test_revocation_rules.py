@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from gateway.errors import Reason
+from gateway.features.revocation.file_source import LOOK_SECONDS, FileRevocations
+from gateway.features.revocation.writer import RevocationWriter
 from gateway.identity import Identity
-from gateway.settings import schema
-from gateway.tokens.authenticate import Authenticator
-from gateway.tokens.examined import Examined
-from gateway.tokens.revocation_file import LOOK_SECONDS, FileRevocations
-from gateway.tokens.revocation_table import Mark
-from gateway.tokens.revocation_write import RevocationWriter
-from gateway.tokens.revocations import Revocations
+from gateway.jwt.authenticator import Authenticator
+from gateway.jwt.examined import Examined
+from gateway.jwt.revocations.revocations import Revocations
+from gateway.jwt.revocations.table import Mark
+from gateway.settings.tables import root as schema
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.idp import gateway_settings, issuer_settings
 from tests.support.minting import ABSENT, SigningKey, jwks

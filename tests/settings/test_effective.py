@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.settings.dpop import Dpop
+from gateway.features.revocation.options import Revocation
+from gateway.features.sender_constrained.options import Dpop
 from gateway.settings.effective import MASK, effective_toml, masked
 from gateway.settings.load import load
-from gateway.settings.redis import Redis
-from gateway.settings.revocation import Revocation
-from gateway.settings.schema import Issuer, Limits, Route, Server, Settings, Tokens, Upstream, Watch
+from gateway.settings.tables.redis import Redis
+from gateway.settings.tables.root import Issuer, Limits, Route, Server, Settings, Tokens, Upstream, Watch
 from tests.settings.configs import SMALL, load_text, toml
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.dpop import Dpop
+from gateway.features.revocation.options import Revocation
+from gateway.features.sender_constrained.options import Dpop
 from gateway.settings.environment import (
     CONFIG,
     SHORT_NAMES,
@@ -17,9 +18,8 @@ from gateway.settings.environment import (
     read_short_names,
     table_names,
 )
-from gateway.settings.redis import Redis
-from gateway.settings.revocation import Revocation
-from gateway.settings.schema import Limits, Server, Settings, Tokens, Watch
+from gateway.settings.tables.redis import Redis
+from gateway.settings.tables.root import Limits, Server, Settings, Tokens, Watch
 
 SHORT = {
     "GATEWAY_ISSUER": "https://idp.test/",

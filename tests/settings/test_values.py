@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy import names
 from gateway.settings import values
+from gateway.upstream.headers import header_policy as names
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.settings.redis import Redis
+from gateway.features.rate_limits.shared_buckets import SharedBuckets
+from gateway.features.revocation.redis_log import RevocationLog
+from gateway.settings.tables.redis import Redis
 from gateway.store import answers
 from gateway.store.answers import OddAnswerError
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
-from gateway.store.revocation_log import RevocationLog
-from gateway.store.shared_buckets import SharedBuckets
 from tests.support.resp import ODD_ANSWERS, RespServer
 
 ALL: tuple[Any, ...] = (

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.settings.redis import Redis
-from gateway.settings.schema import Settings
+from gateway.settings.tables.redis import Redis
+from gateway.settings.tables.root import Settings
 from gateway.store.conditions import LOOK_SECONDS, SOON_SECONDS, Conditions, kept_in_redis
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import eventually

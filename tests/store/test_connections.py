@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
-from gateway.settings.redis import Redis
+from gateway.settings.tables.redis import Redis
 from gateway.store.connections import new_client
 from tests.support.certificates import authority
 from tests.support.redis import RedisServer

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.settings.redis import Redis
-from gateway.settings.schema import Settings
+from gateway.settings.tables.redis import Redis
+from gateway.settings.tables.root import Settings
 from gateway.store.fleet import MOST_BYTES, MOST_DIFFERENCES, MOST_RECORDS, RECORD_SECONDS, Fleet, read_record
 from gateway.store.names import FLEET
 from gateway.store.redis_link import RedisLink

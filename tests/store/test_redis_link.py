@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.settings.redis import Redis
+from gateway.settings.tables.redis import Redis
 from gateway.store import redis_link
 from gateway.store.redis_link import (
     HEARTBEAT_SECONDS,

@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.clock import SystemClock
-from gateway.settings.redis import Redis
+from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from gateway.store.sentinel import Sentinels
 from tests.support.clock import eventually

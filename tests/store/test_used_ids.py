@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.settings.redis import Redis
+from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.store.used_ids import CLOCK_MARGIN, NEW, PASSED, UNDECIDED, USED, UsedIds
 from tests.support.clock import eventually

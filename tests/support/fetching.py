@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gateway.tokens.jwks_fetch import Fetched, Source, make_source
-from gateway.tokens.jwks_http import FetchError
-from gateway.tokens.keys import KeySet, import_jwks
+from gateway.jwt.issuers.jwks_client import FetchError
+from gateway.jwt.issuers.key_sources import Fetched, Source, make_source
+from gateway.jwt.jose.keys import KeySet, import_jwks
 from tests.support.idp import issuer_settings
 
 

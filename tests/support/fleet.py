@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.support.clock import OffsetClock
 from tests.support.gateway import RunningGateway, configuration, running
 from tests.support.minting import SigningKey, jwks

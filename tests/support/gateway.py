@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.server.app import GatewayApp
-from gateway.settings.schema import Settings
+from gateway.app import GatewayApp
+from gateway.settings.tables.root import Settings
 from tests.support.fields import Fields
 from tests.support.minting import SigningKey, good_claims, jwks, mint
 from tests.support.pace import paced

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from gateway.settings import schema
+from gateway.settings.tables import root as schema
 from tests.support.minting import SigningKey, jwks
 
 WELL_KNOWN = "/.well-known/openid-configuration"

@@ -18,7 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.settings import schema
+from gateway.settings.tables import root as schema
 from tests.support.idp import Answer
 
 ISSUER = "https://as.test/"

@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.identity import Identity
-from gateway.tokens.revocation_entry import Revocation
-from gateway.tokens.revocation_table import Kind
+from gateway.jwt.revocations.entry import Revocation
+from gateway.jwt.revocations.table import Kind
 from tests.support.gateway import RawClient, RawResponse, request
 
 SECRET = b"0123456789-abcdef-secret"

@@ -14,10 +14,10 @@ from typing import Any
 
 from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
-from gateway.settings import schema
-from gateway.tokens.authenticate import Authenticator
-from gateway.tokens.jwks_fetch import make_source
-from gateway.tokens.jwks_refresh import IssuerKeys
+from gateway.jwt.authenticator import Authenticator
+from gateway.jwt.issuers.key_sources import make_source
+from gateway.jwt.issuers.refresher import IssuerKeys
+from gateway.settings.tables import root as schema
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.idp import FakeIdp, gateway_settings, issuer_settings
 from tests.support.minting import SigningKey, good_claims, mint

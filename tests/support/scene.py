@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.gateway import configuration
 from tests.support.idp import FakeIdp

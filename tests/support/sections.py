@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.proxy.headers import Peer
-from gateway.server.express_section import Section, read_section
-from gateway.server.pipeline import Pipeline
-from gateway.server.request import Admitted, RequestHead
-from gateway.settings import schema
-from gateway.telemetry import Record
-from gateway.tokens.authenticate import Authenticator
+from gateway.jwt.authenticator import Authenticator
+from gateway.server.express_lane.section import Section, read_section
+from gateway.server.pipeline.judge_steps import Pipeline
+from gateway.server.request.request import Admitted, RequestHead
+from gateway.settings.tables import root as schema
+from gateway.telemetry.counters import Record
+from gateway.upstream.headers.rewrite import Peer
 from tests.support.clock import FakeClock
 from tests.support.verifying import make_settings
 

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from gateway.proxy.websocket import accept_value
+from gateway.http1.websocket import accept_value
 from tests.support.gateway import RawClient, RawResponse, RunningGateway, request
 from tests.support.upstream import Received
 

@@ -11,8 +11,8 @@ import io
 from collections.abc import AsyncIterator
 from typing import Any
 
-from gateway.server.app import GatewayApp
-from gateway.settings.schema import Settings
+from gateway.app import GatewayApp
+from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock
 from tests.support.gateway import RunningGateway
 from tests.support.minting import SigningKey, good_claims, mint

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import GatewayError, Reason
-from gateway.tokens.base64url import decode_segment
-from gateway.tokens.keys import KeySet, KeySetError, VerifyingKey, import_jwks
-from gateway.tokens.verify import Unverified, parse_header, verify_signature
+from gateway.jwt.jose.base64url import decode_segment
+from gateway.jwt.jose.compact import Unverified, parse_header, verify_signature
+from gateway.jwt.jose.keys import KeySet, KeySetError, VerifyingKey, import_jwks
 from tests.conftest import require
 
 _ROOT = Path(__file__).resolve().parents[2]

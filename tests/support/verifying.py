@@ -11,9 +11,7 @@ from typing import Any
 
 from gateway.errors import Challenge, GatewayError, Reason
 from gateway.identity import Identity
-from gateway.settings import schema
-from gateway.tokens.keys import KeySet, KeySetError, import_jwks
-from gateway.tokens.verify import (
+from gateway.jwt.jose.compact import (
     IssuerPolicy,
     check_claims,
     check_header,
@@ -22,6 +20,8 @@ from gateway.tokens.verify import (
     parse_token,
     verify_signature,
 )
+from gateway.jwt.jose.keys import KeySet, KeySetError, import_jwks
+from gateway.settings.tables import root as schema
 from tests.support.minting import AUDIENCE, ISSUER, SigningKey, good_claims, jwks, mint
 
 #: The moment at which tests judge tokens.

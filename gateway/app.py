@@ -1,0 +1,320 @@
+"""The running gateway: every part built once, started and stopped in order.
+
+Only construction and the order of start and stop live here; the process around
+it is ``foreground.py``'s. Start: keys, upstream pools, admin port, then the public port. Stop:
+readiness off, no new connections, running requests to their end, then pools
+and refreshers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from aiohttp.abc import AbstractResolver
+
+from gateway.clock import Clock, SystemClock
+from gateway.features.abuse_watch.watch import AbuseWatch
+from gateway.features.api_keys.keys import ApiKeys
+from gateway.features.introspection.choice import build_introspectors
+from gateway.features.rate_limits.guard import RateLimitGuard
+from gateway.features.revocation.admin_call import revoke_call
+from gateway.features.sender_constrained.proof import make_proofs
+from gateway.features.single_use.guard import PURPOSE as TOKENS
+from gateway.features.single_use.guard import SingleUse
+from gateway.jwt.authenticator import Authenticator
+from gateway.jwt.inheritance import Estate, take_over
+from gateway.jwt.issuers.refresher import IssuerKeys
+from gateway.jwt.issuers.registry import build_issuers, build_tenants
+from gateway.jwt.issuers.tenants import Tenants
+from gateway.jwt.revocations.revocations import build_revocations
+from gateway.server.admin.pages import Admin
+from gateway.server.admin.parts import Parts
+from gateway.server.admin.port import open_admin
+from gateway.server.aiohttp_lane.lane import FullLane
+from gateway.server.aiohttp_lane.protocol import Listener, demand_native_parser
+from gateway.server.express_lane.listener import ExpressLane
+from gateway.server.pipeline.judge_steps import Pipeline
+from gateway.server.pipeline.runner import Serving
+from gateway.server.seam.guard import Guard
+from gateway.server.sockets.listen import BACKLOG, Port, SharedAddress, listen, tcp_sockets
+from gateway.server.sockets.tls import RELOAD_SECONDS, ServerTls
+from gateway.server.sockets.tls_port import TlsPort
+from gateway.settings.tables.root import Settings
+from gateway.store.conditions import Conditions
+from gateway.store.fleet import Fleet
+from gateway.store.one_time_ids import make_store
+from gateway.store.redis_link import open_link
+from gateway.tasks import Periodic
+from gateway.telemetry.counters import AccessLog, Telemetry
+from gateway.telemetry.log_writer import LogThread
+from gateway.telemetry.loop_lag import LoopLag
+from gateway.upstream.pool.upstream import open_upstreams
+
+#: How long the last access log lines may take when everything else has ended.
+LOG_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process has of a gateway of several.
+
+    Attributes:
+        listen: the public addresses, for all of them.
+        first_wait: seconds before it asks an issuer for keys for the first time.
+        secret: what all of them make nonces from.
+        pseudonym: the name that all of them have in Via; empty: one of this process's own.
+        left: what a process that began earlier leaves to this one (``inheritance.py``).
+    """
+
+    listen: tuple[SharedAddress, ...]
+    first_wait: float
+    secret: bytes = b""
+    pseudonym: bytes = b""
+    left: Mapping[str, Any] | None = None
+
+
+class GatewayApp:
+    """One gateway in this process.
+
+    Args:
+        settings: a validated configuration.
+        clock: time, for tests.
+        out: where the access log goes; standard output by default.
+        share: this is one of several processes, and opens no admin port of its own.
+        resolver: looks up the hosts of issuers; the system's by default.
+
+    Attributes:
+        pseudonym: this gateway's name in Via (RFC 9110 section 7.6.3).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        out: TextIO | None = None,
+        share: Share | None = None,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        demand_native_parser()
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self._out = out or sys.stdout
+        self._share = share
+        self.pseudonym = (share.pseudonym if share else b"") or draw_pseudonym()
+        self._resolver = resolver
+        self._stop = contextlib.AsyncExitStack()
+
+    async def start(self) -> None:
+        """Open the ports. Keys are fetched in the background: until then protected routes answer 503.
+
+        Raises:
+            OSError: an address cannot be listened on, or a TLS file cannot be read.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop.aclose()
+            raise
+
+    async def _start(self) -> None:
+        settings, clock = self.settings, self.clock
+        self._writer = LogThread()
+        self._stop.push_async_callback(self._writer.stop, LOG_SECONDS)
+        self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
+        self.redis = await open_link(settings.redis, clock, self._stop)
+        await self._start_credentials()
+        self.upstreams = open_upstreams(settings.upstreams, clock)
+        for upstream in self.upstreams.values():
+            self._stop.push_async_callback(upstream.close)
+        secret = self._share.secret if self._share else b""
+        self.proofs = make_proofs(settings, clock, self.redis, secret)
+        self.single_use = SingleUse(settings, make_store(settings, clock, self.redis, TOKENS), clock)
+        for used in (self.proofs.used, self.single_use.used):
+            self._stop.push_async_callback(used.stop)
+            await used.start()
+        lag = LoopLag(self.telemetry)
+        lag.start()
+        self._stop.callback(lag.stop)
+        self.rate_limits = RateLimitGuard(settings, clock, self.redis)
+        self.watch = AbuseWatch(settings.watch, clock)
+        self.admin = Admin(
+            Parts(
+                self.telemetry,
+                self.authenticator,
+                self.keys,
+                self.upstreams,
+                self.api_keys,
+                self.introspectors,
+                self.proofs,
+                self.single_use,
+                self.rate_limits,
+                self.watch,
+                self.redis,
+                await self._join_fleet(),
+                self._watch_conditions(),
+            )
+        )
+        if self._share is None:
+            pages = self.admin.application()
+            pages.add_routes(revoke_call(settings, clock))
+            self.admin_port = await open_admin(pages, settings.server, self._stop)
+        # A long list takes a while, which the admin port shows.
+        await self.authenticator.revocations.start()
+        await self._start_listener()
+
+    async def _start_credentials(self) -> None:
+        """Make and start what credentials are judged by, but for the reading of what is revoked."""
+        settings, clock = self.settings, self.clock
+        first_wait = self._share.first_wait if self._share else 0.0
+        self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
+        self.tenants = build_tenants(settings, clock, self._resolver)
+        self.keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
+        revocations = build_revocations(settings, clock, self.redis)
+        await take_over(self._share.left if self._share else None, self.keys, revocations)
+        self.estate = Estate(self.keys, revocations)
+        for each in self.keys.values():
+            each.start()
+            self._stop.push_async_callback(each.stop)
+        self._stop.push_async_callback(revocations.stop)
+        self.authenticator = Authenticator(settings, self.keys, clock, revocations)
+        self.api_keys = ApiKeys(settings, clock)
+        self.api_keys.start()
+        self._stop.push_async_callback(self.api_keys.stop)
+        self.introspectors = build_introspectors(settings, clock, self.redis, self._resolver)
+        for introspector in self.introspectors.values():
+            self._stop.push_async_callback(introspector.stop)
+
+    async def _start_listener(self) -> None:
+        settings = self.settings
+        pipeline = Pipeline(
+            settings,
+            self.authenticator,
+            self.clock,
+            self.pseudonym,
+            self.api_keys,
+            self._guards(),
+            self.introspectors,
+            self.proofs,
+            self.watch,
+        )
+        serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
+        self._stop.push_async_callback(serving.token_watch.stop)
+        lane = FullLane(serving)
+        self.websockets = lane.websockets
+        self.listener = Listener(lane.handle, lane.refuse_connection, settings.server, self.telemetry)
+        # Whoever is still there after the drain is cut off; 0 would mean no limit to aiohttp.
+        self._stop.push_async_callback(self.listener.shutdown, 0.05)
+        self.express = ExpressLane(serving, self.listener)
+        self.express.start()
+        self._stop.push_async_callback(self.express.stop)
+        self._ports: list[Port | TlsPort] = []
+        tls = self._start_tls()
+        for address in self._share.listen if self._share else settings.server.addresses:
+            self._ports.append(await self._open(address, tls))
+
+    async def _open(self, address: str | SharedAddress, tls: ServerTls | None) -> Port | TlsPort:
+        """Listen on one address: TCP speaks TLS where there is a certificate, and a Unix socket never does."""
+        lane = self.express if self.settings.server.express else self.listener
+        text = address if isinstance(address, str) else address.address
+        if tls is None or text.startswith("unix:"):
+            port = await listen(lane, address, backlog=BACKLOG)
+            self._stop.callback(port.close)
+            return port
+        sockets = await tcp_sockets(text, share=self._share is not None)
+        patience = self.settings.server.tls_handshake_timeout_seconds
+        secure = TlsPort(sockets, lane.serve, self.listener, tls, patience)
+        self._stop.push_async_callback(secure.stop)
+        return secure
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The TCP port of each address; 0 for a Unix socket."""
+        return tuple(port.number for port in self._ports)
+
+    @property
+    def port(self) -> int:
+        """The TCP port of the first address."""
+        return self.ports[0]
+
+    async def _join_fleet(self) -> Fleet | None:
+        """Tell others that share the Redis what this gateway is; None without one."""
+        if self.redis is None:
+            return None
+        fleet = Fleet(self.redis, self.settings, self.clock)
+        self._stop.push_async_callback(fleet.stop)
+        await fleet.start()
+        return fleet
+
+    def _watch_conditions(self) -> Conditions | None:
+        """Look at what Redis is set up for; None without one."""
+        if self.redis is None:
+            return None
+        conditions = Conditions(self.redis, self.settings, self.clock)
+        self._stop.push_async_callback(conditions.stop)
+        conditions.start()
+        return conditions
+
+    def _guards(self) -> list[Guard]:
+        """Return what some routes ask beyond a good credential that may, in the order in which it is asked."""
+        # A request that is one too many does not use up its token.
+        return [self.watch, self.rate_limits, self.single_use]
+
+    def _start_tls(self) -> ServerTls | None:
+        """Return the contexts of an HTTPS listener, kept up to date; None for plain HTTP."""
+        if not self.settings.server.tls_cert:
+            return None
+        tls = ServerTls(self.settings.server, self.telemetry)
+        watching = Periodic("TLS files", tls.look, self.clock, RELOAD_SECONDS)
+        watching.start()
+        self._stop.push_async_callback(watching.stop)
+        return tls
+
+    async def drain(self) -> None:
+        """Refuse readiness and new connections; let running requests end, up to ``drain_seconds`` (R370)."""
+        self.admin.draining = True
+        for port in self._ports:
+            port.close()
+        self.express.start_drain()
+        self.listener.start_drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.server.drain_seconds):
+                await self.listener.empty.wait()
+        await self.websockets.drain()
+
+    @property
+    def log_stuck(self) -> bool:
+        """Whether, after ``stop``, a write to the access log's reader is still blocked."""
+        return self._writer.stuck
+
+    async def stop(self) -> None:
+        """Close everything that is still open."""
+        await self._stop.aclose()
+
+
+class RequestIds:
+    """Makes ids for requests that brought none: 128 random bits in hex, many at a time."""
+
+    def __init__(self) -> None:
+        self._ready: list[bytes] = []
+
+    def __call__(self) -> bytes:
+        if not self._ready:
+            text = os.urandom(16 * 256).hex().encode("ascii")
+            self._ready = [text[start : start + 32] for start in range(0, len(text), 32)]
+        return self._ready.pop()
+
+
+def draw_pseudonym() -> bytes:
+    """Return a name for ``Via`` that no other gateway has (RFC 9110 section 7.6.3).
+
+    Every worker of one gateway has the same, so that a loop is detected, and two
+    gateways in a chain never do, however alike their hosts and configurations are.
+    """
+    return b"gateway-" + os.urandom(6).hex().encode("ascii")

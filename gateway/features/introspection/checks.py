@@ -1,0 +1,116 @@
+"""Checks of the options about tokens that are introspected.
+
+What a fault is, is ``checks.py``'s matter; so is which options are sound enough
+to be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from gateway.features.introspection.choice_rules import accepted_issuers, asked_about_opaque, needs_keys, takes_opaque
+from gateway.settings import readable as files
+from gateway.settings.client_credentials import read_client_key, read_client_secret
+from gateway.settings.faults import KeyPath
+from gateway.settings.tables.root import Issuer, Settings
+from gateway.settings.values import http_url, is_loopback
+
+#: Tells whether options are free of faults of their own.
+Sound = Callable[..., bool]
+
+_SECRET, _KEY = "introspection_client_secret_file", "introspection_private_key_file"
+_OPTIONS = tuple(name for name in Issuer.model_fields if name.startswith("introspect") and name != "introspection_url")
+_OF_KEYS = ("jwks_url", "jwks_file", "jwks_ca_file", "jwks_token_file")
+
+
+def introspection_problems(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+    """Return what is wrong with the options, each with its place."""
+    for index, issuer in enumerate(settings.issuers):
+        place: KeyPath = ("issuers", index)
+        if not sound((*place, "introspection_url")):
+            continue
+        found = _asked(issuer) if issuer.introspection_url else _not_asked(issuer)
+        yield from (((*place, name), text) for name, text in found if sound((*place, name)))
+    if sound(("issuers",)):
+        yield from _routes(settings, sound)
+        yield from _without_effect(settings, sound)
+
+
+def _not_asked(issuer: Issuer) -> Iterator[tuple[str, str]]:
+    for name in _OPTIONS:
+        if getattr(issuer, name) != Issuer.model_fields[name].default:
+            yield name, "has no effect without `introspection_url`"
+
+
+def _asked(issuer: Issuer) -> Iterator[tuple[str, str]]:
+    parts = http_url(issuer.introspection_url)
+    if parts.scheme == "http":
+        if not issuer.allow_http and not is_loopback(parts.hostname or ""):
+            yield (
+                "introspection_url",
+                "tokens and the client's secret over http:// can be read on the way: use https://, or"
+                " `allow_http = true` in a private network",
+            )
+        if issuer.introspection_ca_file:
+            yield "introspection_ca_file", "has no effect: `introspection_url` is http://"
+    elif issuer.introspection_ca_file and (text := files.authorities_problem(issuer.introspection_ca_file)):
+        yield "introspection_ca_file", text
+    if not issuer.introspection_client_id:
+        yield "introspection_client_id", "is required with `introspection_url`: the endpoint answers known clients only"
+    yield from _credentials(issuer)
+
+
+def _credentials(issuer: Issuer) -> Iterator[tuple[str, str]]:
+    auth = issuer.introspection_auth
+    needed, other = (_KEY, _SECRET) if auth == "private_key_jwt" else (_SECRET, _KEY)
+    if getattr(issuer, other):
+        yield other, f'has no effect with introspection_auth = "{auth}"'
+    if auth != "private_key_jwt" and issuer.introspection_assertion_audience:
+        yield "introspection_assertion_audience", f'has no effect with introspection_auth = "{auth}"'
+    file = getattr(issuer, needed)
+    if not file:
+        yield needed, f'is required with introspection_auth = "{auth}"'
+        return
+    try:
+        if needed == _KEY:
+            read_client_key(file)
+        else:
+            read_client_secret(file)
+    except ValueError as error:
+        yield needed, str(error)
+
+
+def _routes(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+    for index, route in enumerate(settings.routes):
+        place: KeyPath = ("routes", index)
+        looked_at = ("auth", "credentials", "issuers")
+        if not sound(*((*place, name) for name in looked_at)) or not takes_opaque(route):
+            continue
+        if not any(issuer.introspection_url for issuer in accepted_issuers(route, settings.issuers)):
+            yield (*place, "credentials"), 'has "opaque", but no issuer of this route has an `introspection_url`'
+        asked = asked_about_opaque(route, settings.issuers)
+        if len(asked) > 1:
+            names = " and ".join(f"`{issuer.name}`" for issuer in asked[:2])
+            yield (
+                (*place, "issuers"),
+                f"leaves open whether {names} is asked about a token that is no JWT, and a token must not reach a"
+                ' server that it was not meant for: name one of them, or give the others introspect = "jwt"',
+            )
+
+
+def _without_effect(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+    if not sound(("routes",)):
+        return
+    for index, issuer in enumerate(settings.issuers):
+        place: KeyPath = ("issuers", index)
+        if not issuer.introspection_url:
+            continue
+        if not any(takes_opaque(route) and accepted_issuers(route, [issuer]) for route in settings.routes):
+            yield (
+                (*place, "introspection_url"),
+                'can never be asked: no route that accepts this issuer has "opaque" in its `credentials`',
+            )
+        elif not needs_keys(issuer, settings.routes):
+            for name in _OF_KEYS:
+                if getattr(issuer, name):
+                    yield (*place, name), "has no effect: no route verifies JWTs of this issuer by its keys"

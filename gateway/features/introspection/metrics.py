@@ -1,0 +1,59 @@
+"""The counters of introspection in Prometheus' words.
+
+Only the translation lives here; ``docs/metrics.md`` explains each metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from gateway.features.introspection.introspector import Introspector
+from gateway.telemetry.counters import cumulative
+
+_BY_ISSUER = ("issuer",)
+
+
+def introspection_metrics(introspectors: Mapping[str, Introspector]) -> Iterator[Metric]:
+    """Return the metrics of all issuers that are asked about tokens."""
+    calls = CounterMetricFamily(
+        "gateway_introspections", "Questions about opaque tokens that ended.", labels=("issuer", "outcome")
+    )
+    duration = HistogramMetricFamily(
+        "gateway_introspection_duration_seconds",
+        "Time of such a question, from the wait for its turn to the answer.",
+        labels=_BY_ISSUER,
+    )
+    hits = CounterMetricFamily(
+        "gateway_introspection_cache_hits",
+        "Opaque tokens whose verdict was remembered.",
+        labels=("issuer", "verdict"),
+    )
+    shared = CounterMetricFamily(
+        "gateway_introspection_shared_lookups",
+        "Look-ups of answers that gateways share.",
+        labels=("issuer", "outcome"),
+    )
+    busy = CounterMetricFamily(
+        "gateway_introspections_refused", "Questions not asked, because too much was asked already.", labels=_BY_ISSUER
+    )
+    running = GaugeMetricFamily("gateway_introspections_in_flight", "Questions being asked.", labels=_BY_ISSUER)
+    waiting = GaugeMetricFamily("gateway_introspections_waiting", "Questions waiting.", labels=_BY_ISSUER)
+    entries = GaugeMetricFamily(
+        "gateway_introspection_cache_entries", "Opaque tokens that were found good, remembered now.", labels=_BY_ISSUER
+    )
+    for name, asker in introspectors.items():
+        for outcome, count in asker.outcomes.items():
+            calls.add_metric((name, outcome), count)
+        duration.add_metric((name,), buckets=cumulative(asker.duration), sum_value=asker.duration.total)
+        hits.add_metric((name, "good"), asker.memory.hits)
+        hits.add_metric((name, "bad"), asker.memory.bad_hits)
+        if asker.shared is not None:
+            for outcome in ("hits", "misses", "failures"):
+                shared.add_metric((name, outcome), getattr(asker.shared, outcome))
+        busy.add_metric((name,), asker.gate.refusals)
+        running.add_metric((name,), asker.in_flight)
+        waiting.add_metric((name,), asker.waiting)
+        entries.add_metric((name,), len(asker.memory))
+    yield from (calls, duration, hits, shared, busy, running, waiting, entries)

@@ -1,0 +1,131 @@
+"""Checks of protected resources against each other and against the routes.
+
+Two resources of which clients could not tell the documents apart, names that
+point nowhere, and routes of which nobody could say to which resource they
+belong: these stop the start. The warnings are for what has no effect. As in
+``checks.py``, only options that are sound are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from gateway.features.resource_metadata.options import document_path, resource_host
+from gateway.features.resource_metadata.routes import (
+    authorization_servers,
+    fitting_resources,
+    names_document,
+    routes_by_resource,
+)
+from gateway.settings import values
+from gateway.settings.checks.routes import path_problems
+from gateway.settings.faults import KeyPath, did_you_mean
+from gateway.settings.tables.root import Route, Settings
+from gateway.settings.tables.routes import BEARER
+from gateway.settings.templates import placeholder_in
+
+Problems = Iterator[tuple[KeyPath, str]]
+Sound = Callable[[KeyPath], bool]
+
+
+def resource_problems(settings: Settings, sound: Sound) -> Problems:
+    """Find what is wrong with resources.
+
+    Args:
+        settings: the configuration; where an option has a fault of its own, any value.
+        sound: tells whether an option, or all of a table, is free of such faults.
+    """
+    yield from _repeated(settings, sound)
+    if not all(sound(("resources", index, "resource")) for index in range(len(settings.resources))):
+        return
+    yield from _unknown(settings, sound)
+    yield from _without_tokens(settings, sound)
+    yield from _undecided(settings, sound)
+    if all(sound((table,)) for table in ("resources", "routes", "issuers")):
+        yield from _foreign_issuers(settings)
+
+
+def _repeated(settings: Settings, sound: Sound) -> Problems:
+    identifiers: dict[str, int] = {}
+    places: dict[tuple[str, str], int] = {}
+    for index, resource in enumerate(settings.resources):
+        place: KeyPath = ("resources", index, "resource")
+        if not sound(place):
+            continue
+        text = resource.resource
+        if (first := identifiers.setdefault(text, index)) != index:
+            yield place, f"is also the identifier of resources[{first}]"
+        elif (first := places.setdefault((resource_host(text), document_path(text)), index)) != index:
+            yield place, f"has the host and path of resources[{first}], so one document would have to serve both"
+
+
+def _unknown(settings: Settings, sound: Sound) -> Problems:
+    if not sound(("resources",)) and not settings.resources:
+        return
+    known = [resource.resource for resource in settings.resources]
+    for index, route in enumerate(settings.routes):
+        place: KeyPath = ("routes", index, "resource")
+        if sound(place) and route.resource and route.resource not in known:
+            yield place, "is the identifier of no resource" + did_you_mean(route.resource, known)
+
+
+def _without_tokens(settings: Settings, sound: Sound) -> Problems:
+    for index, route in enumerate(settings.routes):
+        place: KeyPath = ("routes", index)
+        if sound(place) and route.resource and route.auth != "public" and BEARER.isdisjoint(route.credentials):
+            yield (*place, "resource"), "has no effect: `credentials` has no tokens, and resources are about tokens"
+
+
+def _undecided(settings: Settings, sound: Sound) -> Problems:
+    for index, route in enumerate(settings.routes):
+        if not sound(("routes", index)) or list(path_problems(route)):
+            continue
+        fitting = fitting_resources(route, settings.resources)
+        if len({resource_host(settings.resources[number].resource) for number in fitting}) > 1:
+            names = " and ".join(f"resources[{number}]" for number in fitting[:2])
+            yield ("routes", index, "resource"), f"is required: {names} both fit; or give the route `hosts`"
+
+
+def _foreign_issuers(settings: Settings) -> Problems:
+    """Find resources whose clients could not do anything with the issuer that follows from the routes."""
+    if any(list(path_problems(route)) for route in settings.routes):
+        return
+    for index, routes in enumerate(routes_by_resource(settings)):
+        resource = settings.resources[index]
+        if resource.authorization_servers:
+            continue
+        for number, issuer in enumerate(settings.issuers):
+            if not all(map(_is_url, authorization_servers(resource, routes, [issuer]))):
+                yield (
+                    ("resources", index, "authorization_servers"),
+                    f"is required: the value of issuers[{number}] is no URL at which clients could find a server",
+                )
+                break
+
+
+def _is_url(text: str) -> bool:
+    try:
+        values.http_url(text)
+    except ValueError:
+        return False
+    return "?" not in text and not placeholder_in(text)
+
+
+def resource_warnings(settings: Settings) -> Problems:
+    """Find what a valid configuration says of resources without an effect, or with an unusual one."""
+    for index, routes in enumerate(routes_by_resource(settings)):
+        if not routes:
+            yield (
+                ("resources", index, "resource"),
+                "no route that looks at tokens belongs to it, so no challenge leads to its document",
+            )
+    for index, route in enumerate(settings.routes):
+        if (number := _served_instead(route, settings)) is not None:
+            yield ("routes", index, "path"), f"this route serves the document of resources[{number}], not the gateway"
+
+
+def _served_instead(route: Route, settings: Settings) -> int | None:
+    for number, resource in enumerate(settings.resources):
+        if names_document(route, document_path(resource.resource)):
+            return number
+    return None

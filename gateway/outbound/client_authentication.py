@@ -1,0 +1,142 @@
+"""How the gateway says who it is to an authorization server, as the client that the server knows.
+
+Only that lives here (RFC 6749 section 2.3.1, RFC 7523 section 2.2); the files
+are read by ``settings/client_credentials.py``, and authlib writes the fields.
+The danger is the secret in a log: what goes wrong is told without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import warnings
+from typing import NamedTuple
+from urllib.parse import quote_plus, urlencode
+
+from authlib.oauth2.auth import ClientAuth
+from authlib.oauth2.rfc7523 import private_key_jwt_sign
+from authlib.oauth2.rfc7523.client import ASSERTION_TYPE
+from joserfc.jwk import RSAKey
+
+from gateway.clock import Clock
+from gateway.outbound.http import FetchError
+from gateway.settings.client_credentials import ClientKey, read_client_key, read_client_secret
+from gateway.settings.readable import UNREAD, Version, version
+from gateway.settings.tables import root as schema
+
+_log = logging.getLogger("gateway.introspection")
+
+#: How often the file is looked at, in seconds.
+LOOK_SECONDS = 1.0
+
+#: For how many seconds an assertion is good. It is used at once: what counts is the difference of the clocks.
+_ASSERTION_SECONDS = 60
+
+
+class Request(NamedTuple):
+    """A form request with the client's authentication in it.
+
+    Attributes:
+        headers: its fields.
+        body: its content, ``application/x-www-form-urlencoded``.
+    """
+
+    headers: dict[str, str]
+    body: str
+
+
+class ClientAuthentication:
+    """The gateway as a client of one issuer.
+
+    Args:
+        issuer: its settings, with an ``introspection_url``.
+        clock: the time.
+    """
+
+    def __init__(self, issuer: schema.Issuer, clock: Clock) -> None:
+        self._name = issuer.name
+        self._method = issuer.introspection_auth
+        self._client_id = issuer.introspection_client_id
+        self._url = issuer.introspection_url
+        self._audience = issuer.introspection_assertion_audience or schema.issuer_values(issuer)[0]
+        by_key = issuer.introspection_auth == "private_key_jwt"
+        self._file = issuer.introspection_private_key_file if by_key else issuer.introspection_client_secret_file
+        self._wall, self._monotonic = clock.wall, clock.monotonic
+        self._credential: str | ClientKey | None = None
+        self._version: Version = None
+        self._failed: Version = UNREAD
+        self._looked_at = float("-inf")
+
+    async def request(self, form: dict[str, str]) -> Request:
+        """Return a request that sends ``form`` and says who asks.
+
+        Raises:
+            FetchError: ``client_file``: there is no secret or key to say it with.
+        """
+        credential = await self.credential()
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        body = urlencode(form)
+        if isinstance(credential, str):
+            client_id, secret = self._client_id, credential
+            if self._method == "client_secret_basic":
+                # RFC 6749 section 2.3.1 encodes both as a form does before they are joined; authlib does not.
+                client_id, secret = quote_plus(client_id), quote_plus(secret)
+            _, headers, body = ClientAuth(client_id, secret, self._method).prepare("POST", self._url, headers, body)
+            return Request(headers, body)
+        sign = asyncio.to_thread(self._assertion, credential) if isinstance(credential.key, RSAKey) else None
+        assertion = self._assertion(credential) if sign is None else await sign
+        # RFC 7521 section 4.2: the assertion's "sub" names the client; those that look for the parameter find it too.
+        proof = {"client_id": self._client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+        return Request(headers, urlencode({**form, **proof}))
+
+    async def credential(self) -> str | ClientKey:
+        """Return the secret or key as the file has it, looked at once a second at most.
+
+        One that was good stays while the file is missing or wrong.
+
+        Raises:
+            FetchError: it never was.
+        """
+        now = self._monotonic()
+        if self._credential is None or now - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = now
+            await asyncio.to_thread(self._look)
+        if self._credential is None:
+            raise FetchError("client_file", "the client's secret or key cannot be read")
+        return self._credential
+
+    def _look(self) -> None:
+        found = version(self._file)
+        if found == self._version and self._credential is not None:
+            return
+        try:
+            reader = read_client_key if self._method == "private_key_jwt" else read_client_secret
+            self._credential = reader(self._file)
+        except ValueError as error:
+            # It is looked at again: what the system does not let be read now may be read later, as the same version.
+            if found != self._failed:
+                _log.warning("issuer %s: the client's secret or key is not usable: %s", self._name, error)
+            self._failed = found
+        else:
+            self._version, self._failed = found, UNREAD
+
+    def _assertion(self, client: ClientKey) -> str:
+        """Return an assertion for one use (RFC 7523 section 3)."""
+        if client.algorithm != "EdDSA":
+            return self._signed(client)
+        # RFC 9864 replaces this name, but a JWK may ask for it. Never in a thread: the filters are the process's.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._signed(client)
+
+    def _signed(self, client: ClientKey) -> str:
+        assertion: str = private_key_jwt_sign(
+            client.key,
+            self._client_id,
+            self._audience,
+            alg=client.algorithm,
+            header={} if client.key_id is None else {"kid": client.key_id},
+            issued_at=int(self._wall()),
+            expires_in=_ASSERTION_SECONDS,
+        )
+        return assertion

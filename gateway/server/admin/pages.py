@@ -1,0 +1,152 @@
+"""The admin port: health, readiness, status and metrics.
+
+Only these pages live here; the port that they are on, which no route reaches, is
+``admin_port.py``'s. They answer from memory: none of them waits for an issuer or an upstream.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from gateway import __version__, tasks
+from gateway.server.admin.collector import GatewayCollector
+from gateway.server.admin.parts import Parts
+from gateway.upstream.pool.upstream import Upstream
+
+#: The status and the JSON of a page, and what makes one.
+Page = tuple[int, dict[str, Any]]
+Content = Callable[[], Awaitable[Page]]
+
+
+@dataclass(slots=True)
+class Admin:
+    """The pages, and whether the gateway is on its way out.
+
+    Attributes:
+        generation: how many times the configuration was loaded.
+        draining: readiness is refused from now on.
+    """
+
+    parts: Parts
+    generation: int = 1
+    draining: bool = False
+
+    def application(self) -> web.Application:
+        """Return the pages as an aiohttp application."""
+        collector = self.collector()
+
+        async def metrics() -> Collector:
+            return collector
+
+        return application(_at_once(self.health), _at_once(self.readiness), _at_once(self.status), metrics)
+
+    def collector(self) -> GatewayCollector:
+        """Return what reads the counters."""
+        return GatewayCollector(self.parts)
+
+    def health(self) -> Page:
+        """The process lives; nothing else is looked at (R379)."""
+        return 200, {"status": "ok"}
+
+    def readiness(self) -> Page:
+        """Ready once every issuer has had keys and what is revoked was read, until the drain (R378).
+
+        Later outages of what says so leave a worker ready: other gateways have the same, and routes have their own word
+        for them (R442). Only a file of keys is this gateway's own. Tenants with keys of their own are not waited for:
+        none is asked for before its first token.
+        """
+        issuers, found = {}, True
+        for name, issuer in self.parts.issuers.items():
+            problem = issuer.usable()
+            issuers[name] = {"ready": problem is None, "reason": "" if problem is None else problem.code}
+            found = found and issuer.ready
+        complete = self.parts.authenticator.revocations.complete
+        ready = not self.draining and complete and found
+        body = {"ready": ready, "draining": self.draining, "revocations_read": complete, "issuers": issuers}
+        return 200 if ready else 503, body
+
+    def _problems(self) -> list[str]:
+        return [] if self.parts.conditions is None else list(self.parts.conditions.problems)
+
+    def status(self) -> Page:
+        """What the gateway knows of its issuers, keys, cache, upstreams and configuration."""
+        parts, cache = self.parts, self.parts.authenticator.cache
+        return 200, {
+            "version": __version__,
+            "config_generation": self.generation,
+            "draining": self.draining,
+            "open_connections": parts.telemetry.connections,
+            "task_failures": dict(tasks.failures),
+            "issuers": {name: issuer.status() for name, issuer in parts.issuers.items()},
+            "token_cache": {
+                "size": len(cache),
+                "bytes": cache.bytes_used,
+                "hits": cache.hits,
+                "misses": cache.misses,
+                "evictions": cache.evictions,
+            },
+            "introspection": {name: asker.status() for name, asker in parts.introspectors.items()},
+            "api_keys": parts.api_keys.status(),
+            "rate_limits": parts.rate_limits.status(),
+            "watch": parts.watch.status(),
+            "revocation": parts.authenticator.revocations.status(),
+            "redis": None if parts.redis is None else {**parts.redis.status(), "problems": self._problems()},
+            "fleet": None if parts.fleet is None else parts.fleet.status(),
+            "replay": {"proofs": parts.proofs.used.status(), "tokens": parts.single_use.used.status()},
+            "upstreams": {name: _upstream(upstream) for name, upstream in parts.upstreams.items()},
+        }
+
+
+def _upstream(upstream: Upstream) -> dict[str, Any]:
+    return {
+        "urls": [dataclasses.asdict(origin.state()) for origin in upstream.origins],
+        "failures": dict(upstream.failures),
+    }
+
+
+def application(
+    health: Content, readiness: Content, status: Content, metrics: Callable[[], Awaitable[Collector]]
+) -> web.Application:
+    """Return the pages as an aiohttp application, whoever knows what is on them."""
+    pages = {"/healthz": health, "/readyz": readiness, "/status": status}
+
+    async def index() -> Page:
+        return 200, {"pages": [*pages, "/metrics"]}
+
+    async def metrics_page(request: web.Request) -> web.Response:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(await metrics())
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    made = web.Application()
+    made.add_routes(web.get(path, _page(content)) for path, content in {"/": index, **pages}.items())
+    made.add_routes([web.get("/metrics", metrics_page)])
+    return made
+
+
+def _at_once(content: Callable[[], Page]) -> Content:
+    async def known() -> Page:
+        return content()
+
+    return known
+
+
+def _page(content: Content) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def page(request: web.Request) -> web.Response:
+        status, body = await content()
+        return web.Response(
+            status=status,
+            body=orjson.dumps(body),
+            headers={"Content-Type": "application/json", "Cache-Control": "no-store"},
+        )
+
+    return page

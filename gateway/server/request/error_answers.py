@@ -1,0 +1,159 @@
+"""A GatewayError becomes an answer here, and nowhere else.
+
+Status, body and ``WWW-Authenticate`` of every answer that the gateway gives
+itself (RFC 6750 section 3, RFC 9110 section 11.6.1). Everything in an answer
+is a fixed text or comes from the configuration; the request's own bytes never
+do, except for a request id that was checked before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import orjson
+
+from gateway.errors import MISSING_TOKEN, Challenge, GatewayError, Kind, Reason
+from gateway.http1.websocket import UPGRADE_FIELDS, VERSION
+from gateway.settings.tables.root import Tokens
+from gateway.settings.tables.routes import BEARER
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the gateway itself, ready to be framed.
+
+    Attributes:
+        status: HTTP status code.
+        headers: fields of the answer, without framing and connection fields.
+        body: the JSON body.
+        close: the connection is closed afterwards.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    close: bool
+
+
+def answer(
+    error: GatewayError, tokens: Tokens, request_id: str, metadata: str = "", algorithms: Sequence[str] = ()
+) -> Answer:
+    """Return the answer to a refused or failed request.
+
+    Args:
+        metadata: URL of the metadata document of the route's resource, if it has one.
+        algorithms: what DPoP proofs may be signed with.
+    """
+    kind = error.reason.kind
+    headers = [
+        (b"Content-Type", b"application/json"),
+        (b"Cache-Control", b"no-store"),
+        (b"X-Request-Id", request_id.encode("latin-1", "replace")),
+    ]
+    if kind.challenge is not Challenge.NONE:
+        headers += [(b"WWW-Authenticate", value) for value in challenges(error, tokens.realm, metadata, algorithms)]
+    if error.retry_after is not None:
+        headers.append((b"Retry-After", b"%d" % max(1, error.retry_after)))
+    if kind.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        # RFC 9110 section 15.5.6 demands the field; which methods an upstream's target allows is not told.
+        headers.append((b"Allow", kind.allow.encode("ascii")))
+    if kind.status == HTTPStatus.UPGRADE_REQUIRED:
+        # RFC 9110 section 15.5.22, RFC 6455 section 4.4.
+        headers += [*UPGRADE_FIELDS, (b"Sec-WebSocket-Version", VERSION)]
+    body = orjson.dumps({"error": kind.error, "error_description": text_for(error), "request_id": request_id})
+    return Answer(_status(kind, tokens), tuple(headers), body, kind.close)
+
+
+def challenges(error: GatewayError, realm: str, metadata: str = "", algorithms: Sequence[str] = ()) -> list[bytes]:
+    """Return the challenges of a refusal, one for each kind of credential that the route takes.
+
+    ``ApiKey`` is no registered scheme: it says what is wanted, and its errors are in the body only.
+    """
+    found = []
+    if not BEARER.isdisjoint(error.credentials):
+        first, *others = error.schemes
+        found = [challenge(error.reason, realm, error.scope, metadata, scheme=first, algorithms=algorithms)]
+        # That another scheme would do is no error of it.
+        found += [
+            challenge(Reason.NO_CREDENTIAL, realm, "", metadata, scheme=other, algorithms=algorithms)
+            for other in others
+        ]
+    return [*found, f'ApiKey realm="{realm}"'.encode("ascii")] if "api_key" in error.credentials else found
+
+
+def text_for(error: GatewayError) -> str:
+    """Return the fixed text for people, which names the kinds of credentials that would do."""
+    if error.reason.kind is MISSING_TOKEN and "api_key" in error.credentials:
+        bearer = not BEARER.isdisjoint(error.credentials)
+        return "A bearer token or an API key is required." if bearer else "An API key is required."
+    return error.reason.text
+
+
+def challenge(
+    reason: Reason,
+    realm: str,
+    scope: str = "",
+    metadata: str = "",
+    *,
+    scheme: str = "Bearer",
+    algorithms: Sequence[str] = (),
+) -> bytes:
+    """Return the value of ``WWW-Authenticate`` (RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728 section 5.1).
+
+    Every parameter is a quoted string of characters that need no escape: the
+    realm, scopes and URLs are checked when the configuration is loaded.
+    """
+    parts = [f'{scheme} realm="{realm}"']
+    if scheme == "DPoP":
+        parts.append(f'algs="{" ".join(algorithms)}"')
+    if reason.kind.challenge is Challenge.ERROR:
+        parts.append(f'error="{reason.kind.error}"')
+        parts.append(f'error_description="{reason.text}"')
+        if scope:
+            parts.append(f'scope="{scope}"')
+    if metadata:
+        parts.append(f'resource_metadata="{metadata}"')
+    return ", ".join(parts).encode("ascii")
+
+
+def _status(kind: Kind, tokens: Tokens) -> int:
+    if kind.error == "invalid_token":
+        return tokens.invalid_token_status
+    return kind.status
+
+
+def render(reply: Answer, *, http_11: bool, keep_alive: bool, head_only: bool, date: bytes) -> bytes:
+    """Return the whole answer as bytes (RFC 9112 section 4).
+
+    Args:
+        date: the value of Date (RFC 9110 section 6.6.1).
+        http_11: the request's version; a 1.0 client is told that the connection stays open.
+        keep_alive: whether the connection stays open.
+        head_only: the request was HEAD: the body's length is told, the body is not sent.
+    """
+    lines = [b"HTTP/1.1 %d %s" % (reply.status, phrase(reply.status))]
+    lines += [b"%s: %s" % pair for pair in reply.headers]
+    if reply.status != HTTPStatus.NO_CONTENT:  # RFC 9110 section 8.6
+        lines.append(b"Content-Length: %d" % len(reply.body))
+    if connection := connection_field(http_11=http_11, keep_alive=keep_alive):
+        lines.append(b"Connection: " + connection)
+    lines.append(b"Date: " + date)
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    return head if head_only else head + reply.body
+
+
+def connection_field(*, http_11: bool, keep_alive: bool) -> bytes:
+    """Return the value of ``Connection``, or nothing when the version's default says it (RFC 9112 section 9.3)."""
+    if not keep_alive:
+        return b"close"
+    return b"" if http_11 else b"keep-alive"
+
+
+def phrase(status: int) -> bytes:
+    """Return the registered reason phrase of a status code, or nothing."""
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""

@@ -1,0 +1,131 @@
+"""The options of ``[[issuers]]``, and what follows from one entry alone.
+
+Only declarations live here. Templates are explained in ``templates.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from gateway.settings import templates, values
+from gateway.settings.tables.base import Name, NonEmptyText, Section, Text
+
+#: What tokens may be signed with: asymmetric algorithms only (RFC 8725 section 3.2).
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
+
+#: The greatest ``leeway_seconds``. Whatever must be kept for as long as any gateway accepts a token counts with it.
+MAX_LEEWAY = 300.0
+
+
+def key_url(text: str) -> str:
+    """Check the address of keys, which may be a template; empty is "not given"."""
+    values.optional_http_url(templates.fill(text, "tenant"))
+    return text
+
+
+class Issuer(Section):
+    """Who signs tokens, where the keys are, and what every token of this issuer must say."""
+
+    name: Annotated[Name, Field(examples=["main"])]
+    """What routes, logs and metrics call this issuer."""
+    issuer: Annotated[
+        NonEmptyText | Annotated[list[NonEmptyText], Field(min_length=1)], Field(examples=["https://idp.example.com/"])
+    ]
+    """The exact `iss` value, or a list of them. Compared byte for byte: a trailing slash counts (RFC 8725 section
+    3.8). With `{tenant}` or `{tenantid}` in place of one path segment or host label it is a template, for the
+    tenants that `tenants` lists or `tenant_pattern` matches."""
+    tenants: list[Annotated[str, AfterValidator(templates.tenant_name)]] = []
+    """Tenants of a template, as in the `iss` of their tokens. Anybody else's tokens are refused."""
+    tenant_pattern: Annotated[str, AfterValidator(templates.tenant_pattern)] = ""
+    """Instead of a list: a regular expression that the whole tenant matches. A tenant has at most 128 letters, digits,
+    and `.`, `_`, `-` between them, whatever the pattern says."""
+    tenant_claim: str = ""
+    """A claim that must be exactly the tenant. Empty: `tid` for a template with `{tenantid}`, else none."""
+    max_tenants: Annotated[int, Field(ge=1, le=1000)] = 100
+    """With `tenant_pattern`, tenants whose keys are kept at a time: the one that was idle longest makes room. Also the
+    most that may get keys within a minute, for fetches must not be anybody's to cause."""
+    tenant_idle_seconds: Annotated[float, Field(ge=60, le=604800)] = 3600
+    """The keys of a tenant of which no token was verified for this long are given up until its next token."""
+    jwks_url: Annotated[str, AfterValidator(key_url)] = ""
+    """Where the keys are. Empty, without `jwks_file`: OIDC discovery from the first issuer value. For a template: with
+    the same placeholder, the keys of each tenant; without it, one set for all of them."""
+    jwks_file: str = ""
+    """Instead of a URL: a JWKS or PEM file, read again when it changes."""
+    audience: Annotated[list[NonEmptyText], Field(min_length=1, examples=[["api"]])]
+    """The token must be for any of these (RFC 8725 section 3.9)."""
+    audience_claim: NonEmptyText = "aud"
+    """The claim that names the audience, e.g. `client_id` for providers that set no `aud`."""
+    algorithms: Annotated[list[Algorithm], Field(min_length=1)] = ["RS256", "ES256"]
+    """Accepted signature algorithms: asymmetric only. EdDSA and Ed25519 are two names of one algorithm for Ed25519
+    keys: either admits both."""
+    token_type: Literal["any", "at+jwt"] = "any"  # noqa: S105  (a type, no secret)
+    """`at+jwt`: the header's `typ` must say so (RFC 9068 section 4)."""
+    required_claims: list[NonEmptyText] = ["exp", "sub"]
+    """Claims without which a token is refused. `iss` and the audience are always required."""
+    claims: dict[str, Text] = {}
+    """Exact values that every token of this issuer must carry, e.g. `{ token_use = "access" }`."""
+    leeway_seconds: Annotated[float, Field(ge=0, le=MAX_LEEWAY)] = 30
+    """Allowed clock difference for `exp`, `nbf` and `iat`."""
+    max_lifetime_seconds: Annotated[float, Field(ge=0)] = 86400
+    """A token whose `exp` is further than this after its `iat` (or after now, without `iat`) is refused. 0 = off."""
+    jwks_refresh_seconds: Annotated[float, Field(ge=1, le=86400)] = 300
+    """Time between two fetches of the keys. An answer with Cache-Control sets its own, within 15 s and 24 h."""
+    jwks_cooldown_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 10
+    """Least time between two fetches caused by tokens with an unknown `kid`."""
+    jwks_max_stale_seconds: Annotated[float, Field(gt=0, le=2592000)] = 86400
+    """After this long without a good fetch the keys are no longer believed: 503."""
+    jwks_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 3
+    """Bound on one fetch, from connecting to the last byte."""
+    jwks_ca_file: str = ""
+    """PEM bundle for the issuer's TLS certificate, instead of the system's authorities."""
+    jwks_token_file: str = ""
+    """File with a bearer token for the JWKS and discovery endpoints; read again at each fetch, sent to no other host.
+    """
+    allow_http: bool = False
+    """Accept `http://` addresses that are not loopback, for an issuer inside a private network."""
+    introspection_url: Annotated[str, AfterValidator(values.optional_http_url)] = ""
+    """Where tokens that nobody but the issuer can read are asked about (RFC 7662), on routes with `opaque` in
+    `credentials`. Keys are fetched only if some route verifies JWTs of this issuer with them."""
+    introspect: Literal["opaque", "jwt", "all"] = "opaque"
+    """Which tokens are asked about, where a route takes `opaque`: those that are no JWT, JWTs of this issuer (which
+    then end when the issuer says so), or both."""
+    introspection_auth: Literal["client_secret_basic", "client_secret_post", "private_key_jwt"] = "client_secret_basic"
+    """How the gateway says who it is (OpenID Connect Core section 9)."""
+    introspection_client_id: str = ""
+    """What the issuer calls the gateway."""
+    introspection_client_secret_file: str = ""
+    """File with the client's secret for `client_secret_basic` and `client_secret_post`; read again when it changes."""
+    introspection_private_key_file: str = ""
+    """File with the client's private key for `private_key_jwt`: PEM or a JWK, RSA, EC or Ed25519; read again when it
+    changes. The algorithm is the JWK's `alg`, or follows from the key."""
+    introspection_assertion_audience: str = ""
+    """The `aud` of the gateway's assertions, for `private_key_jwt`. Empty: the first issuer value."""
+    introspection_ca_file: str = ""
+    """PEM bundle for the endpoint's TLS certificate, instead of the system's authorities."""
+    introspection_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 2
+    """Bound on one question, from the wait for its turn to the last byte of the answer; after it: 503."""
+    introspection_max_concurrent: Annotated[int, Field(ge=1, le=1000)] = 64
+    """Most questions at a time, per worker."""
+    introspection_max_waiting: Annotated[int, Field(ge=0, le=10000)] = 256
+    """Most questions that wait for their turn, per worker; beyond: 503 at once. A quarter of all places is kept for
+    tokens that were good before."""
+    introspection_max_inactive_per_second: Annotated[float, Field(ge=0, le=1000000)] = 25
+    """Most questions about unknown tokens each second, per worker, those not counted that found a good one. Beyond:
+    503 at once for tokens that were not good before, so that a flood of made-up ones costs little. 0 = no limit."""
+    introspection_cache_seconds: Annotated[float, Field(ge=0, le=3600)] = 30
+    """How long a token that was found good passes without another question, at most until its `exp`: so long may one
+    be used after the issuer has revoked it. Long responses and WebSockets are asked about at this interval."""
+    introspection_inactive_cache_seconds: Annotated[float, Field(ge=0, le=300)] = 5
+    """How long a token that was found bad is refused without another question."""
+    introspection_cache_size: Annotated[int, Field(ge=1, le=10_000_000)] = 10000
+    """Tokens remembered, per worker, and as many bad ones."""
+    introspection_require_audience: bool = True
+    """Refuse tokens of which the issuer says nothing about their audience. Off: only for an issuer all of whose tokens
+    are meant for this gateway; an audience that it does tell must fit all the same."""
+
+
+def issuer_values(issuer: Issuer) -> tuple[str, ...]:
+    """Return the exact ``iss`` values of an issuer entry, the first one first."""
+    return (issuer.issuer,) if isinstance(issuer.issuer, str) else tuple(issuer.issuer)

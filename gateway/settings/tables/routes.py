@@ -1,0 +1,105 @@
+"""The options of ``[[routes]]``.
+
+Only declarations live here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from gateway.features.api_keys.options import key_field
+from gateway.features.rate_limits.options import RateLimitList
+from gateway.settings import values
+from gateway.settings.tables.base import NonEmptyText, Scope, Section, Text
+
+#: What a caller may show.
+Credential = Literal["jwt", "opaque", "api_key"]
+
+#: The kinds that are bearer tokens (RFC 6750).
+BEARER = frozenset({"jwt", "opaque"})
+
+FieldName = Annotated[str, AfterValidator(values.field_name)]
+WebOrigin = Annotated[str, AfterValidator(values.web_origin)]
+
+
+class Route(Section):
+    """Which requests go to an upstream, and what they must prove first."""
+
+    path: Annotated[str, Field(min_length=1, examples=["/orders"])]
+    """A path, decoded: `/orders` also covers `/orders/1`, never `/ordersX`. With `match = "regex"`: a pattern for the
+    whole path."""
+    match: Literal["prefix", "exact", "regex"] = "prefix"
+    """How `path` is compared: `prefix` on a segment border, `exact`, or `regex`."""
+    hosts: list[Annotated[str, AfterValidator(values.host)]] = []
+    """Only for these hosts, without port. Empty: any."""
+    methods: list[Annotated[str, AfterValidator(values.method)]] = []
+    """Only for these methods. Empty: any."""
+    upstream: Annotated[NonEmptyText, Field(examples=["orders"])]
+    """Name of the upstream that serves this route."""
+    strip_prefix: bool = False
+    """Remove `path` from the front of the request's path before forwarding."""
+    auth: Literal["required", "optional", "public"] = "required"
+    """`required`; `optional`: identity if a good token is there, a bad one is still 401; `public`: tokens are not
+    looked at."""
+    credentials: Annotated[list[Credential], Field(min_length=1)] = ["jwt"]
+    """What callers may show: bearer tokens that the gateway verifies itself (`jwt`), bearer tokens that it asks their
+    issuer about (`opaque`, see `introspection_url`), API keys (`api_key`), or any of these; never two at once."""
+    api_key_header: Annotated[str, AfterValidator(key_field)] = "x-api-key"
+    """The header field that holds an API key, where `credentials` has them. It is never sent to the upstream then."""
+    issuers: list[str] = []
+    """Names of the issuers whose tokens are accepted; API keys have none. Empty: any configured issuer."""
+    scopes: list[Scope] = []
+    """All of these scopes are needed; else 403."""
+    any_scopes: list[Scope] = []
+    """At least one of these scopes is needed; else 403."""
+    claims: dict[str, Text | Annotated[list[Text], Field(min_length=1)]] = {}
+    """Claim and its accepted values; a claim that is a list needs any one of them. Else 403. `$tenant` is
+    the tenant of an issuer that is a template."""
+    sender_constrained: Literal["optional", "required", "dpop", "mtls"] = "optional"
+    """Which tokens are accepted: bearer tokens, too; only those that are bound to their sender; only those bound to a
+    key (`dpop`, RFC 9449) or to a client certificate (`mtls`, RFC 8705). A bound token always needs its proof."""
+    single_use: bool = False
+    """Accept each token for one request: its `jti` is refused from then on, whatever became of the request."""
+    single_use_failure: Literal["closed", "open"] = "closed"
+    """When it is not known whether a token of a route with `single_use` was used (Redis is away, or has lost what was
+    used before the token was issued): `closed`: 503; `open`: it passes, once for each worker, and is counted."""
+    forward_authorization: bool = False
+    """Send the Authorization and DPoP headers on to the upstream."""
+    observe: bool = False
+    """Let requests pass that would be refused for their credential; count and log why. For a safe roll-out."""
+    allow_encoded_slash: bool = False
+    """Accept `%2F` in the path as an ordinary character of a segment, for APIs that put it there. Otherwise 400."""
+    websocket: bool = True
+    """Let WebSocket handshakes through to the upstream. Off: their Upgrade is removed, like any other protocol's."""
+    websocket_protocol_token: bool = False
+    """For browsers, which cannot send an Authorization header with a WebSocket: take the token from
+    `Sec-WebSocket-Protocol: bearer, <token>`. The upstream sees neither of the two."""
+    websocket_max_message_bytes: Annotated[int, Field(ge=0)] = 67108864
+    """Largest WebSocket message in either direction, as it is on the wire; above: both ends are closed with 1009.
+    0 = no limit."""
+    end_at_expiry: bool = False
+    """Cut off a response that is still coming when its token or API key expires or is withdrawn. WebSockets always end
+    then."""
+    rate_limit: RateLimitList = []
+    """How many requests each caller may send: one table, such as `{ requests = 100, seconds = 1, by = "sub" }`, or a
+    list of several, which all must let a request through. More: 429. Empty: no limit."""
+    revocation_failure: Literal["closed", "open"] = "closed"
+    """While it is not known what is revoked: `closed`: requests with a good credential get 503; `open`: they pass by
+    what was known last, and are counted."""
+    resource: str = ""
+    """Identifier of the resource that this route is part of. Empty: the most specific of `resources` that fits."""
+    cors_origins: list[WebOrigin] = []
+    """Origins whose pages may call from a browser, such as `https://app.example.com`, or `"*"` for any. The gateway
+    then answers preflights itself, without a token. Empty: an OPTIONS request is like any other."""
+    cors_methods: list[Annotated[str, AfterValidator(values.method)]] = []
+    """Methods that these pages may use. Empty: what the route serves."""
+    cors_headers: list[FieldName] = []
+    """Header fields that these pages may set, besides those that need no permission. Empty: any."""
+    cors_expose_headers: list[FieldName] = []
+    """Headers of the service's responses that these pages may read, besides those that need no permission."""
+    cors_max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = 600
+    """How long a browser may remember the answer to a preflight. Whole seconds; 0 = not at all."""
+    cors_credentials: bool = False
+    """Let browsers add cookies and client certificates of their own. Bearer tokens do not need it."""

@@ -1,0 +1,49 @@
+"""What Prometheus reads of introspection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.features.introspection.introspector import Introspector
+from gateway.features.introspection.metrics import introspection_metrics
+from gateway.features.introspection.shared_answers import SharedAnswers
+from gateway.jwt.claims.issuer_policy import introspection_policy
+from gateway.settings.tables import root as schema
+from gateway.store.redis_link import RedisLink
+from tests.support.clock import FakeClock, eventually
+from tests.support.idp import gateway_settings
+from tests.support.introspection import authorization_server, introspecting, said
+
+
+async def test_counters_are_by_issuer(tmp_path: Path) -> None:
+    """R198: labels are configured or fixed names."""
+    clock = FakeClock()
+    redis = schema.Redis(url="redis://127.0.0.1:1/0")
+    async with authorization_server() as server:
+        server.tokens["t"] = said(clock.wall())
+        issuer = introspecting(tmp_path, server.url)
+        shared = SharedAnswers(RedisLink(redis, clock), redis, issuer)
+        asker = Introspector(issuer, introspection_policy(issuer, gateway_settings(issuer)), 8192, clock, shared)
+        for token in (b"t", b"t", b"t"):
+            await asker.identify(token)
+        assert asker.known(b"bad") is None
+        await eventually(lambda: asker.gate.taken == 0)
+        samples = {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in introspection_metrics({"as": asker})
+            for sample in family.samples
+        }
+        await asker.stop()
+    for key, value in {
+        ("gateway_introspections_total", "as", "active"): 1,
+        ("gateway_introspections_total", "as", "inactive"): 1,
+        ("gateway_introspection_duration_seconds_count", "as"): 2,
+        ("gateway_introspection_cache_hits_total", "as", "good"): 2,
+        ("gateway_introspection_cache_hits_total", "as", "bad"): 0,
+        ("gateway_introspection_shared_lookups_total", "as", "failures"): 0,
+        ("gateway_introspections_refused_total", "as"): 0,
+        ("gateway_introspections_in_flight", "as"): 0,
+        ("gateway_introspections_waiting", "as"): 0,
+        ("gateway_introspection_cache_entries", "as"): 1,
+    }.items():
+        assert samples[key] == value, key

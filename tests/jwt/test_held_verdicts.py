@@ -1,0 +1,85 @@
+"""Verdicts that are used for longer than one request: what they rest on, and when they end."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.errors import GatewayError, Reason
+from gateway.settings.tables import root as schema
+from tests.support.clock import eventually
+from tests.support.idp import FakeIdp, issuer_settings
+from tests.support.minting import SigningKey
+from tests.support.rig import rig, rig_with_idp
+
+A, B = SigningKey.ec("a"), SigningKey.ec("b")
+ES = {"algorithms": ["ES256"], "leeway_seconds": 10}
+
+
+@pytest.mark.parametrize("cache_size", [0, 1, 1000])
+async def test_verdict_can_be_held_whatever_the_cache_keeps(cache_size: int) -> None:
+    """C65: pushed out or never kept, it rests on the same."""
+    async with FakeIdp() as idp:
+        idp.publish(A)
+        async with rig(
+            issuer_settings(jwks_url=idp.jwks_url, **ES), tokens=schema.Tokens(cache_size=cache_size)
+        ) as made:
+            token = made.mint(A)
+            identity = await made.authenticator.authenticate(token)
+            await made.ask(made.mint(A, jti="another"))
+            held = made.authenticator.hold(token)
+            assert (held.identity, held.key.kid) == (identity, "a")
+            assert made.authenticator.still_good(held) is None
+
+
+async def test_held_verdict_ends_with_its_token() -> None:
+    """C65, R073: at exp plus leeway, as for a request."""
+    async with rig_with_idp(A, **ES) as (made, _):
+        token = made.mint(A, exp=made.clock.wall() + 20)
+        await made.ask(token)
+        held = made.authenticator.hold(token)
+        await made.clock.advance(29)
+        assert made.authenticator.still_good(held) is None
+        await made.clock.advance(1)
+        assert made.authenticator.still_good(held) is Reason.EXPIRED
+
+
+async def test_held_verdict_ends_with_its_key() -> None:
+    """C65, R169: and with no other one."""
+    async with rig_with_idp(A, B, **ES) as (made, idp):
+        old, new = made.mint(A), made.mint(B)
+        held = []
+        for token in (old, new):
+            await made.ask(token)
+            held.append(made.authenticator.hold(token))
+        idp.publish(B)
+        fetches = idp.key_fetches()
+        await made.clock.advance(400)
+        await eventually(lambda: idp.key_fetches() > fetches)
+        await eventually(lambda: made.authenticator.still_good(held[0]) is Reason.UNKNOWN_KEY)
+        assert made.authenticator.still_good(held[1]) is None
+
+
+async def test_held_verdict_ends_when_the_keys_are_too_old_to_be_believed() -> None:
+    """C65, R154: nobody can say then, as for a request."""
+    async with rig_with_idp(A, jwks_max_stale_seconds=1000, **ES) as (made, _):
+        token = made.mint(A)
+        await made.ask(token)
+        held = made.authenticator.hold(token)
+        made.clock.jump(1001)
+        assert made.authenticator.still_good(held) is Reason.STALE_KEYS
+
+
+async def test_verdict_that_would_not_be_given_again_cannot_be_held() -> None:
+    """R322: a token that ended between its check and the upstream's answer, and that the cache has forgotten."""
+    async with FakeIdp() as idp:
+        idp.publish(A)
+        async with rig(issuer_settings(jwks_url=idp.jwks_url, **ES), tokens=schema.Tokens(cache_size=0)) as made:
+            token = made.mint(A, exp=made.clock.wall() + 1)
+            await made.ask(token)
+            made.clock.jump(11)
+            with pytest.raises(GatewayError) as refusal:
+                made.authenticator.hold(token)
+            assert refusal.value.reason is Reason.EXPIRED
+            with pytest.raises(GatewayError) as refusal:
+                made.authenticator.hold(made.mint(B))
+            assert refusal.value.reason is Reason.UNKNOWN_KEY

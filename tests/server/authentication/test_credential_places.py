@@ -1,0 +1,256 @@
+"""``gateway/server/authentication/credential_places.py``: the one credential, or why there is none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import GatewayError, Reason
+from gateway.server.authentication.credential_places import (
+    DpopToken,
+    PresentedKey,
+    bearer_token,
+    presented_key,
+    sent_as_dpop,
+)
+
+TOKEN = b"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"
+
+
+def _reason(authorization: list[bytes], query: bytes = b"") -> Reason | None:
+    try:
+        bearer_token(authorization, query)
+    except GatewayError as error:
+        return error.reason
+    return None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"Bearer " + TOKEN,
+        b"bearer " + TOKEN,
+        b"BEARER " + TOKEN,
+        b"bEaReR " + TOKEN,
+        b"Bearer  " + TOKEN,
+        b"Bearer      " + TOKEN,
+        b" Bearer " + TOKEN + b" \t",
+    ],
+)
+def test_scheme_in_any_case_and_spaces_before_the_token_are_accepted(value: bytes) -> None:
+    """R102, C20."""
+    assert bearer_token([value], b"") == TOKEN
+
+
+@pytest.mark.parametrize(
+    "token", [b"a", b"00Dxx!AQ.Uo_.x", b"a.b.c==", b"\xff\xfe", b"'--", b"{}", b"a\x00b", b"Bearer"]
+)
+def test_odd_characters_are_left_to_the_verifier(token: bytes) -> None:
+    """C06, C95: not a malformed request but an invalid token."""
+    assert bearer_token([b"Bearer " + token], b"") == token
+
+
+@pytest.mark.parametrize("value", [b"DPoP a.b.c", b"dpop  a.b.c", b" DPOP a.b.c\t"])
+def test_the_scheme_dpop_is_told_from_bearer(value: bytes) -> None:
+    """R133: RFC 9449 section 7.1."""
+    token = bearer_token([value], b"")
+    assert (token, type(token)) == (b"a.b.c", DpopToken)
+    assert type(bearer_token([b"Bearer a.b.c"], b"")) is bytes
+
+
+@pytest.mark.parametrize(
+    ("authorization", "said"),
+    [
+        ([b"DPoP x"], True),
+        ([b" dpop  x"], True),
+        ([b"Bearer x"], False),
+        ([b"DPoPx"], False),
+        ([b"x", b"DPoP y"], True),
+    ],
+)
+def test_what_a_request_says_of_its_scheme_is_known_without_the_token(authorization: list[bytes], said: bool) -> None:
+    """R133: an error belongs into the challenge of the scheme in use, also when there is no one token."""
+    assert sent_as_dpop(authorization) is said
+    assert not sent_as_dpop([])
+
+
+def test_two_schemes_at_once_are_several_credentials() -> None:
+    """R104, R133."""
+    for values in ([b"DPoP a", b"Bearer a"], [b"DPoP a, Bearer a"], [b"Basic a, DPoP b"], [b"DPoP a, DPoP a"]):
+        assert _reason(values) is Reason.SEVERAL_CREDENTIALS
+    assert _reason([b"DPoP a"], b"access_token=x") is Reason.SEVERAL_CREDENTIALS
+
+
+def test_the_token_keeps_its_bytes() -> None:
+    """R199: no case folding, no decoding."""
+    assert bearer_token([b"Bearer AbC%2e.dEf"], b"") == b"AbC%2e.dEf"
+
+
+@pytest.mark.parametrize("query", [b"", b"a=1", b"access_token=" + TOKEN])
+def test_no_field_is_no_credential_even_with_a_token_in_the_query(query: bytes) -> None:
+    """R100, R106: a query token is never used."""
+    assert _reason([], query) is Reason.NO_CREDENTIAL
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"Basic abc", b"Token " + TOKEN, b'Digest username="x", realm="y"', TOKEN, b"BearerX y", b"Bearer.x y"],
+)
+def test_other_scheme_or_bare_token_is_other_scheme(value: bytes) -> None:
+    """R103, C20."""
+    assert _reason([value]) is Reason.OTHER_SCHEME
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"Bearer",
+        b"DPoP",
+        b"dpop\tx",
+        b"DPoP a b",
+        b"DPoP=x",
+        b"Bearer ",
+        b"bearer",
+        b"Bearer a b",
+        b"Bearer a\tb",
+        b"Bearer=x",
+        b"Bearer\tx",
+        b"Bearer \tx",
+        b"",
+        b"  ",
+        b"\xff x",
+    ],
+)
+def test_malformed_field_is_malformed(value: bytes) -> None:
+    """R101, R102 (TAB), C20."""
+    assert _reason([value]) is Reason.MALFORMED_AUTHORIZATION
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        [b"Bearer " + TOKEN, b"Bearer " + TOKEN],
+        [b"Bearer " + TOKEN, b"junk"],
+        [b"junk", b"Bearer " + TOKEN],
+        [b"Basic abc", b"Bearer " + TOKEN],
+        [b"", b"Bearer " + TOKEN],
+        [b"Bearer a,b"],
+        [b"Bearer a, Bearer b"],
+        [b"Bearer a , Bearer b"],
+        [b"Basic abc, Bearer " + TOKEN],
+        [b"Basic abc,bearer " + TOKEN],
+        [b"Bearer, Bearer x"],
+    ],
+)
+def test_two_credentials_are_refused_never_chosen_from(authorization: list[bytes]) -> None:
+    """R104, C20, C21."""
+    assert _reason(authorization) is Reason.SEVERAL_CREDENTIALS
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"access_token=x",
+        b"a=1&access_token=x&b=2",
+        b"a=1;access_token=x",
+        b"access%5Ftoken=x",
+        b"%61ccess_token=x",
+        b"access_token",
+        b"access_token=",
+        b"&&access_token=x",
+    ],
+)
+def test_a_second_token_in_the_query_is_refused(query: bytes) -> None:
+    """R105, C21: whoever reads the query would use another credential than the one checked."""
+    assert _reason([b"Bearer " + TOKEN], query) is Reason.SEVERAL_CREDENTIALS
+
+
+@pytest.mark.parametrize(
+    "query", [b"a=access_token", b"xaccess_token=1", b"access_tokens=1", b"access=1", b"%zz=1", b"Access_Token=1"]
+)
+def test_other_parameters_are_no_credentials(query: bytes) -> None:
+    """R105."""
+    assert bearer_token([b"Bearer " + TOKEN], query) == TOKEN
+
+
+@given(st.lists(st.binary(max_size=60), max_size=3), st.binary(max_size=60))
+def test_any_bytes_give_a_token_or_a_refusal(authorization: list[bytes], query: bytes) -> None:
+    """D7: no other exception; and a token never holds what could separate two."""
+    try:
+        token = bearer_token(authorization, query)
+    except GatewayError:
+        return
+    assert token
+    assert not set(token) & set(b" \t,")
+
+
+def test_long_hostile_values_cost_linear_time() -> None:
+    """R101: a head of commas and blanks is scanned once."""
+    for value in (b"," * 60_000, b", " * 30_000, b"Basic x" + b" ," * 30_000 + b"bearer", b" " * 60_000 + b"x"):
+        assert _reason([value]) is not None
+
+
+KEY = b"gwk_partner_0123"
+
+
+def _key_reason(keys: list[bytes], authorization: list[bytes], query: bytes = b"") -> Reason | None:
+    try:
+        presented_key(keys, authorization, query)
+    except GatewayError as error:
+        return error.reason
+    return None
+
+
+def test_one_key_alone_is_the_credential() -> None:
+    """R102: byte for byte, without the white space around a field's value; its type tells it from a token."""
+    for value in (KEY, b" \t" + KEY + b"\t "):
+        assert presented_key([value], [], b"a=1&key=x") == KEY
+    assert presented_key([b"a, b\xff c"], [], b"") == b"a, b\xff c"
+    assert type(presented_key([KEY], [], b"")) is PresentedKey
+    assert type(bearer_token([b"Bearer " + TOKEN], b"")) is bytes
+
+
+@pytest.mark.parametrize(
+    ("keys", "authorization", "query", "reason"),
+    [
+        ([], [], b"", Reason.NO_CREDENTIAL),
+        ([], [b"Bearer " + TOKEN], b"", Reason.NO_CREDENTIAL),
+        ([], [], b"access_token=x", Reason.NO_CREDENTIAL),
+        ([KEY, KEY], [], b"", Reason.SEVERAL_CREDENTIALS),
+        ([KEY, b""], [], b"", Reason.SEVERAL_CREDENTIALS),
+        ([KEY], [b"Bearer " + TOKEN], b"", Reason.SEVERAL_CREDENTIALS),
+        ([KEY], [b"Basic eDp5"], b"", Reason.SEVERAL_CREDENTIALS),
+        ([KEY], [b""], b"", Reason.SEVERAL_CREDENTIALS),
+        ([KEY], [], b"access%5Ftoken=x", Reason.SEVERAL_CREDENTIALS),
+        ([b""], [], b"", Reason.MALFORMED_API_KEY),
+        ([b" \t "], [], b"", Reason.MALFORMED_API_KEY),
+        ([b""], [b"Bearer " + TOKEN], b"", Reason.SEVERAL_CREDENTIALS),
+    ],
+)
+def test_key_beside_anything_else_is_refused(
+    keys: list[bytes], authorization: list[bytes], query: bytes, reason: Reason
+) -> None:
+    """R102, R103, R105, C20, C21: which one is meant is not guessed."""
+    assert _key_reason(keys, authorization, query) is reason
+
+
+@given(
+    st.lists(st.binary(max_size=20), max_size=3),
+    st.lists(st.binary(max_size=20), max_size=2),
+    st.sampled_from([b"", b"a=1", b"access_token=x", b"%61ccess_token"]) | st.binary(max_size=20),
+)
+def test_key_is_taken_only_when_it_is_all_that_there_is(
+    keys: list[bytes], authorization: list[bytes], query: bytes
+) -> None:
+    """D7, R105: no other exception; and what is returned is the one value, of which nothing is lost but blanks."""
+    reason = _key_reason(keys, authorization, query)
+    assert reason in (None, Reason.NO_CREDENTIAL, Reason.SEVERAL_CREDENTIALS, Reason.MALFORMED_API_KEY)
+    assert (reason is Reason.NO_CREDENTIAL) == (not keys)
+    if reason is not None:
+        return
+    key = presented_key(keys, authorization, query)
+    assert len(keys) == 1
+    assert authorization == []
+    assert key == keys[0].strip(b" \t") != b""
+    assert _reason([b"Bearer " + TOKEN], query) is None  # no second credential in the query either

@@ -1,0 +1,40 @@
+"""Who asks, and may they: no way past a proof that a token demands. The order of the steps is test_pipeline.py's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.identity import Confirmation, Identity
+from gateway.jwt import authenticator as authenticate
+from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified
+from gateway.jwt.claims.rules import make_identity
+from tests.support.gateway import request, running_gateway
+from tests.support.upstream import raw_upstream
+
+
+@pytest.mark.parametrize("express", [False, True])
+async def test_bound_token_is_nobodys_bearer_token_the_first_time_and_the_next(
+    express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R096, R133, R139: whatever hands out an identity with a confirmation, no request goes on with it."""
+
+    def bound(token: Unverified, policy: IssuerPolicy) -> Identity:
+        identity = make_identity(token, policy)
+        return identity._replace(confirmation=Confirmation("thumb", None) if identity.token_id == "bound" else None)
+
+    monkeypatch.setattr(authenticate, "make_identity", bound)
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, server={"express": express}) as gateway,
+    ):
+        client, plain = await gateway.client(), gateway.token()
+        for _ in range(2):  # from now on there is a connection to the upstream, and the request line is known
+            assert (await client.exchange(request(b"GET", "/", token=plain))).status == 200
+        token = gateway.token(jti="bound")
+        for _ in range(3):
+            assert (await client.exchange(request(b"GET", "/", token=token))).status == 401
+        assert len(upstream.requests) == 2
+        await gateway.settled()
+        assert gateway.app.telemetry.refusals == {"sender_constrained": 3}

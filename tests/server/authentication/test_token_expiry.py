@@ -1,0 +1,144 @@
+"""Looking at tokens that are used for long, under a test's clock."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
+
+from gateway.errors import Reason
+from gateway.jwt.cache import CachedToken
+from gateway.server.authentication.credentials import Held
+from gateway.server.authentication.token_expiry import LOOK_SECONDS, SLICE, TokenWatch
+from gateway.tasks import failures
+from tests.support.clock import FakeClock, settle
+
+
+class Tokens:
+    """Numbers stand for verdicts; ``bad`` says which are none any more."""
+
+    def __init__(self) -> None:
+        self.bad: dict[object, Reason] = {}
+        self.clock = FakeClock()
+        self.watch = TokenWatch(self.still_good, self.clock)
+        self.looks = 0
+        self.broken: object = None
+
+    def still_good(self, held: Held) -> Reason | None:
+        self.looks += 1
+        if held == self.broken:
+            raise RuntimeError("secret")
+        return self.bad.get(held)
+
+
+@contextlib.asynccontextmanager
+async def watched() -> AsyncIterator[Tokens]:
+    tokens = Tokens()
+    try:
+        yield tokens
+    finally:
+        await tokens.watch.stop()
+
+
+def token(number: int) -> CachedToken:
+    return cast(CachedToken, number)
+
+
+async def test_each_token_is_looked_at_once_a_second_and_its_end_is_reported_once() -> None:
+    """C65, R322."""
+    ended = list[tuple[int, Reason]]()
+    async with watched() as tokens:
+        with (
+            tokens.watch.watching(token(1), lambda reason: ended.append((1, reason))),
+            tokens.watch.watching(token(2), lambda reason: ended.append((2, reason))),
+        ):
+            await tokens.clock.advance(LOOK_SECONDS)
+            assert (tokens.looks, ended) == (2, [])
+            tokens.bad[2] = Reason.EXPIRED
+            await tokens.clock.advance(3 * LOOK_SECONDS)
+            assert ended == [(2, Reason.EXPIRED)]
+            assert tokens.looks == 2 + 2 + 1 + 1
+        await tokens.clock.advance(LOOK_SECONDS)
+        assert tokens.looks == 6
+
+
+async def test_token_is_not_looked_at_when_its_use_is_over() -> None:
+    """C65."""
+    ended = list[Reason]()
+    async with watched() as tokens:
+        with tokens.watch.watching(token(1), ended.append):
+            pass
+        tokens.bad[1] = Reason.EXPIRED
+        await tokens.clock.advance(LOOK_SECONDS)
+        assert (tokens.looks, ended) == (0, [])
+        with tokens.watch.watching(token(1), ended.append):
+            await tokens.clock.advance(LOOK_SECONDS)
+        assert ended == [Reason.EXPIRED]
+
+
+async def test_nobodys_token_never_ends() -> None:
+    """C65."""
+    ended = list[Reason]()
+    async with watched() as tokens:
+        with tokens.watch.watching(None, ended.append):
+            await tokens.clock.advance(10 * LOOK_SECONDS)
+        assert (tokens.looks, ended) == (0, [])
+
+
+async def test_many_tokens_are_all_looked_at_and_one_may_leave_meanwhile() -> None:
+    """C65: between two slices other work has its turn."""
+    ended = list[int]()
+    count = 2 * SLICE + 10
+    async with watched() as tokens:
+        tokens.bad = dict.fromkeys(range(count), Reason.UNKNOWN_KEY)
+
+        def tell(number: int) -> None:
+            ended.append(number)
+            if number == 0:
+                watches[-1].__exit__(None, None, None)
+
+        watches = [tokens.watch.watching(token(n), lambda _, n=n: tell(n)) for n in range(count)]  # type: ignore[misc]
+        for watch in watches:
+            watch.__enter__()
+        await tokens.clock.advance(LOOK_SECONDS)
+        assert ended == list(range(count - 1))
+        for watch in watches[:-1]:
+            watch.__exit__(None, None, None)
+
+
+async def test_a_token_that_cannot_be_judged_ends_and_the_others_are_looked_at(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """R406: neither a fault in the judging nor one in what is called about it keeps another token from its end."""
+    ended = list[tuple[int, Reason]]()
+    before = failures["token watch"]
+
+    def fail(reason: Reason) -> None:
+        ended.append((2, reason))
+        raise RuntimeError("secret")
+
+    async with watched() as tokens:
+        with (
+            tokens.watch.watching(token(1), lambda reason: ended.append((1, reason))),
+            tokens.watch.watching(token(2), fail),
+            tokens.watch.watching(token(3), lambda reason: ended.append((3, reason))),
+        ):
+            tokens.bad = {2: Reason.EXPIRED, 3: Reason.EXPIRED}
+            tokens.broken = token(1)
+            await tokens.clock.advance(LOOK_SECONDS)
+    assert ended == [(1, Reason.VERIFICATION_FAILED), (2, Reason.EXPIRED), (3, Reason.EXPIRED)]
+    assert failures["token watch"] == before + 2
+    assert "secret" not in caplog.text
+
+
+async def test_stop_ends_the_looking() -> None:
+    """R371."""
+    tokens = Tokens()
+    await tokens.watch.stop()
+    with tokens.watch.watching(token(1), lambda reason: None):
+        await settle()
+        await tokens.watch.stop()
+        await tokens.clock.advance(LOOK_SECONDS)
+    assert tokens.looks == 0
