@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.environment import describe
 from benchmarks.yardsticks import Step, bare_check, pyjwt_decode
 from gateway.clock import SystemClock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.issuers.key_sources import Fetched
 from gateway.jwt.issuers.refresher import IssuerKeys
@@ -174,9 +174,9 @@ def make_steps() -> dict[str, Step]:
     body, _, _ = good.rpartition(b".")
     forged = body + b"." + b64(SIGNERS["RS256"].sign(b"something else", "RS256"))
     expired = make_token("RS256", exp=int(time.time()) - 3600, iat=int(time.time()) - 7200)
-    steps["bad signature"] = refused(partial(miss, forged, policy, keys), Reason.BAD_SIGNATURE)
-    steps["malformed"] = refused(partial(miss, good + b"=", policy, keys), Reason.BAD_ENCODING)
-    steps["expired"] = refused(partial(miss, expired, policy, keys), Reason.EXPIRED)
+    steps["bad signature"] = refused(partial(miss, forged, policy, keys), Reasons.BAD_SIGNATURE)
+    steps["malformed"] = refused(partial(miss, good + b"=", policy, keys), Reasons.BAD_ENCODING)
+    steps["expired"] = refused(partial(miss, expired, policy, keys), Reasons.EXPIRED)
     return steps
 
 

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import errors, tasks
 from gateway.cli import cli
-from gateway.errors import GatewayError, Kind, Reason
+from gateway.errors import GatewayError, Kind, Reason, Reasons
 from gateway.features.introspection.introspector import Introspector
 from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.http1.target import parse_target
@@ -186,7 +186,7 @@ def _counted_everything(app: object, folder: Path) -> None:
     last_resort.counts["event_loop"] += 0
     tasks.failures["look at the revocations"] += 0
     app.proofs.outcomes["dpop", "accepted"] += 1  # type: ignore[attr-defined]
-    app.upstreams["main"].failed(Reason.UPSTREAM_CONNECT)  # type: ignore[attr-defined]
+    app.upstreams["main"].failed(Reasons.UPSTREAM_CONNECT)  # type: ignore[attr-defined]
     app.rate_limits.counts["/", "sub", "limited"] += 1  # type: ignore[attr-defined]
     clock, redis = FakeClock(), schema.Redis(url="redis://127.0.0.1:1/0")
     issuer = introspecting(folder, "http://127.0.0.1:1/")
@@ -254,14 +254,14 @@ def _refusals(target: str) -> Reason | None:
         read = parse_target("GET", target.encode("utf-8"))
     except GatewayError as error:
         return error.reason
-    return Reason.ENCODED_SLASH if read.encoded_slash else None
+    return Reasons.ENCODED_SLASH if read.encoded_slash else None
 
 
 def test_the_paths_that_are_said_to_be_refused_are_and_the_others_are_not() -> None:
     text = _read("docs/paths.md")
     for row in _rows(text, "## The path guard"):
         for target in _codes(row[1]) if len(row) > 1 else []:
-            assert _refusals(target) in (Reason.BAD_PATH, Reason.ENCODED_SLASH), target
+            assert _refusals(target) in (Reasons.BAD_PATH, Reasons.ENCODED_SLASH), target
     plain = text.partition("Not refused, since")[2].partition("\n\n")[0]
     targets = [code for code in _codes(plain) if code.startswith("/")]
     assert len(targets) > 4

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 
 # DNS names and IPv4 addresses, or an IPv6 address in brackets, and a port. Stricter than
 # RFC 3986's reg-name, which admits percent-encoding and sub-delims that no host has.
@@ -33,16 +33,16 @@ def canonical_host(value: bytes) -> str:
     """
     parts = _HOST_AND_PORT(value) if len(value) <= _MAX_BYTES else None
     if parts is None:
-        raise GatewayError(Reason.BAD_HOST)
+        raise GatewayError(Reasons.BAD_HOST)
     name, v6, port = parts.groups()
     if port and int(port) > 65535:
-        raise GatewayError(Reason.BAD_HOST)
+        raise GatewayError(Reasons.BAD_HOST)
     if v6 is None:
         return str(name, "ascii").lower()
     try:
         return f"[{IPv6Address(v6.decode('ascii')).compressed}]"
     except AddressValueError:
-        raise GatewayError(Reason.BAD_HOST) from None
+        raise GatewayError(Reasons.BAD_HOST) from None
 
 
 def parse_host(values: Sequence[bytes], authority: bytes | None, http_11: bool) -> str:
@@ -62,5 +62,5 @@ def parse_host(values: Sequence[bytes], authority: bytes | None, http_11: bool) 
     if len(values) == 1:
         host = canonical_host(values[0])
     elif values or http_11:
-        raise GatewayError(Reason.BAD_HOST)
+        raise GatewayError(Reasons.BAD_HOST)
     return host if authority is None else canonical_host(authority)

@@ -15,7 +15,7 @@ import re
 from enum import Enum
 from typing import NamedTuple
 
-from gateway.errors import Reason
+from gateway.errors import Reason, Reasons
 from gateway.http1.first_bytes import MAX_LOOK_BYTES, not_http
 from gateway.http1.websocket import asks_for_websocket, values_of
 from gateway.settings import values
@@ -59,7 +59,7 @@ class MalformedError(ValueError):
     ``not_http`` names what stands in place of a request (``first_bytes.KINDS``); empty where a request does.
     """
 
-    def __init__(self, reason: Reason = Reason.MALFORMED_HTTP, not_http: str = "") -> None:
+    def __init__(self, reason: Reason = Reasons.MALFORMED_HTTP, not_http: str = "") -> None:
         super().__init__(reason.code)
         self.reason = reason
         self.not_http = not_http
@@ -101,7 +101,7 @@ def parse_head(block: bytes) -> Head:
         raise MalformedError
     headers = parse_fields(block[start:-4]) if len(block) - start > 2 else ()
     if len(headers) > MAX_FIELDS:
-        raise MalformedError(Reason.HEAD_TOO_LARGE)
+        raise MalformedError(Reasons.HEAD_TOO_LARGE)
     http_11 = line[3] == b"1"
     length, chunked = request_framing(headers, http_11=http_11)
     return Head(block, line[1], line[2], http_11, headers, length, chunked)
@@ -140,7 +140,7 @@ def request_framing(headers: tuple[tuple[bytes, bytes], ...], *, http_11: bool) 
 
 def _wrong_line(block: bytes) -> Reason:
     version = re.match(METHOD + rb" [!-~]+ HTTP/[0-9](?:\.[0-9])?\r\n", block)
-    return Reason.HTTP_VERSION if version else Reason.MALFORMED_HTTP
+    return Reasons.HTTP_VERSION if version else Reasons.MALFORMED_HTTP
 
 
 class _At(Enum):
@@ -288,7 +288,7 @@ class MessageScanner:
         self._searched = len(data) - position
         size = self._searched if end < 0 else end + 4 - position
         if size > self._max_head:
-            raise MalformedError(Reason.HEAD_TOO_LARGE)
+            raise MalformedError(Reasons.HEAD_TOO_LARGE)
         if end < 0:
             if kind := not_http(data[position : position + MAX_LOOK_BYTES]):
                 raise MalformedError(not_http=kind)

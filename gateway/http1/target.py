@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 
 # The traffic of every day, told apart by one pass in C: no escapes, no parameters,
 # nothing outside RFC 3986 in the path; any visible ASCII but "#" in the query.
@@ -113,9 +113,9 @@ def _parse_unusual(method: str, target: bytes, secure: bool) -> Target:
         authority, target = _split_absolute(method, target, secure)
     path, mark, query = target.partition(b"?")
     if b"#" in path or _QUERY(query) is None:
-        raise GatewayError(Reason.BAD_TARGET)
+        raise GatewayError(Reasons.BAD_TARGET)
     if _AMBIGUOUS(path) is not None:
-        raise GatewayError(Reason.BAD_PATH)
+        raise GatewayError(Reasons.BAD_PATH)
     match_path, encoded_slash = _match_path(path)
     return Target(path, query if mark else None, match_path, encoded_slash, authority)
 
@@ -124,14 +124,14 @@ def _split_absolute(method: str, target: bytes, secure: bool) -> tuple[bytes, by
     """Return authority and origin form of a target in absolute form."""
     absolute = _ABSOLUTE(target)
     if absolute is None:
-        raise GatewayError(Reason.BAD_TARGET)
+        raise GatewayError(Reasons.BAD_TARGET)
     scheme, authority, rest = absolute.groups()
     if rest[:1] not in (b"/", b"?", b""):
-        raise GatewayError(Reason.BAD_TARGET)  # user information or a fragment
+        raise GatewayError(Reasons.BAD_TARGET)  # user information or a fragment
     if not rest and method == "OPTIONS":
-        raise GatewayError(Reason.BAD_TARGET)  # the absolute spelling of "*" (RFC 9112 section 3.2.4)
+        raise GatewayError(Reasons.BAD_TARGET)  # the absolute spelling of "*" (RFC 9112 section 3.2.4)
     if scheme.lower() == b"https" and not secure:
-        raise GatewayError(Reason.BAD_TARGET)
+        raise GatewayError(Reasons.BAD_TARGET)
     return authority, rest if rest.startswith(b"/") else b"/" + rest
 
 
@@ -143,7 +143,7 @@ def _match_path(path: bytes) -> tuple[str, bool]:
     try:
         text = unquote_to_bytes(kept).decode("utf-8")
     except UnicodeDecodeError:  # overlong forms and encoded surrogates too
-        raise GatewayError(Reason.BAD_PATH) from None
+        raise GatewayError(Reasons.BAD_PATH) from None
     if _C1_CONTROL(text) is not None:
-        raise GatewayError(Reason.BAD_PATH)
+        raise GatewayError(Reasons.BAD_PATH)
     return text, bool(slashes) or _ENCODED_SLASH.search(path) is not None

@@ -16,7 +16,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.upstream.headers.rewrite import RawHeaders, connection_options
 
 #: What both heads of a handshake say between two neighbours (RFC 6455 sections 4.1 and 4.2.2), made anew.
@@ -29,7 +29,7 @@ VERSION = b"13"
 TOKEN_PROTOCOL = b"bearer"
 
 #: Status codes of close frames (RFC 6455 section 7.4.1).
-GOING_AWAY, PROTOCOL_ERROR, POLICY_VIOLATION, MESSAGE_TOO_BIG, TRY_AGAIN_LATER = 1001, 1002, 1008, 1009, 1013
+GOING_AWAY, PROTOCOL_ERROR, MESSAGE_TOO_BIG = 1001, 1002, 1009
 
 #: Most payload of a control frame (RFC 6455 section 5.5).
 MAX_CONTROL = 125
@@ -54,14 +54,14 @@ def check_request(method: str, http_11: bool, headers: RawHeaders) -> bytes:
         GatewayError: ``WEBSOCKET_HANDSHAKE`` (400), or ``WEBSOCKET_VERSION`` (426) for another version than 13.
     """
     if method != "GET" or not http_11:
-        raise GatewayError(Reason.WEBSOCKET_HANDSHAKE, detail="not a GET of HTTP/1.1")
+        raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="not a GET of HTTP/1.1")
     if b"upgrade" not in connection_options(headers):
-        raise GatewayError(Reason.WEBSOCKET_HANDSHAKE, detail="Connection does not say upgrade")
+        raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="Connection does not say upgrade")
     if values_of(headers, b"sec-websocket-version") != [VERSION]:
-        raise GatewayError(Reason.WEBSOCKET_VERSION)
+        raise GatewayError(Reasons.WEBSOCKET_VERSION)
     keys = values_of(headers, b"sec-websocket-key")
     if len(keys) != 1 or not _is_key(keys[0]):
-        raise GatewayError(Reason.WEBSOCKET_HANDSHAKE, detail="Sec-WebSocket-Key")
+        raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="Sec-WebSocket-Key")
     return keys[0]
 
 
@@ -79,7 +79,7 @@ def check_response(headers: RawHeaders, key: bytes) -> None:
         and values_of(headers, b"sec-websocket-accept") == [accept_value(key)]
     )
     if not agreed:
-        raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="websocket handshake")
+        raise GatewayError(Reasons.UPSTREAM_PROTOCOL, detail="websocket handshake")
 
 
 def accept_value(key: bytes) -> bytes:
@@ -103,9 +103,9 @@ def offered_token(protocols: Sequence[bytes]) -> bytes | None:
     """
     tokens, _ = _split(protocols)
     if len(tokens) > 1:
-        raise GatewayError(Reason.SEVERAL_CREDENTIALS)
+        raise GatewayError(Reasons.SEVERAL_CREDENTIALS)
     if tokens and not tokens[0]:
-        raise GatewayError(Reason.MALFORMED_AUTHORIZATION)
+        raise GatewayError(Reasons.MALFORMED_AUTHORIZATION)
     return tokens[0] if tokens else None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason, printable
+from gateway.errors import GatewayError, Reason, Reasons, printable
 from gateway.identity import Identity
 from gateway.jwt.cache import CachedToken, TokenCache
 from gateway.jwt.examined import Examined
@@ -94,7 +94,7 @@ class Authenticator:
             return
         # After the look-up: none so long was ever remembered, and the bound on the head bounds what is hashed.
         if len(token) > self._max_bytes:
-            raise GatewayError(Reason.TOKEN_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
+            raise GatewayError(Reasons.TOKEN_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
         self.cache.misses += 1
         self._refuse_bad(digest)
 
@@ -104,7 +104,7 @@ class Authenticator:
             raise GatewayError(reason, detail="refused a moment ago")
         entry = self.cache.peek(digest) or self.cache.peek(_BOUND + digest)
         if entry is not None and self.cache.revokes(entry):
-            raise GatewayError(Reason.REVOKED)
+            raise GatewayError(Reasons.REVOKED)
 
     def knows_bound(self, digest: bytes) -> bool:
         """Whether this is the SHA-256 of a token that was verified, and is bound to its sender."""
@@ -177,7 +177,7 @@ class Authenticator:
         examined = self.examine(token, digest)
         key = self.key_that_signed(examined)
         if key is None:
-            raise GatewayError(Reason.UNKNOWN_KEY)
+            raise GatewayError(Reasons.UNKNOWN_KEY)
         return self._entry(examined, key)
 
     def still_good(self, held: CachedToken) -> Reason | None:
@@ -187,11 +187,11 @@ class Authenticator:
         if held.policy.tenant is not None:
             held.issuer.used_at = now  # or it would count as idle and be given up
         if now > held.issuer.stale_at:
-            return Reason.STALE_KEYS
+            return Reasons.STALE_KEYS
         if not held.issuer.keys.trusts(held.key):
-            return Reason.UNKNOWN_KEY
+            return Reasons.UNKNOWN_KEY
         if self.cache.revokes(held):
-            return Reason.REVOKED
+            return Reasons.REVOKED
         return is_current(identity.expires_at, identity.not_before, held.policy.leeway, self._wall())
 
     async def _authenticate(self, token: bytes) -> Identity:
@@ -215,7 +215,7 @@ class Authenticator:
             key = self.key_that_signed(examined)
         if key is None:
             shown = printable(examined.unverified.key_id or "")
-            raise GatewayError(Reason.UNKNOWN_KEY, detail=f"kid is '{shown}'")
+            raise GatewayError(Reasons.UNKNOWN_KEY, detail=f"kid is '{shown}'")
         return self.remember(examined, key)
 
     # --- one step each, for whoever takes them one by one; what they raise besides refusals is unforeseen ---
@@ -256,7 +256,7 @@ class Authenticator:
         # is taken back.
         self.cache.put(_BOUND + examined.digest if bound else examined.digest, entry)
         if self.cache.revokes(entry):
-            raise GatewayError(Reason.REVOKED)
+            raise GatewayError(Reasons.REVOKED)
         return entry.identity
 
     def _entry(self, examined: Examined, key: VerifyingKey) -> CachedToken:
@@ -283,7 +283,7 @@ class Authenticator:
         if policy.tenant is not None and candidates:
             candidates = tuple(filter(policy.may_use, candidates))
             if not candidates:
-                raise GatewayError(Reason.UNKNOWN_KEY, detail="the key is for another issuer's tokens")
+                raise GatewayError(Reasons.UNKNOWN_KEY, detail="the key is for another issuer's tokens")
         try:
             if candidates:
                 return verify_signature(unverified, candidates)
@@ -293,5 +293,5 @@ class Authenticator:
                 raise
             return None
         if unverified.key_id is None or unverified.key_id in keys.kids:
-            raise GatewayError(Reason.UNKNOWN_KEY, detail=f"no such key is for {printable(unverified.algorithm)}")
+            raise GatewayError(Reasons.UNKNOWN_KEY, detail=f"no such key is for {printable(unverified.algorithm)}")
         return None

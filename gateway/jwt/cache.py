@@ -19,7 +19,7 @@ from sys import getsizeof
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.errors import Reason
+from gateway.errors import Reason, Reasons
 from gateway.identity import Identity
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.jose.compact import IssuerPolicy, is_current
@@ -36,21 +36,21 @@ BAD_SIZE, BAD_SECONDS = 1000, 10.0
 #: Verdicts that neither time nor a later fetch can change: what is wrong with the token's form alone.
 _PERMANENT = frozenset(
     {
-        Reason.NOT_A_JWS,
-        Reason.ENCRYPTED_TOKEN,
-        Reason.BAD_ENCODING,
-        Reason.BAD_HEADER,
-        Reason.BAD_PAYLOAD,
-        Reason.DUPLICATE_MEMBER,
-        Reason.CRITICAL_HEADER,
-        Reason.UNENCODED_PAYLOAD,
-        Reason.ALGORITHM_REFUSED,
-        Reason.TYPE_REFUSED,
+        Reasons.NOT_A_JWS,
+        Reasons.ENCRYPTED_TOKEN,
+        Reasons.BAD_ENCODING,
+        Reasons.BAD_HEADER,
+        Reasons.BAD_PAYLOAD,
+        Reasons.DUPLICATE_MEMBER,
+        Reasons.CRITICAL_HEADER,
+        Reasons.UNENCODED_PAYLOAD,
+        Reasons.ALGORITHM_REFUSED,
+        Reasons.TYPE_REFUSED,
     }
 )
 
 #: Verdicts that hold as long as the issuer's keys stay what they are.
-_PERMANENT_FOR_KEYS = frozenset({Reason.BAD_SIGNATURE, Reason.UNSAFE_CLAIM})
+_PERMANENT_FOR_KEYS = frozenset({Reasons.BAD_SIGNATURE, Reasons.UNSAFE_CLAIM})
 
 # The entry itself, the identity, its digest and its place in the map, measured; what it may remember of a revocation.
 _FIXED_COST, _MARKS_COST = 900, 300

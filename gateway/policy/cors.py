@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.settings.tables import root as schema
 from gateway.settings.values import METHOD
 
@@ -93,13 +93,13 @@ def preflight_fields(policy: CorsPolicy, headers: Pairs) -> Fields:
     """
     origin = _allowed_origin(policy, headers)
     if origin is None:
-        raise GatewayError(Reason.CORS_ORIGIN)
+        raise GatewayError(Reasons.CORS_ORIGIN)
     method = _values(headers, b"access-control-request-method")[0]
     if method in _FORBIDDEN or not _METHOD(method) or (policy.methods and method not in policy.methods):
-        raise GatewayError(Reason.CORS_METHOD)
+        raise GatewayError(Reasons.CORS_METHOD)
     names = _requested_headers(headers)
     if not all(map(_TOKEN, names)) or (policy.headers and not set(names) <= set(policy.headers)):
-        raise GatewayError(Reason.CORS_HEADER)
+        raise GatewayError(Reasons.CORS_HEADER)
     fields = [
         *_origin_fields(policy, origin),
         (b"Access-Control-Allow-Methods", b", ".join(policy.methods or (method,))),

@@ -20,7 +20,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.store.used_ids import DIGEST_BYTES, PASSED, UNDECIDED, USED, UsedIds
@@ -195,7 +195,7 @@ class ReplayMemory(ReplayStore):
         if self._used.has(once.digest):
             return False
         if (wait := self._used.wait) is not None:
-            raise GatewayError(Reason.REPLAY_STORE, detail="the memory is full", retry_after=min(int(wait) + 1, 60))
+            raise GatewayError(Reasons.REPLAY_STORE, detail="the memory is full", retry_after=min(int(wait) + 1, 60))
         self._used.add(once.digest, once.here - self._wall())
         return True
 
@@ -271,10 +271,10 @@ class ReplayRedis(ReplayStore):
         try:
             outcome = await self._shared.use(once.digest, once.earliest, until, undecided_passes=undecided_passes)
         except StoreUnavailableError as error:
-            raise GatewayError(Reason.REPLAY_STORE, detail=str(error)) from None
+            raise GatewayError(Reasons.REPLAY_STORE, detail=str(error)) from None
         self._note_loss()
         if outcome == UNDECIDED:
-            raise GatewayError(Reason.REPLAY_UNDECIDED, detail="made before Redis began to remember")
+            raise GatewayError(Reasons.REPLAY_UNDECIDED, detail="made before Redis began to remember")
         return outcome
 
     def _remember(self, once: Once) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from gateway.errors import Reason
+from gateway.errors import Reasons
 from gateway.settings.tables import root as schema
 from tests.support.clock import eventually
 from tests.support.idp import FakeIdp, issuer_settings
@@ -22,7 +22,7 @@ async def test_an_entry_does_not_outlive_its_token() -> None:
         token = made.mint(A, exp=made.clock.wall() + 2)
         assert await made.reason(token) is None
         await made.pass_time(3)
-        assert await made.reason(token) is Reason.EXPIRED
+        assert await made.reason(token) is Reasons.EXPIRED
         assert len(made.authenticator.cache) == 0
 
 
@@ -34,7 +34,7 @@ async def test_leeway_is_all_the_extra_life_there_is() -> None:
         await made.pass_time(31)
         assert (await made.reason(warm), await made.reason(cold)) == (None, None)
         await made.pass_time(2)
-        assert (await made.reason(warm), await made.reason(cold)) == (Reason.EXPIRED, Reason.EXPIRED)
+        assert (await made.reason(warm), await made.reason(cold)) == (Reasons.EXPIRED, Reasons.EXPIRED)
 
 
 async def test_a_token_without_exp_is_verified_anew_after_the_maximum_age() -> None:
@@ -69,7 +69,7 @@ async def test_missing_keys_are_not_remembered_against_the_token() -> None:
     """C77, R189: down, then up, the same token."""
     async with FakeIdp() as idp, rig(issuer_settings(jwks_url=idp.jwks_url, **ES)) as made:
         token = made.mint(A)
-        assert await made.reason(token) is Reason.NO_KEYS
+        assert await made.reason(token) is Reasons.NO_KEYS
         idp.publish(A)
         await made.refresh()
         assert await made.reason(token) is None
@@ -79,9 +79,9 @@ async def test_an_unknown_key_is_not_remembered_against_the_token() -> None:
     """C77: the key is published later; the cooldown is all there is to wait for."""
     async with rig_with_idp(A, jwks_cooldown_seconds=10, **ES) as (made, idp):
         token = made.mint(B)
-        assert await made.reason(token) is Reason.UNKNOWN_KEY
+        assert await made.reason(token) is Reasons.UNKNOWN_KEY
         idp.publish(A, B)
-        assert await made.reason(token) is Reason.UNKNOWN_KEY
+        assert await made.reason(token) is Reasons.UNKNOWN_KEY
         await made.pass_time(10)
         assert await made.reason(token) is None
 
@@ -90,11 +90,11 @@ async def test_a_bad_signature_is_remembered_apart() -> None:
     """C77: only permanent verdicts are."""
     async with rig_with_idp(A, **ES) as (made, _):
         token = made.mint(B, {"kid": "a"})
-        assert await made.reason(token) is Reason.BAD_SIGNATURE
-        assert await made.reason(token) is Reason.BAD_SIGNATURE
+        assert await made.reason(token) is Reasons.BAD_SIGNATURE
+        assert await made.reason(token) is Reasons.BAD_SIGNATURE
         assert made.authenticator.cache.bad_hits == 1
         early = made.mint(A, nbf=made.clock.wall() + 40)
-        assert await made.reason(early) is Reason.NOT_YET_VALID
+        assert await made.reason(early) is Reasons.NOT_YET_VALID
         await made.pass_time(11)
         assert await made.reason(early) is None
 
@@ -107,7 +107,7 @@ async def test_a_withdrawn_key_ends_warm_tokens_at_the_refresh() -> None:
         assert await made.reason(of_a) is None
         idp.publish(B)
         await made.refresh()
-        assert await made.reason(of_a) is Reason.UNKNOWN_KEY
+        assert await made.reason(of_a) is Reasons.UNKNOWN_KEY
         assert await made.ask(of_b) is kept
 
 
@@ -117,10 +117,10 @@ async def test_new_material_under_the_old_name_ends_warm_tokens() -> None:
     async with rig_with_idp(A, **ES) as (made, idp):
         old, new = made.mint(A), made.mint(renewed)
         assert await made.reason(old) is None
-        assert await made.reason(new) is Reason.BAD_SIGNATURE
+        assert await made.reason(new) is Reasons.BAD_SIGNATURE
         idp.publish(renewed)
         await made.refresh()
-        assert await made.reason(old) is Reason.BAD_SIGNATURE
+        assert await made.reason(old) is Reasons.BAD_SIGNATURE
         assert await made.reason(new) is None
 
 
@@ -191,7 +191,7 @@ async def test_a_removed_issuer_takes_its_entries_along(tmp_path: Path) -> None:
         token = made.mint(A, aud="other")
         assert await made.reason(token) is None
         async with rig(issuer_settings(jwks_file=str(file), **ES)) as tightened:
-            assert await tightened.reason(token) is Reason.WRONG_AUDIENCE
+            assert await tightened.reason(token) is Reasons.WRONG_AUDIENCE
 
 
 async def test_concurrent_misses_of_one_token_verify_once() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from tests.support.idp import Answer, FakeIdp, issuer_settings, private_authority
 from tests.support.minting import SigningKey, jwks
 from tests.support.rig import rig, rig_with_idp
@@ -29,7 +29,7 @@ async def test_one_tenant_with_two_issuers_over_one_key_set() -> None:
             assert (first.issuer, second.issuer) == (v1, v2)
             assert first.issuer_name == second.issuer_name == "main"
             for foreign in (v1.replace("T", "U"), v2.replace("T", "U"), v1.rstrip("/"), v2 + "/"):
-                assert await made.reason(made.mint(A, iss=foreign, aud="app-guid")) is Reason.UNKNOWN_ISSUER
+                assert await made.reason(made.mint(A, iss=foreign, aud="app-guid")) is Reasons.UNKNOWN_ISSUER
             assert idp.key_fetches() == 1
 
 
@@ -41,7 +41,7 @@ async def test_a_trailing_slash_counts_and_the_log_shows_both(configured: str) -
         assert await made.reason(made.mint(A, iss=configured)) is None
         with pytest.raises(GatewayError) as caught:
             await made.ask(made.mint(A, iss=other))
-        assert caught.value.reason is Reason.UNKNOWN_ISSUER
+        assert caught.value.reason is Reasons.UNKNOWN_ISSUER
         assert f"'{other}'" in caught.value.detail
         assert f"'{configured}'" in caught.value.detail
 
@@ -55,7 +55,7 @@ async def test_discovery_that_names_the_issuer_with_another_slash_warns_and_load
         idp.publish(A)
         configured = idp.issuer.rstrip("/") if suffix else idp.issuer + "/"
         async with rig(issuer_settings(issuer=configured, **RS)) as made:
-            assert await made.reason(made.mint(A, iss=configured)) is Reason.NO_KEYS
+            assert await made.reason(made.mint(A, iss=configured)) is Reasons.NO_KEYS
             assert (idp.discoveries(), idp.key_fetches()) == (1, 0)
             assert "issuer_mismatch" in made.keys.status()["last_error"]
         assert f"names issuer {idp.issuer}, configured is {configured}:" in caplog.text
@@ -135,6 +135,6 @@ async def test_a_kubernetes_issuer_without_its_options_is_503(tmp_path: Path, mi
         options = {"jwks_url": idp.jwks_url, "jwks_ca_file": str(bundle), "jwks_token_file": str(token_file)}
         del options[missing]
         async with rig(issuer_settings(issuer=idp.issuer, **options, **RS)) as made:
-            assert await made.reason(made.mint(A, iss=idp.issuer)) is Reason.NO_KEYS
+            assert await made.reason(made.mint(A, iss=idp.issuer)) is Reasons.NO_KEYS
             code = {"jwks_ca_file": "tls", "jwks_token_file": "status_403", "jwks_url": "connect"}[missing]
             assert made.keys.status()["last_error"].startswith(code + ":")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.jwt.claims.rules import unknown_issuer
 from gateway.jwt.jose.compact import parse_token, verify_signature
 from gateway.jwt.jose.keys import KeySetError, import_jwks
@@ -29,7 +29,7 @@ def test_c33_kid_in_token_and_set(named_token: bool, named_keys: bool, keys: int
     token = mint(signing[signer], CLAIMS, header={} if named_token else {"kid": ABSENT})
     accepted(judge(token, *published))
     if named_keys:
-        assert judge(mint(signing[signer], CLAIMS, header={"kid": "z"}), *published) is Reason.UNKNOWN_KEY
+        assert judge(mint(signing[signer], CLAIMS, header={"kid": "z"}), *published) is Reasons.UNKNOWN_KEY
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_c90_microsoft_graph_tokens() -> None:
     token = parse_token(body + b"." + genuine.rpartition(b".")[2], 8192)
     with pytest.raises(GatewayError) as caught:
         verify_signature(token, keys_of(KEY).keys)
-    assert caught.value.reason is Reason.BAD_SIGNATURE
+    assert caught.value.reason is Reasons.BAD_SIGNATURE
     assert caught.value.detail == "token for Microsoft Graph; request a token for this API"
 
 
@@ -114,7 +114,7 @@ def test_c92_keycloaks_account_audience() -> None:
 def test_c94_a_slash_counts(configured: str, iss: str) -> None:
     """C94: refused, and the operator sees both values."""
     policy = make_policy({"issuer": configured})
-    assert judge_claims(iss=iss, policy=policy) is Reason.UNKNOWN_ISSUER
+    assert judge_claims(iss=iss, policy=policy) is Reasons.UNKNOWN_ISSUER
     detail = unknown_issuer(iss, policy.issuers).detail
     assert f"'{iss}'" in detail
     assert f"'{configured}'" in detail

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from tests.support.clock import eventually
 from tests.support.idp import Answer, FakeIdp, issuer_settings
 from tests.support.minting import SigningKey, jwks, mint
@@ -35,7 +35,7 @@ async def test_random_key_names_cause_one_fetch_per_cooldown() -> None:
         forged = made.mint(SigningKey.ec("x"), {"alg": "RS256"})
         for number in range(200):
             token = mint(SigningKey.ec(f"k{number}"), {}, header={"alg": "RS256"}).split(b".")[0]
-            assert await made.reason(token + forged[forged.index(b".") :]) is Reason.UNKNOWN_KEY
+            assert await made.reason(token + forged[forged.index(b".") :]) is Reasons.UNKNOWN_KEY
             made.clock.jump(0.05)
             assert await made.reason(good) is None
         assert idp.key_fetches() == 2
@@ -79,8 +79,8 @@ async def test_a_failing_refresh_throws_no_good_key_away(answer: Answer) -> None
         assert made.keys.failures == 1
         assert await made.reason(made.mint(A)) is None
         fetches = made.keys.fetches
-        assert await made.reason(made.mint(B)) is Reason.UNKNOWN_KEY
-        assert await made.reason(made.mint(B, jti="again")) is Reason.UNKNOWN_KEY
+        assert await made.reason(made.mint(B)) is Reasons.UNKNOWN_KEY
+        assert await made.reason(made.mint(B, jti="again")) is Reasons.UNKNOWN_KEY
         assert made.keys.fetches == fetches + 1
         assert await made.reason(made.mint(A, jti="cold")) is None
         assert made.keys.status()["last_error"] != ""
@@ -95,7 +95,7 @@ async def test_an_outage_longer_than_the_stated_age_is_503() -> None:
         made.clock.jump(25 * 3600)
         with pytest.raises(GatewayError) as caught:
             await made.ask(made.mint(A))
-        assert (caught.value.reason, caught.value.reason.kind.status) == (Reason.STALE_KEYS, 503)
+        assert (caught.value.reason, caught.value.reason.kind.status) == (Reasons.STALE_KEYS, 503)
         assert made.keys.status()["reason"] == "stale_keys"
         await idp.start()
         await made.refresh()
@@ -112,9 +112,9 @@ async def test_a_provider_that_is_down_at_start_is_waited_for_outside_requests()
             while made.clock.monotonic() < begin + 5:
                 with pytest.raises(GatewayError) as caught:
                     await made.ask(made.mint(A))
-                assert (caught.value.reason, caught.value.reason.kind.status) == (Reason.NO_KEYS, 503)
+                assert (caught.value.reason, caught.value.reason.kind.status) == (Reasons.NO_KEYS, 503)
                 assert 1 <= (caught.value.retry_after or 0) <= 8
-                assert made.keys.usable() is Reason.NO_KEYS
+                assert made.keys.usable() is Reasons.NO_KEYS
                 await made.refresh()
             await idp.start()
             await made.refresh()
@@ -136,8 +136,8 @@ NAMELESS_A, NAMELESS_B = SigningKey(None, A.private, "RS256"), SigningKey(None, 
         ([NAMELESS_A, NAMELESS_B], NAMELESS_A, None),
         ([NAMELESS_A, NAMELESS_B], NAMELESS_B, None),
         ([NAMELESS_A, NAMELESS_B], B, None),
-        ([A], NAMELESS_B, Reason.BAD_SIGNATURE),
-        ([A], B, Reason.UNKNOWN_KEY),
+        ([A], NAMELESS_B, Reasons.BAD_SIGNATURE),
+        ([A], B, Reasons.UNKNOWN_KEY),
     ],
 )
 async def test_keys_and_tokens_with_and_without_names(
@@ -146,7 +146,7 @@ async def test_keys_and_tokens_with_and_without_names(
     """C33, R031: a nameless token tries every key that fits; a name that no key has may mean a nameless key."""
     async with rig_with_idp(*published, **RS) as (made, idp):
         assert await made.reason(made.mint(token_key)) is reason
-        assert idp.key_fetches() == (2 if reason is Reason.UNKNOWN_KEY else 1)
+        assert idp.key_fetches() == (2 if reason is Reasons.UNKNOWN_KEY else 1)
 
 
 @pytest.mark.parametrize("kid", [None, "ABSENT"])
@@ -155,7 +155,7 @@ async def test_a_nameless_token_never_causes_a_fetch(kid: str | None) -> None:
     async with rig_with_idp(A, **RS) as (made, idp):
         for number in range(5):
             header = {"kid": None} if kid is None else None
-            assert await made.reason(made.mint(NAMELESS_B, header, jti=str(number))) is Reason.BAD_SIGNATURE
+            assert await made.reason(made.mint(NAMELESS_B, header, jti=str(number))) is Reasons.BAD_SIGNATURE
         assert idp.key_fetches() == 1
 
 
@@ -216,7 +216,7 @@ async def test_symmetric_and_private_material_is_of_no_use(caplog: pytest.LogCap
         idp.keys_answer = Answer(jwks(A.private_jwk(), secret))
         async with rig(issuer_settings(jwks_url=idp.jwks_url, **RS)) as made:
             assert await made.reason(made.mint(A)) is None
-            assert await made.reason(made.mint(secret)) is Reason.ALGORITHM_REFUSED
+            assert await made.reason(made.mint(secret)) is Reasons.ALGORITHM_REFUSED
             assert [key.kid for key in made.keys.keys.rejected] == ["a", "h"]
             shown = caplog.text + json.dumps(made.keys.status())
             private = A.private_jwk()

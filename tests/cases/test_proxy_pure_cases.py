@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.http1.target import parse_target
 from gateway.identity import HeaderRule, UnsafeClaimError
 from gateway.policy.routes import RouteTable
@@ -67,7 +67,7 @@ def test_route_and_upstream_cannot_disagree_about_a_path(target: bytes) -> None:
     """C46: refused before any route is looked at."""
     with pytest.raises(GatewayError) as caught:
         parse_target("GET", target)
-    assert caught.value.reason is Reason.BAD_PATH
+    assert caught.value.reason is Reasons.BAD_PATH
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.jwt.jose.compact import parse_token
 from tests.support.minting import ABSENT, SigningKey, b64, good_claims, mint, mint_raw, unb64
 from tests.support.verifying import NOW, accepted, is_bad_credential, judge, judge_claims, make_policy
@@ -144,7 +144,7 @@ def test_c23_one_token_has_one_spelling() -> None:
         *(signature.replace(b"-", b"+"), signature.replace(b"_", b"/")),
         *(signature[:40] + b"\n" + signature[40:], signature + b"\r\n"),
     ):
-        assert judge(body + b"." + other, KEY) is Reason.BAD_ENCODING
+        assert judge(body + b"." + other, KEY) is Reasons.BAD_ENCODING
 
 
 def test_c24_signatures_of_the_wrong_shape() -> None:
@@ -153,7 +153,7 @@ def test_c24_signatures_of_the_wrong_shape() -> None:
     token = mint(key, CLAIMS)
     body, _, signature = token.rpartition(b".")
     for other in (unb64(signature)[:-1], bytes(64)):
-        assert judge(body + b"." + b64(other), key) is Reason.BAD_SIGNATURE
+        assert judge(body + b"." + b64(other), key) is Reasons.BAD_SIGNATURE
     wide = SigningKey.ec("a", "P-521")
     assert is_bad_credential(judge(mint(wide, CLAIMS, header={"alg": "ES256"}), wide))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.http1.host import canonical_host, parse_host
 
 
@@ -58,7 +58,7 @@ def test_what_is_no_host_is_refused(value: bytes) -> None:
     for http_11 in (True, False):
         with pytest.raises(GatewayError) as caught:
             parse_host([value], None, http_11)
-        assert caught.value.reason is Reason.BAD_HOST
+        assert caught.value.reason is Reasons.BAD_HOST
 
 
 def test_http_11_has_exactly_one_host() -> None:
@@ -66,7 +66,7 @@ def test_http_11_has_exactly_one_host() -> None:
     for values in ([], [b"h", b"h"], [b"h", b"i"], [b"h", b""]):
         with pytest.raises(GatewayError) as caught:
             parse_host(values, None, True)
-        assert caught.value.reason is Reason.BAD_HOST
+        assert caught.value.reason is Reasons.BAD_HOST
     with pytest.raises(GatewayError):
         parse_host([b"h", b"h"], None, False)
     assert parse_host([], None, False) == ""
@@ -79,7 +79,7 @@ def test_authority_of_the_target_replaces_the_host_field() -> None:
     for values, authority in (([], b"h"), ([b"a b"], b"h"), ([b"h"], b"a b"), ([b"h"], b"u@h"), ([b"h"], b"h:99999")):
         with pytest.raises(GatewayError) as caught:
             parse_host(values, authority, True)
-        assert caught.value.reason is Reason.BAD_HOST
+        assert caught.value.reason is Reasons.BAD_HOST
 
 
 @given(st.binary(max_size=30) | st.from_regex(rb"\A[a-zA-Z0-9._\[\]:-]{1,20}\Z"))

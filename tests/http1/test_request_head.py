@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import Reason
+from gateway.errors import Reason, Reasons
 from gateway.http1.request_head import (
     MAX_FIELDS,
     MAX_PARTS,
@@ -126,7 +126,7 @@ def test_sound_messages_pass_whole_however_they_are_cut(message: bytes, cuts: li
 def test_malformed_head_is_refused_and_the_request_before_it_is_not(name: str, cuts: list[int]) -> None:
     """R200-R207, R218: nothing of the bad message is let through."""
     before = SOUND[3]
-    assert run(before + MALFORMED[name] + SOUND[0], cuts) == (before, Reason.MALFORMED_HTTP)
+    assert run(before + MALFORMED[name] + SOUND[0], cuts) == (before, Reasons.MALFORMED_HTTP)
 
 
 @pytest.mark.parametrize("name", BAD_CHUNKS)
@@ -135,7 +135,7 @@ def test_malformed_head_is_refused_and_the_request_before_it_is_not(name: str, c
 def test_malformed_chunks_are_refused_before_the_end_of_the_message(name: str, cuts: list[int]) -> None:
     """R208, R209: the last chunk never gets through."""
     through, reason = run(CHUNKED + BAD_CHUNKS[name] + SOUND[0], cuts)
-    assert reason is Reason.MALFORMED_HTTP
+    assert reason is Reasons.MALFORMED_HTTP
     assert not through.endswith(b"\r\n0\r\n\r\n")
     assert b"GET" not in through
 
@@ -145,7 +145,7 @@ def test_other_versions_have_their_own_reason(version: bytes) -> None:
     """R217."""
     with pytest.raises(MalformedError) as refused:
         parse_head(b"GET / " + version + b"\r\nHost: h\r\n\r\n")
-    assert refused.value.reason is Reason.HTTP_VERSION
+    assert refused.value.reason is Reasons.HTTP_VERSION
 
 
 def test_head_over_the_limit_is_refused_complete_or_not() -> None:
@@ -154,10 +154,10 @@ def test_head_over_the_limit_is_refused_complete_or_not() -> None:
     fits = line + b"X: " + b"a" * (4096 - len(line) - 7) + b"\r\n\r\n"
     assert len(fits) == 4096
     assert run(fits, []) == (fits, None)
-    assert run(fits.replace(b"X: ", b"X: a"), [])[1] is Reason.HEAD_TOO_LARGE
-    assert run(line + b"X: " + b"a" * 5000, [100, 4000])[1] is Reason.HEAD_TOO_LARGE
+    assert run(fits.replace(b"X: ", b"X: a"), [])[1] is Reasons.HEAD_TOO_LARGE
+    assert run(line + b"X: " + b"a" * 5000, [100, 4000])[1] is Reasons.HEAD_TOO_LARGE
     assert run(line + b"a:\r\n" * MAX_FIELDS + b"\r\n", [])[1] is None
-    assert run(line + b"a:\r\n" * (MAX_FIELDS + 1) + b"\r\n", [])[1] is Reason.HEAD_TOO_LARGE
+    assert run(line + b"a:\r\n" * (MAX_FIELDS + 1) + b"\r\n", [])[1] is Reasons.HEAD_TOO_LARGE
 
 
 def test_bytes_are_cut_where_a_request_ends() -> None:

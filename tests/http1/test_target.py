@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.http1.target import Target, parse_target
 
 
@@ -100,9 +100,9 @@ def test_encoded_slash_is_reported_and_stays_text(target: bytes) -> None:
 )
 def test_paths_with_two_readings_are_refused(path: bytes) -> None:
     """R229-R237, C46: never repaired, whatever the query and the form of the target."""
-    assert refusal(path) is Reason.BAD_PATH
-    assert refusal(path + b"?a=b") is Reason.BAD_PATH
-    assert refusal(b"http://h" + path) is Reason.BAD_PATH
+    assert refusal(path) is Reasons.BAD_PATH
+    assert refusal(path + b"?a=b") is Reasons.BAD_PATH
+    assert refusal(b"http://h" + path) is Reasons.BAD_PATH
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ def test_query_is_kept_byte_for_byte(target: bytes, query: bytes | None) -> None
 @pytest.mark.parametrize("query", [b"a b", b"\xc3\xa9", b"a\x00", b"a\tb", b"a\r\nb", b"\x7f", b"a#b", b"#"])
 def test_query_outside_visible_ascii_is_refused(query: bytes) -> None:
     """R240, R241: what could end or split a request line."""
-    assert refusal(b"/x?" + query) is Reason.BAD_TARGET
-    assert refusal(b"/a%20b?" + query) is Reason.BAD_TARGET
+    assert refusal(b"/x?" + query) is Reasons.BAD_TARGET
+    assert refusal(b"/a%20b?" + query) is Reasons.BAD_TARGET
 
 
 @pytest.mark.parametrize("target", [b"/a#", b"/a#/../admin", b"/a%20#b", b"/#?x", b"http://h/a#b", b"http://h#b"])
 def test_fragment_is_refused(target: bytes) -> None:
     """R240."""
-    assert refusal(target) is Reason.BAD_TARGET
+    assert refusal(target) is Reasons.BAD_TARGET
 
 
 @pytest.mark.parametrize(
@@ -166,19 +166,19 @@ def test_absolute_form_is_cut_to_origin_form_and_authority(target: bytes, expect
 def test_other_forms_are_refused(target: bytes) -> None:
     """R222, R223, R225: userinfo, other schemes, https without TLS, authority form, the asterisk, nothing."""
     for method in ("GET", "OPTIONS", "CONNECT"):
-        assert refusal(target, method) is Reason.BAD_TARGET
+        assert refusal(target, method) is Reasons.BAD_TARGET
 
 
 def test_absolute_https_needs_a_secured_connection() -> None:
     """R222: RFC 9110 section 7.4; over TLS it is the ordinary absolute form."""
     assert parse_target("GET", b"https://h/a", secure=True).authority == b"h"
     assert parse_target("GET", b"http://h/a", secure=True).authority == b"h"
-    assert refusal(b"https://u@h/a", secure=True) is Reason.BAD_TARGET
+    assert refusal(b"https://u@h/a", secure=True) is Reasons.BAD_TARGET
 
 
 def test_absolute_spelling_of_the_asterisk_is_refused() -> None:
     """R225: OPTIONS for the server as a whole is nobody's route (RFC 9112 section 3.2.4)."""
-    assert refusal(b"http://h", "OPTIONS") is Reason.BAD_TARGET
+    assert refusal(b"http://h", "OPTIONS") is Reasons.BAD_TARGET
     assert parse_target("OPTIONS", b"http://h/").path == b"/"
     assert parse_target("OPTIONS", b"http://h?a").query == b"a"
 
@@ -187,8 +187,8 @@ def test_long_targets_are_read_like_short_ones() -> None:
     """R273: the memory for repeated targets holds short ones; the reading is the same."""
     path = b"/" + b"a/" * 20_000 + b"b"
     assert parse_target("GET", path).match_path == path.decode()
-    assert refusal(path + b"/..") is Reason.BAD_PATH
-    assert refusal(b"/" + b";" * 40_000 + b"/x") is Reason.BAD_PATH
+    assert refusal(path + b"/..") is Reasons.BAD_PATH
+    assert refusal(b"/" + b";" * 40_000 + b"/x") is Reasons.BAD_PATH
 
 
 # --- against an independent reading ---
@@ -233,7 +233,7 @@ def test_anything_is_read_or_refused(method: str, target: bytes, secure: bool) -
     """R228: no other exception, whatever arrives."""
     parsed = reading(target, method, secure=secure)
     if isinstance(parsed, Reason):
-        assert parsed in (Reason.BAD_PATH, Reason.BAD_TARGET)
+        assert parsed in (Reasons.BAD_PATH, Reasons.BAD_TARGET)
     else:
         assert parsed.raw() == target or parsed.authority is not None
         assert target.endswith(parsed.raw()) or parsed.path == b"/"

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.utils import accept_key
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import POLICY_VIOLATION, GatewayError, Reason, Reasons
 from gateway.http1.websocket import (
     MESSAGE_TOO_BIG,
-    POLICY_VIOLATION,
     PROTOCOL_ERROR,
     FrameTracker,
     accept_value,
@@ -71,26 +70,26 @@ def test_sound_handshake_gives_its_key() -> None:
 @pytest.mark.parametrize(
     ("method", "http_11", "headers", "reason"),
     [
-        pytest.param("POST", True, GOOD, Reason.WEBSOCKET_HANDSHAKE, id="POST"),
-        pytest.param("GET", False, GOOD, Reason.WEBSOCKET_HANDSHAKE, id="HTTP/1.0"),
-        pytest.param("GET", True, replaced(b"Connection"), Reason.WEBSOCKET_HANDSHAKE, id="no-connection"),
-        pytest.param("GET", True, replaced(b"Connection", b"close"), Reason.WEBSOCKET_HANDSHAKE, id="close"),
-        pytest.param("GET", True, replaced(b"Sec-WebSocket-Version", b"7"), Reason.WEBSOCKET_VERSION, id="version-7"),
-        pytest.param("GET", True, replaced(b"Sec-WebSocket-Version"), Reason.WEBSOCKET_VERSION, id="no-version"),
+        pytest.param("POST", True, GOOD, Reasons.WEBSOCKET_HANDSHAKE, id="POST"),
+        pytest.param("GET", False, GOOD, Reasons.WEBSOCKET_HANDSHAKE, id="HTTP/1.0"),
+        pytest.param("GET", True, replaced(b"Connection"), Reasons.WEBSOCKET_HANDSHAKE, id="no-connection"),
+        pytest.param("GET", True, replaced(b"Connection", b"close"), Reasons.WEBSOCKET_HANDSHAKE, id="close"),
+        pytest.param("GET", True, replaced(b"Sec-WebSocket-Version", b"7"), Reasons.WEBSOCKET_VERSION, id="version-7"),
+        pytest.param("GET", True, replaced(b"Sec-WebSocket-Version"), Reasons.WEBSOCKET_VERSION, id="no-version"),
         pytest.param(
-            "GET", True, replaced(b"Sec-WebSocket-Version", b"13", b"8"), Reason.WEBSOCKET_VERSION, id="versions"
+            "GET", True, replaced(b"Sec-WebSocket-Version", b"13", b"8"), Reasons.WEBSOCKET_VERSION, id="versions"
         ),
-        pytest.param("GET", True, replaced(b"Sec-WebSocket-Key"), Reason.WEBSOCKET_HANDSHAKE, id="no-key"),
-        pytest.param("GET", True, replaced(b"Sec-WebSocket-Key", KEY, KEY), Reason.WEBSOCKET_HANDSHAKE, id="two-keys"),
+        pytest.param("GET", True, replaced(b"Sec-WebSocket-Key"), Reasons.WEBSOCKET_HANDSHAKE, id="no-key"),
+        pytest.param("GET", True, replaced(b"Sec-WebSocket-Key", KEY, KEY), Reasons.WEBSOCKET_HANDSHAKE, id="two-keys"),
         pytest.param(
             "GET",
             True,
             replaced(b"Sec-WebSocket-Key", base64.b64encode(b"15 bytes of key")),
-            Reason.WEBSOCKET_HANDSHAKE,
+            Reasons.WEBSOCKET_HANDSHAKE,
             id="short-key",
         ),
         pytest.param(
-            "GET", True, replaced(b"Sec-WebSocket-Key", b"?" * 24), Reason.WEBSOCKET_HANDSHAKE, id="no-base64"
+            "GET", True, replaced(b"Sec-WebSocket-Key", b"?" * 24), Reasons.WEBSOCKET_HANDSHAKE, id="no-base64"
         ),
     ],
 )
@@ -101,7 +100,7 @@ def test_unsound_handshake_is_refused(
     with pytest.raises(GatewayError) as refusal:
         check_request(method, http_11, headers)
     assert refusal.value.reason is reason
-    assert reason.kind.status == (426 if reason is Reason.WEBSOCKET_VERSION else 400)
+    assert reason.kind.status == (426 if reason is Reasons.WEBSOCKET_VERSION else 400)
 
 
 @given(st.binary(min_size=16, max_size=16))
@@ -125,7 +124,7 @@ def test_upstreams_101_must_answer_this_very_handshake(missing: int) -> None:
     check_response(AGREED, KEY)
     with pytest.raises(GatewayError) as failure:
         check_response([pair for place, pair in enumerate(AGREED) if place != missing], KEY)
-    assert failure.value.reason is Reason.UPSTREAM_PROTOCOL
+    assert failure.value.reason is Reasons.UPSTREAM_PROTOCOL
     with pytest.raises(GatewayError):
         check_response(AGREED, base64.b64encode(b"another key 16 b"))
 
@@ -155,10 +154,10 @@ def test_token_is_taken_out_of_the_subprotocols(
 @pytest.mark.parametrize(
     ("offered", "reason"),
     [
-        pytest.param([b"bearer"], Reason.MALFORMED_AUTHORIZATION, id="no-token"),
-        pytest.param([b"v1, bearer"], Reason.MALFORMED_AUTHORIZATION, id="last"),
-        pytest.param([b"bearer, t, bearer, u"], Reason.SEVERAL_CREDENTIALS, id="two"),
-        pytest.param([b"bearer, t", b"bearer, u"], Reason.SEVERAL_CREDENTIALS, id="two-lines"),
+        pytest.param([b"bearer"], Reasons.MALFORMED_AUTHORIZATION, id="no-token"),
+        pytest.param([b"v1, bearer"], Reasons.MALFORMED_AUTHORIZATION, id="last"),
+        pytest.param([b"bearer, t, bearer, u"], Reasons.SEVERAL_CREDENTIALS, id="two"),
+        pytest.param([b"bearer, t", b"bearer, u"], Reasons.SEVERAL_CREDENTIALS, id="two-lines"),
     ],
 )
 def test_token_that_is_not_one_is_refused(offered: Sequence[bytes], reason: Reason) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt import authenticator as authenticate
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.issuers.key_sources import FileSource, RemoteSource
@@ -37,15 +37,15 @@ async def test_a_good_token_gives_its_identity_and_the_next_time_the_same_one() 
 
 
 IMPLAUSIBLE: dict[str, tuple[dict[str, Any], dict[str, Any], Reason]] = {
-    "unknown issuer": ({"iss": "https://other.test/"}, {}, Reason.UNKNOWN_ISSUER),
-    "no issuer": ({"iss": ABSENT}, {}, Reason.UNKNOWN_ISSUER),
-    "issuer of another type": ({"iss": [ISSUER]}, {}, Reason.UNKNOWN_ISSUER),
-    "algorithm not allowed": ({}, {"alg": "ES384"}, Reason.ALGORITHM_REFUSED),
-    "other kind of token": ({}, {"typ": "logout+jwt"}, Reason.TYPE_REFUSED),
-    "expired": ({"exp": 1}, {}, Reason.EXPIRED),
-    "wrong audience": ({"aud": "other"}, {}, Reason.WRONG_AUDIENCE),
-    "no subject": ({"sub": ABSENT}, {}, Reason.MISSING_CLAIM),
-    "critical header": ({}, {"crit": ["x"]}, Reason.CRITICAL_HEADER),
+    "unknown issuer": ({"iss": "https://other.test/"}, {}, Reasons.UNKNOWN_ISSUER),
+    "no issuer": ({"iss": ABSENT}, {}, Reasons.UNKNOWN_ISSUER),
+    "issuer of another type": ({"iss": [ISSUER]}, {}, Reasons.UNKNOWN_ISSUER),
+    "algorithm not allowed": ({}, {"alg": "ES384"}, Reasons.ALGORITHM_REFUSED),
+    "other kind of token": ({}, {"typ": "logout+jwt"}, Reasons.TYPE_REFUSED),
+    "expired": ({"exp": 1}, {}, Reasons.EXPIRED),
+    "wrong audience": ({"aud": "other"}, {}, Reasons.WRONG_AUDIENCE),
+    "no subject": ({"sub": ABSENT}, {}, Reasons.MISSING_CLAIM),
+    "critical header": ({}, {"crit": ["x"]}, Reasons.CRITICAL_HEADER),
 }
 
 
@@ -62,19 +62,19 @@ async def test_only_a_plausible_token_causes_a_fetch(
 async def test_an_implausible_token_is_401_even_while_keys_are_missing() -> None:
     """R113: "no" needs no keys; only a token that could be good is answered 503."""
     async with FakeIdp() as idp, rig(issuer_settings(jwks_url=idp.jwks_url, **ES)) as made:
-        assert await made.reason(made.mint(A, exp=1)) is Reason.EXPIRED
-        assert await made.reason(made.mint(A)) is Reason.NO_KEYS
-        assert await made.reason(b"junk") is Reason.NOT_A_JWS
+        assert await made.reason(made.mint(A, exp=1)) is Reasons.EXPIRED
+        assert await made.reason(made.mint(A)) is Reasons.NO_KEYS
+        assert await made.reason(b"junk") is Reasons.NOT_A_JWS
 
 
 async def test_a_token_over_the_limit_is_refused_unread() -> None:
     """C25: it is not even hashed, and nothing is remembered of it."""
     async with rig_with_idp(A, **ES) as (made, _):
         token = b"x" * 8193
-        assert await made.reason(token) is Reason.TOKEN_TOO_LONG
+        assert await made.reason(token) is Reasons.TOKEN_TOO_LONG
         with pytest.raises(GatewayError) as caught:
             await made.authenticator.authenticate(token)
-        assert caught.value.reason is Reason.TOKEN_TOO_LONG
+        assert caught.value.reason is Reasons.TOKEN_TOO_LONG
         assert made.authenticator.cache.bad(b"") is None
 
 
@@ -105,8 +105,8 @@ async def test_a_claim_that_cannot_be_a_header_is_remembered_with_the_keys() -> 
     """R346, R188."""
     async with rig_with_idp(A, **ES) as (made, _):
         token = made.mint(A, sub="a\nb")
-        assert await made.reason(token) is Reason.UNSAFE_CLAIM
-        assert await made.reason(token) is Reason.UNSAFE_CLAIM
+        assert await made.reason(token) is Reasons.UNSAFE_CLAIM
+        assert await made.reason(token) is Reasons.UNSAFE_CLAIM
         assert made.authenticator.cache.bad_hits == 1
 
 
@@ -121,7 +121,7 @@ async def test_an_unforeseen_fault_is_a_refusal_that_quotes_nothing(
             patch.setattr(authenticate, "make_identity", lambda *_: (_ for _ in ()).throw(error))
             with pytest.raises(GatewayError) as caught:
                 await made.ask(token)
-        assert caught.value.reason is Reason.VERIFICATION_FAILED
+        assert caught.value.reason is Reasons.VERIFICATION_FAILED
         assert caught.value.detail == type(error).__name__
         assert caught.value.__cause__ is None
         assert caught.value.__suppress_context__
@@ -152,7 +152,7 @@ async def test_stale_keys_are_503_for_warm_and_cold_tokens() -> None:
         for token in (warm, cold):
             with pytest.raises(GatewayError) as caught:
                 await made.ask(token)
-            assert caught.value.reason is Reason.STALE_KEYS
+            assert caught.value.reason is Reasons.STALE_KEYS
             assert caught.value.reason.kind.status == 503
             assert 1 <= (caught.value.retry_after or 0) <= 30
 
@@ -166,7 +166,7 @@ async def test_a_token_that_expires_while_keys_are_fetched_is_refused() -> None:
         await eventually(lambda: idp.key_fetches() == 2)
         made.clock.jump(3)
         gate.set()
-        assert await asking is Reason.EXPIRED
+        assert await asking is Reasons.EXPIRED
 
 
 async def test_a_missing_name_beside_nameless_keys_is_still_looked_for() -> None:
@@ -184,7 +184,7 @@ async def test_a_known_name_that_does_not_fit_causes_no_fetch() -> None:
     """R163, R010: the key is there, it just is not for this algorithm."""
     async with rig_with_idp(A, algorithms=["ES256", "ES384"]) as (made, idp):
         other = SigningKey.ec("a", "P-384")
-        assert await made.reason(made.mint(other)) is Reason.UNKNOWN_KEY
+        assert await made.reason(made.mint(other)) is Reasons.UNKNOWN_KEY
         assert idp.key_fetches() == 1
 
 
@@ -200,7 +200,7 @@ async def test_an_unknown_issuer_is_told_from_a_similar_one_in_the_log(tmp_path:
         ):
             with pytest.raises(GatewayError) as caught:
                 await made.ask(made.mint(A, iss=value))
-            assert caught.value.reason is Reason.UNKNOWN_ISSUER
+            assert caught.value.reason is Reasons.UNKNOWN_ISSUER
             assert shown in caught.value.detail
             assert caught.value.detail.isprintable()
             assert len(caught.value.detail) < 500
@@ -263,7 +263,7 @@ async def test_a_bound_token_is_remembered_and_looked_at_again_like_any_other() 
         assert (authenticator.cache.hits, authenticator.cache.misses) == (hits + 1, misses)
         assert authenticator.hold(token).identity is identity
         made.clock.jump(700)
-        assert await made.reason(token) is Reason.EXPIRED
+        assert await made.reason(token) is Reasons.EXPIRED
         assert not authenticator.knows_bound(sha256(token).digest())
 
 

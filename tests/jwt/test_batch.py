@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.identity import Identity
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.batch import MOST, Outcome, VerificationBatch
@@ -58,7 +58,7 @@ async def test_each_token_of_a_turn_gets_its_own_outcome_at_the_turns_end() -> N
         for name, token in zip("abcd", tokens, strict=True):
             batch.add(name, token)
         assert batch.outcomes == []
-        assert await batch.turn() == {"a": "ann", "b": Reason.BAD_SIGNATURE, "c": None, "d": "bob"}
+        assert await batch.turn() == {"a": "ann", "b": Reasons.BAD_SIGNATURE, "c": None, "d": "bob"}
         assert [name for name, _ in batch.outcomes] == list("abcd")
         remembered = [made.authenticator.recall(sha256(token).digest()) for token in tokens]
         assert [who and who.subject for who in remembered] == ["ann", None, None, "bob"]
@@ -88,7 +88,7 @@ async def test_what_is_wrong_apart_from_the_signature_is_said_at_once() -> None:
     """R163."""
     async with rig_with_idp(A, **ES) as (made, _):
         batch = Batch(made)
-        for token, reason in ((made.mint(A, exp=1), Reason.EXPIRED), (b"junk", Reason.NOT_A_JWS)):
+        for token, reason in ((made.mint(A, exp=1), Reasons.EXPIRED), (b"junk", Reasons.NOT_A_JWS)):
             with pytest.raises(GatewayError) as caught:
                 batch.add("a", token)
             assert caught.value.reason is reason
@@ -109,7 +109,7 @@ async def test_unsafe_claim_is_found_when_the_signature_is_good() -> None:
         batch = Batch(made)
         batch.add("a", made.mint(A, sub="a\nb"))
         batch.add("b", forged(made.mint(A, sub="a\nb")))
-        assert await batch.turn() == {"a": Reason.UNSAFE_CLAIM, "b": Reason.BAD_SIGNATURE}
+        assert await batch.turn() == {"a": Reasons.UNSAFE_CLAIM, "b": Reasons.BAD_SIGNATURE}
 
 
 @pytest.mark.parametrize("step", ["examine", "key_that_signed", "remember"])
@@ -133,7 +133,7 @@ async def test_unforeseen_fault_refuses_that_token_and_no_other(step: str, monke
         batch.add("c", made.mint(A, sub="carol"))
         outcomes = await batch.turn()
         bad = caught.value.reason if caught is not None else outcomes.pop("b")
-        assert bad is Reason.VERIFICATION_FAILED
+        assert bad is Reasons.VERIFICATION_FAILED
         assert outcomes == {"a": "alice", "c": "carol"}
 
 

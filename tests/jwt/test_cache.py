@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import Reason
+from gateway.errors import Reasons
 from gateway.identity import Identity, freeze
 from gateway.jwt.cache import (
     BAD_SECONDS,
@@ -222,7 +222,7 @@ def test_size_zero_switches_everything_off() -> None:
     """Contract: cache_size = 0."""
     cache = TokenCache(0, 300, FakeClock())
     cache.put(_digest(1), _entry(_issuer()))
-    cache.put_bad(_digest(2), Reason.NOT_A_JWS)
+    cache.put_bad(_digest(2), Reasons.NOT_A_JWS)
     assert (len(cache), cache.get(_digest(1)), cache.bad(_digest(2))) == (0, None, None)
 
 
@@ -230,9 +230,9 @@ def test_bad_tokens_are_remembered_briefly() -> None:
     """R188."""
     clock = FakeClock(NOW)
     cache = TokenCache(10, 300, clock)
-    cache.put_bad(_digest(1), Reason.NOT_A_JWS)
+    cache.put_bad(_digest(1), Reasons.NOT_A_JWS)
     clock.jump(BAD_SECONDS - 0.1)
-    assert cache.bad(_digest(1)) is Reason.NOT_A_JWS
+    assert cache.bad(_digest(1)) is Reasons.NOT_A_JWS
     clock.jump(0.1)
     assert cache.bad(_digest(1)) is None
     clock.jump(-1)
@@ -243,8 +243,8 @@ def test_bad_tokens_are_remembered_briefly() -> None:
 def test_a_verdict_by_keys_ends_with_these_keys() -> None:
     """R188, R170: a new key may have signed the token that the old one did not."""
     cache, issuer = TokenCache(10, 300, FakeClock()), _issuer()
-    cache.put_bad(_digest(1), Reason.BAD_SIGNATURE, issuer)
-    assert cache.bad(_digest(1)) is Reason.BAD_SIGNATURE
+    cache.put_bad(_digest(1), Reasons.BAD_SIGNATURE, issuer)
+    assert cache.bad(_digest(1)) is Reasons.BAD_SIGNATURE
     issuer.keys = import_jwks(jwks(SigningKey.ec("c")))
     assert cache.bad(_digest(1)) is None
 
@@ -255,7 +255,7 @@ def test_bad_tokens_have_their_own_bound_and_never_push_out_good_ones() -> None:
     for name in range(10):
         cache.put(_digest(name), _entry(issuer))
     for name in range(3 * BAD_SIZE):
-        cache.put_bad(_digest(f"bad {name}"), Reason.NOT_A_JWS)
+        cache.put_bad(_digest(f"bad {name}"), Reasons.NOT_A_JWS)
     assert all(cache.get(_digest(name)) for name in range(10))
     remembered = sum(cache.bad(_digest(f"bad {name}")) is not None for name in range(3 * BAD_SIZE))
     assert remembered == BAD_SIZE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.settings.tables import root as schema
 from tests.support.clock import eventually
 from tests.support.idp import FakeIdp, issuer_settings
@@ -40,7 +40,7 @@ async def test_held_verdict_ends_with_its_token() -> None:
         await made.clock.advance(29)
         assert made.authenticator.still_good(held) is None
         await made.clock.advance(1)
-        assert made.authenticator.still_good(held) is Reason.EXPIRED
+        assert made.authenticator.still_good(held) is Reasons.EXPIRED
 
 
 async def test_held_verdict_ends_with_its_key() -> None:
@@ -55,7 +55,7 @@ async def test_held_verdict_ends_with_its_key() -> None:
         fetches = idp.key_fetches()
         await made.clock.advance(400)
         await eventually(lambda: idp.key_fetches() > fetches)
-        await eventually(lambda: made.authenticator.still_good(held[0]) is Reason.UNKNOWN_KEY)
+        await eventually(lambda: made.authenticator.still_good(held[0]) is Reasons.UNKNOWN_KEY)
         assert made.authenticator.still_good(held[1]) is None
 
 
@@ -66,7 +66,7 @@ async def test_held_verdict_ends_when_the_keys_are_too_old_to_be_believed() -> N
         await made.ask(token)
         held = made.authenticator.hold(token)
         made.clock.jump(1001)
-        assert made.authenticator.still_good(held) is Reason.STALE_KEYS
+        assert made.authenticator.still_good(held) is Reasons.STALE_KEYS
 
 
 async def test_verdict_that_would_not_be_given_again_cannot_be_held() -> None:
@@ -79,7 +79,7 @@ async def test_verdict_that_would_not_be_given_again_cannot_be_held() -> None:
             made.clock.jump(11)
             with pytest.raises(GatewayError) as refusal:
                 made.authenticator.hold(token)
-            assert refusal.value.reason is Reason.EXPIRED
+            assert refusal.value.reason is Reasons.EXPIRED
             with pytest.raises(GatewayError) as refusal:
                 made.authenticator.hold(made.mint(B))
-            assert refusal.value.reason is Reason.UNKNOWN_KEY
+            assert refusal.value.reason is Reasons.UNKNOWN_KEY

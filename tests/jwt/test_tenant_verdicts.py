@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any
 
-from gateway.errors import Reason
+from gateway.errors import Reasons
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.issuers.registry import build_tenants
 from gateway.jwt.issuers.tenants import SWEEP_SECONDS, Tenants
@@ -58,7 +58,7 @@ async def test_withdrawn_key_of_a_tenant_ends_its_cached_tokens() -> None:
         await made.clock.advance(310)
         await eventually(lambda: table.status()["fetches"] == 2)
         await settle()
-        assert await made.reason(shown) is Reason.UNKNOWN_KEY
+        assert await made.reason(shown) is Reasons.UNKNOWN_KEY
         assert await made.reason(token(made, B)) is None
 
 
@@ -72,10 +72,10 @@ async def test_cached_token_of_a_tenant_that_was_given_up_is_verified_with_keys_
         keys = table.get("jwks")
         await table.stop()
         assert keys is not None
-        assert keys.usable() is Reason.NO_KEYS
+        assert keys.usable() is Reasons.NO_KEYS
         assert made.authenticator.recall(sha256(shown).digest()) is None
-        assert made.authenticator.still_good(held) is Reason.STALE_KEYS
-        assert await made.reason(shown) is Reason.UNKNOWN_KEY
+        assert made.authenticator.still_good(held) is Reasons.STALE_KEYS
+        assert await made.reason(shown) is Reasons.UNKNOWN_KEY
         assert table.begun == 2
 
 
@@ -92,7 +92,7 @@ async def test_held_verdict_keeps_its_tenant_in_use() -> None:
         assert len(table) == 1
         await made.clock.advance(60 + 300 + 2 * SWEEP_SECONDS)
         assert len(table) == 0
-        assert made.authenticator.still_good(held) is Reason.STALE_KEYS
+        assert made.authenticator.still_good(held) is Reasons.STALE_KEYS
         assert await made.reason(token(made)) is None, "its next token begins it anew"
 
 
@@ -112,5 +112,5 @@ async def test_two_tokens_of_one_subject_at_two_tenants_are_two_callers() -> Non
     """R354: the cache and the identity keep the tenants apart."""
     async with tenant_rig(tenants=["jwks", "other"], tenant_pattern="") as (made, table, _):
         assert (await made.ask(token(made))).tenant == "jwks"
-        assert await made.reason(token(made, iss="https://idp.test/other")) is Reason.NO_KEYS
+        assert await made.reason(token(made, iss="https://idp.test/other")) is Reasons.NO_KEYS
         assert len(table) == 2

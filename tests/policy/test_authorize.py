@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import INSUFFICIENT_SCOPE, INVALID_TOKEN, GatewayError, Reason
+from gateway.errors import INSUFFICIENT_SCOPE, INVALID_TOKEN, GatewayError, Reasons
 from gateway.identity import Confirmation, Identity, freeze
 from gateway.policy.authorize import authorize
 from gateway.policy.routes import Route, RouteTable
@@ -48,7 +48,7 @@ def test_issuer_of_another_route_is_an_invalid_token() -> None:
     route = compiled(issuers=["main", "second"])
     authorize(route, caller(issuer="second"))
     error = refusal(route, caller(issuer="third"))
-    assert error.reason is Reason.ISSUER_NOT_ACCEPTED
+    assert error.reason is Reasons.ISSUER_NOT_ACCEPTED
     assert error.reason.kind is INVALID_TOKEN
 
 
@@ -57,9 +57,9 @@ def test_api_key_has_no_issuer_that_could_be_the_wrong_one() -> None:
     route = compiled(issuers=["main"], credentials=["jwt", "api_key"], scopes=["a"], claims={"role": "x"})
     key = caller("a", issuer="", role="x")._replace(credential="api_key")
     authorize(route, key)
-    assert refusal(route, key._replace(issuer_name="other", credential="jwt")).reason is Reason.ISSUER_NOT_ACCEPTED
-    assert refusal(route, key._replace(scopes=())).reason is Reason.MISSING_SCOPE
-    assert refusal(route, key._replace(claims={})).reason is Reason.CLAIM_NOT_ACCEPTED
+    assert refusal(route, key._replace(issuer_name="other", credential="jwt")).reason is Reasons.ISSUER_NOT_ACCEPTED
+    assert refusal(route, key._replace(scopes=())).reason is Reasons.MISSING_SCOPE
+    assert refusal(route, key._replace(claims={})).reason is Reasons.CLAIM_NOT_ACCEPTED
 
 
 def test_all_scopes_are_needed() -> None:
@@ -68,7 +68,7 @@ def test_all_scopes_are_needed() -> None:
     authorize(route, caller("x", "admin", "orders:read"))
     for scopes in ((), ("orders:read",), ("admin",), ("orders:read admin",), ("ORDERS:READ", "ADMIN"), ("",)):
         error = refusal(route, caller(*scopes))
-        assert error.reason is Reason.MISSING_SCOPE
+        assert error.reason is Reasons.MISSING_SCOPE
         assert error.reason.kind is INSUFFICIENT_SCOPE
         assert error.scope == "orders:read admin"
 
@@ -76,8 +76,8 @@ def test_all_scopes_are_needed() -> None:
 @pytest.mark.parametrize("scope", ["readonly", "rea", "READ", "read ", "read write", "unread", "read\n"])
 def test_scope_is_compared_whole(scope: str) -> None:
     """C97, R091, R092: no part of a scope and no other letter case; a list element with a space is one scope."""
-    assert refusal(compiled(scopes=["read"]), caller(scope)).reason is Reason.MISSING_SCOPE
-    assert refusal(compiled(any_scopes=["read"]), caller(scope)).reason is Reason.MISSING_SCOPE
+    assert refusal(compiled(scopes=["read"]), caller(scope)).reason is Reasons.MISSING_SCOPE
+    assert refusal(compiled(any_scopes=["read"]), caller(scope)).reason is Reasons.MISSING_SCOPE
 
 
 def test_one_of_any_scopes_is_enough() -> None:
@@ -137,7 +137,7 @@ def test_claim_values_are_compared_by_type_and_whole(accepted: Any, value: Any, 
         authorize(route, caller(role=value))
     else:
         error = refusal(route, caller(role=value))
-        assert error.reason is Reason.CLAIM_NOT_ACCEPTED
+        assert error.reason is Reasons.CLAIM_NOT_ACCEPTED
         assert error.reason.kind is INSUFFICIENT_SCOPE
         assert error.scope == ""
 
@@ -153,7 +153,7 @@ def test_every_claim_rule_must_hold() -> None:
         {"https://x/roles": "a", "realm": {"role": "b"}},
     ]
     for claims in lacking:
-        assert refusal(route, caller(**claims)).reason is Reason.CLAIM_NOT_ACCEPTED
+        assert refusal(route, caller(**claims)).reason is Reasons.CLAIM_NOT_ACCEPTED
 
 
 def test_refusal_says_nothing_of_the_token() -> None:
@@ -165,9 +165,9 @@ def test_refusal_says_nothing_of_the_token() -> None:
 def test_issuer_is_looked_at_before_scopes_and_scopes_before_claims() -> None:
     """C75: a foreign token is 401, whatever it lacks besides."""
     route = compiled(issuers=["main"], scopes=["a"], claims={"role": "admin"})
-    assert refusal(route, caller(issuer="x")).reason is Reason.ISSUER_NOT_ACCEPTED
-    assert refusal(route, caller()).reason is Reason.MISSING_SCOPE
-    assert refusal(route, caller("a")).reason is Reason.CLAIM_NOT_ACCEPTED
+    assert refusal(route, caller(issuer="x")).reason is Reasons.ISSUER_NOT_ACCEPTED
+    assert refusal(route, caller()).reason is Reasons.MISSING_SCOPE
+    assert refusal(route, caller("a")).reason is Reasons.CLAIM_NOT_ACCEPTED
 
 
 KEY, CERTIFICATE = Confirmation("k", None), Confirmation(None, "c")
@@ -190,7 +190,7 @@ def test_a_route_says_which_tokens_it_takes(wanted: str, passing: list[Confirmat
         if bound in passing:
             authorize(route, who)
         else:
-            assert refusal(route, who).reason is Reason.UNBOUND_TOKEN
+            assert refusal(route, who).reason is Reasons.UNBOUND_TOKEN
     authorize(route, caller()._replace(confirmation=Confirmation("k", "c")))
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.policy.cors import (
     CorsPolicy,
     compile_cors,
@@ -118,25 +118,25 @@ def test_configured_lists_are_told_whole() -> None:
 )
 def test_an_origin_that_is_not_listed_exactly_is_refused(origin: bytes) -> None:
     """C72: no prefixes, no suffixes, no patterns."""
-    assert refused(policy(), asking(origin=origin)) is Reason.CORS_ORIGIN
+    assert refused(policy(), asking(origin=origin)) is Reasons.CORS_ORIGIN
     assert response_fields(policy(), [(b"Origin", origin)], ()) == ((b"Vary", b"Origin"),)
 
 
 @pytest.mark.parametrize("method", [b"PUT", b"post", b"CONNECT", b"TRACE", b"TRACK", b"", b"PO ST"])
 def test_a_method_that_is_not_listed_is_refused(method: bytes) -> None:
-    assert refused(policy(cors_methods=["POST"]), asking(method)) is Reason.CORS_METHOD
+    assert refused(policy(cors_methods=["POST"]), asking(method)) is Reasons.CORS_METHOD
 
 
 @pytest.mark.parametrize(
     "method", [b"CONNECT", b"TRACE", b"TRACK", b"", b"A\x00", b"A,B", b"A B", b"patch", b"A" * 33, b"G!"]
 )
 def test_no_list_does_not_mean_any_bytes(method: bytes) -> None:
-    assert refused(policy(), asking(method)) is Reason.CORS_METHOD
+    assert refused(policy(), asking(method)) is Reasons.CORS_METHOD
 
 
 @pytest.mark.parametrize("names", [b"x-other", b"authorization, x-other", b"Authorization,X-OTHER"])
 def test_a_field_that_is_not_listed_is_refused(names: bytes) -> None:
-    assert refused(policy(cors_headers=["authorization"]), asking(headers=names)) is Reason.CORS_HEADER
+    assert refused(policy(cors_headers=["authorization"]), asking(headers=names)) is Reasons.CORS_HEADER
 
 
 def test_names_of_fields_are_compared_without_case_and_over_all_lines() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.jwt.cache import BYTES_PER_ENTRY
 from gateway.settings.tables import root as schema
 from tests.support.idp import FakeIdp, issuer_settings
@@ -51,7 +51,7 @@ async def test_expiry_is_checked_on_each_hit() -> None:
         made.clock.step_wall(39.5)
         assert await made.reason(token) is None
         made.clock.step_wall(1)
-        assert await made.reason(token) is Reason.EXPIRED
+        assert await made.reason(token) is Reasons.EXPIRED
 
 
 async def test_not_before_is_checked_on_each_hit() -> None:
@@ -60,7 +60,7 @@ async def test_not_before_is_checked_on_each_hit() -> None:
         token = made.mint(A, nbf=made.clock.wall())
         assert await made.reason(token) is None
         made.clock.step_wall(-60)
-        assert await made.reason(token) is Reason.NOT_YET_VALID
+        assert await made.reason(token) is Reasons.NOT_YET_VALID
 
 
 async def test_an_entry_is_verified_anew_after_cache_seconds() -> None:
@@ -122,7 +122,7 @@ async def test_a_bad_token_then_the_good_one() -> None:
         flipped = b"A" if good[-10:-9] != b"A" else b"B"
         bad = good[:-10] + flipped + good[-9:]
         for _ in range(3):
-            assert await made.reason(bad) is Reason.BAD_SIGNATURE
+            assert await made.reason(bad) is Reasons.BAD_SIGNATURE
             assert await made.reason(good) is None
 
 
@@ -130,7 +130,7 @@ async def test_a_transient_error_is_not_remembered() -> None:
     """R189: the fetch fails at first, the second try is verified."""
     async with FakeIdp() as idp, rig(issuer_settings(jwks_url=idp.jwks_url, **ES)) as made:
         token = made.mint(A)
-        assert await made.reason(token) is Reason.NO_KEYS
+        assert await made.reason(token) is Reasons.NO_KEYS
         idp.publish(A)
         await made.refresh()
         assert await made.reason(token) is None

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import Reason
+from gateway.errors import Reason, Reasons
 from tests.support.clock import eventually
 from tests.support.idp import Answer, FakeIdp, issuer_settings, raw_server
 from tests.support.minting import SigningKey, good_claims, mint
@@ -50,8 +50,8 @@ async def test_keys_of_one_issuer_are_no_good_for_another() -> None:
         async with rig(*issuers) as made:
             assert (await made.ask(made.mint(A, iss="https://one.test"))).issuer_name == "one"
             assert (await made.ask(made.mint(a_twin, iss="https://two.test"))).issuer_name == "two"
-            assert await made.reason(made.mint(A, iss="https://two.test")) is Reason.BAD_SIGNATURE
-            assert await made.reason(made.mint(a_twin, iss="https://one.test")) is Reason.BAD_SIGNATURE
+            assert await made.reason(made.mint(A, iss="https://two.test")) is Reasons.BAD_SIGNATURE
+            assert await made.reason(made.mint(a_twin, iss="https://one.test")) is Reasons.BAD_SIGNATURE
 
 
 KIDS = ["../../dev/null", "' OR 1=1", "k" * 1500, "a\x00", "\U0001f511", "http://127.0.0.1/", ""]
@@ -62,7 +62,7 @@ async def test_a_key_name_is_a_look_up_string_and_causes_at_most_one_fetch(kid: 
     """R030, R033."""
     async with rig_with_idp(A, **ES) as (made, idp):
         for number in range(3):
-            assert await made.reason(made.mint(A, {"kid": kid}, jti=str(number))) is Reason.UNKNOWN_KEY
+            assert await made.reason(made.mint(A, {"kid": kid}, jti=str(number))) is Reasons.UNKNOWN_KEY
         assert [seen.path for seen in idp.seen] == ["/jwks", "/jwks"]
 
 
@@ -70,7 +70,7 @@ async def test_a_key_name_is_a_look_up_string_and_causes_at_most_one_fetch(kid: 
 async def test_a_key_name_of_another_type_causes_no_fetch(kid: object) -> None:
     """R034."""
     async with rig_with_idp(A, **ES) as (made, idp):
-        assert await made.reason(made.mint(A, {"kid": kid})) is Reason.BAD_HEADER
+        assert await made.reason(made.mint(A, {"kid": kid})) is Reasons.BAD_HEADER
         assert len(idp.seen) == 1
 
 
@@ -81,8 +81,8 @@ async def test_no_address_in_a_token_is_ever_fetched(member: str) -> None:
         listener.publish(B)
         header = {member: listener.jwks_url}
         assert await made.reason(made.mint(A, header)) is None
-        assert await made.reason(made.mint(B, header)) is Reason.UNKNOWN_KEY
-        assert await made.reason(made.mint(B, header, iss=listener.issuer)) is Reason.UNKNOWN_ISSUER
+        assert await made.reason(made.mint(B, header)) is Reasons.UNKNOWN_KEY
+        assert await made.reason(made.mint(B, header, iss=listener.issuer)) is Reasons.UNKNOWN_ISSUER
         assert listener.seen == []
         assert {seen.path for seen in idp.seen} == {"/jwks"}
 
@@ -92,7 +92,7 @@ async def test_a_key_inside_a_token_is_never_used() -> None:
     async with rig_with_idp(A, **ES) as (made, _):
         for kid in ("a", "b"):
             header = {"kid": kid, "jwk": B.public_jwk(), "x5c": ["AAAA"]}
-            assert await made.reason(made.mint(B, header)) in (Reason.BAD_SIGNATURE, Reason.UNKNOWN_KEY)
+            assert await made.reason(made.mint(B, header)) in (Reasons.BAD_SIGNATURE, Reasons.UNKNOWN_KEY)
 
 
 @pytest.mark.parametrize("header", [b'{"alg":"dir","enc":"A256GCM"}', b'{"alg":"dir","enc":"A256GCM","zip":"DEF"}'])
@@ -100,7 +100,7 @@ async def test_encrypted_tokens_are_refused_before_any_key(header: bytes) -> Non
     """R037, R038: nothing is decrypted or expanded, nothing is fetched."""
     async with rig_with_idp(A, **ES) as (made, idp):
         token = base64.urlsafe_b64encode(header).rstrip(b"=") + b"..AAAA.AAAA.AAAA"
-        assert await made.reason(token) is Reason.ENCRYPTED_TOKEN
+        assert await made.reason(token) is Reasons.ENCRYPTED_TOKEN
         assert len(idp.seen) == 1
 
 
@@ -126,7 +126,7 @@ async def test_a_changed_key_address_is_picked_up_by_the_next_refresh_but_by_no_
         moved.publish(B)
         async with rig(issuer_settings(issuer=idp.issuer, **ES)) as made:
             idp.discovery_answer = Answer(idp.discovery_document(jwks_uri=moved.jwks_url))
-            assert await made.reason(made.mint(B, iss=idp.issuer)) is Reason.UNKNOWN_KEY
+            assert await made.reason(made.mint(B, iss=idp.issuer)) is Reasons.UNKNOWN_KEY
             assert (idp.discoveries(), moved.key_fetches()) == (1, 0)
             await made.refresh()
             assert await made.reason(made.mint(B, iss=idp.issuer)) is None
@@ -160,7 +160,7 @@ async def test_a_flood_of_unknown_keys_does_not_evict_or_hinder_good_tokens() ->
         assert made.authenticator.cached(good) is not None
         assert await made.reason(made.mint(A, jti="cold")) is None
         gate.set()
-        assert set(await asyncio.gather(*flood)) == {Reason.UNKNOWN_KEY}
+        assert set(await asyncio.gather(*flood)) == {Reasons.UNKNOWN_KEY}
         assert idp.key_fetches() == 2
 
 
@@ -206,7 +206,7 @@ async def test_a_removed_key_is_refused_within_one_refresh_warm_and_cold() -> No
         assert await made.reason(warm) is None
         idp.publish(B)
         await made.refresh()
-        assert [await made.reason(token) for token in (warm, cold)] == [Reason.UNKNOWN_KEY] * 2
+        assert [await made.reason(token) for token in (warm, cold)] == [Reasons.UNKNOWN_KEY] * 2
 
 
 async def test_new_material_under_an_old_name_replaces_it_for_warm_and_cold() -> None:
@@ -217,7 +217,7 @@ async def test_new_material_under_an_old_name_replaces_it_for_warm_and_cold() ->
         assert await made.reason(warm) is None
         idp.publish(renewed)
         await made.refresh()
-        assert [await made.reason(token) for token in (warm, cold)] == [Reason.BAD_SIGNATURE] * 2
+        assert [await made.reason(token) for token in (warm, cold)] == [Reasons.BAD_SIGNATURE] * 2
         assert await made.reason(made.mint(renewed)) is None
 
 

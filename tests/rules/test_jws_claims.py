@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import Reason
+from gateway.errors import Reasons
 from gateway.identity import HeaderRule, find_claim
 from gateway.jwt.claims import rules as claims_module
 from gateway.jwt.jose import compact as verify_module
@@ -27,7 +27,7 @@ NO_HEADERS = make_policy(identity={})
 )
 def test_iss_is_exact(iss: Any) -> None:
     """R085, R086, C94: nothing is normalised."""
-    assert judge_claims(iss=iss) is Reason.UNKNOWN_ISSUER
+    assert judge_claims(iss=iss) is Reasons.UNKNOWN_ISSUER
 
 
 @pytest.mark.parametrize("aud", ["api", ["api"], ["x", "api"], ["api", "api"]])
@@ -39,41 +39,41 @@ def test_the_audience_is_one_of_the_tokens(aud: Any) -> None:
 @pytest.mark.parametrize("aud", ["ap", "myapi2", "api2", "API", "", [], ["x"], "x api", [""], "api "])
 def test_another_audience_is_refused(aud: Any) -> None:
     """R087, C18."""
-    assert judge_claims(aud=aud) is Reason.WRONG_AUDIENCE
+    assert judge_claims(aud=aud) is Reasons.WRONG_AUDIENCE
 
 
 @pytest.mark.parametrize("aud", [1, ["a", 1], ["api", 1], {}, {"api": 1}, [["api"]], True, ["api", None]])
 def test_an_audience_of_another_type_is_refused(aud: Any) -> None:
     """R088, C18: also when the right one is among it."""
-    assert judge_claims(aud=aud) is Reason.BAD_CLAIM_TYPE
+    assert judge_claims(aud=aud) is Reasons.BAD_CLAIM_TYPE
 
 
 def test_the_audience_is_required() -> None:
     """R087: whatever required_claims says."""
     policy = make_policy({"required_claims": []})
-    assert judge_claims(aud=ABSENT, policy=policy) is Reason.MISSING_CLAIM
-    assert judge_claims(aud=None, policy=policy) is Reason.MISSING_CLAIM
+    assert judge_claims(aud=ABSENT, policy=policy) is Reasons.MISSING_CLAIM
+    assert judge_claims(aud=None, policy=policy) is Reasons.MISSING_CLAIM
 
 
 def test_another_claim_may_name_the_audience() -> None:
     """R087, R090: for issuers without aud; with the same strictness."""
     policy = make_policy({"audience_claim": "client_id"})
     accepted(judge_claims(client_id="api", aud=ABSENT, policy=policy))
-    assert judge_claims(client_id="other", policy=policy) is Reason.WRONG_AUDIENCE
-    assert judge_claims(client_id={"api": 1}, policy=policy) is Reason.BAD_CLAIM_TYPE
-    assert judge_claims(policy=policy) is Reason.MISSING_CLAIM
+    assert judge_claims(client_id="other", policy=policy) is Reasons.WRONG_AUDIENCE
+    assert judge_claims(client_id={"api": 1}, policy=policy) is Reasons.BAD_CLAIM_TYPE
+    assert judge_claims(policy=policy) is Reasons.MISSING_CLAIM
 
 
 @pytest.mark.parametrize("sub", ["", 5, None, True, [], ["alice"], {"a": 1}])
 def test_sub_is_text(sub: Any) -> None:
     """R089: also where it is not required."""
-    assert judge_claims(sub=sub) is Reason.BAD_CLAIM_TYPE
-    assert judge_claims(sub=sub, policy=make_policy({"required_claims": ["exp"]})) is Reason.BAD_CLAIM_TYPE
+    assert judge_claims(sub=sub) is Reasons.BAD_CLAIM_TYPE
+    assert judge_claims(sub=sub, policy=make_policy({"required_claims": ["exp"]})) is Reasons.BAD_CLAIM_TYPE
 
 
 def test_sub_is_required_unless_configured_otherwise() -> None:
     """R089."""
-    assert judge_claims(sub=ABSENT) is Reason.MISSING_CLAIM
+    assert judge_claims(sub=ABSENT) is Reasons.MISSING_CLAIM
     assert accepted(judge_claims(sub=ABSENT, policy=make_policy({"required_claims": ["exp"]}))).subject is None
 
 
@@ -81,7 +81,7 @@ def test_required_claims_are_there_and_not_null() -> None:
     """R075, R090: false, zero and empty are values."""
     policy = make_policy({"required_claims": ["exp", "azp"]})
     for nothing in (ABSENT, None):
-        assert judge_claims(azp=nothing, policy=policy) is Reason.MISSING_CLAIM
+        assert judge_claims(azp=nothing, policy=policy) is Reasons.MISSING_CLAIM
     values: list[Any] = ["x", 0, False, "", []]
     for value in values:
         accepted(judge_claims(azp=value, policy=policy))
@@ -103,7 +103,7 @@ def test_exact_claims_compare_value_and_type(expected: Any, right: list[Any], wr
     for value in right:
         accepted(judge_claims(token_use=value, policy=policy))
     for value in wrong:
-        assert judge_claims(token_use=value, policy=policy) is Reason.WRONG_CLAIM
+        assert judge_claims(token_use=value, policy=policy) is Reasons.WRONG_CLAIM
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_the_actor_is_not_the_subject() -> None:
 @pytest.mark.parametrize("cnf", [{"jkt": "x"}, {"x5t#S256": "x"}, {"kid": "x"}, {}, "x", False, 0, []])
 def test_a_binding_that_cannot_be_checked_is_no_bearer_token(cnf: Any) -> None:
     """R096: the token does not pass at all."""
-    assert judge_claims(cnf=cnf) is Reason.SENDER_CONSTRAINED
+    assert judge_claims(cnf=cnf) is Reasons.SENDER_CONSTRAINED
 
 
 def test_a_binding_that_can_be_checked_is_kept_with_the_caller() -> None:
@@ -172,7 +172,7 @@ LOGOUT: dict[str, Any] = {"http://schemas.openid.net/event/backchannel-logout": 
 @pytest.mark.parametrize("events", [LOGOUT, {"urn:example:event": {}}, {"x": 1, "https://e.test/": None}])
 def test_security_events_are_no_access_tokens(events: Any) -> None:
     """R050: logout tokens and SETs, also those without their own typ."""
-    assert judge_claims(events=events) is Reason.TYPE_REFUSED
+    assert judge_claims(events=events) is Reasons.TYPE_REFUSED
 
 
 @pytest.mark.parametrize("events", [{}, {"concert": 1}, ["http://x"], "http://x", None, 5])
@@ -184,11 +184,11 @@ def test_other_claims_of_that_name_are_nobodys_business(events: Any) -> None:
 def test_id_tokens_fail_by_their_audience_or_type() -> None:
     """R049, C87: nonce and at_hash alone tell nothing."""
     extra: dict[str, Any] = {"nonce": "n", "at_hash": "h"}
-    assert judge_claims(aud="client", **extra) is Reason.WRONG_AUDIENCE
-    assert judge_claims(policy=make_policy({"token_type": "at+jwt"}), **extra) is Reason.TYPE_REFUSED
+    assert judge_claims(aud="client", **extra) is Reasons.WRONG_AUDIENCE
+    assert judge_claims(policy=make_policy({"token_type": "at+jwt"}), **extra) is Reasons.TYPE_REFUSED
     assert (
         judge_claims(policy=make_policy({"claims": {"token_use": "access"}}), token_use="id", **extra)
-        is Reason.WRONG_CLAIM
+        is Reasons.WRONG_CLAIM
     )
     accepted(judge_claims(**extra))
 

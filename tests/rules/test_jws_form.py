@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.jwt.jose.compact import parse_token
 from tests.support.minting import ABSENT, SigningKey, b64, good_claims, mint, mint_raw
 from tests.support.verifying import MAX_BYTES, NOW, accepted, judge, keys_of, make_policy
@@ -27,18 +27,18 @@ def test_every_crit_is_refused(crit: object) -> None:
     """R040, R041, C04: no extension is understood here, and malformed ones break nothing."""
     for extra in ({}, {"x": 1, "bork": 1, "exp": 1}):
         token = mint(KEY, CLAIMS, header={"crit": crit, **extra})
-        assert judge(token, KEY) is Reason.CRITICAL_HEADER
+        assert judge(token, KEY) is Reasons.CRITICAL_HEADER
 
 
 @pytest.mark.parametrize("value", [False, True, None, "false"])
 def test_unencoded_payloads_are_refused(value: object) -> None:
     """R042, C04: with crit as RFC 7797 demands, and without it."""
-    assert judge(mint(KEY, CLAIMS, header={"b64": value}), KEY) is Reason.UNENCODED_PAYLOAD
-    assert judge(mint(KEY, CLAIMS, header={"b64": value, "crit": ["b64"]}), KEY) is Reason.CRITICAL_HEADER
+    assert judge(mint(KEY, CLAIMS, header={"b64": value}), KEY) is Reasons.UNENCODED_PAYLOAD
+    assert judge(mint(KEY, CLAIMS, header={"b64": value, "crit": ["b64"]}), KEY) is Reasons.CRITICAL_HEADER
     header = b64(b'{"alg":"RS256","kid":"a","b64":false,"crit":["b64"]}')
     signing_input = header + b"." + PAYLOAD.replace(b".", b"")
     raw = signing_input + b"." + b64(KEY.sign(signing_input, "RS256"))
-    assert judge(raw, KEY) is Reason.CRITICAL_HEADER
+    assert judge(raw, KEY) is Reasons.CRITICAL_HEADER
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_unknown_header_members_are_ignored(extra: dict[str, object]) -> None:
 @pytest.mark.parametrize("header", [b'["alg"]', b'"alg"', b"5", b"null", b"{}", b"x", b"", b"\xff", b"true", b"[1]"])
 def test_a_header_is_an_object_with_alg(header: bytes) -> None:
     """R044, C06, C08."""
-    assert judge(mint_raw(KEY, header, PAYLOAD), KEY) in (Reason.BAD_HEADER, Reason.NOT_A_JWS)
+    assert judge(mint_raw(KEY, header, PAYLOAD), KEY) in (Reasons.BAD_HEADER, Reasons.NOT_A_JWS)
 
 
 @pytest.mark.parametrize("alg", [None, 1, True, ["RS256"], {"RS256": 1}, ABSENT])
 def test_alg_is_a_string(alg: object) -> None:
     """R045, C08."""
-    assert judge(mint(KEY, CLAIMS, header={"alg": alg}), KEY) is Reason.BAD_HEADER
+    assert judge(mint(KEY, CLAIMS, header={"alg": alg}), KEY) is Reasons.BAD_HEADER
 
 
 @pytest.mark.parametrize(
@@ -72,24 +72,24 @@ def test_alg_is_a_string(alg: object) -> None:
 )
 def test_repeated_header_members_are_refused(header: bytes) -> None:
     """R046."""
-    assert judge(mint_raw(KEY, header, PAYLOAD), KEY) is Reason.DUPLICATE_MEMBER
+    assert judge(mint_raw(KEY, header, PAYLOAD), KEY) is Reasons.DUPLICATE_MEMBER
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
 def test_headers_and_payloads_are_utf_8(encoding: str) -> None:
     """R047, R073."""
     header = '{"alg":"RS256","kid":"a"}'
-    assert judge(mint_raw(KEY, header.encode(encoding), PAYLOAD), KEY) is Reason.BAD_HEADER
-    assert judge(mint_raw(KEY, header.encode(), PAYLOAD.decode().encode(encoding)), KEY) is Reason.BAD_PAYLOAD
+    assert judge(mint_raw(KEY, header.encode(encoding), PAYLOAD), KEY) is Reasons.BAD_HEADER
+    assert judge(mint_raw(KEY, header.encode(), PAYLOAD.decode().encode(encoding)), KEY) is Reasons.BAD_PAYLOAD
 
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\\ud800", b"\\udc00x"])
 def test_text_is_whole_characters(bad: bytes) -> None:
     """R047, R073, R348."""
     header = b'{"alg":"RS256","kid":"a","x":"' + bad + b'"}'
-    assert judge(mint_raw(KEY, header, PAYLOAD), KEY) is Reason.BAD_HEADER
+    assert judge(mint_raw(KEY, header, PAYLOAD), KEY) is Reasons.BAD_HEADER
     payload = PAYLOAD.replace(b"alice", bad)
-    assert judge(mint_raw(KEY, b'{"alg":"RS256","kid":"a"}', payload), KEY) is Reason.BAD_PAYLOAD
+    assert judge(mint_raw(KEY, b'{"alg":"RS256","kid":"a"}', payload), KEY) is Reasons.BAD_PAYLOAD
 
 
 @pytest.mark.parametrize("typ", ["at+jwt", "application/at+jwt", "AT+JWT", "Application/AT+jwt"])
@@ -104,7 +104,7 @@ def test_access_tokens_that_say_so_pass_everywhere(typ: str) -> None:
 def test_types_that_say_nothing_pass_without_a_rule_on_typ(typ: object) -> None:
     """R048, C10, C87."""
     token = mint(KEY, CLAIMS, header={"typ": typ})
-    assert judge(token, KEY, policy=ACCESS_TOKENS_ONLY) is Reason.TYPE_REFUSED
+    assert judge(token, KEY, policy=ACCESS_TOKENS_ONLY) is Reasons.TYPE_REFUSED
     accepted(judge(token, KEY))
 
 
@@ -126,14 +126,14 @@ def test_types_that_say_nothing_pass_without_a_rule_on_typ(typ: object) -> None:
 def test_other_kinds_of_jwt_are_refused_with_and_without_a_rule(typ: str) -> None:
     """R048, R050, C87."""
     token = mint(KEY, CLAIMS, header={"typ": typ})
-    assert judge(token, KEY) is Reason.TYPE_REFUSED
-    assert judge(token, KEY, policy=ACCESS_TOKENS_ONLY) is Reason.TYPE_REFUSED
+    assert judge(token, KEY) is Reasons.TYPE_REFUSED
+    assert judge(token, KEY, policy=ACCESS_TOKENS_ONLY) is Reasons.TYPE_REFUSED
 
 
 @pytest.mark.parametrize("typ", [None, 1, [], {}, True])
 def test_typ_is_a_string(typ: object) -> None:
     """C08."""
-    assert judge(mint(KEY, CLAIMS, header={"typ": typ}), KEY) is Reason.BAD_HEADER
+    assert judge(mint(KEY, CLAIMS, header={"typ": typ}), KEY) is Reasons.BAD_HEADER
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_oversized_parts_are_refused_unread(token: bytes) -> None:
     for _ in range(100):
         with pytest.raises(GatewayError) as caught:
             parse_token(token, MAX_BYTES)
-        assert caught.value.reason is Reason.TOKEN_TOO_LONG
+        assert caught.value.reason is Reasons.TOKEN_TOO_LONG
     assert (time.perf_counter() - started) / 100 < 0.001
 
 
@@ -164,7 +164,7 @@ def test_a_long_header_within_the_bound_passes() -> None:
 def test_deep_headers_are_refused(depth: int) -> None:
     """R053."""
     header = b'{"alg":"RS256","kid":"a","x":' + b"[" * depth + b"]" * depth + b"}"
-    assert judge(mint_raw(KEY, header, PAYLOAD), KEY) is Reason.BAD_HEADER
+    assert judge(mint_raw(KEY, header, PAYLOAD), KEY) is Reasons.BAD_HEADER
 
 
 @pytest.mark.parametrize("number", [b"1" * 5000, b"1e999999", b"-1e999999", b"1" * 1500])
@@ -175,7 +175,7 @@ def test_endless_numbers_break_nothing(number: bytes) -> None:
     if number == b"1" * 1500:
         accepted(verdict)
     else:
-        assert verdict is Reason.BAD_PAYLOAD
+        assert verdict is Reasons.BAD_PAYLOAD
 
 
 def damaged(token: bytes, segment: int, place: int, text: bytes) -> bytes:
@@ -194,7 +194,7 @@ def test_only_the_base64url_alphabet_is_read(segment: int, place: int, text: byt
     """R060, R064, C06, C23."""
     token = mint(KEY, CLAIMS)
     accepted(judge(token, KEY))
-    assert judge(damaged(token, segment, place, text), KEY) is Reason.BAD_ENCODING
+    assert judge(damaged(token, segment, place, text), KEY) is Reasons.BAD_ENCODING
 
 
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -215,9 +215,9 @@ def test_unused_bits_are_zero(size: int) -> None:
         assert end % spare == 0
         for bits in range(1, spare):
             parts[segment] = parts[segment][:-1] + ALPHABET[end + bits : end + bits + 1]
-            assert judge(b".".join(parts), KEY) is Reason.BAD_ENCODING
+            assert judge(b".".join(parts), KEY) is Reasons.BAD_ENCODING
     signature = token[:-1] + ALPHABET[ALPHABET.index(token[-1:]) + 1 :][:1]  # 256 bytes leave 4 unused bits
-    assert judge(signature, KEY) is Reason.BAD_ENCODING
+    assert judge(signature, KEY) is Reasons.BAD_ENCODING
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_unused_bits_are_zero(size: int) -> None:
 )
 def test_other_numbers_of_segments_are_no_jws(token: bytes) -> None:
     """R062, C06, C95."""
-    assert judge(token, KEY) is Reason.NOT_A_JWS
+    assert judge(token, KEY) is Reasons.NOT_A_JWS
 
 
 def test_json_serialisations_are_refused() -> None:
@@ -238,13 +238,13 @@ def test_json_serialisations_are_refused() -> None:
     flat = {"protected": header, "payload": payload, "signature": signature}
     general = {"payload": payload, "signatures": [{"protected": header, "signature": signature}]}
     for form in (flat, general):
-        assert judge(json.dumps(form).encode(), KEY) is Reason.NOT_A_JWS
+        assert judge(json.dumps(form).encode(), KEY) is Reasons.NOT_A_JWS
 
 
 def test_detached_payloads_are_refused() -> None:
     """R065."""
     header, _, signature = mint(KEY, CLAIMS).split(b".")
-    assert judge(header + b".." + signature, KEY) is Reason.NOT_A_JWS
+    assert judge(header + b".." + signature, KEY) is Reasons.NOT_A_JWS
 
 
 def test_a_remembered_header_is_judged_the_same_each_time() -> None:
@@ -252,7 +252,7 @@ def test_a_remembered_header_is_judged_the_same_each_time() -> None:
     bad = mint(KEY, CLAIMS, header={"crit": ["x"]})
     good = mint(KEY, CLAIMS, header={"x": "remembered"})
     for _ in range(3):
-        assert judge(bad, KEY) is Reason.CRITICAL_HEADER
+        assert judge(bad, KEY) is Reasons.CRITICAL_HEADER
         accepted(judge(good, KEY))
 
 

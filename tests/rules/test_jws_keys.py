@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
-from gateway.errors import Reason
+from gateway.errors import Reasons
 from tests.support.minting import SigningKey, b64, good_claims, mint, mint_raw, unb64
 from tests.support.verifying import ALL_ALGORITHMS, NOW, accepted, judge, make_policy
 
@@ -38,7 +38,7 @@ def test_only_configured_algorithms_pass(key: SigningKey, algorithm: str) -> Non
     token = mint(key, CLAIMS, alg=algorithm)
     assert accepted(judge(token, key, policy=EVERY)).subject == "alice"
     others = sorted(set(ALL_ALGORITHMS) - {algorithm} - ({"EdDSA", "Ed25519"} if key is ED else set()))
-    assert judge(token, key, policy=make_policy({"algorithms": others})) is Reason.ALGORITHM_REFUSED
+    assert judge(token, key, policy=make_policy({"algorithms": others})) is Reasons.ALGORITHM_REFUSED
 
 
 @pytest.mark.parametrize("algorithms", [[], ["none"], ["none", "RS256"], ["HS256"], ["RS256", "HS512"], ["ES256K"]])
@@ -54,7 +54,7 @@ def test_unsecured_and_unknown_algorithms_are_refused(algorithm: str, signature:
     """R003, C02: in every spelling, with no signature and with junk."""
     header = b64(json.dumps({"alg": algorithm, "kid": "a"}).encode())
     token = header + b"." + b64(json.dumps(CLAIMS).encode()) + b"." + signature
-    assert judge(token, RSA, policy=EVERY) is (Reason.ALGORITHM_REFUSED if signature else Reason.NOT_A_JWS)
+    assert judge(token, RSA, policy=EVERY) is (Reasons.ALGORITHM_REFUSED if signature else Reasons.NOT_A_JWS)
 
 
 def public_key_secrets() -> dict[str, bytes]:
@@ -83,15 +83,15 @@ def test_a_public_key_is_no_hmac_secret(secret: bytes, key: SigningKey) -> None:
     """R005, R006, C01: nor when the allow-list is at its widest."""
     for algorithm in ("HS256", "HS384", "HS512"):
         token = mint(SigningKey.hmac(key.kid, secret), CLAIMS, alg=algorithm)
-        assert judge(token, key, policy=EVERY) is Reason.ALGORITHM_REFUSED
+        assert judge(token, key, policy=EVERY) is Reasons.ALGORITHM_REFUSED
 
 
 def test_a_published_secret_verifies_nothing() -> None:
     """R007, C38: neither under its own algorithm nor under another's name."""
     secret = SigningKey.hmac("s", b"0123456789abcdef0123456789abcdef")
-    assert judge(mint(secret, CLAIMS), RSA, secret, policy=EVERY) is Reason.ALGORITHM_REFUSED
+    assert judge(mint(secret, CLAIMS), RSA, secret, policy=EVERY) is Reasons.ALGORITHM_REFUSED
     forged = mint(secret, CLAIMS, header={"alg": "RS256"})
-    assert judge(forged, RSA, secret, policy=EVERY) is Reason.UNKNOWN_KEY
+    assert judge(forged, RSA, secret, policy=EVERY) is Reasons.UNKNOWN_KEY
 
 
 @pytest.mark.parametrize(
@@ -112,12 +112,12 @@ def test_a_published_secret_verifies_nothing() -> None:
 def test_the_algorithm_must_fit_the_key(algorithm: str, key: SigningKey) -> None:
     """R009, R021, R022, C24: a signature of another family or curve is never even tried."""
     token = mint(key, CLAIMS, header={"alg": algorithm})
-    assert judge(token, key, policy=EVERY) is Reason.UNKNOWN_KEY
+    assert judge(token, key, policy=EVERY) is Reasons.UNKNOWN_KEY
 
 
 def test_ed448_tokens_are_refused_by_name() -> None:
     """R022: the name cannot be configured either."""
-    assert judge(mint(ED, CLAIMS, header={"alg": "Ed448"}), ED, policy=EVERY) is Reason.ALGORITHM_REFUSED
+    assert judge(mint(ED, CLAIMS, header={"alg": "Ed448"}), ED, policy=EVERY) is Reasons.ALGORITHM_REFUSED
 
 
 @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ def test_ed448_tokens_are_refused_by_name() -> None:
 )
 def test_the_members_of_the_key_bind(members: dict[str, Any]) -> None:
     """R010, R011, R012: with a signature that the key did make."""
-    assert judge(mint(RSA, CLAIMS), RSA.public_jwk(**members)) is Reason.UNKNOWN_KEY
+    assert judge(mint(RSA, CLAIMS), RSA.public_jwk(**members)) is Reasons.UNKNOWN_KEY
 
 
 @pytest.mark.parametrize("bits", [1024])
 def test_a_short_rsa_key_verifies_nothing(bits: int) -> None:
     """R016."""
     short = SigningKey.rsa("short", bits)
-    assert judge(mint(short, CLAIMS), short, RSA) is Reason.UNKNOWN_KEY
+    assert judge(mint(short, CLAIMS), short, RSA) is Reasons.UNKNOWN_KEY
 
 
 @pytest.mark.parametrize("member", ["EdDSA", "Ed25519", None])
@@ -152,7 +152,7 @@ def test_the_pss_salt_has_the_length_of_the_hash(salt: int) -> None:
     assert isinstance(RSA.private, rsa.RSAPrivateKey)
     signing_input = mint(RSA, CLAIMS, alg="PS256").rpartition(b".")[0]
     signature = RSA.private.sign(signing_input, padding.PSS(padding.MGF1(SHA256()), salt), SHA256())
-    assert judge(signing_input + b"." + b64(signature), RSA, policy=EVERY) is Reason.BAD_SIGNATURE
+    assert judge(signing_input + b"." + b64(signature), RSA, policy=EVERY) is Reasons.BAD_SIGNATURE
 
 
 def ecdsa_parts(token: bytes) -> tuple[int, int]:
@@ -175,14 +175,14 @@ def ecdsa_parts(token: bytes) -> tuple[int, int]:
 def test_degenerate_ecdsa_signatures_are_refused(signature: bytes) -> None:
     """R025, C24."""
     signing_input = mint(EC, CLAIMS).rpartition(b".")[0]
-    assert judge(signing_input + b"." + b64(signature), EC) is Reason.BAD_SIGNATURE
+    assert judge(signing_input + b"." + b64(signature), EC) is Reasons.BAD_SIGNATURE
 
 
 def test_der_is_no_jws_signature() -> None:
     """R024, C24."""
     token = mint(EC, CLAIMS)
     der = encode_dss_signature(*ecdsa_parts(token))
-    assert judge(token.rpartition(b".")[0] + b"." + b64(der), EC) is Reason.BAD_SIGNATURE
+    assert judge(token.rpartition(b".")[0] + b"." + b64(der), EC) is Reasons.BAD_SIGNATURE
 
 
 def test_the_ecdsa_twin_is_the_same_token_by_its_id() -> None:
@@ -201,18 +201,18 @@ def test_stripped_cut_or_lengthened_signatures_are_refused(key: SigningKey) -> N
     token = mint(key, CLAIMS)
     signing_input, _, encoded = token.rpartition(b".")
     signature = unb64(encoded)
-    assert judge(signing_input + b".", key, policy=EVERY) is Reason.NOT_A_JWS
+    assert judge(signing_input + b".", key, policy=EVERY) is Reasons.NOT_A_JWS
     for other in (signature[:-3], b"\0" + signature, signature + b"\0", signature[1:], signature * 2):
-        assert judge(signing_input + b"." + b64(other), key, policy=EVERY) is Reason.BAD_SIGNATURE
+        assert judge(signing_input + b"." + b64(other), key, policy=EVERY) is Reasons.BAD_SIGNATURE
 
 
 def test_an_issuer_is_verified_by_its_own_keys_only() -> None:
     """R028, R029: two issuers, one kid; each key set is the issuer's own."""
     other = SigningKey.rsa("a", variant=1)
-    assert judge(mint(other, CLAIMS), RSA) is Reason.BAD_SIGNATURE
+    assert judge(mint(other, CLAIMS), RSA) is Reasons.BAD_SIGNATURE
     accepted(judge(mint(RSA, CLAIMS), RSA))
     elsewhere = mint(RSA, good_claims(NOW, iss="https://b.test/"))
-    assert judge(elsewhere, RSA) is Reason.UNKNOWN_ISSUER
+    assert judge(elsewhere, RSA) is Reasons.UNKNOWN_ISSUER
 
 
 def test_a_token_without_kid_tries_the_fitting_keys() -> None:
@@ -220,7 +220,7 @@ def test_a_token_without_kid_tries_the_fitting_keys() -> None:
     keys = [SigningKey.rsa(str(number), variant=number) for number in range(3)]
     for key in keys:
         accepted(judge(mint(key, CLAIMS, header={"kid": None}), EC, *keys))
-    assert judge(mint(RSA, CLAIMS, header={"kid": None}), *keys) is Reason.BAD_SIGNATURE
+    assert judge(mint(RSA, CLAIMS, header={"kid": None}), *keys) is Reasons.BAD_SIGNATURE
 
 
 def test_repeated_kids_are_all_tried() -> None:
@@ -233,13 +233,13 @@ def test_repeated_kids_are_all_tried() -> None:
 @pytest.mark.parametrize("kid", ["../../dev/null", "' OR 1=1", "k" * 1500, "a\0", "\U0001f600", "", "A", " a"])
 def test_a_kid_is_only_looked_up(kid: str) -> None:
     """R033: odd names find nothing and break nothing."""
-    assert judge(mint(RSA, CLAIMS, header={"kid": kid}), RSA) is Reason.UNKNOWN_KEY
+    assert judge(mint(RSA, CLAIMS, header={"kid": kid}), RSA) is Reasons.UNKNOWN_KEY
 
 
 @pytest.mark.parametrize("kid", [1, 0, 1.5, True, [], ["a"], {}, {"a": 1}])
 def test_a_kid_of_another_type_is_a_bad_header(kid: object) -> None:
     """R034, C08."""
-    assert judge(mint(RSA, CLAIMS, header={"kid": kid}), RSA) is Reason.BAD_HEADER
+    assert judge(mint(RSA, CLAIMS, header={"kid": kid}), RSA) is Reasons.BAD_HEADER
 
 
 @pytest.mark.parametrize("kid", ["a", None])
@@ -249,7 +249,7 @@ def test_a_key_in_the_header_is_ignored(kid: str | None, member: str) -> None:
     attacker = SigningKey.rsa("a", variant=9)
     smuggled = {"jwk": attacker.public_jwk(), "jku": "http://127.0.0.1:1/", "x5u": "http://127.0.0.1:1/", "x5c": ["AA"]}
     header = {"kid": kid, member: smuggled[member]}
-    assert judge(mint(attacker, CLAIMS, header=header), RSA) is Reason.BAD_SIGNATURE
+    assert judge(mint(attacker, CLAIMS, header=header), RSA) is Reasons.BAD_SIGNATURE
     accepted(judge(mint(RSA, CLAIMS, header=header), RSA))
 
 
@@ -257,11 +257,11 @@ def test_a_key_in_the_header_is_ignored(kid: str | None, member: str) -> None:
 def test_encrypted_tokens_are_refused(header: dict[str, str]) -> None:
     """R037, R038, C25: before anything of them is decoded."""
     token = b".".join((b64(json.dumps(header).encode()), b"", b"!", b"A" * 4000, b64(b"tag")))
-    assert judge(token, RSA) is Reason.ENCRYPTED_TOKEN
+    assert judge(token, RSA) is Reasons.ENCRYPTED_TOKEN
 
 
 def test_a_token_in_a_token_is_refused() -> None:
     """R037, R051."""
     inner = mint(RSA, CLAIMS)
     token = mint_raw(RSA, b'{"alg":"RS256","kid":"a","cty":"JWT"}', inner)
-    assert judge(token, RSA) is Reason.BAD_PAYLOAD
+    assert judge(token, RSA) is Reasons.BAD_PAYLOAD

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.errors import Reason
+from gateway.errors import Reasons
 from tests.support.minting import ABSENT, SigningKey, good_claims, mint_raw
 from tests.support.verifying import NOW, accepted, judge, judge_claims, make_policy
 
@@ -29,12 +29,12 @@ def raw(*replacements: tuple[str, str], now: float = NOW) -> Any:
 @pytest.mark.parametrize("payload", [b"[]", b'"x"', b"1", b"null", b"{}x", b"{", b"true", b"\0", b" "])
 def test_a_payload_is_one_object(payload: bytes) -> None:
     """R070."""
-    assert judge(mint_raw(KEY, HEADER, payload), KEY) is Reason.BAD_PAYLOAD
+    assert judge(mint_raw(KEY, HEADER, payload), KEY) is Reasons.BAD_PAYLOAD
 
 
 def test_an_empty_payload_is_no_token() -> None:
     """R070, R065."""
-    assert judge(mint_raw(KEY, HEADER, b""), KEY) is Reason.NOT_A_JWS
+    assert judge(mint_raw(KEY, HEADER, b""), KEY) is Reasons.NOT_A_JWS
 
 
 @pytest.mark.parametrize("name", ["sub", "exp", "x"])
@@ -45,7 +45,7 @@ def test_repeated_claims_are_refused(name: str) -> None:
         f'{{"{name}":1,"b":2,"{name}":3}}',
         f'{{"c":{{"{name}":1,"{name}":2}}}}',
     ):
-        assert judge(mint_raw(KEY, HEADER, payload.encode()), KEY) is Reason.DUPLICATE_MEMBER
+        assert judge(mint_raw(KEY, HEADER, payload.encode()), KEY) is Reasons.DUPLICATE_MEMBER
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e999"])
@@ -54,18 +54,18 @@ def test_numbers_are_finite(value: str, claim: str) -> None:
     """R072, C12: also in claims that nobody looks at."""
     old = {"exp": f'"exp": {int(NOW) + 600}', "iat": f'"iat": {int(NOW)}', "x": '"sub"'}[claim]
     new = f'"x": {value}, "sub"' if claim == "x" else f'"{claim}": {value}'
-    assert raw((old, new)) is Reason.BAD_PAYLOAD
+    assert raw((old, new)) is Reasons.BAD_PAYLOAD
 
 
 @pytest.mark.parametrize("depth", [64, 5000 // 2])
 def test_deep_payloads_are_refused(depth: int) -> None:
     """R074: of a validly signed token."""
-    assert raw(('"sub"', '"x": ' + "[" * depth + "]" * depth + ', "sub"')) is Reason.BAD_PAYLOAD
+    assert raw(('"sub"', '"x": ' + "[" * depth + "]" * depth + ', "sub"')) is Reasons.BAD_PAYLOAD
 
 
 def test_exp_is_required_unless_configured_otherwise() -> None:
     """R075, C16."""
-    assert judge_claims(exp=ABSENT) is Reason.MISSING_CLAIM
+    assert judge_claims(exp=ABSENT) is Reasons.MISSING_CLAIM
     identity = accepted(judge_claims(exp=ABSENT, policy=make_policy({"required_claims": ["sub"]})))
     assert identity.expires_at == float("inf")
 
@@ -74,17 +74,17 @@ def test_exp_is_required_unless_configured_otherwise() -> None:
 @pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
 def test_times_are_numbers(claim: str, value: Any) -> None:
     """R076, C13: true is not 1, null is not absent; whether required or not."""
-    assert judge_claims(**{claim: value}) is Reason.BAD_CLAIM_TYPE
+    assert judge_claims(**{claim: value}) is Reasons.BAD_CLAIM_TYPE
     lenient = make_policy({"required_claims": []})
-    assert judge_claims(policy=lenient, **{claim: value}) is Reason.BAD_CLAIM_TYPE
+    assert judge_claims(policy=lenient, **{claim: value}) is Reasons.BAD_CLAIM_TYPE
 
 
 def test_fractions_count() -> None:
     """R077, C13: nothing is rounded up."""
     exact = make_policy({"leeway_seconds": 0})
     assert accepted(judge_claims(now=NOW + 0.4, exp=NOW + 0.5, policy=exact)).expires_at == NOW + 0.5
-    assert judge_claims(now=NOW + 0.5, exp=NOW + 0.5, policy=exact) is Reason.EXPIRED
-    assert judge_claims(now=NOW + 30.6, exp=NOW + 0.5) is Reason.EXPIRED
+    assert judge_claims(now=NOW + 0.5, exp=NOW + 0.5, policy=exact) is Reasons.EXPIRED
+    assert judge_claims(now=NOW + 30.6, exp=NOW + 0.5) is Reasons.EXPIRED
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_fractions_count() -> None:
 def test_the_moment_of_expiry(leeway: int, exp: int, valid: bool) -> None:
     """R078, C14: valid only while now < exp + leeway."""
     result = judge_claims(exp=int(NOW) + exp, policy=make_policy({"leeway_seconds": leeway}))
-    assert (result is not Reason.EXPIRED) == valid
+    assert (result is not Reasons.EXPIRED) == valid
     if valid:
         accepted(result)
 
@@ -102,11 +102,11 @@ def test_the_moment_of_expiry(leeway: int, exp: int, valid: bool) -> None:
 def test_far_times_are_refused_without_overflow(value: str) -> None:
     """R079, C12: milliseconds taken for seconds among them."""
     exp = f'"exp": {int(NOW) + 600}'
-    assert raw((exp, f'"exp": {value}')) is Reason.LIFETIME_TOO_LONG
-    assert raw((f'"iat": {int(NOW)}', f'"iat": {value}')) is Reason.ISSUED_IN_FUTURE
-    assert raw((exp, f'{exp}, "nbf": {value}')) is Reason.NOT_YET_VALID
-    assert raw((f'"iat": {int(NOW)}', f'"iat": -{value}')) is Reason.LIFETIME_TOO_LONG
-    assert raw((exp, f'"exp": -{value}')) is Reason.EXPIRED
+    assert raw((exp, f'"exp": {value}')) is Reasons.LIFETIME_TOO_LONG
+    assert raw((f'"iat": {int(NOW)}', f'"iat": {value}')) is Reasons.ISSUED_IN_FUTURE
+    assert raw((exp, f'{exp}, "nbf": {value}')) is Reasons.NOT_YET_VALID
+    assert raw((f'"iat": {int(NOW)}', f'"iat": -{value}')) is Reasons.LIFETIME_TOO_LONG
+    assert raw((exp, f'"exp": -{value}')) is Reasons.EXPIRED
 
 
 def test_without_a_lifetime_bound_far_times_are_kept_as_numbers() -> None:
@@ -119,12 +119,12 @@ def test_without_a_lifetime_bound_far_times_are_kept_as_numbers() -> None:
 @pytest.mark.parametrize("value", [-1, 0, -0.0, 1])
 def test_early_times_are_past(value: float) -> None:
     """R080."""
-    assert judge_claims(exp=value) is Reason.EXPIRED
+    assert judge_claims(exp=value) is Reasons.EXPIRED
 
 
 def test_nbf_has_leeway() -> None:
     """R081."""
-    assert judge_claims(nbf=NOW + 31) is Reason.NOT_YET_VALID
+    assert judge_claims(nbf=NOW + 31) is Reasons.NOT_YET_VALID
     for nbf in (NOW + 30, NOW + 29, NOW - 5, 0):
         assert accepted(judge_claims(nbf=nbf)).not_before == nbf
 
@@ -133,17 +133,17 @@ def test_iat_may_be_a_little_ahead() -> None:
     """R082."""
     accepted(judge_claims(iat=NOW + 2))
     accepted(judge_claims(iat=NOW + 30, exp=NOW + 60))
-    assert judge_claims(iat=NOW + 31) is Reason.ISSUED_IN_FUTURE
-    assert judge_claims(iat=NOW + 3600, exp=NOW + 7200) is Reason.ISSUED_IN_FUTURE
+    assert judge_claims(iat=NOW + 31) is Reasons.ISSUED_IN_FUTURE
+    assert judge_claims(iat=NOW + 3600, exp=NOW + 7200) is Reasons.ISSUED_IN_FUTURE
 
 
 def test_the_lifetime_is_bounded() -> None:
     """R083: from iat, or from now without it; so no token is older than the bound either."""
     accepted(judge_claims(exp=NOW + 86400))
-    assert judge_claims(exp=NOW + 86401) is Reason.LIFETIME_TOO_LONG
-    assert judge_claims(iat=NOW - 2 * 86400) is Reason.LIFETIME_TOO_LONG
+    assert judge_claims(exp=NOW + 86401) is Reasons.LIFETIME_TOO_LONG
+    assert judge_claims(iat=NOW - 2 * 86400) is Reasons.LIFETIME_TOO_LONG
     accepted(judge_claims(iat=ABSENT, exp=NOW + 86400))
-    assert judge_claims(iat=ABSENT, exp=NOW + 86401) is Reason.LIFETIME_TOO_LONG
+    assert judge_claims(iat=ABSENT, exp=NOW + 86401) is Reasons.LIFETIME_TOO_LONG
     accepted(judge_claims(iat=NOW - 2 * 86400, policy=make_policy({"max_lifetime_seconds": 0})))
 
 

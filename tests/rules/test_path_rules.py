@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.http1.host import parse_host
 from gateway.http1.target import parse_target
 from gateway.policy.routes import RouteTable, upstream_path
@@ -34,7 +34,7 @@ def decide(target: bytes, *hosts: bytes, method: str = "GET") -> tuple[str, byte
         return error.reason.code, b""
     route = TABLE.match(host, method, parsed.match_path)
     if route is None:
-        return Reason.NO_ROUTE.code, b""
+        return Reasons.NO_ROUTE.code, b""
     if parsed.encoded_slash and not route.allow_encoded_slash:
         return "encoded slash", b""
     return route.name, upstream_path(route, parsed)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import Reason
+from gateway.errors import Reasons
 from gateway.features.revocation.file_source import LOOK_SECONDS, FileRevocations
 from gateway.features.revocation.writer import RevocationWriter
 from gateway.identity import Identity
@@ -94,7 +94,7 @@ async def test_a_warm_token_that_is_revoked_is_refused(entry: dict[str, Any], ca
         assert [await made.reason(token) for _ in range(100)] == [None] * 100
         assert await made.reason(other) is None
         await made.revoke(entry)
-        assert [await made.reason(token) for _ in range(3)] == [Reason.REVOKED] * 3
+        assert [await made.reason(token) for _ in range(3)] == [Reasons.REVOKED] * 3
         assert (await made.reason(other) is None) is ("before" not in entry or "sub" in entry)
         await made.revoke()
         assert await made.reason(token) is None
@@ -105,7 +105,7 @@ async def test_a_revoked_token_costs_no_second_verification(tmp_path: Path, monk
     async with revocable(tmp_path) as made:
         await made.revoke({"jti": "one"})
         token = made.mint(A, jti="one")
-        assert await made.reason(token) is Reason.REVOKED
+        assert await made.reason(token) is Reasons.REVOKED
         assert len(made.authenticator.cache) == 1
         examined: list[bytes] = []
 
@@ -114,7 +114,7 @@ async def test_a_revoked_token_costs_no_second_verification(tmp_path: Path, monk
             raise AssertionError
 
         monkeypatch.setattr(made.authenticator, "examine", examine)
-        assert await made.reason(token) is Reason.REVOKED
+        assert await made.reason(token) is Reasons.REVOKED
         assert examined == []
 
 
@@ -128,7 +128,7 @@ async def test_no_spelling_and_no_twin_of_a_revoked_token_gets_in(tmp_path: Path
         twin = head + b"." + base64.urlsafe_b64encode(raw[:32] + other).rstrip(b"=")
         assert await made.reason(token) is await made.reason(twin) is None
         await made.revoke({"jti": "one"})
-        assert await made.reason(token) is await made.reason(twin) is Reason.REVOKED
+        assert await made.reason(token) is await made.reason(twin) is Reasons.REVOKED
         for spelling in (token + b"=", token + b"==", token + b"\n", token[:-1] + bytes([token[-1] + 1])):
             assert await made.reason(spelling) is not None
 
@@ -138,7 +138,7 @@ async def test_a_token_without_an_id_is_revoked_by_its_subject(tmp_path: Path) -
     async with revocable(tmp_path) as made:
         await made.revoke({"jti": "5"}, {"sub": "bob"})
         assert await made.reason(made.mint(A, jti=5)) is None
-        assert await made.reason(made.mint(A, jti=ABSENT, sub="bob")) is Reason.REVOKED
+        assert await made.reason(made.mint(A, jti=ABSENT, sub="bob")) is Reasons.REVOKED
 
 
 async def test_everything_of_a_subject_before_a_moment(tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ async def test_everything_of_a_subject_before_a_moment(tmp_path: Path) -> None:
         undated = made.mint(A, iat=ABSENT)
         stranger = made.mint(A, sub="bob", iat=moment - 1)
         await made.revoke({"sub": "alice", "before": moment})
-        assert await made.reason(old) is Reason.REVOKED
-        assert await made.reason(undated) is Reason.REVOKED, "nobody can say that it was issued later"
+        assert await made.reason(old) is Reasons.REVOKED
+        assert await made.reason(undated) is Reasons.REVOKED, "nobody can say that it was issued later"
         assert [await made.reason(token) for token in (same, new, stranger)] == [None] * 3
 
 
@@ -162,11 +162,11 @@ async def test_an_entry_lives_as_long_as_the_tokens_that_it_is_about(tmp_path: P
         await made.writer.write([made.writer.read('{"jti": "one"}')])
         await made.taken()
         await made.clock.advance(59 * 60)
-        assert await made.reason(token) is Reason.REVOKED
+        assert await made.reason(token) is Reasons.REVOKED
         await made.clock.advance(60 + 29)
-        assert await made.reason(token) is Reason.REVOKED, "still within the leeway"
+        assert await made.reason(token) is Reasons.REVOKED, "still within the leeway"
         await made.clock.advance(5)
-        assert await made.reason(token) is Reason.EXPIRED
+        assert await made.reason(token) is Reasons.EXPIRED
         assert len(made.source.table) == 1
         await made.clock.advance(120)
         assert len(made.source.table) == 0
@@ -201,4 +201,4 @@ async def test_what_runs_for_long_is_told(tmp_path: Path) -> None:
         held = made.authenticator.hold(token)
         assert made.authenticator.still_good(held) is None
         await made.revoke({"jti": "one"})
-        assert made.authenticator.still_good(held) is Reason.REVOKED
+        assert made.authenticator.still_good(held) is Reasons.REVOKED

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.settings.tables.redis import Redis
 from gateway.store.one_time_ids import (
     LOOK_SECONDS,
@@ -97,7 +97,7 @@ async def test_a_full_memory_decides_nothing_and_forgets_nothing() -> None:
     assert await memory.use(once(B, 600, wall=clock.wall()))
     with pytest.raises(GatewayError) as caught:
         await memory.use(once(C, 60, wall=clock.wall()))
-    assert (caught.value.reason, caught.value.retry_after) == (Reason.REPLAY_STORE, 60)
+    assert (caught.value.reason, caught.value.retry_after) == (Reasons.REPLAY_STORE, 60)
     assert not await memory.use(once(A, 60, wall=clock.wall()))
     assert (memory.entries, memory.undecided) == (2, 1)
     clock.jump(60)
@@ -178,7 +178,7 @@ async def test_what_was_made_before_redis_began_to_remember_is_undecided(
             assert await first.use(once(A, 60, age=-1))
             server.run("FLUSHALL")
             await eventually(lambda: "Redis may have lost used proofs" in caplog.text)
-            assert [await _outcome(store, A, age=1) for store in (first, second)] == [False, Reason.REPLAY_UNDECIDED]
+            assert [await _outcome(store, A, age=1) for store in (first, second)] == [False, Reasons.REPLAY_UNDECIDED]
             assert [await _outcome(second, B, age=-2) for _ in range(2)] == [True, False]
             assert await second.use(once(C, 60, age=1), undecided_passes=True)
             assert not await first.use(once(C, 60, age=1), undecided_passes=True)
@@ -255,7 +255,7 @@ async def test_whoever_starts_while_redis_is_away_looks_when_it_is_there(tmp_pat
             assert store.status()["remembers_since"] is None
             async with server:
                 await eventually(lambda: store.status()["remembers_since"] is not None)
-                assert await _outcome(store, A, age=0.5) is Reason.REPLAY_UNDECIDED
+                assert await _outcome(store, A, age=0.5) is Reasons.REPLAY_UNDECIDED
                 assert await store.use(once(A, 60, age=-2))
         finally:
             await store.stop()
@@ -292,7 +292,7 @@ async def test_while_redis_is_away_nothing_is_admitted_and_nobody_waits(tmp_path
             began = time.monotonic()
             with pytest.raises(GatewayError) as caught:
                 await store.use(once(B, 60))
-            assert caught.value.reason is Reason.REPLAY_STORE
+            assert caught.value.reason is Reasons.REPLAY_STORE
             assert time.monotonic() - began < paced(1)
         server.resume()
         await eventually(lambda: link.available)

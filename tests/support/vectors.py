@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.jwt.jose.base64url import decode_segment
 from gateway.jwt.jose.compact import Unverified, parse_header, verify_signature
 from gateway.jwt.jose.keys import KeySet, KeySetError, VerifyingKey, import_jwks
@@ -63,7 +63,7 @@ def verify_jws(token: bytes, keys: KeySet) -> VerifyingKey:
     """Do what the gateway does with a compact JWS, save reading its payload, which in vectors is seldom JSON."""
     segments = token.split(b".")
     if len(segments) != 3:
-        raise GatewayError(Reason.NOT_A_JWS)
+        raise GatewayError(Reasons.NOT_A_JWS)
     header = parse_header(segments[0])
     decode_segment(segments[1])
     signing_input = segments[0] + b"." + segments[1]

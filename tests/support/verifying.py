@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.errors import Challenge, GatewayError, Reason
+from gateway.errors import Challenge, GatewayError, Reason, Reasons
 from gateway.identity import Identity
 from gateway.jwt.jose.compact import (
     IssuerPolicy,
@@ -81,7 +81,7 @@ def judge(
         known = keys_of(*keys) if key_set is None else key_set
         candidates = known.candidates(unverified.key_id, unverified.algorithm)
         if not candidates:
-            return Reason.UNKNOWN_KEY
+            return Reasons.UNKNOWN_KEY
         verify_signature(unverified, candidates)
         return make_identity(unverified, policy)
     except GatewayError as refusal:

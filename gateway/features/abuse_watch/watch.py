@@ -22,9 +22,11 @@ from hashlib import sha256
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.abuse_watch.options import FINDERS, Watch
+from gateway.features.abuse_watch.reasons import WATCHED_ADDRESS, WATCHED_SUBJECT, WATCHED_TOKEN
 from gateway.features.abuse_watch.windows import Bursts, Varieties
+from gateway.features.api_keys.reasons import UNKNOWN_API_KEY
 from gateway.http1.trusted_proxies import TrustedProxies
 from gateway.identity import Identity
 from gateway.policy.caller_names import Namer
@@ -70,13 +72,13 @@ class AbuseWatch:
         #: By reason code: the option, and what says that there were too many from an address, given the log's detail.
         self._of_refusals: dict[str, tuple[str, Callable[[bytes, str, float], bool]]] = {}
         if settings.bad_signatures:
-            self._of_refusals[Reason.BAD_SIGNATURE.code] = "bad_signatures", self._bursts(settings.bad_signatures)
+            self._of_refusals[Reasons.BAD_SIGNATURE.code] = "bad_signatures", self._bursts(settings.bad_signatures)
         if settings.unknown_api_keys:
-            self._of_refusals[Reason.UNKNOWN_API_KEY.code] = "unknown_api_keys", self._bursts(settings.unknown_api_keys)
+            self._of_refusals[UNKNOWN_API_KEY.code] = "unknown_api_keys", self._bursts(settings.unknown_api_keys)
         if settings.unknown_kids:
             kids = self._varieties(settings.unknown_kids)
             # The detail of this refusal says which kid it was.
-            self._of_refusals[Reason.UNKNOWN_KEY.code] = (
+            self._of_refusals[Reasons.UNKNOWN_KEY.code] = (
                 "unknown_kids",
                 lambda name, detail, now: kids.too_many(name, self._namer.thing(detail)[:_SHORT], now),
             )
@@ -125,7 +127,7 @@ class AbuseWatch:
             GatewayError: 429.
         """
         if self.bars(client):
-            self._refuse(Reason.WATCHED_ADDRESS, self._addresses, self._namer.address(client))
+            self._refuse(WATCHED_ADDRESS, self._addresses, self._namer.address(client))
 
     # --- a guard, for tokens and subjects ---
 
@@ -147,18 +149,18 @@ class AbuseWatch:
             name = (
                 self._namer.credential(shown) if token_id is None else self._namer.token_id(identity.issuer, token_id)
             )
-            self._refuse(Reason.WATCHED_TOKEN, self._tokens, name)
+            self._refuse(WATCHED_TOKEN, self._tokens, name)
             if self._token_uses.too_many(name, address, now):
                 self._find("token_addresses", name, now, f"token_hash={name.hex()} {_who(identity)} client={client}")
                 self._bar(self._tokens, name, now)
-                self._refuse(Reason.WATCHED_TOKEN, self._tokens, name)
+                self._refuse(WATCHED_TOKEN, self._tokens, name)
         if self._subject_uses is not None and identity.subject is not None:
             name = self._namer.subject(identity)
-            self._refuse(Reason.WATCHED_SUBJECT, self._subjects, name)
+            self._refuse(WATCHED_SUBJECT, self._subjects, name)
             if self._subject_uses.too_many(name, address, now):
                 self._find("subject_addresses", name, now, f"{_who(identity)} client={client}")
                 self._bar(self._subjects, name, now)
-                self._refuse(Reason.WATCHED_SUBJECT, self._subjects, name)
+                self._refuse(WATCHED_SUBJECT, self._subjects, name)
         return None
 
     def refused(self, run: Run, admitted: Admitted, error: GatewayError) -> None:

@@ -21,6 +21,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
 from gateway.features.api_keys.key_file import KeyFileError, read_keys
 from gateway.features.api_keys.options import ApiKey, claims_of
+from gateway.features.api_keys.reasons import API_KEY_TOO_LONG, EXPIRED_API_KEY, NO_API_KEYS, UNKNOWN_API_KEY
 from gateway.identity import Identity, header_rules
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified, kept_claims
 from gateway.jwt.jose.compact import make_identity, unforeseen
@@ -135,20 +136,20 @@ class ApiKeys:
         """Return why a held verdict is none any more: expired, withdrawn, other rights; None while it is."""
         found = self._known.get(held.digest)
         if found is None:
-            return Reason.UNKNOWN_API_KEY
+            return UNKNOWN_API_KEY
         if self._expired(found):
-            return Reason.EXPIRED_API_KEY
-        return None if _rights(found) == _rights(held) else Reason.UNKNOWN_API_KEY
+            return EXPIRED_API_KEY
+        return None if _rights(found) == _rights(held) else UNKNOWN_API_KEY
 
     def _find(self, key: bytes) -> KnownKey:
         if len(key) > self._max_bytes:
-            raise GatewayError(Reason.API_KEY_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
+            raise GatewayError(API_KEY_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
         digest = sha256(key).digest()
         found = self._known.get(digest)
         if found is None or not hmac.compare_digest(found.digest, digest):
-            raise GatewayError(Reason.UNKNOWN_API_KEY if self._complete else Reason.NO_API_KEYS)
+            raise GatewayError(UNKNOWN_API_KEY if self._complete else NO_API_KEYS)
         if self._expired(found):
-            raise GatewayError(Reason.EXPIRED_API_KEY)
+            raise GatewayError(EXPIRED_API_KEY)
         return found
 
     def _expired(self, key: KnownKey) -> bool:

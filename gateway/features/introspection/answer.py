@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.errors import GatewayError, Reason, printable
+from gateway.errors import GatewayError, Reasons, printable
+from gateway.features.introspection.reasons import INACTIVE_TOKEN
 from gateway.identity import Identity
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified
 from gateway.jwt.claims.rules import check_claims, make_identity
@@ -39,7 +40,7 @@ def judge(answer: dict[str, Any], policy: IssuerPolicy, issuer: str, now: float)
         GatewayError: the refusal; ``INACTIVE_TOKEN`` for everything that is not ``"active": true``.
     """
     if answer.get("active") is not True:
-        raise GatewayError(Reason.INACTIVE_TOKEN)
+        raise GatewayError(INACTIVE_TOKEN)
     claims = {"iss": issuer, **answer}
     del claims["active"]
     named = claims["iss"]
@@ -53,14 +54,14 @@ def _check_kind(claims: dict[str, Any], policy: IssuerPolicy) -> None:
     kind = claims.get("token_type")
     if kind is not None:
         if not isinstance(kind, str):
-            raise GatewayError(Reason.BAD_CLAIM_TYPE, detail="'token_type' is not a string")
+            raise GatewayError(Reasons.BAD_CLAIM_TYPE, detail="'token_type' is not a string")
         if kind.lower() not in _ACCESS_TOKENS:
-            raise GatewayError(Reason.TYPE_REFUSED, detail=f"token_type is '{printable(kind)}'")
+            raise GatewayError(Reasons.TYPE_REFUSED, detail=f"token_type is '{printable(kind)}'")
         if kind.lower() == "dpop" and claims.get("cnf") is None:
             # Bound to a key (RFC 9449 section 6.2), and the key is not told: nothing can be proved.
-            raise GatewayError(Reason.SENDER_CONSTRAINED, detail="token_type is DPoP, but there is no 'cnf'")
+            raise GatewayError(Reasons.SENDER_CONSTRAINED, detail="token_type is DPoP, but there is no 'cnf'")
     demanded = {name for name, _ in policy.exact_claims}
     for name in _KIND_CLAIMS:
         value = claims.get(name)
         if name not in demanded and isinstance(value, str) and value.lower() in _OTHER_KINDS:
-            raise GatewayError(Reason.TYPE_REFUSED, detail=f"{name} is '{printable(value)}'")
+            raise GatewayError(Reasons.TYPE_REFUSED, detail=f"{name} is '{printable(value)}'")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.features.introspection.choice_rules import asked_about_jwts, asked_about_opaque, takes_opaque
 from gateway.features.introspection.introspector import Introspector
 from gateway.features.introspection.shared_answers import SharedAnswers
@@ -111,7 +111,7 @@ class OpaqueTokens:
         elif asked.jwts:
             found = asked.jwts.get(self._issuer_of(token))
         if found is None and "jwt" not in route.credentials:
-            raise GatewayError(Reason.CREDENTIAL_NOT_ACCEPTED, detail="no issuer of the route is asked about it")
+            raise GatewayError(Reasons.CREDENTIAL_NOT_ACCEPTED, detail="no issuer of the route is asked about it")
         return found
 
     def concerns(self, route: Route, token: bytes) -> bool:

@@ -21,10 +21,11 @@ from typing import Any
 from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.introspection.answer import judge
 from gateway.features.introspection.budget import Gate
 from gateway.features.introspection.client import IntrospectionClient
+from gateway.features.introspection.reasons import INACTIVE_TOKEN, INTROSPECTION_BUSY, INTROSPECTION_FAILED
 from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.features.introspection.verdict_cache import Verdict, VerdictMemory
 from gateway.features.introspection.verdict_in_use import HeldVerdict
@@ -127,14 +128,14 @@ class Introspector:
         self.lookups += 1
         # Before anything is remembered of it, and without a look at what it may be.
         if len(token) > self._max_bytes:
-            raise GatewayError(Reason.TOKEN_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
+            raise GatewayError(Reasons.TOKEN_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
         digest = sha256(token).digest()
         verdict = self.memory.find(digest)
         if verdict is not None:
             return _identity(verdict)
         if digest not in self._flights:
             if not token.isascii() or not token.decode("ascii").isprintable():
-                raise GatewayError(Reason.BAD_ENCODING)
+                raise GatewayError(Reasons.BAD_ENCODING)
             _ = self._begin(token, digest)
         return None
 
@@ -167,7 +168,7 @@ class Introspector:
             await asyncio.wait({flight})
             verdict = None if flight.cancelled() else flight.result()
             if verdict is None:
-                raise GatewayError(Reason.INTROSPECTION_FAILED, detail=f"issuer {self.name}")
+                raise GatewayError(INTROSPECTION_FAILED, detail=f"issuer {self.name}")
         return _identity(verdict)
 
     def hold(self, token: bytes) -> HeldVerdict:
@@ -179,7 +180,7 @@ class Introspector:
         digest = sha256(token).digest()
         verdict = self.memory.last(digest)
         if verdict is None:
-            raise GatewayError(Reason.INTROSPECTION_FAILED, detail="the verdict was forgotten")
+            raise GatewayError(INTROSPECTION_FAILED, detail="the verdict was forgotten")
         return HeldVerdict(self, token, digest, verdict, _identity(verdict))
 
     def ask_again(self, token: bytes, digest: bytes) -> asyncio.Task[Verdict | None] | None:
@@ -195,7 +196,7 @@ class Introspector:
     def _begin(self, token: bytes, digest: bytes, *, known: bool = False) -> asyncio.Task[Verdict | None]:
         known = known or self.memory.was_good(digest)
         if not self.gate.enter(known=known):
-            raise GatewayError(Reason.INTROSPECTION_BUSY, detail=f"issuer {self.name}")
+            raise GatewayError(INTROSPECTION_BUSY, detail=f"issuer {self.name}")
         flight = spawn(self._flight(token, digest, known=known), f"introspection {self.name}", awaited=True)
         self._flights[digest] = flight
         return flight
@@ -287,9 +288,9 @@ class Introspector:
 
 def _identity(verdict: Verdict) -> Identity:
     if verdict.identity is None:
-        raise GatewayError(verdict.reason or Reason.INACTIVE_TOKEN, detail=verdict.detail)
+        raise GatewayError(verdict.reason or INACTIVE_TOKEN, detail=verdict.detail)
     return verdict.identity
 
 
 def _outcome(reason: Reason) -> str:
-    return "inactive" if reason is Reason.INACTIVE_TOKEN else "refused"
+    return "inactive" if reason is INACTIVE_TOKEN else "refused"

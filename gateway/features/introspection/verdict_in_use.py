@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from gateway.clock import Clock
 from gateway.errors import Reason
+from gateway.features.introspection.reasons import INACTIVE_TOKEN, INTROSPECTION_FAILED
 from gateway.features.introspection.verdict_cache import Verdict, VerdictMemory
 from gateway.identity import Identity
 from gateway.jwt.claims.issuer_policy import IssuerPolicy
@@ -71,13 +72,13 @@ class HeldVerdict:
         if identity is None:
             return verdict.reason
         if _rights(identity) != _rights(self.identity):
-            return Reason.INACTIVE_TOKEN
+            return INACTIVE_TOKEN
         reason = is_current(identity.expires_at, identity.not_before, asker.policy.leeway, asker.clock.wall())
         if reason is not None or now < verdict.fresh_until:
             return reason
         if self._flight is None:
             self._flight = asker.ask_again(self._token, self._digest)
-        return Reason.INTROSPECTION_FAILED if now > verdict.fresh_until + GRACE_SECONDS else None
+        return INTROSPECTION_FAILED if now > verdict.fresh_until + GRACE_SECONDS else None
 
     def _newest(self) -> Verdict:
         verdict = self._verdict

@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError
 from gateway.features.rate_limits.fields import limit_field, policy_field, retry_after
 from gateway.features.rate_limits.options import ADDRESS, API_KEY, CLAIM, SUBJECT
+from gateway.features.rate_limits.reasons import RATE_LIMITED
 from gateway.features.rate_limits.shared_buckets import SharedBuckets
 from gateway.identity import Identity
 from gateway.policy.caller_names import Namer
@@ -187,7 +188,7 @@ class RateLimitGuard:
         refusing = [limit.name for limit, one in zip(asked.limits, levels, strict=True) if not one.fits]
         for name in refusing:
             self.counts[group.route, name, "limited"] += 1
-        return GatewayError(Reason.RATE_LIMITED, detail=f"by {', '.join(refusing)}", retry_after=retry_after(levels))
+        return GatewayError(RATE_LIMITED, detail=f"by {', '.join(refusing)}", retry_after=retry_after(levels))
 
     # --- what is told of it ---
 

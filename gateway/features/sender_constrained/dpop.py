@@ -14,7 +14,15 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from gateway.errors import GatewayError, Reason, printable
+from gateway.errors import GatewayError, printable
+from gateway.features.sender_constrained.reasons import (
+    FOREIGN_PROOF,
+    MALFORMED_PROOF,
+    PROOF_SIGNATURE,
+    STALE_PROOF,
+    UNUSABLE_PROOF_KEY,
+    WRONG_PROOF_KEY,
+)
 from gateway.features.sender_constrained.target_uri import normal_uri
 from gateway.jwt.claims.issuer_policy import Unverified
 from gateway.jwt.jose.base64url import decode_segment
@@ -128,7 +136,7 @@ def check_proof(proof: Proof, wanted: Wanted, window: Window, now: float) -> Non
         GatewayError: ``WRONG_PROOF_KEY``, ``FOREIGN_PROOF`` or ``STALE_PROOF``.
     """
     if proof.header.key.thumbprint != wanted.thumbprint:
-        raise GatewayError(Reason.WRONG_PROOF_KEY)
+        raise GatewayError(WRONG_PROOF_KEY)
     if proof.token_hash != token_hash(wanted.token):
         raise _foreign("'ath' is absent" if proof.token_hash is None else "'ath' is of another token")
     if proof.method != wanted.method:
@@ -138,7 +146,7 @@ def check_proof(proof: Proof, wanted: Wanted, window: Window, now: float) -> Non
         raise _foreign(f"'htu' is another URI than {shown}")
     age = now - proof.issued_at
     if not -window.future <= age <= window.past:
-        raise GatewayError(Reason.STALE_PROOF, detail=f"'iat' is {max(-1e9, min(1e9, age)):.0f} s ago")
+        raise GatewayError(STALE_PROOF, detail=f"'iat' is {max(-1e9, min(1e9, age)):.0f} s ago")
 
 
 def check_signature(proof: Proof) -> None:
@@ -152,7 +160,7 @@ def check_signature(proof: Proof) -> None:
     try:
         verify_signature(signed, (header.key,))
     except GatewayError:
-        raise GatewayError(Reason.PROOF_SIGNATURE) from None
+        raise GatewayError(PROOF_SIGNATURE) from None
 
 
 def token_hash(token: bytes) -> str:
@@ -171,13 +179,13 @@ def _read_header(segment: bytes) -> Header:
     if not isinstance(algorithm, str):
         raise _malformed("alg is absent or not a string")
     if not isinstance(entry, dict):
-        raise GatewayError(Reason.UNUSABLE_PROOF_KEY, detail="jwk is absent or not an object")
+        raise GatewayError(UNUSABLE_PROOF_KEY, detail="jwk is absent or not an object")
     if not PRIVATE_MEMBERS.isdisjoint(entry):
-        raise GatewayError(Reason.UNUSABLE_PROOF_KEY, detail="jwk has private members")
+        raise GatewayError(UNUSABLE_PROOF_KEY, detail="jwk has private members")
     try:
         return Header(algorithm, import_jwk(entry))
     except UnusableKeyError as error:
-        raise GatewayError(Reason.UNUSABLE_PROOF_KEY, detail=str(error)) from None
+        raise GatewayError(UNUSABLE_PROOF_KEY, detail=str(error)) from None
 
 
 def _object(segment: bytes, part: str) -> dict[str, Any]:
@@ -211,8 +219,8 @@ def _moment(value: Any) -> float:
 
 
 def _malformed(detail: str) -> GatewayError:
-    return GatewayError(Reason.MALFORMED_PROOF, detail=detail)
+    return GatewayError(MALFORMED_PROOF, detail=detail)
 
 
 def _foreign(detail: str) -> GatewayError:
-    return GatewayError(Reason.FOREIGN_PROOF, detail=detail)
+    return GatewayError(FOREIGN_PROOF, detail=detail)

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.features.sender_constrained.checks import MIN_SECRET, read_secret
 from gateway.features.sender_constrained.client_certificate import forwarded_thumbprint, thumbprint
 from gateway.features.sender_constrained.dpop import (
@@ -25,6 +25,13 @@ from gateway.features.sender_constrained.dpop import (
     proof_algorithms,
 )
 from gateway.features.sender_constrained.nonces import Nonces
+from gateway.features.sender_constrained.reasons import (
+    MISSING_PROOF,
+    PROOF_NONCE,
+    REPLAYED_PROOF,
+    SEVERAL_PROOFS,
+    WRONG_CERTIFICATE,
+)
 from gateway.features.sender_constrained.target_uri import normal_uri
 from gateway.http1.host import canonical_host
 from gateway.http1.trusted_proxies import TrustedProxies
@@ -79,7 +86,7 @@ class Proofs:
             GatewayError: ``UNBOUND_TOKEN``.
         """
         if isinstance(shown, DpopToken) and (identity.confirmation is None or not identity.confirmation.jwk_thumbprint):
-            raise GatewayError(Reason.UNBOUND_TOKEN, detail="the scheme is DPoP, and no key is in the token")
+            raise GatewayError(Reasons.UNBOUND_TOKEN, detail="the scheme is DPoP, and no key is in the token")
 
     async def check(self, run: Run, admitted: Admitted, shown: bytes, identity: Identity) -> None:
         """Return when the sender has proved all that the token is bound to; at once for a bearer token.
@@ -114,9 +121,9 @@ class Proofs:
     def _check_certificate(self, run: Run, wanted: str) -> None:
         shown = self._certificate(run)
         if shown is None:
-            raise GatewayError(Reason.WRONG_CERTIFICATE, detail="no client certificate")
+            raise GatewayError(WRONG_CERTIFICATE, detail="no client certificate")
         if shown != wanted:
-            raise GatewayError(Reason.WRONG_CERTIFICATE)
+            raise GatewayError(WRONG_CERTIFICATE)
 
     def _certificate(self, run: Run) -> str | None:
         """Return the thumbprint of the client's certificate: the connection's, or a trusted proxy's word for it."""
@@ -130,17 +137,17 @@ class Proofs:
 
     async def _check_proof(self, run: Run, admitted: Admitted, token: bytes, key: str) -> None:
         if not isinstance(token, DpopToken):
-            raise GatewayError(Reason.SENDER_CONSTRAINED, detail="bound to a key, and sent as a bearer token")
+            raise GatewayError(Reasons.SENDER_CONSTRAINED, detail="bound to a key, and sent as a bearer token")
         values = _values(run.head, b"dpop")
         if len(values) != 1:
-            raise GatewayError(Reason.SEVERAL_PROOFS if values else Reason.MISSING_PROOF)
+            raise GatewayError(SEVERAL_PROOFS if values else MISSING_PROOF)
         proof = parse_proof(values[0], self._algorithms)
         wanted = Wanted(run.head.method, self._uris(run.head, admitted), token, key)
         check_proof(proof, wanted, self._window, self._wall())
         self._check_nonce(run, proof)
         check_signature(proof)
         if not await self.used.use(self._once(key, proof)):
-            raise GatewayError(Reason.REPLAYED_PROOF)
+            raise GatewayError(REPLAYED_PROOF)
 
     def _once(self, key: str, proof: Proof) -> Once:
         """Return a proof's id and its times; a client makes another one at once, so what is undecided never passes."""
@@ -157,7 +164,7 @@ class Proofs:
             return
         run.answer_fields.append((b"DPoP-Nonce", newest.encode("ascii")))
         if proof.nonce is None or not self._nonces.accepts(proof.nonce):
-            raise GatewayError(Reason.PROOF_NONCE, detail="absent" if proof.nonce is None else "not a current one")
+            raise GatewayError(PROOF_NONCE, detail="absent" if proof.nonce is None else "not a current one")
 
     def _uris(self, head: RequestHead, admitted: Admitted) -> frozenset[str]:
         """Return the normal forms of the request's URI as its client knows it (RFC 9449 section 4.3).

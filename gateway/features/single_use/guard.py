@@ -12,7 +12,8 @@ from math import isinf
 from typing import NamedTuple
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError
+from gateway.features.single_use.reasons import NO_TOKEN_ID, REPLAYED_TOKEN
 from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.server.request.in_progress import Run
@@ -69,9 +70,9 @@ class SingleUse:
         if identity is None:
             return None  # the route only observes: there is no token that could be spent
         if identity.token_id is None:
-            raise GatewayError(Reason.NO_TOKEN_ID, detail="no 'jti'")
+            raise GatewayError(NO_TOKEN_ID, detail="no 'jti'")
         if isinf(identity.expires_at):
-            raise GatewayError(Reason.NO_TOKEN_ID, detail="no 'exp': nobody could remember it for ever")
+            raise GatewayError(NO_TOKEN_ID, detail="no 'exp': nobody could remember it for ever")
         passes = admitted.route.settings.single_use_failure == "open"
         return self._spend(self._once(identity, identity.token_id), passes)
 
@@ -92,4 +93,4 @@ class SingleUse:
 
     async def _spend(self, once: Once, undecided_passes: bool) -> None:
         if not await self.used.use(once, undecided_passes=undecided_passes):
-            raise GatewayError(Reason.REPLAYED_TOKEN)
+            raise GatewayError(REPLAYED_TOKEN)

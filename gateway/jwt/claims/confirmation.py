@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.identity import Confirmation
 from gateway.jwt.jose.base64url import decode_segment
 
@@ -36,10 +36,10 @@ def read_confirmation(claims: Mapping[str, Any]) -> Confirmation | None:
     if confirmation is None:
         return None
     if not isinstance(confirmation, Mapping):
-        raise GatewayError(Reason.SENDER_CONSTRAINED, detail="'cnf' is not an object")
+        raise GatewayError(Reasons.SENDER_CONSTRAINED, detail="'cnf' is not an object")
     found = Confirmation(_thumbprint(confirmation, JWK_THUMBPRINT), _thumbprint(confirmation, CERTIFICATE_THUMBPRINT))
     if found == (None, None):
-        raise GatewayError(Reason.SENDER_CONSTRAINED, detail="'cnf' has neither 'jkt' nor 'x5t#S256'")
+        raise GatewayError(Reasons.SENDER_CONSTRAINED, detail="'cnf' has neither 'jkt' nor 'x5t#S256'")
     return found
 
 
@@ -53,4 +53,4 @@ def _thumbprint(confirmation: Mapping[str, Any], name: str) -> str | None:
                 return value
         except GatewayError:
             pass  # told below, as the same fault
-    raise GatewayError(Reason.SENDER_CONSTRAINED, detail=f"'{name}' is not a SHA-256 thumbprint")
+    raise GatewayError(Reasons.SENDER_CONSTRAINED, detail=f"'{name}' is not a SHA-256 thumbprint")

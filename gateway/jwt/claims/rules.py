@@ -15,7 +15,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from gateway.errors import GatewayError, Reason, printable
+from gateway.errors import GatewayError, Reason, Reasons, printable
 from gateway.identity import TENANT, Identity, UnsafeClaimError, freeze, identity_lines
 from gateway.jwt.claims.confirmation import read_confirmation
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified
@@ -31,9 +31,9 @@ def is_current(expires_at: float, not_before: float, leeway: float, now: float) 
     seconds since the epoch and may be infinite (RFC 7519 sections 4.1.4, 4.1.5).
     """
     if now - leeway >= expires_at:
-        return Reason.EXPIRED
+        return Reasons.EXPIRED
     if not_before > now + leeway:
-        return Reason.NOT_YET_VALID
+        return Reasons.NOT_YET_VALID
     return None
 
 
@@ -41,7 +41,7 @@ def unknown_issuer(issuer: str | None, known: Iterable[str]) -> GatewayError:
     """Return the refusal of a token from elsewhere; its detail shows both sides, which often differ by a slash."""
     shown = "none" if issuer is None else f"'{printable(issuer, 200)}'"
     configured = ", ".join(f"'{printable(value, 200)}'" for value in sorted(known))
-    return GatewayError(Reason.UNKNOWN_ISSUER, detail=f"iss is {shown}, configured is {configured}")
+    return GatewayError(Reasons.UNKNOWN_ISSUER, detail=f"iss is {shown}, configured is {configured}")
 
 
 def check_claims(token: Unverified, policy: IssuerPolicy, now: float) -> None:
@@ -56,19 +56,19 @@ def check_claims(token: Unverified, policy: IssuerPolicy, now: float) -> None:
     _check_times(claims, policy, now)
     _check_audience(claims.get(policy.audience_claim), policy)
     if "sub" in claims and not (isinstance(claims["sub"], str) and claims["sub"]):
-        raise GatewayError(Reason.BAD_CLAIM_TYPE, detail="'sub' is not a string, or empty")
+        raise GatewayError(Reasons.BAD_CLAIM_TYPE, detail="'sub' is not a string, or empty")
     for name in policy.required_claims:
         if claims.get(name) is None:
-            raise GatewayError(Reason.MISSING_CLAIM, detail=f"'{printable(name)}' is required")
+            raise GatewayError(Reasons.MISSING_CLAIM, detail=f"'{printable(name)}' is required")
     for name, expected in policy.exact_claims:
         if not _same(claims.get(name), expected):
-            raise GatewayError(Reason.WRONG_CLAIM, detail=f"'{printable(name)}' has not the configured value")
+            raise GatewayError(Reasons.WRONG_CLAIM, detail=f"'{printable(name)}' has not the configured value")
     read_confirmation(claims)  # whose proof nobody could check
     # Security event and logout tokens are signed by the same keys. Their 'events'
     # name URIs (RFC 8417 section 2.2), and not all of them carry their own 'typ'.
     events = claims.get("events")
     if isinstance(events, dict) and any(":" in name for name in events):
-        raise GatewayError(Reason.TYPE_REFUSED, detail="a security event or logout token ('events')")
+        raise GatewayError(Reasons.TYPE_REFUSED, detail="a security event or logout token ('events')")
 
 
 def granted_scopes(claims: dict[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def make_identity(token: Unverified, policy: IssuerPolicy, credential: Credentia
     try:
         lines = identity_lines(policy.header_rules, claims, scopes, policy.tenant)
     except UnsafeClaimError as error:
-        raise GatewayError(Reason.UNSAFE_CLAIM, detail=str(error)) from None
+        raise GatewayError(Reasons.UNSAFE_CLAIM, detail=str(error)) from None
     token_id, session_id = claims.get("jti"), claims.get("sid")
     return Identity(
         policy.name,
@@ -151,10 +151,10 @@ def _check_times(claims: dict[str, Any], policy: IssuerPolicy, now: float) -> No
     if reason := is_current(expires_at, not_before, policy.leeway, now):
         raise GatewayError(reason)
     if issued_at > now + policy.leeway:
-        raise GatewayError(Reason.ISSUED_IN_FUTURE)
+        raise GatewayError(Reasons.ISSUED_IN_FUTURE)
     # Without 'exp' there is nothing to bound: whether that is allowed is for required_claims.
     if policy.max_lifetime and "exp" in claims and expires_at > issued_at + policy.max_lifetime:
-        raise GatewayError(Reason.LIFETIME_TOO_LONG, detail=f"more than {policy.max_lifetime:g} s")
+        raise GatewayError(Reasons.LIFETIME_TOO_LONG, detail=f"more than {policy.max_lifetime:g} s")
 
 
 def _moment(claims: dict[str, Any], name: str, absent: float) -> float:
@@ -164,7 +164,7 @@ def _moment(claims: dict[str, Any], name: str, absent: float) -> float:
     if type(value) is float:
         return value
     if type(value) is not int:
-        raise GatewayError(Reason.BAD_CLAIM_TYPE, detail=f"'{name}' is not a number")
+        raise GatewayError(Reasons.BAD_CLAIM_TYPE, detail=f"'{name}' is not a number")
     try:
         return float(value)
     except OverflowError:
@@ -179,11 +179,11 @@ def _check_audience(value: Any, policy: IssuerPolicy) -> None:
     elif value is None:
         if not policy.audience_required:
             return
-        raise GatewayError(Reason.MISSING_CLAIM, detail=f"'{printable(policy.audience_claim)}' is required")
+        raise GatewayError(Reasons.MISSING_CLAIM, detail=f"'{printable(policy.audience_claim)}' is required")
     else:
-        raise GatewayError(Reason.BAD_CLAIM_TYPE, detail=f"'{printable(policy.audience_claim)}' holds no strings")
+        raise GatewayError(Reasons.BAD_CLAIM_TYPE, detail=f"'{printable(policy.audience_claim)}' holds no strings")
     if not matches:
-        raise GatewayError(Reason.WRONG_AUDIENCE)
+        raise GatewayError(Reasons.WRONG_AUDIENCE)
 
 
 def _same(value: Any, expected: Any) -> bool:

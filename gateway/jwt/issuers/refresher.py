@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gateway.clock import Clock
-from gateway.errors import Reason
+from gateway.errors import Reason, Reasons
 from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import Fetched, Source
 from gateway.jwt.jose.keys import KeySet, RejectedKey
@@ -168,8 +168,8 @@ class IssuerKeys:
     def usable(self) -> Reason | None:
         """Return why no token can be judged by these keys now; None when it can."""
         if not self.loaded:
-            return Reason.NO_KEYS
-        return Reason.STALE_KEYS if self._clock.monotonic() > self.stale_at else None
+            return Reasons.NO_KEYS
+        return Reasons.STALE_KEYS if self._clock.monotonic() > self.stale_at else None
 
     def retry_after(self) -> int:
         """Return in how many whole seconds the next fetch begins, at least 1."""

@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.features.introspection.choice_rules import needs_keys
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified, compile_policy, tenant_policy
 from gateway.jwt.claims.rules import unknown_issuer
@@ -175,7 +175,7 @@ class Issuers:
 def cannot_decide(issuer: IssuerKeys) -> GatewayError:
     """Return what is said while an issuer has no keys that may be believed."""
     return GatewayError(
-        issuer.usable() or Reason.NO_KEYS, detail=f"issuer {issuer.name}", retry_after=issuer.retry_after()
+        issuer.usable() or Reasons.NO_KEYS, detail=f"issuer {issuer.name}", retry_after=issuer.retry_after()
     )
 
 

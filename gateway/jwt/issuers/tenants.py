@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt.issuers.refresher import IssuerKeys, KeysLeft
 from gateway.settings.tables import root as schema
 from gateway.tasks import Periodic, spawn
@@ -204,13 +204,13 @@ class Tenants:
         """Refuse a tenant that nobody has listed, if it failed a moment ago or has no place."""
         where = f"issuer {self.name}, tenant {tenant}"
         if (wait := self._failed_until.get(tenant, now) - now) > 0:
-            raise GatewayError(Reason.NO_KEYS, detail=where, retry_after=math.ceil(wait))
+            raise GatewayError(Reasons.NO_KEYS, detail=where, retry_after=math.ceil(wait))
         # At most so many begin within a minute: each costs the provider requests that somebody else has caused.
         self._allowance += (now - self._allowance_at) * self._starts / 60
         self._allowance, self._allowance_at = min(self._allowance, float(self._starts)), now
         if self._allowance < 1 or not self._make_room(now):
             self.refused += 1
-            raise GatewayError(Reason.TOO_MANY_TENANTS, detail=where)
+            raise GatewayError(Reasons.TOO_MANY_TENANTS, detail=where)
         self._allowance -= 1
 
     def _make_room(self, now: float) -> bool:

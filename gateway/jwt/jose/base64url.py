@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import binascii
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 
 # Every byte that base64url does not use becomes one that base64 does not use.
 _TO_BASE64 = bytes(
@@ -32,8 +32,8 @@ def decode_segment(segment: bytes) -> bytes:
     """
     remainder = len(segment) % 4
     if remainder and segment[-1] not in _LAST[remainder]:
-        raise GatewayError(Reason.BAD_ENCODING)
+        raise GatewayError(Reasons.BAD_ENCODING)
     try:
         return binascii.a2b_base64(segment.translate(_TO_BASE64) + _PADDING[remainder], strict_mode=True)
     except binascii.Error:
-        raise GatewayError(Reason.BAD_ENCODING) from None
+        raise GatewayError(Reasons.BAD_ENCODING) from None

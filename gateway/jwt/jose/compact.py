@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from joserfc.jws import JWSRegistry
 
-from gateway.errors import GatewayError, Reason, printable
+from gateway.errors import GatewayError, Reason, Reasons, printable
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified, compile_policy
 from gateway.jwt.claims.rules import check_claims, granted_scopes, is_current, make_identity, unknown_issuer
 from gateway.jwt.jose.base64url import decode_segment
@@ -69,16 +69,16 @@ def parse_token(token: bytes, max_bytes: int) -> Unverified:
         GatewayError: for every other form, with the reason.
     """
     if len(token) > max_bytes:
-        raise GatewayError(Reason.TOKEN_TOO_LONG, detail=f"more than {max_bytes} bytes")
+        raise GatewayError(Reasons.TOKEN_TOO_LONG, detail=f"more than {max_bytes} bytes")
     segments = token.split(b".", 5)
     if len(segments) != 3 or b"" in segments:
-        reason = Reason.ENCRYPTED_TOKEN if len(segments) == 5 else Reason.NOT_A_JWS
+        reason = Reasons.ENCRYPTED_TOKEN if len(segments) == 5 else Reasons.NOT_A_JWS
         raise GatewayError(reason, detail="not a signed JWT")
     header_segment, payload_segment, signature_segment = segments
     if len(header_segment) > MAX_HEADER or len(signature_segment) > MAX_SIGNATURE:
-        raise GatewayError(Reason.TOKEN_TOO_LONG, detail="the header or the signature is too long")
+        raise GatewayError(Reasons.TOKEN_TOO_LONG, detail="the header or the signature is too long")
     header = parse_header(header_segment)
-    claims = _parse_json(payload_segment, Reason.BAD_PAYLOAD)
+    claims = _parse_json(payload_segment, Reasons.BAD_PAYLOAD)
     issuer = claims.get("iss")
     return Unverified(
         header.algorithm,
@@ -99,7 +99,7 @@ def check_header(token: Unverified, policy: IssuerPolicy) -> None:
         GatewayError: ``ALGORITHM_REFUSED`` or ``TYPE_REFUSED``.
     """
     if token.algorithm not in policy.algorithms:
-        raise GatewayError(Reason.ALGORITHM_REFUSED, detail=f"alg is '{printable(token.algorithm)}'")
+        raise GatewayError(Reasons.ALGORITHM_REFUSED, detail=f"alg is '{printable(token.algorithm)}'")
     kind = "" if token.token_type is None else token.token_type.lower().removeprefix("application/")
     if kind == "at+jwt" or (kind == "jwt" and not policy.access_token_type):
         return
@@ -107,7 +107,7 @@ def check_header(token: Unverified, policy: IssuerPolicy) -> None:
     # that and no access token (RFC 8725 section 3.11); plain and absent types are not explicit.
     if policy.access_token_type or kind.endswith(("+jwt", "+sd-jwt")) or kind == "jwe":
         shown = "absent" if token.token_type is None else f"'{printable(token.token_type)}'"
-        raise GatewayError(Reason.TYPE_REFUSED, detail=f"typ is {shown}")
+        raise GatewayError(Reasons.TYPE_REFUSED, detail=f"typ is {shown}")
 
 
 def verify_signature(token: Unverified, candidates: tuple[VerifyingKey, ...]) -> VerifyingKey:
@@ -119,7 +119,7 @@ def verify_signature(token: Unverified, candidates: tuple[VerifyingKey, ...]) ->
     """
     verifier = _VERIFIERS.get(token.algorithm)
     if verifier is None:
-        raise GatewayError(Reason.ALGORITHM_REFUSED)
+        raise GatewayError(Reasons.ALGORITHM_REFUSED)
     broken = ""
     for candidate in candidates:
         if token.algorithm not in candidate.algorithms:
@@ -130,9 +130,9 @@ def verify_signature(token: Unverified, candidates: tuple[VerifyingKey, ...]) ->
         except Exception as error:  # the answer to an unknown fault is no
             broken = type(error).__name__
     if broken:
-        raise GatewayError(Reason.VERIFICATION_FAILED, detail=broken)
+        raise GatewayError(Reasons.VERIFICATION_FAILED, detail=broken)
     hint = "token for Microsoft Graph; request a token for this API" if token.header_nonce else ""
-    raise GatewayError(Reason.BAD_SIGNATURE, detail=hint)
+    raise GatewayError(Reasons.BAD_SIGNATURE, detail=hint)
 
 
 def unforeseen(error: Exception) -> GatewayError:
@@ -140,7 +140,7 @@ def unforeseen(error: Exception) -> GatewayError:
 
     Its text may quote the token: only its type is kept.
     """
-    return GatewayError(Reason.VERIFICATION_FAILED, detail=type(error).__name__)
+    return GatewayError(Reasons.VERIFICATION_FAILED, detail=type(error).__name__)
 
 
 @lru_cache(maxsize=256)
@@ -153,18 +153,18 @@ def parse_header(segment: bytes) -> Header:
     Raises:
         GatewayError: the same for the same bytes, each time.
     """
-    members = _parse_json(segment, Reason.BAD_HEADER)
+    members = _parse_json(segment, Reasons.BAD_HEADER)
     if "crit" in members:  # RFC 7515 section 4.1.11: no extension is understood here
-        raise GatewayError(Reason.CRITICAL_HEADER)
+        raise GatewayError(Reasons.CRITICAL_HEADER)
     if "b64" in members:  # RFC 7797 section 7: not for JWTs
-        raise GatewayError(Reason.UNENCODED_PAYLOAD)
+        raise GatewayError(Reasons.UNENCODED_PAYLOAD)
     algorithm, key_id, token_type = members.get("alg"), members.get("kid"), members.get("typ", "")
     if not isinstance(algorithm, str):
-        raise GatewayError(Reason.BAD_HEADER, detail="alg is absent or not a string")
+        raise GatewayError(Reasons.BAD_HEADER, detail="alg is absent or not a string")
     if not (key_id is None or isinstance(key_id, str)):
-        raise GatewayError(Reason.BAD_HEADER, detail="kid is not a string")
+        raise GatewayError(Reasons.BAD_HEADER, detail="kid is not a string")
     if not isinstance(token_type, str):
-        raise GatewayError(Reason.BAD_HEADER, detail="typ is not a string")
+        raise GatewayError(Reasons.BAD_HEADER, detail="typ is not a string")
     return Header(algorithm, key_id, token_type if "typ" in members else None, "nonce" in members)
 
 
@@ -173,4 +173,4 @@ def _parse_json(segment: bytes, reason: Reason) -> dict[str, Any]:
     try:
         return parse_object(data)
     except StrictJsonError as error:
-        raise GatewayError(Reason.DUPLICATE_MEMBER if error.duplicate else reason, detail=str(error)) from None
+        raise GatewayError(Reasons.DUPLICATE_MEMBER if error.duplicate else reason, detail=str(error)) from None

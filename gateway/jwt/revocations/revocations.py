@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.features.revocation.checks import from_redis
 from gateway.features.revocation.file_source import FileRevocations
 from gateway.features.revocation.redis_source import RedisRevocations
@@ -121,7 +121,7 @@ class Revocations:
             GatewayError: it is.
         """
         if self.sources and self.covers(identity):
-            raise GatewayError(Reason.REVOKED)
+            raise GatewayError(Reasons.REVOKED)
 
     def demand_known(self, *, closed: bool) -> None:
         """While nobody knows what is revoked: refuse everybody, or count who passes.
@@ -133,7 +133,7 @@ class Revocations:
             GatewayError: 503.
         """
         if closed:
-            raise GatewayError(Reason.REVOCATION_UNKNOWN)
+            raise GatewayError(Reasons.REVOCATION_UNKNOWN)
         self.passed_unknown += 1
 
     @property

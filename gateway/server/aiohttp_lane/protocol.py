@@ -24,7 +24,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from gateway import turns
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.http1.request_head import MAX_FIELDS, Head, MessageScanner
 from gateway.http1.trusted_proxies import address_text
 from gateway.paced_log import PacedLog
@@ -241,7 +241,7 @@ class Protocol(RequestHandler):
         if self.place is None:
             self.place = self._listener.places.serve()
             if self.place is None:
-                self.refused = GatewayError(Reason.TOO_MANY_CONNECTIONS)
+                self.refused = GatewayError(Reasons.TOO_MANY_CONNECTIONS)
         if self.refused is not None:
             self._turn_away(cast(asyncio.Transport, transport), self.refused)
             return
@@ -249,7 +249,7 @@ class Protocol(RequestHandler):
 
     def _turn_away(self, transport: asyncio.Transport, error: GatewayError) -> None:
         """Answer and close, without making a task for the connection."""
-        if error.reason is Reason.TOO_MANY_CONNECTIONS:
+        if error.reason is Reasons.TOO_MANY_CONNECTIONS:
             self._listener.telemetry.connections_refused += 1
         if self.place is not None and self.place.lingering:
             self._lingering_place, self.place = self.place, None
@@ -319,7 +319,7 @@ class Protocol(RequestHandler):
             if self._messages and piece is not NO_REQUEST:
                 message, content = self._messages[-1]
                 if not isinstance(message, RawRequestMessage):
-                    self._refusal = Reason.MALFORMED_HTTP  # aiohttp reads otherwise: nothing after it has one reading
+                    self._refusal = Reasons.MALFORMED_HTTP  # aiohttp reads otherwise: nothing after it has one reading
                     break
                 self._content = content
         if self._refusal is not None and not self._content.is_eof():
@@ -396,7 +396,7 @@ class Protocol(RequestHandler):
     ) -> web.StreamResponse:
         """Answer what is no HTTP request; nothing of it is quoted (R274)."""
         too_many = isinstance(exc, LineTooLong) or message == "Too many headers received"
-        reason = self._refusal or (Reason.HEAD_TOO_LARGE if too_many else Reason.MALFORMED_HTTP)
+        reason = self._refusal or (Reasons.HEAD_TOO_LARGE if too_many else Reasons.MALFORMED_HTTP)
         response = self._listener.refuse(self, GatewayError(reason, detail=self._not_http()))
         self.close_after_answer()
         return response
@@ -426,7 +426,7 @@ class Protocol(RequestHandler):
     def head_too_slow(self) -> None:
         """Refuse the head that does not end, in its turn."""
         self._head_timer = None
-        self._refusal = Reason.HEAD_TIMEOUT
+        self._refusal = Reasons.HEAD_TIMEOUT
         super().data_received(NO_REQUEST)
 
     def _close_idle(self) -> None:

@@ -13,7 +13,8 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
+from gateway.features.api_keys.reasons import MALFORMED_API_KEY
 
 #: The schemes of tokens, compared without regard to case (RFC 9110 section 11.1): RFC 6750, RFC 9449.
 _BEARER, _DPOP = b"bearer ", b"dpop "
@@ -55,12 +56,12 @@ def presented_key(keys: Sequence[bytes], authorization: Sequence[bytes], query: 
             and, for an empty field, ``MALFORMED_API_KEY`` (400).
     """
     if not keys:
-        raise GatewayError(Reason.NO_CREDENTIAL)
+        raise GatewayError(Reasons.NO_CREDENTIAL)
     if len(keys) > 1 or authorization or (query and _has_token_parameter(query)):
-        raise GatewayError(Reason.SEVERAL_CREDENTIALS)
+        raise GatewayError(Reasons.SEVERAL_CREDENTIALS)
     key = keys[0].strip(b" \t")
     if not key:
-        raise GatewayError(Reason.MALFORMED_API_KEY)
+        raise GatewayError(MALFORMED_API_KEY)
     return PresentedKey(key)
 
 
@@ -81,7 +82,7 @@ def bearer_token(authorization: Sequence[bytes], query: bytes) -> bytes:
             code), ``SEVERAL_CREDENTIALS`` and ``MALFORMED_AUTHORIZATION`` (400).
     """
     if len(authorization) != 1:
-        raise GatewayError(Reason.SEVERAL_CREDENTIALS if authorization else Reason.NO_CREDENTIAL)
+        raise GatewayError(Reasons.SEVERAL_CREDENTIALS if authorization else Reasons.NO_CREDENTIAL)
     value = authorization[0].strip(b" \t")
     start = len(_BEARER)
     bound = value[:start].lower() != _BEARER
@@ -91,11 +92,11 @@ def bearer_token(authorization: Sequence[bytes], query: bytes) -> bytes:
             raise GatewayError(_other_form(value))
     token = value[start:].lstrip(b" ")
     if b"," in token:
-        raise GatewayError(Reason.SEVERAL_CREDENTIALS)
+        raise GatewayError(Reasons.SEVERAL_CREDENTIALS)
     if b" " in token or b"\t" in token:
-        raise GatewayError(Reason.MALFORMED_AUTHORIZATION)
+        raise GatewayError(Reasons.MALFORMED_AUTHORIZATION)
     if query and _has_token_parameter(query):
-        raise GatewayError(Reason.SEVERAL_CREDENTIALS)
+        raise GatewayError(Reasons.SEVERAL_CREDENTIALS)
     return DpopToken(token) if bound else token
 
 
@@ -111,12 +112,12 @@ def sent_as_dpop(authorization: Sequence[bytes]) -> bool:
 def _other_form(value: bytes) -> Reason:
     """Say what a field value is that does not begin with a token's scheme and a space."""
     if _LISTED_TOKEN.search(value):
-        return Reason.SEVERAL_CREDENTIALS
+        return Reasons.SEVERAL_CREDENTIALS
     scheme = _SCHEME_NAME.match(value)
     if scheme is None or scheme.group().lower() in _SCHEMES:
         # "Bearer" alone, "Bearer=x", TAB instead of a space, an empty field.
-        return Reason.MALFORMED_AUTHORIZATION
-    return Reason.OTHER_SCHEME
+        return Reasons.MALFORMED_AUTHORIZATION
+    return Reasons.OTHER_SCHEME
 
 
 def _has_token_parameter(query: bytes) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.api_keys.keys import ApiKeys, KnownKey
 from gateway.features.introspection.choice import OpaqueTokens
 from gateway.features.introspection.introspector import Introspector
@@ -123,7 +123,7 @@ class Callers:
         """
         asker = self._opaque.asker(route, token)
         if asker is not None and self._api_keys.owns(token):
-            raise GatewayError(Reason.CREDENTIAL_NOT_ACCEPTED, detail="an API key, sent as a bearer token")
+            raise GatewayError(Reasons.CREDENTIAL_NOT_ACCEPTED, detail="an API key, sent as a bearer token")
         return asker
 
     def still_good(self, held: Held) -> Reason | None:
@@ -131,7 +131,7 @@ class Callers:
         if isinstance(held, CachedToken):
             return self._authenticator.still_good(held)
         reason = held.still_good() if isinstance(held, HeldVerdict) else self._api_keys.still_good(held)
-        return Reason.REVOKED if reason is None and self.revocations.covers(held.identity) else reason
+        return Reasons.REVOKED if reason is None and self.revocations.covers(held.identity) else reason
 
 
 def _authorization(route: Route, facts: Facts, *, websocket: bool) -> Sequence[bytes]:

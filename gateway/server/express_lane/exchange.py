@@ -13,7 +13,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
+from gateway.features.introspection.reasons import INTROSPECTION_BUSY
 from gateway.identity import Identity
 from gateway.jwt.batch import Outcome
 from gateway.server.express_lane.plan import Plan, Refusal, with_length
@@ -101,7 +102,7 @@ class ExpressExchange(ExpressResponse):
         """Answer a fault of the gateway's own."""
         _log.error("request %s: %s", self.run.record.request_id, where(error))
         self.by_form = False
-        self._refuse(GatewayError(Reason.INTERNAL))
+        self._refuse(GatewayError(Reasons.INTERNAL))
 
     def ask_guards(self, plan: Plan, facts: Facts) -> None:
         """Find out who is asking, and what the route's guards say, and go on or refuse.
@@ -140,7 +141,7 @@ class ExpressExchange(ExpressResponse):
             self._refuse(error)
             return
         refusal = Refusal(error, plan.admitted.route.name, plan.method)
-        if error.reason is Reason.INTROSPECTION_BUSY and plan.busy is None:
+        if error.reason is INTROSPECTION_BUSY and plan.busy is None:
             plan.busy = refusal._replace(error=error.untraced())
             plan.turns_away = serving.pipeline.opaque.turning_away(plan.admitted.route)
         serving.give_refusal(refusal, self._id, client.send, serving.clock.monotonic() - self._began)

@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Protocol
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import HeadMemory
 from gateway.identity import Identity
 from gateway.server.express_lane.plan import Plan, with_length
@@ -222,13 +222,13 @@ class ExpressResponse:
             run.retried = True
             self._in_task(self._serving.forward(run, self.admitted, self._identity))
             return
-        self._failed(GatewayError(Reason.UPSTREAM_DISCONNECTED))
+        self._failed(GatewayError(Reasons.UPSTREAM_DISCONNECTED))
 
     def too_late(self) -> None:
         """The upstream is late with what is expected of it."""
         if self.lease is not None:
             self._give_up_lease().discard()
-            self._failed(GatewayError(Reason.UPSTREAM_TIMEOUT))
+            self._failed(GatewayError(Reasons.UPSTREAM_TIMEOUT))
 
     def _failed(self, error: GatewayError) -> None:
         run = self.run

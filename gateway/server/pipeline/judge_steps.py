@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reason, printable
+from gateway.errors import GatewayError, Reasons, printable
 from gateway.features.abuse_watch.watch import AbuseWatch
 from gateway.features.api_keys.keys import ApiKeys
 from gateway.features.introspection.choice import OpaqueTokens
@@ -111,7 +111,7 @@ class Pipeline:
         """
         try:
             if head.method in _REFUSED_METHODS:
-                raise GatewayError(Reason.METHOD_REFUSED)
+                raise GatewayError(Reasons.METHOD_REFUSED)
             target = parse_target(head.method, head.target, secure=head.peer.secure)
         except GatewayError:
             if head.target.startswith(b"/"):  # other forms may hold credentials, as query and fragment may
@@ -120,7 +120,7 @@ class Pipeline:
         record.path = target.path.decode("ascii")
         host = parse_host(facts.host, target.authority, head.http_11)
         if facts.looped:
-            raise GatewayError(Reason.LOOP)
+            raise GatewayError(Reasons.LOOP)
         document = self.resources.find(host, target.match_path)
         route = self._preflight_route(host, head, target) if head.method == "OPTIONS" and document is None else None
         preflight = route is not None
@@ -129,12 +129,12 @@ class Pipeline:
         if route is None:
             route = self._routes.match(host, head.method, target.match_path)
         if route is None:
-            raise GatewayError(Reason.NO_ROUTE)
+            raise GatewayError(Reasons.NO_ROUTE)
         record.route = route.name
         if target.encoded_slash and not route.allow_encoded_slash:
-            raise GatewayError(Reason.ENCODED_SLASH)
+            raise GatewayError(Reasons.ENCODED_SLASH)
         if facts.expect and head.http_11 and any(value.lower() != b"100-continue" for value in facts.expect):
-            raise GatewayError(Reason.EXPECTATION)
+            raise GatewayError(Reasons.EXPECTATION)
         websocket = bool(facts.upgrade) and route.websocket and asks_for_websocket(facts.upgrade)
         guarded, asks = self._guards.watch_over(route, record.client), self.opaque.asks_about_jwts(route)
         left = forwards_left(facts) if head.method == "OPTIONS" else None
@@ -159,7 +159,7 @@ class Pipeline:
     def check_content(self, facts: Facts) -> None:
         """Refuse content that says of itself that it is too large (RFC 9110 section 15.5.14)."""
         if self._max_body and facts.content_length and int(facts.content_length[0]) > self._max_body:
-            raise GatewayError(Reason.BODY_TOO_LARGE)
+            raise GatewayError(Reasons.BODY_TOO_LARGE)
 
     def upstream_head(
         self, head: RequestHead, admitted: Admitted, identity: Identity | None, origin: Origin, request_id: bytes

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Literal
 
 from gateway.clock import Clock
-from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reason
+from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reasons
 from gateway.http1.date_field import DateField
 from gateway.http1.plain_response import HeadMemory
 from gateway.identity import Identity
@@ -87,7 +87,7 @@ class Serving:
         run.entered = True
         self.telemetry.running += 1
         if 0 < self.settings.server.max_concurrent_requests < self.telemetry.running:
-            raise GatewayError(Reason.OVERLOADED)
+            raise GatewayError(Reasons.OVERLOADED)
 
     def leave(self, run: Run) -> None:
         """Count a request no longer among those that are being served."""
@@ -110,13 +110,13 @@ class Serving:
         except ConnectionError as error:
             if not run.client.gone:
                 # Not the client's connection, then: it waits for an answer, and gets one.
-                return await self.refuse(run, GatewayError(Reason.UPSTREAM_DISCONNECTED, detail=type(error).__name__))
+                return await self.refuse(run, GatewayError(Reasons.UPSTREAM_DISCONNECTED, detail=type(error).__name__))
             self.client_left(run)
             return False
         except Exception as error:
             # Never a 500 and never a stack trace to a client; the log says where to look.
             _log.error("request %s: %s", run.record.request_id, where(error))
-            return await self.refuse(run, GatewayError(Reason.INTERNAL))
+            return await self.refuse(run, GatewayError(Reasons.INTERNAL))
         finally:
             self.finish(run)
 
@@ -230,7 +230,7 @@ class Serving:
         except GatewayError as error:
             if error.reason.kind in FAILURES:
                 upstream.failed(error.reason)
-            if not reply.begun or error.reason is Reason.CLIENT_GONE:
+            if not reply.begun or error.reason is Reasons.CLIENT_GONE:
                 raise
             self.account(record, error)
             if reply.delivered:
@@ -276,7 +276,7 @@ class Serving:
     async def refuse(self, run: Run, error: GatewayError) -> bool:
         """Answer a refusal or failure; return whether the connection stays open."""
         client = run.client
-        if error.reason is Reason.CLIENT_GONE:
+        if error.reason is Reasons.CLIENT_GONE:
             self.client_left(run)
             return False
         reply = self.account(run.record, error)
@@ -340,8 +340,8 @@ class Serving:
             record.outcome, record.reason = "refused", run.cut_off.code
             return
         record.outcome = "failed" if run.client.draining else "client_gone"
-        reason = Reason.CLIENT_STALLED if run.client.stalled else Reason.CLIENT_GONE
-        record.reason = (Reason.DRAINED if run.client.draining else reason).code
+        reason = Reasons.CLIENT_STALLED if run.client.stalled else Reasons.CLIENT_GONE
+        record.reason = (Reasons.DRAINED if run.client.draining else reason).code
         record.status = record.status or CLIENT_CLOSED_REQUEST
 
     def finish(self, run: Run) -> None:

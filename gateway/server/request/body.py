@@ -13,7 +13,7 @@ import contextlib
 from aiohttp import web
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.server.request.facts import Facts
 from gateway.server.sockets.lingering import MAX_LINGERING_SECONDS
 from gateway.settings.tables.root import Server
@@ -82,16 +82,16 @@ class ClientContent:
                 piece = await stream.readany()
             return self._counted(piece)
         except TimeoutError:
-            raise GatewayError(Reason.BODY_TIMEOUT) from None
+            raise GatewayError(Reasons.BODY_TIMEOUT) from None
         except (RequestPayloadError, PayloadAccessError):
-            raise GatewayError(Reason.MALFORMED_HTTP, detail="content framing") from None
+            raise GatewayError(Reasons.MALFORMED_HTTP, detail="content framing") from None
         except ConnectionError:
-            raise GatewayError(Reason.CLIENT_GONE) from None
+            raise GatewayError(Reasons.CLIENT_GONE) from None
 
     def _counted(self, piece: bytes) -> bytes:
         self.size += len(piece)
         if self._limit and self.size > self._limit:
-            raise GatewayError(Reason.BODY_TOO_LARGE)
+            raise GatewayError(Reasons.BODY_TOO_LARGE)
         return piece
 
 

@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import orjson
 
-from gateway.errors import MISSING_TOKEN, Challenge, GatewayError, Kind, Reason
+from gateway.errors import MISSING_TOKEN, Challenge, GatewayError, Kind, Reason, Reasons
 from gateway.http1.websocket import UPGRADE_FIELDS, VERSION
 from gateway.settings.tables.root import Tokens
 from gateway.settings.tables.routes import BEARER
@@ -77,7 +77,7 @@ def challenges(error: GatewayError, realm: str, metadata: str = "", algorithms: 
         found = [challenge(error.reason, realm, error.scope, metadata, scheme=first, algorithms=algorithms)]
         # That another scheme would do is no error of it.
         found += [
-            challenge(Reason.NO_CREDENTIAL, realm, "", metadata, scheme=other, algorithms=algorithms)
+            challenge(Reasons.NO_CREDENTIAL, realm, "", metadata, scheme=other, algorithms=algorithms)
             for other in others
         ]
     return [*found, f'ApiKey realm="{realm}"'.encode("ascii")] if "api_key" in error.credentials else found

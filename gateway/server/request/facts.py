@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.upstream.headers.rewrite import RawHeaders
 
 #: The highest Max-Forwards that is distinguished from higher ones, and its digits.
@@ -60,7 +60,7 @@ def forwards_left(facts: Facts) -> int | None:
         return None
     value = facts.max_forwards[0]
     if len(facts.max_forwards) > 1 or not value.isdigit():
-        raise GatewayError(Reason.MAX_FORWARDS)
+        raise GatewayError(Reasons.MAX_FORWARDS)
     beyond = value[:-MAX_FORWARDS_DIGITS].strip(b"0")
     return MAX_FORWARDS if beyond else int(value[-MAX_FORWARDS_DIGITS:])
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError
 from gateway.features.resource_metadata.documents import document_fields
+from gateway.features.resource_metadata.reasons import DOCUMENT_METHOD
 from gateway.policy.cors import preflight_fields, response_fields
 from gateway.server.request.error_answers import Answer
 from gateway.server.request.request import Admitted, RequestHead
@@ -44,8 +45,8 @@ def own_answer(admitted: Admitted, head: RequestHead, request_id: bytes) -> Answ
         return None
     pages = response_fields(cors, head.headers, ()) if cors is not None else ()
     if head.method == "OPTIONS":
-        allow = (b"Allow", Reason.DOCUMENT_METHOD.kind.allow.encode("ascii"))
+        allow = (b"Allow", DOCUMENT_METHOD.kind.allow.encode("ascii"))
         return Answer(204, (allow, *pages, own), b"", close=False)
     if head.method not in ("GET", "HEAD"):
-        raise GatewayError(Reason.DOCUMENT_METHOD)
+        raise GatewayError(DOCUMENT_METHOD)
     return Answer(200, (*document_fields(), *pages, own), document.body, close=False)

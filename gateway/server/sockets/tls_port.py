@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Protocol as Interface
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.http1.first_bytes import not_http
 from gateway.paced_log import PacedLog
 from gateway.server.sockets import tls_handshake as handshake
@@ -178,7 +178,7 @@ class TlsPort:
         if first[0] != 22:  # the type of a handshake record (RFC 8446 section 5.1)
             if not_http(first):
                 return handshake.NOT_TLS
-            refusing = self._connections.refusing(place, GatewayError(Reason.HTTPS_EXPECTED))
+            refusing = self._connections.refusing(place, GatewayError(Reasons.HTTPS_EXPECTED))
             await self._loop.connect_accepted_socket(lambda: refusing, accepted)
             return handshake.PLAIN_HTTP
         task = asyncio.current_task()
@@ -205,7 +205,7 @@ class TlsPort:
 
     def _protocol(self, place: Place) -> asyncio.Protocol:
         if place.lingering:
-            return self._connections.refusing(place, GatewayError(Reason.TOO_MANY_CONNECTIONS))
+            return self._connections.refusing(place, GatewayError(Reasons.TOO_MANY_CONNECTIONS))
         return self._serve(place)
 
     async def _first_bytes(self, accepted: socket.socket) -> bytes:

@@ -8,7 +8,7 @@ a 101 only when the upstream has given one. What passes an open tunnel is
 
 from __future__ import annotations
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.http1.websocket import check_request, check_response, token_protocol, values_of
 from gateway.policy.cors import CorsPolicy, without_own
 from gateway.server.aiohttp_lane.protocol import Protocol
@@ -16,7 +16,7 @@ from gateway.server.pipeline.runner import Serving
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.request.response_head import switching_head
-from gateway.server.websocket.close_reasons import DRAINED, token_ending
+from gateway.server.websocket.close_reasons import DRAINED
 from gateway.server.websocket.tunnel import Side, Tunnel, end_all
 from gateway.telemetry.counters import Record
 from gateway.upstream.exchange.reply import Reply
@@ -54,10 +54,10 @@ class WebSockets:
         identity = await pipeline.identify(run, admitted)
         key = check_request(head.method, head.http_11, head.headers)
         if run.content is not None:
-            raise GatewayError(Reason.WEBSOCKET_HANDSHAKE, detail="content")
+            raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="content")
         _check_origin(run.cors, head.headers)
         if run.client.draining:
-            raise GatewayError(Reason.DRAINED, detail="no new WebSocket")
+            raise GatewayError(Reasons.DRAINED, detail="no new WebSocket")
         held = None if identity is None else pipeline.hold(admitted)
         reply, upstream = await serving.obtain(run, admitted, identity)
         if reply.status != 101:
@@ -70,7 +70,7 @@ class WebSockets:
                 upstream.failed(error.reason)
             raise
         try:
-            with serving.token_watch.watching(held, lambda reason: tunnel.end(token_ending(reason))):
+            with serving.token_watch.watching(held, lambda reason: tunnel.end(reason.ending)):
                 await tunnel.run()
         finally:
             self.tunnels.discard(tunnel)
@@ -94,7 +94,7 @@ class WebSockets:
         protocol = reply.lease.protocol
         transport, from_upstream = protocol.hand_over()
         if transport is None or transport.is_closing():
-            raise GatewayError(Reason.UPSTREAM_DISCONNECTED)
+            raise GatewayError(Reasons.UPSTREAM_DISCONNECTED)
         client_transport, from_client = connection.hand_over()
         limit = admitted.route.websocket_max_message_bytes
         tunnel = Tunnel(
@@ -121,7 +121,7 @@ def _check_origin(cors: CorsPolicy | None, headers: RawHeaders) -> None:
     if cors is None or cors.any_origin or not origins:
         return
     if len(origins) != 1 or origins[0] not in cors.origins:
-        raise GatewayError(Reason.CORS_ORIGIN)
+        raise GatewayError(Reasons.CORS_ORIGIN)
 
 
 def _account(run: Run, tunnel: Tunnel) -> None:

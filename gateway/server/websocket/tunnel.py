@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable
 from aiohttp.base_protocol import BaseProtocol
 
 from gateway import turns
+from gateway.errors import Ending
 from gateway.http1.websocket import MESSAGE_TOO_BIG, FrameTracker, close_frame
-from gateway.server.websocket.close_reasons import BAD_FRAME, DRAINED, TOO_LARGE, Ending
+from gateway.server.websocket.close_reasons import BAD_FRAME, DRAINED, TOO_LARGE
 
 #: From the first sign of the end to the cut: for the other side's goodbye, and for what it still has to read.
 CLOSING_SECONDS = 5.0

@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import HeadMemory
 from gateway.tasks import spawn
 from gateway.upstream.exchange.reply import Reply, checked_reply, whole_reply
@@ -224,11 +224,11 @@ def _exchange_fault(error: BaseException) -> GatewayError | None:
     if isinstance(error, GatewayError):
         return None
     if isinstance(error, TimeoutError):
-        reason = Reason.UPSTREAM_TIMEOUT
+        reason = Reasons.UPSTREAM_TIMEOUT
     elif isinstance(error, HttpProcessingError):
-        reason = Reason.UPSTREAM_PROTOCOL
+        reason = Reasons.UPSTREAM_PROTOCOL
     elif isinstance(error, ServerDisconnectedError | ConnectionError | OSError | ClientError):
-        reason = Reason.UPSTREAM_DISCONNECTED
+        reason = Reasons.UPSTREAM_DISCONNECTED
     else:
         return None  # the gateway's own: it is logged, with its place, where the request ends
     return GatewayError(reason, detail=type(error).__name__)

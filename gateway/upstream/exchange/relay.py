@@ -14,7 +14,7 @@ from aiohttp import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.upstream.exchange.reply import Reply
 from gateway.upstream.exchange.upload import chunk
 
@@ -52,11 +52,11 @@ async def relay(reply: Reply, head: bytes, write: Write, *, chunked: bool, idle_
         if isinstance(error, GatewayError | ConnectionResetError):
             raise
         if isinstance(error, TimeoutError):
-            raise GatewayError(Reason.UPSTREAM_TIMEOUT, detail="between two reads of content") from error
+            raise GatewayError(Reasons.UPSTREAM_TIMEOUT, detail="between two reads of content") from error
         if isinstance(error, HttpProcessingError):
-            raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="content framing") from error
+            raise GatewayError(Reasons.UPSTREAM_PROTOCOL, detail="content framing") from error
         if isinstance(error, ClientError):
-            raise GatewayError(Reason.UPSTREAM_DISCONNECTED, detail="content broke off") from error
+            raise GatewayError(Reasons.UPSTREAM_DISCONNECTED, detail="content broke off") from error
         raise
 
 
@@ -78,10 +78,10 @@ async def _relay_content(reply: Reply, pending: bytes, write: Write, chunked: bo
         # What came is passed on, as a client of the service would get it: there may be an answer to an upload in it.
         if pending:
             await _write(reply, write, pending, len(piece))
-        raise GatewayError(Reason.UPSTREAM_DISCONNECTED, detail=_broken_end(reply))
+        raise GatewayError(Reasons.UPSTREAM_DISCONNECTED, detail=_broken_end(reply))
     if not reply.bodyless:
         if reply.length is not None and read != reply.length:
-            raise GatewayError(Reason.UPSTREAM_DISCONNECTED, detail="content broke off")
+            raise GatewayError(Reasons.UPSTREAM_DISCONNECTED, detail="content broke off")
         pending += b"0\r\n\r\n" if chunked else b""
     if not reply.answered_early:
         reply.finish()  # before the client takes it: the connection is free for the next request

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import KnownHead
 from gateway.upstream.exchange.upload import Upload, unacknowledged
 from gateway.upstream.pool.upstream import Lease
@@ -130,11 +130,11 @@ def checked_reply(
 ) -> Reply:
     """Refuse a response whose head or framing is not sound (RFC 9112 section 6.3, RFC 9110 section 15)."""
     if not (200 <= message.code <= 599 or (upgrade and message.code == 101)):
-        raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="status code")
+        raise GatewayError(Reasons.UPSTREAM_PROTOCOL, detail="status code")
     lengths, codings = [], []
     for name, value in message.raw_headers:
         if _FORBIDDEN.search(value) or _FORBIDDEN.search(name):
-            raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="control character in a field")
+            raise GatewayError(Reasons.UPSTREAM_PROTOCOL, detail="control character in a field")
         match name.lower():
             case b"content-length":
                 lengths.append(value)
@@ -142,11 +142,11 @@ def checked_reply(
                 codings.append(value)
     bodyless = head_only or message.code in (101, 204, 304)
     if len(lengths) > 1 or (lengths and codings) or len(codings) > 1:
-        raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="conflicting framing")
+        raise GatewayError(Reasons.UPSTREAM_PROTOCOL, detail="conflicting framing")
     if lengths and not _DIGITS.fullmatch(lengths[0]):
-        raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="content length")
+        raise GatewayError(Reasons.UPSTREAM_PROTOCOL, detail="content length")
     if codings and (codings[0].lower() != b"chunked" or message.version < (1, 1)):
-        raise GatewayError(Reason.UPSTREAM_PROTOCOL, detail="transfer coding")
+        raise GatewayError(Reasons.UPSTREAM_PROTOCOL, detail="transfer coding")
     return Reply(
         status=message.code,
         phrase=_clean_phrase(message.reason),

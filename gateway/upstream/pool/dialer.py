@@ -32,7 +32,7 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.connector import Connection
 from yarl import URL
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.settings.tables import root as schema
 from gateway.settings.values import split_socket_url
 from gateway.tls_contexts import client_context
@@ -51,7 +51,7 @@ CHECKER = "jwt-gateway-health-check"
 
 #: The reasons that mean that no connection could be opened, so that nothing was sent.
 CONNECT_FAULTS = frozenset(
-    {Reason.UPSTREAM_CONNECT, Reason.UPSTREAM_NAME, Reason.UPSTREAM_TLS, Reason.UPSTREAM_CONNECT_TIMEOUT}
+    {Reasons.UPSTREAM_CONNECT, Reasons.UPSTREAM_NAME, Reasons.UPSTREAM_TLS, Reasons.UPSTREAM_CONNECT_TIMEOUT}
 )
 
 # What the system says when it, or this process, has nothing left for another socket.
@@ -171,16 +171,16 @@ def _out_of_files(error: BaseException) -> bool:
 def _connect_fault(error: Exception) -> GatewayError:
     """Translate what connecting raised; the only place that does."""
     if _out_of_files(error):
-        reason = Reason.OUT_OF_FILES  # says nothing about the upstream
+        reason = Reasons.OUT_OF_FILES  # says nothing about the upstream
     elif isinstance(error, ClientConnectorCertificateError | ClientConnectorSSLError):
-        reason = Reason.UPSTREAM_TLS
+        reason = Reasons.UPSTREAM_TLS
     elif isinstance(error, TimeoutError):
-        reason = Reason.UPSTREAM_CONNECT_TIMEOUT
+        reason = Reasons.UPSTREAM_CONNECT_TIMEOUT
     elif isinstance(error, ClientConnectorDNSError):
-        reason = Reason.UPSTREAM_NAME
+        reason = Reasons.UPSTREAM_NAME
     elif isinstance(error, ClientConnectionError | OSError):
-        reason = Reason.UPSTREAM_CONNECT
+        reason = Reasons.UPSTREAM_CONNECT
     else:
         _log.error("connecting ended by %s", type(error).__name__)
-        reason = Reason.UPSTREAM_CONNECT
+        reason = Reasons.UPSTREAM_CONNECT
     return GatewayError(reason, detail=type(error).__name__)

@@ -15,7 +15,7 @@ from functools import partial
 from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock, SystemClock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.settings.tables import root as schema
 from gateway.tasks import Periodic
 from gateway.upstream.pool.dialer import CONNECT_FAULTS, client_tls
@@ -173,7 +173,7 @@ def _may_go_on(reason: Reason, following: Origin) -> bool:
 
     After a wait for a place there is no second wait: only a place that has come free elsewhere helps.
     """
-    if reason is Reason.POOL_EXHAUSTED:
+    if reason is Reasons.POOL_EXHAUSTED:
         return following.health.sound and following.has_place
     return reason in CONNECT_FAULTS
 

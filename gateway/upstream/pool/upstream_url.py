@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.connector import Connection
 
 from gateway.clock import Clock, SystemClock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.settings.tables import root as schema
 from gateway.upstream.pool.connection import UpstreamConnection
 from gateway.upstream.pool.dialer import CONNECT_FAULTS, Dialer
@@ -266,7 +266,7 @@ class Origin:
             elif place in self._waiters:  # else: a place was free since, and passed over this one
                 self._waiters.remove(place)
             if isinstance(error, TimeoutError):
-                raise GatewayError(Reason.POOL_EXHAUSTED) from None
+                raise GatewayError(Reasons.POOL_EXHAUSTED) from None
             raise
 
     def give_back(self) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.abuse_watch.options import FINDERS, Watch
+from gateway.features.abuse_watch.reasons import WATCHED_ADDRESS, WATCHED_SUBJECT, WATCHED_TOKEN
 from gateway.features.abuse_watch.watch import MOST_TOLD, AbuseWatch
+from gateway.features.api_keys.reasons import UNKNOWN_API_KEY
 from gateway.identity import Identity
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
@@ -49,9 +51,9 @@ def use(watch: AbuseWatch, client: str, identity: Identity | None, shown: bytes 
 
 
 REASONS = [
-    ("bad_signatures", Reason.BAD_SIGNATURE, ""),
-    ("unknown_api_keys", Reason.UNKNOWN_API_KEY, ""),
-    ("unknown_kids", Reason.UNKNOWN_KEY, "kid is '{}'"),
+    ("bad_signatures", Reasons.BAD_SIGNATURE, ""),
+    ("unknown_api_keys", UNKNOWN_API_KEY, ""),
+    ("unknown_kids", Reasons.UNKNOWN_KEY, "kid is '{}'"),
 ]
 
 
@@ -81,21 +83,21 @@ def test_what_is_not_watched_is_not_found(option: str, reason: Reason, detail: s
 def test_one_unknown_kid_again_and_again_is_no_sweep() -> None:
     """A client whose key was withdrawn, and who does not know yet."""
     watch, _ = watching(unknown_kids=3)
-    refusals(watch, Reason.UNKNOWN_KEY, 500, ONE, "kid is 'old'")
+    refusals(watch, Reasons.UNKNOWN_KEY, 500, ONE, "kid is 'old'")
     assert watch.flags["unknown_kids"] == 0
 
 
 def test_refusals_that_are_only_observed_count_too() -> None:
     watch, _ = watching(bad_signatures=2)
     for _ in range(3):
-        watch.saw(Record(started=0, client=ONE, observed=Reason.BAD_SIGNATURE.code))
+        watch.saw(Record(started=0, client=ONE, observed=Reasons.BAD_SIGNATURE.code))
     assert watch.flags["bad_signatures"] == 1
 
 
 def test_an_ipv6_client_is_its_network() -> None:
     watch, _ = watching(bad_signatures=5, refuse_seconds=60)
     for number in range(6):
-        refusals(watch, Reason.BAD_SIGNATURE, 1, f"2001:db8::{number}:1")
+        refusals(watch, Reasons.BAD_SIGNATURE, 1, f"2001:db8::{number}:1")
     assert watch.bars("2001:db8::ffff")
     assert not watch.bars("2001:db8:0:1::1")
 
@@ -105,11 +107,11 @@ def test_exempt_addresses_and_those_without_one_are_never_found() -> None:
         bad_signatures=1, subject_addresses=1, refuse_seconds=60, exempt=["::ffff:192.0.2.0/120", "2001:db8::/32"]
     )
     for client in (ONE, "2001:db8::1", "unknown"):
-        refusals(watch, Reason.BAD_SIGNATURE, 50, client)
+        refusals(watch, Reasons.BAD_SIGNATURE, 50, client)
         assert not watch.bars(client)
         use(watch, client, caller())
     assert watch.flags.total() == 0
-    refusals(watch, Reason.BAD_SIGNATURE, 2, "198.51.100.1")
+    refusals(watch, Reasons.BAD_SIGNATURE, 2, "198.51.100.1")
     assert watch.bars("198.51.100.1")
 
 
@@ -117,7 +119,7 @@ def test_exempt_addresses_and_those_without_one_are_never_found() -> None:
 def test_all_clients_of_a_unix_socket_are_one_address(exempt: list[str]) -> None:
     """R411: found like any other, and exempt by its name."""
     watch, _ = watching(bad_signatures=1, refuse_seconds=60, exempt=exempt)
-    refusals(watch, Reason.BAD_SIGNATURE, 3, "unix")
+    refusals(watch, Reasons.BAD_SIGNATURE, 3, "unix")
     assert watch.bars("unix") is not bool(exempt)
 
 
@@ -125,13 +127,13 @@ def test_whoever_was_found_is_refused_for_so_long(caplog: pytest.LogCaptureFixtu
     watch, clock = watching(bad_signatures=2, refuse_seconds=30)
     watch.refuse(ONE)
     assert not watch.barring
-    refusals(watch, Reason.BAD_SIGNATURE, 3)
+    refusals(watch, Reasons.BAD_SIGNATURE, 3)
     assert watch.barring
     assert "refuse_seconds=30" in caplog.text
     clock.jump(10.5)
     with pytest.raises(GatewayError) as caught:
         watch.refuse(ONE)
-    assert (caught.value.reason, caught.value.retry_after) == (Reason.WATCHED_ADDRESS, 20)
+    assert (caught.value.reason, caught.value.retry_after) == (WATCHED_ADDRESS, 20)
     assert (caught.value.reason.kind.status, caught.value.detail) == (429, "")
     watch.refuse(OTHER)
     assert watch.status()["refused"] == {"addresses": 1, "tokens": 0, "subjects": 0}
@@ -142,15 +144,15 @@ def test_whoever_was_found_is_refused_for_so_long(caplog: pytest.LogCaptureFixtu
 
 def test_whoever_goes_on_is_refused_again_at_once_but_told_once_in_a_window(caplog: pytest.LogCaptureFixture) -> None:
     watch, clock = watching(bad_signatures=60, refuse_seconds=5, window_seconds=60)
-    refusals(watch, Reason.BAD_SIGNATURE, 61)
+    refusals(watch, Reasons.BAD_SIGNATURE, 61)
     for _ in range(3):
         assert watch.bars(ONE)
         clock.jump(5)
         assert not watch.bars(ONE)
-        refusals(watch, Reason.BAD_SIGNATURE, 7)
+        refusals(watch, Reasons.BAD_SIGNATURE, 7)
     assert (watch.flags["bad_signatures"], len(caplog.messages)) == (1, 1)
     clock.jump(60)
-    refusals(watch, Reason.BAD_SIGNATURE, 61)
+    refusals(watch, Reasons.BAD_SIGNATURE, 61)
     assert (watch.flags["bad_signatures"], len(caplog.messages)) == (2, 2)
 
 
@@ -158,14 +160,14 @@ def test_nobody_can_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """CWE-779: many addresses, each of them found; the metric counts all."""
     watch, clock = watching(bad_signatures=1)
     for number in range(1000):
-        refusals(watch, Reason.BAD_SIGNATURE, 2, f"10.0.{number // 250}.{number % 250}")
+        refusals(watch, Reasons.BAD_SIGNATURE, 2, f"10.0.{number // 250}.{number % 250}")
     assert watch.flags["bad_signatures"] == 1000
     assert len(caplog.messages) == MOST_TOLD
     clock.jump(6)
-    refusals(watch, Reason.BAD_SIGNATURE, 2)
+    refusals(watch, Reasons.BAD_SIGNATURE, 2)
     assert f"untold={1000 - MOST_TOLD} " in caplog.messages[-1]
     clock.jump(60)
-    refusals(watch, Reason.BAD_SIGNATURE, 2, OTHER)
+    refusals(watch, Reasons.BAD_SIGNATURE, 2, OTHER)
     assert "untold=0 " in caplog.messages[-1]
 
 
@@ -213,7 +215,7 @@ def test_a_subject_at_too_many_addresses_is_found_and_refused(caplog: pytest.Log
         use(watch, f"192.0.2.{number}", caller(token_id=str(number)), b"%d" % number)
     with pytest.raises(GatewayError) as caught:
         use(watch, "192.0.2.9", caller(token_id="9"), b"9")
-    assert (caught.value.reason, caught.value.retry_after) == (Reason.WATCHED_SUBJECT, 60)
+    assert (caught.value.reason, caught.value.retry_after) == (WATCHED_SUBJECT, 60)
     clock.jump(30)
     with pytest.raises(GatewayError):
         use(watch, "192.0.2.0", caller())
@@ -244,7 +246,7 @@ def test_a_found_token_is_refused_from_everywhere() -> None:
     for _ in range(2):
         with pytest.raises(GatewayError) as caught:
             use(watch, OTHER, caller(token_id="a"))
-        assert (caught.value.reason, caught.value.retry_after) == (Reason.WATCHED_TOKEN, 10)
+        assert (caught.value.reason, caught.value.retry_after) == (WATCHED_TOKEN, 10)
     with pytest.raises(GatewayError):
         use(watch, ONE, caller(token_id="a"))
     use(watch, ONE, caller(token_id="b"))

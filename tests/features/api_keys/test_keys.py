@@ -17,11 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.api_keys import keys as api_keys
 from gateway.features.api_keys.key_file import KeyFileError, read_keys
 from gateway.features.api_keys.keys import ApiKeys, hash_of, new_key
 from gateway.features.api_keys.options import ApiKey
+from gateway.features.api_keys.reasons import API_KEY_TOO_LONG, EXPIRED_API_KEY, NO_API_KEYS, UNKNOWN_API_KEY
 from gateway.jwt.claims.issuer_policy import Unverified, compile_policy
 from gateway.jwt.claims.rules import make_identity
 from gateway.settings.tables import root as schema
@@ -77,7 +78,7 @@ def test_any_key_whose_hash_is_stored_works_and_no_other() -> None:
     known = keys(entry(), entry(FOREIGN, "foreign"))
     assert known.identify(FOREIGN).subject == "foreign"
     others = (b"", KEY[:-1], KEY + b"0", KEY.upper(), OTHER, entry()["hash"].encode(), hashlib.sha256(KEY).digest())
-    assert {reason(known, key) for key in others} == {Reason.UNKNOWN_API_KEY}
+    assert {reason(known, key) for key in others} == {UNKNOWN_API_KEY}
     assert known.lookups == 1 + len(others)
 
 
@@ -90,7 +91,7 @@ def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
         return False
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    assert reason(keys(entry()), KEY) is Reason.UNKNOWN_API_KEY
+    assert reason(keys(entry()), KEY) is UNKNOWN_API_KEY
     assert compared == [(hashlib.sha256(KEY).digest(),) * 2]
 
 
@@ -102,7 +103,7 @@ def test_key_is_good_until_the_second_that_its_entry_names() -> None:
     clock.step_wall(9.999)
     assert reason(known, KEY) is None
     clock.step_wall(0.002)
-    assert reason(known, KEY) is Reason.EXPIRED_API_KEY
+    assert reason(known, KEY) is EXPIRED_API_KEY
     clock.step_wall(-10)
     assert reason(known, KEY) is None
 
@@ -113,7 +114,7 @@ def test_long_keys_are_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     known = keys(entry(longest), max_bytes=256)
     assert reason(known, longest) is None
     monkeypatch.setattr(api_keys, "sha256", None)
-    assert reason(known, longest + b"k") is Reason.API_KEY_TOO_LONG
+    assert reason(known, longest + b"k") is API_KEY_TOO_LONG
 
 
 def test_unforeseen_fault_is_a_refusal_that_quotes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +127,7 @@ def test_unforeseen_fault_is_a_refusal_that_quotes_nothing(monkeypatch: pytest.M
     monkeypatch.setattr(api_keys, "sha256", fault)
     with pytest.raises(GatewayError) as caught:
         known.identify(KEY)
-    assert (caught.value.reason, caught.value.detail) == (Reason.VERIFICATION_FAILED, "ValueError")
+    assert (caught.value.reason, caught.value.detail) == (Reasons.VERIFICATION_FAILED, "ValueError")
     assert caught.value.__cause__ is None
 
 
@@ -157,7 +158,7 @@ def test_held_verdict_ends_with_the_key() -> None:
     held = known.hold(KEY)
     assert known.still_good(held) is None
     clock.step_wall(10)
-    assert known.still_good(held) is Reason.EXPIRED_API_KEY
+    assert known.still_good(held) is EXPIRED_API_KEY
     with pytest.raises(GatewayError):
         known.hold(KEY)
     with pytest.raises(GatewayError):
@@ -167,11 +168,11 @@ def test_held_verdict_ends_with_the_key() -> None:
 CHANGES = [
     pytest.param({}, None, id="same"),
     pytest.param({"expires": "2028-01-01T00:00:00Z"}, None, id="later-end"),
-    pytest.param({"expires": "2026-01-01T00:00:00Z"}, Reason.EXPIRED_API_KEY, id="earlier-end"),
-    pytest.param({"id": "renamed"}, Reason.UNKNOWN_API_KEY, id="id-and-so-subject"),
-    pytest.param({"owner": "bob"}, Reason.UNKNOWN_API_KEY, id="owner"),
-    pytest.param({"scopes": ["a", "b"]}, Reason.UNKNOWN_API_KEY, id="scopes"),
-    pytest.param({"claims": {"role": "y"}}, Reason.UNKNOWN_API_KEY, id="claim"),
+    pytest.param({"expires": "2026-01-01T00:00:00Z"}, EXPIRED_API_KEY, id="earlier-end"),
+    pytest.param({"id": "renamed"}, UNKNOWN_API_KEY, id="id-and-so-subject"),
+    pytest.param({"owner": "bob"}, UNKNOWN_API_KEY, id="owner"),
+    pytest.param({"scopes": ["a", "b"]}, UNKNOWN_API_KEY, id="scopes"),
+    pytest.param({"claims": {"role": "y"}}, UNKNOWN_API_KEY, id="claim"),
     pytest.param({"claims": {"role": "x", "unread": 1}}, None, id="claim-that-no-rule-reads"),
 ]
 
@@ -222,7 +223,7 @@ async def test_changed_file_is_taken_when_it_has_stood_still_for_a_look(tmp_path
         assert reason(known, KEY) is None
         write_keys(file, entry(), entry(OTHER, "other"))
         await look(known, clock, 1)
-        assert reason(known, OTHER) is Reason.UNKNOWN_API_KEY
+        assert reason(known, OTHER) is UNKNOWN_API_KEY
         await look(known, clock, 1)
         assert [reason(known, key) for key in (KEY, OTHER)] == [None, None]
     assert known.status() == {
@@ -303,14 +304,14 @@ async def test_file_that_could_not_be_read_at_first_leaves_open_who_is_known(tmp
     """R113: "no decision" is no 401; nor is it for keys that need no file."""
     file = tmp_path / "keys"
     async with watched(file, entry(FOREIGN, "foreign")) as (known, clock):
-        assert [reason(known, key) for key in (KEY, FOREIGN)] == [Reason.NO_API_KEYS, None]
+        assert [reason(known, key) for key in (KEY, FOREIGN)] == [NO_API_KEYS, None]
         assert known.status()["complete"] is False
         write_keys(file, entry())
         await look(known, clock)
-        assert [reason(known, key) for key in (KEY, FOREIGN, OTHER)] == [None, None, Reason.UNKNOWN_API_KEY]
+        assert [reason(known, key) for key in (KEY, FOREIGN, OTHER)] == [None, None, UNKNOWN_API_KEY]
         file.unlink()
         await look(known, clock)
-        assert [reason(known, key) for key in (KEY, OTHER)] == [None, Reason.UNKNOWN_API_KEY]
+        assert [reason(known, key) for key in (KEY, OTHER)] == [None, UNKNOWN_API_KEY]
         assert known.last_error == "this file cannot be read: no such file or directory"
 
 
@@ -326,4 +327,4 @@ async def test_requests_never_meet_half_a_set(tmp_path: Path) -> None:
             assert reason(known, OTHER) is None
             await asyncio.sleep(0)
         assert len(known) == 2000
-        assert (reason(known, b"key1999"), reason(known, OTHER)) == (None, Reason.UNKNOWN_API_KEY)
+        assert (reason(known, b"key1999"), reason(known, OTHER)) == (None, UNKNOWN_API_KEY)

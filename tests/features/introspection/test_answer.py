@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import INVALID_TOKEN, GatewayError, Reason
+from gateway.errors import INVALID_TOKEN, GatewayError, Reason, Reasons
 from gateway.features.introspection.answer import judge
+from gateway.features.introspection.reasons import INACTIVE_TOKEN
 from gateway.identity import Identity
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, introspection_policy
 from gateway.jwt.jose.strict_json import parse_object
@@ -52,27 +53,27 @@ def test_answer_without_an_issuer_is_of_the_one_that_was_asked() -> None:
     """R121: ``iss`` is optional there (RFC 7662 section 2.2), and must fit when it is told."""
     assert judged(said(NOW, iss=None)).issuer == ISSUER
     assert judged(said(NOW, iss="https://as.test/2")).issuer == "https://as.test/2"
-    assert reason(said(NOW, iss="https://as.test")) is Reason.UNKNOWN_ISSUER
-    assert reason({**said(NOW), "iss": None}) is Reason.UNKNOWN_ISSUER
+    assert reason(said(NOW, iss="https://as.test")) is Reasons.UNKNOWN_ISSUER
+    assert reason({**said(NOW), "iss": None}) is Reasons.UNKNOWN_ISSUER
 
 
 @pytest.mark.parametrize("active", ["true", "false", "", 1, 0, 1.0, None, [True], {"a": True}, False])
 def test_only_true_is_active(active: Any) -> None:
     """R120."""
-    assert reason({**said(NOW), "active": active}) is Reason.INACTIVE_TOKEN
+    assert reason({**said(NOW), "active": active}) is INACTIVE_TOKEN
 
 
 def test_absent_is_not_active() -> None:
     """R120."""
-    assert reason(said(NOW, active=None)) is Reason.INACTIVE_TOKEN
+    assert reason(said(NOW, active=None)) is INACTIVE_TOKEN
 
 
 def test_absent_audience_is_refused_unless_the_configuration_says_otherwise() -> None:
     """R121: and one that is told counts all the same."""
-    assert reason(said(NOW, aud=None)) is Reason.MISSING_CLAIM
+    assert reason(said(NOW, aud=None)) is Reasons.MISSING_CLAIM
     assert judged(said(NOW, aud=None), introspection_require_audience=False).subject == "alice"
-    assert reason(said(NOW, aud="other"), introspection_require_audience=False) is Reason.WRONG_AUDIENCE
-    assert reason(said(NOW, aud=[]), introspection_require_audience=False) is Reason.WRONG_AUDIENCE
+    assert reason(said(NOW, aud="other"), introspection_require_audience=False) is Reasons.WRONG_AUDIENCE
+    assert reason(said(NOW, aud=[]), introspection_require_audience=False) is Reasons.WRONG_AUDIENCE
     assert judged(said(NOW, aud=None), audience_claim="client_id", audience=["app"]).subject == "alice"
 
 
@@ -85,14 +86,14 @@ def test_kinds_of_access_tokens(kind: str) -> None:
 @pytest.mark.parametrize(
     ("members", "expected"),
     [
-        ({"token_type": "N_A"}, Reason.TYPE_REFUSED),
-        ({"token_type": "refresh_token"}, Reason.TYPE_REFUSED),
-        ({"token_type": ["Bearer"]}, Reason.BAD_CLAIM_TYPE),
-        ({"typ": "Refresh"}, Reason.TYPE_REFUSED),
-        ({"typ": "Offline"}, Reason.TYPE_REFUSED),
-        ({"typ": "ID"}, Reason.TYPE_REFUSED),
-        ({"token_use": "id"}, Reason.TYPE_REFUSED),
-        ({"token_type": "DPoP"}, Reason.SENDER_CONSTRAINED),
+        ({"token_type": "N_A"}, Reasons.TYPE_REFUSED),
+        ({"token_type": "refresh_token"}, Reasons.TYPE_REFUSED),
+        ({"token_type": ["Bearer"]}, Reasons.BAD_CLAIM_TYPE),
+        ({"typ": "Refresh"}, Reasons.TYPE_REFUSED),
+        ({"typ": "Offline"}, Reasons.TYPE_REFUSED),
+        ({"typ": "ID"}, Reasons.TYPE_REFUSED),
+        ({"token_use": "id"}, Reasons.TYPE_REFUSED),
+        ({"token_type": "DPoP"}, Reasons.SENDER_CONSTRAINED),
     ],
 )
 def test_other_kinds_of_tokens(members: dict[str, Any], expected: Reason) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.features.introspection.choice import OpaqueTokens, build_introspectors, is_jws
 from gateway.policy.routes import RouteTable
 from gateway.settings.tables import root as schema
@@ -96,7 +96,7 @@ def asker(choice: OpaqueTokens, route: Any, token: bytes) -> Any:
 
 
 JWT, OPAQUE, BOTH = {"credentials": ["jwt"]}, {"credentials": ["opaque"]}, {"credentials": ["jwt", "opaque"]}
-NO = Reason.CREDENTIAL_NOT_ACCEPTED
+NO = Reasons.CREDENTIAL_NOT_ACCEPTED
 
 
 @pytest.mark.parametrize(

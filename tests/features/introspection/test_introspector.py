@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.introspection import introspector as introspection
 from gateway.features.introspection.introspector import Introspector
+from gateway.features.introspection.reasons import INACTIVE_TOKEN, INTROSPECTION_BUSY, INTROSPECTION_FAILED
 from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.identity import Identity
 from gateway.jwt.claims.issuer_policy import introspection_policy
@@ -71,8 +72,8 @@ async def test_first_look_begins_the_question_and_the_second_knows(tmp_path: Pat
         del server.tokens["t"]
         clock.jump(30)
         assert asker.known(b"t") is None
-        assert await refusal(asker.identify(b"t")) is Reason.INACTIVE_TOKEN
-        assert refused_now(asker, b"t") is Reason.INACTIVE_TOKEN
+        assert await refusal(asker.identify(b"t")) is INACTIVE_TOKEN
+        assert refused_now(asker, b"t") is INACTIVE_TOKEN
         clock.jump(5)
         assert asker.known(b"t") is None
         await eventually(lambda: asker.gate.taken == 0)
@@ -101,13 +102,13 @@ async def test_failure_is_everybodys_and_is_not_remembered(tmp_path: Path, caplo
     async with asking(tmp_path) as (asker, server, clock):
         server.answer = json_answer({}, 500)
         found = await asyncio.gather(*(asker.identify(b"t") for _ in range(5)), return_exceptions=True)
-        assert {error.reason for error in found if isinstance(error, GatewayError)} == {Reason.INTROSPECTION_FAILED}
+        assert {error.reason for error in found if isinstance(error, GatewayError)} == {INTROSPECTION_FAILED}
         assert len({id(error) for error in found}) == 5
-        assert await refusal(asker.identify(b"t")) is Reason.INTROSPECTION_FAILED
+        assert await refusal(asker.identify(b"t")) is INTROSPECTION_FAILED
         assert len(caplog.records) == 1
         assert asker.last_error.startswith("status_500: ")
         clock.jump(10)
-        assert await refusal(asker.identify(b"t")) is Reason.INTROSPECTION_FAILED
+        assert await refusal(asker.identify(b"t")) is INTROSPECTION_FAILED
         assert len(caplog.records) == 2
         server.answer = None
         assert (await asker.identify(b"t")).subject == "alice"
@@ -123,7 +124,7 @@ async def test_question_has_one_time_limit_for_all_of_it(tmp_path: Path) -> None
         began = time.monotonic()
         reasons = await asyncio.gather(*(refusal(asker.identify(b"%d" % number)) for number in range(3)))
         assert time.monotonic() - began < paced(1)
-        assert set(reasons) == {Reason.INTROSPECTION_FAILED}
+        assert set(reasons) == {INTROSPECTION_FAILED}
         assert asker.outcomes == {"timeout": 3}
 
 
@@ -135,9 +136,9 @@ async def test_flood_takes_no_more_than_its_places(tmp_path: Path) -> None:
         begun = [asker.known(b"%d" % number) for number in range(6)]
         assert begun == [None] * 6
         for number in range(10_000):
-            assert refused_now(asker, b"more-%d" % number) is Reason.INTROSPECTION_BUSY
+            assert refused_now(asker, b"more-%d" % number) is INTROSPECTION_BUSY
         assert (asker.in_flight, asker.waiting, asker.gate.refusals) == (4, 2, 10_000)
-        assert await refusal(asker.identify(b"one more")) is Reason.INTROSPECTION_BUSY
+        assert await refusal(asker.identify(b"one more")) is INTROSPECTION_BUSY
         await eventually(lambda: server.running == 4)
         server.gate.set()
         await eventually(lambda: asker.gate.taken == 0)
@@ -149,14 +150,14 @@ async def test_flood_is_turned_away_without_an_exception(tmp_path: Path) -> None
     limits = {"introspection_max_concurrent": 1, "introspection_max_waiting": 0}
     async with asking(tmp_path, **limits) as (asker, server, _):
         await asker.identify(b"t")
-        assert await refusal(asker.identify(b"bad")) is Reason.INACTIVE_TOKEN
+        assert await refusal(asker.identify(b"bad")) is INACTIVE_TOKEN
         assert not asker.turns_away(b"new")
         server.gate = asyncio.Event()
         assert asker.known(b"running") is None
         for token in (b"t", b"bad", b"running", b"x" * 9000):
             assert not asker.turns_away(token)
         assert asker.turns_away(b"new")
-        assert refused_now(asker, b"new") is Reason.INTROSPECTION_BUSY
+        assert refused_now(asker, b"new") is INTROSPECTION_BUSY
         assert (asker.gate.refusals, asker.lookups) == (2, 3)
         server.gate.set()
         await eventually(lambda: asker.gate.taken == 0)
@@ -165,9 +166,9 @@ async def test_flood_is_turned_away_without_an_exception(tmp_path: Path) -> None
 async def test_tokens_that_no_server_can_have_issued_are_not_asked_about(tmp_path: Path) -> None:
     """R125: too long, or no printable ASCII."""
     async with asking(tmp_path) as (asker, server, _):
-        assert refused_now(asker, b"x" * 8193) is Reason.TOKEN_TOO_LONG
+        assert refused_now(asker, b"x" * 8193) is Reasons.TOKEN_TOO_LONG
         for token in (b"a\x00", b"\xe9", b"\x7f"):
-            assert refused_now(asker, token) is Reason.BAD_ENCODING
+            assert refused_now(asker, token) is Reasons.BAD_ENCODING
         assert asker.known(b"00Dxx!AQ.Uo_.x") is None  # C95: real ones hold more than base64url
         await eventually(lambda: asker.gate.taken == 0)
     assert [asked.token for asked in server.asked] == ["00Dxx!AQ.Uo_.x"]
@@ -181,9 +182,9 @@ async def test_unforeseen_fault_is_a_refusal(tmp_path: Path, monkeypatch: pytest
 
     async with asking(tmp_path) as (asker, server, _):
         monkeypatch.setattr(introspection, "judge", broken)
-        assert await refusal(asker.identify(b"t")) is Reason.VERIFICATION_FAILED
+        assert await refusal(asker.identify(b"t")) is Reasons.VERIFICATION_FAILED
         monkeypatch.setattr(asker.memory, "put", broken)
-        assert await refusal(asker.identify(b"other")) is Reason.INTROSPECTION_FAILED
+        assert await refusal(asker.identify(b"other")) is INTROSPECTION_FAILED
         assert asker.last_error == "internal: RuntimeError"
         assert len(server.asked) == 2
 
@@ -194,7 +195,7 @@ async def test_stop_ends_what_is_asked(tmp_path: Path) -> None:
         waiting = asyncio.ensure_future(asker.identify(b"t"))
         await eventually(lambda: server.asked)
         await asker.stop()
-        assert await refusal(waiting) is Reason.INTROSPECTION_FAILED
+        assert await refusal(waiting) is INTROSPECTION_FAILED
         assert (asker.gate.taken, asker.outcomes) == (0, {"cancelled": 1})
 
 
@@ -202,11 +203,11 @@ async def test_what_cannot_be_held_is_refused(tmp_path: Path) -> None:
     async with asking(tmp_path) as (asker, _, _):
         with pytest.raises(GatewayError) as caught:
             asker.hold(b"t")
-        assert caught.value.reason is Reason.INTROSPECTION_FAILED
-        assert await refusal(asker.identify(b"bad")) is Reason.INACTIVE_TOKEN
+        assert caught.value.reason is INTROSPECTION_FAILED
+        assert await refusal(asker.identify(b"bad")) is INACTIVE_TOKEN
         with pytest.raises(GatewayError) as caught:
             asker.hold(b"bad")
-        assert caught.value.reason is Reason.INACTIVE_TOKEN
+        assert caught.value.reason is INACTIVE_TOKEN
         await asker.identify(b"t")
         assert asker.hold(b"t").still_good() is None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gateway.errors import Reason
+from gateway.features.introspection.reasons import INACTIVE_TOKEN
 from gateway.features.introspection.verdict_cache import Verdict, VerdictMemory
 from gateway.identity import Identity
 from tests.support.clock import FakeClock
@@ -17,7 +17,7 @@ def good(clock: FakeClock, seconds: float = 30, *, exp: float = math.inf, nbf: f
 
 
 def bad(clock: FakeClock, seconds: float = 5) -> Verdict:
-    return Verdict(None, Reason.INACTIVE_TOKEN, "", clock.monotonic() + seconds)
+    return Verdict(None, INACTIVE_TOKEN, "", clock.monotonic() + seconds)
 
 
 def test_verdicts_hold_for_their_time() -> None:

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.errors import Reason
+from gateway.errors import Reasons
+from gateway.features.introspection.reasons import INACTIVE_TOKEN, INTROSPECTION_FAILED
 from gateway.features.introspection.verdict_cache import Verdict, VerdictMemory
 from gateway.features.introspection.verdict_in_use import GRACE_SECONDS, HeldVerdict
 from gateway.identity import Identity
@@ -44,7 +45,7 @@ class Asker:
         return self.answer
 
     def verdict(self, identity: Identity | None = ALICE, seconds: float = 30) -> Verdict:
-        reason = None if identity else Reason.INACTIVE_TOKEN
+        reason = None if identity else INACTIVE_TOKEN
         return Verdict(identity, reason, "", self.clock.monotonic() + seconds)
 
     def held(self) -> HeldVerdict:
@@ -70,7 +71,7 @@ async def test_old_verdict_is_asked_about_once_and_goes_on_meanwhile() -> None:
     asker.clock.jump(30)
     assert (held.still_good(), asker.asked) == (None, 2)
     asker.answer.set_result(asker.verdict(None, 0))
-    assert held.still_good() is Reason.INACTIVE_TOKEN
+    assert held.still_good() is INACTIVE_TOKEN
 
 
 async def test_what_others_learn_counts() -> None:
@@ -85,7 +86,7 @@ async def test_what_others_learn_counts() -> None:
     assert (held.still_good(), asker.asked) == (None, 0)
     asker.clock.jump(6)
     asker.memory.put(b"d", asker.verdict(None, 5))
-    assert held.still_good() is Reason.INACTIVE_TOKEN
+    assert held.still_good() is INACTIVE_TOKEN
 
 
 async def test_other_rights_end_it() -> None:
@@ -93,14 +94,14 @@ async def test_other_rights_end_it() -> None:
         asker = Asker()
         held = asker.held()
         asker.memory.put(b"d", asker.verdict(changed, 40))
-        assert held.still_good() is Reason.INACTIVE_TOKEN
+        assert held.still_good() is INACTIVE_TOKEN
 
 
 async def test_token_ends_by_the_clock() -> None:
     asker = Asker()
     held = asker.held()
     asker.clock.step_wall(1001)
-    assert (held.still_good(), asker.asked) == (Reason.EXPIRED, 0)
+    assert (held.still_good(), asker.asked) == (Reasons.EXPIRED, 0)
 
 
 async def test_without_an_answer_it_ends_after_a_while() -> None:
@@ -117,5 +118,5 @@ async def test_without_an_answer_it_ends_after_a_while() -> None:
     asker.clock.jump(GRACE_SECONDS)
     assert held.still_good() is None
     asker.clock.jump(1)
-    assert held.still_good() is Reason.INTROSPECTION_FAILED
+    assert held.still_good() is INTROSPECTION_FAILED
     assert asker.asked == 2

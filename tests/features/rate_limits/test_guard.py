@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.features.rate_limits.guard import RateLimitGuard
+from gateway.features.rate_limits.reasons import RATE_LIMITED
 from gateway.identity import Identity
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.request.in_progress import Run
@@ -70,7 +71,7 @@ def test_refusals_say_when_and_why() -> None:
     with pytest.raises(GatewayError) as caught:
         asked.ask()
     error = caught.value
-    assert (error.reason, error.detail, error.retry_after) == (Reason.RATE_LIMITED, "by sub, sub-2", 30)
+    assert (error.reason, error.detail, error.retry_after) == (RATE_LIMITED, "by sub, sub-2", 30)
     assert (error.reason.kind.status, error.reason.kind.error) == (429, "rate_limited")
 
 
@@ -81,7 +82,7 @@ def test_the_worker_s_own_buckets_decide_at_once() -> None:
     assert asked.guard.before(run, admitted) is None
     with pytest.raises(GatewayError):
         asked.guard.before(run, admitted)
-    asked.guard.refused(run, admitted, GatewayError(Reason.BAD_SIGNATURE))
+    asked.guard.refused(run, admitted, GatewayError(Reasons.BAD_SIGNATURE))
     assert asked.guard.counts == {("/a", "address", "admitted"): 1, ("/a", "address", "limited"): 1}
 
 

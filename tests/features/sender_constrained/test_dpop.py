@@ -22,6 +22,14 @@ from gateway.features.sender_constrained.dpop import (
     proof_algorithms,
     token_hash,
 )
+from gateway.features.sender_constrained.reasons import (
+    FOREIGN_PROOF,
+    MALFORMED_PROOF,
+    PROOF_SIGNATURE,
+    STALE_PROOF,
+    UNUSABLE_PROOF_KEY,
+    WRONG_PROOF_KEY,
+)
 from tests.support.minting import ABSENT, SigningKey, b64, mint_raw
 from tests.support.proofs import make_proof, proof_claims
 
@@ -125,15 +133,15 @@ MALFORMED: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("name", MALFORMED)
 def test_a_proof_of_another_form_is_malformed(name: str) -> None:
     """R134: RFC 9449 section 4.3, points 2 to 5."""
-    assert judge(MALFORMED[name]()) is Reason.MALFORMED_PROOF
+    assert judge(MALFORMED[name]()) is MALFORMED_PROOF
 
 
 def test_members_that_stand_twice_are_malformed() -> None:
     """R134: two readers would see two proofs."""
     header = json.dumps({"typ": "dpop+jwt", "alg": "ES256", "jwk": KEY.public_jwk()}).encode()
     claims = json.dumps(proof_claims(TOKEN, NOW, uri=URI)).encode()
-    assert judge(mint_raw(KEY, header, claims[:-1] + b', "htm": "GET"}', "ES256")) is Reason.MALFORMED_PROOF
-    assert judge(mint_raw(KEY, header[:-1] + b', "alg": "ES256"}', claims, "ES256")) is Reason.MALFORMED_PROOF
+    assert judge(mint_raw(KEY, header, claims[:-1] + b', "htm": "GET"}', "ES256")) is MALFORMED_PROOF
+    assert judge(mint_raw(KEY, header[:-1] + b', "alg": "ES256"}', claims, "ES256")) is MALFORMED_PROOF
     assert judge(mint_raw(KEY, header, claims, "ES256")) is None
 
 
@@ -158,24 +166,24 @@ UNUSABLE: dict[str, Any] = {
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_only_a_sound_public_key_makes_a_proof(name: str) -> None:
     """R134: RFC 9449 section 4.3, points 6 and 7; keys are judged like those of issuers."""
-    assert judge(proof(header={"jwk": UNUSABLE[name]})) is Reason.UNUSABLE_PROOF_KEY
+    assert judge(proof(header={"jwk": UNUSABLE[name]})) is UNUSABLE_PROOF_KEY
 
 
 def test_a_signature_of_another_key_or_over_other_bytes_is_refused() -> None:
     """R134: RFC 9449 section 4.3, point 6."""
     other = SigningKey.ec("other")
-    assert judge(proof(other, header={"jwk": KEY.public_jwk()})) is Reason.PROOF_SIGNATURE
+    assert judge(proof(other, header={"jwk": KEY.public_jwk()})) is PROOF_SIGNATURE
     head, _, signature = proof().split(b".")
     changed = b64(json.dumps(proof_claims(TOKEN, NOW, uri=URI)).encode())
-    assert judge(b".".join([head, changed, signature])) is Reason.PROOF_SIGNATURE
-    assert judge(proof(header={"alg": "RS256"})) is Reason.PROOF_SIGNATURE  # an algorithm of another kind of key
+    assert judge(b".".join([head, changed, signature])) is PROOF_SIGNATURE
+    assert judge(proof(header={"alg": "RS256"})) is PROOF_SIGNATURE  # an algorithm of another kind of key
 
 
 def test_another_key_than_the_tokens_is_refused_before_its_signature_is_looked_at() -> None:
     """R136."""
     other = SigningKey.ec("other")
-    assert judge(proof(other)) is Reason.WRONG_PROOF_KEY
-    assert judge(proof(KEY, header={"jwk": other.public_jwk()})) is Reason.WRONG_PROOF_KEY
+    assert judge(proof(other)) is WRONG_PROOF_KEY
+    assert judge(proof(KEY, header={"jwk": other.public_jwk()})) is WRONG_PROOF_KEY
 
 
 @pytest.mark.parametrize(
@@ -196,7 +204,7 @@ def test_another_key_than_the_tokens_is_refused_before_its_signature_is_looked_a
 )
 def test_a_proof_for_another_request_or_token_is_foreign(claims: dict[str, Any]) -> None:
     """R135, R136: RFC 9449 section 4.3, points 8, 9 and 12."""
-    assert judge(proof(**claims)) is Reason.FOREIGN_PROOF
+    assert judge(proof(**claims)) is FOREIGN_PROOF
 
 
 def test_query_and_fragment_of_the_uri_do_not_count() -> None:
@@ -207,12 +215,12 @@ def test_query_and_fragment_of_the_uri_do_not_count() -> None:
 @pytest.mark.parametrize(("age", "good"), [(0, True), (60, True), (61, False), (-5, True), (-6, False), (600, False)])
 def test_the_time_of_a_proof_has_a_window(age: int, good: bool) -> None:
     """R137: RFC 9449 section 4.3, point 11."""
-    assert judge(proof(iat=NOW - age)) is (None if good else Reason.STALE_PROOF)
+    assert judge(proof(iat=NOW - age)) is (None if good else STALE_PROOF)
 
 
 def test_times_beyond_all_measure_are_stale() -> None:
     """R137."""
-    assert judge(proof(iat=-1e300)) is judge(proof(iat=2**63)) is Reason.STALE_PROOF
+    assert judge(proof(iat=-1e300)) is judge(proof(iat=2**63)) is STALE_PROOF
 
 
 def test_either_name_of_ed25519_admits_both() -> None:
@@ -237,7 +245,7 @@ JWK = st.dictionaries(
 @given(st.binary(max_size=300) | st.lists(st.binary(max_size=60), min_size=3, max_size=3).map(b".".join))
 def test_any_bytes_are_a_refusal(value: bytes) -> None:
     """R134: never another exception."""
-    assert judge(value) is Reason.MALFORMED_PROOF
+    assert judge(value) is MALFORMED_PROOF
 
 
 @given(MEMBERS, CLAIMS, JWK)
@@ -248,10 +256,10 @@ def test_any_members_are_a_refusal(members: dict[str, Any], claims: dict[str, An
         whole = {**proof_claims(TOKEN, NOW, uri=URI), **claims}
         value = b64(json.dumps(header).encode()) + b"." + b64(json.dumps(whole).encode()) + b".AAAA"
         assert judge(value) in {
-            Reason.MALFORMED_PROOF,
-            Reason.UNUSABLE_PROOF_KEY,
-            Reason.WRONG_PROOF_KEY,
-            Reason.FOREIGN_PROOF,
-            Reason.STALE_PROOF,
-            Reason.PROOF_SIGNATURE,
+            MALFORMED_PROOF,
+            UNUSABLE_PROOF_KEY,
+            WRONG_PROOF_KEY,
+            FOREIGN_PROOF,
+            STALE_PROOF,
+            PROOF_SIGNATURE,
         }

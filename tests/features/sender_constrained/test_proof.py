@@ -9,8 +9,16 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.sender_constrained.proof import Proofs, make_proofs
+from gateway.features.sender_constrained.reasons import (
+    FOREIGN_PROOF,
+    MISSING_PROOF,
+    PROOF_NONCE,
+    REPLAYED_PROOF,
+    STALE_PROOF,
+    WRONG_CERTIFICATE,
+)
 from gateway.http1.target import parse_target
 from gateway.identity import Confirmation, Identity
 from gateway.policy.routes import RouteTable
@@ -76,8 +84,8 @@ class Desk:
 async def test_a_bearer_token_is_asked_for_nothing() -> None:
     desk = Desk()
     assert await desk.judge(bound=None, shown=b"a.b.c") is None
-    assert await desk.judge(bound=None) is Reason.UNBOUND_TOKEN
-    assert await desk.judge(bound=BY_CERTIFICATE, certificate=CERTIFICATE) is Reason.UNBOUND_TOKEN
+    assert await desk.judge(bound=None) is Reasons.UNBOUND_TOKEN
+    assert await desk.judge(bound=BY_CERTIFICATE, certificate=CERTIFICATE) is Reasons.UNBOUND_TOKEN
     assert desk.proofs.outcomes == {}
 
 
@@ -87,9 +95,9 @@ async def test_a_proof_is_remembered_as_long_as_it_could_be_used() -> None:
     ahead = desk.proof(iat=desk.clock.wall() + 5)
     assert await desk.judge(ahead) is None
     desk.clock.jump(64.9)
-    assert await desk.judge(ahead) is Reason.REPLAYED_PROOF
+    assert await desk.judge(ahead) is REPLAYED_PROOF
     desk.clock.jump(0.2)
-    assert await desk.judge(ahead) is Reason.STALE_PROOF
+    assert await desk.judge(ahead) is STALE_PROOF
     assert await desk.judge(desk.proof()) is None
     assert desk.proofs.used.entries == 1
 
@@ -98,8 +106,8 @@ async def test_the_window_is_the_configurations() -> None:
     """R137."""
     desk = Desk(max_age_seconds=10, max_future_seconds=0)
     assert await desk.judge(desk.proof(iat=desk.clock.wall() - 10)) is None
-    assert await desk.judge(desk.proof(iat=desk.clock.wall() - 11)) is Reason.STALE_PROOF
-    assert await desk.judge(desk.proof(iat=desk.clock.wall() + 1)) is Reason.STALE_PROOF
+    assert await desk.judge(desk.proof(iat=desk.clock.wall() - 11)) is STALE_PROOF
+    assert await desk.judge(desk.proof(iat=desk.clock.wall() + 1)) is STALE_PROOF
 
 
 async def test_a_proof_that_is_refused_is_not_used_up() -> None:
@@ -113,7 +121,7 @@ async def test_a_proof_that_is_refused_is_not_used_up() -> None:
 async def test_a_new_nonce_comes_before_the_old_one_ends() -> None:
     """R138: RFC 9449 section 8.2: clients that follow are never asked again."""
     desk = Desk(nonce_seconds=60)
-    assert await desk.judge(desk.proof()) is Reason.PROOF_NONCE
+    assert await desk.judge(desk.proof()) is PROOF_NONCE
     ((name, first),) = desk.answer_fields
     assert name == b"DPoP-Nonce"
     nonce = first.decode()
@@ -126,7 +134,7 @@ async def test_a_new_nonce_comes_before_the_old_one_ends() -> None:
         assert newer != nonce.encode()
         nonce = newer.decode()
     desk.clock.jump(120)
-    assert await desk.judge(desk.proof(nonce=nonce)) is Reason.PROOF_NONCE
+    assert await desk.judge(desk.proof(nonce=nonce)) is PROOF_NONCE
 
 
 async def test_those_who_share_a_secret_take_each_others_nonces(tmp_path: Path) -> None:
@@ -138,7 +146,7 @@ async def test_those_who_share_a_secret_take_each_others_nonces(tmp_path: Path) 
     alone = [Desk(b"", nonce_seconds=60) for _ in range(2)]
     nonces = []
     for desk in (one, same, other, *of_file, *alone):
-        assert await desk.judge(desk.proof()) is Reason.PROOF_NONCE
+        assert await desk.judge(desk.proof()) is PROOF_NONCE
         nonces.append(desk.answer_fields[0][1])
     assert nonces[0] == nonces[1]
     assert nonces[3] == nonces[4]
@@ -151,8 +159,8 @@ async def test_a_websocket_may_be_named_by_either_scheme() -> None:
     for uri, websocket, wanted in (
         ("ws://gateway.test/", True, None),
         ("http://gateway.test/", True, None),
-        ("wss://gateway.test/", True, Reason.FOREIGN_PROOF),
-        ("ws://gateway.test/", False, Reason.FOREIGN_PROOF),
+        ("wss://gateway.test/", True, FOREIGN_PROOF),
+        ("ws://gateway.test/", False, FOREIGN_PROOF),
     ):
         assert await desk.judge(desk.proof(uri=uri), websocket=websocket) is wanted
     secure = Desk(origins=["https://gateway.test"])
@@ -167,7 +175,7 @@ async def test_a_request_without_a_host_has_no_uri_that_could_be_named() -> None
     who = Identity("main", "", "alice", (), {}, b"", math.inf, -math.inf, None, confirmation=BY_KEY)
     with pytest.raises(GatewayError) as caught:
         await desk.proofs.check(Run(RecordingClient(), head, Record(0.0), b"id"), admitted, TOKEN, who)
-    assert caught.value.reason is Reason.FOREIGN_PROOF
+    assert caught.value.reason is FOREIGN_PROOF
 
 
 async def test_both_bindings_are_asked_for() -> None:
@@ -175,24 +183,24 @@ async def test_both_bindings_are_asked_for() -> None:
     desk = Desk()
     both = Confirmation(KEY.jwk_thumbprint, THUMBPRINT)
     assert await desk.judge(desk.proof(), bound=both, certificate=CERTIFICATE) is None
-    assert await desk.judge(desk.proof(), bound=both, certificate=b"other") is Reason.WRONG_CERTIFICATE
-    assert await desk.judge(desk.proof(), bound=both) is Reason.WRONG_CERTIFICATE
-    assert await desk.judge(bound=both, certificate=CERTIFICATE) is Reason.MISSING_PROOF
-    assert await desk.judge(bound=both, certificate=CERTIFICATE, shown=b"a.b.c") is Reason.SENDER_CONSTRAINED
+    assert await desk.judge(desk.proof(), bound=both, certificate=b"other") is WRONG_CERTIFICATE
+    assert await desk.judge(desk.proof(), bound=both) is WRONG_CERTIFICATE
+    assert await desk.judge(bound=both, certificate=CERTIFICATE) is MISSING_PROOF
+    assert await desk.judge(bound=both, certificate=CERTIFICATE, shown=b"a.b.c") is Reasons.SENDER_CONSTRAINED
 
 
 async def test_a_certificate_is_the_connections_unless_a_trusted_proxy_speaks() -> None:
     """R139."""
     desk = Desk()
     assert await desk.judge(bound=BY_CERTIFICATE, shown=b"a.b.c", certificate=CERTIFICATE) is None
-    assert await desk.judge(bound=BY_CERTIFICATE, shown=b"a.b.c") is Reason.WRONG_CERTIFICATE
+    assert await desk.judge(bound=BY_CERTIFICATE, shown=b"a.b.c") is WRONG_CERTIFICATE
     field = (b"Client-Cert", b":YW55IGJ5dGVz:")
-    assert await desk.judge(field, bound=BY_CERTIFICATE, shown=b"a.b.c") is Reason.WRONG_CERTIFICATE
+    assert await desk.judge(field, bound=BY_CERTIFICATE, shown=b"a.b.c") is WRONG_CERTIFICATE
     believing, doubting = (
         Desk(server={"client_certificate_header": "client-cert", "trusted_proxies": [proxy]})
         for proxy in ("192.0.2.1", "192.0.2.2")
     )
     assert await believing.judge(field, bound=BY_CERTIFICATE, shown=b"a.b.c") is None
     assert await believing.judge(bound=BY_CERTIFICATE, shown=b"a.b.c", certificate=CERTIFICATE) is not None
-    assert await doubting.judge(field, bound=BY_CERTIFICATE, shown=b"a.b.c") is Reason.WRONG_CERTIFICATE
+    assert await doubting.judge(field, bound=BY_CERTIFICATE, shown=b"a.b.c") is WRONG_CERTIFICATE
     assert await doubting.judge(field, bound=BY_CERTIFICATE, shown=b"a.b.c", certificate=CERTIFICATE) is None

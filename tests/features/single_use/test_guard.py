@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.single_use.guard import SingleUse
+from gateway.features.single_use.reasons import NO_TOKEN_ID, REPLAYED_TOKEN
 from gateway.identity import Identity
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.request.in_progress import Run
@@ -68,7 +69,7 @@ async def test_a_token_is_remembered_as_long_as_it_could_be_used() -> None:
     made, who = guard(clock), identity(clock)
     assert await outcome(made, who) is None
     clock.jump(89.9)
-    assert await outcome(made, who) is Reason.REPLAYED_TOKEN
+    assert await outcome(made, who) is REPLAYED_TOKEN
     clock.jump(0.2)
     assert made.used.entries == 1
     assert await outcome(made, identity(clock)) is None
@@ -81,7 +82,7 @@ async def test_two_issuers_may_use_the_same_id() -> None:
     made = guard(clock)
     assert await outcome(made, identity(clock)) is None
     assert await outcome(made, identity(clock, issuer="https://other.test/")) is None
-    assert await outcome(made, identity(clock, subject="bob")) is Reason.REPLAYED_TOKEN
+    assert await outcome(made, identity(clock, subject="bob")) is REPLAYED_TOKEN
 
 
 class Recorder(ReplayMemory):
@@ -121,21 +122,21 @@ async def test_a_full_memory_decides_by_the_route() -> None:
     clock = FakeClock()
     made = SingleUse(make_settings(), ReplayMemory(1, clock), clock)
     assert await outcome(made, identity(clock)) is None
-    assert await outcome(made, identity(clock, token_id="b")) is Reason.REPLAY_STORE
+    assert await outcome(made, identity(clock, token_id="b")) is Reasons.REPLAY_STORE
     assert await outcome(made, identity(clock, token_id="b"), single_use_failure="open") is None
-    assert await outcome(made, identity(clock), single_use_failure="open") is Reason.REPLAYED_TOKEN
+    assert await outcome(made, identity(clock), single_use_failure="open") is REPLAYED_TOKEN
     assert (made.used.undecided, made.used.passed) == (2, 1)
 
 
 @pytest.mark.parametrize("fields", [{"token_id": None}, {"expires_at": math.inf}])
 async def test_a_token_that_nobody_can_remember_is_refused(fields: dict[str, Any]) -> None:
     clock = FakeClock()
-    assert await outcome(guard(clock), identity(clock, **fields)) is Reason.NO_TOKEN_ID
+    assert await outcome(guard(clock), identity(clock, **fields)) is NO_TOKEN_ID
 
 
 async def test_without_a_caller_and_before_it_is_known_there_is_nothing_to_spend() -> None:
     made = guard(FakeClock())
     assert made.before(RUN, admitted()) is None
     assert await outcome(made, None) is None
-    made.refused(RUN, admitted(), GatewayError(Reason.EXPIRED))
+    made.refused(RUN, admitted(), GatewayError(Reasons.EXPIRED))
     assert made.used.entries == 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.identity import Confirmation
 from gateway.jwt.claims.confirmation import read_confirmation
 
@@ -61,7 +61,7 @@ def test_keys_and_certificates_are_read() -> None:
 )
 def test_what_is_not_understood_is_refused(cnf: Any) -> None:
     """R096: never a plain bearer token, and never half of what it demands."""
-    assert judged(cnf) is Reason.SENDER_CONSTRAINED
+    assert judged(cnf) is Reasons.SENDER_CONSTRAINED
 
 
 @given(

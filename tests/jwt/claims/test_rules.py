@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt.claims.rules import check_claims, is_current, unknown_issuer
 from gateway.jwt.jose.compact import parse_token
 from gateway.settings.tables import root as schema
@@ -22,12 +22,12 @@ MARKER = "marker-of-a-claim"
 @pytest.mark.parametrize(
     ("now", "reason"),
     [
-        (69.9, Reason.NOT_YET_VALID),
+        (69.9, Reasons.NOT_YET_VALID),
         (70, None),
         (100, None),
         (229.9, None),
-        (230, Reason.EXPIRED),
-        (1e9, Reason.EXPIRED),
+        (230, Reasons.EXPIRED),
+        (1e9, Reasons.EXPIRED),
     ],
 )
 def test_one_rule_on_time_for_cold_and_warm(now: float, reason: Reason | None) -> None:
@@ -38,8 +38,8 @@ def test_one_rule_on_time_for_cold_and_warm(now: float, reason: Reason | None) -
 def test_infinite_times_never_end() -> None:
     """R079."""
     assert is_current(math.inf, -math.inf, 30, 1e12) is None
-    assert is_current(-math.inf, -math.inf, 30, 0) is Reason.EXPIRED
-    assert is_current(math.inf, math.inf, 30, 1e12) is Reason.NOT_YET_VALID
+    assert is_current(-math.inf, -math.inf, 30, 0) is Reasons.EXPIRED
+    assert is_current(math.inf, math.inf, 30, 1e12) is Reasons.NOT_YET_VALID
 
 
 def test_an_identity_holds_what_routes_and_upstreams_need() -> None:
@@ -81,7 +81,7 @@ def test_a_jti_that_is_no_text_is_no_id(jti: object) -> None:
 @pytest.mark.parametrize("role", ["a\r\nX-Admin: 1", "a\0b", "\x7f", "x" * 8193, ["a", "b\n"]])
 def test_claims_that_cannot_be_headers_refuse_the_token(role: object) -> None:
     """R346, C69."""
-    assert judge_claims(role=role) is Reason.UNSAFE_CLAIM
+    assert judge_claims(role=role) is Reasons.UNSAFE_CLAIM
 
 
 def test_a_scope_with_a_space_does_not_read_as_two() -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.errors import Reason
+from gateway.errors import Reasons
 from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import Fetched
 from gateway.jwt.issuers.refresher import IssuerKeys
@@ -51,7 +51,7 @@ async def test_nobody_waits_while_backing_off(clock: FakeClock, make: Make) -> N
     assert keys.failures == 4
     await asyncio.wait_for(keys.wait_until_loaded(), 1)
     assert len(source.discovered) == 4
-    assert (keys.usable(), keys.retry_after()) == (Reason.NO_KEYS, 8)
+    assert (keys.usable(), keys.retry_after()) == (Reasons.NO_KEYS, 8)
     clock.jump(7.5)
     assert keys.retry_after() == 1
     clock.jump(100)

@@ -12,7 +12,7 @@ import logging
 import pytest
 
 from gateway import tasks
-from gateway.errors import Reason
+from gateway.errors import Reasons
 from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import Fetched
 from gateway.jwt.issuers.refresher import IssuerKeys
@@ -166,7 +166,7 @@ async def test_keys_are_believed_up_to_the_stated_age(clock: FakeClock, make: Ma
     await clock.advance(3600)
     assert (keys.usable(), keys.keys) == (None, A)
     await clock.advance(1)
-    assert keys.usable() is Reason.STALE_KEYS
+    assert keys.usable() is Reasons.STALE_KEYS
     source.steps = [Fetched(None, 100)]
     await clock.advance(30)
     assert keys.usable() is None
@@ -207,7 +207,7 @@ async def test_not_modified_before_anything_was_loaded_is_a_failure(make: Make) 
     """R153."""
     keys, _ = make(Fetched(None, 100))
     await _started(keys)
-    assert (keys.loaded, keys.failures, keys.usable()) == (False, 1, Reason.NO_KEYS)
+    assert (keys.loaded, keys.failures, keys.usable()) == (False, 1, Reasons.NO_KEYS)
 
 
 async def test_status_shows_what_an_operator_needs(clock: FakeClock, make: Make) -> None:

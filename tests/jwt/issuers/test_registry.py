@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.jwt.claims.issuer_policy import Unverified
 from gateway.jwt.issuers.registry import Issuers, build_issuers, build_tenants, cannot_decide
 from gateway.settings import tenants
@@ -48,7 +48,7 @@ def test_each_value_leads_to_its_own_rules_and_keys(value: str, name: str) -> No
 def test_near_miss_is_shown_and_not_accepted(value: str | None, shown: str) -> None:
     with pytest.raises(GatewayError) as caught:
         issuers().of(token(value))
-    assert (caught.value.reason, caught.value.detail) == (Reason.UNKNOWN_ISSUER, shown)
+    assert (caught.value.reason, caught.value.detail) == (Reasons.UNKNOWN_ISSUER, shown)
 
 
 def test_issuer_without_keys_cannot_be_decided_about() -> None:
@@ -56,7 +56,7 @@ def test_issuer_without_keys_cannot_be_decided_about() -> None:
     _, keys = issuers().of(token(ONE))
     assert keys is not None
     error = cannot_decide(keys)
-    assert (error.reason, error.reason.kind.status, error.detail) == (Reason.NO_KEYS, 503, "issuer one")
+    assert (error.reason, error.reason.kind.status, error.detail) == (Reasons.NO_KEYS, 503, "issuer one")
     assert error.retry_after
 
 
@@ -110,7 +110,7 @@ def test_what_fits_no_template_is_unknown(value: str) -> None:
     """R085: with the templates in the detail, for the operator."""
     with pytest.raises(GatewayError) as caught:
         families().of(token(value))
-    assert caught.value.reason is Reason.UNKNOWN_ISSUER
+    assert caught.value.reason is Reasons.UNKNOWN_ISSUER
     assert "configured is 'https://idp.test/realms/master', 'https://idp.test/realms/{tenant}'" in caught.value.detail
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway import tasks
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import Fetched
 from gateway.jwt.issuers.refresher import IssuerKeys
@@ -134,7 +134,7 @@ async def test_listed_tenant_without_keys_keeps_its_place_and_backs_off(make: Ma
     await table.clock.advance(1)
     keys = table.tenants.get("nobody")
     assert keys is not None
-    assert keys.usable() is Reason.NO_KEYS
+    assert keys.usable() is Reasons.NO_KEYS
     assert keys.fetches == 2
     assert not table.tenants.status()["usable"]
     assert table.tenants.failed == 0
@@ -147,7 +147,7 @@ async def test_unlisted_tenant_without_keys_is_given_up_and_not_tried_again_for_
     assert table.tenants.get("nobody") is None
     for _ in range(50):
         error = table.refusal("nobody")
-        assert (error.reason, error.retry_after) == (Reason.NO_KEYS, 10)
+        assert (error.reason, error.retry_after) == (Reasons.NO_KEYS, 10)
     assert len(table.sources["nobody"]) == table.sources["nobody"][0].closed == 1
     await table.clock.advance(10)
     await table.begin("nobody")
@@ -166,7 +166,7 @@ async def test_flood_of_tenants_without_keys_pushes_nobody_out(make: Make) -> No
                 table.tenants.admit(f"no{second}x{number}")
                 await settle(5)
             error = table.refusal(f"no{second}x{number}")
-            assert error.reason in (Reason.NO_KEYS, Reason.TOO_MANY_TENANTS)
+            assert error.reason in (Reasons.NO_KEYS, Reasons.TOO_MANY_TENANTS)
         await table.clock.advance(1)
     assert table.tenants.get("acme") is keys
     assert table.tenants.begun <= 100 + 40 * 100 / 60 + 1
@@ -201,7 +201,7 @@ async def test_no_fetch_under_way_is_cut_off_for_another_tenant(make: Make) -> N
     table.gate = asyncio.Event()
     await table.begin("a", "b", "c", "d")
     error = table.refusal("e")
-    assert (error.reason, error.retry_after, error.reason.kind.status) == (Reason.TOO_MANY_TENANTS, 1, 503)
+    assert (error.reason, error.retry_after, error.reason.kind.status) == (Reasons.TOO_MANY_TENANTS, 1, 503)
     assert error.detail == "issuer main, tenant e"
     table.gate.set()
     await settle()
@@ -238,7 +238,7 @@ async def test_tenant_in_use_that_found_no_lasting_place_is_not_pushed_out_eithe
     table = make(**ANY, max_tenants=1)
     await table.use("kept", "a", "b", "c", "d")
     table.clock.jump(60)
-    assert table.refusal("e").reason is Reason.TOO_MANY_TENANTS
+    assert table.refusal("e").reason is Reasons.TOO_MANY_TENANTS
     assert table.known("kept", "a", "b", "c", "d") == ["kept", "a", "b", "c", "d"]
     table.clock.jump(CACHE_SECONDS)
     await table.use("a", "e")
@@ -250,7 +250,7 @@ async def test_few_tenants_may_still_begin_as_often_as_ten_a_minute(make: Make) 
     table = make(**ANY, max_tenants=1)
     await table.begin(*(f"no{number}" for number in range(10)))
     assert table.tenants.failed == 10
-    assert table.refusal("acme").reason is Reason.TOO_MANY_TENANTS
+    assert table.refusal("acme").reason is Reasons.TOO_MANY_TENANTS
     table.clock.jump(6.01)
     await table.begin("acme")
     assert table.known("acme") == ["acme"]
@@ -269,7 +269,7 @@ async def test_idle_tenant_is_given_up_and_comes_back_with_its_next_token(make: 
     await table.clock.advance(2 * SWEEP_SECONDS)
     assert table.known("acme", "unproven") == []
     assert table.tenants.idle == 2
-    assert keys.usable() is Reason.NO_KEYS
+    assert keys.usable() is Reasons.NO_KEYS
     assert keys.keys is not before
     assert keys.keys.keys == ()
     assert table.sources["acme"][0].closed == 1
@@ -307,7 +307,7 @@ async def test_keys_that_were_given_up_fetch_no_more(make: Make) -> None:
     await keys.wait_until_loaded()
     assert not await keys.refetch_for_unknown_key()
     await settle()
-    assert keys.usable() is Reason.NO_KEYS
+    assert keys.usable() is Reasons.NO_KEYS
     assert len(table.sources["acme"][0].discovered) == 1
     assert table.tenants.failed == 0
 

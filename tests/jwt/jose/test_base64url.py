@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt.jose.base64url import decode_segment
 from tests.support.minting import b64
 
@@ -45,4 +45,4 @@ def test_whatever_decodes_is_the_canonical_text(text: str) -> None:
 @pytest.mark.parametrize("text", [b"A", b"AAAAA", b"AA==", b"A A", b"AA+/", b"\xc3\xa9", b"AB", b"AAB", b"AA\x00A"])
 def test_other_text_is_refused(text: bytes) -> None:
     """R060."""
-    assert judged(text) is Reason.BAD_ENCODING
+    assert judged(text) is Reasons.BAD_ENCODING

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.identity import Identity
 from gateway.jwt.jose.compact import MAX_HEADER, Unverified, check_header, parse_header, parse_token, verify_signature
 from gateway.jwt.jose.keys import VerifyingKey
@@ -50,15 +50,15 @@ def test_an_issuer_that_is_no_text_is_none(iss: Any) -> None:
 def test_the_bounds_are_exact() -> None:
     """R052: the last allowed length passes, one more does not."""
     assert parse_token(TOKEN, len(TOKEN))
-    assert refusal(TOKEN, len(TOKEN) - 1).reason is Reason.TOKEN_TOO_LONG
+    assert refusal(TOKEN, len(TOKEN) - 1).reason is Reasons.TOKEN_TOO_LONG
     base = b'{"alg":"RS256","kid":"a","x":""}'
     header = base[:-2] + b"y" * (2048 - len(base)) + base[-2:]
     assert len(b64(header)) == MAX_HEADER
     assert parse_token(mint_raw(KEY, header, b"{}"), MAX_BYTES)
-    assert refusal(mint_raw(KEY, header.replace(b'"x":"', b'"x":"y'), b"{}")).reason is Reason.TOKEN_TOO_LONG
+    assert refusal(mint_raw(KEY, header.replace(b'"x":"', b'"x":"y'), b"{}")).reason is Reasons.TOKEN_TOO_LONG
     signing_input = TOKEN.rpartition(b".")[0]
     assert len(parse_token(signing_input + b"." + b64(bytes(1024)), MAX_BYTES).signature) == 1024
-    assert refusal(signing_input + b"." + b64(bytes(1025))).reason is Reason.TOKEN_TOO_LONG
+    assert refusal(signing_input + b"." + b64(bytes(1025))).reason is Reasons.TOKEN_TOO_LONG
 
 
 @given(st.binary(max_size=300) | st.text(".eyJ0bGciOA_-=", max_size=60).map(str.encode))
@@ -129,7 +129,7 @@ def test_the_key_that_signed_is_named() -> None:
     assert verify_signature(token, keys.candidates("a", "RS256")).thumbprint == KEY.jwk_thumbprint
     with pytest.raises(GatewayError) as caught:
         verify_signature(token, ())
-    assert caught.value.reason is Reason.BAD_SIGNATURE
+    assert caught.value.reason is Reasons.BAD_SIGNATURE
 
 
 def test_keys_of_other_algorithms_are_not_tried() -> None:
@@ -137,7 +137,7 @@ def test_keys_of_other_algorithms_are_not_tried() -> None:
     (key,) = keys_of(KEY.public_jwk(alg="PS256")).keys
     with pytest.raises(GatewayError) as caught:
         verify_signature(parse_token(TOKEN, MAX_BYTES), (key,))
-    assert caught.value.reason is Reason.BAD_SIGNATURE
+    assert caught.value.reason is Reasons.BAD_SIGNATURE
 
 
 class BrokenKey:
@@ -153,7 +153,7 @@ def test_a_check_that_breaks_is_a_refusal_and_stops_no_other_key() -> None:
     token = parse_token(TOKEN, MAX_BYTES)
     with pytest.raises(GatewayError) as caught:
         verify_signature(token, (broken,))
-    assert (caught.value.reason, caught.value.detail) == (Reason.VERIFICATION_FAILED, "RecursionError")
+    assert (caught.value.reason, caught.value.detail) == (Reasons.VERIFICATION_FAILED, "RecursionError")
     good = keys_of(KEY).keys[0]
     assert verify_signature(token, (broken, good)) is good
 
@@ -163,4 +163,4 @@ def test_there_is_no_verifier_for_other_algorithms(algorithm: str) -> None:
     """R003, R005: even if everything before had failed."""
     with pytest.raises(GatewayError) as caught:
         verify_signature(Unverified(algorithm, None, None, {}, None, b"", b""), keys_of(KEY).keys)
-    assert caught.value.reason is Reason.ALGORITHM_REFUSED
+    assert caught.value.reason is Reasons.ALGORITHM_REFUSED

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.jwt.jose.compact import parse_token
 from tests.support.vectors import key_set, load_vectors, vector_path, verify_jws
 
@@ -33,7 +33,7 @@ def test_the_signed_examples_verify(name: str, algorithm: str) -> None:
     swapped = b"A" if payload[:1] != b"A" else b"B"
     with pytest.raises(GatewayError) as caught:
         verify_jws(b".".join((header, swapped + payload[1:], signature)), keys)
-    assert caught.value.reason is Reason.BAD_SIGNATURE
+    assert caught.value.reason is Reasons.BAD_SIGNATURE
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_every_encrypted_example_is_refused() -> None:
             token = form if isinstance(form, str) else json.dumps(form)
             with pytest.raises(GatewayError) as caught:
                 parse_token(token.encode(), 1 << 20)
-            assert caught.value.reason in (Reason.ENCRYPTED_TOKEN, Reason.NOT_A_JWS)
+            assert caught.value.reason in (Reasons.ENCRYPTED_TOKEN, Reasons.NOT_A_JWS)
 
 
 def test_the_nested_example_is_refused_inside_and_out() -> None:
@@ -79,7 +79,7 @@ def test_the_nested_example_is_refused_inside_and_out() -> None:
     example = load_vectors(f"{FOLDER}/6.nesting_signatures_and_encryption.json")
     with pytest.raises(GatewayError) as caught:
         parse_token(example["encrypt"]["output"]["compact"].encode(), 1 << 20)
-    assert caught.value.reason is Reason.ENCRYPTED_TOKEN
+    assert caught.value.reason is Reasons.ENCRYPTED_TOKEN
     inner = example["sign"]["output"]["compact"].encode()
     assert verify_jws(inner, key_set(example["sign"]["input"]["key"])).kid == "hobbiton.example"
     assert parse_token(inner, 8192).claims["iss"] == "hobbiton.example"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.identity import Identity
 from gateway.jwt.jose.compact import parse_token
 from tests.support.minting import SigningKey, good_claims, mint_raw
@@ -22,7 +22,7 @@ KEYS = keys_of(KEY)
 HEADER = json.dumps({"alg": "EdDSA", "kid": "a"}).encode()
 POLICY = make_policy({"algorithms": ["EdDSA"]})
 #: The only reasons that a bad text may have.
-FORM = {Reason.BAD_PAYLOAD, Reason.BAD_HEADER, Reason.DUPLICATE_MEMBER, Reason.TOKEN_TOO_LONG}
+FORM = {Reasons.BAD_PAYLOAD, Reasons.BAD_HEADER, Reasons.DUPLICATE_MEMBER, Reasons.TOKEN_TOO_LONG}
 
 
 def suite() -> list[Path]:
@@ -63,7 +63,7 @@ def test_duplicate_members_are_valid_json_and_no_token() -> None:
     """R046, R071: the two files of the suite that RFC 7519 section 4 rules out."""
     for name in ("y_object_duplicated_key.json", "y_object_duplicated_key_and_value.json"):
         token = mint_raw(KEY, HEADER, vector_path(f"jsontestsuite/{name}").read_bytes())
-        assert refusal(token) is Reason.DUPLICATE_MEMBER
+        assert refusal(token) is Reasons.DUPLICATE_MEMBER
 
 
 def test_as_a_member_of_a_good_token_they_pass_or_are_refused() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.features.revocation.file_source import FileRevocations
 from gateway.features.revocation.options import Revocation
 from gateway.jwt.revocations.revocations import CATCH_UP_SECONDS, STILL_SECONDS, Revocations, build_revocations
@@ -55,7 +55,7 @@ async def test_every_source_is_asked(tmp_path: Path) -> None:
         assert made.covers(identity)
         with pytest.raises(GatewayError) as caught:
             made.demand(identity)
-        assert caught.value.reason is Reason.REVOKED
+        assert caught.value.reason is Reasons.REVOKED
     made.demand(caller(token="b", subject="a"))
     assert made.status()["file"]["entries"] == 1
     await made.stop()
@@ -69,7 +69,7 @@ async def test_one_unknown_source_makes_all_unknown_and_the_route_says_what_then
     assert (made.unknown, made.complete) == (True, False)
     with pytest.raises(GatewayError) as caught:
         made.demand_known(closed=True)
-    assert (caught.value.reason, caught.value.retry_after) == (Reason.REVOCATION_UNKNOWN, 1)
+    assert (caught.value.reason, caught.value.retry_after) == (Reasons.REVOCATION_UNKNOWN, 1)
     made.demand_known(closed=False)
     assert (made.passed_unknown, made.status()["known"]) == (1, False)
     await made.stop()

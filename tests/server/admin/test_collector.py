@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from gateway.errors import Reason
+from gateway.features.listed import reasons
 from tests.support.gateway import RunningGateway, request, running_gateway
 from tests.support.keys import KEY, OTHER, entry
 from tests.support.minting import SigningKey, good_claims, mint
@@ -131,7 +131,7 @@ async def test_nothing_that_a_client_chose_is_a_label(tmp_path: Path) -> None:
         samples = await scrape(gateway)
     assert marker not in page
     assert "brew" not in page.lower()
-    known = {reason.code for reason in Reason}
+    known = {reason.code for reason in reasons()}
     routes = {route["path"] for route in ROUTES}
     allowed: dict[str, set[str]] = {
         "route": routes | {""},

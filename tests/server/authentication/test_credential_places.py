@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
+from gateway.features.api_keys.reasons import MALFORMED_API_KEY
 from gateway.server.authentication.credential_places import (
     DpopToken,
     PresentedKey,
@@ -78,8 +79,8 @@ def test_what_a_request_says_of_its_scheme_is_known_without_the_token(authorizat
 def test_two_schemes_at_once_are_several_credentials() -> None:
     """R104, R133."""
     for values in ([b"DPoP a", b"Bearer a"], [b"DPoP a, Bearer a"], [b"Basic a, DPoP b"], [b"DPoP a, DPoP a"]):
-        assert _reason(values) is Reason.SEVERAL_CREDENTIALS
-    assert _reason([b"DPoP a"], b"access_token=x") is Reason.SEVERAL_CREDENTIALS
+        assert _reason(values) is Reasons.SEVERAL_CREDENTIALS
+    assert _reason([b"DPoP a"], b"access_token=x") is Reasons.SEVERAL_CREDENTIALS
 
 
 def test_the_token_keeps_its_bytes() -> None:
@@ -90,7 +91,7 @@ def test_the_token_keeps_its_bytes() -> None:
 @pytest.mark.parametrize("query", [b"", b"a=1", b"access_token=" + TOKEN])
 def test_no_field_is_no_credential_even_with_a_token_in_the_query(query: bytes) -> None:
     """R100, R106: a query token is never used."""
-    assert _reason([], query) is Reason.NO_CREDENTIAL
+    assert _reason([], query) is Reasons.NO_CREDENTIAL
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_no_field_is_no_credential_even_with_a_token_in_the_query(query: bytes) 
 )
 def test_other_scheme_or_bare_token_is_other_scheme(value: bytes) -> None:
     """R103, C20."""
-    assert _reason([value]) is Reason.OTHER_SCHEME
+    assert _reason([value]) is Reasons.OTHER_SCHEME
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_other_scheme_or_bare_token_is_other_scheme(value: bytes) -> None:
 )
 def test_malformed_field_is_malformed(value: bytes) -> None:
     """R101, R102 (TAB), C20."""
-    assert _reason([value]) is Reason.MALFORMED_AUTHORIZATION
+    assert _reason([value]) is Reasons.MALFORMED_AUTHORIZATION
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_malformed_field_is_malformed(value: bytes) -> None:
 )
 def test_two_credentials_are_refused_never_chosen_from(authorization: list[bytes]) -> None:
     """R104, C20, C21."""
-    assert _reason(authorization) is Reason.SEVERAL_CREDENTIALS
+    assert _reason(authorization) is Reasons.SEVERAL_CREDENTIALS
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_two_credentials_are_refused_never_chosen_from(authorization: list[bytes
 )
 def test_a_second_token_in_the_query_is_refused(query: bytes) -> None:
     """R105, C21: whoever reads the query would use another credential than the one checked."""
-    assert _reason([b"Bearer " + TOKEN], query) is Reason.SEVERAL_CREDENTIALS
+    assert _reason([b"Bearer " + TOKEN], query) is Reasons.SEVERAL_CREDENTIALS
 
 
 @pytest.mark.parametrize(
@@ -214,18 +215,18 @@ def test_one_key_alone_is_the_credential() -> None:
 @pytest.mark.parametrize(
     ("keys", "authorization", "query", "reason"),
     [
-        ([], [], b"", Reason.NO_CREDENTIAL),
-        ([], [b"Bearer " + TOKEN], b"", Reason.NO_CREDENTIAL),
-        ([], [], b"access_token=x", Reason.NO_CREDENTIAL),
-        ([KEY, KEY], [], b"", Reason.SEVERAL_CREDENTIALS),
-        ([KEY, b""], [], b"", Reason.SEVERAL_CREDENTIALS),
-        ([KEY], [b"Bearer " + TOKEN], b"", Reason.SEVERAL_CREDENTIALS),
-        ([KEY], [b"Basic eDp5"], b"", Reason.SEVERAL_CREDENTIALS),
-        ([KEY], [b""], b"", Reason.SEVERAL_CREDENTIALS),
-        ([KEY], [], b"access%5Ftoken=x", Reason.SEVERAL_CREDENTIALS),
-        ([b""], [], b"", Reason.MALFORMED_API_KEY),
-        ([b" \t "], [], b"", Reason.MALFORMED_API_KEY),
-        ([b""], [b"Bearer " + TOKEN], b"", Reason.SEVERAL_CREDENTIALS),
+        ([], [], b"", Reasons.NO_CREDENTIAL),
+        ([], [b"Bearer " + TOKEN], b"", Reasons.NO_CREDENTIAL),
+        ([], [], b"access_token=x", Reasons.NO_CREDENTIAL),
+        ([KEY, KEY], [], b"", Reasons.SEVERAL_CREDENTIALS),
+        ([KEY, b""], [], b"", Reasons.SEVERAL_CREDENTIALS),
+        ([KEY], [b"Bearer " + TOKEN], b"", Reasons.SEVERAL_CREDENTIALS),
+        ([KEY], [b"Basic eDp5"], b"", Reasons.SEVERAL_CREDENTIALS),
+        ([KEY], [b""], b"", Reasons.SEVERAL_CREDENTIALS),
+        ([KEY], [], b"access%5Ftoken=x", Reasons.SEVERAL_CREDENTIALS),
+        ([b""], [], b"", MALFORMED_API_KEY),
+        ([b" \t "], [], b"", MALFORMED_API_KEY),
+        ([b""], [b"Bearer " + TOKEN], b"", Reasons.SEVERAL_CREDENTIALS),
     ],
 )
 def test_key_beside_anything_else_is_refused(
@@ -245,8 +246,8 @@ def test_key_is_taken_only_when_it_is_all_that_there_is(
 ) -> None:
     """D7, R105: no other exception; and what is returned is the one value, of which nothing is lost but blanks."""
     reason = _key_reason(keys, authorization, query)
-    assert reason in (None, Reason.NO_CREDENTIAL, Reason.SEVERAL_CREDENTIALS, Reason.MALFORMED_API_KEY)
-    assert (reason is Reason.NO_CREDENTIAL) == (not keys)
+    assert reason in (None, Reasons.NO_CREDENTIAL, Reasons.SEVERAL_CREDENTIALS, MALFORMED_API_KEY)
+    assert (reason is Reasons.NO_CREDENTIAL) == (not keys)
     if reason is not None:
         return
     key = presented_key(keys, authorization, query)

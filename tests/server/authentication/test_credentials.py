@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.api_keys.keys import ApiKeys
 from gateway.features.api_keys.options import ApiKey
+from gateway.features.api_keys.reasons import EXPIRED_API_KEY, UNKNOWN_API_KEY
 from gateway.features.introspection.choice import OpaqueTokens
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.authentication.credential_places import PresentedKey
@@ -46,15 +47,15 @@ def shown(
 
 CHOICES = [
     pytest.param({}, (BEARER, FIELD), TOKEN, id="tokens-only: an ordinary field"),
-    pytest.param({}, (FIELD,), Reason.NO_CREDENTIAL, id="tokens-only: no credential"),
+    pytest.param({}, (FIELD,), Reasons.NO_CREDENTIAL, id="tokens-only: no credential"),
     pytest.param(BOTH, (BEARER,), TOKEN, id="either: token"),
     pytest.param(BOTH, (FIELD,), KEY, id="either: key"),
-    pytest.param(BOTH, (FIELD, BEARER), Reason.SEVERAL_CREDENTIALS, id="either: both"),
-    pytest.param(BOTH, (FIELD, FIELD), Reason.SEVERAL_CREDENTIALS, id="either: two keys"),
-    pytest.param(BOTH, (), Reason.NO_CREDENTIAL, id="either: none"),
-    pytest.param(BOTH, ((b"Authorization", b"Basic x"),), Reason.OTHER_SCHEME, id="either: other scheme"),
+    pytest.param(BOTH, (FIELD, BEARER), Reasons.SEVERAL_CREDENTIALS, id="either: both"),
+    pytest.param(BOTH, (FIELD, FIELD), Reasons.SEVERAL_CREDENTIALS, id="either: two keys"),
+    pytest.param(BOTH, (), Reasons.NO_CREDENTIAL, id="either: none"),
+    pytest.param(BOTH, ((b"Authorization", b"Basic x"),), Reasons.OTHER_SCHEME, id="either: other scheme"),
     pytest.param(BOTH, ((b"partner-key", KEY), BEARER), TOKEN, id="either: another route's field"),
-    pytest.param({"credentials": ["api_key"]}, (BEARER,), Reason.NO_CREDENTIAL, id="keys-only: token"),
+    pytest.param({"credentials": ["api_key"]}, (BEARER,), Reasons.NO_CREDENTIAL, id="keys-only: token"),
     pytest.param({"credentials": ["api_key"]}, (FIELD,), KEY, id="keys-only: key"),
     pytest.param({**BOTH, "api_key_header": "Partner-Key"}, ((b"PARTNER-KEY", KEY), FIELD), KEY, id="other name"),
 ]
@@ -74,7 +75,7 @@ def test_token_among_the_subprotocols_is_a_second_credential() -> None:
     """R105: beside a key as beside a header; and only where the route takes it from there."""
     offers = {**BOTH, "websocket_protocol_token": True}
     assert shown(offers, OFFERED, websocket=True) == TOKEN
-    assert shown(offers, OFFERED, FIELD, websocket=True) is Reason.SEVERAL_CREDENTIALS
+    assert shown(offers, OFFERED, FIELD, websocket=True) is Reasons.SEVERAL_CREDENTIALS
     assert shown(offers, OFFERED, FIELD) == KEY
     assert shown(BOTH, OFFERED, FIELD, websocket=True) == KEY
 
@@ -117,13 +118,13 @@ async def test_callers_are_known_by_the_kind_of_their_credential() -> None:
         assert (partner.subject, partner.credential, of_key.cache_hit) == ("partner", "api_key", None)
         assert (alice.subject, alice.credential, of_token.cache_hit) == ("alice", "jwt", False)
         assert of_token.verify_seconds is not None
-        for wrong, reason in ((KEY, Reason.NOT_A_JWS), (PresentedKey(token), Reason.UNKNOWN_API_KEY)):
+        for wrong, reason in ((KEY, Reasons.NOT_A_JWS), (PresentedKey(token), UNKNOWN_API_KEY)):
             with pytest.raises(GatewayError) as caught:
                 callers.known(wrong, route, Record(0.0))
             assert caught.value.reason is reason
         held = [callers.hold(PresentedKey(KEY), route), callers.hold(token, route)]
         assert [callers.still_good(one) for one in held] == [None, None]
         clock.step_wall(50)
-        assert [callers.still_good(one) for one in held] == [Reason.EXPIRED_API_KEY, None]
+        assert [callers.still_good(one) for one in held] == [EXPIRED_API_KEY, None]
         clock.step_wall(100)
-        assert callers.still_good(held[1]) is Reason.EXPIRED
+        assert callers.still_good(held[1]) is Reasons.EXPIRED

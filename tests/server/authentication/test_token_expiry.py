@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from gateway.errors import Reason
+from gateway.errors import Reason, Reasons
 from gateway.jwt.cache import CachedToken
 from gateway.server.authentication.credentials import Held
 from gateway.server.authentication.token_expiry import LOOK_SECONDS, SLICE, TokenWatch
@@ -56,9 +56,9 @@ async def test_each_token_is_looked_at_once_a_second_and_its_end_is_reported_onc
         ):
             await tokens.clock.advance(LOOK_SECONDS)
             assert (tokens.looks, ended) == (2, [])
-            tokens.bad[2] = Reason.EXPIRED
+            tokens.bad[2] = Reasons.EXPIRED
             await tokens.clock.advance(3 * LOOK_SECONDS)
-            assert ended == [(2, Reason.EXPIRED)]
+            assert ended == [(2, Reasons.EXPIRED)]
             assert tokens.looks == 2 + 2 + 1 + 1
         await tokens.clock.advance(LOOK_SECONDS)
         assert tokens.looks == 6
@@ -70,12 +70,12 @@ async def test_token_is_not_looked_at_when_its_use_is_over() -> None:
     async with watched() as tokens:
         with tokens.watch.watching(token(1), ended.append):
             pass
-        tokens.bad[1] = Reason.EXPIRED
+        tokens.bad[1] = Reasons.EXPIRED
         await tokens.clock.advance(LOOK_SECONDS)
         assert (tokens.looks, ended) == (0, [])
         with tokens.watch.watching(token(1), ended.append):
             await tokens.clock.advance(LOOK_SECONDS)
-        assert ended == [Reason.EXPIRED]
+        assert ended == [Reasons.EXPIRED]
 
 
 async def test_nobodys_token_never_ends() -> None:
@@ -92,7 +92,7 @@ async def test_many_tokens_are_all_looked_at_and_one_may_leave_meanwhile() -> No
     ended = list[int]()
     count = 2 * SLICE + 10
     async with watched() as tokens:
-        tokens.bad = dict.fromkeys(range(count), Reason.UNKNOWN_KEY)
+        tokens.bad = dict.fromkeys(range(count), Reasons.UNKNOWN_KEY)
 
         def tell(number: int) -> None:
             ended.append(number)
@@ -125,10 +125,10 @@ async def test_a_token_that_cannot_be_judged_ends_and_the_others_are_looked_at(
             tokens.watch.watching(token(2), fail),
             tokens.watch.watching(token(3), lambda reason: ended.append((3, reason))),
         ):
-            tokens.bad = {2: Reason.EXPIRED, 3: Reason.EXPIRED}
+            tokens.bad = {2: Reasons.EXPIRED, 3: Reasons.EXPIRED}
             tokens.broken = token(1)
             await tokens.clock.advance(LOOK_SECONDS)
-    assert ended == [(1, Reason.VERIFICATION_FAILED), (2, Reason.EXPIRED), (3, Reason.EXPIRED)]
+    assert ended == [(1, Reasons.VERIFICATION_FAILED), (2, Reasons.EXPIRED), (3, Reasons.EXPIRED)]
     assert failures["token watch"] == before + 2
     assert "secret" not in caplog.text
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.server.pipeline.runner import CLIENT_CLOSED_REQUEST, REPEATABLE, Serving
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import RequestHead
@@ -70,7 +70,7 @@ async def test_request_beyond_the_limit_is_refused_and_counts_until_its_end(tmp_
         serving.enter(first)
         with pytest.raises(GatewayError) as caught:
             serving.enter(second)
-        assert caught.value.reason is Reason.OVERLOADED
+        assert caught.value.reason is Reasons.OVERLOADED
         assert serving.telemetry.running == 2
         serving.finish(second)
         serving.leave(first)
@@ -83,7 +83,7 @@ async def test_refusal_is_answered_counted_and_logged_once(tmp_path: Path) -> No
     async with serving_of(tmp_path) as (serving, gateway):
         run, client = new_run(serving)
         serving.enter(run)
-        assert await serving.settle(run, raising(GatewayError(Reason.NO_CREDENTIAL)))
+        assert await serving.settle(run, raising(GatewayError(Reasons.NO_CREDENTIAL)))
         assert client.got.startswith(b"HTTP/1.1 401 ")
         assert serving.telemetry.refusals == {"no_credential": 1}
         assert (await gateway.log())[0]["outcome"] == "refused"
@@ -97,7 +97,7 @@ async def test_fault_of_the_gateway_tells_the_client_nothing(tmp_path: Path, cap
         run, client = new_run(serving)
         with caplog.at_level(logging.ERROR, logger="gateway"):
             await serving.settle(run, raising(RuntimeError("secret of the gateway")))
-        answer = serving.account(Record(0.0), GatewayError(Reason.INTERNAL))
+        answer = serving.account(Record(0.0), GatewayError(Reasons.INTERNAL))
         assert client.got.startswith(b"HTTP/1.1 %d " % answer.status)
         assert b"secret" not in client.got
         assert "secret" not in caplog.text
@@ -105,7 +105,7 @@ async def test_fault_of_the_gateway_tells_the_client_nothing(tmp_path: Path, cap
         assert (await gateway.log())[0]["reason"] == "internal"
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError("left"), GatewayError(Reason.CLIENT_GONE)])
+@pytest.mark.parametrize("error", [ConnectionResetError("left"), GatewayError(Reasons.CLIENT_GONE)])
 async def test_client_that_left_is_no_fault_and_gets_nothing(error: BaseException, tmp_path: Path) -> None:
     async with serving_of(tmp_path) as (serving, gateway):
         run, client = new_run(serving)
@@ -139,7 +139,7 @@ async def test_failure_after_the_first_byte_breaks_the_connection(tmp_path: Path
     async with serving_of(tmp_path) as (serving, _):
         run, client = new_run(serving)
         run.started_reply = True
-        assert not await serving.settle(run, raising(GatewayError(Reason.UPSTREAM_DISCONNECTED)))
+        assert not await serving.settle(run, raising(GatewayError(Reasons.UPSTREAM_DISCONNECTED)))
         assert (client.aborted, client.got) == (True, b"")
 
 
@@ -148,7 +148,7 @@ async def test_answer_says_whether_the_connection_stays(kept: bool, tmp_path: Pa
     async with serving_of(tmp_path) as (serving, _):
         run, client = new_run(serving)
         client.keep_alive = kept
-        assert await serving.refuse(run, GatewayError(Reason.NO_CREDENTIAL)) is kept
+        assert await serving.refuse(run, GatewayError(Reasons.NO_CREDENTIAL)) is kept
         assert (b"\r\nConnection: close\r\n" in client.got) is not kept
 
 
@@ -159,7 +159,7 @@ async def test_answer_says_whether_the_connection_stays(kept: bool, tmp_path: Pa
         (False, True, None, "client_gone", "client_stalled"),
         (True, False, None, "failed", "drained"),
         (True, True, None, "failed", "drained"),
-        (False, False, Reason.EXPIRED, "refused", "expired"),
+        (False, False, Reasons.EXPIRED, "refused", "expired"),
     ],
 )
 async def test_end_with_the_connection_has_its_reason(
@@ -183,7 +183,7 @@ async def test_client_that_left_during_a_response_keeps_its_status(tmp_path: Pat
 async def test_failure_of_an_upstream_is_not_called_a_refusal(tmp_path: Path) -> None:
     async with serving_of(tmp_path) as (serving, _):
         outcomes = []
-        for reason in (Reason.NO_CREDENTIAL, Reason.MISSING_SCOPE, Reason.UPSTREAM_TIMEOUT, Reason.OVERLOADED):
+        for reason in (Reasons.NO_CREDENTIAL, Reasons.MISSING_SCOPE, Reasons.UPSTREAM_TIMEOUT, Reasons.OVERLOADED):
             record = Record(0.0)
             serving.account(record, GatewayError(reason))
             outcomes.append(record.outcome)
@@ -193,7 +193,7 @@ async def test_failure_of_an_upstream_is_not_called_a_refusal(tmp_path: Path) ->
 async def test_answer_names_the_request(tmp_path: Path) -> None:
     async with serving_of(tmp_path) as (serving, _):
         run, client = new_run(serving)
-        await serving.refuse(run, GatewayError(Reason.NO_ROUTE))
+        await serving.refuse(run, GatewayError(Reasons.NO_ROUTE))
         await until(lambda: b"\r\n\r\n" in client.got)
         assert json.loads(client.got.partition(b"\r\n\r\n")[2])["request_id"] == "abc"
 
@@ -245,7 +245,7 @@ async def test_content_of_an_answer_is_counted_only_if_it_was_sent(method: str, 
     async with serving_of(tmp_path) as (serving, gateway):
         run, client = new_run(serving)
         run.head = run.head._replace(method=method)
-        await serving.settle(run, raising(GatewayError(Reason.NO_CREDENTIAL)))
+        await serving.settle(run, raising(GatewayError(Reasons.NO_CREDENTIAL)))
         sent = client.got.partition(b"\r\n\r\n")[2]
         assert (await gateway.log())[0]["bytes_out"] == len(sent)
         assert bool(sent) is (method == "GET")

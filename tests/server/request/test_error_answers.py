@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import Challenge, GatewayError, Reason
+from gateway.errors import Challenge, GatewayError, Reason, Reasons
+from gateway.features.api_keys.reasons import NO_API_KEYS, UNKNOWN_API_KEY
+from gateway.features.listed import reasons
 from gateway.features.resource_metadata.options import document_url, resource_identifier
+from gateway.features.resource_metadata.reasons import DOCUMENT_METHOD
+from gateway.features.sender_constrained.reasons import PROOF_NONCE
 from gateway.server.request.error_answers import Answer, answer, challenge, connection_field, phrase, render
 from gateway.settings.tables.root import Tokens
 
-REASONS = pytest.mark.parametrize("reason", list(Reason), ids=lambda reason: reason.code)
+REASONS = pytest.mark.parametrize("reason", reasons(), ids=lambda reason: reason.code)
 TOKENS = Tokens()
 
 # RFC 9110 sections 5.6.2, 5.6.4, 11.2; RFC 6750 section 3: what may stand in these quoted strings needs no escape.
@@ -89,11 +93,11 @@ def test_realm_and_scope_may_hold_every_character_that_the_configuration_admits(
     """R110: settings checks and challenge grammar agree on every one."""
     scope = f"{ODD_SCOPE} orders:read"
     tokens = Tokens(realm=ODD_REALM)
-    reply = answer(GatewayError(Reason.MISSING_SCOPE, scope=scope), tokens, "r")
+    reply = answer(GatewayError(Reasons.MISSING_SCOPE, scope=scope), tokens, "r")
     value = fields(reply)[b"www-authenticate"]
     assert parameters(value)["realm"] == ODD_REALM
     assert parameters(value)["scope"] == scope
-    assert parameters(challenge(Reason.NO_CREDENTIAL, "")) == {"realm": ""}
+    assert parameters(challenge(Reasons.NO_CREDENTIAL, "")) == {"realm": ""}
 
 
 CREDENTIALS = [
@@ -113,7 +117,7 @@ def test_challenges_are_those_of_the_credentials_that_the_route_takes(
     credentials: tuple[str, ...], wanted: list[bytes], text: str
 ) -> None:
     """R108, RFC 9110 section 11.6.1: one for each kind; what is wrong with a key is in the body only."""
-    for reason in (Reason.NO_CREDENTIAL, Reason.UNKNOWN_API_KEY, Reason.MISSING_SCOPE, Reason.SEVERAL_CREDENTIALS):
+    for reason in (Reasons.NO_CREDENTIAL, UNKNOWN_API_KEY, Reasons.MISSING_SCOPE, Reasons.SEVERAL_CREDENTIALS):
         error = GatewayError(reason, scope="a b")
         error.credentials = credentials
         reply = answer(error, TOKENS, "r")
@@ -121,19 +125,19 @@ def test_challenges_are_those_of_the_credentials_that_the_route_takes(
         assert [value.partition(b", ")[0] for value in found] == wanted
         assert [value for value in found if value.startswith(b"ApiKey")] == wanted[("jwt" in credentials) :]
         described = json.loads(reply.body)["error_description"]
-        assert described == (text if reason is Reason.NO_CREDENTIAL else reason.text)
+        assert described == (text if reason is Reasons.NO_CREDENTIAL else reason.text)
 
 
 def test_answers_without_a_challenge_have_none_for_keys_either() -> None:
     """R113."""
-    error = GatewayError(Reason.NO_API_KEYS)
+    error = GatewayError(NO_API_KEYS)
     error.credentials = ("jwt", "api_key")
     assert not [name for name, _ in answer(error, TOKENS, "r").headers if name == b"WWW-Authenticate"]
 
 
 def test_scope_is_not_told_with_a_bare_challenge() -> None:
     """RFC 6750 section 3.1: no error information for a request without a credential."""
-    assert parameters(challenge(Reason.NO_CREDENTIAL, "gateway", "a b")) == {"realm": "gateway"}
+    assert parameters(challenge(Reasons.NO_CREDENTIAL, "gateway", "a b")) == {"realm": "gateway"}
 
 
 @REASONS
@@ -152,14 +156,14 @@ def test_challenges_of_a_resource_lead_to_its_document(reason: Reason) -> None:
 
 def test_a_document_that_can_only_be_read_says_so() -> None:
     """RFC 9110 section 15.5.6; other methods that are never served have an empty list."""
-    assert fields(answer(GatewayError(Reason.DOCUMENT_METHOD), TOKENS, "r"))[b"allow"] == b"GET, HEAD, OPTIONS"
-    assert fields(answer(GatewayError(Reason.METHOD_REFUSED), TOKENS, "r"))[b"allow"] == b""
+    assert fields(answer(GatewayError(DOCUMENT_METHOD), TOKENS, "r"))[b"allow"] == b"GET, HEAD, OPTIONS"
+    assert fields(answer(GatewayError(Reasons.METHOD_REFUSED), TOKENS, "r"))[b"allow"] == b""
 
 
 @given(st.text(max_size=40))
 def test_detail_never_reaches_an_answer(detail: str) -> None:
     """R108, R110, R333: whatever an error's detail quotes, the bytes are the same without it."""
-    for reason in (Reason.UNKNOWN_ISSUER, Reason.UPSTREAM_CONNECT):
+    for reason in (Reasons.UNKNOWN_ISSUER, Reasons.UPSTREAM_CONNECT):
         with_detail = answer(GatewayError(reason, detail=detail), TOKENS, "r")
         assert with_detail == answer(GatewayError(reason), TOKENS, "r")
 
@@ -168,20 +172,20 @@ def test_detail_never_reaches_an_answer(detail: str) -> None:
 def test_status_of_bad_tokens_is_configured_and_of_nothing_else(status: Any, bad: int, missing: int) -> None:
     """Contract: tokens.invalid_token_status; the challenge stays."""
     tokens = Tokens(invalid_token_status=status)
-    replies = {reason: answer(GatewayError(reason), tokens, "r") for reason in Reason}
+    replies = {reason: answer(GatewayError(reason), tokens, "r") for reason in reasons()}
     for reason, reply in replies.items():
         if reason.kind.error == "invalid_token":
             assert reply.status == bad
             assert b"www-authenticate" in fields(reply)
         else:
             assert reply.status == reason.kind.status
-    assert replies[Reason.NO_CREDENTIAL].status == missing
+    assert replies[Reasons.NO_CREDENTIAL].status == missing
 
 
 @pytest.mark.parametrize(("given_seconds", "told"), [(None, b"1"), (0, b"1"), (-5, b"1"), (1, b"1"), (86400, b"86400")])
 def test_retry_after_is_at_least_a_second(given_seconds: int | None, told: bytes) -> None:
     """R113: delay-seconds (RFC 9110 section 10.2.3); 0 would ask for a storm."""
-    reply = answer(GatewayError(Reason.NO_KEYS, retry_after=given_seconds), TOKENS, "r")
+    reply = answer(GatewayError(Reasons.NO_KEYS, retry_after=given_seconds), TOKENS, "r")
     assert fields(reply)[b"retry-after"] == told
 
 
@@ -227,10 +231,10 @@ DPOP, BEARER = b'DPoP realm="gateway", algs="ES256 EdDSA"', b'Bearer realm="gate
 @pytest.mark.parametrize(
     ("schemes", "reason", "starts"),
     [
-        (("DPoP",), Reason.NO_CREDENTIAL, [DPOP]),
-        (("DPoP", "Bearer"), Reason.NO_CREDENTIAL, [DPOP, BEARER]),
-        (("DPoP", "Bearer"), Reason.PROOF_NONCE, [DPOP + b', error="use_dpop_nonce", error_description="', BEARER]),
-        (("Bearer", "DPoP"), Reason.EXPIRED, [BEARER + b', error="invalid_token", error_description="', DPOP]),
+        (("DPoP",), Reasons.NO_CREDENTIAL, [DPOP]),
+        (("DPoP", "Bearer"), Reasons.NO_CREDENTIAL, [DPOP, BEARER]),
+        (("DPoP", "Bearer"), PROOF_NONCE, [DPOP + b', error="use_dpop_nonce", error_description="', BEARER]),
+        (("Bearer", "DPoP"), Reasons.EXPIRED, [BEARER + b', error="invalid_token", error_description="', DPOP]),
     ],
 )
 def test_each_scheme_has_its_challenge_and_the_first_one_the_error(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.server.request.facts import Facts, forwards_left, framing, scan, with_fewer_forwards
 
 
@@ -44,7 +44,7 @@ def test_max_forwards_that_is_not_one_number_is_refused(values: list[bytes]) -> 
     """R414."""
     with pytest.raises(GatewayError) as caught:
         forwards_left(scan([(b"Max-Forwards", value) for value in values]))
-    assert caught.value.reason is Reason.MAX_FORWARDS
+    assert caught.value.reason is Reasons.MAX_FORWARDS
 
 
 def test_without_max_forwards_there_is_no_end() -> None:

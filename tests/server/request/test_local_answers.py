@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.features.resource_metadata.options import Resource
+from gateway.features.resource_metadata.reasons import DOCUMENT_METHOD
 from gateway.jwt.authenticator import Authenticator
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.request.error_answers import Answer
@@ -82,7 +83,7 @@ def test_the_path_guard_comes_first(change: bytes) -> None:
     """R116, R229, R233."""
     with pytest.raises(GatewayError) as caught:
         ask("GET", PATH.replace(b"/orders", change))
-    assert caught.value.reason is Reason.BAD_PATH
+    assert caught.value.reason is Reasons.BAD_PATH
 
 
 def test_a_page_may_ask_whether_it_may_read_with_fields_of_its_own() -> None:
@@ -98,7 +99,7 @@ def test_a_page_may_ask_whether_it_may_read_with_fields_of_its_own() -> None:
 def test_a_page_may_not_ask_for_more_than_reading() -> None:
     with pytest.raises(GatewayError) as caught:
         ask("OPTIONS", PATH, ORIGIN, (b"Access-Control-Request-Method", b"PUT"))
-    assert caught.value.reason is Reason.CORS_METHOD
+    assert caught.value.reason is Reasons.CORS_METHOD
 
 
 def test_the_last_recipient_tells_the_methods_and_nothing_else() -> None:
@@ -119,7 +120,7 @@ def test_nothing_else_can_be_done_with_a_document(method: str) -> None:
     """R116."""
     with pytest.raises(GatewayError) as caught:
         ask(method, PATH)
-    assert caught.value.reason is Reason.DOCUMENT_METHOD
+    assert caught.value.reason is DOCUMENT_METHOD
 
 
 def test_a_preflight_for_a_route_is_answered_by_its_rules() -> None:

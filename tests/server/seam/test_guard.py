@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.app import GatewayApp
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.server.request.in_progress import Run
@@ -61,7 +61,7 @@ class Watchman:
 
     def _maybe(self, when: str) -> None:
         if when == self.refuse:
-            raise GatewayError(Reason.OVERLOADED, detail=self.name)
+            raise GatewayError(Reasons.OVERLOADED, detail=self.name)
 
 
 @contextlib.asynccontextmanager

@@ -11,9 +11,10 @@ from typing import cast
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 
+from gateway.errors import Ending
 from gateway.http1.websocket import MAX_FRAMES, FrameTracker, close_frame
 from gateway.server.websocket import tunnel as module
-from gateway.server.websocket.close_reasons import DRAINED, Ending
+from gateway.server.websocket.close_reasons import DRAINED
 from gateway.server.websocket.tunnel import Side, Tunnel, end_all
 from tests.support.gateway import RawClient, until
 

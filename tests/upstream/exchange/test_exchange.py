@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway import tasks
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.tasks import spawn
 from gateway.upstream.exchange.exchange import died_unanswered, exchange
 from gateway.upstream.exchange.relay import relay
@@ -96,7 +96,7 @@ async def test_content_that_comes_in_pieces_keeps_the_connection_when_all_went_w
         assert upstream.requests[0].body == b"abcdef"
 
 
-@pytest.mark.parametrize("reason", [Reason.BODY_TOO_LARGE, Reason.MALFORMED_HTTP, Reason.CLIENT_GONE])
+@pytest.mark.parametrize("reason", [Reasons.BODY_TOO_LARGE, Reasons.MALFORMED_HTTP, Reasons.CLIENT_GONE])
 async def test_fault_of_the_clients_content_ends_the_exchange(reason: Reason) -> None:
     """R211, R283, R284: with the client's reason; the upstream's request never looks complete."""
     async with raw_upstream() as upstream, opened(upstream.url) as origin:
@@ -138,14 +138,14 @@ async def stay(writer: asyncio.StreamWriter) -> None:
 
 
 FAULTS = [
-    pytest.param(b"", close, Reason.UPSTREAM_DISCONNECTED, id="closed"),
-    pytest.param(b"", reset_later, Reason.UPSTREAM_DISCONNECTED, id="reset"),
-    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Le", close, Reason.UPSTREAM_DISCONNECTED, id="half-a-head"),
-    pytest.param(b"nonsense\r\n\r\n", stay, Reason.UPSTREAM_PROTOCOL, id="nonsense"),
-    pytest.param(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", stay, Reason.UPSTREAM_PROTOCOL, id="unasked-101"),
-    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", stay, Reason.UPSTREAM_PROTOCOL, id="bad-length"),
-    pytest.param(b"", stay, Reason.UPSTREAM_TIMEOUT, id="silent"),
-    pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", stay, Reason.UPSTREAM_TIMEOUT, id="only-interim"),
+    pytest.param(b"", close, Reasons.UPSTREAM_DISCONNECTED, id="closed"),
+    pytest.param(b"", reset_later, Reasons.UPSTREAM_DISCONNECTED, id="reset"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Le", close, Reasons.UPSTREAM_DISCONNECTED, id="half-a-head"),
+    pytest.param(b"nonsense\r\n\r\n", stay, Reasons.UPSTREAM_PROTOCOL, id="nonsense"),
+    pytest.param(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", stay, Reasons.UPSTREAM_PROTOCOL, id="unasked-101"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", stay, Reasons.UPSTREAM_PROTOCOL, id="bad-length"),
+    pytest.param(b"", stay, Reasons.UPSTREAM_TIMEOUT, id="silent"),
+    pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", stay, Reasons.UPSTREAM_TIMEOUT, id="only-interim"),
 ]
 
 
@@ -154,7 +154,7 @@ WITH_UPLOADS = [
     pytest.param(*fault.values, upload, id=f"{fault.id}-{upload}")
     for fault in FAULTS
     for upload in ("none", "sent", "running")
-    if not (upload == "running" and fault.values[2] is Reason.UPSTREAM_TIMEOUT)
+    if not (upload == "running" and fault.values[2] is Reasons.UPSTREAM_TIMEOUT)
 ]
 
 
@@ -223,7 +223,7 @@ async def test_connection_that_closed_between_lease_and_request_is_unanswered() 
         assert lease.protocol.transport is not None
         lease.protocol.transport.close()
         error = await fault(send(lease))
-        assert (error.reason, died_unanswered(lease, error)) == (Reason.UPSTREAM_DISCONNECTED, True)
+        assert (error.reason, died_unanswered(lease, error)) == (Reasons.UPSTREAM_DISCONNECTED, True)
 
 
 async def test_answer_before_the_end_of_the_upload_passes_although_the_upstream_closes() -> None:
@@ -245,7 +245,7 @@ async def test_answer_before_the_end_of_the_upload_passes_although_the_upstream_
         assert (origin.state().in_use, origin.state().idle) == (0, 0)
 
 
-@pytest.mark.parametrize("reason", [Reason.BODY_TOO_LARGE, Reason.MALFORMED_HTTP])
+@pytest.mark.parametrize("reason", [Reasons.BODY_TOO_LARGE, Reasons.MALFORMED_HTTP])
 async def test_bad_content_after_an_early_answer_ends_the_response(reason: Reason) -> None:
     """R283, R284: the upstream waits for content that will never be whole, and the client for its echo of it."""
 
@@ -282,7 +282,7 @@ async def test_time_for_the_response_begins_when_the_request_is_complete() -> No
         await asyncio.sleep(0.15)
         assert not sending.done()
         content.add(b"")
-        assert (await fault(sending)).reason is Reason.UPSTREAM_TIMEOUT
+        assert (await fault(sending)).reason is Reasons.UPSTREAM_TIMEOUT
         assert upstream.connections == 1
 
 

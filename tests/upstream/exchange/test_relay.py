@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.http1.plain_response import HeadMemory
 from gateway.tasks import spawn
 from gateway.upstream.exchange.exchange import exchange
@@ -112,10 +112,10 @@ async def test_head_does_not_wait_for_content() -> None:
 
 
 BROKEN = [
-    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabcd", Reason.UPSTREAM_DISCONNECTED, id="length"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabcd", Reasons.UPSTREAM_DISCONNECTED, id="length"),
     pytest.param(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n",
-        Reason.UPSTREAM_DISCONNECTED,
+        Reasons.UPSTREAM_DISCONNECTED,
         id="chunked",
     ),
 ]
@@ -144,7 +144,7 @@ async def test_response_that_is_known_to_be_broken_is_not_begun(data: bytes) -> 
         await eventually(lambda: reply.content.exception() is not None)
         with pytest.raises(GatewayError) as raised:
             await relay(reply, HEAD, client.write, chunked=False)
-        assert raised.value.reason is Reason.UPSTREAM_DISCONNECTED
+        assert raised.value.reason is Reasons.UPSTREAM_DISCONNECTED
         assert (client.writes, reply.begun, reply.relayed, reply.delivered) == ([], False, 0, False)
         assert origin.state().in_use == 0
 
@@ -160,7 +160,7 @@ async def test_content_without_length_is_passed_on_as_far_as_it_came(chunked: bo
         await eventually(reply.content.is_eof)
         with pytest.raises(GatewayError) as raised:
             await relay(reply, HEAD, client.write, chunked=chunked)
-        assert (raised.value.reason, raised.value.detail) == (Reason.UPSTREAM_DISCONNECTED, "content broke off")
+        assert (raised.value.reason, raised.value.detail) == (Reasons.UPSTREAM_DISCONNECTED, "content broke off")
         assert client.writes == [HEAD + (b"4\r\nabcd\r\n" if chunked else b"abcd")]
         assert (reply.begun, reply.relayed, reply.delivered) == (True, 4, False)
 
@@ -226,8 +226,8 @@ async def test_upload_that_stands_still_behind_an_early_answer_is_broken_off() -
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabcd", Reason.UPSTREAM_TIMEOUT),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n", Reason.UPSTREAM_TIMEOUT),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabcd", Reasons.UPSTREAM_TIMEOUT),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n", Reasons.UPSTREAM_TIMEOUT),
     ],
 )
 async def test_stalled_content_is_a_timeout(data: bytes, reason: Reason) -> None:
@@ -262,7 +262,7 @@ async def test_chunks_that_make_no_sense_are_a_protocol_fault() -> None:
         go.set()
         with pytest.raises(GatewayError) as raised:
             await relay(reply, HEAD, client.write, chunked=True)
-        assert raised.value.reason is Reason.UPSTREAM_PROTOCOL
+        assert raised.value.reason is Reasons.UPSTREAM_PROTOCOL
         assert not b"".join(client.writes).endswith(b"0\r\n\r\n")
 
 

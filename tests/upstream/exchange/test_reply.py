@@ -11,7 +11,7 @@ from aiohttp.http_writer import HttpVersion
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import KnownHead, PlainHead
 from gateway.upstream.exchange.reply import Reply, checked_reply, whole_reply
 from gateway.upstream.pool.upstream import Lease
@@ -120,7 +120,7 @@ async def test_head_without_one_reading_is_a_bad_gateway(
     """R271, R275, R276, R291, R292: also where no content follows: a cache behind would store what it says."""
     with pytest.raises(GatewayError) as raised:
         check(*headers, head_only=head_only, **facts)
-    assert raised.value.reason is Reason.UPSTREAM_PROTOCOL
+    assert raised.value.reason is Reasons.UPSTREAM_PROTOCOL
 
 
 @pytest.mark.parametrize("octet", [9, *range(32, 127), *range(128, 256)])
@@ -171,7 +171,7 @@ class _Sending:
         if self.how == "running":
             await asyncio.Event().wait()
         if self.how == "failed":
-            raise GatewayError(Reason.BODY_TOO_LARGE)
+            raise GatewayError(Reasons.BODY_TOO_LARGE)
 
 
 @pytest.mark.parametrize("upload", ["none", "whole", "running", "failed", "closed"])

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.tasks import cancelled
 from gateway.upstream.exchange.upload import (
     MAX_TAKEN_WITH_HEAD,
@@ -106,7 +106,7 @@ async def test_upstream_that_leaves_ends_an_upload_without_a_fault() -> None:
 async def test_content_that_cannot_be_had_is_a_fault_of_its_reader() -> None:
     """R211, R284: and the request is not reported as sent."""
     async with leased() as (_, lease):
-        upload, reports = sending(lease, Pieces(b"abc", GatewayError(Reason.BODY_TOO_LARGE)))
+        upload, reports = sending(lease, Pieces(b"abc", GatewayError(Reasons.BODY_TOO_LARGE)))
         with pytest.raises(GatewayError):
             await upload.task
         assert (upload.whole, reports) == (False, [])
@@ -174,10 +174,10 @@ async def test_fault_of_the_content_comes_out_of_the_end() -> None:
         content = Pieces(b"abc")
         upload, _ = sending(lease, content)
         ending = asyncio.ensure_future(upload.finished(0))
-        content.add(GatewayError(Reason.MALFORMED_HTTP))
+        content.add(GatewayError(Reasons.MALFORMED_HTTP))
         with pytest.raises(GatewayError) as raised:
             await ending
-        assert raised.value.reason is Reason.MALFORMED_HTTP
+        assert raised.value.reason is Reasons.MALFORMED_HTTP
         assert not upload.whole
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.http1.plain_response import MAX_RESPONSE_FIELDS, HeadMemory, PlainHead
 from gateway.tasks import spawn
 from gateway.upstream.exchange.exchange import died_unanswered
@@ -66,7 +66,7 @@ async def test_bytes_beyond_the_announced_length_are_the_parsers_to_judge() -> N
     for heads in (memory(), None):
         async with raw_upstream(answering(OK + b"more")) as upstream, opened(upstream.url) as origin:
             error = await fault(send(await origin.lease(), heads=heads))
-            assert error.reason is Reason.UPSTREAM_PROTOCOL
+            assert error.reason is Reasons.UPSTREAM_PROTOCOL
             assert (origin.state().in_use, origin.state().idle) == (0, 0)
 
 
@@ -314,4 +314,4 @@ async def test_number_of_fields_has_one_bound(fields: int) -> None:
                 outcomes.append(str(len(reply.headers)))
                 reply.abort()
     assert outcomes[0] == outcomes[1]
-    assert (outcomes[0] == Reason.UPSTREAM_PROTOCOL.code) is (fields >= MAX_RESPONSE_FIELDS)
+    assert (outcomes[0] == Reasons.UPSTREAM_PROTOCOL.code) is (fields >= MAX_RESPONSE_FIELDS)

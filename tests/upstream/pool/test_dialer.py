@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.upstream.pool.dialer import CHECKER, DNS_SECONDS
 from gateway.upstream.pool.upstream_url import Origin
 from tests.support.clock import FakeClock, eventually
@@ -45,9 +45,9 @@ async def test_refused_and_unknown_hosts_have_their_own_reasons() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         async with opened(f"http://127.0.0.1:{unused.getsockname()[1]}") as origin:
-            assert await refusal(origin) is Reason.UPSTREAM_CONNECT
+            assert await refusal(origin) is Reasons.UPSTREAM_CONNECT
     async with opened("http://no-such-host.invalid", connect_timeout_seconds=10) as origin:
-        assert await refusal(origin) is Reason.UPSTREAM_NAME
+        assert await refusal(origin) is Reasons.UPSTREAM_NAME
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ async def test_a_want_of_files_is_no_failure_of_the_upstream() -> None:
     """R431: it is neither ejected nor unhealthy because this process could not ask."""
     async with raw_upstream() as upstream, opened(upstream.url, eject_after_failures=1, health_path="/up") as origin:
         with no_files_left():
-            assert await refusal(origin) is Reason.OUT_OF_FILES
+            assert await refusal(origin) is Reasons.OUT_OF_FILES
             assert await origin.probe() is None
         assert (origin.health.state, origin.connect_failures) == ("healthy", 0)
         assert await served(await origin.lease()) == b"ok"
@@ -163,7 +163,7 @@ async def test_connections_to_an_address_that_the_name_has_left_end(monkeypatch:
 async def test_service_behind_a_unix_socket(tmp_path: Path) -> None:
     file, upstream = tmp_path / "up.sock", RawUpstream()
     async with opened(f"unix:{file}", health_path="/up") as origin:
-        assert await refusal(origin) is Reason.UPSTREAM_CONNECT
+        assert await refusal(origin) is Reasons.UPSTREAM_CONNECT
         assert not await origin.probe()
         server = await asyncio.start_unix_server(upstream.serve, file)
         for reused in (False, True):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import Reason
+from gateway.errors import Reasons
 from gateway.upstream.pool.dialer import client_tls
 from gateway.upstream.pool.upstream import Upstream
 from tests.support.certificates import authority
@@ -21,12 +21,12 @@ async def test_tls_faults_have_their_own_reason(tmp_path: Path) -> None:
     """R330: a certificate that nobody vouches for, one for another name, and a server that does not speak TLS."""
     ca = authority(tmp_path)
     async with raw_upstream(tls=ca.server_tls("127.0.0.1")) as upstream, opened(upstream.url) as origin:
-        assert await refusal(origin) is Reason.UPSTREAM_TLS
+        assert await refusal(origin) is Reasons.UPSTREAM_TLS
     async with (
         raw_upstream(tls=ca.server_tls("up.test", "127.0.0.2")) as upstream,
         opened(upstream.url, tls_ca_file=str(ca.bundle)) as origin,
     ):
-        assert await refusal(origin) is Reason.UPSTREAM_TLS
+        assert await refusal(origin) is Reasons.UPSTREAM_TLS
         assert upstream.requests == []
 
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,7 +36,7 @@ async def test_tls_faults_have_their_own_reason(tmp_path: Path) -> None:
 
     server = await asyncio.start_server(plain, "127.0.0.1", 0)
     async with opened(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}") as origin:
-        assert await refusal(origin) is Reason.UPSTREAM_TLS
+        assert await refusal(origin) is Reasons.UPSTREAM_TLS
     server.close()
 
 
@@ -47,7 +47,7 @@ async def test_handshake_that_is_not_answered_is_a_connect_timeout() -> None:
         listening.listen(0)
         url = f"https://127.0.0.1:{listening.getsockname()[1]}"
         async with opened(url, connect_timeout_seconds=0.05) as origin:
-            assert await refusal(origin) is Reason.UPSTREAM_CONNECT_TIMEOUT
+            assert await refusal(origin) is Reasons.UPSTREAM_CONNECT_TIMEOUT
 
 
 async def test_authority_of_the_configuration_is_believed_instead_of_the_systems(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ async def test_authority_of_the_configuration_is_believed_instead_of_the_systems
         async with opened(upstream.url, tls_ca_file=str(ca.bundle)) as origin:
             assert await served(await origin.lease()) == b"ok"
         async with opened(upstream.url, tls_ca_file=str(other.bundle)) as origin:
-            assert await refusal(origin) is Reason.UPSTREAM_TLS
+            assert await refusal(origin) is Reasons.UPSTREAM_TLS
 
 
 @pytest.mark.parametrize(("name", "asked"), [("up.test", "up.test"), ("127.0.0.9", None)])
@@ -74,7 +74,7 @@ async def test_server_name_is_asked_for_and_found_in_the_certificate(
             assert await origin.probe()
             assert seen == [asked, asked]
         async with opened(upstream.url, **options, tls_server_name=f"not-{name}".replace("not-127", "126")) as origin:
-            assert await refusal(origin) is Reason.UPSTREAM_TLS
+            assert await refusal(origin) is Reasons.UPSTREAM_TLS
 
 
 async def test_client_certificate_is_presented_to_services_and_in_health_checks(tmp_path: Path) -> None:

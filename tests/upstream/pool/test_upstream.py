@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.tasks import spawn
 from gateway.upstream.pool.upstream import Upstream, open_upstreams
 from tests.support.clock import FakeClock, eventually, settle
@@ -312,7 +312,7 @@ async def test_checks_that_could_not_be_made_say_nothing(monkeypatch: pytest.Mon
 async def test_failures_are_counted_by_reason() -> None:
     """Contract: /status shows failures."""
     upstream = open_upstreams([settings("http://127.0.0.1:1")])["main"]
-    for reason in (Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_NAME):
+    for reason in (Reasons.UPSTREAM_TIMEOUT, Reasons.UPSTREAM_TIMEOUT, Reasons.UPSTREAM_NAME):
         upstream.failed(reason)
     assert upstream.failures == {"upstream_timeout": 2, "upstream_name": 1}
     await upstream.close()

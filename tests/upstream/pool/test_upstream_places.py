@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.tasks import spawn
 from gateway.upstream.pool.upstream import Lease
 from tests.support.clock import eventually, settle
@@ -77,7 +77,7 @@ async def test_waiter_whose_time_is_up_as_the_place_comes_free_is_refused_in_ord
                     outcome.release()
                 else:
                     assert isinstance(outcome, GatewayError), outcome
-                    assert outcome.reason is Reason.POOL_EXHAUSTED
+                    assert outcome.reason is Reasons.POOL_EXHAUSTED
             await eventually(lambda: origin.state().in_use == 0)
             assert origin.state().waiting == 0
 

@@ -10,7 +10,7 @@ import logging
 
 import pytest
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.tasks import spawn
 from gateway.upstream.pool.upstream_url import Origin
 from tests.support.clock import FakeClock, eventually, settle
@@ -105,7 +105,7 @@ async def test_close_ends_leased_and_idle_connections_and_later_leases_are_refus
         await eventually(lambda: upstream.open_connections == 0)
         leased.release()
         assert origin.state().in_use == 0
-        assert await refusal(origin) is Reason.UPSTREAM_CONNECT
+        assert await refusal(origin) is Reasons.UPSTREAM_CONNECT
         await origin.close()
 
 
@@ -147,7 +147,7 @@ async def test_failures_to_connect_are_counted_and_an_ejection_is_said_once(capl
         origin = Origin(service.url, settings(service.url), clock=clock)
         with caplog.at_level(logging.INFO, "gateway.upstreams"):
             for _ in range(5):
-                assert await refusal(origin) is Reason.UPSTREAM_CONNECT
+                assert await refusal(origin) is Reasons.UPSTREAM_CONNECT
             state = origin.state()
             assert (state.health, state.connect_failures, state.ejections) == ("ejected", 5, 1)
             assert state.back_off_seconds == 1

@@ -1,0 +1,14 @@
+"""The reasons for which tokens for one request refuse a request."""
+
+from __future__ import annotations
+
+from gateway.errors import INVALID_TOKEN, Reason
+
+NO_TOKEN_ID = Reason("no_token_id", INVALID_TOKEN, "The access token cannot be told from others.")
+REPLAYED_TOKEN = Reason("replayed_token", INVALID_TOKEN, "The access token was used before.")
+
+#: All of them.
+REASONS = (
+    NO_TOKEN_ID,
+    REPLAYED_TOKEN,
+)
