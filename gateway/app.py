@@ -12,43 +12,37 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock, SystemClock
-from gateway.features.abuse_watch.watch import AbuseWatch
-from gateway.features.api_keys.keys import ApiKeys
-from gateway.features.introspection.choice import build_introspectors
-from gateway.features.rate_limits.guard import RateLimitGuard
-from gateway.features.revocation.admin_call import revoke_call
-from gateway.features.sender_constrained.proof import make_proofs
-from gateway.features.single_use.guard import PURPOSE as TOKENS
-from gateway.features.single_use.guard import SingleUse
+from gateway.features.listed import FEATURES
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.inheritance import Estate, take_over
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.registry import build_issuers, build_tenants
 from gateway.jwt.issuers.tenants import Tenants
-from gateway.jwt.revocations.revocations import build_revocations
+from gateway.jwt.revocations.revocations import Revocations
+from gateway.policy.routes import RouteTable
 from gateway.server.admin.pages import Admin
-from gateway.server.admin.parts import Parts
 from gateway.server.admin.port import open_admin
+from gateway.server.admin.worker_view import WorkerView
 from gateway.server.aiohttp_lane.lane import FullLane
 from gateway.server.aiohttp_lane.protocol import Listener, demand_native_parser
 from gateway.server.express_lane.listener import ExpressLane
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.pipeline.runner import Serving
-from gateway.server.seam.guard import Guard
+from gateway.server.seam.feature import Core, Feature, Part
 from gateway.server.sockets.listen import BACKLOG, Port, SharedAddress, listen, tcp_sockets
 from gateway.server.sockets.tls import RELOAD_SECONDS, ServerTls
 from gateway.server.sockets.tls_port import TlsPort
 from gateway.settings.tables.root import Settings
 from gateway.store.conditions import Conditions
 from gateway.store.fleet import Fleet
-from gateway.store.one_time_ids import make_store
+from gateway.store.one_time_ids import ReplayStore, make_store
 from gateway.store.redis_link import open_link
 from gateway.tasks import Periodic
 from gateway.telemetry.counters import AccessLog, Telemetry
@@ -88,9 +82,11 @@ class GatewayApp:
         out: where the access log goes; standard output by default.
         share: this is one of several processes, and opens no admin port of its own.
         resolver: looks up the hosts of issuers; the system's by default.
+        features: what it can do besides verifying JWTs and proxying.
 
     Attributes:
         pseudonym: this gateway's name in Via (RFC 9110 section 7.6.3).
+        parts: those of the features, by the feature's name.
     """
 
     def __init__(
@@ -101,6 +97,7 @@ class GatewayApp:
         out: TextIO | None = None,
         share: Share | None = None,
         resolver: AbstractResolver | None = None,
+        features: Sequence[Feature] = FEATURES,
     ) -> None:
         demand_native_parser()
         self.settings = settings
@@ -109,6 +106,8 @@ class GatewayApp:
         self._share = share
         self.pseudonym = (share.pseudonym if share else b"") or draw_pseudonym()
         self._resolver = resolver
+        self._features = features
+        self.parts: dict[str, Part] = {}
         self._stop = contextlib.AsyncExitStack()
 
     async def start(self) -> None:
@@ -129,33 +128,75 @@ class GatewayApp:
         self._stop.push_async_callback(self._writer.stop, LOG_SECONDS)
         self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
         self.redis = await open_link(settings.redis, clock, self._stop)
-        await self._start_credentials()
+        self._routes = RouteTable(settings.routes)
+        revocations = Revocations((), clock)
+        self._build_parts(revocations)
+        await self._start_judging(revocations)
         self.upstreams = open_upstreams(settings.upstreams, clock)
         for upstream in self.upstreams.values():
             self._stop.push_async_callback(upstream.close)
-        secret = self._share.secret if self._share else b""
-        self.proofs = make_proofs(settings, clock, self.redis, secret)
-        self.single_use = SingleUse(settings, make_store(settings, clock, self.redis, TOKENS), clock)
-        for used in (self.proofs.used, self.single_use.used):
-            self._stop.push_async_callback(used.stop)
-            await used.start()
+        await self._start_parts()
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
-        self.rate_limits = RateLimitGuard(settings, clock, self.redis)
-        self.watch = AbuseWatch(settings.watch, clock)
+        parts = list(self.parts.values())
+        self.pipeline = Pipeline(settings, self._routes, self.authenticator, parts, clock, self.pseudonym)
+        await self._open_admin()
+        # A long list takes a while; the admin port shows that meanwhile.
+        await revocations.start()
+        await self._start_listener()
+
+    def _build_parts(self, revocations: Revocations) -> None:
+        """Make the features' parts."""
+        settings, clock, redis = self.settings, self.clock, self.redis
+        self.used_ids: dict[str, ReplayStore] = {}
+
+        def used_ids(purpose: str, window: float = 0.0) -> ReplayStore:
+            return self.used_ids.setdefault(purpose, make_store(settings, clock, redis, purpose, window))
+
+        secret = self._share.secret if self._share else b""
+        core = Core(settings, clock, self._routes.routes, redis, revocations, used_ids, self._resolver, secret)
+        for feature in self._features:
+            if (part := feature.build(core)) is not None:
+                self.parts[feature.name] = part
+
+    async def _start_judging(self, revocations: Revocations) -> None:
+        """Start what JWTs are judged by: keys, and what another worker left of both keys and revocations."""
+        settings, clock = self.settings, self.clock
+        first_wait = self._share.first_wait if self._share else 0.0
+        self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
+        self.tenants = build_tenants(settings, clock, self._resolver)
+        keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
+        await take_over(self._share.left if self._share else None, keys, revocations)
+        self.estate = Estate(keys, revocations)
+        for each in keys.values():
+            each.start()
+            self._stop.push_async_callback(each.stop)
+        self._stop.push_async_callback(revocations.stop)
+        self.authenticator = Authenticator(settings, keys, clock, revocations)
+
+    async def _start_parts(self) -> None:
+        """Start the features' parts, and what remembers one-time ids for them."""
+        for part in self.parts.values():
+            self._stop.push_async_callback(part.stop)
+            await part.start()
+        for used in self.used_ids.values():
+            self._stop.push_async_callback(used.stop)
+            await used.start()
+
+    async def _open_admin(self) -> None:
+        """Make the admin pages, and open their port unless that is the supervisor's."""
+        settings = self.settings
         self.admin = Admin(
-            Parts(
+            WorkerView(
                 self.telemetry,
                 self.authenticator,
-                self.keys,
+                # JWTs are the kind that every gateway takes: they come first.
+                tuple(reversed(self.pipeline.credentials.kinds.values())),
+                {**self.issuers, **self.tenants},
                 self.upstreams,
-                self.api_keys,
-                self.introspectors,
-                self.proofs,
-                self.single_use,
-                self.rate_limits,
-                self.watch,
+                self.used_ids,
+                tuple(self.parts.values()),
                 self.redis,
                 await self._join_fleet(),
                 self._watch_conditions(),
@@ -163,53 +204,18 @@ class GatewayApp:
         )
         if self._share is None:
             pages = self.admin.application()
-            pages.add_routes(revoke_call(settings, clock))
+            for feature in self._features:
+                pages.add_routes(feature.pages(settings, self.clock))
             self.admin_port = await open_admin(pages, settings.server, self._stop)
-        # A long list takes a while, which the admin port shows.
-        await self.authenticator.revocations.start()
-        await self._start_listener()
-
-    async def _start_credentials(self) -> None:
-        """Make and start what credentials are judged by, but for the reading of what is revoked."""
-        settings, clock = self.settings, self.clock
-        first_wait = self._share.first_wait if self._share else 0.0
-        self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
-        self.tenants = build_tenants(settings, clock, self._resolver)
-        self.keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
-        revocations = build_revocations(settings, clock, self.redis)
-        await take_over(self._share.left if self._share else None, self.keys, revocations)
-        self.estate = Estate(self.keys, revocations)
-        for each in self.keys.values():
-            each.start()
-            self._stop.push_async_callback(each.stop)
-        self._stop.push_async_callback(revocations.stop)
-        self.authenticator = Authenticator(settings, self.keys, clock, revocations)
-        self.api_keys = ApiKeys(settings, clock)
-        self.api_keys.start()
-        self._stop.push_async_callback(self.api_keys.stop)
-        self.introspectors = build_introspectors(settings, clock, self.redis, self._resolver)
-        for introspector in self.introspectors.values():
-            self._stop.push_async_callback(introspector.stop)
 
     async def _start_listener(self) -> None:
         settings = self.settings
-        pipeline = Pipeline(
-            settings,
-            self.authenticator,
-            self.clock,
-            self.pseudonym,
-            self.api_keys,
-            self._guards(),
-            self.introspectors,
-            self.proofs,
-            self.watch,
-        )
-        serving = Serving(settings, pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
+        serving = Serving(settings, self.pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
         self._stop.push_async_callback(serving.token_watch.stop)
         lane = FullLane(serving)
         self.websockets = lane.websockets
         self.listener = Listener(lane.handle, lane.refuse_connection, settings.server, self.telemetry)
-        # Whoever is still there after the drain is cut off; 0 would mean no limit to aiohttp.
+        # What is still there after the drain is cut off; 0 would mean no limit to aiohttp.
         self._stop.push_async_callback(self.listener.shutdown, 0.05)
         self.express = ExpressLane(serving, self.listener)
         self.express.start()
@@ -261,11 +267,6 @@ class GatewayApp:
         conditions.start()
         return conditions
 
-    def _guards(self) -> list[Guard]:
-        """Return what some routes ask beyond a good credential that may, in the order in which it is asked."""
-        # A request that is one too many does not use up its token.
-        return [self.watch, self.rate_limits, self.single_use]
-
     def _start_tls(self) -> ServerTls | None:
         """Return the contexts of an HTTPS listener, kept up to date; None for plain HTTP."""
         if not self.settings.server.tls_cert:
@@ -314,7 +315,7 @@ class RequestIds:
 def draw_pseudonym() -> bytes:
     """Return a name for ``Via`` that no other gateway has (RFC 9110 section 7.6.3).
 
-    Every worker of one gateway has the same, so that a loop is detected, and two
+    Every worker of one gateway has the same, so that a loop is told, and two
     gateways in a chain never do, however alike their hosts and configurations are.
     """
     return b"gateway-" + os.urandom(6).hex().encode("ascii")

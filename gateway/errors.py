@@ -11,7 +11,6 @@ section 11.6.1), so no byte of a request can come back in an answer.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -96,6 +95,9 @@ class Ending(NamedTuple):
 POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
 
 
+_WITHDRAWN = Ending("withdrawn", POLICY_VIOLATION, b"token withdrawn")
+
+
 @dataclass(frozen=True, eq=False)
 class Reason:
     """A stable code for one way of being refused, and its HTTP face.
@@ -113,7 +115,7 @@ class Reason:
     code: str
     kind: Kind
     own_text: str = ""
-    ending: Ending = Ending("withdrawn", POLICY_VIOLATION, b"token withdrawn")
+    ending: Ending = _WITHDRAWN
 
     @property
     def text(self) -> str:
@@ -242,17 +244,15 @@ class GatewayError(Exception):
         retry_after: seconds, instead of the kind's own.
 
     Attributes:
-        credentials: what the route takes, for the challenges; set where the route is known.
-        schemes: the schemes of tokens that the challenges name, the one with the error first; set there, too.
-        of_dpop: what is wrong is about a token that is, or must be, sent under the scheme ``DPoP``.
+        scheme: of tokens that the error is about, for challenges that name several; empty: not about one in particular.
+            Set where the route is known, unless who raises the error knows.
     """
 
-    credentials: Collection[str] = ("jwt",)
-    schemes: Sequence[str] = ("Bearer",)
-    of_dpop = False
-
-    def __init__(self, reason: Reason, *, scope: str = "", detail: str = "", retry_after: int | None = None) -> None:
+    def __init__(
+        self, reason: Reason, *, scope: str = "", detail: str = "", retry_after: int | None = None, scheme: str = ""
+    ) -> None:
         super().__init__(reason.code)
+        self.scheme = scheme
         self.reason = reason
         self.scope = scope
         self.detail = detail
@@ -260,9 +260,9 @@ class GatewayError(Exception):
 
     def untraced(self) -> GatewayError:
         """Return the same refusal, to be kept: without the frames that an exception holds, and what stands in them."""
-        same = GatewayError(self.reason, scope=self.scope, detail=self.detail, retry_after=self.retry_after)
-        same.credentials, same.schemes, same.of_dpop = self.credentials, self.schemes, self.of_dpop
-        return same
+        return GatewayError(
+            self.reason, scope=self.scope, detail=self.detail, retry_after=self.retry_after, scheme=self.scheme
+        )
 
 
 def printable(text: str, limit: int = 64) -> str:

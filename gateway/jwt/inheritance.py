@@ -14,11 +14,11 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from gateway.features.revocation.redis_log import RECORD
 from gateway.jwt.issuers.refresher import IssuerKeys, KeysLeft
 from gateway.jwt.issuers.tenants import Tenants
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.jwt.revocations.source import Inheritance, RevocationSource
+from gateway.jwt.revocations.table import RECORD
 
 #: Bounds on what is left: bytes of key sets, and of records of what is revoked (28 bytes each).
 MAX_KEY_BYTES, MAX_RECORD_BYTES = 16 * 2**20, 64 * 2**20

@@ -37,11 +37,12 @@ def authorize(route: Route, identity: Identity) -> None:
     """
     if identity.credential not in route.credentials:
         raise GatewayError(Reasons.CREDENTIAL_NOT_ACCEPTED)
-    # An API key has no issuer.
-    if route.issuers and identity.issuer_name not in route.issuers and identity.credential != "api_key":
-        raise GatewayError(Reasons.ISSUER_NOT_ACCEPTED)
-    if route.sender_constrained != "optional" and identity.credential != "api_key":
-        _demand_bound(route, identity)
+    # What this gateway gave out itself, such as an API key, has no issuer and is bound to no key.
+    if identity.issuer_name:
+        if route.issuers and identity.issuer_name not in route.issuers:
+            raise GatewayError(Reasons.ISSUER_NOT_ACCEPTED)
+        if route.sender_constrained != "optional":
+            _demand_bound(route, identity)
     for scope in route.scopes:
         if scope not in identity.scopes:
             raise GatewayError(Reasons.MISSING_SCOPE, scope=_needed_scopes(route, identity))

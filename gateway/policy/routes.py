@@ -67,7 +67,6 @@ class Route:
         auth: whether a token is required, optional, or not looked at.
         upstream: the upstream's name.
         credentials: what callers may show.
-        api_key_header: the field of an API key, in lower case; empty where none is accepted.
         issuers: names of the accepted issuers; empty: all.
         scopes: all of them are needed.
         any_scopes: one of them is needed; empty: none.
@@ -92,7 +91,6 @@ class Route:
     auth: Literal["required", "optional", "public"]
     upstream: str
     credentials: frozenset[schema.Credential]
-    api_key_header: bytes
     issuers: frozenset[str]
     scopes: frozenset[str]
     any_scopes: frozenset[str]
@@ -253,7 +251,6 @@ def _compile(name: str, settings: schema.Route) -> Route:
         auth=settings.auth,
         upstream=settings.upstream,
         credentials=frozenset(settings.credentials),
-        api_key_header=settings.api_key_header.encode("ascii") if "api_key" in settings.credentials else b"",
         issuers=frozenset(settings.issuers),
         scopes=frozenset(settings.scopes),
         any_scopes=frozenset(settings.any_scopes),

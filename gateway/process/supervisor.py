@@ -20,8 +20,7 @@ from typing import Any
 
 from gateway.app import draw_pseudonym
 from gateway.clock import SystemClock
-from gateway.features.revocation.admin_call import revoke_call
-from gateway.features.sender_constrained.checks import MIN_SECRET
+from gateway.features.listed import FEATURES
 from gateway.process import foreground
 from gateway.process.foreground import FAILED, OK
 from gateway.process.worker_pages import Fleet, Slot
@@ -35,6 +34,9 @@ _log = logging.getLogger("gateway")
 
 #: Most workers that "auto" makes, as many as can be configured.
 MAX_WORKERS = 256
+
+#: Bytes of the secret that all workers of a gateway have in common.
+SECRET_BYTES = 32
 
 #: The wait before a dead worker is replaced, in seconds: the first, and the longest; it doubles while they die early.
 FIRST_WAIT, LAST_WAIT = 0.1, 5.0
@@ -79,7 +81,7 @@ class Supervisor:
     def __init__(self, settings: Settings, count: int) -> None:
         self._settings = settings
         self._clock = SystemClock()
-        self._secret = os.urandom(MIN_SECRET).hex()
+        self._secret = os.urandom(SECRET_BYTES).hex()
         self._pseudonym = draw_pseudonym().decode("ascii")
         self._fleet = Fleet(tuple(one.name for one in settings.issuers), self._clock, [*map(Slot, range(count))])
         self._stop = contextlib.AsyncExitStack()
@@ -100,7 +102,8 @@ class Supervisor:
         self._stop.callback(self._reservation.close)
         self.ports = self._reservation.ports
         pages = self._fleet.application()
-        pages.add_routes(revoke_call(self._settings, self._clock))
+        for feature in FEATURES:
+            pages.add_routes(feature.pages(self._settings, self._clock))
         self.admin_port = await open_admin(pages, server, self._stop)
         self._keepers = [spawn(self._keep(slot), f"worker {slot.number}") for slot in self._fleet.slots]
 

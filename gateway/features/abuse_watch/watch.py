@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
@@ -34,6 +34,8 @@ from gateway.policy.routes import Route
 from gateway.policy.token_bucket import Barred
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
+from gateway.server.seam.credential import Shown
+from gateway.server.seam.guard import Guard, Now
 from gateway.telemetry.counters import Record
 
 _log = logging.getLogger("gateway.watch")
@@ -45,7 +47,7 @@ MOST_TOLD, TOLD_SECONDS = 10, 60.0
 _SHORT = 8
 
 
-class AbuseWatch:
+class AbuseWatch(Guard):
     """The watch of one worker.
 
     Args:
@@ -94,11 +96,11 @@ class AbuseWatch:
 
     # --- addresses ---
 
-    def saw(self, record: Record) -> None:
+    def finished(self, record: Record) -> None:
         """Look at a finished request whose credential was refused, or would have been where that is only observed."""
-        self.saw_refusal(record.client, record.reason or record.observed, record.detail)
+        self.refused_credential(record.client, record.reason or record.observed, record.detail)
 
-    def saw_refusal(self, client: str, code: str, detail: str) -> None:
+    def refused_credential(self, client: str, code: str, detail: str) -> None:
         """Look at a refusal, by its reason code and the log's detail."""
         found = self._of_refusals.get(code)
         if found is None or self._is_exempt(client):
@@ -120,7 +122,7 @@ class AbuseWatch:
             self.barring = bool(self._addresses)
         return barred
 
-    def refuse(self, client: str) -> None:
+    def demand_unbarred(self, client: str) -> None:
         """Refuse a client whose address is barred.
 
         Raises:
@@ -134,20 +136,17 @@ class AbuseWatch:
     def covers(self, route: Route) -> bool:
         return route.auth != "public" and (self._token_uses is not None or self._subject_uses is not None)
 
-    def before(self, run: Run, admitted: Admitted) -> Awaitable[None] | None:
-        """Nothing is known yet; addresses are everybody's matter (``Guards``)."""
-
-    def after(
-        self, run: Run, admitted: Admitted, shown: bytes | None, identity: Identity | None
-    ) -> Awaitable[None] | None:
+    def after(self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None) -> Now:
         client = run.record.client
         if identity is None or shown is None or self._is_exempt(client):
             return None
         now, address = self._now(), self._namer.address(client)[:_SHORT]
-        if self._token_uses is not None and identity.credential != "api_key":
+        if self._token_uses is not None and identity.issuer_name:
             token_id = identity.token_id
             name = (
-                self._namer.credential(shown) if token_id is None else self._namer.token_id(identity.issuer, token_id)
+                self._namer.credential(shown.value)
+                if token_id is None
+                else self._namer.token_id(identity.issuer, token_id)
             )
             self._refuse(WATCHED_TOKEN, self._tokens, name)
             if self._token_uses.too_many(name, address, now):
@@ -162,9 +161,6 @@ class AbuseWatch:
                 self._bar(self._subjects, name, now)
                 self._refuse(WATCHED_SUBJECT, self._subjects, name)
         return None
-
-    def refused(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
-        """Refusals are looked at where each request ends, whatever its route."""
 
     # --- what becomes of a find ---
 

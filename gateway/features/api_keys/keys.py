@@ -124,16 +124,16 @@ class ApiKeys:
         """
         return sha256(token).digest() in self._known or (not self._complete and token.startswith(_NEW_KEY))
 
-    def hold(self, key: bytes) -> KnownKey:
-        """Return what the verdict on a key that was good a moment ago rests on; see ``still_good``.
+    def find(self, key: bytes) -> KnownKey:
+        """Return a key in force; see ``still_good``.
 
         Raises:
-            GatewayError: it is no longer good.
+            GatewayError: there is no such key.
         """
         return self._find(key)
 
     def still_good(self, held: KnownKey) -> Reason | None:
-        """Return why a held verdict is none any more: expired, withdrawn, other rights; None while it is."""
+        """Return why a key that was good is so no longer: expired, withdrawn, other rights; None while it is."""
         found = self._known.get(held.digest)
         if found is None:
             return UNKNOWN_API_KEY

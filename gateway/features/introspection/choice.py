@@ -9,25 +9,22 @@ its signature where its issuer wants to be asked.
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, Reasons
+from gateway.errors import GatewayError
 from gateway.features.introspection.choice_rules import asked_about_jwts, asked_about_opaque, takes_opaque
 from gateway.features.introspection.introspector import Introspector
 from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.jwt.claims.issuer_policy import introspection_policy
 from gateway.jwt.jose.compact import parse_token
+from gateway.jwt.jose.shape import is_jws
 from gateway.policy.routes import Route
 from gateway.settings.tables import root as schema
 from gateway.store.redis_link import RedisLink
-
-#: How many characters of a token's first segment tell whether it is a header.
-_LOOKED_AT = 16
 
 
 class _Asked(NamedTuple):
@@ -97,34 +94,18 @@ class OpaqueTokens:
         return asked is not None and bool(asked.jwts)
 
     def asker(self, route: Route, token: bytes) -> Introspector | None:
-        """Return who is asked about a token on a route; None when it is to be verified by keys.
-
-        Raises:
-            GatewayError: ``CREDENTIAL_NOT_ACCEPTED``: neither.
-        """
+        """Return who is asked about a token on a route; None when no issuer is."""
         asked = self._asked.get(route)
         if asked is None:
             return None
-        found: Introspector | None = None
         if not is_jws(token):
-            found = asked.opaque
-        elif asked.jwts:
-            found = asked.jwts.get(self._issuer_of(token))
-        if found is None and "jwt" not in route.credentials:
-            raise GatewayError(Reasons.CREDENTIAL_NOT_ACCEPTED, detail="no issuer of the route is asked about it")
-        return found
+            return asked.opaque
+        return asked.jwts.get(self._issuer_of(token)) if asked.jwts else None
 
-    def concerns(self, route: Route, token: bytes) -> bool:
-        """Tell whether a token on a route is not for the keys to judge."""
-        try:
-            return self.asker(route, token) is not None
-        except GatewayError:
-            return True
-
-    def turning_away(self, route: Route) -> Callable[[bytes], bool]:
+    def sheds(self, route: Route) -> Callable[[bytes], bool] | None:
         """Return what tells, of a token that is no JWT, whether too much is being asked on a route to ask about it."""
         asked = self._asked.get(route)
-        return _nobody if asked is None or asked.opaque is None else asked.opaque.turns_away
+        return None if asked is None or asked.opaque is None else asked.opaque.turns_away
 
     def _issuer_of(self, token: bytes) -> str:
         """Return the issuer that a JWT names; nothing for none. It is not believed, only asked."""
@@ -132,29 +113,3 @@ class OpaqueTokens:
             return parse_token(token, self._max_bytes).issuer or ""
         except GatewayError:
             return ""
-
-
-def _nobody(_token: bytes) -> bool:
-    return False
-
-
-def is_jws(token: bytes) -> bool:
-    """Tell whether a token is a signed JWT, well formed or not, by its shape (RFC 7515 section 7.1).
-
-    Three segments, of which the first is base64url of something that begins
-    as a JSON object does. A token that only its issuer can read may hold dots.
-    """
-    if token.count(b".") != 2:
-        return False
-    header, payload, signature = token.split(b".")
-    if not (header and payload and signature):
-        return False
-    start = header[:_LOOKED_AT].translate(_TO_BASE64)
-    try:
-        decoded = binascii.a2b_base64(start + b"=" * (-len(start) % 4), strict_mode=True)
-    except binascii.Error:
-        return False
-    return decoded.lstrip(b" \t\r\n")[:1] in (b"{", b"")
-
-
-_TO_BASE64 = bytes.maketrans(b"-_", b"+/")

@@ -33,9 +33,10 @@ from gateway.identity import Identity
 from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.jose.compact import unforeseen
 from gateway.outbound.http import FetchError
+from gateway.server.seam.credential import Shown
 from gateway.settings.tables import root as schema
 from gateway.tasks import cancelled, spawn
-from gateway.telemetry.counters import Histogram
+from gateway.telemetry.counters import Histogram, Record
 
 _log = logging.getLogger("gateway.introspection")
 
@@ -118,6 +119,32 @@ class Introspector:
         await self._client.close()
 
     # --- what requests ask ---
+
+    def lookup(self, shown: Shown, record: Record) -> Identity | None:
+        """Return who shows a token, if that is known; None after a question was begun: call ``resolve``.
+
+        Raises:
+            GatewayError: the refusal; ``INTROSPECTION_BUSY`` when too much is being asked already.
+        """
+        identity = self.known(shown.value)
+        record.cache_hit = identity is not None
+        return identity
+
+    async def resolve(self, shown: Shown) -> Identity:
+        """Return who shows a token, waiting for the answer.
+
+        Raises:
+            GatewayError: the refusal; ``INTROSPECTION_FAILED`` when there was no answer.
+        """
+        return await self.identify(shown.value)
+
+    def in_use(self, shown: Shown) -> HeldVerdict:
+        """Return what the verdict on a token that was good a moment ago rests on.
+
+        Raises:
+            GatewayError: it was forgotten, or is no longer good.
+        """
+        return self.hold(shown.value)
 
     def known(self, token: bytes) -> Identity | None:
         """Return who shows a token, if that is known; None after a question was begun: call ``identify``.

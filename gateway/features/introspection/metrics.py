@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 from gateway.features.introspection.introspector import Introspector
 from gateway.telemetry.counters import cumulative
+from gateway.telemetry.prometheus import Gauge
 
 _BY_ISSUER = ("issuer",)
 
@@ -38,9 +39,9 @@ def introspection_metrics(introspectors: Mapping[str, Introspector]) -> Iterator
     busy = CounterMetricFamily(
         "gateway_introspections_refused", "Questions not asked, because too much was asked already.", labels=_BY_ISSUER
     )
-    running = GaugeMetricFamily("gateway_introspections_in_flight", "Questions being asked.", labels=_BY_ISSUER)
-    waiting = GaugeMetricFamily("gateway_introspections_waiting", "Questions waiting.", labels=_BY_ISSUER)
-    entries = GaugeMetricFamily(
+    running = Gauge("gateway_introspections_in_flight", "Questions being asked.", labels=_BY_ISSUER)
+    waiting = Gauge("gateway_introspections_waiting", "Questions waiting.", labels=_BY_ISSUER)
+    entries = Gauge(
         "gateway_introspection_cache_entries", "Opaque tokens that were found good, remembered now.", labels=_BY_ISSUER
     )
     for name, asker in introspectors.items():

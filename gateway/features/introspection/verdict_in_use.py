@@ -64,7 +64,7 @@ class HeldVerdict:
         self.identity = identity
         self._flight: asyncio.Task[Verdict | None] | None = None
 
-    def still_good(self) -> Reason | None:
+    def ended(self) -> Reason | None:
         """Return why the token is good no longer; None while it is. An old verdict is asked for again meanwhile."""
         asker = self._asker
         verdict = self._verdict = self._newest()

@@ -11,7 +11,7 @@ one exchange with Redis is ever waited for, which is bounded by
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from gateway.clock import Clock
@@ -26,11 +26,13 @@ from gateway.policy.routes import Route
 from gateway.policy.token_bucket import Barred, Buckets, Level, Limit, compile_limits, level, take
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
+from gateway.server.seam.credential import Shown
+from gateway.server.seam.guard import Guard, Now
 from gateway.settings.tables import root as schema
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 
 #: Who a request comes from: its client's address, its credential, and whoever shows it.
-Caller = tuple[str, bytes | None, Identity | None]
+Caller = tuple[str, Shown | None, Identity | None]
 
 
 class _Together(NamedTuple):
@@ -84,7 +86,7 @@ class _Group:
         return found
 
 
-class RateLimitGuard:
+class RateLimitGuard(Guard):
     """Counts requests, for all routes with a ``rate_limit``.
 
     Args:
@@ -118,22 +120,17 @@ class RateLimitGuard:
                 groups[route.name] = _Group(route, limits_then, self._most, self._link)
         return bool(limits)
 
-    def before(self, run: Run, admitted: Admitted) -> Awaitable[None] | None:
+    def before(self, run: Run, admitted: Admitted) -> Now:
         group = self._before.get(admitted.route.name)
         return None if group is None else self._ask(run, group, (run.record.client, None, None))
 
-    def after(
-        self, run: Run, admitted: Admitted, shown: bytes | None, identity: Identity | None
-    ) -> Awaitable[None] | None:
+    def after(self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None) -> Now:
         group = self._after.get(admitted.route.name)
         return None if group is None else self._ask(run, group, (run.record.client, shown, identity))
 
-    def refused(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
-        """Nothing is counted then but the address, and that was before."""
-
     # --- the asking ---
 
-    def _ask(self, run: Run, group: _Group, caller: Caller) -> Awaitable[None] | None:
+    def _ask(self, run: Run, group: _Group, caller: Caller) -> Now:
         names = group.names(caller)
         if not names:
             return None
@@ -222,7 +219,9 @@ def _namer(route: Route, limit: Limit) -> Callable[[Caller], bytes | None]:
         address, shown, identity = caller
         if limit.by == API_KEY:
             return (
-                None if shown is None or identity is None or identity.credential != API_KEY else namer.credential(shown)
+                None
+                if shown is None or identity is None or identity.credential != API_KEY
+                else namer.credential(shown.value)
             )
         if identity is None:  # an address, or nobody in particular
             return namer.address(address)

@@ -14,7 +14,9 @@ from typing import Any
 
 import orjson
 
+from gateway.errors import GatewayError
 from gateway.features.resource_metadata.options import Resource, document_path, document_url, resource_host
+from gateway.features.resource_metadata.reasons import DOCUMENT_METHOD
 from gateway.features.resource_metadata.routes import (
     authorization_servers,
     fitting_resources,
@@ -23,6 +25,7 @@ from gateway.features.resource_metadata.routes import (
     scopes_supported,
 )
 from gateway.policy.routes import Route, RouteTable
+from gateway.server.request.error_answers import Answer
 from gateway.settings.tables import root as schema
 
 #: How long clients may keep a document, in seconds: how long a changed configuration may take to reach them.
@@ -50,6 +53,23 @@ class MetadataDocument:
     body: bytes
     hidden: bool
     hidden_hosts: frozenset[str]
+
+    def answer(self, method: str) -> Answer:
+        """Answer a request for the document.
+
+        Raises:
+            GatewayError: it can only be read.
+        """
+        if method == "OPTIONS":
+            allow = (b"Allow", DOCUMENT_METHOD.kind.allow.encode("ascii"))
+            return Answer(204, (allow,), b"", close=False)
+        if method not in ("GET", "HEAD"):
+            raise GatewayError(DOCUMENT_METHOD)
+        fields = (
+            (b"Content-Type", b"application/json"),
+            (b"Cache-Control", b"public, max-age=%d" % DOCUMENT_SECONDS),
+        )
+        return Answer(200, fields, self.body, close=False)
 
 
 class Resources:
@@ -92,14 +112,6 @@ class Resources:
             if len(documents) == 1 or document.host == host:
                 return None if document.hidden or host in document.hidden_hosts else document
         return None
-
-
-def document_fields() -> tuple[tuple[bytes, bytes], ...]:
-    """Return the fields of the answer with a document, without those for pages of other origins."""
-    return (
-        (b"Content-Type", b"application/json"),
-        (b"Cache-Control", b"public, max-age=%d" % DOCUMENT_SECONDS),
-    )
 
 
 def _compile(resource: Resource, members: Sequence[schema.Route], settings: schema.Settings) -> MetadataDocument:

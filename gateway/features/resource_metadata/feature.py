@@ -1,12 +1,12 @@
 """Documents about protected resources (RFC 9728).
 
-Only the declaration of the feature lives here; nothing else of its folder is imported by the core.
+Only the declaration of the feature lives here: what runs is imported when it is built.
 """
 
 from __future__ import annotations
 
 from gateway.features.resource_metadata.reasons import REASONS
-from gateway.server.seam.feature import Feature
+from gateway.server.seam.feature import Core, Feature, Part
 
 
 class ResourceMetadataFeature(Feature):
@@ -14,3 +14,9 @@ class ResourceMetadataFeature(Feature):
 
     name = "resource_metadata"
     reasons = REASONS
+
+    def build(self, core: Core) -> Part | None:
+        """Make the feature's part of one worker."""
+        from gateway.features.resource_metadata.part import ResourceMetadataPart  # noqa: PLC0415
+
+        return ResourceMetadataPart(core)

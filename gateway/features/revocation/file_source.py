@@ -20,10 +20,9 @@ from hashlib import sha256
 from typing import Any, BinaryIO, NamedTuple
 
 from gateway.clock import Clock
-from gateway.features.revocation.redis_log import RECORD
 from gateway.jwt.revocations.entry import parse_revocation
 from gateway.jwt.revocations.source import RevocationSource
-from gateway.jwt.revocations.table import RevocationTable
+from gateway.jwt.revocations.table import RECORD, RevocationTable
 from gateway.settings.readable import Changes, without_mark
 from gateway.tasks import Periodic
 

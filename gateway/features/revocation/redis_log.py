@@ -20,18 +20,12 @@ everybody reads all of it anew and writes back what it lacks.
 from __future__ import annotations
 
 import secrets
-from struct import Struct
 from typing import Any, NamedTuple
 
+from gateway.jwt.revocations.table import MOST_RECORDS, RECORD
 from gateway.store.answers import OddAnswerError, count, done_or_not, items, number, text
 from gateway.store.names import KEY_PREFIX
 from gateway.store.redis_link import RedisLink, odd_reply
-
-#: A record: kind, digest, end in minutes since the epoch, and the moment before which tokens are revoked, in seconds.
-RECORD = Struct(">B15sId")
-
-#: Most records of one write and of one page: a few milliseconds of the server's time and of ours.
-MOST_RECORDS = 2000
 
 # One slot of a cluster, so that scripts may use all of them.
 _NAME = KEY_PREFIX + "{revocation}"

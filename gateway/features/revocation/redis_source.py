@@ -22,9 +22,9 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from gateway.clock import Clock
-from gateway.features.revocation.redis_log import MOST_RECORDS, RECORD, Page, RevocationLog, told
+from gateway.features.revocation.redis_log import Page, RevocationLog, told
 from gateway.jwt.revocations.source import Inheritance, RevocationSource
-from gateway.jwt.revocations.table import RevocationTable
+from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, RevocationTable
 from gateway.store.redis_link import PATIENCE_SECONDS, START_SECONDS, RedisLink, StoreUnavailableError
 from gateway.tasks import Periodic, cancelled, spawn, survivable, where
 

@@ -17,9 +17,9 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.features.revocation.checks import from_redis
 from gateway.features.revocation.file_source import append_revocation
-from gateway.features.revocation.redis_log import MOST_RECORDS, RECORD, RevocationLog
+from gateway.features.revocation.redis_log import RevocationLog
 from gateway.jwt.revocations.entry import Revocation, parse_revocation
-from gateway.jwt.revocations.table import Kind
+from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, Kind
 from gateway.settings.tables import root as schema
 from gateway.store.redis_link import RedisLink
 

@@ -36,12 +36,12 @@ from gateway.features.sender_constrained.target_uri import normal_uri
 from gateway.http1.host import canonical_host
 from gateway.http1.trusted_proxies import TrustedProxies
 from gateway.identity import Identity
-from gateway.server.authentication.credential_places import DpopToken
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted, RequestHead
+from gateway.server.seam.credential import Shown
+from gateway.server.seam.guard import Guard
 from gateway.settings.tables.root import Settings
-from gateway.store.one_time_ids import Once, ReplayStore, digest_of, make_store
-from gateway.store.redis_link import RedisLink
+from gateway.store.one_time_ids import Once, ReplayStore, digest_of
 from gateway.store.used_ids import CLOCK_MARGIN
 from gateway.upstream.headers.forwarded import external_origin, http_scheme
 
@@ -53,7 +53,7 @@ PURPOSE = "proof"
 MIN_WINDOW_SECONDS = 60.0
 
 
-class Proofs:
+class Proofs(Guard):
     """Asks for proofs under one configuration.
 
     Args:
@@ -79,26 +79,12 @@ class Proofs:
         self._trusted = TrustedProxies(settings.server.trusted_proxies, settings.server.forwarded_fields)
         self._certificate_field = settings.server.client_certificate_header.encode("ascii")
 
-    def refuse_unbound(self, shown: bytes, identity: Identity) -> None:
-        """Refuse a token that came under the scheme ``DPoP`` and is bound to no key (RFC 9449 section 7.1).
-
-        Raises:
-            GatewayError: ``UNBOUND_TOKEN``.
-        """
-        if isinstance(shown, DpopToken) and (identity.confirmation is None or not identity.confirmation.jwk_thumbprint):
-            raise GatewayError(Reasons.UNBOUND_TOKEN, detail="the scheme is DPoP, and no key is in the token")
-
-    async def check(self, run: Run, admitted: Admitted, shown: bytes, identity: Identity) -> None:
+    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> None:
         """Return when the sender has proved all that the token is bound to; at once for a bearer token.
-
-        Args:
-            shown: the token as it came.
-            identity: whom it speaks for.
 
         Raises:
             GatewayError: 401; 503 when it cannot be told whether a proof was used before.
         """
-        self.refuse_unbound(shown, identity)
         bound = identity.confirmation
         if bound is None:
             return
@@ -113,7 +99,7 @@ class Proofs:
             try:
                 await self._check_proof(run, admitted, shown, bound.jwk_thumbprint)
             except GatewayError as error:
-                error.of_dpop = True
+                error.scheme = "DPoP"
                 self.outcomes["dpop", error.reason.code] += 1
                 raise
             self.outcomes["dpop", "accepted"] += 1
@@ -135,14 +121,14 @@ class Proofs:
         certificate = run.client.certificate
         return None if certificate is None else thumbprint(certificate)
 
-    async def _check_proof(self, run: Run, admitted: Admitted, token: bytes, key: str) -> None:
-        if not isinstance(token, DpopToken):
+    async def _check_proof(self, run: Run, admitted: Admitted, token: Shown, key: str) -> None:
+        if token.scheme != "DPoP":
             raise GatewayError(Reasons.SENDER_CONSTRAINED, detail="bound to a key, and sent as a bearer token")
         values = _values(run.head, b"dpop")
         if len(values) != 1:
             raise GatewayError(SEVERAL_PROOFS if values else MISSING_PROOF)
         proof = parse_proof(values[0], self._algorithms)
-        wanted = Wanted(run.head.method, self._uris(run.head, admitted), token, key)
+        wanted = Wanted(run.head.method, self._uris(run.head, admitted), token.value, key)
         check_proof(proof, wanted, self._window, self._wall())
         self._check_nonce(run, proof)
         check_signature(proof)
@@ -188,11 +174,11 @@ class Proofs:
         return frozenset(found)
 
 
-def make_proofs(settings: Settings, clock: Clock, redis: RedisLink | None = None, secret: bytes = b"") -> Proofs:
-    """Return what asks for proofs, with its own memory of them.
+def make_proofs(settings: Settings, clock: Clock, used: ReplayStore, secret: bytes = b"") -> Proofs:
+    """Return what asks for proofs.
 
     Args:
-        redis: where proofs are remembered instead, for all that share it.
+        used: remembers the proofs that were used.
         secret: what nonces are made from, unless the configuration names a file with one. Empty: a new one.
 
     Raises:
@@ -200,7 +186,6 @@ def make_proofs(settings: Settings, clock: Clock, redis: RedisLink | None = None
     """
     if settings.dpop.nonce_secret_file:
         secret = read_secret(settings.dpop.nonce_secret_file)
-    used = make_store(settings, clock, redis, PURPOSE, max(settings.dpop.max_age_seconds, MIN_WINDOW_SECONDS))
     return Proofs(settings, used, secret or os.urandom(MIN_SECRET), clock)
 
 

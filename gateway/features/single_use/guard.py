@@ -7,7 +7,6 @@ that may have had an effect is not repeated with the same token.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from math import isinf
 from typing import NamedTuple
 
@@ -18,6 +17,8 @@ from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
+from gateway.server.seam.credential import Shown
+from gateway.server.seam.guard import Guard, Now
 from gateway.settings.tables.issuers import MAX_LEEWAY
 from gateway.settings.tables.root import Settings
 from gateway.store.one_time_ids import Once, ReplayStore, digest_of
@@ -34,7 +35,7 @@ class _Lives(NamedTuple):
     longest: float
 
 
-class SingleUse:
+class SingleUse(Guard):
     """Admits each token once.
 
     Args:
@@ -54,13 +55,7 @@ class SingleUse:
         """Return whether a route wants tokens for one request."""
         return route.settings.single_use
 
-    def before(self, run: Run, admitted: Admitted) -> Awaitable[None] | None:
-        """Have nothing to say about a request whose token is not known yet."""
-        return None
-
-    def after(
-        self, run: Run, admitted: Admitted, shown: bytes | None, identity: Identity | None
-    ) -> Awaitable[None] | None:
+    def after(self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None) -> Now:
         """Spend the token of a request that may pass.
 
         Raises:
@@ -75,9 +70,6 @@ class SingleUse:
             raise GatewayError(NO_TOKEN_ID, detail="no 'exp': nobody could remember it for ever")
         passes = admitted.route.settings.single_use_failure == "open"
         return self._spend(self._once(identity, identity.token_id), passes)
-
-    def refused(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
-        """Have nothing to do with a token that was refused: it is not spent."""
 
     def _once(self, identity: Identity, token_id: str) -> Once:
         """Return the token's id and its times: it is remembered as long as any gateway may accept it (R129, R440)."""

@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from gateway.features.api_keys.options import moment
-from gateway.features.revocation.redis_log import RECORD
-from gateway.jwt.revocations.table import NEVER, Kind, digest
+from gateway.jwt.revocations.table import NEVER, RECORD, Kind, digest
 from gateway.settings.literals import where
 
 #: The names that an entry may have; exactly one of the first three, or ``issuer`` with ``before``.

@@ -20,14 +20,9 @@ from typing import Any
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reasons
-from gateway.features.revocation.checks import from_redis
-from gateway.features.revocation.file_source import FileRevocations
-from gateway.features.revocation.redis_source import RedisRevocations
 from gateway.identity import Identity
 from gateway.jwt.revocations.source import RevocationSource
 from gateway.jwt.revocations.table import Mark
-from gateway.settings.tables import root as schema
-from gateway.store.redis_link import RedisLink
 from gateway.tasks import cancelled, spawn
 
 #: A process that has not run for so long has stood still, in seconds; and how often it notes that it runs.
@@ -41,11 +36,11 @@ class Revocations:
     """All that is revoked, for one worker.
 
     Args:
-        sources: where entries come from (``build_revocations``); none where nothing can be revoked.
+        sources: where entries come from; none where nothing can be revoked.
         clock: the time.
 
     Attributes:
-        sources: the same.
+        sources: all of them.
         generation: another object whenever entries may have changed.
         known_until: monotonic seconds from which on a source was last read too long ago, or never was; infinity where
             there is none.
@@ -61,10 +56,16 @@ class Revocations:
         self._catching: asyncio.Task[None] | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._awake_until = float("inf")
-        self.sources = tuple(sources)
+        self.sources: tuple[RevocationSource, ...] = ()
         self._moved()
         for source in sources:
-            source.changed, source.moved = self._changed, self._moved
+            self.add_source(source)
+
+    def add_source(self, source: RevocationSource) -> None:
+        """Read entries from there, too; before ``start``."""
+        self.sources = (*self.sources, source)
+        source.changed, source.moved = self._changed, self._moved
+        self._moved()
 
     async def start(self) -> None:
         """Read what is there to read, and keep up from then on."""
@@ -194,19 +195,3 @@ class Revocations:
 async def _until_good(source: RevocationSource, since: float) -> None:
     while not await source.catch_up(since):  # noqa: ASYNC110 - nothing would set an event but this
         await asyncio.sleep(_CATCH_UP_PAUSE)
-
-
-def build_revocations(settings: schema.Settings, clock: Clock, link: RedisLink | None) -> Revocations:
-    """Return what a configuration lets be revoked, not yet started.
-
-    Args:
-        settings: the whole configuration.
-        clock: the time.
-        link: to Redis, where there is one.
-    """
-    table, sources = settings.revocation, list[RevocationSource]()
-    if table.file:
-        sources.append(FileRevocations(table.file, clock, table.max_age_seconds))
-    if link is not None and from_redis(settings):
-        sources.append(RedisRevocations(link, clock, table.max_age_seconds))
-    return Revocations(sources, clock)

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from gateway.clock import Clock
-from gateway.features.revocation.redis_log import MOST_RECORDS
-from gateway.jwt.revocations.table import RevocationTable
+from gateway.jwt.revocations.table import MOST_RECORDS, RevocationTable
 
 _log = logging.getLogger("gateway.revocation")
 

@@ -15,10 +15,16 @@ from collections.abc import Iterator
 from enum import IntEnum
 from hashlib import sha256
 from operator import attrgetter
+from struct import Struct
 from typing import Any, NamedTuple
 
-from gateway.features.revocation.redis_log import RECORD
 from gateway.identity import Identity
+
+#: A record: kind, digest, end in minutes since the epoch, and the moment before which tokens are revoked, in seconds.
+RECORD = Struct(">B15sId")
+
+#: Most records of one write and of one page: a few milliseconds of a server's time and of ours.
+MOST_RECORDS = 2000
 
 #: The end of what has none, in minutes since the epoch.
 NEVER = 0xFFFFFFFF

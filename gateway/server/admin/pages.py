@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from gateway import __version__, tasks
 from gateway.server.admin.collector import GatewayCollector
-from gateway.server.admin.parts import Parts
+from gateway.server.admin.worker_view import WorkerView
 from gateway.upstream.pool.upstream import Upstream
 
 #: The status and the JSON of a page, and what makes one.
@@ -36,7 +36,7 @@ class Admin:
         draining: readiness is refused from now on.
     """
 
-    parts: Parts
+    worker: WorkerView
     generation: int = 1
     draining: bool = False
 
@@ -51,7 +51,7 @@ class Admin:
 
     def collector(self) -> GatewayCollector:
         """Return what reads the counters."""
-        return GatewayCollector(self.parts)
+        return GatewayCollector(self.worker)
 
     def health(self) -> Page:
         """The process lives; nothing else is looked at (R379)."""
@@ -65,28 +65,28 @@ class Admin:
         none is asked for before its first token.
         """
         issuers, found = {}, True
-        for name, issuer in self.parts.issuers.items():
+        for name, issuer in self.worker.issuers.items():
             problem = issuer.usable()
             issuers[name] = {"ready": problem is None, "reason": "" if problem is None else problem.code}
             found = found and issuer.ready
-        complete = self.parts.authenticator.revocations.complete
+        complete = self.worker.authenticator.revocations.complete
         ready = not self.draining and complete and found
         body = {"ready": ready, "draining": self.draining, "revocations_read": complete, "issuers": issuers}
         return 200 if ready else 503, body
 
     def _problems(self) -> list[str]:
-        return [] if self.parts.conditions is None else list(self.parts.conditions.problems)
+        return [] if self.worker.conditions is None else list(self.worker.conditions.problems)
 
     def status(self) -> Page:
         """What the gateway knows of its issuers, keys, cache, upstreams and configuration."""
-        parts, cache = self.parts, self.parts.authenticator.cache
+        worker, cache = self.worker, self.worker.authenticator.cache
         return 200, {
             "version": __version__,
             "config_generation": self.generation,
             "draining": self.draining,
-            "open_connections": parts.telemetry.connections,
+            "open_connections": worker.telemetry.connections,
             "task_failures": dict(tasks.failures),
-            "issuers": {name: issuer.status() for name, issuer in parts.issuers.items()},
+            "issuers": {name: issuer.status() for name, issuer in worker.issuers.items()},
             "token_cache": {
                 "size": len(cache),
                 "bytes": cache.bytes_used,
@@ -94,15 +94,12 @@ class Admin:
                 "misses": cache.misses,
                 "evictions": cache.evictions,
             },
-            "introspection": {name: asker.status() for name, asker in parts.introspectors.items()},
-            "api_keys": parts.api_keys.status(),
-            "rate_limits": parts.rate_limits.status(),
-            "watch": parts.watch.status(),
-            "revocation": parts.authenticator.revocations.status(),
-            "redis": None if parts.redis is None else {**parts.redis.status(), "problems": self._problems()},
-            "fleet": None if parts.fleet is None else parts.fleet.status(),
-            "replay": {"proofs": parts.proofs.used.status(), "tokens": parts.single_use.used.status()},
-            "upstreams": {name: _upstream(upstream) for name, upstream in parts.upstreams.items()},
+            "revocation": worker.authenticator.revocations.status(),
+            "redis": None if worker.redis is None else {**worker.redis.status(), "problems": self._problems()},
+            "fleet": None if worker.fleet is None else worker.fleet.status(),
+            "replay": {f"{purpose}s": used.status() for purpose, used in worker.used_ids.items()},
+            **{name: shown for part in worker.parts for name, shown in part.status().items()},
+            "upstreams": {name: _upstream(upstream) for name, upstream in worker.upstreams.items()},
         }
 
 

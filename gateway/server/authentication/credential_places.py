@@ -1,6 +1,6 @@
-"""Where a credential may stand: exactly one, a token in ``Authorization`` or an API key in the route's field.
+"""Where a credential may stand: exactly one, a token in ``Authorization`` or one in a field that its kind has.
 
-Only finding the credential lives here; it is pure and knows no key. The danger
+Only finding the credential lives here; it is pure and knows no kind. The danger
 of this file is a second credential: whatever is overlooked here is read by the
 service behind the gateway, which then acts for somebody whom nobody verified.
 So two credentials are refused, wherever the second one stands, instead of
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import GatewayError, Reason, Reasons
-from gateway.features.api_keys.reasons import MALFORMED_API_KEY
+from gateway.server.seam.credential import Shown
 
 #: The schemes of tokens, compared without regard to case (RFC 9110 section 11.1): RFC 6750, RFC 9449.
 _BEARER, _DPOP = b"bearer ", b"dpop "
@@ -30,43 +30,32 @@ _LISTED_TOKEN = re.compile(rb",[ \t]*(?:bearer|dpop)(?:[ \t]|$)", re.IGNORECASE)
 _PARAMETERS = re.compile(rb"[&;]")
 
 
-class DpopToken(bytes):
-    """A token that was sent under the scheme ``DPoP``; its type tells it from a bearer token."""
-
-    __slots__ = ()
-
-
-class PresentedKey(bytes):
-    """An API key as it was sent; its type tells it from a token."""
-
-    __slots__ = ()
-
-
-def presented_key(keys: Sequence[bytes], authorization: Sequence[bytes], query: bytes) -> PresentedKey:
-    """Return the one API key of a request that shows nothing else.
+def field_credential(
+    field: bytes, values: Sequence[bytes], authorization: Sequence[bytes], query: bytes, malformed: Reason
+) -> Shown:
+    """Return the one credential of a request that shows it in a field of its own, and nothing else.
 
     Args:
-        keys: the values of all fields that may hold one on this route, as received.
-        authorization: the values of all ``Authorization`` fields. Whatever they hold, beside a key
+        field: its name, in lower case.
+        values: of all fields that may hold one on this route, as received; at least one.
+        authorization: the values of all ``Authorization`` fields. Whatever they hold, beside it
             they are a second credential.
         query: as for ``bearer_token``.
+        malformed: why an empty field is refused.
 
     Raises:
-        GatewayError: ``NO_CREDENTIAL`` (401 without error code), ``SEVERAL_CREDENTIALS``
-            and, for an empty field, ``MALFORMED_API_KEY`` (400).
+        GatewayError: ``SEVERAL_CREDENTIALS`` (400); for an empty field, ``malformed``.
     """
-    if not keys:
-        raise GatewayError(Reasons.NO_CREDENTIAL)
-    if len(keys) > 1 or authorization or (query and _has_token_parameter(query)):
+    if len(values) > 1 or authorization or (query and _has_token_parameter(query)):
         raise GatewayError(Reasons.SEVERAL_CREDENTIALS)
-    key = keys[0].strip(b" \t")
-    if not key:
-        raise GatewayError(MALFORMED_API_KEY)
-    return PresentedKey(key)
+    value = values[0].strip(b" \t")
+    if not value:
+        raise GatewayError(malformed)
+    return Shown(value, "", field)
 
 
-def bearer_token(authorization: Sequence[bytes], query: bytes) -> bytes:
-    """Return the one token of a request, byte for byte as it was sent; a ``DpopToken`` if its scheme says so.
+def bearer_token(authorization: Sequence[bytes], query: bytes) -> Shown:
+    """Return the one token of a request.
 
     What the token looks like is not judged here: a token of odd characters is
     for the verifier to refuse as an invalid token, not a malformed request.
@@ -97,7 +86,7 @@ def bearer_token(authorization: Sequence[bytes], query: bytes) -> bytes:
         raise GatewayError(Reasons.MALFORMED_AUTHORIZATION)
     if query and _has_token_parameter(query):
         raise GatewayError(Reasons.SEVERAL_CREDENTIALS)
-    return DpopToken(token) if bound else token
+    return Shown(token, "DPoP" if bound else "Bearer")
 
 
 def sent_as_dpop(authorization: Sequence[bytes]) -> bool:

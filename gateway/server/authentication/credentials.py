@@ -1,137 +1,189 @@
 """The one credential of a request, among the kinds that its route takes, and who shows it.
 
 Only the choice between the kinds lives here: where each may stand is
-``server/authentication/credential_places.py``'s, and what it is worth the authenticator's and the keys'.
-The danger of this file is a credential that is shown to another server although
-it could be judged here: so one is asked only about what no local
-kind knows.
+``credential_places.py``'s, and what it is worth the kind's own. The danger of
+this file is a credential that is shown to another server although it could be
+judged here: so a kind that asks elsewhere is not given what another kind owns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason, Reasons
-from gateway.features.api_keys.keys import ApiKeys, KnownKey
-from gateway.features.introspection.choice import OpaqueTokens
-from gateway.features.introspection.introspector import Introspector
-from gateway.features.introspection.verdict_in_use import HeldVerdict
 from gateway.http1.websocket import offered_token
 from gateway.identity import Identity
-from gateway.jwt.authenticator import Authenticator
-from gateway.jwt.cache import CachedToken
+from gateway.jwt.revocations.revocations import Revocations
 from gateway.policy.routes import Route
-from gateway.server.authentication.credential_places import PresentedKey, bearer_token, presented_key
+from gateway.server.authentication.credential_places import bearer_token, field_credential
 from gateway.server.request.facts import Facts
-from gateway.settings.tables.routes import BEARER
+from gateway.server.request.request import Admitted
+from gateway.server.seam.credential import CredentialKind, InUse, Shown, Verifier
 from gateway.telemetry.counters import Record
 
-#: What a verdict rests on: a token's that was verified or introspected, or a key's.
-Held = CachedToken | HeldVerdict | KnownKey
 
-
-def credential(route: Route, facts: Facts, query: bytes, *, websocket: bool) -> bytes:
-    """Return the one credential that a request shows: a bearer token, or a ``PresentedKey``.
-
-    A field that holds a key on another route only is an ordinary one.
-
-    Args:
-        route: whose kinds of credentials count.
-        facts: of the request.
-        query: the raw query, without its "?".
-        websocket: the request asks for a WebSocket, and the route offers that.
-
-    Raises:
-        GatewayError: 400 or 401.
-    """
-    authorization = _authorization(route, facts, websocket=websocket)
-    if route.api_key_header:
-        keys = [value for name, value in facts.keys if name == route.api_key_header]
-        if keys or BEARER.isdisjoint(route.credentials):
-            return presented_key(keys, authorization, query)
-    return bearer_token(authorization, query)
-
-
-class Callers:
-    """Who shows a credential, whatever its kind.
-
-    Args:
-        authenticator: knows tokens that are verified by keys.
-        opaque: knows who is asked about the others.
-        api_keys: knows API keys.
-        clock: how long a verification takes.
+class RouteKinds(NamedTuple):
+    """The kinds of credentials that a route takes.
 
     Attributes:
-        revocations: what is revoked.
+        bearer: kinds of tokens, in the order in which one is offered to them.
+        fields: the other kinds, by the field that each has on this route.
     """
 
-    def __init__(self, authenticator: Authenticator, opaque: OpaqueTokens, api_keys: ApiKeys, clock: Clock) -> None:
-        self.revocations = authenticator.revocations
-        self._authenticator = authenticator
-        self._opaque = opaque
-        self._api_keys = api_keys
-        self._monotonic = clock.monotonic
+    bearer: tuple[CredentialKind, ...]
+    fields: Mapping[bytes, CredentialKind]
 
-    def known(self, shown: bytes, route: Route, record: Record) -> Identity | None:
-        """Return who shows a credential on a route; None when its issuer has to be waited for: call ``settle``.
+
+_NONE = RouteKinds((), {})
+
+
+class Credentials:
+    """The kinds of credentials under one configuration.
+
+    Args:
+        kinds: all of them, in the order in which bearer tokens are offered.
+        routes: those that can be asked for.
+        revocations: what is revoked.
+
+    Attributes:
+        kinds: by name.
+        fields: every request field that holds a credential on some route.
+        revocations: as given.
+    """
+
+    def __init__(self, kinds: Iterable[CredentialKind], routes: Iterable[Route], revocations: Revocations) -> None:
+        self.kinds = {kind.name: kind for kind in kinds}
+        self.revocations = revocations
+        self._of: dict[Route, RouteKinds] = {}
+        for route in routes:
+            if route.auth != "public":
+                self._of[route] = _kinds_of(route, self.kinds.values())
+        self.fields = frozenset(field for found in self._of.values() for field in found.fields)
+
+    def of(self, route: Route) -> RouteKinds:
+        """Return the kinds that a route takes; none on a public one."""
+        return self._of.get(route, _NONE)
+
+    def find(self, admitted: Admitted, query: bytes) -> Shown:
+        """Return the one credential that a request shows.
+
+        A field that holds one on another route only is an ordinary one.
+
+        Args:
+            admitted: the request.
+            query: the raw query, without its "?".
+
+        Raises:
+            GatewayError: 400 or 401.
+        """
+        kinds, facts = self.of(admitted.route), admitted.facts
+        authorization = _authorization(admitted.route, facts, websocket=admitted.websocket)
+        shown = [(name, value) for name, value in facts.keys if name in kinds.fields]
+        if shown:
+            field = shown[0][0]
+            malformed = kinds.fields[field].malformed
+            return field_credential(field, [value for _, value in shown], authorization, query, malformed)
+        if not kinds.bearer:
+            raise GatewayError(Reasons.NO_CREDENTIAL)
+        return bearer_token(authorization, query)
+
+    def lookup(self, shown: Shown, route: Route, record: Record) -> Identity | None:
+        """Return who shows a credential on a route, without waiting; None: call ``resolve``.
 
         Raises:
             GatewayError: 401 or 503.
         """
-        if isinstance(shown, PresentedKey):
-            return self._api_keys.identify(shown)
-        asker = self._asker(shown, route)
-        identity = self._authenticator.cached(shown) if asker is None else asker.known(shown)
-        record.cache_hit = identity is not None
-        if asker is not None:
-            return identity
-        if identity is None:
-            began = self._monotonic()
-            try:
-                identity = self._authenticator.verify_now(shown)
-            finally:
-                record.verify_seconds = self._monotonic() - began
-        return identity
+        return self.judge(shown, route)[1].lookup(shown, record)
 
-    async def settle(self, token: bytes, route: Route) -> Identity:
-        """Return who shows a token that ``known`` does not know, waiting for its issuer's keys or word.
+    async def resolve(self, shown: Shown, route: Route) -> Identity:
+        """Return who shows a credential that ``lookup`` does not know.
 
         Raises:
             GatewayError: 401 or 503.
         """
-        asker = self._asker(token, route)
-        return await (self._authenticator.authenticate(token) if asker is None else asker.identify(token))
+        return await self.judge(shown, route)[1].resolve(shown)
 
-    def hold(self, shown: bytes, route: Route) -> Held:
-        """Return what the verdict on a credential, which was good, rests on; see ``still_good``.
+    def in_use(self, shown: Shown, route: Route) -> InUse:
+        """Return what the verdict on a credential that was good rests on, for a long response or a WebSocket.
 
         Raises:
             GatewayError: it is no longer good.
         """
-        if isinstance(shown, PresentedKey):
-            return self._api_keys.hold(shown)
-        asker = self._asker(shown, route)
-        return self._authenticator.hold(shown) if asker is None else asker.hold(shown)
+        kind, verifier = self.judge(shown, route)
+        found = verifier.in_use(shown)
+        return found if kind.knows_revocations else _Revocable(found, self.revocations)
 
-    def _asker(self, token: bytes, route: Route) -> Introspector | None:
-        """Return who is asked about a bearer token; None when it is to be verified by keys.
+    def demand_not_revoked(self, identity: Identity) -> None:
+        """Refuse a caller whose credential is revoked, where its lookup has not asked that already.
 
         Raises:
-            GatewayError: ``CREDENTIAL_NOT_ACCEPTED``: neither; also for an API key, whatever the route takes: it counts
-                in its own field only, and its issuer is this gateway.
+            GatewayError: it is.
         """
-        asker = self._opaque.asker(route, token)
-        if asker is not None and self._api_keys.owns(token):
-            raise GatewayError(Reasons.CREDENTIAL_NOT_ACCEPTED, detail="an API key, sent as a bearer token")
-        return asker
+        if not self.kinds[identity.credential].knows_revocations:
+            self.revocations.demand(identity)
 
-    def still_good(self, held: Held) -> Reason | None:
-        """Return why a credential that was good is so no longer; None while it is."""
-        if isinstance(held, CachedToken):
-            return self._authenticator.still_good(held)
-        reason = held.still_good() if isinstance(held, HeldVerdict) else self._api_keys.still_good(held)
-        return Reasons.REVOKED if reason is None and self.revocations.covers(held.identity) else reason
+    def judge(self, shown: Shown, route: Route) -> tuple[CredentialKind, Verifier]:
+        """Return the kind of a credential on a route, and what says who shows it.
+
+        Raises:
+            GatewayError: ``CREDENTIAL_NOT_ACCEPTED``: no kind takes it; also for a token that in truth is a credential
+                of another kind, whatever the route takes: it counts in its own field only, and no other server may see
+                it.
+        """
+        kinds = self.of(route)
+        for kind in (kinds.fields[shown.field],) if shown.field else kinds.bearer:
+            if (verifier := kind.verifier(shown, route)) is not None:
+                if kind.is_remote and (owner := self._owner(shown.value, kind)):
+                    raise GatewayError(Reasons.CREDENTIAL_NOT_ACCEPTED, detail=f"{owner.title}, sent as a bearer token")
+                return kind, verifier
+        raise GatewayError(Reasons.CREDENTIAL_NOT_ACCEPTED, detail="no issuer of the route is asked about it")
+
+    def _owner(self, value: bytes, asking: CredentialKind) -> CredentialKind | None:
+        return next((kind for kind in self.kinds.values() if kind is not asking and kind.owns(value)), None)
+
+    def overridden(self, route: Route) -> bool:
+        """Return whether a token that was verified as a JWT may be for another kind to judge on a route."""
+        return any(kind.overrides(route) for kind in self.of(route).bearer)
+
+    def judged_as(self, name: str, shown: Shown, route: Route) -> bool:
+        """Return whether a credential on a route is for the kind of this name to judge."""
+        try:
+            return self.judge(shown, route)[0].name == name
+        except GatewayError:
+            return False
+
+    def sheds(self, route: Route) -> Callable[[bytes], bool]:
+        """Return what tells, of a token that is no JWT, whether it is refused on a route because there are too many."""
+        found = [shed for kind in self.of(route).bearer if (shed := kind.sheds(route)) is not None]
+        return found[0] if found else _never
+
+
+@dataclass(frozen=True, slots=True)
+class _Revocable:
+    """A credential in use whose own kind does not ask what is revoked."""
+
+    found: InUse
+    revocations: Revocations
+
+    @property
+    def identity(self) -> Identity:
+        return self.found.identity
+
+    def ended(self) -> Reason | None:
+        reason = self.found.ended()
+        return Reasons.REVOKED if reason is None and self.revocations.covers(self.found.identity) else reason
+
+
+def _kinds_of(route: Route, kinds: Iterable[CredentialKind]) -> RouteKinds:
+    taken = [(kind.field(route), kind) for kind in kinds if kind.name in route.credentials]
+    bearer = tuple(kind for field, kind in taken if not field)
+    return RouteKinds(bearer, {field: kind for field, kind in taken if field})
+
+
+def _never(_token: bytes) -> bool:
+    return False
 
 
 def _authorization(route: Route, facts: Facts, *, websocket: bool) -> Sequence[bytes]:

@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.errors import MISSING_TOKEN, GatewayError
-from gateway.features.sender_constrained.proof import Proofs
+from gateway.errors import MISSING_TOKEN, GatewayError, Reasons
 from gateway.identity import Identity
 from gateway.policy.authorize import authorize
 from gateway.server.authentication.credential_places import sent_as_dpop
-from gateway.server.authentication.credentials import Callers, Held, credential
+from gateway.server.authentication.credentials import Credentials
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import UNSETTLED, Admitted, Unsettled
+from gateway.server.seam.credential import InUse, Shown
 from gateway.server.seam.guard import Guards
 
 
@@ -26,20 +26,18 @@ class Identification:
     """The steps, under one configuration.
 
     Args:
-        callers: knows who shows what.
+        credentials: finds the credential, and knows who shows it.
         guards: what some routes ask besides.
-        proofs: knows whether the sender of a bound token has what it is bound to.
         clock: how long a verification takes.
     """
 
-    def __init__(self, callers: Callers, guards: Guards, proofs: Proofs, clock: Clock) -> None:
-        self._proofs = proofs
-        self._callers = callers
+    def __init__(self, credentials: Credentials, guards: Guards, clock: Clock) -> None:
+        self._credentials = credentials
         self._guards = guards
         self._monotonic = clock.monotonic
 
     async def identify(self, run: Run, admitted: Admitted) -> Identity | None:
-        """Return who is asking, and that the route and its guards let them; None for nobody in particular.
+        """Return who is asking, and that the route and its guards let them; None for an anonymous caller.
 
         Raises:
             GatewayError: 400, 401, 403, 429 or 503.
@@ -72,7 +70,7 @@ class Identification:
         return self._of_caller(run, admitted, shown, identity)
 
     def _of_caller(
-        self, run: Run, admitted: Admitted, shown: bytes | None, identity: Identity | None
+        self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None
     ) -> Identity | Coroutine[Any, Any, Identity | None] | None:
         if admitted.guarded:
             try:
@@ -89,7 +87,7 @@ class Identification:
         found = self._of_credential(run, admitted)
         return await found if isinstance(found, Coroutine) else found
 
-    async def _after_verifying(self, shown: bytes, run: Run, admitted: Admitted) -> Identity | None:
+    async def _after_verifying(self, shown: Shown, run: Run, admitted: Admitted) -> Identity | None:
         identity = await self.verify(shown, run, admitted)
         found = self._of_caller(run, admitted, shown, identity)
         return await found if isinstance(found, Coroutine) else found
@@ -100,8 +98,8 @@ class Identification:
         await _heard(waiting, run, admitted)
         return identity
 
-    def token(self, run: Run, admitted: Admitted) -> bytes | None:
-        """Return the request's one token or API key; None when nobody asks for it, or it has none and may have none.
+    def token(self, run: Run, admitted: Admitted) -> Shown | None:
+        """Return the request's one credential; None when none is asked for, or it has none and may have none.
 
         Raises:
             GatewayError: 400 or 401.
@@ -110,26 +108,26 @@ class Identification:
         if auth == "public":
             return None
         try:
-            return _credential(admitted, admitted.target.query or b"")
+            return self._credentials.find(admitted, admitted.target.query or b"")
         except GatewayError as error:
             if auth != "optional" or error.reason.kind is not MISSING_TOKEN:
                 self._refuse(run, admitted, error)
             return None
 
-    def recognise(self, shown: bytes, run: Run, admitted: Admitted) -> Identity | Unsettled | None:
+    def recognise(self, shown: Shown, run: Run, admitted: Admitted) -> Identity | Unsettled | None:
         """Return who shows the credential, if that needs no waiting; None when an observed route lets it pass.
 
         Raises:
             GatewayError: 401, 403 or 503.
         """
-        revocations = self._callers.revocations
+        revocations = self._credentials.revocations
         if self._monotonic() >= revocations.settled_until and revocations.outdated:
             return UNSETTLED
         try:
-            identity = self._callers.known(shown, admitted.route, run.record)
+            identity = self._credentials.lookup(shown, admitted.route, run.record)
             if identity is None or identity.confirmation is not None:
                 return UNSETTLED
-            self._proofs.refuse_unbound(shown, identity)
+            _refuse_unbound(shown, identity)
             run.record.identity = identity
             self._demand_not_revoked(admitted, identity)
             authorize(admitted.route, identity)
@@ -138,21 +136,22 @@ class Identification:
             return None
         return identity
 
-    async def verify(self, shown: bytes, run: Run, admitted: Admitted) -> Identity | None:
+    async def verify(self, shown: Shown, run: Run, admitted: Admitted) -> Identity | None:
         """Return who shows the credential, waiting for its issuer.
 
         Raises:
             GatewayError: 401, 403 or 503.
         """
         began = self._monotonic()
-        revocations, known = self._callers.revocations, None
+        revocations, known = self._credentials.revocations, None
         try:
             if began >= revocations.settled_until and revocations.outdated:
                 await revocations.catch_up()
-                known = self._callers.known(shown, admitted.route, run.record)
-            identity = known or await self._callers.settle(shown, admitted.route)
-            # A proof of possession that is not checked would turn it into a plain bearer token.
-            await self._proofs.check(run, admitted, shown, identity)
+                known = self._credentials.lookup(shown, admitted.route, run.record)
+            identity = known or await self._credentials.resolve(shown, admitted.route)
+            _refuse_unbound(shown, identity)
+            if identity.confirmation is not None:
+                await self._confirm(run, admitted, shown, identity)
             run.record.identity = identity
             self._demand_not_revoked(admitted, identity)
             authorize(admitted.route, identity)
@@ -163,27 +162,35 @@ class Identification:
             run.record.verify_seconds = self._monotonic() - began
         return identity
 
-    def hold(self, admitted: Admitted) -> Held:
-        """Return what the verdict on the request's credential, which was good, rests on; see ``still_good``.
+    def in_use(self, admitted: Admitted) -> InUse:
+        """Return what the verdict on the request's credential, which was good, rests on from now on.
 
         Raises:
             GatewayError: it is no longer good.
         """
         try:
-            return self._callers.hold(_credential(admitted, b""), admitted.route)
+            return self._credentials.in_use(self._credentials.find(admitted, b""), admitted.route)
         except GatewayError as error:
-            _name_credentials(admitted, error)
+            _name_scheme(admitted, error)
             raise
 
+    async def _confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> None:
+        """Have the sender of a bound credential prove that it is theirs.
+
+        Raises:
+            GatewayError: it is not, or nothing here can tell: unproved, it would pass for a plain bearer token.
+        """
+        if not await self._guards.confirm(run, admitted, shown, identity):
+            raise GatewayError(Reasons.SENDER_CONSTRAINED, detail="nothing here checks what a token is bound to")
+
     def _demand_not_revoked(self, admitted: Admitted, identity: Identity) -> None:
-        """Ask what is revoked, and by the route's word when nobody knows.
+        """Ask what is revoked, and while that is not known, what the route says.
 
         Raises:
             GatewayError: 401 or 503.
         """
-        revocations = self._callers.revocations
-        if identity.credential != "jwt":  # the token cache asks for its own
-            revocations.demand(identity)
+        revocations = self._credentials.revocations
+        self._credentials.demand_not_revoked(identity)
         if revocations.unknown:
             revocations.demand_known(closed=admitted.route.settings.revocation_failure == "closed")
 
@@ -206,25 +213,28 @@ async def _heard(waiting: Awaitable[None], run: Run, admitted: Admitted) -> None
         _let_pass_if_observed(run, admitted, error)
 
 
-def _credential(admitted: Admitted, query: bytes) -> bytes:
-    return credential(admitted.route, admitted.facts, query, websocket=admitted.websocket)
+def _refuse_unbound(shown: Shown, identity: Identity) -> None:
+    """Refuse a token that came under the scheme ``DPoP`` and is bound to no key (RFC 9449 section 7.1).
+
+    Raises:
+        GatewayError: ``UNBOUND_TOKEN``.
+    """
+    if shown.scheme == "DPoP" and (identity.confirmation is None or not identity.confirmation.jwk_thumbprint):
+        raise GatewayError(Reasons.UNBOUND_TOKEN, detail="the scheme is DPoP, and no key is in the token")
 
 
-def _name_credentials(admitted: Admitted, error: GatewayError) -> None:
-    """Say in a refusal what would do on this route, and which scheme the error is about."""
-    error.credentials = admitted.route.credentials
+def _name_scheme(admitted: Admitted, error: GatewayError) -> None:
+    """Say in a refusal which of the route's schemes for tokens the error is about."""
     schemes = admitted.route.token_schemes
-    if error.reason.kind is not MISSING_TOKEN:
-        about_dpop = error.of_dpop or sent_as_dpop(admitted.facts.authorization)
-        used = "DPoP" if about_dpop or "Bearer" not in schemes else "Bearer"
-        schemes = (used, *(scheme for scheme in schemes if scheme != used))
-    error.schemes = schemes
+    if error.reason.kind is not MISSING_TOKEN and not error.scheme:
+        about_dpop = sent_as_dpop(admitted.facts.authorization) or "Bearer" not in schemes
+        error.scheme = "DPoP" if about_dpop else "Bearer"
 
 
 def _let_pass_if_observed(run: Run, admitted: Admitted, error: GatewayError) -> None:
     """Note a refusal that an observed route does not act on; raise it on every other route."""
     if not admitted.route.observe:
-        _name_credentials(admitted, error)
+        _name_scheme(admitted, error)
         raise error
     run.record.observed = error.reason.code
     run.record.detail = error.detail

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from gateway.clock import Clock
 from gateway.errors import Reason
 from gateway.jwt.jose.compact import unforeseen
-from gateway.server.authentication.credentials import Held
+from gateway.server.seam.credential import InUse
 from gateway.tasks import Periodic, note_failure
 
 #: Time between two looks at a token.
@@ -31,21 +31,19 @@ class TokenWatch:
     """Looks at the tokens of everything that runs for long.
 
     Args:
-        still_good: why a token is no longer good, or None.
         clock: the time between two looks.
     """
 
-    def __init__(self, still_good: Callable[[Held], Reason | None], clock: Clock) -> None:
-        self._still_good = still_good
-        self._watched: dict[object, tuple[Held, Callable[[Reason], None]]] = {}
+    def __init__(self, clock: Clock) -> None:
+        self._watched: dict[object, tuple[InUse, Callable[[Reason], None]]] = {}
         self._looking = Periodic(_KIND, self._look, clock, LOOK_SECONDS)
 
     @contextlib.contextmanager
-    def watching(self, held: Held | None, ended: Callable[[Reason], None]) -> Iterator[None]:
+    def watching(self, held: InUse | None, ended: Callable[[Reason], None]) -> Iterator[None]:
         """Call ``ended``, once, when a token is no longer good while the block runs.
 
         Args:
-            held: the token; None for nobody's, which never ends.
+            held: the token; None without one: that never ends.
         """
         if held is None:
             yield
@@ -73,10 +71,10 @@ class TokenWatch:
                 except Exception as error:  # the others are looked at all the same
                     note_failure(_KIND, error)
 
-    def _judge(self, held: Held) -> Reason | None:
+    def _judge(self, held: InUse) -> Reason | None:
         """Return why a token is no longer good; one that cannot be judged is not good."""
         try:
-            return self._still_good(held)
+            return held.ended()
         except Exception as error:
             note_failure(_KIND, error)
             return unforeseen(error).reason

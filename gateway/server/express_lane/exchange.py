@@ -14,7 +14,6 @@ from collections.abc import Coroutine
 from typing import Any
 
 from gateway.errors import GatewayError, Reasons
-from gateway.features.introspection.reasons import INTROSPECTION_BUSY
 from gateway.identity import Identity
 from gateway.jwt.batch import Outcome
 from gateway.server.express_lane.plan import Plan, Refusal, with_length
@@ -22,6 +21,7 @@ from gateway.server.express_lane.response import ExpressResponse
 from gateway.server.request.facts import Facts
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import UNSETTLED, Admitted
+from gateway.server.seam.credential import Shown
 from gateway.tasks import where
 from gateway.upstream.pool.upstream_url import Lease, Origin
 
@@ -49,11 +49,11 @@ class ExpressExchange(ExpressResponse):
         pipeline, now = self._serving.pipeline, self._serving.clock.monotonic
         self._began = now()
         try:
-            if pipeline.opaque.concerns(plan.admitted.route, token):
-                found = pipeline.recognise(token, self.run, plan.admitted)
+            if not pipeline.credentials.judged_as("jwt", Shown(token), plan.admitted.route):
+                found = pipeline.identification.recognise(Shown(token), self.run, plan.admitted)
                 self._go_on(plan, found if isinstance(found, Identity) else None)
                 return
-            pipeline.refuse_unread(token, digest)
+            pipeline.authenticator.refuse_unread(token, digest)
             try:
                 pipeline.new_tokens.add(token, digest, self._learned)
                 self._learning = True
@@ -78,7 +78,7 @@ class ExpressExchange(ExpressResponse):
             if outcome is None:
                 self.run.record.upstream = ""
                 assert self.admitted is not None
-                self._in_task(self._verified_and_forwarded(self._client.token, self.admitted))
+                self._in_task(self._verified_and_forwarded(Shown(self._client.token), self.admitted))
                 return
             if isinstance(outcome, GatewayError):
                 self._refuse_learned(plan, outcome)
@@ -116,7 +116,7 @@ class ExpressExchange(ExpressResponse):
         run.record.upstream = ""
         admitted = self.admitted = with_length(plan.admitted._replace(facts=facts), self._content)
         try:
-            found = self._serving.pipeline.identify_now(run, admitted)
+            found = self._serving.pipeline.identification.identify_now(run, admitted)
             if isinstance(found, Coroutine):
                 self._in_task(self._identified_and_forwarded(found, admitted))
                 return
@@ -141,11 +141,11 @@ class ExpressExchange(ExpressResponse):
             self._refuse(error)
             return
         refusal = Refusal(error, plan.admitted.route.name, plan.method)
-        if error.reason is INTROSPECTION_BUSY and plan.busy is None:
+        if error.reason.code == "introspection_busy" and plan.busy is None:
             plan.busy = refusal._replace(error=error.untraced())
-            plan.turns_away = serving.pipeline.opaque.turning_away(plan.admitted.route)
+            plan.turns_away = serving.pipeline.credentials.sheds(plan.admitted.route)
         serving.give_refusal(refusal, self._id, client.send, serving.clock.monotonic() - self._began)
-        serving.pipeline.watch.saw_refusal(client.address, error.reason.code, error.detail)
+        serving.pipeline.observer.refused_credential(client.address, error.reason.code, error.detail)
         if self._verify_seconds is not None:
             serving.telemetry.verification.observe(self._verify_seconds)
         client.ended(True, refused=True)
@@ -181,13 +181,13 @@ class ExpressExchange(ExpressResponse):
                 return
             if admitted.guarded:
                 self.by_form = False
-                found = pipeline.identify_now(run, admitted)
+                found = pipeline.identification.identify_now(run, admitted)
                 if isinstance(found, Coroutine):
                     self._in_task(self._identified_and_forwarded(found, admitted))
                     return
                 self._identity = found
             elif (token := self._token(run, admitted)) is not None:
-                identity = pipeline.recognise(token, run, admitted)
+                identity = pipeline.identification.recognise(token, run, admitted)
                 if identity is UNSETTLED:
                     self._in_task(self._verified_and_forwarded(token, admitted))
                     return
@@ -253,8 +253,8 @@ class ExpressExchange(ExpressResponse):
             else:
                 transport.resume_reading()
 
-    def _token(self, run: Run, admitted: Admitted) -> bytes | None:
-        token = self._serving.pipeline.token(run, admitted)
+    def _token(self, run: Run, admitted: Admitted) -> Shown | None:
+        token = self._serving.pipeline.identification.token(run, admitted)
         self.by_form = False
         return token
 
@@ -265,9 +265,9 @@ class ExpressExchange(ExpressResponse):
         self._serving.pipeline.check_content(admitted.facts)
         return await self._serving.forward(self.run, admitted, identity)
 
-    async def _verified_and_forwarded(self, token: bytes, admitted: Admitted) -> bool:
+    async def _verified_and_forwarded(self, token: Shown, admitted: Admitted) -> bool:
         pipeline = self._serving.pipeline
-        identity = await pipeline.verify(token, self.run, admitted)
+        identity = await pipeline.identification.verify(token, self.run, admitted)
         pipeline.check_content(admitted.facts)
         return await self._serving.forward(self.run, admitted, identity)
 

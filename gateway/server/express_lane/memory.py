@@ -14,11 +14,11 @@ from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 
-from gateway.features.introspection.choice import is_jws
 from gateway.http1.plain_response import HeadMemory
 from gateway.http1.request_head import parse_fields
 from gateway.http1.trusted_proxies import UNKNOWN
 from gateway.identity import Identity
+from gateway.jwt.jose.shape import is_jws
 from gateway.server.aiohttp_lane.protocol import Listener
 from gateway.server.express_lane.exchange import ExpressExchange
 from gateway.server.express_lane.loop_turn import DeferredRefusal, DeferredRequest
@@ -70,11 +70,11 @@ class KnownRequests(ClientOutput, ABC):
         self._refused_last = False
         self._client_text = ""
         self._most_content = min(MAX_CONTENT, self._limits.max_body_bytes or MAX_CONTENT)
-        self._revocations, self._monotonic = serving.pipeline.revocations, serving.clock.monotonic
+        self._revocations, self._monotonic = serving.pipeline.authenticator.revocations, serving.clock.monotonic
         self._revocable = bool(self._revocations.sources)
         # Requests that are counted while they run take the long way.
         self._counted = bool(self._limits.max_concurrent_requests)
-        self._watch = serving.pipeline.watch
+        self._watch = serving.pipeline.observer
         self.deadline = 0.0
 
     @property
@@ -233,7 +233,7 @@ class KnownRequests(ClientOutput, ABC):
     def _recalled(self, token: bytes) -> Identity | None:
         """Return who the token speaks for, if it is known."""
         self._look_up(token)
-        return self._serving.pipeline.recall(self._digest)
+        return self._serving.pipeline.authenticator.recall(self._digest)
 
     def _look_up(self, token: bytes) -> None:
         if token != self._token:

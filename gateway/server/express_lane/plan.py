@@ -160,12 +160,12 @@ def plannable(admitted: Admitted) -> bool:
     return not (
         admitted.preflight
         or admitted.forwards_left is not None
-        or admitted.asks_about_jwts
+        or admitted.overridden
         or route.cors is not None
         or route.end_at_expiry
         or route.observe
         or route.forward_authorization
-        or route.api_key_header
+        or not route.credentials.isdisjoint({"api_key"})
         or route.sender_constrained != "optional"
         or admitted.target.authority is not None
         or b"access_token" in (admitted.target.query or b"")

@@ -8,16 +8,10 @@ of its own file; here is only their order and what happens between them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reasons, printable
-from gateway.features.abuse_watch.watch import AbuseWatch
-from gateway.features.api_keys.keys import ApiKeys
-from gateway.features.introspection.choice import OpaqueTokens
-from gateway.features.introspection.introspector import Introspector
-from gateway.features.resource_metadata.documents import Resources
-from gateway.features.sender_constrained.proof import Proofs, make_proofs
 from gateway.http1.host import parse_host
 from gateway.http1.target import Target, parse_target
 from gateway.http1.websocket import UPGRADE_FIELDS, asks_for_websocket, without_token
@@ -26,11 +20,16 @@ from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.batch import VerificationBatch
 from gateway.policy.cors import requested_method
 from gateway.policy.routes import Route, RouteTable, upstream_path
-from gateway.server.authentication.credentials import Callers
+from gateway.server.authentication.credentials import Credentials
 from gateway.server.authentication.identify import Identification
+from gateway.server.authentication.jwt_kind import JwtKind
+from gateway.server.request.challenges import OtherKind, RouteChallenges
 from gateway.server.request.facts import Facts, forwards_left, framing, scan, with_fewer_forwards
 from gateway.server.request.request import Admitted, RequestHead
-from gateway.server.seam.guard import Guard, Guards
+from gateway.server.seam.endpoint import Endpoint
+from gateway.server.seam.feature import Part
+from gateway.server.seam.guard import Guards
+from gateway.server.seam.observer import only
 from gateway.settings.tables.root import Settings
 from gateway.telemetry.counters import Record
 from gateway.upstream.headers.rewrite import (
@@ -51,56 +50,67 @@ _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 class Pipeline:
     """Steps 2 to 7 of a request's path, compiled from one configuration.
 
+    Args:
+        settings: the whole configuration.
+        routes: its routes, compiled.
+        authenticator: verifies JWTs.
+        parts: those of the features, in the order of their list.
+        clock: the time.
+        pseudonym: this gateway's name in Via.
+
     Attributes:
-        cache: the tokens that the authenticator has verified.
-        recall, refuse_unread: the authenticator's, for whoever takes its steps one by one.
-        identify, identify_now, token, recognise, verify, hold: the steps from route to caller (``Identification``).
-        still_good: why a credential that was good is so no longer; None while it is.
-        revocations: what is revoked, and whether anybody knows.
+        authenticator: as given.
+        credentials: the kinds of credentials, and which of them a route takes.
+        identification: the steps from route to caller.
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
-        opaque: who is asked about tokens that only their issuer can read.
-        resources: the protected resources, with their documents.
-        watch: what looks like abuse.
+        observer: looks at refused requests, and may refuse client addresses.
         covered: whether guards are asked about each request of a route.
+        header_policy: which request fields pass.
+        pseudonym: as given.
     """
 
     def __init__(
         self,
         settings: Settings,
+        routes: RouteTable,
         authenticator: Authenticator,
+        parts: Sequence[Part],
         clock: Clock,
         pseudonym: bytes,
-        api_keys: ApiKeys | None = None,
-        guards: Iterable[Guard] = (),
-        introspectors: Mapping[str, Introspector] | None = None,
-        proofs: Proofs | None = None,
-        watch: AbuseWatch | None = None,
     ) -> None:
-        self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym)
+        self.authenticator = authenticator
         self.pseudonym = pseudonym
-        self._routes = RouteTable(settings.routes)
-        self.watch = AbuseWatch(settings.watch, clock) if watch is None else watch
-        self._guards = Guards(guards, self._routes.routes, self.watch)
-        self.covered = self._guards.covered
-        self.opaque = OpaqueTokens(settings, introspectors or {}, self._routes.routes)
-        keys = ApiKeys(settings, clock) if api_keys is None else api_keys
-        callers = Callers(authenticator, self.opaque, keys, clock)
-        proofs = make_proofs(settings, clock) if proofs is None else proofs
-        who = Identification(callers, self._guards, proofs, clock)
-        self.identify, self.identify_now, self.verify, self.hold = who.identify, who.identify_now, who.verify, who.hold
-        self.token, self.recognise = who.token, who.recognise
-        self.still_good = callers.still_good
-        self.revocations = authenticator.revocations
-        self.cache = authenticator.cache
-        self.recall, self.refuse_unread = authenticator.recall, authenticator.refuse_unread
+        self._routes = routes
+        self.observer = only([part.observer for part in parts if part.observer is not None])
+        guards = Guards([guard for part in parts for guard in part.guards], routes.routes, self.observer)
+        self._guards = guards
+        self.covered = guards.covered
+        kinds = [*(kind for part in parts for kind in part.credentials), JwtKind(authenticator, clock)]
+        self.credentials = Credentials(kinds, routes.routes, authenticator.revocations)
+        self.identification = Identification(self.credentials, guards, clock)
+        self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym, self.credentials.fields)
         self.new_tokens = VerificationBatch(authenticator)
-        self.resources = Resources(settings, self._routes.routes)
-        self._key_names = frozenset(route.api_key_header for route in self._routes.routes if route.api_key_header)
+        self._endpoints = [part.endpoints for part in parts if part.endpoints is not None]
+        self._overridden = frozenset(route for route in routes.routes if self.credentials.overridden(route))
+        self._challenges = {route.name: self._challenges_of(route, parts) for route in routes.routes}
+        self._other_challenges = self._challenges_of(None, parts)
         self._max_body = settings.server.max_body_bytes
+
+    def _challenges_of(self, route: Route | None, parts: Sequence[Part]) -> RouteChallenges:
+        parameters = {scheme: text for part in parts for scheme, text in part.challenge_parameters(route).items()}
+        if route is None:
+            return RouteChallenges(parameters=parameters)
+        kinds = self.credentials.of(route)
+        others = tuple(OtherKind(kind.title, kind.challenge) for kind in kinds.fields.values())
+        return RouteChallenges(bool(kinds.bearer), route.token_schemes, others, parameters)
+
+    def challenges(self, route: str) -> RouteChallenges:
+        """Return what callers are told who are refused on the route of this name, or without one."""
+        return self._challenges.get(route, self._other_challenges)
 
     def read(self, head: RequestHead) -> Facts:
         """Return what the header section says to the gateway itself."""
-        facts = scan(head.headers, self._key_names)
+        facts = scan(head.headers, self.credentials.fields)
         return facts._replace(looped=True) if passed_before(head.headers, self.pseudonym) else facts
 
     def admit(self, head: RequestHead, facts: Facts, record: Record) -> Admitted:
@@ -121,11 +131,11 @@ class Pipeline:
         host = parse_host(facts.host, target.authority, head.http_11)
         if facts.looped:
             raise GatewayError(Reasons.LOOP)
-        document = self.resources.find(host, target.match_path)
-        route = self._preflight_route(host, head, target) if head.method == "OPTIONS" and document is None else None
+        endpoint = self._endpoint(host, target.match_path)
+        route = self._preflight_route(host, head, target) if head.method == "OPTIONS" and endpoint is None else None
         preflight = route is not None
-        if document is not None:
-            route, preflight = document.route, head.method == "OPTIONS" and requested_method(head.headers) is not None
+        if endpoint is not None:
+            route, preflight = endpoint.route, head.method == "OPTIONS" and requested_method(head.headers) is not None
         if route is None:
             route = self._routes.match(host, head.method, target.match_path)
         if route is None:
@@ -136,9 +146,15 @@ class Pipeline:
         if facts.expect and head.http_11 and any(value.lower() != b"100-continue" for value in facts.expect):
             raise GatewayError(Reasons.EXPECTATION)
         websocket = bool(facts.upgrade) and route.websocket and asks_for_websocket(facts.upgrade)
-        guarded, asks = self._guards.watch_over(route, record.client), self.opaque.asks_about_jwts(route)
+        guarded, overridden = self._guards.watch_over(route, record.client), route in self._overridden
         left = forwards_left(facts) if head.method == "OPTIONS" else None
-        return Admitted(route, target, host, facts, preflight, websocket, document, guarded, asks, left)
+        return Admitted(route, target, host, facts, preflight, websocket, endpoint, guarded, overridden, left)
+
+    def _endpoint(self, host: str, path: str) -> Endpoint | None:
+        for endpoints in self._endpoints:
+            if (found := endpoints.find(host, path)) is not None:
+                return found
+        return None
 
     def _preflight_route(self, host: str, head: RequestHead, target: Target) -> Route | None:
         """Return the route that a preflight is about, if it has rules for pages of other origins."""
@@ -185,8 +201,8 @@ class Pipeline:
         given = head.headers
         if admitted.websocket and admitted.route.websocket_protocol_token:
             given = without_token(given)
-        if admitted.route.api_key_header:
-            given = without_key(given, admitted.route.api_key_header)
+        for field in self.credentials.of(admitted.route).fields:
+            given = without_key(given, field)
         if admitted.forwards_left:
             given = with_fewer_forwards(given, admitted.forwards_left)
         headers = request_headers(

@@ -68,8 +68,8 @@ class Serving:
         self.telemetry = telemetry
         self.clock = clock
         self.new_id = new_id
-        self.token_watch = TokenWatch(pipeline.still_good, clock)
-        self.deferred = Deferred(pipeline.cache, telemetry, clock)
+        self.token_watch = TokenWatch(clock)
+        self.deferred = Deferred(pipeline.authenticator.cache, telemetry, clock)
         self.date = DateField(clock.wall)
         self.heads = HeadMemory(functools.partial(plain_client_head, pseudonym=pipeline.pseudonym, keep_alive=True))
 
@@ -132,7 +132,7 @@ class Serving:
         if reply is not None:
             run.record.outcome, run.record.status = "answered", reply.status
             return await self._answer(run, reply)
-        identity = await self.pipeline.identify(run, admitted)
+        identity = await self.pipeline.identification.identify(run, admitted)
         self.pipeline.check_content(admitted.facts)
         if admitted.forwards_left == 0:
             # Behind the credential: which methods are served is shown only to those who may ask for it.
@@ -150,7 +150,7 @@ class Serving:
             ConnectionError: the client left.
         """
         if identity is not None and admitted.route.end_at_expiry:
-            run.held = self.pipeline.hold(admitted)
+            run.in_use = self.pipeline.identification.in_use(admitted)
         reply, upstream = await self.obtain(run, admitted, identity)
         return await self.deliver(run, reply, upstream)
 
@@ -222,10 +222,10 @@ class Serving:
                 raise ConnectionResetError("the client left")
             if not delimited:
                 client.without_end(True)
-            if run.held is None:
+            if run.in_use is None:
                 await relay(reply, head, client.write, chunked=chunked, idle_timeout=idle_timeout)
             else:
-                with self.token_watch.watching(run.held, run.end_with_credential):
+                with self.token_watch.watching(run.in_use, run.end_with_credential):
                     await relay(reply, head, client.write, chunked=chunked, idle_timeout=idle_timeout)
         except GatewayError as error:
             if error.reason.kind in FAILURES:
@@ -328,8 +328,7 @@ class Serving:
         self.telemetry.finish_refused(counter, error.reason.code, seconds)
 
     def _answer_to(self, error: GatewayError, route: str, request_id: str) -> Answer:
-        metadata = self.pipeline.resources.metadata.get(route, "")
-        return answer(error, self.settings.tokens, request_id, metadata, self.settings.dpop.algorithms)
+        return answer(error, self.settings.tokens, request_id, self.pipeline.challenges(route))
 
     def client_left(self, run: Run) -> None:
         """Note that the request ended because its client left, or because the drain's time was over."""
@@ -351,7 +350,7 @@ class Serving:
             run.record.bytes_in = run.content.size
         self.telemetry.finish(run.record, self.clock.monotonic())
         if run.record.reason or run.record.observed:
-            self.pipeline.watch.saw(run.record)
+            self.pipeline.observer.finished(run.record)
 
 
 def _outcome(error: GatewayError) -> Literal["failed", "refused"]:

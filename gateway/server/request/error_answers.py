@@ -1,23 +1,22 @@
 """A GatewayError becomes an answer here, and nowhere else.
 
-Status, body and ``WWW-Authenticate`` of every answer that the gateway gives
-itself (RFC 6750 section 3, RFC 9110 section 11.6.1). Everything in an answer
+Status, body and fields of every answer that the gateway gives itself; what its
+challenges say is ``challenges.py``'s. Everything in an answer
 is a fixed text or comes from the configuration; the request's own bytes never
 do, except for a request id that was checked before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
 import orjson
 
-from gateway.errors import MISSING_TOKEN, Challenge, GatewayError, Kind, Reason, Reasons
+from gateway.errors import Challenge, GatewayError, Kind
 from gateway.http1.websocket import UPGRADE_FIELDS, VERSION
+from gateway.server.request.challenges import ANY_ROUTE, RouteChallenges
 from gateway.settings.tables.root import Tokens
-from gateway.settings.tables.routes import BEARER
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +36,11 @@ class Answer:
     close: bool
 
 
-def answer(
-    error: GatewayError, tokens: Tokens, request_id: str, metadata: str = "", algorithms: Sequence[str] = ()
-) -> Answer:
+def answer(error: GatewayError, tokens: Tokens, request_id: str, challenges: RouteChallenges = ANY_ROUTE) -> Answer:
     """Return the answer to a refused or failed request.
 
     Args:
-        metadata: URL of the metadata document of the route's resource, if it has one.
-        algorithms: what DPoP proofs may be signed with.
+        challenges: of the request's route.
     """
     kind = error.reason.kind
     headers = [
@@ -53,7 +49,7 @@ def answer(
         (b"X-Request-Id", request_id.encode("latin-1", "replace")),
     ]
     if kind.challenge is not Challenge.NONE:
-        headers += [(b"WWW-Authenticate", value) for value in challenges(error, tokens.realm, metadata, algorithms)]
+        headers += [(b"WWW-Authenticate", value) for value in challenges.fields(error, tokens.realm)]
     if error.retry_after is not None:
         headers.append((b"Retry-After", b"%d" % max(1, error.retry_after)))
     if kind.status == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -62,60 +58,9 @@ def answer(
     if kind.status == HTTPStatus.UPGRADE_REQUIRED:
         # RFC 9110 section 15.5.22, RFC 6455 section 4.4.
         headers += [*UPGRADE_FIELDS, (b"Sec-WebSocket-Version", VERSION)]
-    body = orjson.dumps({"error": kind.error, "error_description": text_for(error), "request_id": request_id})
+    text = challenges.text(error.reason)
+    body = orjson.dumps({"error": kind.error, "error_description": text, "request_id": request_id})
     return Answer(_status(kind, tokens), tuple(headers), body, kind.close)
-
-
-def challenges(error: GatewayError, realm: str, metadata: str = "", algorithms: Sequence[str] = ()) -> list[bytes]:
-    """Return the challenges of a refusal, one for each kind of credential that the route takes.
-
-    ``ApiKey`` is no registered scheme: it says what is wanted, and its errors are in the body only.
-    """
-    found = []
-    if not BEARER.isdisjoint(error.credentials):
-        first, *others = error.schemes
-        found = [challenge(error.reason, realm, error.scope, metadata, scheme=first, algorithms=algorithms)]
-        # That another scheme would do is no error of it.
-        found += [
-            challenge(Reasons.NO_CREDENTIAL, realm, "", metadata, scheme=other, algorithms=algorithms)
-            for other in others
-        ]
-    return [*found, f'ApiKey realm="{realm}"'.encode("ascii")] if "api_key" in error.credentials else found
-
-
-def text_for(error: GatewayError) -> str:
-    """Return the fixed text for people, which names the kinds of credentials that would do."""
-    if error.reason.kind is MISSING_TOKEN and "api_key" in error.credentials:
-        bearer = not BEARER.isdisjoint(error.credentials)
-        return "A bearer token or an API key is required." if bearer else "An API key is required."
-    return error.reason.text
-
-
-def challenge(
-    reason: Reason,
-    realm: str,
-    scope: str = "",
-    metadata: str = "",
-    *,
-    scheme: str = "Bearer",
-    algorithms: Sequence[str] = (),
-) -> bytes:
-    """Return the value of ``WWW-Authenticate`` (RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728 section 5.1).
-
-    Every parameter is a quoted string of characters that need no escape: the
-    realm, scopes and URLs are checked when the configuration is loaded.
-    """
-    parts = [f'{scheme} realm="{realm}"']
-    if scheme == "DPoP":
-        parts.append(f'algs="{" ".join(algorithms)}"')
-    if reason.kind.challenge is Challenge.ERROR:
-        parts.append(f'error="{reason.kind.error}"')
-        parts.append(f'error_description="{reason.text}"')
-        if scope:
-            parts.append(f'scope="{scope}"')
-    if metadata:
-        parts.append(f'resource_metadata="{metadata}"')
-    return ", ".join(parts).encode("ascii")
 
 
 def _status(kind: Kind, tokens: Tokens) -> int:

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from gateway.errors import Reason
 from gateway.policy.cors import CorsPolicy
-from gateway.server.authentication.credentials import Held
 from gateway.server.request.request import RequestHead
+from gateway.server.seam.credential import InUse
 from gateway.telemetry.counters import Record
 from gateway.upstream.exchange.upload import Content
 
@@ -106,7 +106,7 @@ class Run:
         started_reply: bytes of a response went to the client.
         delivered: all of an upstream's response did; the request's content may still be on its way.
         cors: what pages of other origins may do with its route, once that is known.
-        held: the verdict on its credential, when the response is to end with it.
+        in_use: the verdict on its credential, when the response is to end with it.
         cut_off: why the response was ended with its token.
         entered: it is counted among those that are being served.
         retried: it was sent once already, over a connection that turned out to be closed.
@@ -122,7 +122,7 @@ class Run:
     delivered: bool = False
     retried: bool = False
     cors: CorsPolicy | None = None
-    held: Held | None = None
+    in_use: InUse | None = None
     cut_off: Reason | None = None
     entered: bool = False
     answer_fields: list[tuple[bytes, bytes]] = field(default_factory=list)

@@ -1,19 +1,16 @@
 """What the gateway answers itself although it refuses nothing.
 
-Only these answers live here: to preflights (Fetch standard), to readers of
-the metadata document of a protected resource (RFC 9728 section 3), and to an
-OPTIONS request that may not be forwarded. The first two need no token, and none
-of them an upstream. Nothing of a request comes back in them but
-what the rules for pages of other origins allow.
+Only these answers live here: to preflights (Fetch standard), those of the
+features' endpoints, and to an OPTIONS request that may not be forwarded. The
+first two need no token, and none of them an upstream. Nothing of a request
+comes back in them but what the rules for pages of other origins allow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from gateway.errors import GatewayError
-from gateway.features.resource_metadata.documents import document_fields
-from gateway.features.resource_metadata.reasons import DOCUMENT_METHOD
 from gateway.policy.cors import preflight_fields, response_fields
 from gateway.server.request.error_answers import Answer
 from gateway.server.request.request import Admitted, RequestHead
@@ -34,19 +31,14 @@ def own_answer(admitted: Admitted, head: RequestHead, request_id: bytes) -> Answ
     """Return the answer to a request that no upstream is asked about; None for any other.
 
     Raises:
-        GatewayError: the page may not send what its preflight asks about, or the
-            document cannot be changed.
+        GatewayError: the page may not send what its preflight asks about, or the endpoint refuses the request.
     """
-    cors, document = admitted.route.cors, admitted.document
+    cors, endpoint = admitted.route.cors, admitted.endpoint
     own = (b"X-Request-Id", request_id)
     if admitted.preflight and cors is not None:
         return Answer(204, (*preflight_fields(cors, head.headers), own), b"", close=False)
-    if document is None:
+    if endpoint is None:
         return None
+    reply = endpoint.answer(head.method)
     pages = response_fields(cors, head.headers, ()) if cors is not None else ()
-    if head.method == "OPTIONS":
-        allow = (b"Allow", DOCUMENT_METHOD.kind.allow.encode("ascii"))
-        return Answer(204, (allow, *pages, own), b"", close=False)
-    if head.method not in ("GET", "HEAD"):
-        raise GatewayError(DOCUMENT_METHOD)
-    return Answer(200, (*document_fields(), *pages, own), document.body, close=False)
+    return replace(reply, headers=(*reply.headers, *pages, own))

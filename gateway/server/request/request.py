@@ -9,10 +9,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from gateway.features.resource_metadata.documents import MetadataDocument
 from gateway.http1.target import Target
 from gateway.policy.routes import Route
 from gateway.server.request.facts import Facts
+from gateway.server.seam.endpoint import Endpoint
 from gateway.upstream.headers.rewrite import Peer, RawHeaders
 
 
@@ -42,9 +42,9 @@ class Admitted(NamedTuple):
         preflight: a browser asks whether a page may send a request that this route would serve.
         websocket: it asks for a WebSocket, and the route offers that.
         guarded: the route asks more than a good credential that may, or the client is refused (``guards.py``).
-        asks_about_jwts: a JWT that was verified elsewhere may have to be introspected on this route.
+        overridden: a token that was verified as a JWT elsewhere may be for another kind to judge on this route.
         forwards_left: how often an OPTIONS request may still be forwarded; None for any number.
-        document: it is about a document that the gateway itself serves, on a route of its own.
+        endpoint: what answers it instead of an upstream.
     """
 
     route: Route
@@ -53,7 +53,7 @@ class Admitted(NamedTuple):
     facts: Facts
     preflight: bool = False
     websocket: bool = False
-    document: MetadataDocument | None = None
+    endpoint: Endpoint | None = None
     guarded: bool = False
-    asks_about_jwts: bool = False
+    overridden: bool = False
     forwards_left: int | None = None

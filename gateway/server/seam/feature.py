@@ -8,7 +8,95 @@ the order in which they are asked.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from aiohttp import web
+from aiohttp.abc import AbstractResolver
+from prometheus_client.core import Metric
+
+from gateway.clock import Clock
 from gateway.errors import Reason
+from gateway.jwt.revocations.revocations import Revocations
+from gateway.policy.routes import Route
+from gateway.server.seam.credential import CredentialKind
+from gateway.server.seam.endpoint import Endpoints
+from gateway.server.seam.guard import Guard
+from gateway.server.seam.observer import Observer
+from gateway.settings.tables.root import Settings
+from gateway.store.one_time_ids import ReplayStore
+from gateway.store.redis_link import RedisLink
+
+
+class UsedIdsFactory(Protocol):
+    """Makes what remembers one-time ids of one purpose."""
+
+    def __call__(self, purpose: str, window: float = 0.0) -> ReplayStore: ...
+
+
+class Core(NamedTuple):
+    """What a feature is built from, in one worker under one configuration.
+
+    Attributes:
+        settings: the whole configuration.
+        clock: the time.
+        routes: every route, compiled, in the order of the configuration.
+        redis: the link to what gateways share; None without one.
+        revocations: what is revoked; a feature may add sources to it.
+        used_ids: returns what remembers one-time ids of one purpose, and for how long at least behind their time, in
+            seconds; the core starts and stops it.
+        resolver: looks up the hosts of providers; None: the system's.
+        secret: the same in every worker of this gateway; empty for a gateway of one process.
+    """
+
+    settings: Settings
+    clock: Clock
+    routes: Sequence[Route]
+    redis: RedisLink | None
+    revocations: Revocations
+    used_ids: UsedIdsFactory
+    resolver: AbstractResolver | None
+    secret: bytes
+
+
+class Part:
+    """One feature in one worker under one configuration. Everything is optional.
+
+    Attributes:
+        credentials: kinds of credentials besides JWTs; their order is the order in which bearer tokens are offered.
+        guards: what may refuse a request for another reason than its credential.
+        observer: looks at finished requests.
+        endpoints: public paths that the feature answers itself.
+    """
+
+    credentials: Sequence[CredentialKind] = ()
+    guards: Sequence[Guard] = ()
+    observer: Observer | None = None
+    endpoints: Endpoints | None = None
+
+    def challenge_parameters(self, route: Route | None) -> Mapping[str, str]:
+        """Return parameters of ``WWW-Authenticate`` on a route, by scheme: they stand behind the realm.
+
+        Those of the empty scheme stand at the end of each challenge for a token.
+
+        Args:
+            route: None for a request without a route.
+        """
+        return {}
+
+    async def start(self) -> None:
+        """Start tasks. Raise only for what must end the start."""
+
+    async def stop(self) -> None:
+        """End them, and close what is open."""
+
+    def status(self) -> Mapping[str, Any]:
+        """Return what ``/status`` shows, by member."""
+        return {}
+
+    def metrics(self) -> Iterator[Metric]:
+        """Return the metrics of one scrape."""
+        return iter(())
 
 
 class Feature:
@@ -19,5 +107,13 @@ class Feature:
         reasons: why it refuses requests.
     """
 
-    name = ""
-    reasons: tuple[Reason, ...] = ()
+    name: ClassVar[str] = ""
+    reasons: ClassVar[tuple[Reason, ...]] = ()
+
+    def build(self, core: Core) -> Part | None:
+        """Make the feature's part of one worker: no task, socket or write yet. None: there is nothing to do."""
+        return None
+
+    def pages(self, settings: Settings, clock: Clock) -> Sequence[web.RouteDef]:
+        """Return pages of the admin port that change something; they exist once for all workers of a gateway."""
+        return ()

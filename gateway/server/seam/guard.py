@@ -1,60 +1,65 @@
-"""What some routes ask beyond a good credential that may: the guards, and which of them watches which route.
+"""What some routes ask beyond a good credential that may: the guards, and which of them covers which route.
 
-Only what a guard is, and their order, live here; each guard is a file of its
-own. A route that some guard covers is served by the long way in both lanes:
-what a guard decides changes from one request to the next, so nothing of it is
-remembered.
+Only what a guard is, and their order, live here; each guard belongs to a
+feature. What a guard decides changes from one request to the next, so it is
+asked each time and nothing of it is remembered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
 
 from gateway.errors import GatewayError
-from gateway.features.abuse_watch.watch import AbuseWatch
 from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
+from gateway.server.seam.credential import Shown
+from gateway.server.seam.observer import Observer
+
+#: None: decided without waiting; otherwise what is to be awaited.
+Now = Awaitable[None] | None
 
 
-class Guard(Protocol):
+class Guard:
     """Something that may refuse a request for another reason than its credential and the route's rules.
 
-    It may wait, but never without a limit. What it has to tell the client with any answer goes into
-    ``Run.answer_fields``.
+    It may wait, but never without a limit. Fields for whatever answer its client gets go into ``Run.answer_fields``.
     """
 
     def covers(self, route: Route) -> bool:
         """Return whether it has anything to say about requests of a route; asked once."""
-        ...
+        return False
 
-    def before(self, run: Run, admitted: Admitted) -> Awaitable[None] | None:
-        """Look at a request before its credential; None when there is nothing to wait for.
+    def before(self, run: Run, admitted: Admitted) -> Now:
+        """Look at a request before its credential.
 
         Raises:
             GatewayError: the refusal, at once or when awaited.
         """
-        ...
+        return None
 
-    def after(
-        self, run: Run, admitted: Admitted, shown: bytes | None, identity: Identity | None
-    ) -> Awaitable[None] | None:
-        """Look at a request whose caller is known and may pass; None when there is nothing to wait for.
+    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> None:
+        """Look at a good credential that is bound to its sender, on any route, before the route's rules.
+
+        Raises:
+            GatewayError: the sender does not have what it is bound to.
+        """
+
+    def after(self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None) -> Now:
+        """Look at a request whose caller is known and may pass.
 
         Args:
             shown: the credential; None without one.
-            identity: who shows it; None for nobody in particular, or where the route only observes that it is refused.
+            identity: who shows it; None for an anonymous caller, or where the route only observes that it is refused.
 
         Raises:
             GatewayError: the refusal, at once or when awaited.
         """
-        ...
+        return None
 
     def refused(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
-        """Hear that the request's credential was refused, also where the route only observes."""
-        ...
+        """Note that the request's credential was refused, also where the route only observes."""
 
 
 class Guards:
@@ -63,13 +68,14 @@ class Guards:
     Args:
         guards: in the order in which they are asked.
         routes: those that can be asked for.
-        watch: knows whose address is refused; that is for every route that looks at credentials.
+        observer: may refuse client addresses; that is for every route that looks at credentials.
     """
 
-    def __init__(self, guards: Iterable[Guard], routes: Iterable[Route], watch: AbuseWatch) -> None:
-        self.watch = watch
-        listed = tuple(guards)
-        covering = ((route, tuple(guard for guard in listed if guard.covers(route))) for route in routes)
+    def __init__(self, guards: Iterable[Guard], routes: Iterable[Route], observer: Observer) -> None:
+        self._observer = observer
+        self._all = tuple(guards)
+        self._confirming = tuple(guard for guard in self._all if type(guard).confirm is not Guard.confirm)
+        covering = ((route, tuple(guard for guard in self._all if guard.covers(route))) for route in routes)
         self._of = {route: found for route, found in covering if found}
 
     def covered(self, route: Route) -> bool:
@@ -82,22 +88,30 @@ class Guards:
 
     def watch_over(self, route: Route, client: str) -> bool:
         """Return whether a request has to be asked about: its route is covered, or its client's address refused."""
-        return route in self._of or (self.watch.barring and route.auth != "public" and self.watch.bars(client))
+        return route in self._of or (self._observer.barring and route.auth != "public" and self._observer.bars(client))
 
-    def before(self, run: Run, admitted: Admitted) -> Awaitable[None] | None:
-        """Ask them before the credential is looked at; None when there is nothing to wait for.
+    def before(self, run: Run, admitted: Admitted) -> Now:
+        """Ask them before the credential is looked at.
 
         Raises:
             GatewayError: the first refusal, at once or when awaited.
         """
-        if self.watch.barring and admitted.route.auth != "public":
-            self.watch.refuse(run.record.client)
+        if self._observer.barring and admitted.route.auth != "public":
+            self._observer.demand_unbarred(run.record.client)
         return _ask_all(self.of(admitted.route), lambda guard: guard.before(run, admitted))
 
-    def after(
-        self, run: Run, admitted: Admitted, shown: bytes | None, identity: Identity | None
-    ) -> Awaitable[None] | None:
-        """Ask them about a caller who may pass; None when there is nothing to wait for.
+    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> bool:
+        """Ask whether the sender of a bound credential has what it is bound to; return whether anything can tell.
+
+        Raises:
+            GatewayError: it has not.
+        """
+        for guard in self._confirming:
+            await guard.confirm(run, admitted, shown, identity)
+        return bool(self._confirming)
+
+    def after(self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None) -> Now:
+        """Ask them about a caller who may pass.
 
         Raises:
             GatewayError: the first refusal, at once or when awaited.
@@ -105,12 +119,12 @@ class Guards:
         return _ask_all(self.of(admitted.route), lambda guard: guard.after(run, admitted, shown, identity))
 
     def refused(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
-        """Tell them that a credential was refused."""
+        """Let them note that a credential was refused."""
         for guard in self.of(admitted.route):
             guard.refused(run, admitted, error)
 
 
-def _ask_all(guards: Sequence[Guard], ask: Callable[[Guard], Awaitable[None] | None]) -> Awaitable[None] | None:
+def _ask_all(guards: Sequence[Guard], ask: Callable[[Guard], Now]) -> Now:
     """Ask guards in their order, as far as none has to be waited for; what is returned asks the rest."""
     for number, guard in enumerate(guards, 1):
         if (waiting := ask(guard)) is not None:
@@ -118,9 +132,7 @@ def _ask_all(guards: Sequence[Guard], ask: Callable[[Guard], Awaitable[None] | N
     return None
 
 
-async def _ask_rest(
-    waiting: Awaitable[None], guards: Sequence[Guard], ask: Callable[[Guard], Awaitable[None] | None]
-) -> None:
+async def _ask_rest(waiting: Awaitable[None], guards: Sequence[Guard], ask: Callable[[Guard], Now]) -> None:
     await waiting
     if (more := _ask_all(guards, ask)) is not None:
         await more

@@ -51,14 +51,14 @@ class WebSockets:
         """
         serving, pipeline, head = self._serving, self._serving.pipeline, run.head
         run.cors = admitted.route.cors
-        identity = await pipeline.identify(run, admitted)
+        identity = await pipeline.identification.identify(run, admitted)
         key = check_request(head.method, head.http_11, head.headers)
         if run.content is not None:
             raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="content")
         _check_origin(run.cors, head.headers)
         if run.client.draining:
             raise GatewayError(Reasons.DRAINED, detail="no new WebSocket")
-        held = None if identity is None else pipeline.hold(admitted)
+        in_use = None if identity is None else pipeline.identification.in_use(admitted)
         reply, upstream = await serving.obtain(run, admitted, identity)
         if reply.status != 101:
             return await serving.deliver(run, reply, upstream)
@@ -70,7 +70,7 @@ class WebSockets:
                 upstream.failed(error.reason)
             raise
         try:
-            with serving.token_watch.watching(held, lambda reason: tunnel.end(reason.ending)):
+            with serving.token_watch.watching(in_use, lambda reason: tunnel.end(reason.ending)):
                 await tunnel.run()
         finally:
             self.tunnels.discard(tunnel)

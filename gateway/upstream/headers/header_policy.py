@@ -158,10 +158,16 @@ class HeaderPolicy:
         return Action.KEEP
 
 
-def compile_header_policy(settings: Settings, pseudonym: bytes) -> HeaderPolicy:
-    """Compile the header rules of a configuration, once."""
+def compile_header_policy(settings: Settings, pseudonym: bytes, credentials: Iterable[bytes] = ()) -> HeaderPolicy:
+    """Compile the header rules of a configuration, once.
+
+    Args:
+        settings: the whole configuration.
+        pseudonym: this gateway's name in Via.
+        credentials: names of fields that hold a credential on some route.
+    """
     server = settings.server
-    keys = {route.api_key_header for route in settings.routes if "api_key" in route.credentials}
+    keys = [field.decode("ascii") for field in credentials]
     certificate = server.client_certificate_header
     return header_policy(
         [*settings.identity, certificate] if certificate else settings.identity,
@@ -189,7 +195,7 @@ def header_policy(
     Args:
         identity: names of the identity headers.
         trusted_proxies: CIDRs and ``unix``.
-        keys: names of fields that hold API keys.
+        keys: names of fields that hold credentials.
     """
     identity_names, key_names, stripped_names = (
         frozenset(fold(name.encode("ascii")) for name in given) for given in (identity, keys, stripped)
