@@ -32,10 +32,10 @@ from benchmarks.stage import Stage, Subject, stage
 from benchmarks.tokens import material
 from benchmarks.traffic import Sends, build
 from gateway.clock import SystemClock
-from gateway.features.revocation.redis_log import MOST_RECORDS, RECORD, RevocationLog
+from gateway.features.revocation.redis_log import RevocationLog
 from gateway.features.revocation.redis_source import RedisRevocations
 from gateway.identity import Identity
-from gateway.jwt.revocations.table import Kind, digest
+from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, Kind, digest
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from gateway.tasks import cancelled, spawn

@@ -18,6 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import errors, tasks
+from gateway.app import GatewayApp
 from gateway.cli import cli
 from gateway.errors import GatewayError, Kind, Reason, Reasons
 from gateway.features.introspection.introspector import Introspector
@@ -39,6 +40,7 @@ from tests.support.clock import FakeClock
 from tests.support.gateway import running_gateway
 from tests.support.idp import gateway_settings
 from tests.support.introspection import introspecting
+from tests.support.parts import introspectors, proofs, rate_limits
 from tests.support.redis import RedisServer
 
 ROOT = Path(__file__).parents[1]
@@ -173,9 +175,9 @@ def test_the_readme_has_every_answer_of_the_gateway() -> None:
         assert any(str(kind.status) in status and kind.error in listed for status, listed in rows), kind
 
 
-def _counted_everything(app: object, folder: Path) -> None:
+def _counted_everything(app: GatewayApp, folder: Path) -> None:
     """Make every counter that appears with its first count appear."""
-    telemetry = app.telemetry  # type: ignore[attr-defined]
+    telemetry = app.telemetry
     telemetry.requests["/", "read", 200, "forwarded"] += 1
     telemetry.refusals["expired"] += 1
     telemetry.observed["/", "expired"] += 1
@@ -185,15 +187,15 @@ def _counted_everything(app: object, folder: Path) -> None:
     telemetry.handshake_failures["version"] += 1
     last_resort.counts["event_loop"] += 0
     tasks.failures["look at the revocations"] += 0
-    app.proofs.outcomes["dpop", "accepted"] += 1  # type: ignore[attr-defined]
-    app.upstreams["main"].failed(Reasons.UPSTREAM_CONNECT)  # type: ignore[attr-defined]
-    app.rate_limits.counts["/", "sub", "limited"] += 1  # type: ignore[attr-defined]
+    proofs(app).outcomes["dpop", "accepted"] += 1
+    app.upstreams["main"].failed(Reasons.UPSTREAM_CONNECT)
+    rate_limits(app).counts["/", "sub", "limited"] += 1
     clock, redis = FakeClock(), schema.Redis(url="redis://127.0.0.1:1/0")
     issuer = introspecting(folder, "http://127.0.0.1:1/")
     shared = SharedAnswers(RedisLink(redis, clock), redis, issuer)
     asker = Introspector(issuer, introspection_policy(issuer, gateway_settings(issuer)), 8192, clock, shared)
     asker.outcomes["active"] += 1
-    app.introspectors["as"] = asker  # type: ignore[attr-defined]
+    introspectors(app)["as"] = asker
 
 
 async def test_every_metric_has_its_entry_with_type_and_labels(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tests.support.clock import FakeClock
 from tests.support.gateway import configuration, request
 from tests.support.keys import KEY, entry
 from tests.support.minting import SigningKey, jwks
+from tests.support.parts import abuse_watch
 from tests.support.scene import A
 from tests.support.timed import TimedGateway, timed_gateway
 from tests.support.upstream import RawUpstream, raw_upstream
@@ -102,7 +103,7 @@ async def test_an_address_is_refused_before_its_credential_is_looked_at(log: str
         gateway.clock.jump(30)
         for _ in range(3):
             assert await status(one, good) == 200
-        assert not gateway.app.watch.barring
+        assert not abuse_watch(gateway.app).barring
         assert await status(one, bad) == 401
 
 
@@ -120,7 +121,7 @@ async def test_what_an_observed_route_lets_pass_is_found_too(tmp_path: Path) -> 
     async with watched(tmp_path, bad_signatures=3) as (gateway, _):
         bad = gateway.token()[:-8] + b"AAAAAAAA"
         assert [(await gateway.get("/observed", ONE, token=bad)).status for _ in range(5)] == [200] * 5
-        assert gateway.app.watch.flags["bad_signatures"] == 1
+        assert abuse_watch(gateway.app).flags["bad_signatures"] == 1
 
 
 async def test_a_sweep_of_unknown_kids_is_found_and_one_old_key_is_not(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ async def test_a_subject_at_too_many_places_is_found_whatever_its_tokens(tmp_pat
             token = gateway.token(jti=str(number))
             assert (await gateway.get("/", at(f"192.0.2.{number}"), token=token)).status == 200
             assert (await gateway.get("/public", at(f"192.0.2.{number}"), token=token)).status == 200
-        assert gateway.app.watch.flags == {
+        assert abuse_watch(gateway.app).flags == {
             **dict.fromkeys(("bad_signatures", "unknown_kids", "unknown_api_keys", "token_addresses"), 0),
             "subject_addresses": 1,
         }

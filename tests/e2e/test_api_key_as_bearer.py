@@ -10,6 +10,7 @@ from tests.e2e.test_introspection import scene
 from tests.support.gateway import request
 from tests.support.introspection import said
 from tests.support.keys import KEY, OTHER, entry, write_keys
+from tests.support.parts import api_keys
 
 
 @pytest.mark.parametrize("kinds", [["opaque", "api_key"], ["opaque"], ["jwt", "opaque", "api_key"]], ids=" ".join)
@@ -44,8 +45,8 @@ async def test_api_key_is_not_asked_about_before_the_file_could_be_read(tmp_path
         assert await one.status("/", "opaque") == 401
         assert [asked.token for asked in one.server.asked] == ["opaque"]
         write_keys(file, entry())
-        while not len(one.gateway.app.api_keys):
-            await one.gateway.app.api_keys._look()
+        while not len(api_keys(one.gateway.app)):
+            await api_keys(one.gateway.app)._look()
         assert await one.status("/", KEY) == 401
         assert one.server.questions(KEY.decode()) == 0
         assert await one.status("/", OTHER) == 401

@@ -16,6 +16,7 @@ import pytest
 from tests.support.certificates import Authority, Certificate, authority
 from tests.support.gateway import RunningGateway, request, running_gateway
 from tests.support.minting import b64
+from tests.support.parts import proofs
 from tests.support.proving import CLIENT, bound_token, proved
 from tests.support.upstream import RawUpstream, raw_upstream
 
@@ -77,7 +78,7 @@ async def test_a_token_passes_only_beside_its_certificate(tmp_path: Path) -> Non
                     challenge = answer.one(b"www-authenticate") or b""
                     assert challenge.startswith(b'Bearer realm="gateway", error="invalid_token"')
         assert len(scene.upstream.requests) == 3
-        assert gateway.app.proofs.outcomes == {("mtls", "accepted"): 3, ("mtls", "wrong_certificate"): 6}
+        assert proofs(gateway.app).outcomes == {("mtls", "accepted"): 3, ("mtls", "wrong_certificate"): 6}
 
 
 async def test_who_need_show_none_passes_with_a_bearer_token(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.support.clock import FakeClock, eventually, settle
 from tests.support.gateway import configuration, request, until
 from tests.support.introspection import AuthorizationServer, authorization_server, json_answer, opaque_issuer, said
 from tests.support.minting import jwks
+from tests.support.parts import introspectors
 from tests.support.scene import A
 from tests.support.sockets import close_of, dial, socket_upstream
 from tests.support.timed import TimedGateway, timed_gateway
@@ -117,7 +118,7 @@ async def test_tunnel_ends_when_its_token_is_revoked(tmp_path: Path) -> None:
 
 async def settle_answers(gateway: TimedGateway) -> None:
     """Wait until every question is answered, and a second passes in which that is seen."""
-    (asker,) = gateway.app.introspectors.values()
+    (asker,) = introspectors(gateway.app).values()
     await eventually(lambda: asker.gate.taken == 0)
     await settle()
 

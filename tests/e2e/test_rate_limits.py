@@ -15,6 +15,7 @@ from tests.support.gateway import RawResponse, configuration, request
 from tests.support.idp import FakeIdp
 from tests.support.keys import FOREIGN, KEY, OTHER, entry
 from tests.support.minting import jwks
+from tests.support.parts import rate_limits
 from tests.support.scene import A, B
 from tests.support.timed import TimedGateway, timed_gateway
 from tests.support.upstream import RawUpstream, Received, Responder, raw_upstream
@@ -202,7 +203,7 @@ async def test_all_limits_of_a_route_have_to_let_a_request_through(tmp_path: Pat
         gateway.clock.jump(10)
         assert [told(await gateway.get("/", token=token))[0] for _ in range(3)] == [200, 429, 429]
         assert told(await gateway.get("/", token=token))[3] == [b"324"]  # the longer one
-        counts = gateway.app.rate_limits.counts
+        counts = rate_limits(gateway.app).counts
     assert (counts["/", "sub", "admitted"], counts["/", "sub-2", "admitted"]) == (3, 3)
     assert (counts["/", "sub", "limited"], counts["/", "sub-2", "limited"]) == (2, 3)
     assert counts["/", "address", "admitted"] == 8
@@ -320,8 +321,8 @@ async def test_many_callers_take_no_more_memory_than_is_said(tmp_path: Path) -> 
         for number in range(150):
             assert await status(f"198.51.100.{number}") == 200
             assert await status("192.0.2.1") == 429
-        assert gateway.app.rate_limits.status()["callers"] == 100
-        assert gateway.app.rate_limits.status()["forgotten"] == 51
+        assert rate_limits(gateway.app).status()["callers"] == 100
+        assert rate_limits(gateway.app).status()["forgotten"] == 51
 
 
 async def test_a_caller_whose_key_has_to_be_fetched_is_counted_once(tmp_path: Path) -> None:

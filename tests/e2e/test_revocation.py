@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.features.revocation.redis_log import MOST_RECORDS, RevocationLog
-from gateway.jwt.revocations.table import Kind
+from gateway.features.revocation.redis_log import RevocationLog
+from gateway.jwt.revocations.table import MOST_RECORDS, Kind
 from gateway.process.foreground import calm_collector
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink

@@ -14,6 +14,7 @@ from tests.support.clock import eventually
 from tests.support.gateway import RawClient, RawResponse, RunningGateway, request, running_gateway
 from tests.support.minting import SigningKey
 from tests.support.pace import paced
+from tests.support.parts import rate_limits
 from tests.support.redis import RedisServer
 from tests.support.upstream import raw_upstream
 
@@ -62,10 +63,10 @@ async def test_a_limit_holds_over_all_gateways(tmp_path: Path) -> None:
         ]
         assert all(20 < int(answer.one(b"retry-after") or b"") <= 25 for answer in answers[4:])
         assert (await ask(both[0], sub="bob")).status == 200
-        counts = [gateway.app.rate_limits.counts for gateway in both]
+        counts = [rate_limits(gateway.app).counts for gateway in both]
         assert sum(one["/", "sub", "admitted"] for one in counts) == 5
         assert sum(one["/", "sub", "limited"] for one in counts) == 4
-        assert [gateway.app.rate_limits.fallbacks for gateway in both] == [0, 0]
+        assert [rate_limits(gateway.app).fallbacks for gateway in both] == [0, 0]
         # R131: no subject, address or token is in Redis, only digests that are gone by themselves.
         keys = server.run("KEYS", "gateway:rate:*")
         assert len(keys) == 2
@@ -110,7 +111,7 @@ async def test_several_limits_are_one_exchange(tmp_path: Path) -> None:
         assert b'"sub-2";r=3;t=' in answers[2].all(LIMIT)[1]
         # One for the address before the credential, one for all others after it; the last one is known to be refused.
         assert one.app.redis.commands - before == 7
-        assert one.app.rate_limits.counts["/", "claim:tenant", "admitted"] == 2
+        assert rate_limits(one.app).counts["/", "claim:tenant", "admitted"] == 2
 
 
 async def test_without_redis_each_worker_counts_for_itself_and_nobody_waits(tmp_path: Path) -> None:
@@ -119,14 +120,14 @@ async def test_without_redis_each_worker_counts_for_itself_and_nobody_waits(tmp_
         assert [(await ask(both[0])).status for _ in range(4)] == [200, 200, 200, 429]
         await server.kill()
         assert (await ask(both[0])).status == 429  # from what Redis last said of this caller
-        before = [gateway.app.rate_limits.fallbacks for gateway in both]
+        before = [rate_limits(gateway.app).fallbacks for gateway in both]
         for gateway, fallbacks in zip(both, before, strict=True):
             began = time.monotonic()
             answers = [await ask(gateway, sub="bob") for _ in range(5)]
             assert time.monotonic() - began < paced(0.6)  # the first one finds it out
             assert [answer.status for answer in answers] == [200, 200, 200, 429, 429]
             assert answers[4].all(LIMIT) == [b'"sub";r=0;t=334']
-            assert gateway.app.rate_limits.fallbacks == fallbacks + 5
+            assert rate_limits(gateway.app).fallbacks == fallbacks + 5
         page = (await both[0].admin("/metrics")).body.decode()
         total = before[0] + 5
         assert f"\ngateway_rate_limit_fallbacks_total {total}.0\n" in page
@@ -134,7 +135,7 @@ async def test_without_redis_each_worker_counts_for_itself_and_nobody_waits(tmp_
         await eventually(lambda: all(gateway.app.redis and gateway.app.redis.available for gateway in both))
         # It has forgotten everything: nothing of it was on disk. Then they share again.
         assert [(await ask(both[number % 2], sub="bob")).status for number in range(4)] == [200, 200, 200, 429]
-        assert [gateway.app.rate_limits.fallbacks for gateway in both] == [total, before[1] + 5]
+        assert [rate_limits(gateway.app).fallbacks for gateway in both] == [total, before[1] + 5]
 
 
 async def test_an_outage_gives_nobody_another_burst(tmp_path: Path) -> None:
@@ -162,13 +163,13 @@ async def test_nobody_waits_longer_than_the_time_limit_for_a_server_that_stands_
             return time.monotonic() - began
 
         usual = max(await asyncio.gather(*map(wait, clients)))
-        before = gateway.app.rate_limits.fallbacks
+        before = rate_limits(gateway.app).fallbacks
         server.pause()
         try:
             assert max(await asyncio.gather(*map(wait, clients))) < usual + 0.1 + 0.15  # what a busy machine adds
             waits = sorted([await wait(client) for client in clients])
             assert waits[10] < usual + 0.05  # nobody tries any more
-            assert gateway.app.rate_limits.fallbacks == before + 40
+            assert rate_limits(gateway.app).fallbacks == before + 40
         finally:
             server.resume()
         await eventually(lambda: gateway.app.redis and gateway.app.redis.available)
@@ -179,14 +180,14 @@ async def test_a_server_that_takes_nothing_more_is_as_good_as_none(tmp_path: Pat
     async with RedisServer(tmp_path / "redis") as server, gateways(tmp_path, server, table(2, 1000, burst=2)) as both:
         server.run("CONFIG", "SET", "maxmemory", "1")
         assert [(await ask(both[0])).status for _ in range(3)] == [200, 200, 429]
-        assert both[0].app.rate_limits.fallbacks == 3
+        assert rate_limits(both[0].app).fallbacks == 3
 
 
 async def test_a_gateway_that_starts_without_redis_serves(tmp_path: Path) -> None:
     server = RedisServer(tmp_path / "redis")
     async with gateways(tmp_path, server, table(1, 1000), count=1) as (one,):
         assert [(await ask(one)).status for _ in range(2)] == [200, 429]
-        assert one.app.rate_limits.status() == {
+        assert rate_limits(one.app).status() == {
             "limits": 1,
             "shared": True,
             "callers": 1,

@@ -14,6 +14,7 @@ from tests.support.clock import eventually
 from tests.support.fleet import Member, Relay, fleet
 from tests.support.gateway import RunningGateway, request
 from tests.support.minting import ABSENT
+from tests.support.parts import single_use
 from tests.support.proving import bound_token, proved
 from tests.support.redis import RedisServer
 from tests.support.upstream import raw_upstream
@@ -117,7 +118,7 @@ async def test_nothing_passes_twice_when_a_replica_takes_over_late(tmp_path: Pat
 
 def since(gateway: RunningGateway) -> float | None:
     """Return since when the store remembers tokens, as far as a gateway knows."""
-    remembered: float | None = gateway.app.single_use.used.status()["remembers_since"]
+    remembered: float | None = single_use(gateway.app).used.status()["remembers_since"]
     return remembered
 
 

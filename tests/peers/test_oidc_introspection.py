@@ -18,6 +18,7 @@ from tests.peers.oidc_provider import OidcProvider, require_oidc_provider, signi
 from tests.support.clock import FakeClock
 from tests.support.gateway import request
 from tests.support.minting import SigningKey
+from tests.support.parts import introspectors
 from tests.support.timed import TimedGateway, timed_gateway
 from tests.support.upstream import RawUpstream, raw_upstream
 
@@ -166,7 +167,7 @@ async def test_tokens_of_both_kinds_are_judged_by_the_same_rules(tmp_path: Path)
         signed = await one.token(SIGNED)
         assert signed.count(".") == 2
         assert await one.status(signed) == 200
-        asker = one.gateway.app.introspectors["peer"]
+        asker = introspectors(one.gateway.app)["peer"]
         assert asker.outcomes == {}
         assert await one.status(await one.token(OTHER)) == 401
         assert await one.status(await one.token(scope="orders:write")) == 403

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import orjson
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from gateway.process.merged_metrics import GAUGES, Merged, Wire, to_wire
+from gateway.process.merged_metrics import Merged, Wire, to_wire
+from gateway.telemetry.prometheus import Gauge, Merge
 from tests.support.gateway import running_gateway
 from tests.support.redis import RedisServer
 from tests.support.upstream import raw_upstream
@@ -21,11 +22,11 @@ def worker(count: float, age: float, usable: float) -> Wire:
     requests = CounterMetricFamily("gateway_requests", "Requests.", labels=("route", "status"))
     requests.add_metric(("/", "200"), count)
     requests.add_metric(('/a"b\n', "502"), 1)
-    ages = GaugeMetricFamily("gateway_jwks_age_seconds", "Age.", labels=("issuer",))
+    ages = Gauge("gateway_jwks_age_seconds", "Age.", labels=("issuer",), merge="max")
     ages.add_metric(("main",), age)
-    state = GaugeMetricFamily("gateway_jwks_usable", "Usable.", labels=("issuer",))
+    state = Gauge("gateway_jwks_usable", "Usable.", labels=("issuer",), merge="min")
     state.add_metric(("main",), usable)
-    open_now = GaugeMetricFamily("gateway_open_connections", "Open.", count)
+    open_now = Gauge("gateway_open_connections", "Open.", count)
     times = HistogramMetricFamily(
         "gateway_request_duration_seconds", "Time.", buckets=[("0.1", count), ("+Inf", count + 1)], sum_value=2.5
     )
@@ -88,6 +89,39 @@ def test_sums_can_be_added_to_others() -> None:
     assert values(gone)["gateway_requests_total / 200"] == 3
 
 
+#: How the gauges of two workers become one.
+GAUGES: dict[str, Merge] = {
+    "gateway_open_connections": "sum",
+    "gateway_lingering_connections": "sum",
+    "gateway_open_tunnels": "sum",
+    "gateway_running_requests": "sum",
+    "gateway_deferred_requests": "sum",
+    "gateway_loop_lag_seconds": "max",
+    "gateway_token_cache_entries": "sum",
+    "gateway_token_cache_bytes": "sum",
+    "gateway_api_keys": "min",
+    "gateway_rate_limit_callers": "sum",
+    "gateway_abuse_refused": "sum",
+    "gateway_redis_available": "min",
+    "gateway_revocation_known": "min",
+    "gateway_revocation_age_seconds": "max",
+    "gateway_revocation_entries": "max",
+    "gateway_tenants": "max",
+    "gateway_introspections_in_flight": "sum",
+    "gateway_introspections_waiting": "sum",
+    "gateway_introspection_cache_entries": "sum",
+    "gateway_replay_entries": "sum",
+    "gateway_jwks_usable": "min",
+    "gateway_jwks_age_seconds": "max",
+    "gateway_jwks_keys": "min",
+    "gateway_jwks_rejected_keys": "max",
+    "gateway_upstream_connections_in_use": "sum",
+    "gateway_upstream_connections_idle": "sum",
+    "gateway_upstream_waiting": "sum",
+    "gateway_upstream_healthy": "min",
+}
+
+
 async def test_it_is_said_of_every_gauge_how_it_is_merged(tmp_path: Path) -> None:
     """A gauge that is added to the metrics needs a decision here: a sum of ages would mean nothing."""
     async with (
@@ -96,5 +130,20 @@ async def test_it_is_said_of_every_gauge_how_it_is_merged(tmp_path: Path) -> Non
         running_gateway(upstream.url, tmp_path, redis={"url": server.url, "timeout_seconds": 2}) as gateway,
     ):
         families = list(gateway.app.admin.collector().collect())
-    assert {family.name for family in families if family.type == "gauge"} == set(GAUGES)
-    assert {family.type for family in families} == {"gauge", "counter", "histogram"}
+    gauges = [family for family in families if isinstance(family, Gauge)]
+    assert {family.name: family.merge for family in gauges} == GAUGES
+    assert {family.type for family in families if not isinstance(family, Gauge)} == {"counter", "histogram"}
+    for family in gauges:
+        merged = Merged()
+        for number in (2.0, 5.0):
+            family.samples = []
+            family.add_sample(family.name, {"of": "both"}, number)
+            merged.add(orjson.loads(orjson.dumps(to_wire([family]))))
+        # Once more by the supervisor, of workers whose pages were merged before.
+        again = Merged()
+        again.add(orjson.loads(orjson.dumps(merged.to_wire())))
+        wanted = {"sum": 7.0, "min": 2.0, "max": 5.0}[GAUGES[family.name]]
+        assert [sample.value for one in (merged, again) for each in one.families() for sample in each.samples] == [
+            wanted,
+            wanted,
+        ], family.name

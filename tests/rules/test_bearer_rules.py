@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import Challenge, GatewayError
-from gateway.server.authentication.credential_places import bearer_token, presented_key
+from gateway.features.api_keys.reasons import MALFORMED_API_KEY
+from gateway.server.authentication.credential_places import bearer_token, field_credential
 
 
 def _refusal(authorization: list[bytes], query: bytes = b"") -> GatewayError:
@@ -37,7 +38,7 @@ def test_malformed_authorization_is_400(value: bytes) -> None:
 @pytest.mark.parametrize("value", [b"bearer x", b"BEARER x", b"Bearer  x"])
 def test_scheme_is_case_insensitive_with_one_or_more_spaces(value: bytes) -> None:
     """R102."""
-    assert bearer_token([value], b"") == b"x"
+    assert bearer_token([value], b"").value == b"x"
 
 
 def test_a_tab_after_the_scheme_is_refused() -> None:
@@ -69,7 +70,7 @@ def test_key_and_anything_in_authorization_together_are_400(authorization: list[
     """R105: with a key in a field of its own; so are two keys, and a key and a token in the query."""
     for keys, fields, query in (([b"k"], authorization, b""), ([b"k", b"k"], [], b""), ([b"k"], [], b"access_token=b")):
         with pytest.raises(GatewayError) as caught:
-            presented_key(keys, fields, query)
+            field_credential(b"x-api-key", keys, fields, query, MALFORMED_API_KEY)
         assert _face(caught.value) == BAD_REQUEST
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.gateway import LANE, RunningGateway, request, running_gateway
 from tests.support.minting import ABSENT, SigningKey
+from tests.support.parts import proofs
 from tests.support.proofs import with_proof
 from tests.support.proving import BASE, CLIENT, OTHER, bound_token, challenges, proof_for, proved
 from tests.support.upstream import RawUpstream, raw_upstream
@@ -57,7 +58,7 @@ async def test_a_bound_token_passes_with_its_proof_and_the_upstream_sees_neither
         for received in upstream.requests:
             assert received.all(b"x-user-id") == [b"alice"]
             assert received.one(b"authorization") is received.one(b"dpop") is None
-        assert gateway.app.proofs.outcomes == {("dpop", "accepted"): 3}
+        assert proofs(gateway.app).outcomes == {("dpop", "accepted"): 3}
 
 
 async def test_a_bound_token_as_a_bearer_token_is_refused_on_every_path(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ async def test_none_or_several_proofs_are_no_proof(tmp_path: Path) -> None:
                 answer = await gateway.get("/", *fields)
                 assert (answer.status, answer.json["error"]) == (401, "invalid_dpop_proof")
                 assert f'{ALGORITHMS}, error="invalid_dpop_proof"' in challenges(answer)[0]
-                assert gateway.app.proofs.outcomes["dpop", reason] > 0
+                assert proofs(gateway.app).outcomes["dpop", reason] > 0
         for fields in ((scheme, scheme, proof), ((b"Authorization", b"DPoP a, DPoP b"), proof)):
             assert (await gateway.get("/", *fields)).status == 400
         assert upstream.connections == 0
@@ -175,11 +176,11 @@ async def test_a_proof_that_is_not_for_this_request_is_refused(tmp_path: Path) -
     async with running(tmp_path) as (gateway, upstream):
         token = bound_token(gateway)
         for what, (options, error, reason) in BAD_PROOFS.items():
-            before = gateway.app.proofs.outcomes["dpop", reason]
+            before = proofs(gateway.app).outcomes["dpop", reason]
             answer = await gateway.exchange(proved(token, **options))
             assert (answer.status, answer.json["error"]) == (401, error), what
             assert f'error="{error}"' in challenges(answer)[0], what
-            assert gateway.app.proofs.outcomes["dpop", reason] == before + 1, what
+            assert proofs(gateway.app).outcomes["dpop", reason] == before + 1, what
         assert upstream.connections == 0
 
 
@@ -245,8 +246,8 @@ async def test_a_proof_passes_once(tmp_path: Path) -> None:
         assert [(await gateway.exchange(same)).status for _ in range(3)] == [200, 401, 401]
         numbered = [(await gateway.exchange(proved(token, jti="n-1"))).status for _ in range(2)]
         assert numbered == [200, 401]
-        assert gateway.app.proofs.outcomes["dpop", "replayed_proof"] == 3
-        assert gateway.app.proofs.used.entries == 2
+        assert proofs(gateway.app).outcomes["dpop", "replayed_proof"] == 3
+        assert proofs(gateway.app).used.entries == 2
         assert len(upstream.requests) == 2
         # The id is the client's own: another key may use it.
         other = bound_token(gateway, OTHER)

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app import GatewayApp
+from gateway.features.listed import FEATURES
+from gateway.server.seam.feature import Feature
 from gateway.settings.tables.root import Settings
 from tests.support.fields import Fields
 from tests.support.minting import SigningKey, good_claims, jwks, mint
@@ -219,14 +221,19 @@ def configuration(
 
 @contextlib.asynccontextmanager
 async def running_gateway(
-    upstream_url: str | Sequence[str], directory: Path, *, key: SigningKey | None = None, **options: Any
+    upstream_url: str | Sequence[str],
+    directory: Path,
+    *,
+    key: SigningKey | None = None,
+    features: Sequence[Feature] = FEATURES,
+    **options: Any,
 ) -> AsyncIterator[RunningGateway]:
-    """Run a gateway with one RSA key ``a``; ``options`` are those of ``configuration``."""
+    """Run a gateway with one RSA key ``a`` and these features; ``options`` are those of ``configuration``."""
     key = key or SigningKey.rsa("a")
     file = directory / "jwks.json"
     file.write_bytes(jwks(key))
     settings = Settings.model_validate(configuration(upstream_url, file, **options))
-    async with running(settings, key) as gateway:
+    async with running(settings, key, features=features) as gateway:
         yield gateway
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.jwt.authenticator import Authenticator
 from gateway.server.express_lane.section import Section, read_section
-from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.request.request import Admitted, RequestHead
 from gateway.settings.tables import root as schema
 from gateway.telemetry.counters import Record
 from gateway.upstream.headers.rewrite import Peer
 from tests.support.clock import FakeClock
+from tests.support.pipeline import pipeline_of
 from tests.support.verifying import make_settings
 
 ROUTES = {
@@ -20,12 +19,7 @@ ROUTES = {
 }
 
 
-def make_pipeline() -> Pipeline:
-    settings, clock = make_settings(issuers=[], routes=list(ROUTES.values())), FakeClock()
-    return Pipeline(settings, Authenticator(settings, {}, clock), clock, b"gw-1")
-
-
-PIPELINE = make_pipeline()
+PIPELINE = pipeline_of(make_settings(issuers=[], routes=list(ROUTES.values())), FakeClock())
 HEAD = RequestHead("GET", b"/", True, (), Peer(b"192.0.2.1", False, 8080))
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 from gateway.features.introspection.choice import OpaqueTokens, build_introspectors
 from gateway.features.introspection.credential import OpaqueKind
-from gateway.features.introspection.metrics import introspection_metrics
+from gateway.features.introspection.introspector import Introspector
 from gateway.server.seam.feature import Core, Part
+from gateway.telemetry.counters import cumulative
+from gateway.telemetry.prometheus import Gauge
+
+_BY_ISSUER = ("issuer",)
 
 
 class IntrospectionPart(Part):
@@ -32,4 +36,48 @@ class IntrospectionPart(Part):
 
     def metrics(self) -> Iterator[Metric]:
         """Return the metrics of one scrape."""
-        return introspection_metrics(self.introspectors)
+        return _metrics(self.introspectors)
+
+
+def _metrics(introspectors: Mapping[str, Introspector]) -> Iterator[Metric]:
+    """Return the metrics of all issuers that are asked about tokens."""
+    calls = CounterMetricFamily(
+        "gateway_introspections", "Questions about opaque tokens that ended.", labels=("issuer", "outcome")
+    )
+    duration = HistogramMetricFamily(
+        "gateway_introspection_duration_seconds",
+        "Time of such a question, from the wait for its turn to the answer.",
+        labels=_BY_ISSUER,
+    )
+    hits = CounterMetricFamily(
+        "gateway_introspection_cache_hits",
+        "Opaque tokens whose verdict was remembered.",
+        labels=("issuer", "verdict"),
+    )
+    shared = CounterMetricFamily(
+        "gateway_introspection_shared_lookups",
+        "Look-ups of answers that gateways share.",
+        labels=("issuer", "outcome"),
+    )
+    busy = CounterMetricFamily(
+        "gateway_introspections_refused", "Questions not asked, because too much was asked already.", labels=_BY_ISSUER
+    )
+    running = Gauge("gateway_introspections_in_flight", "Questions being asked.", labels=_BY_ISSUER)
+    waiting = Gauge("gateway_introspections_waiting", "Questions waiting.", labels=_BY_ISSUER)
+    entries = Gauge(
+        "gateway_introspection_cache_entries", "Opaque tokens that were found good, remembered now.", labels=_BY_ISSUER
+    )
+    for name, asker in introspectors.items():
+        for outcome, count in asker.outcomes.items():
+            calls.add_metric((name, outcome), count)
+        duration.add_metric((name,), buckets=cumulative(asker.duration), sum_value=asker.duration.total)
+        hits.add_metric((name, "good"), asker.memory.hits)
+        hits.add_metric((name, "bad"), asker.memory.bad_hits)
+        if asker.shared is not None:
+            for outcome in ("hits", "misses", "failures"):
+                shared.add_metric((name, outcome), getattr(asker.shared, outcome))
+        busy.add_metric((name,), asker.gate.refusals)
+        running.add_metric((name,), asker.in_flight)
+        waiting.add_metric((name,), asker.waiting)
+        entries.add_metric((name,), len(asker.memory))
+    yield from (calls, duration, hits, shared, busy, running, waiting, entries)

@@ -105,6 +105,7 @@ def _connections(telemetry: Telemetry) -> Iterator[Metric]:
 
 
 def _process(telemetry: Telemetry) -> Iterator[Metric]:
+    """Return how the work in this process fares."""
     yield counter("gateway_unexpected_errors", "Errors that nothing had foreseen, by who found them.", "where", counts)
     yield Gauge("gateway_running_requests", "Requests that are being served now.", telemetry.running)
     yield Gauge("gateway_deferred_requests", "Requests that wait behind those that are served.", telemetry.deferred)

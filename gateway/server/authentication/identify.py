@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.errors import MISSING_TOKEN, GatewayError, Reasons
+from gateway.errors import GatewayError, MISSING_TOKEN, Reasons
 from gateway.identity import Identity
 from gateway.policy.authorize import authorize
 from gateway.server.authentication.credential_places import sent_as_dpop

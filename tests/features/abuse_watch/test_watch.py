@@ -17,6 +17,7 @@ from gateway.features.api_keys.reasons import UNKNOWN_API_KEY
 from gateway.identity import Identity
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
+from gateway.server.seam.credential import Shown
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 
@@ -30,7 +31,7 @@ def watching(**options: Any) -> tuple[AbuseWatch, FakeClock]:
 
 def refusals(watch: AbuseWatch, reason: Reason, count: int, client: str = ONE, detail: str = "") -> None:
     for number in range(count):
-        watch.saw(Record(started=0, client=client, reason=reason.code, detail=detail.format(number)))
+        watch.finished(Record(started=0, client=client, reason=reason.code, detail=detail.format(number)))
 
 
 def caller(subject: str | None = "alice", token_id: str | None = None, credential: str = "jwt") -> Identity:
@@ -47,7 +48,7 @@ def use(watch: AbuseWatch, client: str, identity: Identity | None, shown: bytes 
     run = Run(None, None, Record(started=0, client=client), b"id")  # type: ignore[arg-type]
     admitted = Admitted(None, None, "", None)  # type: ignore[arg-type]
     assert watch.before(run, admitted) is None
-    assert watch.after(run, admitted, shown, identity) is None
+    assert watch.after(run, admitted, None if shown is None else Shown(shown), identity) is None
 
 
 REASONS = [
@@ -90,7 +91,7 @@ def test_one_unknown_kid_again_and_again_is_no_sweep() -> None:
 def test_refusals_that_are_only_observed_count_too() -> None:
     watch, _ = watching(bad_signatures=2)
     for _ in range(3):
-        watch.saw(Record(started=0, client=ONE, observed=Reasons.BAD_SIGNATURE.code))
+        watch.finished(Record(started=0, client=ONE, observed=Reasons.BAD_SIGNATURE.code))
     assert watch.flags["bad_signatures"] == 1
 
 
@@ -125,20 +126,20 @@ def test_all_clients_of_a_unix_socket_are_one_address(exempt: list[str]) -> None
 
 def test_whoever_was_found_is_refused_for_so_long(caplog: pytest.LogCaptureFixture) -> None:
     watch, clock = watching(bad_signatures=2, refuse_seconds=30)
-    watch.refuse(ONE)
+    watch.demand_unbarred(ONE)
     assert not watch.barring
     refusals(watch, Reasons.BAD_SIGNATURE, 3)
     assert watch.barring
     assert "refuse_seconds=30" in caplog.text
     clock.jump(10.5)
     with pytest.raises(GatewayError) as caught:
-        watch.refuse(ONE)
+        watch.demand_unbarred(ONE)
     assert (caught.value.reason, caught.value.retry_after) == (WATCHED_ADDRESS, 20)
     assert (caught.value.reason.kind.status, caught.value.detail) == (429, "")
-    watch.refuse(OTHER)
+    watch.demand_unbarred(OTHER)
     assert watch.status()["refused"] == {"addresses": 1, "tokens": 0, "subjects": 0}
     clock.jump(19.5)
-    watch.refuse(ONE)
+    watch.demand_unbarred(ONE)
     assert not watch.barring  # so that nobody is asked about any more
 
 

@@ -155,14 +155,14 @@ def test_held_verdict_ends_with_the_key() -> None:
     """C65."""
     clock = FakeClock()
     known = keys(entry(expires="2027-01-15T08:00:10Z"), clock=clock)
-    held = known.hold(KEY)
+    held = known.find(KEY)
     assert known.still_good(held) is None
     clock.step_wall(10)
     assert known.still_good(held) is EXPIRED_API_KEY
     with pytest.raises(GatewayError):
-        known.hold(KEY)
+        known.find(KEY)
     with pytest.raises(GatewayError):
-        known.hold(OTHER)
+        known.find(OTHER)
 
 
 CHANGES = [
@@ -184,7 +184,7 @@ async def test_held_verdict_ends_when_the_key_gets_other_rights(
     file, before = tmp_path / "keys", entry(scopes=["a"], claims={"role": "x"})
     write_keys(file, before)
     async with watched(file) as (known, clock):
-        held = known.hold(KEY)
+        held = known.find(KEY)
         write_keys(file, {**before, **change}, entry(OTHER, "other"))
         await look(known, clock)
         assert len(known) == 2

@@ -209,7 +209,7 @@ async def test_what_cannot_be_held_is_refused(tmp_path: Path) -> None:
             asker.hold(b"bad")
         assert caught.value.reason is INACTIVE_TOKEN
         await asker.identify(b"t")
-        assert asker.hold(b"t").still_good() is None
+        assert asker.hold(b"t").ended() is None
 
 
 async def test_asking_again_needs_a_place(tmp_path: Path) -> None:

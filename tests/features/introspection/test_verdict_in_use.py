@@ -56,7 +56,7 @@ async def test_fresh_verdict_is_not_asked_about() -> None:
     asker = Asker()
     held = asker.held()
     asker.clock.jump(29)
-    assert (held.still_good(), asker.asked) == (None, 0)
+    assert (held.ended(), asker.asked) == (None, 0)
 
 
 async def test_old_verdict_is_asked_about_once_and_goes_on_meanwhile() -> None:
@@ -64,14 +64,14 @@ async def test_old_verdict_is_asked_about_once_and_goes_on_meanwhile() -> None:
     asker = Asker()
     held = asker.held()
     asker.clock.jump(30)
-    assert [held.still_good() for _ in range(3)] == [None] * 3
+    assert [held.ended() for _ in range(3)] == [None] * 3
     assert asker.asked == 1
     asker.answer.set_result(asker.verdict())
-    assert held.still_good() is None
+    assert held.ended() is None
     asker.clock.jump(30)
-    assert (held.still_good(), asker.asked) == (None, 2)
+    assert (held.ended(), asker.asked) == (None, 2)
     asker.answer.set_result(asker.verdict(None, 0))
-    assert held.still_good() is INACTIVE_TOKEN
+    assert held.ended() is INACTIVE_TOKEN
 
 
 async def test_what_others_learn_counts() -> None:
@@ -80,13 +80,13 @@ async def test_what_others_learn_counts() -> None:
     held = asker.held()
     asker.memory.put(b"d", asker.verdict(seconds=20))
     asker.clock.jump(25)
-    assert (held.still_good(), asker.asked) == (None, 0)
+    assert (held.ended(), asker.asked) == (None, 0)
     asker.memory.put(b"d", asker.verdict())
     asker.clock.jump(25)
-    assert (held.still_good(), asker.asked) == (None, 0)
+    assert (held.ended(), asker.asked) == (None, 0)
     asker.clock.jump(6)
     asker.memory.put(b"d", asker.verdict(None, 5))
-    assert held.still_good() is INACTIVE_TOKEN
+    assert held.ended() is INACTIVE_TOKEN
 
 
 async def test_other_rights_end_it() -> None:
@@ -94,14 +94,14 @@ async def test_other_rights_end_it() -> None:
         asker = Asker()
         held = asker.held()
         asker.memory.put(b"d", asker.verdict(changed, 40))
-        assert held.still_good() is INACTIVE_TOKEN
+        assert held.ended() is INACTIVE_TOKEN
 
 
 async def test_token_ends_by_the_clock() -> None:
     asker = Asker()
     held = asker.held()
     asker.clock.step_wall(1001)
-    assert (held.still_good(), asker.asked) == (Reasons.EXPIRED, 0)
+    assert (held.ended(), asker.asked) == (Reasons.EXPIRED, 0)
 
 
 async def test_without_an_answer_it_ends_after_a_while() -> None:
@@ -109,14 +109,14 @@ async def test_without_an_answer_it_ends_after_a_while() -> None:
     asker = Asker()
     held = asker.held()
     asker.clock.jump(30)
-    assert held.still_good() is None
+    assert held.ended() is None
     asker.answer.set_result(None)
-    assert held.still_good() is None
+    assert held.ended() is None
     asker.answer.cancel()
     asker.busy = True
-    assert held.still_good() is None
+    assert held.ended() is None
     asker.clock.jump(GRACE_SECONDS)
-    assert held.still_good() is None
+    assert held.ended() is None
     asker.clock.jump(1)
-    assert held.still_good() is INTROSPECTION_FAILED
+    assert held.ended() is INTROSPECTION_FAILED
     assert asker.asked == 2

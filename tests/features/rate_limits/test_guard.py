@@ -14,6 +14,7 @@ from gateway.identity import Identity
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
+from gateway.server.seam.credential import Shown
 from gateway.settings.tables.root import Settings
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
@@ -21,6 +22,8 @@ from tests.support.keys import entry
 
 UPSTREAM = {"name": "main", "urls": ["http://127.0.0.1:9"]}
 ALICE = Identity("main", "https://idp.test/", "alice", (), MappingProxyType({"tenant": "a"}), b"", 0.0, 0.0, None)
+
+TOKEN = Shown(b"t")
 
 
 class Asked:
@@ -41,7 +44,7 @@ class Asked:
     def admitted(self, route: Route) -> Admitted:
         return Admitted(route, None, "", None)  # type: ignore[arg-type]
 
-    def ask(self, number: int = 0, identity: Identity | None = ALICE, shown: bytes | None = b"t") -> Run:
+    def ask(self, number: int = 0, identity: Identity | None = ALICE, shown: Shown | None = TOKEN) -> Run:
         """Ask about one request from beginning to end.
 
         Raises:
@@ -91,8 +94,8 @@ def test_limits_that_are_not_about_a_caller_say_nothing() -> None:
     for _ in range(3):
         assert asked.ask().answer_fields == []
     key = ALICE._replace(credential="api_key")
-    assert asked.ask(0, key, b"key").answer_fields[1] == (b"RateLimit", b'"api_key";r=0;t=10')
+    assert asked.ask(0, key, Shown(b"key")).answer_fields[1] == (b"RateLimit", b'"api_key";r=0;t=10')
     with pytest.raises(GatewayError):
-        asked.ask(0, key, b"key")
-    asked.ask(0, key, b"another")
+        asked.ask(0, key, Shown(b"key"))
+    asked.ask(0, key, Shown(b"another"))
     asked.ask(0, None, None)

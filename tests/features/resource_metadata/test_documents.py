@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.features.resource_metadata.documents import DOCUMENT_SECONDS, Resources, document_fields
+from gateway.errors import GatewayError
+from gateway.features.resource_metadata.documents import DOCUMENT_SECONDS, Resources
+from gateway.features.resource_metadata.reasons import DOCUMENT_METHOD
 from gateway.policy.routes import RouteTable
+from gateway.server.request.error_answers import Answer
 from gateway.settings.tables.root import Settings
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
@@ -133,10 +136,27 @@ def test_the_routes_of_a_resource_lead_to_its_document() -> None:
 
 def test_the_answer_is_json_that_everybody_may_keep_for_a_while() -> None:
     """R116."""
-    assert dict(document_fields()) == {
-        b"Content-Type": b"application/json",
-        b"Cache-Control": b"public, max-age=%d" % DOCUMENT_SECONDS,
-    }
+    document = compiled({"resource": "https://a.test/x"}).find("a.test", f"{WELL_KNOWN}/x")
+    assert document is not None
+    for method in ("GET", "HEAD"):
+        reply = document.answer(method)
+        assert (reply.status, reply.body, reply.close) == (200, document.body, False)
+        assert len(reply.headers) == 2
+        assert dict(reply.headers) == {
+            b"Content-Type": b"application/json",
+            b"Cache-Control": b"public, max-age=%d" % DOCUMENT_SECONDS,
+        }
+
+
+def test_other_methods_are_told_which_ones_there_are() -> None:
+    """R116, RFC 9110 sections 9.3.7, 15.5.6."""
+    document = compiled({"resource": "https://a.test/x"}).find("a.test", f"{WELL_KNOWN}/x")
+    assert document is not None
+    assert document.answer("OPTIONS") == Answer(204, ((b"Allow", b"GET, HEAD, OPTIONS"),), b"", close=False)
+    for method in ("POST", "PUT", "DELETE", "get"):
+        with pytest.raises(GatewayError) as caught:
+            document.answer(method)
+        assert caught.value.reason is DOCUMENT_METHOD
 
 
 def test_a_document_stands_under_its_own_path_in_log_and_metrics() -> None:

@@ -15,7 +15,8 @@ import pytest
 import redis.asyncio
 
 from gateway.clock import SystemClock
-from gateway.features.revocation.redis_log import MOST_RECORDS, RECORD, RevocationLog, Told, told
+from gateway.features.revocation.redis_log import RevocationLog, Told, told
+from gateway.jwt.revocations.table import MOST_RECORDS, RECORD
 from gateway.settings.tables.redis import Redis
 from gateway.store.names import KEY_PREFIX
 from gateway.store.redis_link import RedisLink, StoreUnavailableError

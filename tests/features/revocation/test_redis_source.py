@@ -14,10 +14,10 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.features.revocation import redis_source as revocation_redis
-from gateway.features.revocation.redis_log import MOST_RECORDS, RECORD, Page, RevocationLog
+from gateway.features.revocation.redis_log import Page, RevocationLog
 from gateway.features.revocation.redis_source import STALE_SECONDS, RedisRevocations
 from gateway.jwt.revocations.source import Inheritance
-from gateway.jwt.revocations.table import Kind, RevocationTable
+from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, Kind, RevocationTable
 from gateway.settings.tables.redis import Redis
 from gateway.store import redis_link
 from gateway.store.redis_link import RedisLink

@@ -22,11 +22,12 @@ from gateway.features.sender_constrained.reasons import (
 from gateway.http1.target import parse_target
 from gateway.identity import Confirmation, Identity
 from gateway.policy.routes import RouteTable
-from gateway.server.authentication.credential_places import DpopToken
 from gateway.server.request.facts import scan
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted, RequestHead
+from gateway.server.seam.credential import Shown
 from gateway.settings.tables import root as schema
+from gateway.store.one_time_ids import ReplayMemory
 from gateway.telemetry.counters import Record
 from gateway.upstream.headers.rewrite import Peer
 from tests.server.pipeline.test_runner import RecordingClient
@@ -36,7 +37,7 @@ from tests.support.proofs import make_proof
 from tests.support.verifying import make_settings
 
 KEY = SigningKey.ec("proof")
-TOKEN = DpopToken(b"a.b.c")
+TOKEN, BEARER = Shown(b"a.b.c", "DPoP"), Shown(b"a.b.c")
 CERTIFICATE = b"any bytes"
 THUMBPRINT = b64(hashlib.sha256(CERTIFICATE).digest()).decode()
 BY_KEY, BY_CERTIFICATE = Confirmation(KEY.jwk_thumbprint, None), Confirmation(None, THUMBPRINT)
@@ -49,17 +50,19 @@ class Desk:
     def __init__(self, secret: bytes = b"s" * 32, server: dict[str, Any] | None = None, **dpop: Any) -> None:
         self.clock = FakeClock()
         settings = make_settings(dpop=schema.Dpop(**dpop), server=schema.Server(**(server or {})))
-        self.proofs: Proofs = make_proofs(settings, self.clock, secret=secret)
+        self.proofs: Proofs = make_proofs(
+            settings, self.clock, ReplayMemory(settings.tokens.replay_size, self.clock), secret
+        )
         self.answer_fields: list[tuple[bytes, bytes]] = []
 
     def proof(self, **options: Any) -> tuple[bytes, bytes]:
-        return b"DPoP", make_proof(KEY, TOKEN, self.clock.wall(), **{"uri": "http://gateway.test/", **options})
+        return b"DPoP", make_proof(KEY, TOKEN.value, self.clock.wall(), **{"uri": "http://gateway.test/", **options})
 
     async def judge(
         self,
         *fields: tuple[bytes, bytes],
         bound: Confirmation | None = BY_KEY,
-        shown: bytes = TOKEN,
+        shown: Shown = TOKEN,
         certificate: bytes | None = None,
         **more: Any,
     ) -> Reason | None:
@@ -73,7 +76,7 @@ class Desk:
         admitted = Admitted(ROUTE, parse_target("GET", target), "gateway.test", scan(headers), **more)
         who = Identity("main", "https://idp.test/", "alice", (), {}, b"", math.inf, -math.inf, None, confirmation=bound)
         try:
-            await self.proofs.check(run, admitted, shown, who)
+            await self.proofs.confirm(run, admitted, shown, who)
         except GatewayError as error:
             return error.reason
         finally:
@@ -83,9 +86,7 @@ class Desk:
 
 async def test_a_bearer_token_is_asked_for_nothing() -> None:
     desk = Desk()
-    assert await desk.judge(bound=None, shown=b"a.b.c") is None
-    assert await desk.judge(bound=None) is Reasons.UNBOUND_TOKEN
-    assert await desk.judge(bound=BY_CERTIFICATE, certificate=CERTIFICATE) is Reasons.UNBOUND_TOKEN
+    assert await desk.judge(bound=None, shown=BEARER) is None
     assert desk.proofs.outcomes == {}
 
 
@@ -174,7 +175,7 @@ async def test_a_request_without_a_host_has_no_uri_that_could_be_named() -> None
     admitted = Admitted(ROUTE, parse_target("GET", b"/"), "", scan(head.headers))
     who = Identity("main", "", "alice", (), {}, b"", math.inf, -math.inf, None, confirmation=BY_KEY)
     with pytest.raises(GatewayError) as caught:
-        await desk.proofs.check(Run(RecordingClient(), head, Record(0.0), b"id"), admitted, TOKEN, who)
+        await desk.proofs.confirm(Run(RecordingClient(), head, Record(0.0), b"id"), admitted, TOKEN, who)
     assert caught.value.reason is FOREIGN_PROOF
 
 
@@ -186,21 +187,21 @@ async def test_both_bindings_are_asked_for() -> None:
     assert await desk.judge(desk.proof(), bound=both, certificate=b"other") is WRONG_CERTIFICATE
     assert await desk.judge(desk.proof(), bound=both) is WRONG_CERTIFICATE
     assert await desk.judge(bound=both, certificate=CERTIFICATE) is MISSING_PROOF
-    assert await desk.judge(bound=both, certificate=CERTIFICATE, shown=b"a.b.c") is Reasons.SENDER_CONSTRAINED
+    assert await desk.judge(bound=both, certificate=CERTIFICATE, shown=BEARER) is Reasons.SENDER_CONSTRAINED
 
 
 async def test_a_certificate_is_the_connections_unless_a_trusted_proxy_speaks() -> None:
     """R139."""
     desk = Desk()
-    assert await desk.judge(bound=BY_CERTIFICATE, shown=b"a.b.c", certificate=CERTIFICATE) is None
-    assert await desk.judge(bound=BY_CERTIFICATE, shown=b"a.b.c") is WRONG_CERTIFICATE
+    assert await desk.judge(bound=BY_CERTIFICATE, shown=BEARER, certificate=CERTIFICATE) is None
+    assert await desk.judge(bound=BY_CERTIFICATE, shown=BEARER) is WRONG_CERTIFICATE
     field = (b"Client-Cert", b":YW55IGJ5dGVz:")
-    assert await desk.judge(field, bound=BY_CERTIFICATE, shown=b"a.b.c") is WRONG_CERTIFICATE
+    assert await desk.judge(field, bound=BY_CERTIFICATE, shown=BEARER) is WRONG_CERTIFICATE
     believing, doubting = (
         Desk(server={"client_certificate_header": "client-cert", "trusted_proxies": [proxy]})
         for proxy in ("192.0.2.1", "192.0.2.2")
     )
-    assert await believing.judge(field, bound=BY_CERTIFICATE, shown=b"a.b.c") is None
-    assert await believing.judge(bound=BY_CERTIFICATE, shown=b"a.b.c", certificate=CERTIFICATE) is not None
-    assert await doubting.judge(field, bound=BY_CERTIFICATE, shown=b"a.b.c") is WRONG_CERTIFICATE
-    assert await doubting.judge(field, bound=BY_CERTIFICATE, shown=b"a.b.c", certificate=CERTIFICATE) is None
+    assert await believing.judge(field, bound=BY_CERTIFICATE, shown=BEARER) is None
+    assert await believing.judge(bound=BY_CERTIFICATE, shown=BEARER, certificate=CERTIFICATE) is not None
+    assert await doubting.judge(field, bound=BY_CERTIFICATE, shown=BEARER) is WRONG_CERTIFICATE
+    assert await doubting.judge(field, bound=BY_CERTIFICATE, shown=BEARER, certificate=CERTIFICATE) is None

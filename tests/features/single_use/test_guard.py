@@ -15,6 +15,7 @@ from gateway.identity import Identity
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
+from gateway.server.seam.credential import Shown
 from gateway.settings.tables import root as schema
 from gateway.store.one_time_ids import Once, ReplayMemory
 from tests.support.clock import FakeClock
@@ -47,7 +48,7 @@ def guard(clock: FakeClock, leeway: float = 30) -> SingleUse:
 async def outcome(made: SingleUse, who: Identity | None, **options: Any) -> Reason | None:
     """Return why a caller is refused; None when it may pass. ``options`` are the route's."""
     try:
-        if (waiting := made.after(RUN, admitted(**options), b"token", who)) is not None:
+        if (waiting := made.after(RUN, admitted(**options), Shown(b"token"), who)) is not None:
             await waiting
     except GatewayError as error:
         return error.reason

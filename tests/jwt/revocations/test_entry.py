@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.features.revocation.redis_log import RECORD
 from gateway.jwt.revocations.entry import Revocation, parse_revocation
-from gateway.jwt.revocations.table import NEVER, Kind
+from gateway.jwt.revocations.table import NEVER, RECORD, Kind
 
 END = 1_900_000_000.0
 

@@ -5,26 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway.clock import SystemClock
 from gateway.errors import GatewayError, Reasons
 from gateway.features.revocation.file_source import FileRevocations
-from gateway.features.revocation.options import Revocation
-from gateway.jwt.revocations.revocations import CATCH_UP_SECONDS, STILL_SECONDS, Revocations, build_revocations
+from gateway.jwt.revocations.revocations import CATCH_UP_SECONDS, STILL_SECONDS, Revocations
 from gateway.jwt.revocations.table import Kind, RevocationTable
-from gateway.settings.tables import root as schema
-from gateway.settings.tables.redis import Redis
-from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, eventually
 from tests.support.pace import paced
 from tests.support.revocation import caller, revoked
-
-
-def settings(**tables: Any) -> schema.Settings:
-    return schema.Settings.model_construct(**{"redis": Redis(), "revocation": Revocation(), **tables})
 
 
 def file_with(tmp_path: Path, name: str, text: str) -> FileRevocations:
@@ -34,7 +24,7 @@ def file_with(tmp_path: Path, name: str, text: str) -> FileRevocations:
 
 
 async def test_nothing_configured_asks_nothing() -> None:
-    made = build_revocations(settings(), FakeClock(), None)
+    made = Revocations((), FakeClock())
     await made.start()
     assert (made.sources, made.unknown, made.complete) == ((), False, True)
     made.demand(caller(token="a"))
@@ -75,13 +65,20 @@ async def test_one_unknown_source_makes_all_unknown_and_the_route_says_what_then
     await made.stop()
 
 
-async def test_the_configuration_says_which_sources_there_are() -> None:
-    link = RedisLink(Redis(url="redis://127.0.0.1:1"), SystemClock())
-    tables = {"redis": Redis(url="redis://127.0.0.1:1"), "revocation": Revocation(file="/nowhere")}
-    assert [one.name for one in build_revocations(settings(**tables), FakeClock(), link).sources] == ["file", "redis"]
-    tables["revocation"] = Revocation(redis=False)
-    assert build_revocations(settings(**tables), FakeClock(), link).sources == ()
-    await link.stop()
+async def test_a_source_that_is_added_counts_from_then_on(tmp_path: Path) -> None:
+    """Features add theirs one after the other, before anything starts."""
+    made = Revocations((), FakeClock())
+    assert (made.unknown, made.complete) == (False, True)
+    for name, text in (("one", '{"jti": "a"}\n'), ("two", '{"sub": "b"}\n')):
+        made.add_source(file_with(tmp_path, name, text))
+    assert (len(made.sources), made.unknown, made.complete) == (2, True, False)
+    generation = made.generation
+    await made.start()
+    assert (made.unknown, made.complete) == (False, True)
+    assert made.generation is not generation
+    for identity in (caller(token="a"), caller(subject="b")):
+        assert made.covers(identity)
+    await made.stop()
 
 
 async def test_a_second_look_at_the_same_caller_hashes_nothing_until_there_is_something_new_to_ask(

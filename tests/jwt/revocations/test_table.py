@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.features.revocation.redis_log import RECORD
-from gateway.jwt.revocations.table import CLEANED, NEVER, SHARDS, Kind, RevocationTable, digest
+from gateway.jwt.revocations.table import CLEANED, NEVER, RECORD, SHARDS, Kind, RevocationTable, digest
 from tests.support.revocation import HOUR, NOW, caller, revoked
 
 

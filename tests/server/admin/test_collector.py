@@ -15,7 +15,6 @@ from prometheus_client.samples import Sample
 
 from gateway.features.listed import reasons
 from tests.support.gateway import RunningGateway, request, running_gateway
-from tests.support.keys import KEY, OTHER, entry
 from tests.support.minting import SigningKey, good_claims, mint
 from tests.support.upstream import Received, raw_upstream
 
@@ -166,27 +165,3 @@ async def test_connections_are_counted_and_given_back(name: str, tmp_path: Path)
         assert (await (await gateway.client()).response()).status == 503
         samples = await scrape(gateway)
     assert value(samples, name) == (2 if name == "gateway_open_connections" else 1)
-
-
-async def test_credentials_and_keys_are_counted_without_a_name(tmp_path: Path) -> None:
-    """R198: the kinds of credentials are a fixed set; a key's id and owner are no labels."""
-    routes: tuple[dict[str, Any], ...] = ({"path": "/", "credentials": ["jwt", "api_key"]},)
-    keys = [entry(owner="somebody"), entry(OTHER, "another")]
-    async with (
-        raw_upstream() as upstream,
-        running_gateway(upstream.url, tmp_path, routes=routes, api_keys=keys) as gateway,
-    ):
-        before = await scrape(gateway)
-        for key in (KEY, OTHER, b"unknown"):
-            await gateway.get("/", (b"X-Api-Key", key))
-        for _ in range(2):
-            await gateway.get("/", token=gateway.token())
-        await gateway.settled()
-        samples = await scrape(gateway)
-    assert value(before, "gateway_api_keys") == 2
-    assert [value(before, "gateway_credential_lookups_total", kind=kind) for kind in ("jwt", "api_key")] == [0, 0]
-    assert [value(samples, "gateway_credential_lookups_total", kind=kind) for kind in ("jwt", "api_key")] == [2, 3]
-    assert value(samples, "gateway_api_key_reload_failures_total") == 0
-    assert value(samples, "gateway_refusals_total", reason="unknown_api_key") == 1
-    labels = {text for found in samples.values() for sample in found for text in sample.labels.values()}
-    assert not labels & {"partner", "another", "somebody"}

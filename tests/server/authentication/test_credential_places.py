@@ -8,13 +8,8 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.api_keys.reasons import MALFORMED_API_KEY
-from gateway.server.authentication.credential_places import (
-    DpopToken,
-    PresentedKey,
-    bearer_token,
-    presented_key,
-    sent_as_dpop,
-)
+from gateway.server.authentication.credential_places import bearer_token, field_credential, sent_as_dpop
+from gateway.server.seam.credential import Shown
 
 TOKEN = b"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"
 
@@ -41,7 +36,7 @@ def _reason(authorization: list[bytes], query: bytes = b"") -> Reason | None:
 )
 def test_scheme_in_any_case_and_spaces_before_the_token_are_accepted(value: bytes) -> None:
     """R102, C20."""
-    assert bearer_token([value], b"") == TOKEN
+    assert bearer_token([value], b"") == Shown(TOKEN, "Bearer", b"")
 
 
 @pytest.mark.parametrize(
@@ -49,15 +44,14 @@ def test_scheme_in_any_case_and_spaces_before_the_token_are_accepted(value: byte
 )
 def test_odd_characters_are_left_to_the_verifier(token: bytes) -> None:
     """C06, C95: not a malformed request but an invalid token."""
-    assert bearer_token([b"Bearer " + token], b"") == token
+    assert bearer_token([b"Bearer " + token], b"") == Shown(token, "Bearer", b"")
 
 
 @pytest.mark.parametrize("value", [b"DPoP a.b.c", b"dpop  a.b.c", b" DPOP a.b.c\t"])
 def test_the_scheme_dpop_is_told_from_bearer(value: bytes) -> None:
     """R133: RFC 9449 section 7.1."""
-    token = bearer_token([value], b"")
-    assert (token, type(token)) == (b"a.b.c", DpopToken)
-    assert type(bearer_token([b"Bearer a.b.c"], b"")) is bytes
+    assert bearer_token([value], b"") == Shown(b"a.b.c", "DPoP", b"")
+    assert bearer_token([b"Bearer a.b.c"], b"") == Shown(b"a.b.c", "Bearer", b"")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +79,7 @@ def test_two_schemes_at_once_are_several_credentials() -> None:
 
 def test_the_token_keeps_its_bytes() -> None:
     """R199: no case folding, no decoding."""
-    assert bearer_token([b"Bearer AbC%2e.dEf"], b"") == b"AbC%2e.dEf"
+    assert bearer_token([b"Bearer AbC%2e.dEf"], b"").value == b"AbC%2e.dEf"
 
 
 @pytest.mark.parametrize("query", [b"", b"a=1", b"access_token=" + TOKEN])
@@ -172,7 +166,7 @@ def test_a_second_token_in_the_query_is_refused(query: bytes) -> None:
 )
 def test_other_parameters_are_no_credentials(query: bytes) -> None:
     """R105."""
-    assert bearer_token([b"Bearer " + TOKEN], query) == TOKEN
+    assert bearer_token([b"Bearer " + TOKEN], query).value == TOKEN
 
 
 @given(st.lists(st.binary(max_size=60), max_size=3), st.binary(max_size=60))
@@ -182,8 +176,9 @@ def test_any_bytes_give_a_token_or_a_refusal(authorization: list[bytes], query: 
         token = bearer_token(authorization, query)
     except GatewayError:
         return
-    assert token
-    assert not set(token) & set(b" \t,")
+    assert token.value
+    assert not set(token.value) & set(b" \t,")
+    assert (token.scheme in ("Bearer", "DPoP"), token.field) == (True, b"")
 
 
 def test_long_hostile_values_cost_linear_time() -> None:
@@ -192,32 +187,32 @@ def test_long_hostile_values_cost_linear_time() -> None:
         assert _reason([value]) is not None
 
 
-KEY = b"gwk_partner_0123"
+KEY, FIELD = b"gwk_partner_0123", b"x-api-key"
+
+
+def _shown(keys: list[bytes], authorization: list[bytes], query: bytes = b"") -> Shown:
+    return field_credential(FIELD, keys, authorization, query, MALFORMED_API_KEY)
 
 
 def _key_reason(keys: list[bytes], authorization: list[bytes], query: bytes = b"") -> Reason | None:
     try:
-        presented_key(keys, authorization, query)
+        _shown(keys, authorization, query)
     except GatewayError as error:
         return error.reason
     return None
 
 
 def test_one_key_alone_is_the_credential() -> None:
-    """R102: byte for byte, without the white space around a field's value; its type tells it from a token."""
+    """R102: byte for byte, without the white space around a field's value; its field tells it from a token."""
     for value in (KEY, b" \t" + KEY + b"\t "):
-        assert presented_key([value], [], b"a=1&key=x") == KEY
-    assert presented_key([b"a, b\xff c"], [], b"") == b"a, b\xff c"
-    assert type(presented_key([KEY], [], b"")) is PresentedKey
-    assert type(bearer_token([b"Bearer " + TOKEN], b"")) is bytes
+        assert _shown([value], [], b"a=1&key=x") == Shown(KEY, "", FIELD)
+    assert _shown([b"a, b\xff c"], [], b"") == Shown(b"a, b\xff c", "", FIELD)
+    assert bearer_token([b"Bearer " + TOKEN], b"").field == b""
 
 
 @pytest.mark.parametrize(
     ("keys", "authorization", "query", "reason"),
     [
-        ([], [], b"", Reasons.NO_CREDENTIAL),
-        ([], [b"Bearer " + TOKEN], b"", Reasons.NO_CREDENTIAL),
-        ([], [], b"access_token=x", Reasons.NO_CREDENTIAL),
         ([KEY, KEY], [], b"", Reasons.SEVERAL_CREDENTIALS),
         ([KEY, b""], [], b"", Reasons.SEVERAL_CREDENTIALS),
         ([KEY], [b"Bearer " + TOKEN], b"", Reasons.SEVERAL_CREDENTIALS),
@@ -237,7 +232,7 @@ def test_key_beside_anything_else_is_refused(
 
 
 @given(
-    st.lists(st.binary(max_size=20), max_size=3),
+    st.lists(st.binary(max_size=20), min_size=1, max_size=3),
     st.lists(st.binary(max_size=20), max_size=2),
     st.sampled_from([b"", b"a=1", b"access_token=x", b"%61ccess_token"]) | st.binary(max_size=20),
 )
@@ -246,12 +241,12 @@ def test_key_is_taken_only_when_it_is_all_that_there_is(
 ) -> None:
     """D7, R105: no other exception; and what is returned is the one value, of which nothing is lost but blanks."""
     reason = _key_reason(keys, authorization, query)
-    assert reason in (None, Reasons.NO_CREDENTIAL, Reasons.SEVERAL_CREDENTIALS, MALFORMED_API_KEY)
-    assert (reason is Reasons.NO_CREDENTIAL) == (not keys)
+    assert reason in (None, Reasons.SEVERAL_CREDENTIALS, MALFORMED_API_KEY)
     if reason is not None:
         return
-    key = presented_key(keys, authorization, query)
+    key = _shown(keys, authorization, query)
     assert len(keys) == 1
     assert authorization == []
-    assert key == keys[0].strip(b" \t") != b""
+    assert key.value == keys[0].strip(b" \t") != b""
+    assert (key.scheme, key.field) == ("", FIELD)
     assert _reason([b"Bearer " + TOKEN], query) is None  # no second credential in the query either

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,21 +10,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, Reason, Reasons
+from gateway.features.api_keys.credential import ApiKeyKind
 from gateway.features.api_keys.keys import ApiKeys
 from gateway.features.api_keys.options import ApiKey
 from gateway.features.api_keys.reasons import EXPIRED_API_KEY, UNKNOWN_API_KEY
-from gateway.features.introspection.choice import OpaqueTokens
+from gateway.http1.target import parse_target
+from gateway.jwt.authenticator import Authenticator
+from gateway.jwt.revocations.revocations import Revocations
 from gateway.policy.routes import Route, RouteTable
-from gateway.server.authentication.credential_places import PresentedKey
-from gateway.server.authentication.credentials import Callers, credential
+from gateway.server.authentication.credentials import Credentials
+from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.request.facts import scan
+from gateway.server.request.request import Admitted
+from gateway.server.seam.credential import CredentialKind, Shown
 from gateway.settings.tables import root as schema
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 from tests.support.keys import KEY, entry
 from tests.support.minting import SigningKey
-from tests.support.rig import rig_with_idp
+from tests.support.rig import Rig, rig_with_idp
+from tests.support.verifying import make_settings
 
+CLOCK = FakeClock()
+KINDS: list[CredentialKind] = [
+    ApiKeyKind(ApiKeys(make_settings(), CLOCK)),
+    JwtKind(Authenticator(make_settings(), {}, CLOCK), CLOCK),
+]
+REVOCATIONS = Revocations((), CLOCK)
+TARGET = parse_target("GET", b"/")
 NAMES = frozenset({b"x-api-key", b"partner-key"})
 TOKEN = b"a.b.c"
 BEARER, FIELD = (b"Authorization", b"Bearer " + TOKEN), (b"X-Api-Key", KEY)
@@ -35,14 +49,24 @@ def route(**options: Any) -> Route:
     return RouteTable([schema.Route.model_validate({"path": "/", "upstream": "u", **options})]).routes[0]
 
 
+def as_key(value: bytes) -> Shown:
+    return Shown(value, "", b"x-api-key")
+
+
 def shown(
     options: dict[str, Any], *pairs: tuple[bytes, bytes], query: bytes = b"", websocket: bool = False
-) -> bytes | Reason:
+) -> Shown | Reason:
     """Return the credential, or why there is none."""
+    asked = route(**options)
+    admitted = Admitted(asked, TARGET, "", scan(pairs, NAMES), websocket=websocket)
     try:
-        return credential(route(**options), scan(pairs, NAMES), query, websocket=websocket)
+        return Credentials(KINDS, [asked], REVOCATIONS).find(admitted, query)
     except GatewayError as error:
         return error.reason
+
+
+def value(found: Shown | Reason) -> bytes | Reason:
+    return found if isinstance(found, Reason) else found.value
 
 
 CHOICES = [
@@ -56,6 +80,7 @@ CHOICES = [
     pytest.param(BOTH, ((b"Authorization", b"Basic x"),), Reasons.OTHER_SCHEME, id="either: other scheme"),
     pytest.param(BOTH, ((b"partner-key", KEY), BEARER), TOKEN, id="either: another route's field"),
     pytest.param({"credentials": ["api_key"]}, (BEARER,), Reasons.NO_CREDENTIAL, id="keys-only: token"),
+    pytest.param({"credentials": ["api_key"]}, (), Reasons.NO_CREDENTIAL, id="keys-only: none"),
     pytest.param({"credentials": ["api_key"]}, (FIELD,), KEY, id="keys-only: key"),
     pytest.param({**BOTH, "api_key_header": "Partner-Key"}, ((b"PARTNER-KEY", KEY), FIELD), KEY, id="other name"),
 ]
@@ -67,17 +92,24 @@ def test_route_says_which_kinds_count(
 ) -> None:
     """R102-R105, C20, C21."""
     given_back = shown(options, *pairs)
-    assert given_back == found
-    assert isinstance(given_back, PresentedKey) == (found == KEY)
+    assert value(given_back) == found
+    field = str(options.get("api_key_header", "x-api-key")).lower().encode()
+    if not isinstance(given_back, Reason):
+        assert (given_back.scheme, given_back.field) == (("", field) if found == KEY else ("Bearer", b""))
+
+
+def test_token_in_the_query_is_no_credential_where_keys_are_taken_either() -> None:
+    """R100, R106."""
+    assert shown({"credentials": ["api_key"]}, query=b"access_token=x") is Reasons.NO_CREDENTIAL
 
 
 def test_token_among_the_subprotocols_is_a_second_credential() -> None:
     """R105: beside a key as beside a header; and only where the route takes it from there."""
     offers = {**BOTH, "websocket_protocol_token": True}
-    assert shown(offers, OFFERED, websocket=True) == TOKEN
+    assert value(shown(offers, OFFERED, websocket=True)) == TOKEN
     assert shown(offers, OFFERED, FIELD, websocket=True) is Reasons.SEVERAL_CREDENTIALS
-    assert shown(offers, OFFERED, FIELD) == KEY
-    assert shown(BOTH, OFFERED, FIELD, websocket=True) == KEY
+    assert value(shown(offers, OFFERED, FIELD)) == KEY
+    assert value(shown(BOTH, OFFERED, FIELD, websocket=True)) == KEY
 
 
 _PAIRS = st.lists(
@@ -95,36 +127,55 @@ def test_no_request_with_two_credentials_gets_through(
     keys = names.count(b"x-api-key") if "api_key" in options.get("credentials", ()) else 0
     if not isinstance(found, Reason):
         assert keys + names.count(b"authorization") + bool(query) == 1
-        assert isinstance(found, PresentedKey) == bool(keys)
+        assert bool(found.field) == bool(keys)
 
 
-async def test_callers_are_known_by_the_kind_of_their_credential() -> None:
-    """C65: and so are the verdicts that are held; a key never counts as a token, nor the other way round."""
+@pytest.fixture
+async def both_kinds() -> AsyncIterator[tuple[Credentials, Route, Rig, SigningKey]]:
+    """Tokens and keys, a route that takes both, and what tokens are made with."""
     key = SigningKey.ec("a")
     async with rig_with_idp(key) as (rig, _):
-        clock: FakeClock = rig.clock
         settings = schema.Settings(
             api_keys=[ApiKey.model_validate(entry(expires="2027-01-15T08:00:10Z"))],
             upstreams=[schema.Upstream(name="u", urls=["http://127.0.0.1:1"])],
             routes=[schema.Route(path="/", upstream="u", credentials=["jwt", "api_key"])],
         )
-        callers = Callers(rig.authenticator, OpaqueTokens(settings, {}, ()), ApiKeys(settings, clock), clock)
-        (route,) = RouteTable(settings.routes).routes
-        token = rig.mint(key, exp=clock.wall() + 100)
-        of_key, of_token = Record(0.0), Record(0.0)
-        partner, alice = callers.known(PresentedKey(KEY), route, of_key), callers.known(token, route, of_token)
-        assert partner is not None
-        assert alice is not None
-        assert (partner.subject, partner.credential, of_key.cache_hit) == ("partner", "api_key", None)
-        assert (alice.subject, alice.credential, of_token.cache_hit) == ("alice", "jwt", False)
-        assert of_token.verify_seconds is not None
-        for wrong, reason in ((KEY, Reasons.NOT_A_JWS), (PresentedKey(token), UNKNOWN_API_KEY)):
-            with pytest.raises(GatewayError) as caught:
-                callers.known(wrong, route, Record(0.0))
-            assert caught.value.reason is reason
-        held = [callers.hold(PresentedKey(KEY), route), callers.hold(token, route)]
-        assert [callers.still_good(one) for one in held] == [None, None]
-        clock.step_wall(50)
-        assert [callers.still_good(one) for one in held] == [EXPIRED_API_KEY, None]
-        clock.step_wall(100)
-        assert callers.still_good(held[1]) is Reasons.EXPIRED
+        routes = RouteTable(settings.routes).routes
+        kinds: list[CredentialKind] = [ApiKeyKind(ApiKeys(settings, rig.clock)), JwtKind(rig.authenticator, rig.clock)]
+        yield Credentials(kinds, routes, rig.authenticator.revocations), routes[0], rig, key
+
+
+BothKinds = tuple[Credentials, Route, Rig, SigningKey]
+
+
+async def test_callers_are_known_by_the_kind_of_their_credential(both_kinds: BothKinds) -> None:
+    """C65: a key never counts as a token, nor the other way round."""
+    credentials, route, rig, key = both_kinds
+    token = rig.mint(key, exp=rig.clock.wall() + 100)
+    of_key, of_token = Record(0.0), Record(0.0)
+    partner = credentials.lookup(as_key(KEY), route, of_key)
+    alice = credentials.lookup(Shown(token), route, of_token)
+    assert partner is not None
+    assert alice is not None
+    assert (partner.subject, partner.credential, of_key.cache_hit) == ("partner", "api_key", None)
+    assert (alice.subject, alice.credential, of_token.cache_hit) == ("alice", "jwt", False)
+    assert of_token.verify_seconds is not None
+    for wrong, reason in ((Shown(KEY), Reasons.NOT_A_JWS), (as_key(token), UNKNOWN_API_KEY)):
+        with pytest.raises(GatewayError) as caught:
+            credentials.lookup(wrong, route, Record(0.0))
+        assert caught.value.reason is reason
+
+
+async def test_verdicts_in_use_end_as_their_kind_says(both_kinds: BothKinds) -> None:
+    """C65."""
+    credentials, route, rig, key = both_kinds
+    token = rig.mint(key, exp=rig.clock.wall() + 100)
+    for shown in (as_key(KEY), Shown(token)):
+        assert credentials.lookup(shown, route, Record(0.0)) is not None
+    in_use = [credentials.in_use(as_key(KEY), route), credentials.in_use(Shown(token), route)]
+    assert [one.identity.credential for one in in_use] == ["api_key", "jwt"]
+    assert [one.ended() for one in in_use] == [None, None]
+    rig.clock.step_wall(50)
+    assert [one.ended() for one in in_use] == [EXPIRED_API_KEY, None]
+    rig.clock.step_wall(100)
+    assert in_use[1].ended() is Reasons.EXPIRED

@@ -11,6 +11,7 @@ from gateway.jwt import authenticator as authenticate
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified
 from gateway.jwt.claims.rules import make_identity
 from tests.support.gateway import request, running_gateway
+from tests.support.parts import proofs
 from tests.support.upstream import raw_upstream
 
 
@@ -38,3 +39,29 @@ async def test_bound_token_is_nobodys_bearer_token_the_first_time_and_the_next(
         assert len(upstream.requests) == 2
         await gateway.settled()
         assert gateway.app.telemetry.refusals == {"sender_constrained": 3}
+
+
+@pytest.mark.parametrize("express", [False, True])
+async def test_scheme_dpop_is_for_tokens_that_are_bound_to_a_key(
+    express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R133: neither a bearer token nor one that is bound to a certificate alone; no proof of either is asked for."""
+
+    def bound(token: Unverified, policy: IssuerPolicy) -> Identity:
+        identity = make_identity(token, policy)
+        return identity._replace(confirmation=Confirmation(None, "thumb") if identity.token_id == "bound" else None)
+
+    monkeypatch.setattr(authenticate, "make_identity", bound)
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, server={"express": express}) as gateway,
+    ):
+        client = await gateway.client()
+        for token in (gateway.token(), gateway.token(jti="bound")):
+            for _ in range(2):
+                reply = await client.exchange(request(b"GET", "/", (b"Authorization", b"DPoP " + token)))
+                assert reply.status == 401
+        await gateway.settled()
+        assert upstream.requests == []
+        assert gateway.app.telemetry.refusals == {"unbound_token": 4}
+        assert proofs(gateway.app).outcomes == {}

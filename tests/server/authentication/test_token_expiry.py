@@ -4,33 +4,51 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import cast
+from dataclasses import dataclass
 
 import pytest
 
 from gateway.errors import Reason, Reasons
-from gateway.jwt.cache import CachedToken
-from gateway.server.authentication.credentials import Held
+from gateway.identity import Identity
 from gateway.server.authentication.token_expiry import LOOK_SECONDS, SLICE, TokenWatch
+from gateway.server.seam.credential import InUse
 from gateway.tasks import failures
 from tests.support.clock import FakeClock, settle
 
 
 class Tokens:
-    """Numbers stand for verdicts; ``bad`` says which are none any more."""
+    """Credentials in use by number; ``bad`` says which are good no longer."""
 
     def __init__(self) -> None:
-        self.bad: dict[object, Reason] = {}
+        self.bad: dict[int, Reason] = {}
         self.clock = FakeClock()
-        self.watch = TokenWatch(self.still_good, self.clock)
+        self.watch = TokenWatch(self.clock)
         self.looks = 0
-        self.broken: object = None
+        self.broken: int | None = None
 
-    def still_good(self, held: Held) -> Reason | None:
+    def __call__(self, number: int) -> InUse:
+        return Token(self, number)
+
+    def ended(self, number: int) -> Reason | None:
         self.looks += 1
-        if held == self.broken:
+        if number == self.broken:
             raise RuntimeError("secret")
-        return self.bad.get(held)
+        return self.bad.get(number)
+
+
+@dataclass(frozen=True)
+class Token:
+    """One of them."""
+
+    tokens: Tokens
+    number: int
+
+    @property
+    def identity(self) -> Identity:
+        raise AssertionError("who shows it makes no difference")
+
+    def ended(self) -> Reason | None:
+        return self.tokens.ended(self.number)
 
 
 @contextlib.asynccontextmanager
@@ -42,17 +60,13 @@ async def watched() -> AsyncIterator[Tokens]:
         await tokens.watch.stop()
 
 
-def token(number: int) -> CachedToken:
-    return cast(CachedToken, number)
-
-
 async def test_each_token_is_looked_at_once_a_second_and_its_end_is_reported_once() -> None:
     """C65, R322."""
     ended = list[tuple[int, Reason]]()
     async with watched() as tokens:
         with (
-            tokens.watch.watching(token(1), lambda reason: ended.append((1, reason))),
-            tokens.watch.watching(token(2), lambda reason: ended.append((2, reason))),
+            tokens.watch.watching(tokens(1), lambda reason: ended.append((1, reason))),
+            tokens.watch.watching(tokens(2), lambda reason: ended.append((2, reason))),
         ):
             await tokens.clock.advance(LOOK_SECONDS)
             assert (tokens.looks, ended) == (2, [])
@@ -68,12 +82,12 @@ async def test_token_is_not_looked_at_when_its_use_is_over() -> None:
     """C65."""
     ended = list[Reason]()
     async with watched() as tokens:
-        with tokens.watch.watching(token(1), ended.append):
+        with tokens.watch.watching(tokens(1), ended.append):
             pass
         tokens.bad[1] = Reasons.EXPIRED
         await tokens.clock.advance(LOOK_SECONDS)
         assert (tokens.looks, ended) == (0, [])
-        with tokens.watch.watching(token(1), ended.append):
+        with tokens.watch.watching(tokens(1), ended.append):
             await tokens.clock.advance(LOOK_SECONDS)
         assert ended == [Reasons.EXPIRED]
 
@@ -99,7 +113,7 @@ async def test_many_tokens_are_all_looked_at_and_one_may_leave_meanwhile() -> No
             if number == 0:
                 watches[-1].__exit__(None, None, None)
 
-        watches = [tokens.watch.watching(token(n), lambda _, n=n: tell(n)) for n in range(count)]  # type: ignore[misc]
+        watches = [tokens.watch.watching(tokens(n), lambda _, n=n: tell(n)) for n in range(count)]  # type: ignore[misc]
         for watch in watches:
             watch.__enter__()
         await tokens.clock.advance(LOOK_SECONDS)
@@ -121,12 +135,12 @@ async def test_a_token_that_cannot_be_judged_ends_and_the_others_are_looked_at(
 
     async with watched() as tokens:
         with (
-            tokens.watch.watching(token(1), lambda reason: ended.append((1, reason))),
-            tokens.watch.watching(token(2), fail),
-            tokens.watch.watching(token(3), lambda reason: ended.append((3, reason))),
+            tokens.watch.watching(tokens(1), lambda reason: ended.append((1, reason))),
+            tokens.watch.watching(tokens(2), fail),
+            tokens.watch.watching(tokens(3), lambda reason: ended.append((3, reason))),
         ):
             tokens.bad = {2: Reasons.EXPIRED, 3: Reasons.EXPIRED}
-            tokens.broken = token(1)
+            tokens.broken = 1
             await tokens.clock.advance(LOOK_SECONDS)
     assert ended == [(1, Reasons.VERIFICATION_FAILED), (2, Reasons.EXPIRED), (3, Reasons.EXPIRED)]
     assert failures["token watch"] == before + 2
@@ -137,7 +151,7 @@ async def test_stop_ends_the_looking() -> None:
     """R371."""
     tokens = Tokens()
     await tokens.watch.stop()
-    with tokens.watch.watching(token(1), lambda reason: None):
+    with tokens.watch.watching(tokens(1), lambda reason: None):
         await settle()
         await tokens.watch.stop()
         await tokens.clock.advance(LOOK_SECONDS)

@@ -9,7 +9,6 @@ import pytest
 from gateway.errors import GatewayError, Reasons
 from gateway.features.resource_metadata.options import Resource
 from gateway.features.resource_metadata.reasons import DOCUMENT_METHOD
-from gateway.jwt.authenticator import Authenticator
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.request.error_answers import Answer
 from gateway.server.request.local_answers import last_recipient, own_answer
@@ -18,6 +17,7 @@ from gateway.settings.tables import root as schema
 from gateway.telemetry.counters import Record
 from gateway.upstream.headers.rewrite import Peer
 from tests.support.clock import FakeClock
+from tests.support.pipeline import pipeline_of
 from tests.support.verifying import make_settings
 
 PATH = b"/.well-known/oauth-protected-resource/orders"
@@ -30,8 +30,7 @@ def _pipeline() -> Pipeline:
         schema.Route(path="/cors", upstream="orders", cors_origins=["https://app.test"]),
     ]
     settings = make_settings(issuers=[], routes=routes, resources=[Resource(resource="https://a.test/orders")])
-    clock = FakeClock()
-    return Pipeline(settings, Authenticator(settings, {}, clock), clock, b"gw-1")
+    return pipeline_of(settings, FakeClock())
 
 
 def ask(method: str, target: bytes, *headers: tuple[bytes, bytes]) -> Answer | None:

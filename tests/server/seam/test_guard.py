@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.app import GatewayApp
 from gateway.errors import GatewayError, Reasons
+from gateway.features.listed import FEATURES
 from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
+from gateway.server.seam.credential import Shown
+from gateway.server.seam.feature import Core, Feature, Part
 from gateway.server.seam.guard import Guard
 from tests.support.gateway import RunningGateway, request, running_gateway
 from tests.support.upstream import RawUpstream, raw_upstream
@@ -28,7 +30,7 @@ ROUTES: tuple[dict[str, Any], ...] = (
 BOTH_LANES = pytest.mark.parametrize("express", [False, True])
 
 
-class Watchman:
+class Watchman(Guard):
     """Writes down what it is asked, and refuses where it is told to, at once or when awaited."""
 
     def __init__(self, name: str, said: list[str], *, refuse: str = "", wait: bool = False) -> None:
@@ -42,7 +44,7 @@ class Watchman:
         return self._say("before", "")
 
     def after(
-        self, run: Run, admitted: Admitted, shown: bytes | None, identity: Identity | None
+        self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None
     ) -> Awaitable[None] | None:
         return self._say("after", f" {identity and identity.subject}")
 
@@ -64,14 +66,35 @@ class Watchman:
             raise GatewayError(Reasons.OVERLOADED, detail=self.name)
 
 
+class WatchedPart(Part):
+    """Has these guards, and nothing else."""
+
+    def __init__(self, guards: Sequence[Guard]) -> None:
+        self.guards = guards
+
+
+class Watched(Feature):
+    """A feature of some guards."""
+
+    name = "watched"
+
+    def __init__(self, *guards: Guard) -> None:
+        self._guards = guards
+
+    def build(self, core: Core) -> Part:
+        return WatchedPart(self._guards)
+
+
 @contextlib.asynccontextmanager
 async def guarded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *guards: Guard, express: bool = True
+    tmp_path: Path, *guards: Guard, express: bool = True
 ) -> AsyncIterator[tuple[RunningGateway, RawUpstream]]:
-    monkeypatch.setattr(GatewayApp, "_guards", lambda self: list(guards))
+    features = (*FEATURES, Watched(*guards))
     async with (
         raw_upstream() as upstream,
-        running_gateway(upstream.url, tmp_path, routes=ROUTES, server={"express": express}) as gateway,
+        running_gateway(
+            upstream.url, tmp_path, routes=ROUTES, server={"express": express}, features=features
+        ) as gateway,
     ):
         yield gateway, upstream
 
@@ -79,11 +102,11 @@ async def guarded(
 @BOTH_LANES
 @pytest.mark.parametrize("waits", [(False, False), (False, True), (True, False), (True, True)])
 async def test_guards_are_asked_in_order_around_the_credential_on_each_request(
-    waits: tuple[bool, bool], express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    waits: tuple[bool, bool], express: bool, tmp_path: Path
 ) -> None:
     said: list[str] = []
     pair = Watchman("one", said, wait=waits[0]), Watchman("two", said, wait=waits[1])
-    async with guarded(tmp_path, monkeypatch, *pair, express=express) as (gateway, _):
+    async with guarded(tmp_path, *pair, express=express) as (gateway, _):
         client, token = await gateway.client(), gateway.token()
         for _ in range(2):
             reply = await client.exchange(request(b"GET", "/watched", token=token))
@@ -95,10 +118,10 @@ async def test_guards_are_asked_in_order_around_the_credential_on_each_request(
 @pytest.mark.parametrize("wait", [False, True])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_refusal_by_a_guard_reaches_the_client_and_no_upstream(
-    when: str, wait: bool, express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    when: str, wait: bool, express: bool, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    async with guarded(tmp_path, monkeypatch, Watchman("one", said, refuse=when, wait=wait), express=express) as (
+    async with guarded(tmp_path, Watchman("one", said, refuse=when, wait=wait), express=express) as (
         gateway,
         upstream,
     ):
@@ -111,11 +134,9 @@ async def test_refusal_by_a_guard_reaches_the_client_and_no_upstream(
 
 
 @BOTH_LANES
-async def test_route_that_no_guard_covers_is_not_theirs(
-    express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_route_that_no_guard_covers_is_not_theirs(express: bool, tmp_path: Path) -> None:
     said: list[str] = []
-    async with guarded(tmp_path, monkeypatch, Watchman("one", said), express=express) as (gateway, _):
+    async with guarded(tmp_path, Watchman("one", said), express=express) as (gateway, _):
         reply = await gateway.get("/free", token=gateway.token())
         assert (reply.status, reply.one(b"x-guard")) == (200, None)
     assert said == []
@@ -123,10 +144,10 @@ async def test_route_that_no_guard_covers_is_not_theirs(
 
 @BOTH_LANES
 async def test_guards_hear_of_refused_credentials_and_see_nobody_on_public_routes(
-    express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    express: bool, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    async with guarded(tmp_path, monkeypatch, Watchman("one", said), express=express) as (gateway, _):
+    async with guarded(tmp_path, Watchman("one", said), express=express) as (gateway, _):
         assert (await gateway.get("/watched", token=b"junk")).status == 401
         assert (await gateway.get("/watched")).status == 401
         assert (await gateway.get("/watched", token=gateway.token(scope="other"))).status == 403
@@ -145,10 +166,10 @@ async def test_guards_hear_of_refused_credentials_and_see_nobody_on_public_route
 @pytest.mark.parametrize("wait", [False, True])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_observed_route_notes_what_a_guard_refuses_and_lets_it_pass(
-    when: str, wait: bool, express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    when: str, wait: bool, express: bool, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    async with guarded(tmp_path, monkeypatch, Watchman("one", said, refuse=when, wait=wait), express=express) as (
+    async with guarded(tmp_path, Watchman("one", said, refuse=when, wait=wait), express=express) as (
         gateway,
         upstream,
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.features.introspection.introspector import Introspector
-from gateway.features.introspection.metrics import introspection_metrics
+from gateway.features.introspection.part import IntrospectionPart
 from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.jwt.claims.issuer_policy import introspection_policy
 from gateway.settings.tables import root as schema
@@ -13,6 +13,8 @@ from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, eventually
 from tests.support.idp import gateway_settings
 from tests.support.introspection import authorization_server, introspecting, said
+from tests.support.parts import samples_of
+from tests.support.pipeline import core_of
 
 
 async def test_counters_are_by_issuer(tmp_path: Path) -> None:
@@ -28,11 +30,10 @@ async def test_counters_are_by_issuer(tmp_path: Path) -> None:
             await asker.identify(token)
         assert asker.known(b"bad") is None
         await eventually(lambda: asker.gate.taken == 0)
-        samples = {
-            (sample.name, *sample.labels.values()): sample.value
-            for family in introspection_metrics({"as": asker})
-            for sample in family.samples
-        }
+        part = IntrospectionPart(core_of(gateway_settings(issuer), clock))
+        assert list(part.introspectors) == ["as"]
+        part.introspectors["as"] = asker
+        samples, status = samples_of(part), part.status()
         await asker.stop()
     for key, value in {
         ("gateway_introspections_total", "as", "active"): 1,
@@ -47,3 +48,4 @@ async def test_counters_are_by_issuer(tmp_path: Path) -> None:
         ("gateway_introspection_cache_entries", "as"): 1,
     }.items():
         assert samples[key] == value, key
+    assert status == {"introspection": {"as": asker.status()}}
