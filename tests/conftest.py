@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -80,3 +81,16 @@ async def _no_task_left() -> AsyncIterator[None]:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
     assert not left, f"still running: {sorted(task.get_name() for task in left)}"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the processes of these tests share what they compile."""
+    return tmp_path_factory.mktemp("pycache")
+
+
+@pytest.fixture
+def loading(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers of a supervisor in this process load what others have compiled."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(cache))

@@ -24,6 +24,9 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*)\r\n").match
 _FIELDS = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*\r\n)++\r\n").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 
+#: The interim response that lets a client send its content (RFC 9110 section 15.2.1).
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 #: Bounds on a response's head: one line or field, and the number of fields.
 MAX_RESPONSE_FIELD = 65536
 MAX_RESPONSE_FIELDS = 1000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.utils import accept_key
 
-from gateway.errors import GatewayError, POLICY_VIOLATION, Reason, Reasons
+from gateway.errors import POLICY_VIOLATION, GatewayError, Reason, Reasons
 from gateway.http1.websocket import (
     MESSAGE_TOO_BIG,
     PROTOCOL_ERROR,

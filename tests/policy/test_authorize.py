@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, INSUFFICIENT_SCOPE, INVALID_TOKEN, Reasons
+from gateway.errors import INSUFFICIENT_SCOPE, INVALID_TOKEN, GatewayError, Reasons
 from gateway.identity import Confirmation, Identity, freeze
 from gateway.policy.authorize import authorize
 from gateway.policy.routes import Route, RouteTable

@@ -87,7 +87,7 @@ def _event_loop() -> None:
     [
         (_unraisable, "unraisable", "ValueError at Broken.__del__"),
         (_thread, "thread", "ValueError at _thread.<locals>.work"),
-        (_warning, "warning", "UserWarning at test_last_resort.py"),
+        (_warning, "warning", "UserWarning at test_unhandled_errors.py"),
         (_event_loop, "event_loop", "ValueError at _event_loop.<locals>.main.<locals>.fail"),
     ],
 )

@@ -19,8 +19,9 @@ from gateway.jwt.revocations.revocations import Revocations
 from gateway.policy.routes import Route
 from gateway.server.authentication.credential_places import bearer_token, field_credential
 from gateway.server.request.facts import Facts
+from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
-from gateway.server.seam.credential import CredentialKind, InUse, Shown, Verifier
+from gateway.server.seam.credential import CredentialKind, Shown, Verifier
 from gateway.telemetry.counters import Record
 
 

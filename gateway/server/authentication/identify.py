@@ -11,14 +11,15 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, MISSING_TOKEN, Reasons
+from gateway.errors import MISSING_TOKEN, GatewayError, Reasons
 from gateway.identity import Identity
 from gateway.policy.authorize import authorize
 from gateway.server.authentication.credential_places import sent_as_dpop
 from gateway.server.authentication.credentials import Credentials
 from gateway.server.request.in_progress import Run
+from gateway.server.request.in_use import InUse
 from gateway.server.request.request import UNSETTLED, Admitted, Unsettled
-from gateway.server.seam.credential import InUse, Shown
+from gateway.server.seam.credential import Shown
 from gateway.server.seam.guard import Guards
 
 

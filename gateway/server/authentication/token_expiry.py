@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from gateway.clock import Clock
 from gateway.errors import Reason
 from gateway.jwt.jose.compact import unforeseen
-from gateway.server.seam.credential import InUse
+from gateway.server.request.in_use import InUse
 from gateway.tasks import Periodic, note_failure
 
 #: Time between two looks at a token.

@@ -24,9 +24,9 @@ from gateway.server.authentication.credentials import Credentials
 from gateway.server.authentication.identify import Identification
 from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.request.challenges import OtherKind, RouteChallenges
+from gateway.server.request.endpoint import Endpoint
 from gateway.server.request.facts import Facts, forwards_left, framing, scan, with_fewer_forwards
 from gateway.server.request.request import Admitted, RequestHead
-from gateway.server.seam.endpoint import Endpoint
 from gateway.server.seam.feature import Part
 from gateway.server.seam.guard import Guards
 from gateway.server.seam.observer import only

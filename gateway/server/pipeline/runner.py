@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Literal
 
 from gateway.clock import Clock
-from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, GatewayError, Reasons, UNAVAILABLE
+from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reasons
 from gateway.http1.date_field import DateField
 from gateway.http1.plain_response import HeadMemory
 from gateway.identity import Identity

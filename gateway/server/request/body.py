@@ -14,11 +14,10 @@ from aiohttp import web
 from aiohttp.web_protocol import PayloadAccessError, RequestPayloadError
 
 from gateway.errors import GatewayError, Reasons
+from gateway.http1.plain_response import CONTINUE
 from gateway.server.request.facts import Facts
 from gateway.server.sockets.lingering import MAX_LINGERING_SECONDS
 from gateway.settings.tables.root import Server
-
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ClientContent:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from gateway.errors import Challenge, GatewayError, MISSING_TOKEN, Reason, Reasons
+from gateway.errors import MISSING_TOKEN, Challenge, GatewayError, Reason, Reasons
 
 
 class OtherKind(NamedTuple):

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from gateway.errors import Reason
 from gateway.policy.cors import CorsPolicy
+from gateway.server.request.in_use import InUse
 from gateway.server.request.request import RequestHead
-from gateway.server.seam.credential import InUse
 from gateway.telemetry.counters import Record
 from gateway.upstream.exchange.upload import Content
 

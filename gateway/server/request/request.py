@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from gateway.http1.target import Target
 from gateway.policy.routes import Route
+from gateway.server.request.endpoint import Endpoint
 from gateway.server.request.facts import Facts
-from gateway.server.seam.endpoint import Endpoint
 from gateway.upstream.headers.rewrite import Peer, RawHeaders
 
 

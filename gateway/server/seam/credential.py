@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from gateway.errors import Reason
 from gateway.identity import Identity
 from gateway.policy.routes import Route
+from gateway.server.request.in_use import InUse
 from gateway.telemetry.counters import Record
 
 
@@ -30,19 +31,6 @@ class Shown(NamedTuple):
     value: bytes
     scheme: str = "Bearer"
     field: bytes = b""
-
-
-class InUse(Protocol):
-    """What the verdict on a credential rests on that a long response or a WebSocket goes on with."""
-
-    @property
-    def identity(self) -> Identity:
-        """Who showed it."""
-        ...
-
-    def ended(self) -> Reason | None:
-        """Return why it is no longer good; None while it is."""
-        ...
 
 
 class Verifier(Protocol):

@@ -1,32 +1,13 @@
 """Public paths that a feature answers itself, without a credential and without an upstream.
 
-Only the core's side lives here. An endpoint has a route of its own, so that
-logs, metrics and the rules for pages of other origins treat it as one.
+Only the core's side lives here; what one endpoint is, is ``request/endpoint.py``'s.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.policy.routes import Route
-from gateway.server.request.error_answers import Answer
-
-
-class Endpoint(Protocol):
-    """One path, or several that are answered alike."""
-
-    @property
-    def route(self) -> Route:
-        """Stands for it in logs and metrics; public, and no upstream is ever asked."""
-        ...
-
-    def answer(self, method: str) -> Answer:
-        """Answer a request for it, but for the fields that the core adds; a preflight is answered by the core.
-
-        Raises:
-            GatewayError: the refusal.
-        """
-        ...
+from gateway.server.request.endpoint import Endpoint
 
 
 class Endpoints(Protocol):

@@ -14,7 +14,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from gateway.server.request.body import CONTINUE
+from gateway.http1.plain_response import CONTINUE
 
 #: Seconds without anything to send after which the client is asked, and between two looks.
 PATIENCE_SECONDS = 0.5

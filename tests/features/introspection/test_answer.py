@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, INVALID_TOKEN, Reason, Reasons
+from gateway.errors import INVALID_TOKEN, GatewayError, Reason, Reasons
 from gateway.features.introspection.answer import judge
 from gateway.features.introspection.reasons import INACTIVE_TOKEN
 from gateway.identity import Identity

@@ -11,7 +11,7 @@ import pytest
 from gateway.errors import Reason, Reasons
 from gateway.identity import Identity
 from gateway.server.authentication.token_expiry import LOOK_SECONDS, SLICE, TokenWatch
-from gateway.server.seam.credential import InUse
+from gateway.server.request.in_use import InUse
 from gateway.tasks import failures
 from tests.support.clock import FakeClock, settle
 

@@ -14,8 +14,9 @@ from gateway.jwt.revocations.revocations import Revocations
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.authentication.credentials import Credentials
 from gateway.server.request.facts import scan
+from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
-from gateway.server.seam.credential import CredentialKind, InUse, Shown, Verifier
+from gateway.server.seam.credential import CredentialKind, Shown, Verifier
 from gateway.settings.tables import root as schema
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import GatewayError, READ_ONLY, Reason
+from gateway.errors import READ_ONLY, GatewayError, Reason
 from gateway.policy.routes import Route, RouteTable
+from gateway.server.request.endpoint import Endpoint
 from gateway.server.request.error_answers import Answer
-from gateway.server.seam.endpoint import Endpoint
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.tables import root as schema
 from tests.support.gateway import RunningGateway, request, running_gateway

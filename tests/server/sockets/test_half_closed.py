@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from gateway.server.request.body import CONTINUE
+from gateway.http1.plain_response import CONTINUE
 from gateway.server.sockets import half_closed
 from gateway.server.sockets.half_closed import HalfClosed, was_reset
 from tests.support.gateway import until
