@@ -27,6 +27,7 @@ FLOORS = {
     "paced_log": 0,
     "tls_contexts": 0,
     "turns": 0,
+    "watched_file": 0,
     "http1": 1,
     "settings": 2,
     "outbound": 3,
@@ -49,7 +50,7 @@ FLOORS = {
 GROUND = 0
 
 #: What has its floor before it is there.
-NOT_YET = {"configuration", "importers"}
+NOT_YET = {"configuration", "importers", "watched_file"}
 
 #: Imports that lead up, or to a neighbour on the same floor.
 STILL_UP = {

@@ -117,7 +117,7 @@ STEPS = [
     "gateway.server.pipeline.judge_steps.parse_target",
     "gateway.server.pipeline.judge_steps.parse_host",
     "gateway.server.authentication.credentials.bearer_token",
-    "gateway.server.authentication.credentials.presented_key",
+    "gateway.server.authentication.credentials.field_credential",
     "gateway.features.api_keys.keys.sha256",
     "gateway.jwt.authenticator.parse_token",
     "gateway.jwt.authenticator.check_claims",

@@ -28,7 +28,7 @@ def test_a_closed_stream_is_replaced_before_anything_can_take_its_number(closed:
     found = tmp_path / "found"
     program = (
         "import os, sys\n"
-        "from gateway.server.standard_streams import open_closed\n"
+        "from gateway.process.standard_streams import open_closed\n"
         "open_closed()\n"
         "open_closed()\n"
         "kept = [os.dup(number) for number in range(3)]\n"

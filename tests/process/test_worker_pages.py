@@ -19,8 +19,8 @@ def counted(number: int, connections: int = 0) -> Wire:
     samples = [["gateway_requests_total", {"route": "/"}, number]]
     gauge = [["gateway_open_connections", {}, connections]]
     return [
-        {"name": "gateway_requests", "type": "counter", "help": "Requests.", "samples": samples},
-        {"name": "gateway_open_connections", "type": "gauge", "help": "Open.", "samples": gauge},
+        {"name": "gateway_requests", "type": "counter", "help": "Requests.", "merge": "sum", "samples": samples},
+        {"name": "gateway_open_connections", "type": "gauge", "help": "Open.", "merge": "sum", "samples": gauge},
     ]
 
 

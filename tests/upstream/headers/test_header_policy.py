@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from gateway.settings.tables.root import Settings
 from gateway.upstream.headers.header_policy import Action, compile_header_policy, fold, header_policy
+from tests.support.clock import FakeClock
+from tests.support.pipeline import pipeline_of
 
 IDENTITY_NAMES = ("x-user-id", "x-user-role", "x-scope")
 
@@ -107,7 +109,9 @@ def test_key_fields_are_those_of_the_routes_that_take_keys() -> None:
             ],
         }
     )
-    assert compile_header_policy(settings, b"gw").key_names == {b"x-api-key", b"partner-key"}
+    policy = compile_header_policy(settings, b"gw", [b"x-api-key", b"partner_key"])
+    assert policy.key_names == {b"x-api-key", b"partner-key"}
+    assert pipeline_of(settings, FakeClock()).header_policy.key_names == policy.key_names
 
 
 def test_the_field_of_a_clients_certificate_passes_in_no_spelling() -> None:
