@@ -40,7 +40,10 @@ from gateway.jwt.jose.compact import (
     verify_signature,
 )
 from gateway.jwt.jose.keys import KeySet, import_jwks
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
+from gateway.settings.tables.upstreams import Upstream
 from tests.support.minting import AUDIENCE, ISSUER, SigningKey, b64, good_claims, jwks, mint_raw
 
 #: The aims that the run is held against: microseconds, and a multiple of the bare check.
@@ -85,14 +88,12 @@ def key_set() -> KeySet:
     return import_jwks(jwks(*dict.fromkeys(SIGNERS.values())))
 
 
-def make_settings() -> schema.Settings:
+def make_settings() -> Settings:
     """Return the configuration under which everything is measured: the defaults, and four algorithms."""
-    issuer = schema.Issuer(
-        name="main", issuer=ISSUER, audience=[AUDIENCE], algorithms=["RS256", "ES256", "EdDSA", "PS256"]
-    )
-    upstream = schema.Upstream(name="orders", urls=["http://127.0.0.1:9000"])
-    route = schema.Route(path="/", upstream="orders", claims={"role": ["merchant"]})
-    return schema.Settings(issuers=[issuer], upstreams=[upstream], routes=[route])
+    issuer = Issuer(name="main", issuer=ISSUER, audience=[AUDIENCE], algorithms=["RS256", "ES256", "EdDSA", "PS256"])
+    upstream = Upstream(name="orders", urls=["http://127.0.0.1:9000"])
+    route = Route(path="/", upstream="orders", claims={"role": ["merchant"]})
+    return Settings(issuers=[issuer], upstreams=[upstream], routes=[route])
 
 
 def make_token(algorithm: str, **overrides: Any) -> bytes:

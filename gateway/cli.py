@@ -37,7 +37,8 @@ from gateway.settings.effective import effective_toml
 from gateway.settings.faults import ConfigError, translate
 from gateway.settings.load import Loaded, load
 from gateway.settings.reference import json_schema
-from gateway.settings.tables.root import DEFAULT_IDENTITY, issuer_values
+from gateway.settings.tables.issuers import issuer_values
+from gateway.settings.tables.root import DEFAULT_IDENTITY
 from gateway.settings.toml import value_text
 from gateway.store.redis_link import StoreUnavailableError
 

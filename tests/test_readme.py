@@ -28,7 +28,7 @@ from gateway.http1.trusted_proxies import FORWARDING
 from gateway.identity import Identity, header_value
 from gateway.jwt.claims.issuer_policy import introspection_policy
 from gateway.settings.load import load
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from gateway.telemetry import unhandled_errors as last_resort
 from gateway.telemetry.counters import AccessLog, Record
@@ -190,7 +190,7 @@ def _counted_everything(app: GatewayApp, folder: Path) -> None:
     proofs(app).outcomes["dpop", "accepted"] += 1
     app.upstreams["main"].failed(Reasons.UPSTREAM_CONNECT)
     rate_limits(app).counts["/", "sub", "limited"] += 1
-    clock, redis = FakeClock(), schema.Redis(url="redis://127.0.0.1:1/0")
+    clock, redis = FakeClock(), Redis(url="redis://127.0.0.1:1/0")
     issuer = introspecting(folder, "http://127.0.0.1:1/")
     shared = SharedAnswers(RedisLink(redis, clock), redis, issuer)
     asker = Introspector(issuer, introspection_policy(issuer, gateway_settings(issuer)), 8192, clock, shared)

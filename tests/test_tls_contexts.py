@@ -16,7 +16,8 @@ from gateway.clock import SystemClock
 from gateway.outbound.http import ProviderSession
 from gateway.server.sockets.tls import ServerTls, server_context
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Server, Upstream
+from gateway.settings.tables.server import Server
+from gateway.settings.tables.upstreams import Upstream
 from gateway.store.redis_link import RedisLink
 from gateway.upstream.pool.dialer import client_tls
 from tests.support.certificates import Authority, Certificate, authority, careless_authority

@@ -26,7 +26,7 @@ from gateway.demo import identity_provider
 from gateway.demo.echo_upstream import EchoUpstream
 from gateway.demo.identity_provider import IdentityProvider
 from gateway.server.aiohttp_lane.protocol import PurePythonParserError
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.root import Settings
 
 #: Where the gateway listens while the demo stays up; when taken, the system picks.
 DEFAULT_PORT = 8080
@@ -96,9 +96,9 @@ def token(issuer: str = DEFAULT_ISSUER, claims: Mapping[str, Any] | None = None,
     return 0
 
 
-def settings(issuer: str, upstream: str, port: int, admin_port: int, access_log: str) -> schema.Settings:
+def settings(issuer: str, upstream: str, port: int, admin_port: int, access_log: str) -> Settings:
     """Return the demo's configuration: one issuer found by discovery, one upstream, one route that needs a token."""
-    return schema.Settings.model_validate(
+    return Settings.model_validate(
         {
             "server": {
                 "listen": f"127.0.0.1:{port}",

@@ -30,7 +30,7 @@ from gateway.jwt.jose.compact import (
 )
 from gateway.jwt.jose.keys import VerifyingKey
 from gateway.jwt.revocations.revocations import Revocations
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.root import Settings
 
 # Tokens that are bound to their sender are remembered under a name that no look-up for a bearer token can have.
 _BOUND = b"bound "
@@ -55,7 +55,7 @@ class Authenticator:
 
     def __init__(
         self,
-        settings: schema.Settings,
+        settings: Settings,
         issuers: Mapping[str, IssuerKeys | Tenants],
         clock: Clock,
         revocations: Revocations | None = None,

@@ -22,7 +22,7 @@ from gateway.clock import Clock
 from gateway.outbound.http import FetchError
 from gateway.settings.client_credentials import ClientKey, read_client_key, read_client_secret
 from gateway.settings.readable import UNREAD, Version, version
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer, issuer_values
 
 _log = logging.getLogger("gateway.introspection")
 
@@ -53,12 +53,12 @@ class ClientAuthentication:
         clock: the time.
     """
 
-    def __init__(self, issuer: schema.Issuer, clock: Clock) -> None:
+    def __init__(self, issuer: Issuer, clock: Clock) -> None:
         self._name = issuer.name
         self._method = issuer.introspection_auth
         self._client_id = issuer.introspection_client_id
         self._url = issuer.introspection_url
-        self._audience = issuer.introspection_assertion_audience or schema.issuer_values(issuer)[0]
+        self._audience = issuer.introspection_assertion_audience or issuer_values(issuer)[0]
         by_key = issuer.introspection_auth == "private_key_jwt"
         self._file = issuer.introspection_private_key_file if by_key else issuer.introspection_client_secret_file
         self._wall, self._monotonic = clock.wall, clock.monotonic

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.errors import GatewayError, Reasons
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 from gateway.settings.values import METHOD
 
 Pairs = Sequence[tuple[bytes, bytes]]
@@ -56,7 +56,7 @@ class CorsPolicy:
     max_age: int
 
 
-def compile_cors(route: schema.Route) -> CorsPolicy | None:
+def compile_cors(route: Route) -> CorsPolicy | None:
     """Return the rules of a route; None when it has none."""
     if not route.cors_origins:
         return None

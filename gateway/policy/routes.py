@@ -25,8 +25,9 @@ from typing import Literal
 from gateway.http1.host import canonical_host
 from gateway.http1.target import Target
 from gateway.policy.cors import CorsPolicy, compile_cors
-from gateway.settings.tables import root as schema
 from gateway.settings.tables.base import Text
+from gateway.settings.tables.routes import Credential
+from gateway.settings.tables.routes import Route as RouteSettings
 
 #: Longest path, in characters, that is compared with a regex; a longer one matches none.
 MAX_REGEX_PATH = 2048
@@ -87,10 +88,10 @@ class Route:
     """
 
     name: str
-    settings: schema.Route
+    settings: RouteSettings
     auth: Literal["required", "optional", "public"]
     upstream: str
-    credentials: frozenset[schema.Credential]
+    credentials: frozenset[Credential]
     issuers: frozenset[str]
     scopes: frozenset[str]
     any_scopes: frozenset[str]
@@ -118,7 +119,7 @@ class RouteTable:
             the settings find such faults first, with the path of their key.
     """
 
-    def __init__(self, routes: Sequence[schema.Route]) -> None:
+    def __init__(self, routes: Sequence[RouteSettings]) -> None:
         #: In the order of the configuration.
         self.routes: tuple[Route, ...] = tuple(_compile_all(routes))
         self._exact: dict[str, _Bucket] = {}
@@ -230,7 +231,7 @@ def _unspecific(route: Route) -> tuple[bool, bool]:
     return (not route.hosts, not route.methods)
 
 
-def _compile_all(routes: Iterable[schema.Route]) -> Iterable[Route]:
+def _compile_all(routes: Iterable[RouteSettings]) -> Iterable[Route]:
     taken: set[str] = set()
     for settings in routes:
         name, number = settings.path, 1
@@ -241,7 +242,7 @@ def _compile_all(routes: Iterable[schema.Route]) -> Iterable[Route]:
         yield _compile(name, settings)
 
 
-def _compile(name: str, settings: schema.Route) -> Route:
+def _compile(name: str, settings: RouteSettings) -> Route:
     if settings.match != "regex" and not settings.path.startswith("/"):
         raise ValueError(f"the path of a route begins with '/': {settings.path!r}")
     segments = sum(1 for segment in settings.path.split("/") if segment)

@@ -23,7 +23,10 @@ from gateway.settings.checks.warnings import find_warnings
 from gateway.settings.environment import CONFIG, Reading, read_environment, read_flags, read_short_names
 from gateway.settings.faults import ConfigError, Fault, KeyPath, path_text, translate
 from gateway.settings.readable import without_mark
-from gateway.settings.tables.root import Issuer, Route, Settings, Upstream
+from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
+from gateway.settings.tables.upstreams import Upstream
 
 _NOTHING = "name a file with --config, or set GATEWAY_ISSUER, GATEWAY_AUDIENCE and GATEWAY_UPSTREAM"
 _ENTRIES: dict[str, type[BaseModel]] = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from gateway.settings.tables.tokens import Tokens
+
 from gateway.errors import Reasons
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 from tests.support.clock import eventually
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import ABSENT, SigningKey, jwks
@@ -53,8 +55,8 @@ async def test_a_token_without_exp_is_verified_anew_after_the_maximum_age() -> N
 async def test_what_is_cached_depends_on_no_route() -> None:
     """C75, R187: a hit gives the same identity, from which each route's own rules are judged."""
     routes = [
-        schema.Route(path="/a", upstream="default", scopes=["foo"], claims={"role": "admin"}),
-        schema.Route(path="/b", upstream="default", scopes=["bar"]),
+        Route(path="/a", upstream="default", scopes=["foo"], claims={"role": "admin"}),
+        Route(path="/b", upstream="default", scopes=["bar"]),
     ]
     async with FakeIdp() as idp:
         idp.publish(A)
@@ -151,7 +153,7 @@ async def test_other_spellings_of_a_token_are_no_second_entries() -> None:
 
 async def test_growth_is_bounded_and_garbage_never_evicts_hot_tokens() -> None:
     """C81, R190: ten times the cap of each."""
-    tokens = schema.Tokens(cache_size=30)
+    tokens = Tokens(cache_size=30)
     async with FakeIdp() as idp:
         idp.publish(A)
         async with rig(issuer_settings(jwks_url=idp.jwks_url, **ES), tokens=tokens) as made:

@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from gateway.settings.tables.tokens import Tokens
 
 from gateway.errors import GatewayError, Reasons
 from gateway.jwt.claims.rules import unknown_issuer
 from gateway.jwt.jose.compact import parse_token, verify_signature
 from gateway.jwt.jose.keys import KeySetError, import_jwks
-from gateway.settings.tables import root as schema
 from tests.support.minting import ABSENT, SigningKey, good_claims, jwks, mint
 from tests.support.verifying import NOW, accepted, is_bad_credential, judge, judge_claims, keys_of, make_policy
 
@@ -145,5 +145,5 @@ def test_c97_scopes_in_five_spellings(claims: dict[str, Any], grants: bool) -> N
 
 def test_c97_the_claims_of_scopes_are_configurable() -> None:
     """C97: in their configured order, without a union."""
-    policy = make_policy(tokens=schema.Tokens(scope_claims=["permissions", "scope"]))
+    policy = make_policy(tokens=Tokens(scope_claims=["permissions", "scope"]))
     assert accepted(judge_claims(permissions=["a"], scope="b", policy=policy)).scopes == ("a",)

@@ -14,7 +14,7 @@ from gateway.errors import GatewayError, Reasons
 from gateway.http1.target import parse_target
 from gateway.identity import HeaderRule, UnsafeClaimError
 from gateway.policy.routes import RouteTable
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 from gateway.upstream.headers.forwarded import client_address
 from gateway.upstream.headers.header_policy import HeaderPolicy, header_policy
 from gateway.upstream.headers.rewrite import Peer, request_headers
@@ -50,9 +50,7 @@ def values(section: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     return [value for field, value in section if field.lower().replace(b"_", b"-") == name]
 
 
-ROUTES = RouteTable(
-    [schema.Route(path="/pub/", upstream="u", auth="public"), schema.Route(path="/admin", upstream="u")]
-)
+ROUTES = RouteTable([Route(path="/pub/", upstream="u", auth="public"), Route(path="/admin", upstream="u")])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway import app
-from gateway.settings.tables.root import Server
+from gateway.settings.tables.server import Server
 from tests.support.certificates import Certificate, authority
 from tests.support.gateway import RunningGateway, request, running_gateway, until
 from tests.support.upstream import RawUpstream, Received, Responder, raw_upstream

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway.settings.tables.tokens import Tokens
 
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError, Reason, Reasons
@@ -15,7 +16,6 @@ from gateway.jwt import authenticator as authenticate
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.issuers.key_sources import FileSource, RemoteSource
 from gateway.jwt.issuers.registry import build_issuers
-from gateway.settings.tables import root as schema
 from tests.support.clock import eventually
 from tests.support.idp import FakeIdp, gateway_settings, issuer_settings
 from tests.support.minting import ABSENT, ISSUER, SigningKey, jwks
@@ -224,7 +224,7 @@ async def test_a_cache_of_size_zero_verifies_each_time() -> None:
     async with FakeIdp() as idp:
         idp.publish(A)
         settings = issuer_settings(jwks_url=idp.jwks_url, **ES)
-        async with rig(settings, tokens=schema.Tokens(cache_size=0)) as made:
+        async with rig(settings, tokens=Tokens(cache_size=0)) as made:
             token = made.mint(A)
             assert await made.ask(token) is not await made.ask(token)
             assert isinstance(made.authenticator, Authenticator)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from gateway.settings.tables.tokens import Tokens
 
 from gateway.errors import GatewayError, Reasons
-from gateway.settings.tables import root as schema
 from tests.support.clock import eventually
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import SigningKey
@@ -20,9 +20,7 @@ async def test_verdict_can_be_held_whatever_the_cache_keeps(cache_size: int) -> 
     """C65: pushed out or never kept, it rests on the same."""
     async with FakeIdp() as idp:
         idp.publish(A)
-        async with rig(
-            issuer_settings(jwks_url=idp.jwks_url, **ES), tokens=schema.Tokens(cache_size=cache_size)
-        ) as made:
+        async with rig(issuer_settings(jwks_url=idp.jwks_url, **ES), tokens=Tokens(cache_size=cache_size)) as made:
             token = made.mint(A)
             identity = await made.authenticator.authenticate(token)
             await made.ask(made.mint(A, jti="another"))
@@ -73,7 +71,7 @@ async def test_verdict_that_would_not_be_given_again_cannot_be_held() -> None:
     """R322: a token that ended between its check and the upstream's answer, and that the cache has forgotten."""
     async with FakeIdp() as idp:
         idp.publish(A)
-        async with rig(issuer_settings(jwks_url=idp.jwks_url, **ES), tokens=schema.Tokens(cache_size=0)) as made:
+        async with rig(issuer_settings(jwks_url=idp.jwks_url, **ES), tokens=Tokens(cache_size=0)) as made:
             token = made.mint(A, exp=made.clock.wall() + 1)
             await made.ask(token)
             made.clock.jump(11)

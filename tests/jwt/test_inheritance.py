@@ -19,7 +19,8 @@ from gateway.jwt.issuers.registry import build_issuers, build_tenants
 from gateway.jwt.issuers.tenants import Tenants
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.jwt.revocations.table import Kind
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.redis import Redis
+from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink
 from tests.support.gateway import configuration
 from tests.support.idp import FakeIdp
@@ -37,11 +38,11 @@ class Worker:
         made = configuration("http://127.0.0.1:1", folder / "jwks.json", issuer=remote)
         many = {"name": "many", "issuer": "https://{tenant}.test/", "audience": ["api"], "tenants": ["a", "b"]}
         made["issuers"].append({**many, **remote, "jwks_url": f"{idp.jwks_url}?{{tenant}}"})
-        self.settings = schema.Settings.model_validate(made)
+        self.settings = Settings.model_validate(made)
         self.issuers = build_issuers(self.settings, SystemClock())
         self.tenants = build_tenants(self.settings, SystemClock())
         self.keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
-        link = RedisLink(schema.Redis(url="redis://127.0.0.1:1"), SystemClock())
+        link = RedisLink(Redis(url="redis://127.0.0.1:1"), SystemClock())
         self.source = RedisRevocations(link, SystemClock())
         self.file = FileRevocations(str(folder / "revoked"), SystemClock(), 60)
         self.revocations = Revocations([self.file, self.source], SystemClock())

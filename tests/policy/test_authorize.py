@@ -10,11 +10,11 @@ from gateway.errors import INSUFFICIENT_SCOPE, INVALID_TOKEN, GatewayError, Reas
 from gateway.identity import Confirmation, Identity, freeze
 from gateway.policy.authorize import authorize
 from gateway.policy.routes import Route, RouteTable
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route as RouteSettings
 
 
 def compiled(**options: Any) -> Route:
-    settings = schema.Route.model_validate({"path": "/", "upstream": "u", **options})
+    settings = RouteSettings.model_validate({"path": "/", "upstream": "u", **options})
     return RouteTable([settings]).routes[0]
 
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from gateway.http1.target import parse_target
 from gateway.policy.routes import MAX_REGEX_PATH, ClaimRule, RouteTable, upstream_path
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 
 
-def route(path: str, **options: Any) -> schema.Route:
-    return schema.Route.model_validate({"path": path, "upstream": "u", **options})
+def route(path: str, **options: Any) -> Route:
+    return Route.model_validate({"path": path, "upstream": "u", **options})
 
 
-def chosen(routes: list[schema.Route], path: str, *, host: str = "h", method: str = "GET") -> str | None:
+def chosen(routes: list[Route], path: str, *, host: str = "h", method: str = "GET") -> str | None:
     found = RouteTable(routes).match(host, method, path)
     return None if found is None else found.name
 
@@ -91,7 +91,7 @@ def test_more_specific_route_wins_whatever_the_order() -> None:
     for ordered in (routes, routes[::-1]):
         table = RouteTable(ordered)
 
-        def settings(path: str, host: str = "h", method: str = "GET", table: RouteTable = table) -> schema.Route:
+        def settings(path: str, host: str = "h", method: str = "GET", table: RouteTable = table) -> Route:
             found = table.match(host, method, path)
             assert found is not None
             return found.settings
@@ -276,7 +276,7 @@ _routes = st.lists(
 )
 
 
-def fits(settings: schema.Route, host: str, method: str, path: str) -> bool:
+def fits(settings: Route, host: str, method: str, path: str) -> bool:
     if settings.hosts and host not in settings.hosts:
         return False
     if settings.methods and method not in settings.methods:
@@ -288,7 +288,7 @@ def fits(settings: schema.Route, host: str, method: str, path: str) -> bool:
 
 @given(_routes, st.sampled_from(["h", "i", ""]), st.sampled_from(["GET", "PUT"]), _paths, st.booleans())
 def test_table_agrees_with_a_search_through_all_routes(
-    routes: list[schema.Route], host: str, method: str, path: str, slash: bool
+    routes: list[Route], host: str, method: str, path: str, slash: bool
 ) -> None:
     """R239, R244: sort everything that fits by the contract's order and take the first."""
     path = path.rstrip("/") + "/" if slash else path

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway.settings.tables.tokens import Tokens
 
 from gateway.errors import GatewayError, Reasons
 from gateway.jwt.cache import BYTES_PER_ENTRY
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import SigningKey, jwks, mint_raw
 from tests.support.rig import rig, rig_with_idp
@@ -68,7 +69,7 @@ async def test_an_entry_is_verified_anew_after_cache_seconds() -> None:
     async with FakeIdp() as idp:
         idp.publish(A)
         settings = issuer_settings(jwks_url=idp.jwks_url, max_lifetime_seconds=0, **ES)
-        async with rig(settings, tokens=schema.Tokens(cache_seconds=60)) as made:
+        async with rig(settings, tokens=Tokens(cache_seconds=60)) as made:
             token = made.mint(A, exp=made.clock.wall() + 10 * 365 * 86400)
             first = await made.ask(token)
             await made.pass_time(59)
@@ -150,8 +151,8 @@ async def test_random_tokens_do_not_lower_the_hit_rate_of_good_ones() -> None:
 
 async def test_memory_is_bounded_and_claims_are_trimmed_to_what_routes_look_at() -> None:
     """R191."""
-    routes = [schema.Route(path="/", upstream="default", claims={"role": "admin", "groups": "x"})]
-    tokens = schema.Tokens(cache_size=1000, max_bytes=65536)
+    routes = [Route(path="/", upstream="default", claims={"role": "admin", "groups": "x"})]
+    tokens = Tokens(cache_size=1000, max_bytes=65536)
     async with FakeIdp() as idp:
         idp.publish(A)
         async with rig(issuer_settings(jwks_url=idp.jwks_url, **ES), routes=routes, tokens=tokens) as made:
@@ -166,7 +167,7 @@ async def test_memory_is_bounded_and_claims_are_trimmed_to_what_routes_look_at()
 
 async def test_a_cached_identity_cannot_be_changed() -> None:
     """R192."""
-    routes = [schema.Route(path="/", upstream="default", claims={"role": "admin", "tree": "x"})]
+    routes = [Route(path="/", upstream="default", claims={"role": "admin", "tree": "x"})]
     async with FakeIdp() as idp:
         idp.publish(A)
         async with rig(issuer_settings(jwks_url=idp.jwks_url, **ES), routes=routes) as made:

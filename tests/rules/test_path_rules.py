@@ -10,17 +10,17 @@ from gateway.errors import GatewayError, Reasons
 from gateway.http1.host import parse_host
 from gateway.http1.target import parse_target
 from gateway.policy.routes import RouteTable, upstream_path
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 
 TABLE = RouteTable(
     [
-        schema.Route(path="/public", upstream="u", auth="public"),
-        schema.Route(path="/admin", upstream="u"),
-        schema.Route(path="/admin/status", match="exact", upstream="u", auth="public"),
-        schema.Route(path="/files", upstream="u", strip_prefix=True, allow_encoded_slash=True),
-        schema.Route(path="/report", upstream="u", methods=["GET"], auth="public"),
-        schema.Route(path="/report", upstream="u"),
-        schema.Route(path="/", hosts=["tenant.test"], upstream="u"),
+        Route(path="/public", upstream="u", auth="public"),
+        Route(path="/admin", upstream="u"),
+        Route(path="/admin/status", match="exact", upstream="u", auth="public"),
+        Route(path="/files", upstream="u", strip_prefix=True, allow_encoded_slash=True),
+        Route(path="/report", upstream="u", methods=["GET"], auth="public"),
+        Route(path="/report", upstream="u"),
+        Route(path="/", hosts=["tenant.test"], upstream="u"),
     ]
 )
 

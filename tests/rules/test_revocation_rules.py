@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway.settings.tables.tokens import Tokens
 
 from gateway.errors import Reasons
 from gateway.features.revocation.file_source import LOOK_SECONDS, FileRevocations
+from gateway.features.revocation.options import Revocation
 from gateway.features.revocation.writer import RevocationWriter
 from gateway.identity import Identity
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.examined import Examined
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.jwt.revocations.table import Mark
-from gateway.settings.tables import root as schema
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.idp import gateway_settings, issuer_settings
 from tests.support.minting import ABSENT, SigningKey, jwks
@@ -63,8 +64,8 @@ async def revocable(tmp_path: Path, cache_size: int = 10000, **issuer: Any) -> A
         revocations = Revocations([source], clock)
         await revocations.start()
         tables = {"file": str(file)}
-        settings = gateway_settings(options, tokens=schema.Tokens(cache_size=cache_size)).model_copy(
-            update={"revocation": schema.Revocation.model_validate(tables)}
+        settings = gateway_settings(options, tokens=Tokens(cache_size=cache_size)).model_copy(
+            update={"revocation": Revocation.model_validate(tables)}
         )
         made = RevocableRig(Authenticator(settings, plain.issuers, clock, revocations), clock, plain.issuers)
         made.file, made.source, made.writer = file, source, RevocationWriter(settings, clock)

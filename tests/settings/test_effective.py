@@ -5,14 +5,21 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+from gateway.settings.tables.tokens import Tokens
 from pydantic import SecretStr
 
+from gateway.features.abuse_watch.options import Watch
+from gateway.features.rate_limits.options import Limits
 from gateway.features.revocation.options import Revocation
 from gateway.features.sender_constrained.options import Dpop
 from gateway.settings.effective import MASK, effective_toml, masked
 from gateway.settings.load import load
+from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Issuer, Limits, Route, Server, Settings, Tokens, Upstream, Watch
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
+from gateway.settings.tables.server import Server
+from gateway.settings.tables.upstreams import Upstream
 from tests.settings.configs import SMALL, load_text, toml
 
 

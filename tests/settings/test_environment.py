@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from gateway.settings.tables.tokens import Tokens
 
+from gateway.features.abuse_watch.options import Watch
+from gateway.features.rate_limits.options import Limits
 from gateway.features.revocation.options import Revocation
 from gateway.features.sender_constrained.options import Dpop
 from gateway.settings.environment import (
@@ -19,7 +22,8 @@ from gateway.settings.environment import (
     table_names,
 )
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Limits, Server, Settings, Tokens, Watch
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.server import Server
 
 SHORT = {
     "GATEWAY_ISSUER": "https://idp.test/",

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.settings.faults import ConfigError, Fault
 from gateway.settings.load import Origin, load
-from gateway.settings.tables.root import DEFAULT_IDENTITY, Server, Settings
+from gateway.settings.tables.root import DEFAULT_IDENTITY, Settings
+from gateway.settings.tables.server import Server
 from tests.settings.configs import SMALL, changed, faults_of, load_text, toml
 
 SHORT = {

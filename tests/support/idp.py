@@ -25,7 +25,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
+from gateway.settings.tables.upstreams import Upstream
 from tests.support.minting import SigningKey, jwks
 
 WELL_KNOWN = "/.well-known/openid-configuration"
@@ -162,16 +165,16 @@ async def raw_server(
         await server.wait_closed()
 
 
-def issuer_settings(**options: Any) -> schema.Issuer:
+def issuer_settings(**options: Any) -> Issuer:
     """Return an issuer's settings with the test defaults of ``minting.py``."""
-    return schema.Issuer(**{"name": "main", "issuer": "https://idp.test/", "audience": ["api"]} | options)
+    return Issuer(**{"name": "main", "issuer": "https://idp.test/", "audience": ["api"]} | options)
 
 
-def gateway_settings(*issuers: schema.Issuer, **sections: Any) -> schema.Settings:
+def gateway_settings(*issuers: Issuer, **sections: Any) -> Settings:
     """Return a whole configuration around ``issuers``; nothing listens at its upstream."""
-    upstream = schema.Upstream(name="default", urls=["http://127.0.0.1:9"])
-    defaults: dict[str, Any] = {"upstreams": [upstream], "routes": [schema.Route(path="/", upstream="default")]}
-    return schema.Settings(issuers=list(issuers), **defaults | sections)
+    upstream = Upstream(name="default", urls=["http://127.0.0.1:9"])
+    defaults: dict[str, Any] = {"upstreams": [upstream], "routes": [Route(path="/", upstream="default")]}
+    return Settings(issuers=list(issuers), **defaults | sections)
 
 
 def private_authority(folder: Path, *names: str) -> tuple[Path, ssl.SSLContext]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer
 from tests.support.idp import Answer
 
 ISSUER = "https://as.test/"
@@ -137,6 +137,6 @@ def opaque_issuer(directory: Path, url: str, **options: Any) -> dict[str, Any]:
     }
 
 
-def introspecting(directory: Path, url: str, **options: Any) -> schema.Issuer:
+def introspecting(directory: Path, url: str, **options: Any) -> Issuer:
     """Return the settings of such an issuer."""
-    return schema.Issuer.model_validate(opaque_issuer(directory, url, **options))
+    return Issuer.model_validate(opaque_issuer(directory, url, **options))

@@ -17,7 +17,7 @@ from gateway.identity import Identity
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.issuers.key_sources import make_source
 from gateway.jwt.issuers.refresher import IssuerKeys
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.idp import FakeIdp, gateway_settings, issuer_settings
 from tests.support.minting import SigningKey, good_claims, mint
@@ -68,7 +68,7 @@ class Rig:
 
 @asynccontextmanager
 async def rig(
-    *issuers: schema.Issuer,
+    *issuers: Issuer,
     clock: FakeClock | None = None,
     wait: bool = True,
     jitter: Callable[[], float] | None = lambda: 0.5,

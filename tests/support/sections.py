@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.server.express_lane.section import Section, read_section
 from gateway.server.request.request import Admitted, RequestHead
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 from gateway.telemetry.counters import Record
 from gateway.upstream.headers.rewrite import Peer
 from tests.support.clock import FakeClock
@@ -12,10 +12,10 @@ from tests.support.pipeline import pipeline_of
 from tests.support.verifying import make_settings
 
 ROUTES = {
-    "plain": schema.Route(path="/", upstream="orders"),
-    "observed": schema.Route(path="/observed", upstream="orders", observe=True),
-    "forwarded": schema.Route(path="/token", upstream="orders", forward_authorization=True),
-    "cors": schema.Route(path="/cors", upstream="orders", cors_origins=["https://a.test"]),
+    "plain": Route(path="/", upstream="orders"),
+    "observed": Route(path="/observed", upstream="orders", observe=True),
+    "forwarded": Route(path="/token", upstream="orders", forward_authorization=True),
+    "cors": Route(path="/cors", upstream="orders", cors_origins=["https://a.test"]),
 }
 
 

@@ -16,7 +16,7 @@ from gateway.server.sockets.listen import tcp_sockets
 from gateway.server.sockets.slots import Place, Places
 from gateway.server.sockets.tls import ServerTls
 from gateway.server.sockets.tls_port import TlsPort
-from gateway.settings.tables.root import Server
+from gateway.settings.tables.server import Server
 from gateway.telemetry.counters import AccessLog, Telemetry
 from tests.support.certificates import Certificate, authority
 

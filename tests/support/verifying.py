@@ -21,7 +21,10 @@ from gateway.jwt.jose.compact import (
     verify_signature,
 )
 from gateway.jwt.jose.keys import KeySet, KeySetError, import_jwks
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
+from gateway.settings.tables.upstreams import Upstream
 from tests.support.minting import AUDIENCE, ISSUER, SigningKey, good_claims, jwks, mint
 
 #: The moment at which tests judge tokens.
@@ -36,15 +39,15 @@ ALL_ALGORITHMS = [
 ]
 
 
-def make_settings(issuer: Mapping[str, Any] | None = None, **sections: Any) -> schema.Settings:
+def make_settings(issuer: Mapping[str, Any] | None = None, **sections: Any) -> Settings:
     """Return settings with the default test issuer; ``issuer`` holds options of it, ``sections`` replace tables."""
     options: dict[str, Any] = {"name": "main", "issuer": ISSUER, "audience": [AUDIENCE], **(issuer or {})}
     usual: dict[str, Any] = {
-        "issuers": [schema.Issuer(**options)],
-        "upstreams": [schema.Upstream(name="orders", urls=["http://127.0.0.1:9000"])],
-        "routes": [schema.Route(path="/", upstream="orders")],
+        "issuers": [Issuer(**options)],
+        "upstreams": [Upstream(name="orders", urls=["http://127.0.0.1:9000"])],
+        "routes": [Route(path="/", upstream="orders")],
     }
-    return schema.Settings(**{**usual, **sections})
+    return Settings(**{**usual, **sections})
 
 
 def make_policy(issuer: Mapping[str, Any] | None = None, **sections: Any) -> IssuerPolicy:

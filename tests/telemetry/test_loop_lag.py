@@ -14,8 +14,9 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.server.admin.port import MAX_CONNECTIONS, most_connections
 from gateway.server.sockets.slots import lingering_places
+from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Issuer, Settings
+from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import POOL_SIZE
 from gateway.telemetry import loop_lag as overload
 from gateway.telemetry.counters import AccessLog, Telemetry

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.upstreams import Upstream as UpstreamSettings
 from gateway.upstream.exchange.exchange import exchange
 from gateway.upstream.pool.upstream import Lease, Origin, Upstream
 
 GET = b"GET / HTTP/1.1\r\nHost: up\r\n\r\n"
 
 
-def settings(*urls: str, **options: Any) -> schema.Upstream:
-    return schema.Upstream(name="main", urls=list(urls), **options)
+def settings(*urls: str, **options: Any) -> UpstreamSettings:
+    return UpstreamSettings(name="main", urls=list(urls), **options)
 
 
 @contextlib.asynccontextmanager

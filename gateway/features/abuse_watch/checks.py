@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from gateway.features.abuse_watch.options import FINDERS
+from gateway.features.abuse_watch.options import FINDERS, Watch
 from gateway.features.api_keys.checks import takes_tokens
 from gateway.settings.faults import KeyPath
-from gateway.settings.tables.root import Settings, Watch
+from gateway.settings.tables.root import Settings
 
 
 def watch_problems(settings: Settings, sound: Callable[..., bool]) -> Iterator[tuple[KeyPath, str]]:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from gateway.features.api_keys.key_file import KeyFileError, header_problem, read_keys, repeated
 from gateway.identity import header_rules
 from gateway.settings.faults import KeyPath, path_text
-from gateway.settings.tables.root import Route, Settings
-from gateway.settings.tables.routes import BEARER
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import BEARER, Route
 from gateway.settings.values import fold_header_name
 
 #: Tells whether options are free of faults of their own.

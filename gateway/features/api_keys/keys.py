@@ -26,7 +26,7 @@ from gateway.identity import Identity, header_rules
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified, kept_claims
 from gateway.jwt.jose.compact import make_identity, unforeseen
 from gateway.settings.readable import Changes
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.root import Settings
 from gateway.tasks import Periodic
 
 _log = logging.getLogger("gateway.api_keys")
@@ -80,7 +80,7 @@ class ApiKeys:
         last_error: what is wrong with the file as it is now; empty when it is in force.
     """
 
-    def __init__(self, settings: schema.Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock) -> None:
         self.file = settings.tokens.api_keys_file
         self.lookups = 0
         self.reload_failures = 0
@@ -228,7 +228,7 @@ def _known(entry: ApiKey, policy: IssuerPolicy) -> KnownKey:
     return KnownKey(bytes.fromhex(entry.hash.removeprefix("sha256:")), make_identity(stands_for, policy, "api_key"))
 
 
-def _policy(settings: schema.Settings) -> IssuerPolicy:
+def _policy(settings: Settings) -> IssuerPolicy:
     """Return how claims become an identity: as every issuer's do, but without a name, and with scopes in one place."""
     return IssuerPolicy(
         name="",

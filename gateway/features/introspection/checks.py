@@ -12,7 +12,8 @@ from gateway.features.introspection.choice_rules import accepted_issuers, asked_
 from gateway.settings import readable as files
 from gateway.settings.client_credentials import read_client_key, read_client_secret
 from gateway.settings.faults import KeyPath
-from gateway.settings.tables.root import Issuer, Settings
+from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.root import Settings
 from gateway.settings.values import http_url, is_loopback
 
 #: Tells whether options are free of faults of their own.

@@ -23,7 +23,8 @@ from gateway.jwt.claims.issuer_policy import introspection_policy
 from gateway.jwt.jose.compact import parse_token
 from gateway.jwt.jose.shape import is_jws
 from gateway.policy.routes import Route
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import issuer_values
+from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink
 
 
@@ -40,7 +41,7 @@ class _Asked(NamedTuple):
 
 
 def build_introspectors(
-    settings: schema.Settings, clock: Clock, redis: RedisLink | None = None, resolver: AbstractResolver | None = None
+    settings: Settings, clock: Clock, redis: RedisLink | None = None, resolver: AbstractResolver | None = None
 ) -> dict[str, Introspector]:
     """Return who is asked about opaque tokens, by the issuer's name.
 
@@ -73,9 +74,7 @@ class OpaqueTokens:
         routes: those that can be asked for.
     """
 
-    def __init__(
-        self, settings: schema.Settings, introspectors: Mapping[str, Introspector], routes: Iterable[Route]
-    ) -> None:
+    def __init__(self, settings: Settings, introspectors: Mapping[str, Introspector], routes: Iterable[Route]) -> None:
         self._max_bytes = settings.tokens.max_bytes
         self._asked: dict[Route, _Asked] = {}
         for route in routes:
@@ -84,7 +83,7 @@ class OpaqueTokens:
                 jwts = {
                     value: introspectors[issuer.name]
                     for issuer in asked_about_jwts(route.settings, settings.issuers)
-                    for value in schema.issuer_values(issuer)
+                    for value in issuer_values(issuer)
                 }
                 self._asked[route] = _Asked(introspectors[opaque[0].name] if opaque else None, jwts)
 

@@ -22,7 +22,7 @@ from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
 from gateway.outbound.client_authentication import ClientAuthentication
 from gateway.outbound.discovery import SHOWN
 from gateway.outbound.http import FetchError, ProviderSession, read_body, shown, translated
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer
 
 #: Longest answer, in bytes: what it says of a caller has to fit into a header section.
 MAX_ANSWER = 64 * 1024
@@ -40,7 +40,7 @@ class IntrospectionClient:
         authentication: how it says who asks.
     """
 
-    def __init__(self, issuer: schema.Issuer, clock: Clock, resolver: AbstractResolver | None = None) -> None:
+    def __init__(self, issuer: Issuer, clock: Clock, resolver: AbstractResolver | None = None) -> None:
         self.authentication = ClientAuthentication(issuer, clock)
         self._url = URL(issuer.introspection_url)
         self._provider = ProviderSession(

@@ -34,7 +34,7 @@ from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.jose.compact import unforeseen
 from gateway.outbound.http import FetchError
 from gateway.server.seam.credential import Shown
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.tasks import cancelled, spawn
 from gateway.telemetry.counters import Histogram, Record
 
@@ -70,7 +70,7 @@ class Introspector:
 
     def __init__(
         self,
-        issuer: schema.Issuer,
+        issuer: Issuer,
         policy: IssuerPolicy,
         max_bytes: int,
         clock: Clock,
@@ -88,7 +88,7 @@ class Introspector:
         self.duration = Histogram()
         self.last_error = ""
         self._url = issuer.introspection_url
-        self._issuer = schema.issuer_values(issuer)[0]
+        self._issuer = issuer_values(issuer)[0]
         self.policy = policy
         self._max_bytes = max_bytes
         self._timeout = issuer.introspection_timeout_seconds

@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
 from gateway.settings.client_credentials import ClientKey
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.redis import Redis
 from gateway.store import names
 from gateway.store.redis_link import RedisLink
 
@@ -72,7 +73,7 @@ class SharedAnswers:
         failures: exchanges that Redis did not complete, look-ups or not.
     """
 
-    def __init__(self, link: RedisLink, settings: schema.Redis, issuer: schema.Issuer) -> None:
+    def __init__(self, link: RedisLink, settings: Redis, issuer: Issuer) -> None:
         self.hits = 0
         self.misses = 0
         self.failures = 0

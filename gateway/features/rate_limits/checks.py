@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from gateway.features.api_keys.checks import takes_keys
-from gateway.features.rate_limits.options import ADDRESS, API_KEY, RateLimit
+from gateway.features.rate_limits.options import ADDRESS, API_KEY, Limits, RateLimit
 from gateway.settings.faults import KeyPath
-from gateway.settings.tables.root import Limits, Route, Settings
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
 
 #: The fastest rate that can be told apart: a microsecond between two requests.
 MOST_PER_SECOND = 1_000_000

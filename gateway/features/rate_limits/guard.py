@@ -28,7 +28,7 @@ from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
 from gateway.server.seam.guard import Guard, Now
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 
 #: Who a request comes from: its client's address, its credential, and whoever shows it.
@@ -100,7 +100,7 @@ class RateLimitGuard(Guard):
             said of each caller.
     """
 
-    def __init__(self, settings: schema.Settings, clock: Clock, link: RedisLink | None) -> None:
+    def __init__(self, settings: Settings, clock: Clock, link: RedisLink | None) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.fallbacks = 0
         self._most = settings.limits.max_callers

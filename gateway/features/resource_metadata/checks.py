@@ -20,8 +20,8 @@ from gateway.features.resource_metadata.routes import (
 from gateway.settings import values
 from gateway.settings.checks.routes import path_problems
 from gateway.settings.faults import KeyPath, did_you_mean
-from gateway.settings.tables.root import Route, Settings
-from gateway.settings.tables.routes import BEARER
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import BEARER, Route
 from gateway.settings.templates import placeholder_in
 
 Problems = Iterator[tuple[KeyPath, str]]

@@ -26,7 +26,8 @@ from gateway.features.resource_metadata.routes import (
 )
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.request.error_answers import Answer
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route as RouteSettings
 
 #: How long clients may keep a document, in seconds: how long a changed configuration may take to reach them.
 DOCUMENT_SECONDS = 300
@@ -83,7 +84,7 @@ class Resources:
         metadata: by name of a route, the URL of the document of its resource; routes without a resource are not in it.
     """
 
-    def __init__(self, settings: schema.Settings, routes: Sequence[Route]) -> None:
+    def __init__(self, settings: Settings, routes: Sequence[Route]) -> None:
         self.metadata: Mapping[str, str] = {
             route.name: document_url(settings.resources[index].resource)
             for route in routes
@@ -114,7 +115,7 @@ class Resources:
         return None
 
 
-def _compile(resource: Resource, members: Sequence[schema.Route], settings: schema.Settings) -> MetadataDocument:
+def _compile(resource: Resource, members: Sequence[RouteSettings], settings: Settings) -> MetadataDocument:
     path = document_path(resource.resource)
     instead = [route for route in settings.routes if names_document(route, path)]
     return MetadataDocument(
@@ -126,7 +127,7 @@ def _compile(resource: Resource, members: Sequence[schema.Route], settings: sche
     )
 
 
-def _metadata(resource: Resource, members: Sequence[schema.Route], settings: schema.Settings) -> dict[str, Any]:
+def _metadata(resource: Resource, members: Sequence[RouteSettings], settings: Settings) -> dict[str, Any]:
     """Return the members of the document (RFC 9728 section 2); empty ones are left out (section 3.2)."""
     metadata = {
         "resource": resource.resource,
@@ -142,7 +143,7 @@ def _metadata(resource: Resource, members: Sequence[schema.Route], settings: sch
     return {name: value for name, value in metadata.items() if value}
 
 
-def _bindings(members: Sequence[schema.Route], algorithms: Sequence[str]) -> dict[str, Any]:
+def _bindings(members: Sequence[RouteSettings], algorithms: Sequence[str]) -> dict[str, Any]:
     """Return what clients must know of tokens that are bound to them, where a route asks for such."""
     wanted = {route.sender_constrained for route in members}
     return {
@@ -153,7 +154,7 @@ def _bindings(members: Sequence[schema.Route], algorithms: Sequence[str]) -> dic
 
 
 def _document_route(path: str) -> Route:
-    settings = schema.Route(
+    settings = RouteSettings(
         path=path,
         match="exact",
         upstream="none",

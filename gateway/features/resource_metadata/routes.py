@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 
 from gateway.features.resource_metadata.options import WELL_KNOWN, Resource, resource_host, resource_path
 from gateway.settings.checks.routes import plain_ends
-from gateway.settings.tables.root import Issuer, Route, Settings, issuer_values
-from gateway.settings.tables.routes import BEARER
+from gateway.settings.tables.issuers import Issuer, issuer_values
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import BEARER, Route
 from gateway.settings.templates import fill
 
 

@@ -20,7 +20,7 @@ from gateway.features.revocation.file_source import append_revocation
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.jwt.revocations.entry import Revocation, parse_revocation
 from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, Kind
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink
 
 #: Redis may take this long at least: nobody's request waits for it, in seconds.
@@ -41,7 +41,7 @@ _NAMES = {
 }
 
 
-def default_expires(settings: schema.Settings, now: float) -> float | None:
+def default_expires(settings: Settings, now: float) -> float | None:
     """Return until when an entry without an end holds: the longest life of a token, and the leeway (R129).
 
     None when nobody can say: some issuer's tokens have no longest life, or there is no issuer.
@@ -64,7 +64,7 @@ class RevocationWriter:
         store: ``redis`` or ``file``; empty where there is neither.
     """
 
-    def __init__(self, settings: schema.Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock) -> None:
         self.store = "redis" if from_redis(settings) else "file" if settings.revocation.file else ""
         self._settings = settings
         self._clock = clock

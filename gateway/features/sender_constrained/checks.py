@@ -11,7 +11,8 @@ from pathlib import Path
 
 from gateway.features.api_keys.checks import Sound, takes_keys, takes_tokens
 from gateway.settings.faults import KeyPath
-from gateway.settings.tables.root import Route, Settings
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
 from gateway.settings.values import fold_header_name
 
 #: Least bytes of a secret for nonces, and most that are read of its file.

@@ -12,7 +12,8 @@ from gateway.features.rate_limits.options import claims_of_limits
 from gateway.identity import HeaderRule, header_rules
 from gateway.jwt.jose.keys import ED25519_NAMES, VerifyingKey
 from gateway.settings import templates, tenants
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer, issuer_values
+from gateway.settings.tables.root import Settings
 
 
 class Unverified(NamedTuple):
@@ -89,25 +90,25 @@ class IssuerPolicy:
         return key.issuer is None or templates.fill(key.issuer, self.tenant or "") in self.issuers
 
 
-def tenant_policy(policy: IssuerPolicy, issuer: schema.Issuer, tenant: str) -> IssuerPolicy:
+def tenant_policy(policy: IssuerPolicy, issuer: Issuer, tenant: str) -> IssuerPolicy:
     """Return the policy of one tenant of a template: its own ``iss`` values, and the claim that names it, if any."""
     claim = tenants.tenant_claim(issuer)
     return replace(
         policy,
-        issuers=frozenset(templates.fill(value, tenant) for value in schema.issuer_values(issuer)),
+        issuers=frozenset(templates.fill(value, tenant) for value in issuer_values(issuer)),
         exact_claims=((claim, tenant), *policy.exact_claims) if claim else policy.exact_claims,
         tenant=tenant,
     )
 
 
-def compile_policy(issuer: schema.Issuer, settings: schema.Settings) -> IssuerPolicy:
+def compile_policy(issuer: Issuer, settings: Settings) -> IssuerPolicy:
     """Return the policy of one configured issuer; of a template, what all its tenants have in common."""
     algorithms: frozenset[str] = frozenset(issuer.algorithms)
     if not algorithms.isdisjoint(ED25519_NAMES):
         algorithms |= ED25519_NAMES
     return IssuerPolicy(
         name=issuer.name,
-        issuers=frozenset(schema.issuer_values(issuer)),
+        issuers=frozenset(issuer_values(issuer)),
         audience=frozenset(issuer.audience),
         audience_claim=issuer.audience_claim,
         algorithms=algorithms,
@@ -122,11 +123,11 @@ def compile_policy(issuer: schema.Issuer, settings: schema.Settings) -> IssuerPo
     )
 
 
-def introspection_policy(issuer: schema.Issuer, settings: schema.Settings) -> IssuerPolicy:
+def introspection_policy(issuer: Issuer, settings: Settings) -> IssuerPolicy:
     """Return the policy of a configured issuer for what it says of tokens that are introspected."""
     return replace(compile_policy(issuer, settings), audience_required=issuer.introspection_require_audience)
 
 
-def kept_claims(settings: schema.Settings) -> frozenset[str]:
+def kept_claims(settings: Settings) -> frozenset[str]:
     """Return the top-level claims that some route looks at, or counts requests by."""
     return frozenset().union(*({*route.claims, *claims_of_limits(route.rate_limit)} for route in settings.routes))

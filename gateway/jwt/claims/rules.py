@@ -19,7 +19,7 @@ from gateway.errors import GatewayError, Reason, Reasons, printable
 from gateway.identity import TENANT, Identity, UnsafeClaimError, freeze, identity_lines
 from gateway.jwt.claims.confirmation import read_confirmation
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified
-from gateway.settings.tables.root import Credential
+from gateway.settings.tables.routes import Credential
 
 _NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
 

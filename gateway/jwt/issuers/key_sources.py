@@ -24,7 +24,7 @@ from gateway.jwt.issuers.jwks_client import Answer, FetchError, JwksClient, Vali
 from gateway.jwt.jose.keys import MAX_BYTES, KeySet, KeySetError, import_jwks, import_keys
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
 from gateway.outbound.discovery import SHOWN, DiscoveryError, GuardedResolver, discovery_url, is_local, jwks_uri_of
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer, issuer_values
 
 #: Content types of a key set (RFC 7517 section 8.5.2); what comes back is judged by its content (C40).
 _ACCEPT_KEYS = "application/jwk-set+json, application/json"
@@ -86,7 +86,7 @@ class Source(Protocol):
         ...
 
 
-def make_source(issuer: schema.Issuer, *, resolver: AbstractResolver | None = None, one_origin: bool = False) -> Source:
+def make_source(issuer: Issuer, *, resolver: AbstractResolver | None = None, one_origin: bool = False) -> Source:
     """Return the source that an issuer's settings name.
 
     Args:
@@ -100,11 +100,9 @@ def make_source(issuer: schema.Issuer, *, resolver: AbstractResolver | None = No
 class RemoteSource:
     """A key set behind HTTP, at ``jwks_url`` or found by OpenID Connect discovery."""
 
-    def __init__(
-        self, issuer: schema.Issuer, *, resolver: AbstractResolver | None = None, one_origin: bool = False
-    ) -> None:
+    def __init__(self, issuer: Issuer, *, resolver: AbstractResolver | None = None, one_origin: bool = False) -> None:
         self._one_origin = one_origin
-        self._issuer = schema.issuer_values(issuer)[0]
+        self._issuer = issuer_values(issuer)[0]
         self._allow_http = issuer.allow_http
         self._fixed = URL(issuer.jwks_url) if issuer.jwks_url else None
         self._default_lifetime = issuer.jwks_refresh_seconds
@@ -184,7 +182,7 @@ class RemoteSource:
 class FileSource:
     """A JWKS or PEM file. It is read at each look and compared by content, so no change is missed."""
 
-    def __init__(self, issuer: schema.Issuer) -> None:
+    def __init__(self, issuer: Issuer) -> None:
         self._path = issuer.jwks_file
         self._lifetime = min(issuer.jwks_refresh_seconds, _FILE_SECONDS)
         self._digest = b""

@@ -24,7 +24,7 @@ from gateway.errors import Reason, Reasons
 from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import Fetched, Source
 from gateway.jwt.jose.keys import KeySet, RejectedKey
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer
 from gateway.tasks import Periodic, spawn, survivable
 
 _log = logging.getLogger("gateway.jwks")
@@ -72,7 +72,7 @@ class IssuerKeys:
 
     def __init__(
         self,
-        issuer: schema.Issuer,
+        issuer: Issuer,
         source: Source,
         clock: Clock,
         *,

@@ -23,7 +23,8 @@ from gateway.jwt.issuers.key_sources import make_source
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.tenants import Tenants
 from gateway.settings import templates, tenants
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer, issuer_values
+from gateway.settings.tables.root import Settings
 
 #: How many configured issuers a refusal's detail shows when none is similar.
 _SHOWN_ISSUERS = 3
@@ -33,7 +34,7 @@ _POLICIES = 1024
 
 
 def build_issuers(
-    settings: schema.Settings, clock: Clock, first_wait: float = 0.0, resolver: AbstractResolver | None = None
+    settings: Settings, clock: Clock, first_wait: float = 0.0, resolver: AbstractResolver | None = None
 ) -> dict[str, IssuerKeys]:
     """Return the keys of each configured issuer that needs some, by its name, not yet started.
 
@@ -54,16 +55,14 @@ def build_issuers(
     }
 
 
-def build_tenants(
-    settings: schema.Settings, clock: Clock, resolver: AbstractResolver | None = None
-) -> dict[str, Tenants]:
+def build_tenants(settings: Settings, clock: Clock, resolver: AbstractResolver | None = None) -> dict[str, Tenants]:
     """Return the tables of tenants that have keys of their own, by the issuer's name, not yet started.
 
     Args:
         settings, clock, resolver: as for ``build_issuers``.
     """
 
-    def keys_of(issuer: schema.Issuer, tenant: str) -> IssuerKeys:
+    def keys_of(issuer: Issuer, tenant: str) -> IssuerKeys:
         entry = tenants.entry_of(issuer, tenant)
         return IssuerKeys(entry, make_source(entry, resolver=resolver, one_origin=True), clock)
 
@@ -82,8 +81,8 @@ class _Family:
         policy: return the rules of a tenant.
     """
 
-    def __init__(self, issuer: schema.Issuer, policy: IssuerPolicy, keys: IssuerKeys | Tenants) -> None:
-        self._templates = [templates.split(value) for value in schema.issuer_values(issuer)]
+    def __init__(self, issuer: Issuer, policy: IssuerPolicy, keys: IssuerKeys | Tenants) -> None:
+        self._templates = [templates.split(value) for value in issuer_values(issuer)]
         self._pattern = tenants.compiled(issuer.tenant_pattern)
         self.keys = keys
         self.policy: Callable[[str], IssuerPolicy] = lru_cache(_POLICIES)(partial(tenant_policy, policy, issuer))
@@ -109,23 +108,23 @@ class Issuers:
         keys: the keys of each issuer that it names (``build_issuers``, ``build_tenants``).
     """
 
-    def __init__(self, settings: schema.Settings, keys: Mapping[str, IssuerKeys | Tenants]) -> None:
+    def __init__(self, settings: Settings, keys: Mapping[str, IssuerKeys | Tenants]) -> None:
         self._known: dict[str, tuple[IssuerPolicy, IssuerKeys]] = {}
         self._listed: dict[str, tuple[_Family, str]] = {}
         self._patterns: list[_Family] = []
         self._tables = {name: table for name, table in keys.items() if isinstance(table, Tenants)}
         self._similar: dict[str, list[str]] = {}
-        self._shown = [value for issuer in settings.issuers for value in schema.issuer_values(issuer)][:_SHOWN_ISSUERS]
+        self._shown = [value for issuer in settings.issuers for value in issuer_values(issuer)][:_SHOWN_ISSUERS]
         for issuer in settings.issuers:
             if issuer.name in keys:  # else it is asked about its tokens, and verifies none here
                 self._add(issuer, compile_policy(issuer, settings), keys[issuer.name])
 
-    def _add(self, issuer: schema.Issuer, policy: IssuerPolicy, keys: IssuerKeys | Tenants) -> None:
-        for value in schema.issuer_values(issuer):
+    def _add(self, issuer: Issuer, policy: IssuerPolicy, keys: IssuerKeys | Tenants) -> None:
+        for value in issuer_values(issuer):
             self._similar.setdefault(_without_slash(value), []).append(value)
         if not tenants.is_template(issuer):
             assert isinstance(keys, IssuerKeys)
-            self._known |= dict.fromkeys(schema.issuer_values(issuer), (policy, keys))
+            self._known |= dict.fromkeys(issuer_values(issuer), (policy, keys))
             return
         family = _Family(issuer, policy, keys)
         if issuer.tenant_pattern:

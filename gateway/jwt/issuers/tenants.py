@@ -21,7 +21,7 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt.issuers.refresher import IssuerKeys, KeysLeft
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.tasks import Periodic, spawn
 
 #: Seconds between two looks for idle tenants.
@@ -55,12 +55,10 @@ class Tenants:
         refused: tokens of tenants for which there was no room.
     """
 
-    def __init__(
-        self, issuer: schema.Issuer, make: Callable[[str], IssuerKeys], clock: Clock, cache_seconds: float
-    ) -> None:
+    def __init__(self, issuer: Issuer, make: Callable[[str], IssuerKeys], clock: Clock, cache_seconds: float) -> None:
         self.name = issuer.name
         self.begun = self.failed = self.idle = self.evicted = self.refused = 0
-        self._template = schema.issuer_values(issuer)[0]
+        self._template = issuer_values(issuer)[0]
         self._listed = bool(issuer.tenants)
         self._most = len(issuer.tenants) or issuer.max_tenants
         self._places = max(4, self._most // 4)

@@ -31,7 +31,7 @@ from gateway.http1.target import parse_target
 from gateway.server.aiohttp_lane.already_sent import sent
 from gateway.server.aiohttp_lane.protocol import CONTENT_AHEAD_BYTES
 from gateway.server.sockets.listen import listen
-from gateway.settings.tables.root import Server
+from gateway.settings.tables.server import Server
 from gateway.settings.values import host as canonical
 from gateway.settings.values import split_address
 from gateway.tasks import where

@@ -33,7 +33,7 @@ from gateway.server.sockets.half_closed import HalfClosed
 from gateway.server.sockets.lingering import Lingering
 from gateway.server.sockets.slots import Place, Places
 from gateway.server.sockets.stalled_client import UnsentWatch
-from gateway.settings.tables.root import Server
+from gateway.settings.tables.server import Server
 from gateway.tasks import where
 from gateway.telemetry.counters import Telemetry
 

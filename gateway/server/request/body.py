@@ -17,7 +17,7 @@ from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import CONTINUE
 from gateway.server.request.facts import Facts
 from gateway.server.sockets.lingering import MAX_LINGERING_SECONDS
-from gateway.settings.tables.root import Server
+from gateway.settings.tables.server import Server
 
 
 class ClientContent:

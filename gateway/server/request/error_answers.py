@@ -16,7 +16,7 @@ import orjson
 from gateway.errors import Challenge, GatewayError, Kind
 from gateway.http1.websocket import UPGRADE_FIELDS, VERSION
 from gateway.server.request.challenges import ANY_ROUTE, RouteChallenges
-from gateway.settings.tables.root import Tokens
+from gateway.settings.tables.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import ssl
 from gateway import tls_contexts
 from gateway.server.sockets.tls_handshake import ALERT_NO_APPLICATION_PROTOCOL, PROTOCOL, TlsObject, current
 from gateway.settings.readable import Version, version
-from gateway.settings.tables.root import Server
+from gateway.settings.tables.server import Server
 from gateway.telemetry.counters import Telemetry
 
 _log = logging.getLogger("gateway")

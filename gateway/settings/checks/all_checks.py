@@ -27,7 +27,11 @@ from gateway.settings.checks.exposures import exposure_faults
 from gateway.settings.checks.own_ports import own_port_problems
 from gateway.settings.checks.tenants import tenant_problems
 from gateway.settings.faults import KeyPath, did_you_mean, path_text
-from gateway.settings.tables.root import Issuer, Route, Server, Settings, Upstream, issuer_values
+from gateway.settings.tables.issuers import Issuer, issuer_values
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
+from gateway.settings.tables.server import Server
+from gateway.settings.tables.upstreams import Upstream
 from gateway.settings.tenants import listed_values
 from gateway.settings.values import fold_header_name, http_url, ip_version, is_loopback, split_address, url_key
 

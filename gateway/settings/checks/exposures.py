@@ -16,9 +16,12 @@ from urllib.parse import urlsplit
 from gateway.features.api_keys.checks import Sound, takes_tokens
 from gateway.features.rate_limits.options import ADDRESS, CLAIM
 from gateway.features.revocation.checks import from_redis
+from gateway.features.sender_constrained.options import Dpop
 from gateway.settings.checks.slow_patterns import slow_problem
 from gateway.settings.faults import KeyPath
-from gateway.settings.tables.root import Dpop, Issuer, Route, Settings, issuer_values
+from gateway.settings.tables.issuers import Issuer, issuer_values
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
 from gateway.settings.values import fold_header_name, is_loopback
 
 Problem = tuple[KeyPath, str]

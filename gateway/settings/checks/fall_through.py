@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 from gateway.settings.checks.slow_patterns import sample, slow_problem
 from gateway.settings.faults import KeyPath
-from gateway.settings.tables.root import Route, Settings, Upstream
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
+from gateway.settings.tables.upstreams import Upstream
 from gateway.settings.values import url_key
 
 _AUTH = {"public": 0, "optional": 1, "required": 2}

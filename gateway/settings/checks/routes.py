@@ -14,7 +14,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 
-from gateway.settings.tables.root import Route
+from gateway.settings.tables.routes import Route
 
 _META = frozenset(r"\.^$*+?{}[]|()")
 _QUANTIFIERS = frozenset("*?{")

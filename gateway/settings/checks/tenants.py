@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from gateway.identity import TENANT
 from gateway.settings import templates
 from gateway.settings.faults import KeyPath, did_you_mean
-from gateway.settings.tables.root import Issuer, Route, Settings, issuer_values
+from gateway.settings.tables.issuers import Issuer, issuer_values
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
 from gateway.settings.tenants import accepts, has_own_keys, is_template
 
 Problems = Iterator[tuple[KeyPath, str]]

@@ -19,7 +19,9 @@ from gateway.settings.checks.exposures import exposure_warnings
 from gateway.settings.checks.fall_through import fall_through_warnings
 from gateway.settings.faults import KeyPath
 from gateway.settings.readable import read_problem
-from gateway.settings.tables.root import Issuer, Route, Settings, issuer_values
+from gateway.settings.tables.issuers import Issuer, issuer_values
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
 from gateway.settings.values import http_url, is_loopback
 
 

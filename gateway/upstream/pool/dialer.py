@@ -33,7 +33,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from gateway.errors import GatewayError, Reasons
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.upstreams import Upstream
 from gateway.settings.values import split_socket_url
 from gateway.tls_contexts import client_context
 from gateway.upstream.pool.connection import UpstreamConnection
@@ -75,7 +75,7 @@ class Dialer:
     def __init__(
         self,
         url: str,
-        settings: schema.Upstream,
+        settings: Upstream,
         tls: ssl.SSLContext | None = None,
         resolver: AbstractResolver | None = None,
     ) -> None:
@@ -146,7 +146,7 @@ class Dialer:
         await self._session.close()
 
 
-def client_tls(settings: schema.Upstream) -> ssl.SSLContext | None:
+def client_tls(settings: Upstream) -> ssl.SSLContext | None:
     """Return how the ``https://`` URLs of an upstream are spoken to; None when it has none.
 
     Raises:

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError, Reason, Reasons
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.upstreams import Upstream as UpstreamSettings
 from gateway.tasks import Periodic
 from gateway.upstream.pool.dialer import CONNECT_FAULTS, client_tls
 from gateway.upstream.pool.upstream_url import Lease, Origin, OriginState
@@ -43,7 +43,7 @@ class Upstream:
 
     def __init__(
         self,
-        settings: schema.Upstream,
+        settings: UpstreamSettings,
         clock: Clock | None = None,
         *,
         resolver: AbstractResolver | None = None,
@@ -178,7 +178,7 @@ def _may_go_on(reason: Reason, following: Origin) -> bool:
     return reason in CONNECT_FAULTS
 
 
-def open_upstreams(upstreams: list[schema.Upstream], clock: Clock | None = None) -> Mapping[str, Upstream]:
+def open_upstreams(upstreams: list[UpstreamSettings], clock: Clock | None = None) -> Mapping[str, Upstream]:
     """Return the upstreams by name, their health checks begun.
 
     To be called on the event loop that will use them.

@@ -19,7 +19,7 @@ from aiohttp.connector import Connection
 
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError, Reasons
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.upstreams import Upstream
 from gateway.upstream.pool.connection import UpstreamConnection
 from gateway.upstream.pool.dialer import CONNECT_FAULTS, Dialer
 from gateway.upstream.pool.health import Health
@@ -132,7 +132,7 @@ class Origin:
     def __init__(
         self,
         url: str,
-        settings: schema.Upstream,
+        settings: Upstream,
         *,
         clock: Clock | None = None,
         tls: ssl.SSLContext | None = None,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway.settings.tables.tokens import Tokens
 
 from gateway.errors import GatewayError
 from gateway.features.api_keys.credential import ApiKeyKind
@@ -14,7 +15,7 @@ from gateway.features.api_keys.options import ApiKey
 from gateway.features.api_keys.reasons import EXPIRED_API_KEY, MALFORMED_API_KEY, UNKNOWN_API_KEY
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.seam.credential import Shown
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route as RouteSettings
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 from tests.support.keys import KEY, OTHER, entry
@@ -26,11 +27,11 @@ FIELD = b"x-api-key"
 def kind_of(*entries: dict[str, Any], **tokens: Any) -> tuple[ApiKeyKind, FakeClock]:
     clock = FakeClock()
     keys = [ApiKey.model_validate(each) for each in entries]
-    return ApiKeyKind(ApiKeys(make_settings(api_keys=keys, tokens=schema.Tokens(**tokens)), clock)), clock
+    return ApiKeyKind(ApiKeys(make_settings(api_keys=keys, tokens=Tokens(**tokens)), clock)), clock
 
 
 def route(**options: Any) -> Route:
-    return RouteTable([schema.Route.model_validate({"path": "/", "upstream": "u", **options})]).routes[0]
+    return RouteTable([RouteSettings.model_validate({"path": "/", "upstream": "u", **options})]).routes[0]
 
 
 def test_the_route_names_the_field() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway.settings.tables.tokens import Tokens
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,13 +26,13 @@ from gateway.features.api_keys.options import ApiKey
 from gateway.features.api_keys.reasons import API_KEY_TOO_LONG, EXPIRED_API_KEY, NO_API_KEYS, UNKNOWN_API_KEY
 from gateway.jwt.claims.issuer_policy import Unverified, compile_policy
 from gateway.jwt.claims.rules import make_identity
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.idp import gateway_settings, issuer_settings
 from tests.support.keys import FOREIGN, KEY, OTHER, entry, write_keys
 from tests.support.keys import hash_of as expected_hash
 
-ROUTES = [schema.Route(path="/", upstream="default", credentials=["api_key"], claims={"role": "x", "sub": "y"})]
+ROUTES = [Route(path="/", upstream="default", credentials=["api_key"], claims={"role": "x", "sub": "y"})]
 IDENTITY: dict[str, Any] = {"x-user-id": "sub", "x-client": "$client", "x-scope": "$scopes", "x-iss": "$issuer"}
 
 
@@ -40,7 +41,7 @@ def keys(*entries: dict[str, Any], clock: FakeClock | None = None, file: Path | 
         routes=ROUTES,
         identity=IDENTITY,
         api_keys=[ApiKey.model_validate(one) for one in entries],
-        tokens=schema.Tokens(api_keys_file=str(file), **tokens),
+        tokens=Tokens(api_keys_file=str(file), **tokens),
     )
     return ApiKeys(settings, clock or FakeClock())
 

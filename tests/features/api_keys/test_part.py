@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gateway.settings.tables.tokens import Tokens
+
 from gateway.features.api_keys.keys import LOOK_SECONDS
 from gateway.features.api_keys.part import ApiKeysPart
-from gateway.settings.tables import root as schema
 from tests.server.admin.test_collector import scrape, value
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.gateway import running_gateway
@@ -47,7 +48,7 @@ async def test_credentials_and_keys_are_counted_without_a_name(tmp_path: Path) -
 async def test_the_file_is_kept_up_with_from_start_to_stop(tmp_path: Path) -> None:
     file, clock = tmp_path / "keys", FakeClock()
     write_keys(file, entry())
-    part = ApiKeysPart(core_of(make_settings(tokens=schema.Tokens(api_keys_file=str(file))), clock))
+    part = ApiKeysPart(core_of(make_settings(tokens=Tokens(api_keys_file=str(file))), clock))
     await part.start()
     assert samples_of(part) == {KEYS: 1, FAILURES: 0}
     for version, wanted in (

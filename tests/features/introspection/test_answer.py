@@ -14,7 +14,10 @@ from gateway.features.introspection.reasons import INACTIVE_TOKEN
 from gateway.identity import Identity
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, introspection_policy
 from gateway.jwt.jose.strict_json import parse_object
-from gateway.settings.tables.root import Issuer, Route, Settings, Upstream
+from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
+from gateway.settings.tables.upstreams import Upstream
 from tests.support.introspection import ISSUER, json_answer, said
 
 NOW = 1_800_000_000.0

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.features.introspection.choice import OpaqueTokens, build_introspectors
 from gateway.policy.routes import RouteTable
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 from tests.support.clock import FakeClock
 from tests.support.idp import gateway_settings, issuer_settings
 from tests.support.introspection import introspecting
@@ -28,7 +28,7 @@ def choice(folder: Path, *routes: dict[str, Any], **introspect: str) -> tuple[Op
         issuer_settings(),
         introspecting(folder, "http://127.0.0.1:1/", issuer=["https://as.test/", "urn:as"], **introspect),
     ]
-    made = [schema.Route.model_validate({"path": f"/{n}", "upstream": "default", **r}) for n, r in enumerate(routes)]
+    made = [Route.model_validate({"path": f"/{n}", "upstream": "default", **r}) for n, r in enumerate(routes)]
     settings = gateway_settings(*issuers, routes=made)
     table = RouteTable(settings.routes)
     introspectors = build_introspectors(settings, FakeClock())

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.features.introspection import choice_rules as introspection
-from gateway.settings.tables.root import Issuer, Route
+from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.routes import Route
 
 
 def issuer(name: str, *, asked: bool = True, **options: Any) -> Issuer:

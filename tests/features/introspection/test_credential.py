@@ -16,7 +16,7 @@ from gateway.policy.routes import Route, RouteTable
 from gateway.server.authentication.credentials import Credentials
 from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.seam.credential import CredentialKind, Shown
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route as RouteSettings
 from tests.support.clock import FakeClock
 from tests.support.idp import gateway_settings, issuer_settings
 from tests.support.introspection import introspecting
@@ -40,7 +40,7 @@ class Desk:
             introspecting(folder, "http://127.0.0.1:1/", issuer=["https://as.test/", "urn:as"], **introspect),
         ]
         made = [
-            schema.Route.model_validate({"path": f"/{n}", "upstream": "default", **r}) for n, r in enumerate(routes)
+            RouteSettings.model_validate({"path": f"/{n}", "upstream": "default", **r}) for n, r in enumerate(routes)
         ]
         settings, clock = gateway_settings(*issuers, routes=made), FakeClock()
         self.routes = RouteTable(settings.routes).routes

@@ -19,7 +19,7 @@ from gateway.features.introspection.reasons import INACTIVE_TOKEN, INTROSPECTION
 from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.identity import Identity
 from gateway.jwt.claims.issuer_policy import introspection_policy
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.idp import gateway_settings
@@ -30,7 +30,7 @@ from tests.support.redis import RedisServer
 
 def make(folder: Path, url: str, clock: FakeClock, *, redis: RedisLink | None = None, **options: Any) -> Introspector:
     issuer = introspecting(folder, url, **options)
-    shared = None if redis is None else SharedAnswers(redis, schema.Redis(), issuer)
+    shared = None if redis is None else SharedAnswers(redis, Redis(), issuer)
     return Introspector(issuer, introspection_policy(issuer, gateway_settings(issuer)), 8192, clock, shared)
 
 
@@ -233,7 +233,7 @@ async def test_a_shared_answer_is_believed_for_as_long_as_its_reader_may(tmp_pat
     clock = FakeClock()
     async with RedisServer(tmp_path / "redis") as redis, authorization_server() as server:
         server.tokens["t"] = said(clock.wall())
-        link = RedisLink(schema.Redis(url=redis.url, timeout_seconds=2), clock)
+        link = RedisLink(Redis(url=redis.url, timeout_seconds=2), clock)
         await link.start()
         patient, strict, late = (
             make(tmp_path, server.url, clock, redis=link, introspection_cache_seconds=most) for most in (600, 5, 5)
@@ -267,7 +267,7 @@ async def test_gateways_with_one_redis_ask_once(tmp_path: Path) -> None:
     clock = FakeClock()
     async with RedisServer(tmp_path / "redis") as redis, authorization_server() as server:
         server.tokens["t"] = said(clock.wall())
-        links = [RedisLink(schema.Redis(url=redis.url, timeout_seconds=paced(0.2)), clock) for _ in range(2)]
+        links = [RedisLink(Redis(url=redis.url, timeout_seconds=paced(0.2)), clock) for _ in range(2)]
         for link in links:
             await link.start()
         askers = [make(tmp_path, server.url, clock, redis=link) for link in links]

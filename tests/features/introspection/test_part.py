@@ -8,7 +8,7 @@ from gateway.features.introspection.introspector import Introspector
 from gateway.features.introspection.part import IntrospectionPart
 from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.jwt.claims.issuer_policy import introspection_policy
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, eventually
 from tests.support.idp import gateway_settings
@@ -20,7 +20,7 @@ from tests.support.pipeline import core_of
 async def test_counters_are_by_issuer(tmp_path: Path) -> None:
     """R198: labels are configured or fixed names."""
     clock = FakeClock()
-    redis = schema.Redis(url="redis://127.0.0.1:1/0")
+    redis = Redis(url="redis://127.0.0.1:1/0")
     async with authorization_server() as server:
         server.tokens["t"] = said(clock.wall())
         issuer = introspecting(tmp_path, server.url)

@@ -15,7 +15,7 @@ from joserfc.jwk import ECKey
 
 from gateway.features.introspection.shared_answers import Shared, SharedAnswers
 from gateway.settings.client_credentials import ClientKey
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock
 from tests.support.introspection import introspecting, said
@@ -36,7 +36,7 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 @contextlib.asynccontextmanager
 async def sharing(server: RedisServer, folder: Path, clock: FakeClock, **options: Any) -> AsyncIterator[SharedAnswers]:
-    settings = schema.Redis(url=server.url, timeout_seconds=paced(0.2))
+    settings = Redis(url=server.url, timeout_seconds=paced(0.2))
     link = RedisLink(settings, clock)
     await link.start()
     try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import GatewayError
+from gateway.features.rate_limits.options import Limits
 from gateway.features.rate_limits.part import RateLimitsPart
 from gateway.policy.routes import RouteTable
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 from tests.support.parts import samples_of
@@ -20,8 +21,8 @@ from tests.support.verifying import make_settings
 def test_requests_are_counted_by_route_and_limit_and_callers_by_number() -> None:
     """R198: labels are configured names; no caller is one."""
     limit = {"requests": 2, "seconds": 60, "by": "address", "burst": 2}
-    routes = [schema.Route.model_validate({"path": "/a", "upstream": "orders", "rate_limit": limit})]
-    settings = make_settings(routes=routes, limits=schema.Limits(max_callers=100))
+    routes = [Route.model_validate({"path": "/a", "upstream": "orders", "rate_limit": limit})]
+    settings = make_settings(routes=routes, limits=Limits(max_callers=100))
     part = RateLimitsPart(core_of(settings, FakeClock()))
     (route,) = RouteTable(settings.routes).routes
     assert part.guard.covers(route)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.features.resource_metadata.options import Resource
 from gateway.features.resource_metadata.part import ResourceMetadataPart
 from gateway.policy.routes import RouteTable
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 from tests.support.clock import FakeClock
 from tests.support.pipeline import core_of
 from tests.support.verifying import make_settings
@@ -15,7 +15,7 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 def test_challenges_of_a_resources_routes_name_its_document() -> None:
     """R115: and no others; it stands at the end of each challenge for a token."""
-    routes = [schema.Route(path="/orders", upstream="orders"), schema.Route(path="/", upstream="orders")]
+    routes = [Route(path="/orders", upstream="orders"), Route(path="/", upstream="orders")]
     settings = make_settings(routes=routes, resources=[Resource(resource="https://a.test/orders")])
     table = RouteTable(settings.routes)
     part = ResourceMetadataPart(core_of(settings, FakeClock(), table))

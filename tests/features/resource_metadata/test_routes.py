@@ -14,7 +14,8 @@ from gateway.features.resource_metadata.routes import (
     routes_by_resource,
     scopes_supported,
 )
-from gateway.settings.tables.root import Route, Settings
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
 
 ALL = [
     Resource(resource="https://a.test"),

@@ -7,14 +7,14 @@ from typing import Any
 from gateway.clock import SystemClock
 from gateway.features.revocation.options import Revocation
 from gateway.features.revocation.sources import build_sources
-from gateway.settings.tables import root as schema
 from gateway.settings.tables.redis import Redis
+from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock
 
 
-def settings(**tables: Any) -> schema.Settings:
-    return schema.Settings.model_construct(**{"redis": Redis(), "revocation": Revocation(), **tables})
+def settings(**tables: Any) -> Settings:
+    return Settings.model_construct(**{"redis": Redis(), "revocation": Revocation(), **tables})
 
 
 def test_nothing_configured_reads_nothing() -> None:

@@ -15,8 +15,9 @@ from gateway.features.revocation.options import Revocation as Table
 from gateway.features.revocation.writer import RevocationWriter, default_expires, line, shown_end
 from gateway.jwt.revocations.entry import Revocation, parse_revocation
 from gateway.jwt.revocations.table import Kind
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.redis import Redis
+from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import StoreUnavailableError
 from tests.support.clock import FakeClock
 from tests.support.redis import RedisServer
@@ -24,12 +25,12 @@ from tests.support.redis import RedisServer
 NOW = 1_800_000_000.0
 
 
-def settings(*lives: float, **tables: Any) -> schema.Settings:
+def settings(*lives: float, **tables: Any) -> Settings:
     issuers = [
-        schema.Issuer(name=f"i{n}", issuer=f"https://{n}.test", audience=["api"], max_lifetime_seconds=life)
+        Issuer(name=f"i{n}", issuer=f"https://{n}.test", audience=["api"], max_lifetime_seconds=life)
         for n, life in enumerate(lives)
     ]
-    return schema.Settings.model_construct(
+    return Settings.model_construct(
         **{"issuers": issuers, "redis": Redis(), "revocation": Table(), **tables},
     )
 

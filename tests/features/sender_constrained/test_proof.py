@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason, Reasons
+from gateway.features.sender_constrained.options import Dpop
 from gateway.features.sender_constrained.proof import Proofs, make_proofs
 from gateway.features.sender_constrained.reasons import (
     FOREIGN_PROOF,
@@ -26,7 +27,8 @@ from gateway.server.request.facts import scan
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted, RequestHead
 from gateway.server.seam.credential import Shown
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
+from gateway.settings.tables.server import Server
 from gateway.store.one_time_ids import ReplayMemory
 from gateway.telemetry.counters import Record
 from gateway.upstream.headers.rewrite import Peer
@@ -41,7 +43,7 @@ TOKEN, BEARER = Shown(b"a.b.c", "DPoP"), Shown(b"a.b.c")
 CERTIFICATE = b"any bytes"
 THUMBPRINT = b64(hashlib.sha256(CERTIFICATE).digest()).decode()
 BY_KEY, BY_CERTIFICATE = Confirmation(KEY.jwk_thumbprint, None), Confirmation(None, THUMBPRINT)
-ROUTE = RouteTable([schema.Route(path="/", upstream="orders")]).routes[0]
+ROUTE = RouteTable([Route(path="/", upstream="orders")]).routes[0]
 
 
 class Desk:
@@ -49,7 +51,7 @@ class Desk:
 
     def __init__(self, secret: bytes = b"s" * 32, server: dict[str, Any] | None = None, **dpop: Any) -> None:
         self.clock = FakeClock()
-        settings = make_settings(dpop=schema.Dpop(**dpop), server=schema.Server(**(server or {})))
+        settings = make_settings(dpop=Dpop(**dpop), server=Server(**(server or {})))
         self.proofs: Proofs = make_proofs(
             settings, self.clock, ReplayMemory(settings.tokens.replay_size, self.clock), secret
         )

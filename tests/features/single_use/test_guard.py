@@ -16,7 +16,7 @@ from gateway.policy.routes import Route, RouteTable
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route as RouteSettings
 from gateway.store.one_time_ids import Once, ReplayMemory
 from tests.support.clock import FakeClock
 from tests.support.verifying import make_settings
@@ -25,13 +25,13 @@ from tests.support.verifying import make_settings
 RUN = cast(Run, None)
 
 
-def routes(*made: schema.Route) -> tuple[Route, ...]:
+def routes(*made: RouteSettings) -> tuple[Route, ...]:
     return RouteTable(made).routes
 
 
 def admitted(**options: Any) -> Admitted:
     """What the guard looks at: the route."""
-    (route,) = routes(schema.Route(path="/once", upstream="a", single_use=True, **options))
+    (route,) = routes(RouteSettings(path="/once", upstream="a", single_use=True, **options))
     return cast(Admitted, SimpleNamespace(route=route))
 
 
@@ -58,7 +58,7 @@ async def outcome(made: SingleUse, who: Identity | None, **options: Any) -> Reas
 def test_it_watches_the_routes_that_say_so() -> None:
     made = guard(FakeClock())
     once, plain = routes(
-        schema.Route(path="/once", upstream="a", single_use=True), schema.Route(path="/", upstream="a")
+        RouteSettings(path="/once", upstream="a", single_use=True), RouteSettings(path="/", upstream="a")
     )
     assert made.covers(once)
     assert not made.covers(plain)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from gateway.settings.tables.tokens import Tokens
 
 from gateway.identity import HeaderRule
 from gateway.jwt.claims.issuer_policy import compile_policy, tenant_policy
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 from tests.support.minting import SigningKey
 from tests.support.verifying import keys_of, make_policy, make_settings
 
@@ -26,7 +27,7 @@ def test_every_option_of_the_issuer_arrives() -> None:
             "leeway_seconds": 5,
             "max_lifetime_seconds": 60,
         },
-        tokens=schema.Tokens(scope_claims=["roles"]),
+        tokens=Tokens(scope_claims=["roles"]),
         identity={"x-user": "sub", "x-roles": ["realm_access", "roles"]},
     )
     assert policy.name == "second"
@@ -51,8 +52,8 @@ def test_either_name_of_ed25519_stands_for_both(name: str) -> None:
 def test_kept_claims_are_those_of_all_routes() -> None:
     """R187, R191."""
     routes = [
-        schema.Route(path="/a", upstream="orders", claims={"role": "x"}),
-        schema.Route(path="/b", upstream="orders", claims={"role": "y", "https://x/groups": ["z"]}),
+        Route(path="/a", upstream="orders", claims={"role": "x"}),
+        Route(path="/b", upstream="orders", claims={"role": "y", "https://x/groups": ["z"]}),
     ]
     assert make_policy(routes=routes).kept_claims == {"role", "https://x/groups"}
     assert make_policy().kept_claims == frozenset()

@@ -12,7 +12,7 @@ import pytest
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt.claims.rules import check_claims, is_current, unknown_issuer
 from gateway.jwt.jose.compact import parse_token
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 from tests.support.minting import SigningKey, good_claims, mint
 from tests.support.verifying import DEFAULT_POLICY, NOW, accepted, judge_claims, make_policy
 
@@ -46,8 +46,8 @@ def test_an_identity_holds_what_routes_and_upstreams_need() -> None:
     """R187, R191, R350: the kept claims are those that some route looks at, frozen."""
     policy = make_policy(
         routes=[
-            schema.Route(path="/a", upstream="orders", claims={"role": "admin"}),
-            schema.Route(path="/b", upstream="orders", claims={"groups": ["x"], "role": ["y"]}),
+            Route(path="/a", upstream="orders", claims={"role": "admin"}),
+            Route(path="/b", upstream="orders", claims={"groups": ["x"], "role": ["y"]}),
         ]
     )
     identity = accepted(
@@ -124,7 +124,7 @@ def test_the_default_policy_is_the_contracts() -> None:
 
 def test_tenant_is_the_policys_word_and_no_claims() -> None:
     """R340: for headers and for rules alike, whatever the token says."""
-    routes = [schema.Route(path="/", upstream="orders", claims={"$tenant": "acme", "role": "admin"})]
+    routes = [Route(path="/", upstream="orders", claims={"$tenant": "acme", "role": "admin"})]
     policy = make_policy(routes=routes, identity={"x-tenant": "$tenant"})
     spoofed: dict[str, Any] = {"$tenant": "acme"}
     identity = accepted(judge_claims(policy=policy, **spoofed))

@@ -16,7 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.server.admin import port as admin_port
 from gateway.server.admin.port import MAX_CONNECTIONS, PIECE, is_known, known_names, most_connections
-from gateway.settings.tables.root import Server
+from gateway.settings.tables.server import Server
 from gateway.tasks import cancelled, spawn
 from tests.support.gateway import RawClient, RawResponse, RunningGateway, request, running_gateway, until
 from tests.support.pace import paced

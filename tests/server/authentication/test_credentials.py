@@ -23,7 +23,9 @@ from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.request.facts import scan
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Shown
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route as RouteSettings
+from gateway.settings.tables.upstreams import Upstream
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 from tests.support.keys import KEY, entry
@@ -46,7 +48,7 @@ OFFERED = (b"Sec-WebSocket-Protocol", b"bearer, " + TOKEN)
 
 
 def route(**options: Any) -> Route:
-    return RouteTable([schema.Route.model_validate({"path": "/", "upstream": "u", **options})]).routes[0]
+    return RouteTable([RouteSettings.model_validate({"path": "/", "upstream": "u", **options})]).routes[0]
 
 
 def as_key(value: bytes) -> Shown:
@@ -135,10 +137,10 @@ async def both_kinds() -> AsyncIterator[tuple[Credentials, Route, Rig, SigningKe
     """Tokens and keys, a route that takes both, and what tokens are made with."""
     key = SigningKey.ec("a")
     async with rig_with_idp(key) as (rig, _):
-        settings = schema.Settings(
+        settings = Settings(
             api_keys=[ApiKey.model_validate(entry(expires="2027-01-15T08:00:10Z"))],
-            upstreams=[schema.Upstream(name="u", urls=["http://127.0.0.1:1"])],
-            routes=[schema.Route(path="/", upstream="u", credentials=["jwt", "api_key"])],
+            upstreams=[Upstream(name="u", urls=["http://127.0.0.1:1"])],
+            routes=[RouteSettings(path="/", upstream="u", credentials=["jwt", "api_key"])],
         )
         routes = RouteTable(settings.routes).routes
         kinds: list[CredentialKind] = [ApiKeyKind(ApiKeys(settings, rig.clock)), JwtKind(rig.authenticator, rig.clock)]

@@ -13,7 +13,7 @@ from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.request.error_answers import Answer
 from gateway.server.request.local_answers import last_recipient, own_answer
 from gateway.server.request.request import RequestHead
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route
 from gateway.telemetry.counters import Record
 from gateway.upstream.headers.rewrite import Peer
 from tests.support.clock import FakeClock
@@ -26,8 +26,8 @@ HOST, ORIGIN = (b"Host", b"a.test"), (b"Origin", b"https://app.test")
 
 def _pipeline() -> Pipeline:
     routes = [
-        schema.Route(path="/", upstream="orders"),
-        schema.Route(path="/cors", upstream="orders", cors_origins=["https://app.test"]),
+        Route(path="/", upstream="orders"),
+        Route(path="/cors", upstream="orders", cors_origins=["https://app.test"]),
     ]
     settings = make_settings(issuers=[], routes=routes, resources=[Resource(resource="https://a.test/orders")])
     return pipeline_of(settings, FakeClock())

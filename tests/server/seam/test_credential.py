@@ -17,7 +17,7 @@ from gateway.server.request.facts import scan
 from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Shown, Verifier
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route as RouteSettings
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 
@@ -93,7 +93,7 @@ ALL: dict[str, Any] = {"credentials": ["jwt", "opaque", "api_key"]}
 
 def made(*kinds: CredentialKind, **options: Any) -> tuple[Credentials, Route]:
     """Return the choice among kinds, and a route; it takes all kinds unless ``options`` say otherwise."""
-    settings = schema.Route.model_validate({"path": "/", "upstream": "u", **ALL, **options})
+    settings = RouteSettings.model_validate({"path": "/", "upstream": "u", **ALL, **options})
     (route,) = RouteTable([settings]).routes
     return Credentials(kinds, [route], Revocations((), FakeClock())), route
 
@@ -202,7 +202,7 @@ class Revoked:
 def test_what_is_revoked_is_asked_by_the_kind_itself_or_for_it(knows: bool) -> None:
     """R130: at each request and while it is in use; never twice."""
     kind, revoked = Toy("jwt", knows_revocations=knows), Revoked()
-    (route,) = RouteTable([schema.Route(path="/", upstream="u")]).routes
+    (route,) = RouteTable([RouteSettings(path="/", upstream="u")]).routes
     credentials = Credentials([kind], [route], revoked)  # type: ignore[arg-type]
     in_use = credentials.in_use(Shown(b"t"), route)
     identity = ALICE._replace(credential="jwt")

@@ -12,7 +12,7 @@ from gateway.policy.routes import Route, RouteTable
 from gateway.server.request.endpoint import Endpoint
 from gateway.server.request.error_answers import Answer
 from gateway.server.seam.feature import Core, Feature, Part
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.routes import Route as RouteSettings
 from tests.support.gateway import RunningGateway, request, running_gateway
 from tests.support.upstream import raw_upstream
 
@@ -20,7 +20,7 @@ WRONG_METHOD = Reason("clock_method", READ_ONLY)
 
 
 def _route(path: str) -> Route:
-    settings = schema.Route(path=path, match="exact", upstream="none", auth="public", cors_origins=["*"])
+    settings = RouteSettings(path=path, match="exact", upstream="none", auth="public", cors_origins=["*"])
     return RouteTable([settings]).routes[0]
 
 

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from gateway.server.sockets import tls
-from gateway.settings.tables.root import Server
+from gateway.settings.tables.server import Server
 from gateway.tasks import Periodic
 from tests.support.certificates import Authority, authority
 from tests.support.clock import FakeClock, settle

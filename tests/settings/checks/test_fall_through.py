@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.policy.routes import RouteTable
 from gateway.settings.checks.fall_through import _Table, fall_through_warnings, weakness
-from gateway.settings.tables.root import Route, Settings
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
 from tests.settings.configs import SMALL, load_text, toml
 
 PUBLIC = {"auth": "public"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.policy.routes import RouteTable
 from gateway.settings.checks.routes import path_problems, ties
-from gateway.settings.tables.root import Route
+from gateway.settings.tables.routes import Route
 
 
 def _route(path: str, match: str = "prefix", **options: Any) -> Route:

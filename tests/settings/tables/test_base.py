@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from gateway.settings.tables.tokens import Tokens
 from pydantic import ValidationError
 
 from gateway.features.resource_metadata.options import Resource
 from gateway.settings.tables.base import Section
-from gateway.settings.tables.root import Issuer, Route, Server, Settings, Tokens, Upstream
+from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import Route
+from gateway.settings.tables.server import Server
+from gateway.settings.tables.upstreams import Upstream
 
 
 class Table(Section):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.settings.tables import root as schema
+from gateway.settings.tables.root import Settings
 from gateway.upstream.headers.header_policy import HeaderPolicy, header_policy
 from gateway.upstream.headers.rewrite import (
     Peer,
@@ -145,7 +145,7 @@ def test_identity_is_found_behind_many_other_fields() -> None:
 
 def test_configured_names_are_the_protected_ones() -> None:
     """R340, R343: the configuration's headers, in every spelling; no more than these."""
-    settings = schema.Settings.model_validate(
+    settings = Settings.model_validate(
         {
             "upstreams": [{"name": "u", "urls": ["http://127.0.0.1:1"]}],
             "routes": [{"path": "/", "upstream": "u"}],
