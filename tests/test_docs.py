@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from gateway.settings.tables.tokens import Tokens
 from pydantic import BaseModel
 
 from gateway.errors import Reasons
@@ -23,6 +22,7 @@ from gateway.settings.tables.redis import Redis
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import Route
 from gateway.settings.tables.server import Server
+from gateway.settings.tables.tokens import Tokens
 from gateway.settings.tables.upstreams import Upstream
 
 ROOT = Path(__file__).parents[1]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from gateway.settings.tables.tokens import Tokens
-
 from gateway.errors import Reasons
 from gateway.settings.tables.routes import Route
+from gateway.settings.tables.tokens import Tokens
 from tests.support.clock import eventually
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import ABSENT, SigningKey, jwks

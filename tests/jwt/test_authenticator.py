@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway.settings.tables.tokens import Tokens
 
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError, Reason, Reasons
@@ -16,6 +15,7 @@ from gateway.jwt import authenticator as authenticate
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.issuers.key_sources import FileSource, RemoteSource
 from gateway.jwt.issuers.registry import build_issuers
+from gateway.settings.tables.tokens import Tokens
 from tests.support.clock import eventually
 from tests.support.idp import FakeIdp, gateway_settings, issuer_settings
 from tests.support.minting import ABSENT, ISSUER, SigningKey, jwks

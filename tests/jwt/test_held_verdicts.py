@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from gateway.settings.tables.tokens import Tokens
 
 from gateway.errors import GatewayError, Reasons
+from gateway.settings.tables.tokens import Tokens
 from tests.support.clock import eventually
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import SigningKey

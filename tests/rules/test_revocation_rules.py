@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway.settings.tables.tokens import Tokens
 
 from gateway.errors import Reasons
 from gateway.features.revocation.file_source import LOOK_SECONDS, FileRevocations
@@ -21,6 +20,7 @@ from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.examined import Examined
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.jwt.revocations.table import Mark
+from gateway.settings.tables.tokens import Tokens
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.idp import gateway_settings, issuer_settings
 from tests.support.minting import ABSENT, SigningKey, jwks

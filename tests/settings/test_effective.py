@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from gateway.settings.tables.tokens import Tokens
 from pydantic import SecretStr
 
 from gateway.features.abuse_watch.options import Watch
@@ -19,6 +18,7 @@ from gateway.settings.tables.redis import Redis
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import Route
 from gateway.settings.tables.server import Server
+from gateway.settings.tables.tokens import Tokens
 from gateway.settings.tables.upstreams import Upstream
 from tests.settings.configs import SMALL, load_text, toml
 

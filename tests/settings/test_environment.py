@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from gateway.settings.tables.tokens import Tokens
 
 from gateway.features.abuse_watch.options import Watch
 from gateway.features.rate_limits.options import Limits
@@ -24,6 +23,7 @@ from gateway.settings.environment import (
 from gateway.settings.tables.redis import Redis
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.server import Server
+from gateway.settings.tables.tokens import Tokens
 
 SHORT = {
     "GATEWAY_ISSUER": "https://idp.test/",

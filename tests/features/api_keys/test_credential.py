@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway.settings.tables.tokens import Tokens
 
 from gateway.errors import GatewayError
 from gateway.features.api_keys.credential import ApiKeyKind
@@ -16,6 +15,7 @@ from gateway.features.api_keys.reasons import EXPIRED_API_KEY, MALFORMED_API_KEY
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.seam.credential import Shown
 from gateway.settings.tables.routes import Route as RouteSettings
+from gateway.settings.tables.tokens import Tokens
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 from tests.support.keys import KEY, OTHER, entry

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway.settings.tables.tokens import Tokens
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +26,7 @@ from gateway.features.api_keys.reasons import API_KEY_TOO_LONG, EXPIRED_API_KEY,
 from gateway.jwt.claims.issuer_policy import Unverified, compile_policy
 from gateway.jwt.claims.rules import make_identity
 from gateway.settings.tables.routes import Route
+from gateway.settings.tables.tokens import Tokens
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.idp import gateway_settings, issuer_settings
 from tests.support.keys import FOREIGN, KEY, OTHER, entry, write_keys

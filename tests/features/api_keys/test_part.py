@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gateway.settings.tables.tokens import Tokens
-
 from gateway.features.api_keys.keys import LOOK_SECONDS
 from gateway.features.api_keys.part import ApiKeysPart
+from gateway.settings.tables.tokens import Tokens
 from tests.server.admin.test_collector import scrape, value
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.gateway import running_gateway

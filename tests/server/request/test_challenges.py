@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-from gateway.settings.tables.tokens import Tokens
 
 from gateway.errors import Challenge, GatewayError, Reason, Reasons
 from gateway.features.api_keys.reasons import NO_API_KEYS, UNKNOWN_API_KEY
@@ -14,6 +13,7 @@ from gateway.features.resource_metadata.options import document_url, resource_id
 from gateway.features.sender_constrained.reasons import PROOF_NONCE
 from gateway.server.request.challenges import ANY_ROUTE, OtherKind, RouteChallenges
 from gateway.server.request.error_answers import answer
+from gateway.settings.tables.tokens import Tokens
 from tests.server.request.test_error_answers import REASONS, TOKENS, fields
 
 # RFC 9110 sections 5.6.2, 5.6.4, 11.2; RFC 6750 section 3: what may stand in these quoted strings needs no escape.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from gateway.settings.tables.tokens import Tokens
 from pydantic import ValidationError
 
 from gateway.features.resource_metadata.options import Resource
@@ -12,6 +11,7 @@ from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import Route
 from gateway.settings.tables.server import Server
+from gateway.settings.tables.tokens import Tokens
 from gateway.settings.tables.upstreams import Upstream
 
 
