@@ -15,15 +15,11 @@ from gateway.features.listed import reasons
 from gateway.features.rate_limits.options import Limits
 from gateway.features.resource_metadata.options import Resource
 from gateway.features.revocation.options import Revocation
-from gateway.features.sender_constrained.options import Dpop
-from gateway.settings.load import load
-from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
 from gateway.settings.tables.server import Server
-from gateway.settings.tables.tokens import Tokens
 from gateway.settings.tables.upstreams import Upstream
+from tests.support.composed import Issuer, Route, Settings, Tokens, load
 
 ROOT = Path(__file__).parents[1]
 TABLES: dict[str, type[BaseModel]] = {

@@ -21,13 +21,12 @@ from gateway import errors, tasks
 from gateway.app import GatewayApp
 from gateway.cli import cli
 from gateway.errors import GatewayError, Kind, Reason, Reasons
+from gateway.features.introspection.choice import introspection_policy
 from gateway.features.introspection.introspector import Introspector
 from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.http1.target import parse_target
 from gateway.http1.trusted_proxies import FORWARDING
 from gateway.identity import Identity, header_value
-from gateway.jwt.claims.issuer_policy import introspection_policy
-from gateway.settings.load import load
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from gateway.telemetry import unhandled_errors as last_resort
@@ -37,6 +36,7 @@ from gateway.upstream.headers.claimed_names import GROUPS
 from gateway.upstream.headers.rewrite import Peer, request_headers
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock
+from tests.support.composed import load
 from tests.support.gateway import running_gateway
 from tests.support.idp import gateway_settings
 from tests.support.introspection import introspecting

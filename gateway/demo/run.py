@@ -22,6 +22,7 @@ import aiohttp
 import uvloop
 
 from gateway.app import GatewayApp
+from gateway.configuration import GatewaySettings
 from gateway.demo import identity_provider
 from gateway.demo.echo_upstream import EchoUpstream
 from gateway.demo.identity_provider import IdentityProvider
@@ -98,7 +99,7 @@ def token(issuer: str = DEFAULT_ISSUER, claims: Mapping[str, Any] | None = None,
 
 def settings(issuer: str, upstream: str, port: int, admin_port: int, access_log: str) -> Settings:
     """Return the demo's configuration: one issuer found by discovery, one upstream, one route that needs a token."""
-    return Settings.model_validate(
+    return GatewaySettings.model_validate(
         {
             "server": {
                 "listen": f"127.0.0.1:{port}",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import quote_plus, urlencode
 
 from authlib.oauth2.auth import ClientAuth
@@ -22,7 +22,6 @@ from gateway.clock import Clock
 from gateway.outbound.http import FetchError
 from gateway.settings.client_credentials import ClientKey, read_client_key, read_client_secret
 from gateway.settings.readable import UNREAD, Version, version
-from gateway.settings.tables.issuers import Issuer, issuer_values
 
 _log = logging.getLogger("gateway.introspection")
 
@@ -45,22 +44,41 @@ class Request(NamedTuple):
     body: str
 
 
+class Client(NamedTuple):
+    """What the gateway is to one issuer.
+
+    Attributes:
+        issuer: the issuer's configured name.
+        method: how the gateway says who it is (OpenID Connect Core section 9).
+        client_id: what the issuer calls it.
+        url: where it says so.
+        audience: the ``aud`` of its assertions.
+        file: its secret, or for ``private_key_jwt`` its key.
+    """
+
+    issuer: str
+    method: Literal["client_secret_basic", "client_secret_post", "private_key_jwt"]
+    client_id: str
+    url: str
+    audience: str
+    file: str
+
+
 class ClientAuthentication:
     """The gateway as a client of one issuer.
 
     Args:
-        issuer: its settings, with an ``introspection_url``.
+        client: what it is to that issuer.
         clock: the time.
     """
 
-    def __init__(self, issuer: Issuer, clock: Clock) -> None:
-        self._name = issuer.name
-        self._method = issuer.introspection_auth
-        self._client_id = issuer.introspection_client_id
-        self._url = issuer.introspection_url
-        self._audience = issuer.introspection_assertion_audience or issuer_values(issuer)[0]
-        by_key = issuer.introspection_auth == "private_key_jwt"
-        self._file = issuer.introspection_private_key_file if by_key else issuer.introspection_client_secret_file
+    def __init__(self, client: Client, clock: Clock) -> None:
+        self._name = client.issuer
+        self._method = client.method
+        self._client_id = client.client_id
+        self._url = client.url
+        self._audience = client.audience
+        self._file = client.file
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self._credential: str | ClientKey | None = None
         self._version: Version = None

@@ -1,7 +1,7 @@
 """How many requests a caller may send: token buckets, in bounded memory.
 
 Only the arithmetic and the table of buckets live here; whose requests are
-counted together is ``callers.py``'s, and asking a store that gateways share is
+counted together is ``caller_names.py``'s, and asking a store that gateways share is
 the server's. The clock is an argument: monotonic seconds.
 
 A bucket is one number: the moment at which it will be full again (the generic
@@ -21,10 +21,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
-
-from gateway.features.rate_limits.options import RateLimit, burst_of
 
 
 class Limit(NamedTuple):
@@ -59,26 +57,6 @@ class Level(NamedTuple):
     fits: bool
     left: int
     wait: float
-
-
-def compile_limits(limits: Sequence[RateLimit]) -> tuple[Limit, ...]:
-    """Return the limits of a route. Those that count by the same thing are numbered: ``sub``, ``sub-2``."""
-    compiled: list[Limit] = []
-    for configured in limits:
-        number = 1 + sum(limit.by == configured.by for limit in compiled)
-        burst, interval = burst_of(configured), configured.seconds / configured.requests
-        compiled.append(
-            Limit(
-                name=configured.by if number == 1 else f"{configured.by}-{number}",
-                by=configured.by,
-                requests=configured.requests,
-                seconds=configured.seconds,
-                burst=burst,
-                interval=interval,
-                tolerance=tolerance(burst, interval),
-            )
-        )
-    return tuple(compiled)
 
 
 def tolerance(burst: int, interval: float) -> float:

@@ -22,12 +22,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TextIO, cast
 
 from gateway.app import GatewayApp, Share
+from gateway.configuration import GatewaySettings
 from gateway.process import standard_streams
 from gateway.process.channel import Channel
 from gateway.process.foreground import FAILED, OK, calm_collector, configure_logging, deaf, in_foreground
 from gateway.process.merged_metrics import to_wire
 from gateway.server.sockets.listen import SharedAddress
-from gateway.settings.tables.root import Settings
 from gateway.tasks import cancelled, go_on_after, spawn, where
 from gateway.telemetry.loop_lag import fit_open_files
 
@@ -62,7 +62,7 @@ async def _work(end: socket.socket) -> int:
         plan = await channel.receive()
     except EOFError:
         return OK  # it stood by, and nobody needed it
-    settings = Settings.model_validate_json(plan["settings"])
+    settings = GatewaySettings.model_validate_json(plan["settings"])
     configure_logging(settings.server.log_level, f"worker {plan['worker']}")
     listen = tuple(SharedAddress(address, fileno) for address, fileno in plan["listen"])
     secret, pseudonym = bytes.fromhex(plan["secret"]), plan["pseudonym"].encode("ascii")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr
 
 from gateway.settings.faults import KeyPath
 from gateway.settings.load import Loaded
+from gateway.settings.tables.root import Settings
 from gateway.settings.toml import key_text, value_text
 
 #: What stands in place of a secret.
@@ -26,7 +27,7 @@ _QUERY = re.compile(r"(https?://[^?#]*\?)[^#]+")
 _USER = re.compile(r"^((?:rediss?|unix)://)[^/?#]*@")
 
 
-def effective_toml(loaded: Loaded) -> str:
+def effective_toml(loaded: Loaded[Settings]) -> str:
     """Return all values as TOML, each with ``# from: default|file|env|flag``."""
     return "\n".join(_lines(loaded)) + "\n"
 
@@ -46,7 +47,7 @@ def masked(value: Any) -> Any:
     return value
 
 
-def _lines(loaded: Loaded) -> Iterator[str]:
+def _lines(loaded: Loaded[Settings]) -> Iterator[str]:
     for name, value in loaded.settings:
         if isinstance(value, list):
             for index, entry in enumerate(value):
@@ -57,7 +58,7 @@ def _lines(loaded: Loaded) -> Iterator[str]:
             yield from _table(dict(value) if isinstance(value, BaseModel) else value, (name,), loaded)
 
 
-def _table(values: Mapping[str, Any], place: KeyPath, loaded: Loaded) -> Iterator[str]:
+def _table(values: Mapping[str, Any], place: KeyPath, loaded: Loaded[Settings]) -> Iterator[str]:
     for key, value in values.items():
         yield f"{key_text(key)} = {value_text(masked(value))}  # from: {loaded.origin((*place, key))}"
     yield ""

@@ -10,18 +10,19 @@ were variables, so that both mean the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, create_model
+from pydantic import create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from gateway.settings.faults import Fault, KeyPath, did_you_mean, path_text
 from gateway.settings.literals import is_json_list, is_text, parse_json, typed, where, words
+from gateway.settings.tables.base import single_tables
 from gateway.settings.tables.root import Settings
 
 PREFIX = "GATEWAY_"
@@ -95,42 +96,43 @@ def variable_name(*path: str) -> str:
 
 
 @cache
-def options() -> tuple[Option, ...]:
+def options(model: type[Settings]) -> tuple[Option, ...]:
     """Return the options that have a variable and a flag: those of the single tables."""
     return tuple(
-        Option(section, name, info) for section, model in _sections() for name, info in model.model_fields.items()
+        Option(section, name, info)
+        for section, table in single_tables(model).items()
+        for name, info in table.model_fields.items()
     )
 
 
 @cache
-def table_names() -> tuple[str, ...]:
+def table_names(model: type[Settings]) -> tuple[str, ...]:
     """Return the tables that are given whole, as JSON: those with entries of the user's own number or names."""
-    single = {section for section, _ in _sections()}
-    return tuple(name for name in Settings.model_fields if name not in single)
+    return tuple(name for name in model.model_fields if name not in single_tables(model))
 
 
-def read_environment(variables: Mapping[str, str]) -> Reading:
-    """Read the variables with our prefix. A name that means nothing is a fault.
+def read_environment(model: type[Settings], variables: Mapping[str, str]) -> Reading:
+    """Read the variables with our prefix, for a composed configuration. A name that means nothing is a fault.
 
     The four short names and ``GATEWAY_CONFIG`` are left to ``read_short_names``
     and to the caller.
     """
     ours = {name: text for name, text in variables.items() if name.startswith(PREFIX)}
-    known: dict[str, KeyPath] = {option.variable: (option.section, option.name) for option in options()}
-    known.update({variable_name(name): (name,) for name in table_names()})
+    known: dict[str, KeyPath] = {option.variable: (option.section, option.name) for option in options(model)}
+    known.update({variable_name(name): (name,) for name in table_names(model)})
     unknown = [name for name in sorted(ours) if name not in known and not _is_other(name, ours[name])]
-    reading = _read({name: text for name, text in ours.items() if name in known}, known)
+    reading = _read(model, {name: text for name, text in ours.items() if name in known}, known)
     names = (*known, *SHORT_NAMES, CONFIG)
     reading.faults += [Fault(name, "unknown variable" + did_you_mean(name, names)) for name in unknown]
     return reading
 
 
-def read_flags(flags: Mapping[str, str]) -> Reading:
+def read_flags(model: type[Settings], flags: Mapping[str, str]) -> Reading:
     """Read flags, given with their dashes, as if they were variables."""
-    by_flag = {option.flag: option for option in options()}
+    by_flag = {option.flag: option for option in options(model)}
     given = {by_flag[flag].variable: flag for flag in flags}
     known: dict[str, KeyPath] = {by_flag[flag].variable: (by_flag[flag].section, by_flag[flag].name) for flag in flags}
-    reading = _read({variable: flags[flag] for variable, flag in given.items()}, known)
+    reading = _read(model, {variable: flags[flag] for variable, flag in given.items()}, known)
     reading.origins = {path: given[variable] for path, variable in reading.origins.items()}
     reading.faults = [Fault(fault.path, fault.message, given[fault.origin]) for fault in reading.faults]
     return reading
@@ -182,16 +184,17 @@ def read_short_names(variables: Mapping[str, str], other: Mapping[str, Any]) -> 
 class _Source(EnvSettingsSource):
     """pydantic-settings' reader over the given variables instead of the process's own."""
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+    def __init__(self, model: type[Settings], variables: Mapping[str, str]) -> None:
         self._given = {name.lower(): text for name, text in variables.items()}
-        super().__init__(_model())
+        self._whole = table_names(model)
+        super().__init__(_variables_of(model))
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return self._given
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """Decode a list: JSON, or words between commas. Tables are JSON."""
-        if field_name in table_names() or is_json_list(value):
+        if field_name in self._whole or is_json_list(value):
             return parse_json(value)
         return words(value)
 
@@ -205,22 +208,16 @@ class _Variables(BaseSettings):
 
 
 @cache
-def _model() -> type[BaseSettings]:
-    fields: dict[str, Any] = {name: (info.annotation, None) for name, info in Settings.model_fields.items()}
+def _variables_of(model: type[Settings]) -> type[BaseSettings]:
+    fields: dict[str, Any] = {name: (info.annotation, None) for name, info in model.model_fields.items()}
     return create_model("Variables", __base__=_Variables, **fields)
 
 
-def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
-    for name, info in Settings.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield name, info.annotation
-
-
-def _read(variables: Mapping[str, str], known: Mapping[str, KeyPath]) -> Reading:
+def _read(model: type[Settings], variables: Mapping[str, str], known: Mapping[str, KeyPath]) -> Reading:
     """Read known variables. Those whose text is not the JSON that it should be are faults."""
     reading = Reading()
     readable = {}
-    lists = {option.variable for option in options() if _takes_list(option.info.annotation)}
+    lists = {option.variable for option in options(model) if _takes_list(option.info.annotation)}
     for name, text in variables.items():
         if not is_text(text):
             reading.faults.append(Fault(path_text(known[name]), _NO_TEXT, name))
@@ -235,8 +232,8 @@ def _read(variables: Mapping[str, str], known: Mapping[str, KeyPath]) -> Reading
                 continue
         readable[name] = text
         reading.origins[known[name]] = name
-    reading.data = _Source(readable)()
-    for option in options():
+    reading.data = _Source(model, readable)()
+    for option in options(model):
         table = reading.data.get(option.section, {})
         text = table.get(option.name)
         if isinstance(text, str):  # not decoded by pydantic-settings: no list, or an empty one

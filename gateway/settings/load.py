@@ -13,28 +13,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import ValidationError, create_model
 
-from gateway.features.api_keys.options import ApiKey
 from gateway.settings.checks import all_checks as checks
 from gateway.settings.checks.warnings import find_warnings
 from gateway.settings.environment import CONFIG, Reading, read_environment, read_flags, read_short_names
 from gateway.settings.faults import ConfigError, Fault, KeyPath, path_text, translate
 from gateway.settings.readable import without_mark
-from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.base import Section, listed_tables, single_tables
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
-from gateway.settings.tables.upstreams import Upstream
 
 _NOTHING = "name a file with --config, or set GATEWAY_ISSUER, GATEWAY_AUDIENCE and GATEWAY_UPSTREAM"
-_ENTRIES: dict[str, type[BaseModel]] = {
-    "issuers": Issuer,
-    "api_keys": ApiKey,
-    "upstreams": Upstream,
-    "routes": Route,
-}
+
+Model = TypeVar("Model", bound=Settings)
+Model_co = TypeVar("Model_co", bound=Settings, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +48,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Generic[Model_co]):
     """A configuration that can be used.
 
     Attributes:
@@ -63,7 +57,7 @@ class Loaded:
         warnings: what is allowed but probably not meant.
     """
 
-    settings: Settings
+    settings: Model_co
     origins: Mapping[KeyPath, Origin]
     warnings: tuple[Fault, ...]
 
@@ -72,10 +66,11 @@ class Loaded:
         return self.origins.get(path, Origin("default"))
 
 
-def load(file: Path | None, env: Mapping[str, str], flags: Mapping[str, str]) -> Loaded:
+def load(model: type[Model], file: Path | None, env: Mapping[str, str], flags: Mapping[str, str]) -> Loaded[Model]:
     """Read, join and check the whole configuration.
 
     Args:
+        model: the composed configuration.
         file: the TOML file; None takes ``GATEWAY_CONFIG``, and without that no file.
         env: the environment.
         flags: texts by flag, e.g. ``{"--server-listen": "[::]:8080"}``.
@@ -85,23 +80,23 @@ def load(file: Path | None, env: Mapping[str, str], flags: Mapping[str, str]) ->
     """
     if file is None and env.get(CONFIG):
         file = Path(env[CONFIG])
-    from_file = _read_file(file) if file else Reading()
-    from_env, from_flags = read_environment(env), read_flags(flags)
+    from_file = _read_file(model, file) if file else Reading()
+    from_env, from_flags = read_environment(model, env), read_flags(model, flags)
     from_short = read_short_names(env, {**from_file.data, **from_env.data})
     readings = (from_short, from_file, from_env, from_flags)  # a later one wins
     data: dict[str, Any] = {}
     origins: dict[KeyPath, Origin] = {}
     for reading, kind in zip(readings, ("env", "file", "env", "flag"), strict=True):
-        _join(data, reading, kind, origins)
+        _join(model, data, reading, kind, origins)
     faults = [fault for reading in readings for fault in reading.faults]
     covered = {path for reading in readings for path in reading.covered}
-    settings = _validate(data, origins, covered, faults)
+    settings = _validate(model, data, origins, covered, faults)
     if faults or settings is None:
-        raise ConfigError(_in_order(faults))
+        raise ConfigError(_in_order(model, faults))
     return Loaded(settings, origins, tuple(_fault(*found, origins) for found in find_warnings(settings)))
 
 
-def _read_file(file: Path) -> Reading:
+def _read_file(model: type[Settings], file: Path) -> Reading:
     """Read a TOML file. When it cannot be read, nothing else that is missing is its fault."""
     reading = Reading()
     try:
@@ -119,15 +114,17 @@ def _read_file(file: Path) -> Reading:
     else:
         return reading
     reading.faults.append(Fault(str(file), message))
-    reading.covered.update((name,) for name in Settings.model_fields)
+    reading.covered.update((name,) for name in model.model_fields)
     return reading
 
 
-def _join(data: dict[str, Any], reading: Reading, kind: str, origins: dict[KeyPath, Origin]) -> None:
+def _join(
+    model: type[Settings], data: dict[str, Any], reading: Reading, kind: str, origins: dict[KeyPath, Origin]
+) -> None:
     """Lay a reading over what is there: single tables option by option, the others whole."""
     for name, value in reading.data.items():
         below = data.get(name)
-        if name not in _ENTRIES and name != "identity" and isinstance(value, Mapping) and isinstance(below, Mapping):
+        if name in single_tables(model) and isinstance(value, Mapping) and isinstance(below, Mapping):
             data[name] = {**below, **value}
         else:
             data[name] = value
@@ -149,17 +146,21 @@ def _options(name: str, value: Any) -> list[KeyPath]:
 
 
 def _validate(
-    data: dict[str, Any], origins: Mapping[KeyPath, Origin], covered: set[KeyPath], faults: list[Fault]
-) -> Settings | None:
+    model: type[Model],
+    data: dict[str, Any],
+    origins: Mapping[KeyPath, Origin],
+    covered: set[KeyPath],
+    faults: list[Fault],
+) -> Model | None:
     """Return the settings, or None; add what is wrong to ``faults``."""
     found: dict[KeyPath, str] = {}
-    settings: Settings | None = None
+    settings: Model | None = None
     try:
-        settings = Settings.model_validate(data)
+        settings = model.model_validate(data)
         sound = settings
     except ValidationError as error:
-        found = translate(error.errors(include_url=False), data, Settings.model_json_schema())
-        sound = _sound_part(data, set(found))
+        found = translate(error.errors(include_url=False), data, model.model_json_schema())
+        sound = _sound_part(model, data, set(found))
     found = {path: text for path, text in found.items() if path not in covered}
     if not data and not faults:
         found = {path: f"{text}; {_NOTHING}" for path, text in found.items()}
@@ -169,29 +170,28 @@ def _validate(
     return settings
 
 
-def _sound_part(data: Mapping[str, Any], faulty: set[KeyPath]) -> Settings:
+def _sound_part(model: type[Model], data: Mapping[str, Any], faulty: set[KeyPath]) -> Model:
     """Return what can still be compared: faulty options have their defaults, or are empty where they have none."""
     values: dict[str, Any] = {}
-    for name, info in Settings.model_fields.items():
+    single, listed = single_tables(model), listed_tables(model)
+    for name in model.model_fields:
         raw = data.get(name)
-        if name in _ENTRIES:
+        if name in listed:
             entries = raw if isinstance(raw, list) else []
-            values[name] = [_sound_entry(_ENTRIES[name], entry, (name, i), faulty) for i, entry in enumerate(entries)]
-        elif isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            values[name] = _sound_entry(info.annotation, raw, (name,), faulty)
+            values[name] = [_sound_entry(listed[name], entry, (name, i), faulty) for i, entry in enumerate(entries)]
         else:
-            values[name] = {}
-    return Settings.model_construct(**values)
+            values[name] = _sound_entry(single[name], raw, (name,), faulty) if name in single else {}
+    return cast("Model", model.model_construct(**values))
 
 
-def _sound_entry(model: type[BaseModel], raw: Any, place: KeyPath, faulty: set[KeyPath]) -> BaseModel:
+def _sound_entry(model: type[Section], raw: Any, place: KeyPath, faulty: set[KeyPath]) -> Section:
     bad = {path[len(place)] for path in faulty if len(path) > len(place) and path[: len(place)] == place}
     good = {key: value for key, value in raw.items() if key not in bad} if isinstance(raw, Mapping) else {}
     return _with_empty_defaults(model).model_validate(good)
 
 
 @cache
-def _with_empty_defaults(model: type[BaseModel]) -> type[BaseModel]:
+def _with_empty_defaults(model: type[Section]) -> type[Section]:
     """Return the model with empty values in place of required ones."""
     fields: dict[str, Any] = {}
     for name, info in model.model_fields.items():
@@ -207,9 +207,9 @@ def _fault(path: KeyPath, message: str, origins: Mapping[KeyPath, Origin]) -> Fa
     return Fault(path_text(path), message, nearest.name)
 
 
-def _in_order(faults: list[Fault]) -> list[Fault]:
+def _in_order(model: type[Settings], faults: list[Fault]) -> list[Fault]:
     """Put faults in the order of the file's tables, other places first."""
-    tables = list(Settings.model_fields)
+    tables = list(model.model_fields)
 
     def table(fault: Fault) -> tuple[int, int]:
         name, _, rest = fault.path.partition("[")

@@ -1,9 +1,9 @@
 """The configuration reference and the example file, made from the declarations.
 
-``python -m gateway.settings.reference`` writes ``docs/configuration.md`` and
+``python -m gateway.configuration`` writes ``docs/configuration.md`` and
 ``conf/gateway.example.toml``; with ``--check`` it only says whether they are
-stale. All that is said about one option comes from the models in ``schema.py``; the texts here
-are about the whole.
+stale. All that is said about one option or table comes from its declaration; the
+texts here are about the whole.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.settings import environment
+from gateway.settings.tables.base import listed_tables, single_tables
 from gateway.settings.tables.root import DEFAULT_IDENTITY, Settings
 from gateway.settings.toml import key_text, value_text
 
@@ -54,7 +55,7 @@ as not set. All other options keep working beside them.
 
 - Lists are comma-separated words, or JSON: `GATEWAY_SERVER_TRUSTED_PROXIES=10.0.0.0/8,192.0.2.7`.
 - Tables whose number or names are yours come whole, as JSON, instead of those of the file:
-  {", ".join(f"`{environment.variable_name(name)}`" for name in environment.table_names())}.
+  {{tables}}.
 - A variable that begins with `{environment.PREFIX}` and is not listed on this page is a fault, except
   `GATEWAY_INTERFACE` (CGI) and what Kubernetes sets for a Service called `gateway` or `gateway-...`:
   `..._SERVICE_HOST`, `..._SERVICE_PORT...`, `..._PORT_<number>_<protocol>...`, and `..._PORT` when its value is an
@@ -67,30 +68,8 @@ Certificates, keys, `jwks_ca_file` and `api_keys_file` must be sound at the star
 of that issuer get 503.
 """
 
-_TABLE_NOTES = {
-    "api_keys": """\
-How to make, hand out, exchange and withdraw them is in [api-keys.md](api-keys.md). No two entries, those of
-`tokens.api_keys_file` included, have the same `id` or `hash`.
-""",
-    "routes": """\
-The most specific route wins, wherever it stands: `exact` before `prefix` before `regex`, a longer path before a shorter
-one, with hosts before without, with methods before without. Two routes that one request could match and that are equal
-in all of this are a fault. The path guard comes first: requests with dot segments, empty segments, backslashes or
-encoded control characters never reach a route. Paths are compared decoded, case counts, and so does a last slash:
-`/orders/` covers what is below, not `/orders` itself.
-""",
-    "limits": """\
-What limits count, what clients are told, and what is shared through Redis: [rate-limits.md](rate-limits.md).
-""",
-    "watch": """\
-What a flag looks like, and what to think of before anybody is refused: [abuse-watch.md](abuse-watch.md).
-""",
-    "resources": """\
-For clients that know nothing but the address of this API, such as those of MCP servers:
-[resource-metadata.md](resource-metadata.md). A route belongs to the resource with the longest path that is a prefix of
-its own and with a host that fits, or to the one that it names.
-""",
-    "identity": """\
+#: `[identity]` is no table of options, so there is no declaration to say this.
+_IDENTITY_NOTE = """\
 The keys are the headers that the upstream gets, the values say from which claim. These headers are removed from every
 incoming request, in every spelling that a service could take for the same name, on every route; they are set only from
 verified claims. Printable ASCII stands as it is, other text is percent-encoded UTF-8, numbers and booleans are JSON, a
@@ -98,22 +77,20 @@ list of plain strings is joined with `,`, anything else is JSON. An absent or nu
 cannot be a header value (control characters, over 8 KiB) makes the token invalid.
 
 A list is a path into nested claims: `"x-roles" = ["realm_access", "roles"]`.
-""",
-}
+"""
 _PLURALS = {"string": "strings", "table": "tables"}
-#: Tables of the example that have no effect as they stand, or one that nobody wants.
-_COMMENTED = frozenset({"api_keys"})
 _GENERATED = "# Rendered by scripts/docs from gateway/settings. Do not edit; copy it.\n"
 
 
-def document() -> str:
+def document(model: type[Settings]) -> str:
     """Return the configuration reference as Markdown."""
-    return _INTRODUCTION + "\n" + "\n".join(_sections()) + "\n"
+    tables = ", ".join(f"`{environment.variable_name(name)}`" for name in environment.table_names(model))
+    return _INTRODUCTION.format(tables=tables) + "\n" + "\n".join(_sections(model)) + "\n"
 
 
-def example() -> str:
+def example(model: type[Settings]) -> str:
     """Return a TOML file with every option: required ones with an example, the others with their default."""
-    return _GENERATED + "\n" + "\n".join(_example_tables())
+    return _GENERATED + "\n" + "\n".join(_example_tables(model))
 
 
 def describe(node: Mapping[str, Any]) -> str:
@@ -139,58 +116,59 @@ def describe(node: Mapping[str, Any]) -> str:
     return f"{name}, {limits}" if limits else str(name)
 
 
-def stale(root: Path) -> list[Path]:
+def stale(root: Path, model: type[Settings]) -> list[Path]:
     """Return the rendered files under ``root`` that are not what they would be now."""
-    return [path for path, text in _files().items() if not _is(root / path, text)]
+    return [path for path, text in _files(model).items() if not _is(root / path, text)]
 
 
-def main(arguments: list[str]) -> int:
-    """Write the files, or with ``--check`` return 1 when one is stale."""
+def main(arguments: list[str], model: type[Settings]) -> int:
+    """Write the files of a composed configuration, or with ``--check`` return 1 when one is stale."""
     root = Path(__file__).parents[2]
     if arguments == ["--check"]:
-        for path in stale(root):
+        for path in stale(root, model):
             print(f"{path} is stale: run scripts/docs", file=sys.stderr)
-        return 1 if stale(root) else 0
+        return 1 if stale(root, model) else 0
     if arguments:
-        print("usage: python -m gateway.settings.reference [--check]", file=sys.stderr)
+        print("usage: python -m gateway.configuration [--check]", file=sys.stderr)
         return 2
-    for path, text in _files().items():
+    for path, text in _files(model).items():
         (root / path).write_text(text, encoding="utf-8")
     return 0
 
 
-def json_schema() -> str:
-    """Return the JSON Schema of the configuration."""
+def json_schema(model: type[Settings]) -> str:
+    """Return the JSON Schema of a composed configuration."""
     return json.dumps(
-        {"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()}, indent=2
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}, indent=2
     )
 
 
-def _files() -> dict[Path, str]:
-    return {DOCUMENT: document(), EXAMPLE: example()}
+def _files(model: type[Settings]) -> dict[Path, str]:
+    return {DOCUMENT: document(model), EXAMPLE: example(model)}
 
 
 def _is(file: Path, text: str) -> bool:
     return file.is_file() and file.read_text(encoding="utf-8") == text
 
 
-def _tables() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def _tables(model: type[Settings]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Return each table's name, its heading in TOML, and its node of the JSON Schema."""
-    schema = Settings.model_json_schema()
+    schema = model.model_json_schema()
     for name, node in schema["properties"].items():
         is_list = "items" in node
         reference = (node["items"] if is_list else node).get("$ref", "")
         yield name, f"[[{name}]]" if is_list else f"[{name}]", schema["$defs"].get(reference.rpartition("/")[2], node)
 
 
-def _sections() -> Iterator[str]:
-    options = {(option.section, option.name): option for option in environment.options()}
-    for name, heading, table in _tables():
+def _sections(model: type[Settings]) -> Iterator[str]:
+    options = {(option.section, option.name): option for option in environment.options(model)}
+    declared = {**single_tables(model), **listed_tables(model)}
+    for name, heading, table in _tables(model):
         yield f"## `{heading}`\n"
         yield _flat(table["description"]) + "\n"
-        if name in _TABLE_NOTES:
-            yield _TABLE_NOTES[name]
-        if name in environment.table_names():
+        if note := declared[name].note if name in declared else _IDENTITY_NOTE:
+            yield note
+        if name in environment.table_names(model):
             yield f"Environment: `{environment.variable_name(name)}`, as JSON.\n"
         if name == "identity":
             yield f"Default: `{value_text(DEFAULT_IDENTITY)}`"
@@ -201,24 +179,25 @@ def _sections() -> Iterator[str]:
             yield f"### `{name}.{key}`\n"
             yield f"{describe(node)} · {default}{names}\n"
             yield _flat(node["description"]) + "\n"
-            yield from _inner_options(node)
+            yield from _inner_options(node, model)
 
 
-def _inner_options(node: Mapping[str, Any]) -> Iterator[str]:
+def _inner_options(node: Mapping[str, Any], model: type[Settings]) -> Iterator[str]:
     """Return a list of the options of the table that an option is, if it is one."""
     reference = next((kind["$ref"] for kind in node.get("anyOf", ()) if "$ref" in kind), None)
     if reference is not None:
-        inner = Settings.model_json_schema()["$defs"][reference.rpartition("/")[2]]
+        inner = model.model_json_schema()["$defs"][reference.rpartition("/")[2]]
         for key, option in inner["properties"].items():
             default = f"default `{value_text(option['default'])}`" if "default" in option else "required"
             yield f"- `{key}`: {describe(option)} · {default}. {_flat(option['description'])}"
         yield ""
 
 
-def _example_tables() -> Iterator[str]:
-    for name, heading, table in _tables():
+def _example_tables(model: type[Settings]) -> Iterator[str]:
+    listed = listed_tables(model)
+    for name, heading, table in _tables(model):
         yield f"# {_flat(table['description'])}"
-        sign = "#" if name in _COMMENTED else ""
+        sign = "#" if name in listed and listed[name].commented else ""
         yield sign + heading
         if name == "identity":
             yield from (f"{key_text(key)} = {value_text(source)}" for key, source in DEFAULT_IDENTITY.items())
@@ -233,7 +212,3 @@ def _example_tables() -> Iterator[str]:
 
 def _flat(text: str) -> str:
     return " ".join(text.split())
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

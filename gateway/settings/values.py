@@ -3,7 +3,7 @@
 Each function takes the text as configured and returns the one form that the
 rest of the gateway sees, or raises ``ValueError`` with a sentence for the
 person who wrote the configuration. Nothing here looks at a second option
-(``checks.py`` does), at the network or at a file. No message repeats a value
+(``settings/checks`` does), at the network or at a file. No message repeats a value
 that may hold a password.
 """
 
@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AwareDatetime, TypeAdapter
 
 from gateway.identity import OWN_NAMES
 
@@ -51,6 +54,26 @@ _NEVER_STRIPPED = frozenset({
     "x-request-id",
 })
 # fmt: on
+
+
+#: Fields with a meaning of their own that an identity header may have and a credential may not: who reads, changes or
+#: removes them on the way does not know that they hold a secret. Those of ``_RESERVED_HEADERS`` come on top.
+# fmt: off
+_OTHER_MEANINGS = frozenset({
+    "allow", "cf-connecting-ip", "cf-connecting-ipv6", "client-cert", "client-cert-chain", "early-data",
+    "fastly-client-ip", "front-end-https", "priority", "proxy", "save-data", "traceparent", "tracestate",
+    "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-http-method", "x-http-method-override",
+    "x-method-override", "x-real-ip", "x-rewrite-url", "x-url-scheme",
+})
+# fmt: on
+_OTHER_FAMILIES = (
+    *("accept-", "access-control-", "content-", "if-", "proxy-", "ssl-client"),
+    *("x-client-cert", "x-forwarded", "x-original-", "x-ssl-client"),
+)
+
+# RFC 3339 section 5.6, with the space that its note allows.
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_DATE_TIME: TypeAdapter[Any] = TypeAdapter(AwareDatetime)
 
 
 def listen_address(text: str) -> str:
@@ -130,6 +153,14 @@ def identity_header_name(text: str) -> str:
     if not folded.strip("-"):
         raise ValueError("is not a header name: letters, digits and hyphens")
     return text.lower()
+
+
+def credential_header_name(text: str) -> str:
+    """Check the name of the field that holds a credential and return it in lower case."""
+    folded = fold_header_name(name := identity_header_name(text))
+    if folded in _OTHER_MEANINGS or folded.startswith(_OTHER_FAMILIES):
+        raise ValueError("this header has another meaning on its way; choose a name such as x-api-key")
+    return name
 
 
 def stripped_header(text: str) -> str:
@@ -340,6 +371,28 @@ def method(text: str) -> str:
     if text in ("CONNECT", "TRACE"):
         raise ValueError("CONNECT and TRACE are never served")
     return text
+
+
+def moment_text(text: str) -> str:
+    """Check a moment in time (RFC 3339 section 5.6); empty is "never"."""
+    if text:
+        moment(text)
+    return text
+
+
+def moment(text: str) -> float:
+    """Return the seconds since the epoch of an RFC 3339 date-time.
+
+    Raises:
+        ValueError: it is none, or has no offset.
+    """
+    problem = "must be a date-time with its offset (RFC 3339), such as 2027-01-31T00:00:00Z"
+    if not _MOMENT.fullmatch(text):
+        raise ValueError(problem)
+    try:
+        return float(_DATE_TIME.validate_python(text.upper()).timestamp())
+    except ValueError:
+        raise ValueError(problem) from None
 
 
 def _quoted(names: list[str]) -> str:

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.features.revocation.checks import from_redis
 from gateway.settings.tables.root import Settings
 from gateway.store.answers import OddAnswerError, items, read_info, text
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
@@ -25,18 +24,6 @@ LOOK_SECONDS = 60.0
 
 #: Before the first look that Redis has answered, and after it was away, seconds between two.
 SOON_SECONDS = 1.0
-
-
-def kept_in_redis(settings: Settings) -> list[str]:
-    """Return what a configuration keeps in Redis that must not be lost, in words."""
-    kept = []
-    if from_redis(settings):
-        kept.append("revocations")
-    if any(route.single_use for route in settings.routes):
-        kept.append("used tokens")
-    if any(route.sender_constrained in ("required", "dpop") for route in settings.routes):
-        kept.append("used proofs")
-    return kept
 
 
 class Conditions:
@@ -54,8 +41,9 @@ class Conditions:
     def __init__(self, link: RedisLink, settings: Settings, clock: Clock) -> None:
         self.problems: tuple[str, ...] = ()
         self._link = link
-        self._kept = kept_in_redis(settings)
-        self._counted = ["counts of rate limits"] if any(route.rate_limit for route in settings.routes) else []
+        kept = [one for feature in settings.features for one in feature.kept_in_redis(settings)]
+        self._kept = [one.what for one in kept if one.durable]
+        self._counted = [one.what for one in kept if not one.durable]
         self._outages = -1
         self._watching = Periodic("Redis settings", self.look, clock, self._pause)
 

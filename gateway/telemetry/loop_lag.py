@@ -71,9 +71,8 @@ def connections_within(room: int, connections: int, pools: int) -> int:
 def _stores(settings: Settings) -> int:
     """Return the most files that issuers and Redis need, besides those that every gateway needs."""
     files = 2 * POOL_SIZE + 1 if settings.redis.url else 0
-    for issuer in settings.issuers:
-        files += FETCHES + (issuer.introspection_max_concurrent if issuer.introspection_url else 0)
-    return files
+    files += FETCHES * len(settings.issuers)
+    return files + sum(feature.open_files(settings) for feature in settings.features)
 
 
 def _pools(settings: Settings) -> int:

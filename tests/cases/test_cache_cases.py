@@ -6,9 +6,8 @@ import asyncio
 from pathlib import Path
 
 from gateway.errors import Reasons
-from gateway.settings.tables.routes import Route
-from gateway.settings.tables.tokens import Tokens
 from tests.support.clock import eventually
+from tests.support.composed import Route, Tokens
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import ABSENT, SigningKey, jwks
 from tests.support.rig import rig, rig_with_idp

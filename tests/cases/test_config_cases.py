@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.settings.effective import effective_toml
-from gateway.settings.tables.root import Settings
 from tests.settings.configs import SMALL, changed, faults_of, load_text, toml, warnings_of
+from tests.support.composed import Settings
 
 # fmt: off
 MISSPELT: dict[str, tuple[str, dict[str, Any], str]] = {

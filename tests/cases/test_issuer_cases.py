@@ -11,7 +11,7 @@ from gateway.errors import GatewayError, Reasons
 from gateway.jwt.claims.rules import unknown_issuer
 from gateway.jwt.jose.compact import parse_token, verify_signature
 from gateway.jwt.jose.keys import KeySetError, import_jwks
-from gateway.settings.tables.tokens import Tokens
+from tests.support.composed import Tokens
 from tests.support.minting import ABSENT, SigningKey, good_claims, jwks, mint
 from tests.support.verifying import NOW, accepted, is_bad_credential, judge, judge_claims, keys_of, make_policy
 

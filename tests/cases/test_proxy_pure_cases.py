@@ -14,10 +14,10 @@ from gateway.errors import GatewayError, Reasons
 from gateway.http1.target import parse_target
 from gateway.identity import HeaderRule, UnsafeClaimError
 from gateway.policy.routes import RouteTable
-from gateway.settings.tables.routes import Route
 from gateway.upstream.headers.forwarded import client_address
 from gateway.upstream.headers.header_policy import HeaderPolicy, header_policy
 from gateway.upstream.headers.rewrite import Peer, request_headers
+from tests.support.composed import Route
 from tests.support.identities import identity_headers
 
 POLICY = header_policy(("x-user-id", "x-user-role", "x-scope"), b"gw", ["10.0.0.0/8"], fields="both")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock, eventually
+from tests.support.composed import Settings
 from tests.support.gateway import RawResponse, configuration, request, running_gateway, until
 from tests.support.keys import FOREIGN, KEY, OTHER, entry, write_keys
 from tests.support.minting import jwks

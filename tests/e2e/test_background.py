@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway import tasks
-from gateway.settings.tables.root import Settings
 from gateway.tasks import Periodic, periodic
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock, eventually, settle
+from tests.support.composed import Settings
 from tests.support.gateway import RunningGateway, configuration, running
 from tests.support.keys import entry, write_keys
 from tests.support.minting import SigningKey, jwks

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock
+from tests.support.composed import Settings
 from tests.support.gateway import RawClient, configuration, request, running_gateway, until
 from tests.support.idp import FakeIdp
 from tests.support.kernel import MIB, most_buffered

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock
+from tests.support.composed import Settings
 from tests.support.gateway import RawResponse, configuration, request, running_gateway
 from tests.support.minting import SigningKey, jwks
 from tests.support.timed import TimedGateway, timed_gateway

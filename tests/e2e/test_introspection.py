@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 
 import pytest
 
-from gateway.settings.tables.root import Settings
+from tests.support.composed import Settings
 from tests.support.gateway import RunningGateway, configuration, request, running, until
 from tests.support.introspection import (
     CLIENT_ID,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gateway.features.introspection.verdict_in_use import GRACE_SECONDS
-from gateway.settings.tables.root import Settings
 from tests.e2e.test_token_ends import stream
 from tests.support.clock import FakeClock, eventually, settle
+from tests.support.composed import Settings
 from tests.support.gateway import configuration, request, until
 from tests.support.introspection import AuthorizationServer, authorization_server, json_answer, opaque_issuer, said
 from tests.support.minting import jwks

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.tables.root import Settings
+from tests.support.composed import Settings
 from tests.support.gateway import RawResponse, RunningGateway, configuration, request, running, running_gateway, until
 from tests.support.idp import Answer, FakeIdp
 from tests.support.minting import SigningKey, b64, good_claims, mint, mint_raw

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.tables.root import Settings
 from tests.e2e.token_paths import API_KEYS, PATHS, ROUTES, Sender, echoing
 from tests.peers.process import Process
+from tests.support.composed import Settings
 from tests.support.gateway import (
     ISSUER,
     RawClient,

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.tables.root import Settings
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock, eventually
+from tests.support.composed import Settings
 from tests.support.gateway import configuration, request, until
 from tests.support.idp import Answer, FakeIdp
 from tests.support.scene import OTHER_A, A, Scene, Started, scene

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock
+from tests.support.composed import Settings
 from tests.support.gateway import RawResponse, configuration, request
 from tests.support.idp import FakeIdp
 from tests.support.keys import FOREIGN, KEY, OTHER, entry

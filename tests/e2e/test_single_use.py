@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gateway.settings.tables.root import Settings
+from tests.support.composed import Settings
 from tests.support.gateway import configuration, request, running, running_gateway
 from tests.support.minting import ABSENT, SigningKey, jwks
 from tests.support.pace import paced

@@ -18,9 +18,9 @@ from gateway.clock import SystemClock
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.jwt.revocations.table import Kind
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.tasks import periodic
+from tests.support.composed import Settings
 from tests.support.gateway import RunningGateway, configuration, request, running, running_gateway
 from tests.support.introspection import authorization_server, opaque_issuer, said
 from tests.support.minting import SigningKey, jwks

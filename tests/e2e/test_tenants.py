@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.tables.root import Settings
 from gateway.tasks import spawn
+from tests.support.composed import Settings
 from tests.support.gateway import RawResponse, RunningGateway, configuration, running, until
 from tests.support.idp import Answer
 from tests.support.minting import ABSENT, SigningKey, good_claims, jwks, mint

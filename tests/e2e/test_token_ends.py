@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gateway.server.websocket import tunnel
-from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock, eventually
+from tests.support.composed import Settings
 from tests.support.gateway import configuration, request, until
 from tests.support.minting import jwks
 from tests.support.scene import A, B

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.tables.root import Settings
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock
+from tests.support.composed import Settings
 from tests.support.gateway import RunningGateway, configuration, request, running_gateway, until
 from tests.support.minting import SigningKey
 from tests.support.service import Service, services

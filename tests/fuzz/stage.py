@@ -16,10 +16,10 @@ from typing import Any
 import uvloop
 
 from gateway.errors import GatewayError
-from gateway.settings.tables.root import Settings
 from tests.fuzz.oracle import ALGORITHMS
 from tests.fuzz.tokens import PUBLISHED
 from tests.support.clock import FakeClock
+from tests.support.composed import Settings
 from tests.support.gateway import configuration, request
 from tests.support.minting import jwks
 from tests.support.secrets import everything_logged

@@ -15,8 +15,8 @@ from gateway.jwt import authenticator as authenticate
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.issuers.key_sources import FileSource, RemoteSource
 from gateway.jwt.issuers.registry import build_issuers
-from gateway.settings.tables.tokens import Tokens
 from tests.support.clock import eventually
+from tests.support.composed import Tokens
 from tests.support.idp import FakeIdp, gateway_settings, issuer_settings
 from tests.support.minting import ABSENT, ISSUER, SigningKey, jwks
 from tests.support.rig import rig, rig_with_idp

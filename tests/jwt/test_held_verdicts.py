@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import GatewayError, Reasons
-from gateway.settings.tables.tokens import Tokens
 from tests.support.clock import eventually
+from tests.support.composed import Tokens
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import SigningKey
 from tests.support.rig import rig, rig_with_idp

@@ -20,8 +20,8 @@ from gateway.jwt.issuers.tenants import Tenants
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.jwt.revocations.table import Kind
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink
+from tests.support.composed import Settings
 from tests.support.gateway import configuration
 from tests.support.idp import FakeIdp
 from tests.support.minting import SigningKey

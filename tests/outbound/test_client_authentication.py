@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+from gateway.features.introspection.client import client_of
 from gateway.outbound import client_authentication
 from gateway.outbound.client_authentication import ClientAuthentication, Request
 from gateway.outbound.http import FetchError
@@ -27,7 +28,7 @@ async def request(folder: Path, *, secret: str = "", clock: FakeClock | None = N
     issuer = introspecting(folder, URL, **options)
     if secret:
         (folder / "client-secret").write_text(secret, encoding="utf-8")
-    return await ClientAuthentication(issuer, clock or FakeClock()).request({"token": "t+&=%é"})
+    return await ClientAuthentication(client_of(issuer), clock or FakeClock()).request({"token": "t+&=%é"})
 
 
 def basic(made: Request) -> tuple[str, str]:
@@ -94,7 +95,7 @@ async def test_assertion_is_signed_and_for_one_use(
     """RFC 7523 section 3: iss, sub, aud, jti, exp; the algorithm follows from the key."""
     clock = FakeClock()
     issuer = introspecting(tmp_path, URL, **by_key(tmp_path, key, members))
-    client = ClientAuthentication(issuer, clock)
+    client = ClientAuthentication(client_of(issuer), clock)
     seen = set()
     for _ in range(2):
         made = await client.request({"token": "t"})
@@ -124,7 +125,7 @@ async def test_audience_of_an_assertion_can_be_configured(tmp_path: Path) -> Non
 async def test_changed_secret_is_used_within_a_second(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And one that is gone or wrong leaves the last one in force."""
     clock, file = FakeClock(), tmp_path / "client-secret"
-    client = ClientAuthentication(introspecting(tmp_path, URL), clock)
+    client = ClientAuthentication(client_of(introspecting(tmp_path, URL)), clock)
     file.write_text("first")
     assert basic(await client.request({}))[1] == "first"
     file.write_text("second")
@@ -151,7 +152,7 @@ async def test_secret_that_could_not_be_read_for_now_is_read_as_the_same_version
 ) -> None:
     """R406: as when files ran out."""
     clock, file = FakeClock(), tmp_path / "client-secret"
-    client = ClientAuthentication(introspecting(tmp_path, URL), clock)
+    client = ClientAuthentication(client_of(introspecting(tmp_path, URL)), clock)
     file.write_text("first")
     assert basic(await client.request({}))[1] == "first"
     file.write_text("second")
@@ -171,5 +172,5 @@ async def test_without_a_secret_nothing_can_be_asked(tmp_path: Path) -> None:
     issuer = introspecting(tmp_path, URL)
     (tmp_path / "client-secret").unlink()
     with pytest.raises(FetchError) as caught:
-        await ClientAuthentication(issuer, FakeClock()).request({})
+        await ClientAuthentication(client_of(issuer), FakeClock()).request({})
     assert caught.value.code == "client_file"

@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 
 from gateway.app import GatewayApp
-from gateway.settings.tables.root import Settings
 from tests.peers.nginx import Nginx, seen
 from tests.peers.oidc_provider import CLIENT_ID, OidcProvider, require_oidc_provider, signing_key
 from tests.support.certificates import Authority, Certificate, authority
+from tests.support.composed import Settings
 from tests.support.minting import ABSENT, SigningKey
 from tests.support.proofs import make_proof
 

@@ -13,8 +13,8 @@ import pytest
 
 from gateway.app import GatewayApp
 from gateway.demo.identity_provider import AUDIENCE, IdentityProvider
-from gateway.settings.tables.root import Settings
 from tests.peers.nginx import Nginx, seen
+from tests.support.composed import Settings
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from gateway.settings.tables.root import Settings
 from tests.peers.oidc_provider import OidcProvider, require_oidc_provider, signing_key
 from tests.support.clock import FakeClock
+from tests.support.composed import Settings
 from tests.support.gateway import request
 from tests.support.minting import SigningKey
 from tests.support.parts import introspectors

@@ -11,9 +11,9 @@ import pytest
 
 from gateway import tasks
 from gateway.app import GatewayApp
-from gateway.settings.tables.root import Settings
 from tests.peers.nginx import Nginx, seen
 from tests.peers.oidc_provider import CLIENT_ID, OidcProvider, require_oidc_provider, signing_key
+from tests.support.composed import Settings
 
 API, OTHER = "urn:api", "urn:other"
 

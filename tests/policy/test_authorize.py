@@ -10,7 +10,7 @@ from gateway.errors import INSUFFICIENT_SCOPE, INVALID_TOKEN, GatewayError, Reas
 from gateway.identity import Confirmation, Identity, freeze
 from gateway.policy.authorize import authorize
 from gateway.policy.routes import Route, RouteTable
-from gateway.settings.tables.routes import Route as RouteSettings
+from tests.support.composed import Route as RouteSettings
 
 
 def compiled(**options: Any) -> Route:

@@ -18,7 +18,7 @@ from gateway.policy.cors import (
     response_fields,
     without_own,
 )
-from gateway.settings.tables.routes import Route
+from tests.support.composed import Route
 
 APP = b"https://app.test"
 

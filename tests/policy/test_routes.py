@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.http1.target import parse_target
 from gateway.policy.routes import MAX_REGEX_PATH, ClaimRule, RouteTable, upstream_path
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import Route as CoreRoute
+from tests.support.composed import Route
 
 
 def route(path: str, **options: Any) -> Route:
@@ -91,7 +92,7 @@ def test_more_specific_route_wins_whatever_the_order() -> None:
     for ordered in (routes, routes[::-1]):
         table = RouteTable(ordered)
 
-        def settings(path: str, host: str = "h", method: str = "GET", table: RouteTable = table) -> Route:
+        def settings(path: str, host: str = "h", method: str = "GET", table: RouteTable = table) -> CoreRoute:
             found = table.match(host, method, path)
             assert found is not None
             return found.settings

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.features.rate_limits.limits import compile_limits
 from gateway.features.rate_limits.options import RateLimit
-from gateway.policy.token_bucket import Barred, Buckets, Level, Limit, compile_limits, level, take
+from gateway.policy.token_bucket import Barred, Buckets, Level, Limit, level, take
 
 START = 1000.0
 
@@ -43,24 +44,6 @@ def most_in(moments: Sequence[float], seconds: float) -> int:
 def near(*levels: Level) -> list[Any]:
     """Return levels whose waits may differ by what a request may come early."""
     return [(one.fits, one.left, pytest.approx(one.wait, abs=1e-5)) for one in levels]
-
-
-def test_a_limit_has_a_name_of_its_own_and_a_tenth_of_itself_as_burst() -> None:
-    limits = compile_limits(
-        [
-            RateLimit(requests=100),
-            RateLimit(requests=5, seconds=60),
-            RateLimit(requests=1000, seconds=3600, by="address", burst=7),
-            RateLimit(requests=15, by="claim:tenant"),
-            RateLimit(requests=15, seconds=9),
-        ]
-    )
-    assert [(one.name, one.burst) for one in limits] == [
-        *(("sub", 10), ("sub-2", 1), ("address", 7)),
-        *(("claim:tenant", 2), ("sub-3", 2)),
-    ]
-    assert [limits[0].interval, limits[0].tolerance] == pytest.approx([0.01, 0.09], rel=1e-3)
-    assert [limits[2].interval, limits[2].tolerance] == pytest.approx([3.6, 21.6], rel=1e-3)
 
 
 def test_a_hundred_a_second_is_a_hundred_and_ten_at_most_in_any_second() -> None:

@@ -16,8 +16,8 @@ from gateway.process import supervisor as workers
 from gateway.process.supervisor import Supervisor, worker_count
 from gateway.process.worker_pages import Slot
 from gateway.server.sockets.listen import Reservation
-from gateway.settings.tables.root import Settings
 from gateway.tasks import failures
+from tests.support.composed import Settings
 from tests.support.gateway import RawClient, configuration, request, until
 from tests.support.upstream import Received, raw_upstream
 from tests.support.workers import PATIENCE

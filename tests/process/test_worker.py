@@ -13,9 +13,8 @@ import pytest
 from gateway.process import worker
 from gateway.process.channel import Channel
 from gateway.process.worker import whole_lines
-from gateway.settings.load import load
-from gateway.settings.tables.root import Settings
 from gateway.tasks import cancelled, failures, spawn
+from tests.support.composed import Settings, load
 
 ROOT = Path(__file__).parents[2]
 

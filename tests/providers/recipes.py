@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.settings.load import load
-from gateway.settings.tables.root import Settings
+from tests.support.composed import Settings, load
 from tests.support.gateway import RunningGateway, running
 from tests.support.minting import SigningKey, mint, without_absent
 from tests.support.provider import Document, Provider, provider

@@ -19,8 +19,7 @@ import pytest
 
 from gateway.errors import GatewayError, Reasons
 from gateway.jwt.cache import BYTES_PER_ENTRY
-from gateway.settings.tables.routes import Route
-from gateway.settings.tables.tokens import Tokens
+from tests.support.composed import Route, Tokens
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import SigningKey, jwks, mint_raw
 from tests.support.rig import rig, rig_with_idp

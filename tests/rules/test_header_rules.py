@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.settings.tables.root import Settings
 from gateway.upstream.headers.rewrite import (
     Peer,
     RawHeaders,
@@ -17,6 +16,7 @@ from gateway.upstream.headers.rewrite import (
     response_headers,
     without_key,
 )
+from tests.support.composed import Settings
 
 SETTINGS = Settings.model_validate(
     {

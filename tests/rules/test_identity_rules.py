@@ -8,7 +8,6 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.identity import HeaderRule, UnsafeClaimError, header_value
-from gateway.settings.tables.root import Settings
 from gateway.upstream.headers.header_policy import header_policy
 from gateway.upstream.headers.rewrite import (
     Peer,
@@ -18,6 +17,7 @@ from gateway.upstream.headers.rewrite import (
     request_headers,
     response_headers,
 )
+from tests.support.composed import Settings
 from tests.support.identities import identity_headers
 
 BASE = {

@@ -16,7 +16,7 @@ from urllib.parse import unquote_plus
 
 import pytest
 
-from gateway.settings.tables.root import Settings
+from tests.support.composed import Settings
 from tests.support.gateway import RunningGateway, configuration, request, running
 from tests.support.introspection import (
     CLIENT_ID,

@@ -10,7 +10,7 @@ from gateway.errors import GatewayError, Reasons
 from gateway.http1.host import parse_host
 from gateway.http1.target import parse_target
 from gateway.policy.routes import RouteTable, upstream_path
-from gateway.settings.tables.routes import Route
+from tests.support.composed import Route
 
 TABLE = RouteTable(
     [

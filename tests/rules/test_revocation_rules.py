@@ -20,8 +20,8 @@ from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.examined import Examined
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.jwt.revocations.table import Mark
-from gateway.settings.tables.tokens import Tokens
 from tests.support.clock import FakeClock, eventually, settle
+from tests.support.composed import Tokens
 from tests.support.idp import gateway_settings, issuer_settings
 from tests.support.minting import ABSENT, SigningKey, jwks
 from tests.support.rig import Rig, rig

@@ -10,17 +10,13 @@ from pydantic import SecretStr
 from gateway.features.abuse_watch.options import Watch
 from gateway.features.rate_limits.options import Limits
 from gateway.features.revocation.options import Revocation
-from gateway.features.sender_constrained.options import Dpop
 from gateway.settings.effective import MASK, effective_toml, masked
-from gateway.settings.load import load
-from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
 from gateway.settings.tables.server import Server
-from gateway.settings.tables.tokens import Tokens
 from gateway.settings.tables.upstreams import Upstream
 from tests.settings.configs import SMALL, load_text, toml
+from tests.support.composed import Issuer, Route, Settings, Tokens, load
 
 
 def test_every_option_is_there_with_its_origin(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from gateway.configuration import GatewaySettings
 from gateway.features.abuse_watch.options import Watch
 from gateway.features.rate_limits.options import Limits
 from gateway.features.revocation.options import Revocation
-from gateway.features.sender_constrained.options import Dpop
 from gateway.settings.environment import (
     CONFIG,
     SHORT_NAMES,
@@ -20,10 +20,10 @@ from gateway.settings.environment import (
     read_short_names,
     table_names,
 )
+from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Settings
 from gateway.settings.tables.server import Server
-from gateway.settings.tables.tokens import Tokens
+from tests.support.composed import Settings, Tokens
 
 SHORT = {
     "GATEWAY_ISSUER": "https://idp.test/",
@@ -33,12 +33,12 @@ SHORT = {
 
 
 def test_every_option_of_the_single_tables_has_a_variable_and_a_flag_of_its_name() -> None:
-    names = {(option.variable, option.flag) for option in options()}
+    names = {(option.variable, option.flag) for option in options(GatewaySettings)}
     assert ("GATEWAY_SERVER_LISTEN", "--server-listen") in names
     assert ("GATEWAY_TOKENS_INVALID_TOKEN_STATUS", "--tokens-invalid-token-status") in names
     tables = (Server, Tokens, Dpop, Redis, Revocation, Limits, Watch)
     assert len(names) == sum(len(table.model_fields) for table in tables)
-    assert {"server", "tokens", "dpop", "redis", "revocation", "limits", "watch", *table_names()} == set(
+    assert {"server", "tokens", "dpop", "redis", "revocation", "limits", "watch", *table_names(GatewaySettings)} == set(
         Settings.model_fields
     )
 
@@ -65,7 +65,7 @@ def test_every_option_of_the_single_tables_has_a_variable_and_a_flag_of_its_name
 )
 def test_texts_become_values_of_the_options_type(variable: str, text: str, path: tuple[str, str], value: Any) -> None:
     expected = ["10.0.0.0/8", "192.0.2.7"] if value is None else value
-    reading = read_environment({variable: text})
+    reading = read_environment(GatewaySettings, {variable: text})
     assert reading.faults == []
     assert reading.data == {path[0]: {path[1]: expected}}
     assert type(reading.data[path[0]][path[1]]) is type(expected)
@@ -74,19 +74,23 @@ def test_texts_become_values_of_the_options_type(variable: str, text: str, path:
 
 @pytest.mark.parametrize("text", ["", "x", "1_000x", "NaN", "Infinity", "[1]", '"1"', "1e400"])
 def test_a_text_of_another_type_stays_what_it_is_for_validation_to_refuse(text: str) -> None:
-    value = read_environment({"GATEWAY_SERVER_MAX_BODY_BYTES": text}).data["server"]["max_body_bytes"]
+    value = read_environment(GatewaySettings, {"GATEWAY_SERVER_MAX_BODY_BYTES": text}).data["server"]["max_body_bytes"]
     assert not isinstance(value, int)
 
 
 def test_a_number_out_of_bounds_is_still_a_number() -> None:
     """So that the fault is about the bound."""
-    assert read_environment({"GATEWAY_SERVER_MAX_HEAD_BYTES": "7"}).data == {"server": {"max_head_bytes": 7}}
+    assert read_environment(GatewaySettings, {"GATEWAY_SERVER_MAX_HEAD_BYTES": "7"}).data == {
+        "server": {"max_head_bytes": 7}
+    }
 
 
 def test_the_users_own_tables_are_json() -> None:
     issuers = [{"name": "a", "issuer": "https://a.test", "audience": ["x"], "claims": {"TokenUse": "access"}}]
     identity = {"X-User-Id": ["nested", "claim"]}
-    reading = read_environment({"GATEWAY_ISSUERS": json.dumps(issuers), "GATEWAY_IDENTITY": json.dumps(identity)})
+    reading = read_environment(
+        GatewaySettings, {"GATEWAY_ISSUERS": json.dumps(issuers), "GATEWAY_IDENTITY": json.dumps(identity)}
+    )
     assert reading.faults == []
     assert reading.data == {"issuers": issuers, "identity": identity}
 
@@ -99,7 +103,7 @@ def test_the_users_own_tables_are_json() -> None:
 )
 def test_broken_json_is_a_fault_without_its_text(text: str, problem: str) -> None:
     """R384; and a key that is there twice is refused as in TOML."""
-    (fault,) = read_environment({"GATEWAY_ROUTES": text}).faults
+    (fault,) = read_environment(GatewaySettings, {"GATEWAY_ROUTES": text}).faults
     assert (fault.path, fault.origin) == ("routes", "GATEWAY_ROUTES")
     assert fault.message.startswith("is not JSON")
     assert problem in fault.message
@@ -108,7 +112,7 @@ def test_broken_json_is_a_fault_without_its_text(text: str, problem: str) -> Non
 
 
 def test_a_list_that_begins_like_json_must_be_json() -> None:
-    (fault,) = read_environment({"GATEWAY_TOKENS_SCOPE_CLAIMS": "[scope"}).faults
+    (fault,) = read_environment(GatewaySettings, {"GATEWAY_TOKENS_SCOPE_CLAIMS": "[scope"}).faults
     assert str(fault).startswith("tokens.scope_claims (GATEWAY_TOKENS_SCOPE_CLAIMS): is not JSON")
 
 
@@ -127,7 +131,7 @@ def test_a_list_that_begins_like_json_must_be_json() -> None:
 )
 def test_a_misspelt_variable_is_a_fault(name: str, meant: str | None) -> None:
     """C82: what would be ignored elsewhere stops the start."""
-    (fault,) = read_environment({name: "x"}).faults
+    (fault,) = read_environment(GatewaySettings, {name: "x"}).faults
     assert fault.path == name
     assert fault.message.startswith("unknown variable")
     if meant:
@@ -154,21 +158,21 @@ def test_a_misspelt_variable_is_a_fault(name: str, meant: str | None) -> None:
 )
 def test_variables_of_others_are_left_alone(name: str, text: str) -> None:
     """Kubernetes tells every pod about a Service called `gateway` in variables with our prefix."""
-    reading = read_environment({name: text})
+    reading = read_environment(GatewaySettings, {name: text})
     assert (reading.faults, reading.data) == ([], {})
 
 
 @pytest.mark.parametrize("name", ["GATEWAY_PORT", "GATEWAY_PORT_80", "GATEWAY_SERVICE", "GATEWAY_PORT_80_TCP_NAME"])
 def test_nothing_else_passes_as_kubernetes(name: str) -> None:
     """A number in GATEWAY_PORT is somebody who believes that it sets the port."""
-    assert [fault.path for fault in read_environment({name: "8080"}).faults] == [name]
+    assert [fault.path for fault in read_environment(GatewaySettings, {name: "8080"}).faults] == [name]
 
 
 def test_flags_mean_what_variables_mean() -> None:
-    reading = read_flags({"--server-trusted-proxies": "10.0.0.0/8", "--tokens-cache-size": "5"})
+    reading = read_flags(GatewaySettings, {"--server-trusted-proxies": "10.0.0.0/8", "--tokens-cache-size": "5"})
     assert reading.data == {"server": {"trusted_proxies": ["10.0.0.0/8"]}, "tokens": {"cache_size": 5}}
     assert reading.origins[("tokens", "cache_size")] == "--tokens-cache-size"
-    (fault,) = read_flags({"--server-trusted-proxies": "[10"}).faults
+    (fault,) = read_flags(GatewaySettings, {"--server-trusted-proxies": "[10"}).faults
     assert str(fault).startswith("server.trusted_proxies (--server-trusted-proxies): is not JSON")
 
 
@@ -208,5 +212,5 @@ def test_short_names_beside_tables_are_refused(table: str) -> None:
 
 
 def test_short_names_and_the_files_name_are_known_names() -> None:
-    reading = read_environment({**SHORT, CONFIG: "gateway.toml"})
+    reading = read_environment(GatewaySettings, {**SHORT, CONFIG: "gateway.toml"})
     assert (reading.faults, reading.data) == ([], {})

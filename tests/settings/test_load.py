@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from gateway.settings.faults import ConfigError, Fault
-from gateway.settings.load import Origin, load
-from gateway.settings.tables.root import DEFAULT_IDENTITY, Settings
+from gateway.settings.load import Origin
+from gateway.settings.tables.root import DEFAULT_IDENTITY
 from gateway.settings.tables.server import Server
 from tests.settings.configs import SMALL, changed, faults_of, load_text, toml
+from tests.support.composed import Settings, load
 
 SHORT = {
     "GATEWAY_ISSUER": "https://idp.test/",

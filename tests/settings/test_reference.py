@@ -11,21 +11,20 @@ import pytest
 
 from gateway.settings import reference as render
 from gateway.settings.environment import options
-from gateway.settings.load import load
-from gateway.settings.tables.root import Settings
+from tests.support.composed import Settings, load
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_rendered_files_are_those_of_the_code() -> None:
     """Run scripts/docs when this fails."""
-    assert render.stale(ROOT) == []
+    assert render.stale(ROOT, Settings) == []
 
 
 def test_a_changed_or_missing_file_is_stale(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
-    (tmp_path / render.DOCUMENT).write_text(render.document() + "x", encoding="utf-8")
-    assert render.stale(tmp_path) == [render.DOCUMENT, render.EXAMPLE]
+    (tmp_path / render.DOCUMENT).write_text(render.document(Settings) + "x", encoding="utf-8")
+    assert render.stale(tmp_path, Settings) == [render.DOCUMENT, render.EXAMPLE]
 
 
 @pytest.fixture
@@ -38,17 +37,17 @@ def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_the_command_names_what_is_stale_and_writes_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert render.main(["--check"]) == 1
+    assert render.main(["--check"], Settings) == 1
     assert capsys.readouterr().err.count("is stale: run scripts/docs") == 2
-    assert render.main([]) == 0
-    assert render.stale(project) == []
-    assert render.main(["--check"]) == 0
+    assert render.main([], Settings) == 0
+    assert render.stale(project, Settings) == []
+    assert render.main(["--check"], Settings) == 0
 
 
 def test_the_command_refuses_other_arguments(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert render.main(["--chek"]) == 2
+    assert render.main(["--chek"], Settings) == 2
     assert "usage:" in capsys.readouterr().err
-    assert render.stale(project) == [render.DOCUMENT, render.EXAMPLE]
+    assert render.stale(project, Settings) == [render.DOCUMENT, render.EXAMPLE]
 
 
 def test_the_example_is_valid_as_it_stands() -> None:
@@ -59,7 +58,7 @@ def test_the_example_is_valid_as_it_stands() -> None:
 
 def test_the_examples_commented_lines_are_the_defaults(tmp_path: Path) -> None:
     """Removing every comment sign before an option changes nothing."""
-    text = re.sub(r"^#(?=\w+ = |\[\[)", "", render.example(), flags=re.MULTILINE)
+    text = re.sub(r"^#(?=\w+ = |\[\[)", "", render.example(Settings), flags=re.MULTILINE)
     file = tmp_path / "all.toml"
     file.write_text(text, encoding="utf-8")
     # The one table that is a comment as a whole: a key that nobody has.
@@ -75,8 +74,8 @@ def test_the_examples_commented_lines_are_the_defaults(tmp_path: Path) -> None:
 
 
 def test_the_reference_names_variable_flag_and_default_of_each_option() -> None:
-    text = render.document()
-    for option in options():
+    text = render.document(Settings)
+    for option in options(Settings):
         assert f"`{option.variable}` · `{option.flag}`" in text
     assert "number, from 0 to 300 · default `30`" in text
     assert "whole number, from 1024 to 1048576 · default `65536`" in text
@@ -106,7 +105,7 @@ def test_types_are_described_in_words(node: dict[str, object], words: str) -> No
 
 
 def test_the_json_schema_describes_every_table() -> None:
-    schema = json.loads(render.json_schema())
+    schema = json.loads(render.json_schema(Settings))
     assert schema["$schema"].endswith("2020-12/schema")
     assert set(schema["properties"]) == set(Settings.model_fields)
     assert schema["additionalProperties"] is False

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.http1.trusted_proxies import FORWARDING
 from gateway.settings import values
 from gateway.upstream.headers import header_policy as names
+from gateway.upstream.headers.claimed_names import is_claimed
 
 
 @pytest.mark.parametrize(
@@ -362,3 +364,41 @@ def test_a_mapped_loopback_address_is_loopback_on_every_python() -> None:
     """R416: `is_loopback` of the standard library looks through the mapping from Python 3.13 on only."""
     assert values.is_loopback("::ffff:127.0.0.1")
     assert not values.is_loopback("::ffff:10.0.0.1")
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "API-Key", "apikey", "Partner_Key", "x.key", "token"])
+def test_field_of_a_key_may_have_any_free_name(name: str) -> None:
+    assert values.credential_header_name(name) == name.lower()
+
+
+_UNFREE = [
+    *("authorization", "Host", "connection", "Cookie", "set-cookie", "content-length", "transfer-encoding", "upgrade"),
+    *("sec-websocket-protocol", "x-request-id", "X-Forwarded-For", "x_forwarded_for", "HTTP_COOKIE", "forwarded"),
+    *("origin", "access-control-request-method", "accept-language", "content-language", "if-match", "traceparent"),
+    *("", " ", "a b", "a:b", "é", "-", "x-api-key\n"),
+]
+
+
+@pytest.mark.parametrize("name", _UNFREE)
+def test_field_of_a_key_is_none_that_means_something_else(name: str) -> None:
+    with pytest.raises(ValueError, match=r"meaning|not a header name"):
+        values.credential_header_name(name)
+
+
+def test_no_field_that_the_gateway_acts_on_can_hold_a_key() -> None:
+    """R250, R340: the list here and that of the header rules agree."""
+    known = names._DROPPED | names._READ_TOO | FORWARDING | set(names._EXACT)
+    for name in known:
+        with pytest.raises(ValueError, match="meaning"):
+            values.credential_header_name(name.decode())
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyzABC0123456789-_.~", min_size=1, max_size=12))
+def test_field_that_can_hold_a_key_is_sent_on_elsewhere(name: str) -> None:
+    """On a route that takes no keys it is an ordinary one, unless services take it from proxies."""
+    try:
+        values.credential_header_name(name)
+    except ValueError:
+        return
+    policy = names.header_policy((), b"gw", plain_only=False)
+    assert is_claimed(names.fold(name.encode())) or policy.learn(name.encode()) is names.Action.KEEP

@@ -11,10 +11,10 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Settings
-from gateway.store.conditions import LOOK_SECONDS, SOON_SECONDS, Conditions, kept_in_redis
+from gateway.store.conditions import LOOK_SECONDS, SOON_SECONDS, Conditions
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import eventually
+from tests.support.composed import Settings
 from tests.support.gateway import configuration
 from tests.support.redis import RedisServer
 
@@ -47,7 +47,7 @@ async def looking(folder: Path, made: Settings, **options: Any) -> AsyncIterator
     ],
 )
 def test_what_must_not_be_lost(made: Settings, kept: list[str]) -> None:
-    assert kept_in_redis(made) == kept
+    assert [one.what for rules in made.features for one in rules.kept_in_redis(made) if one.durable] == kept
 
 
 async def test_persistence_and_eviction_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Settings
 from gateway.store.fleet import MOST_BYTES, MOST_DIFFERENCES, MOST_RECORDS, RECORD_SECONDS, Fleet, read_record
 from gateway.store.names import FLEET
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, OffsetClock, eventually
+from tests.support.composed import Settings
 from tests.support.redis import RedisServer
 from tests.support.verifying import make_settings
 

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gateway.settings.tables.root import Settings
 from tests.support.clock import OffsetClock
+from tests.support.composed import Settings
 from tests.support.gateway import RunningGateway, configuration, running
 from tests.support.minting import SigningKey, jwks
 from tests.support.redis import RedisServer

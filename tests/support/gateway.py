@@ -17,7 +17,7 @@ from typing import Any
 from gateway.app import GatewayApp
 from gateway.features.listed import FEATURES
 from gateway.server.seam.feature import Feature
-from gateway.settings.tables.root import Settings
+from tests.support.composed import Settings
 from tests.support.fields import Fields
 from tests.support.minting import SigningKey, good_claims, jwks, mint
 from tests.support.pace import paced

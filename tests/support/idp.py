@@ -25,10 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from gateway.settings.tables.issuers import Issuer
-from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
 from gateway.settings.tables.upstreams import Upstream
+from tests.support.composed import Issuer, Route, Settings
 from tests.support.minting import SigningKey, jwks
 
 WELL_KNOWN = "/.well-known/openid-configuration"

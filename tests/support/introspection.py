@@ -18,7 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.settings.tables.issuers import Issuer
+from tests.support.composed import Issuer
 from tests.support.idp import Answer
 
 ISSUER = "https://as.test/"

@@ -17,8 +17,8 @@ from gateway.identity import Identity
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.issuers.key_sources import make_source
 from gateway.jwt.issuers.refresher import IssuerKeys
-from gateway.settings.tables.issuers import Issuer
 from tests.support.clock import FakeClock, eventually, settle
+from tests.support.composed import Issuer
 from tests.support.idp import FakeIdp, gateway_settings, issuer_settings
 from tests.support.minting import SigningKey, good_claims, mint
 

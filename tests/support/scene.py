@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock, eventually, settle
+from tests.support.composed import Settings
 from tests.support.gateway import configuration
 from tests.support.idp import FakeIdp
 from tests.support.minting import SigningKey

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from gateway.server.express_lane.section import Section, read_section
 from gateway.server.request.request import Admitted, RequestHead
-from gateway.settings.tables.routes import Route
 from gateway.telemetry.counters import Record
 from gateway.upstream.headers.rewrite import Peer
 from tests.support.clock import FakeClock
+from tests.support.composed import Route
 from tests.support.pipeline import pipeline_of
 from tests.support.verifying import make_settings
 

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.app import GatewayApp
-from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock
+from tests.support.composed import Settings
 from tests.support.gateway import RunningGateway
 from tests.support.minting import SigningKey, good_claims, mint
 

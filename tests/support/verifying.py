@@ -21,10 +21,8 @@ from gateway.jwt.jose.compact import (
     verify_signature,
 )
 from gateway.jwt.jose.keys import KeySet, KeySetError, import_jwks
-from gateway.settings.tables.issuers import Issuer
-from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
 from gateway.settings.tables.upstreams import Upstream
+from tests.support.composed import Issuer, Route, Settings
 from tests.support.minting import AUDIENCE, ISSUER, SigningKey, good_claims, jwks, mint
 
 #: The moment at which tests judge tokens.

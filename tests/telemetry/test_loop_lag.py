@@ -14,13 +14,12 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.server.admin.port import MAX_CONNECTIONS, most_connections
 from gateway.server.sockets.slots import lingering_places
-from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import POOL_SIZE
 from gateway.telemetry import loop_lag as overload
 from gateway.telemetry.counters import AccessLog, Telemetry
 from gateway.telemetry.loop_lag import FETCHES, SPARE_FILES, LoopLag, connections_within, fit_open_files
+from tests.support.composed import Issuer, Settings
 
 
 def settings(connections: int, pool: int = 10, urls: int = 1) -> Settings:

@@ -5,8 +5,14 @@ Only the declaration of the feature lives here: what runs is imported when it is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from gateway.features.abuse_watch.checks import watch_problems, watch_warnings
+from gateway.features.abuse_watch.options import Tables
 from gateway.features.abuse_watch.reasons import REASONS
-from gateway.server.seam.feature import Core, Feature, Part
+from gateway.server.seam.feature import Feature
+from gateway.settings.problems import Problem, Sound
+from gateway.settings.tables.root import Settings
 
 
 class AbuseWatchFeature(Feature):
@@ -14,9 +20,10 @@ class AbuseWatchFeature(Feature):
 
     name = "abuse_watch"
     reasons = REASONS
+    tables = Tables
 
-    def build(self, core: Core) -> Part | None:
-        """Make the feature's part of one worker."""
-        from gateway.features.abuse_watch.part import AbuseWatchPart  # noqa: PLC0415
+    def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        return watch_problems(settings, sound)
 
-        return AbuseWatchPart(core)
+    def warnings(self, settings: Settings) -> Iterator[Problem]:
+        return watch_warnings(settings)

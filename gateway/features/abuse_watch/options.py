@@ -1,16 +1,16 @@
 """The table ``[watch]``: what looks like abuse, and what happens then.
 
-Only its declaration lives here. What needs several options is ``watch_checks.py``'s.
+Only its declaration lives here. What needs several options is ``checks.py``'s.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
 from gateway.settings import values
-from gateway.settings.tables.base import Section
+from gateway.settings.tables.base import FeatureOptions, Section
 
 _Most = Annotated[int, Field(ge=0, le=1_000_000)]
 _MostAddresses = Annotated[int, Field(ge=0, le=100)]
@@ -22,6 +22,10 @@ FINDERS = ("bad_signatures", "unknown_kids", "unknown_api_keys", "token_addresse
 class Watch(Section):
     """What looks like abuse: each find is a message in the log and a metric, and can be refused for a while (429).
     Each worker counts for itself."""
+
+    note = """\
+What a flag looks like, and what to think of before anybody is refused: [abuse-watch.md](abuse-watch.md).
+"""
 
     bad_signatures: _Most = 100
     """More bad signatures than this from one address, in a burst of `window_seconds`. 0 = not watched."""
@@ -45,3 +49,11 @@ class Watch(Section):
     client of a Unix socket."""
     max_tracked: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     """How many addresses, tokens and subjects each worker keeps in mind at one time, for each of the options above."""
+
+
+class Tables(FeatureOptions):
+    """The table ``[watch]`` of the whole configuration."""
+
+    after: ClassVar[str] = "tokens"
+
+    watch: Watch = Watch()

@@ -1,29 +1,37 @@
 """Checks about API keys that need several options, or the file that one names.
 
-What a fault and what a warning is, is ``checks.py``'s matter; so is which
-options are sound enough to be looked at.
+Which options are sound enough to be looked at is ``all_checks.py``'s matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 
 from gateway.features.api_keys.key_file import KeyFileError, header_problem, read_keys, repeated
+from gateway.features.api_keys.options import Tables, TokensOptions
 from gateway.identity import header_rules
-from gateway.settings.faults import KeyPath, path_text
+from gateway.settings.faults import path_text
+from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import BEARER, Route
+from gateway.settings.tables.routes import Route, takes_keys, takes_tokens
 from gateway.settings.values import fold_header_name
-
-#: Tells whether options are free of faults of their own.
-Sound = Callable[..., bool]
 
 _OF_TOKENS = ("issuers", "websocket_protocol_token")
 
 
-def find_key_faults(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
-    """Return what is wrong with the keys, each with the place of its option."""
-    entries = [(index, key) for index, key in enumerate(settings.api_keys) if sound(("api_keys", index))]
+def key_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
+    """Return what is wrong with the keys, and with what routes say about them."""
+    yield from _keys(settings, sound)
+    yield from _need_of_keys(settings, sound)
+    for index, route in enumerate(settings.routes):
+        place = ("routes", index)
+        if sound.options(place, "auth", "credentials"):
+            identity = settings.identity if sound(("identity",)) else {}
+            yield from (((*place, name), text) for name, text in _route(route, identity) if sound((*place, name)))
+
+
+def _keys(settings: Settings, sound: Sound) -> Iterator[Problem]:
+    entries = [(index, key) for index, key in enumerate(Tables.of(settings).api_keys) if sound(("api_keys", index))]
     places = {path_text(("api_keys", index)): index for index, _ in entries}
     for place, option, text in repeated([(path_text(("api_keys", index)), key) for index, key in entries]):
         yield ("api_keys", places[place], option), text
@@ -31,7 +39,7 @@ def find_key_faults(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath,
     for index, key in entries:
         if problem := header_problem(key, header_rules(identity)):
             yield ("api_keys", index, problem[0]), problem[1]
-    file = settings.tokens.api_keys_file
+    file = TokensOptions.of(settings.tokens).api_keys_file
     if file and sound(("tokens", "api_keys_file")):
         try:
             read_keys(file, [key for _, key in entries], identity)
@@ -39,9 +47,10 @@ def find_key_faults(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath,
             yield from ((("tokens", "api_keys_file"), text) for text in error.faults)
 
 
-def find_need_of_keys(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+def _need_of_keys(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Say that a route takes API keys and there are none."""
-    if settings.api_keys or not sound(("api_keys",), ("tokens", "api_keys_file")) or settings.tokens.api_keys_file:
+    given = Tables.of(settings).api_keys or TokensOptions.of(settings.tokens).api_keys_file
+    if given or not sound(("api_keys",), ("tokens", "api_keys_file")):
         return
     for index, route in enumerate(settings.routes):
         if sound(("routes", index, "credentials"), ("routes", index, "auth")) and takes_keys(route):
@@ -53,10 +62,15 @@ def find_need_of_keys(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPat
             return
 
 
-def route_problems(route: Route, identity: dict[str, str | list[str]]) -> Iterator[tuple[str, str]]:
-    """Say which options of a route that looks at credentials have no effect: option and sentence."""
+def _route(route: Route, identity: Mapping[str, str | list[str]]) -> Iterator[tuple[str, str]]:
+    """Say which options of a route have no effect: option and sentence."""
+    named = route.api_key_header != Route.model_fields["api_key_header"].default
+    if route.auth == "public":
+        if named:
+            yield "api_key_header", 'can never apply: with auth = "public" credentials are not looked at'
+        return
     if "api_key" not in route.credentials:
-        if route.api_key_header != Route.model_fields["api_key_header"].default:
+        if named:
             yield "api_key_header", 'has no effect without "api_key" in `credentials`'
         return
     folded = fold_header_name(route.api_key_header)
@@ -71,11 +85,15 @@ def route_problems(route: Route, identity: dict[str, str | list[str]]) -> Iterat
         yield "forward_authorization", "has no effect: Authorization beside an API key is refused"
 
 
-def takes_keys(route: Route) -> bool:
-    """Tell whether callers of a route may show an API key."""
-    return route.auth != "public" and "api_key" in route.credentials
-
-
-def takes_tokens(route: Route) -> bool:
-    """Tell whether callers of a route may show a bearer token."""
-    return route.auth != "public" and not BEARER.isdisjoint(route.credentials)
+def key_warnings(settings: Settings) -> Iterator[Problem]:
+    """Return what a valid configuration says of keys that is seldom meant."""
+    for index, route in enumerate(settings.routes):
+        if takes_keys(route) and route.cors_headers and route.api_key_header not in route.cors_headers:
+            text = f"without `{route.api_key_header}` pages cannot send an API key"
+            yield ("routes", index, "cors_headers"), text
+    if not any(map(takes_keys, settings.routes)):
+        text = "no route takes API keys: none has them in its `credentials`"
+        if Tables.of(settings).api_keys:
+            yield ("api_keys",), text
+        if TokensOptions.of(settings.tokens).api_keys_file:
+            yield ("tokens", "api_keys_file"), text

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.identity import TENANT
 from gateway.settings import values
-from gateway.settings.tables.base import Name, NonEmptyText, Scope, Section, Text
+from gateway.settings.tables.base import FeatureOptions, Name, NonEmptyText, Scope, Section, Text
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
-
-# RFC 3339 section 5.6, with the space that its note allows.
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_DATE_TIME: TypeAdapter[Any] = TypeAdapter(AwareDatetime)
 
 #: Claims that an entry's other options are, or that would speak for somebody else.
 _OWN_CLAIMS = {
@@ -35,57 +31,12 @@ _OWN_CLAIMS = {
     TENANT: "has no meaning for a key: no issuer vouches for it",
 }
 
-#: Fields with a meaning of their own that an identity header may have and a credential may not: who reads, changes or
-#: removes them on the way does not know that they hold a secret. Those of ``values.identity_header_name`` come on top.
-# fmt: off
-_OTHER_MEANINGS = frozenset({
-    "allow", "cf-connecting-ip", "cf-connecting-ipv6", "client-cert", "client-cert-chain", "early-data",
-    "fastly-client-ip", "front-end-https", "priority", "proxy", "save-data", "traceparent", "tracestate",
-    "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-http-method", "x-http-method-override",
-    "x-method-override", "x-real-ip", "x-rewrite-url", "x-url-scheme",
-})
-# fmt: on
-_OTHER_FAMILIES = (
-    *("accept-", "access-control-", "content-", "if-", "proxy-", "ssl-client"),
-    *("x-client-cert", "x-forwarded", "x-original-", "x-ssl-client"),
-)
-
 
 def key_hash(text: str) -> str:
     """Check the stored form of a key."""
     if not _HASH.fullmatch(text):
         raise ValueError('must be "sha256:" and the 64 lower-case hex digits of the SHA-256 of the whole key')
     return text
-
-
-def moment_text(text: str) -> str:
-    """Check a moment in time (RFC 3339 section 5.6); empty is "never"."""
-    if text:
-        moment(text)
-    return text
-
-
-def moment(text: str) -> float:
-    """Return the seconds since the epoch of an RFC 3339 date-time.
-
-    Raises:
-        ValueError: it is none, or has no offset.
-    """
-    problem = "must be a date-time with its offset (RFC 3339), such as 2027-01-31T00:00:00Z"
-    if not _MOMENT.fullmatch(text):
-        raise ValueError(problem)
-    try:
-        return float(_DATE_TIME.validate_python(text.upper()).timestamp())
-    except ValueError:
-        raise ValueError(problem) from None
-
-
-def key_field(text: str) -> str:
-    """Check the name of the field that holds a key and return it in lower case."""
-    folded = values.fold_header_name(name := values.identity_header_name(text))
-    if folded in _OTHER_MEANINGS or folded.startswith(_OTHER_FAMILIES):
-        raise ValueError("this header has another meaning on its way; choose a name such as x-api-key")
-    return name
 
 
 def _no_own_claims(claims: dict[str, Any]) -> dict[str, Any]:
@@ -104,6 +55,12 @@ def _toml_moment(value: object) -> object:
 class ApiKey(Section):
     """A key that callers may present instead of a token, known by its hash only. `gateway apikey new` makes one."""
 
+    note = """\
+How to make, hand out, exchange and withdraw them is in [api-keys.md](api-keys.md). No two entries, those of
+`tokens.api_keys_file` included, have the same `id` or `hash`.
+"""
+    commented = True
+
     id: Annotated[Name, Field(examples=["partner"])]
     """What this key is called, and the `$client` of its callers. Two entries for one owner let keys be exchanged."""
     hash: Annotated[str, AfterValidator(key_hash), Field(examples=["sha256:" + "0" * 64])]
@@ -114,14 +71,29 @@ class ApiKey(Section):
     """The granted scopes."""
     claims: Annotated[dict[NonEmptyText, Text | list[Text]], AfterValidator(_no_own_claims)] = {}
     """Further claims, for rules and headers, e.g. `{ role = "merchant" }`."""
-    expires: Annotated[str, BeforeValidator(_toml_moment), AfterValidator(moment_text)] = ""
+    expires: Annotated[str, BeforeValidator(_toml_moment), AfterValidator(values.moment_text)] = ""
     """From this moment on the key is refused: a date-time with its offset (RFC 3339), as text or as TOML's own. Empty:
     never."""
 
 
+class Tables(FeatureOptions):
+    """The list of tables ``[[api_keys]]`` of the whole configuration."""
+
+    after: ClassVar[str] = "issuers"
+
+    api_keys: list[ApiKey] = []
+
+
+class TokensOptions(FeatureOptions):
+    """What API keys add to ``[tokens]``."""
+
+    api_keys_file: str = ""
+    """A file of further API keys: a JSON object a line, with the keys of `[[api_keys]]`. Read again when it changes."""
+
+
 def expires_at(entry: ApiKey) -> float:
     """Return the seconds since the epoch from which on a key is refused; infinity for never."""
-    return moment(entry.expires) if entry.expires else math.inf
+    return values.moment(entry.expires) if entry.expires else math.inf
 
 
 def claims_of(entry: ApiKey) -> dict[str, Any]:

@@ -1,50 +1,53 @@
 """Checks of the options about tokens that are introspected.
 
-What a fault is, is ``checks.py``'s matter; so is which options are sound enough
-to be looked at.
+Which options are sound enough to be looked at is ``all_checks.py``'s matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from urllib.parse import urlsplit
 
-from gateway.features.introspection.choice_rules import accepted_issuers, asked_about_opaque, needs_keys, takes_opaque
+from gateway.features.introspection.choice_rules import accepted_issuers, asked_about_opaque, takes_opaque
+from gateway.features.introspection.options import IssuerOptions
 from gateway.settings import readable as files
 from gateway.settings.client_credentials import read_client_key, read_client_secret
 from gateway.settings.faults import KeyPath
+from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.issuers import Issuer
-from gateway.settings.tables.root import Settings
+from gateway.settings.tables.root import Settings, needs_keys
+from gateway.settings.tenants import is_template
 from gateway.settings.values import http_url, is_loopback
 
-#: Tells whether options are free of faults of their own.
-Sound = Callable[..., bool]
-
 _SECRET, _KEY = "introspection_client_secret_file", "introspection_private_key_file"
-_OPTIONS = tuple(name for name in Issuer.model_fields if name.startswith("introspect") and name != "introspection_url")
+_OPTIONS = tuple(name for name in IssuerOptions.model_fields if name != "introspection_url")
 _OF_KEYS = ("jwks_url", "jwks_file", "jwks_ca_file", "jwks_token_file")
 
 
-def introspection_problems(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+def introspection_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Return what is wrong with the options, each with its place."""
     for index, issuer in enumerate(settings.issuers):
         place: KeyPath = ("issuers", index)
         if not sound((*place, "introspection_url")):
             continue
-        found = _asked(issuer) if issuer.introspection_url else _not_asked(issuer)
+        options = IssuerOptions.of(issuer)
+        found = _asked(options, issuer) if options.introspection_url else _not_asked(options)
         yield from (((*place, name), text) for name, text in found if sound((*place, name)))
     if sound(("issuers",)):
         yield from _routes(settings, sound)
         yield from _without_effect(settings, sound)
 
 
-def _not_asked(issuer: Issuer) -> Iterator[tuple[str, str]]:
+def _not_asked(options: IssuerOptions) -> Iterator[tuple[str, str]]:
     for name in _OPTIONS:
-        if getattr(issuer, name) != Issuer.model_fields[name].default:
+        if getattr(options, name) != IssuerOptions.model_fields[name].default:
             yield name, "has no effect without `introspection_url`"
 
 
-def _asked(issuer: Issuer) -> Iterator[tuple[str, str]]:
-    parts = http_url(issuer.introspection_url)
+def _asked(options: IssuerOptions, issuer: Issuer) -> Iterator[tuple[str, str]]:
+    if is_template(issuer):
+        yield "introspection_url", "is not for a template: nobody could say which tenant an opaque token is of"
+    parts = http_url(options.introspection_url)
     if parts.scheme == "http":
         if not issuer.allow_http and not is_loopback(parts.hostname or ""):
             yield (
@@ -52,23 +55,23 @@ def _asked(issuer: Issuer) -> Iterator[tuple[str, str]]:
                 "tokens and the client's secret over http:// can be read on the way: use https://, or"
                 " `allow_http = true` in a private network",
             )
-        if issuer.introspection_ca_file:
+        if options.introspection_ca_file:
             yield "introspection_ca_file", "has no effect: `introspection_url` is http://"
-    elif issuer.introspection_ca_file and (text := files.authorities_problem(issuer.introspection_ca_file)):
+    elif options.introspection_ca_file and (text := files.authorities_problem(options.introspection_ca_file)):
         yield "introspection_ca_file", text
-    if not issuer.introspection_client_id:
+    if not options.introspection_client_id:
         yield "introspection_client_id", "is required with `introspection_url`: the endpoint answers known clients only"
-    yield from _credentials(issuer)
+    yield from _credentials(options)
 
 
-def _credentials(issuer: Issuer) -> Iterator[tuple[str, str]]:
-    auth = issuer.introspection_auth
+def _credentials(options: IssuerOptions) -> Iterator[tuple[str, str]]:
+    auth = options.introspection_auth
     needed, other = (_KEY, _SECRET) if auth == "private_key_jwt" else (_SECRET, _KEY)
-    if getattr(issuer, other):
+    if getattr(options, other):
         yield other, f'has no effect with introspection_auth = "{auth}"'
-    if auth != "private_key_jwt" and issuer.introspection_assertion_audience:
+    if auth != "private_key_jwt" and options.introspection_assertion_audience:
         yield "introspection_assertion_audience", f'has no effect with introspection_auth = "{auth}"'
-    file = getattr(issuer, needed)
+    file = getattr(options, needed)
     if not file:
         yield needed, f'is required with introspection_auth = "{auth}"'
         return
@@ -81,13 +84,13 @@ def _credentials(issuer: Issuer) -> Iterator[tuple[str, str]]:
         yield needed, str(error)
 
 
-def _routes(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+def _routes(settings: Settings, sound: Sound) -> Iterator[Problem]:
     for index, route in enumerate(settings.routes):
         place: KeyPath = ("routes", index)
         looked_at = ("auth", "credentials", "issuers")
         if not sound(*((*place, name) for name in looked_at)) or not takes_opaque(route):
             continue
-        if not any(issuer.introspection_url for issuer in accepted_issuers(route, settings.issuers)):
+        if not any(IssuerOptions.of(issuer).introspection_url for issuer in accepted_issuers(route, settings.issuers)):
             yield (*place, "credentials"), 'has "opaque", but no issuer of this route has an `introspection_url`'
         asked = asked_about_opaque(route, settings.issuers)
         if len(asked) > 1:
@@ -99,19 +102,37 @@ def _routes(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
             )
 
 
-def _without_effect(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+def _without_effect(settings: Settings, sound: Sound) -> Iterator[Problem]:
     if not sound(("routes",)):
         return
     for index, issuer in enumerate(settings.issuers):
         place: KeyPath = ("issuers", index)
-        if not issuer.introspection_url:
+        if not IssuerOptions.of(issuer).introspection_url:
             continue
         if not any(takes_opaque(route) and accepted_issuers(route, [issuer]) for route in settings.routes):
             yield (
                 (*place, "introspection_url"),
                 'can never be asked: no route that accepts this issuer has "opaque" in its `credentials`',
             )
-        elif not needs_keys(issuer, settings.routes):
+        elif not needs_keys(issuer, settings):
             for name in _OF_KEYS:
                 if getattr(issuer, name):
                     yield (*place, name), "has no effect: no route verifies JWTs of this issuer by its keys"
+
+
+def introspection_warnings(settings: Settings) -> Iterator[Problem]:
+    """Return what is allowed and opens something."""
+    for index, issuer in enumerate(settings.issuers):
+        place, options = ("issuers", index), IssuerOptions.of(issuer)
+        url = urlsplit(options.introspection_url)
+        if url.scheme == "http" and not is_loopback(url.hostname or ""):
+            yield (
+                (*place, "allow_http"),
+                "tokens and the client's secret go over http://: whoever is on the way has them",
+            )
+        if options.introspection_url and not options.introspection_require_audience:
+            yield (
+                (*place, "introspection_require_audience"),
+                "is off: an opaque token that was issued for any other API of this issuer gets in, where the issuer"
+                " does not say who it is for",
+            )

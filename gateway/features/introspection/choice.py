@@ -10,6 +10,7 @@ its signature where its issuer wants to be asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from aiohttp.abc import AbstractResolver
@@ -18,12 +19,13 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.features.introspection.choice_rules import asked_about_jwts, asked_about_opaque, takes_opaque
 from gateway.features.introspection.introspector import Introspector
+from gateway.features.introspection.options import IssuerOptions
 from gateway.features.introspection.shared_answers import SharedAnswers
-from gateway.jwt.claims.issuer_policy import introspection_policy
+from gateway.jwt.claims.issuer_policy import IssuerPolicy, compile_policy
 from gateway.jwt.jose.compact import parse_token
 from gateway.jwt.jose.shape import is_jws
 from gateway.policy.routes import Route
-from gateway.settings.tables.issuers import issuer_values
+from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink
 
@@ -61,8 +63,14 @@ def build_introspectors(
             resolver,
         )
         for issuer in settings.issuers
-        if issuer.introspection_url
+        if IssuerOptions.of(issuer).introspection_url
     }
+
+
+def introspection_policy(issuer: Issuer, settings: Settings) -> IssuerPolicy:
+    """Return the policy of a configured issuer for what it says of tokens that are introspected."""
+    required = IssuerOptions.of(issuer).introspection_require_audience
+    return replace(compile_policy(issuer, settings), audience_required=required)
 
 
 class OpaqueTokens:

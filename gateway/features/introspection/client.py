@@ -18,14 +18,29 @@ from yarl import URL
 
 from gateway.clock import Clock
 from gateway.errors import printable
+from gateway.features.introspection.options import IssuerOptions
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
-from gateway.outbound.client_authentication import ClientAuthentication
+from gateway.outbound.client_authentication import Client, ClientAuthentication
 from gateway.outbound.discovery import SHOWN
 from gateway.outbound.http import FetchError, ProviderSession, read_body, shown, translated
-from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.issuers import Issuer, issuer_values
 
 #: Longest answer, in bytes: what it says of a caller has to fit into a header section.
 MAX_ANSWER = 64 * 1024
+
+
+def client_of(issuer: Issuer) -> Client:
+    """Return what the gateway is to an issuer that has an ``introspection_url``."""
+    options = IssuerOptions.of(issuer)
+    by_key = options.introspection_auth == "private_key_jwt"
+    return Client(
+        issuer=issuer.name,
+        method=options.introspection_auth,
+        client_id=options.introspection_client_id,
+        url=options.introspection_url,
+        audience=options.introspection_assertion_audience or issuer_values(issuer)[0],
+        file=options.introspection_private_key_file if by_key else options.introspection_client_secret_file,
+    )
 
 
 class IntrospectionClient:
@@ -41,12 +56,13 @@ class IntrospectionClient:
     """
 
     def __init__(self, issuer: Issuer, clock: Clock, resolver: AbstractResolver | None = None) -> None:
-        self.authentication = ClientAuthentication(issuer, clock)
-        self._url = URL(issuer.introspection_url)
+        options = IssuerOptions.of(issuer)
+        self.authentication = ClientAuthentication(client_of(issuer), clock)
+        self._url = URL(options.introspection_url)
         self._provider = ProviderSession(
-            timeout=issuer.introspection_timeout_seconds,
-            connections=issuer.introspection_max_concurrent,
-            ca_file=issuer.introspection_ca_file,
+            timeout=options.introspection_timeout_seconds,
+            connections=options.introspection_max_concurrent,
+            ca_file=options.introspection_ca_file,
             ca_option="introspection_ca_file",
             resolver=resolver,
         )

@@ -25,6 +25,7 @@ from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.introspection.answer import judge
 from gateway.features.introspection.budget import Gate
 from gateway.features.introspection.client import IntrospectionClient
+from gateway.features.introspection.options import IssuerOptions
 from gateway.features.introspection.reasons import INACTIVE_TOKEN, INTROSPECTION_BUSY, INTROSPECTION_FAILED
 from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.features.introspection.verdict_cache import Verdict, VerdictMemory
@@ -78,22 +79,23 @@ class Introspector:
         resolver: AbstractResolver | None = None,
     ) -> None:
         self.name = issuer.name
-        self.memory = VerdictMemory(issuer.introspection_cache_size, policy.leeway, clock)
-        self.limit = issuer.introspection_max_concurrent
-        places = self.limit + issuer.introspection_max_waiting
-        self.gate = Gate(places, issuer.introspection_max_inactive_per_second, clock)
+        options = IssuerOptions.of(issuer)
+        self.memory = VerdictMemory(options.introspection_cache_size, policy.leeway, clock)
+        self.limit = options.introspection_max_concurrent
+        places = self.limit + options.introspection_max_waiting
+        self.gate = Gate(places, options.introspection_max_inactive_per_second, clock)
         self.shared = shared
         self.lookups = 0
         self.outcomes: Counter[str] = Counter()
         self.duration = Histogram()
         self.last_error = ""
-        self._url = issuer.introspection_url
+        self._url = options.introspection_url
         self._issuer = issuer_values(issuer)[0]
         self.policy = policy
         self._max_bytes = max_bytes
-        self._timeout = issuer.introspection_timeout_seconds
-        self._good_seconds = issuer.introspection_cache_seconds
-        self._bad_seconds = issuer.introspection_inactive_cache_seconds
+        self._timeout = options.introspection_timeout_seconds
+        self._good_seconds = options.introspection_cache_seconds
+        self._bad_seconds = options.introspection_inactive_cache_seconds
         self.clock = clock
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self._client = IntrospectionClient(issuer, clock, resolver)

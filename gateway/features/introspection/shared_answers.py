@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from gateway.features.introspection.options import IssuerOptions
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
 from gateway.settings.client_credentials import ClientKey
 from gateway.settings.tables.issuers import Issuer
@@ -79,7 +80,8 @@ class SharedAnswers:
         self.failures = 0
         self._link = link
         self._cache = _LinkedCache(link, settings.timeout_seconds)
-        whose = hashlib.sha256(f"{issuer.introspection_url}\0{issuer.introspection_client_id}".encode()).hexdigest()
+        options = IssuerOptions.of(issuer)
+        whose = hashlib.sha256(f"{options.introspection_url}\0{options.introspection_client_id}".encode()).hexdigest()
         self._prefix = names.introspection_prefix(whose[:16])
         self._sealed_with: str | ClientKey | None = None
         self._seal: AESGCM | None = None

@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.features.rate_limits.fields import limit_field, policy_field, retry_after
-from gateway.features.rate_limits.options import ADDRESS, API_KEY, CLAIM, SUBJECT
+from gateway.features.rate_limits.limits import compile_limits
+from gateway.features.rate_limits.options import ADDRESS, API_KEY, CLAIM, SUBJECT, RouteOptions, Tables
 from gateway.features.rate_limits.reasons import RATE_LIMITED
 from gateway.features.rate_limits.shared_buckets import SharedBuckets
 from gateway.identity import Identity
 from gateway.policy.caller_names import Namer
 from gateway.policy.routes import Route
-from gateway.policy.token_bucket import Barred, Buckets, Level, Limit, compile_limits, level, take
+from gateway.policy.token_bucket import Barred, Buckets, Level, Limit, level, take
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
@@ -103,7 +104,7 @@ class RateLimitGuard(Guard):
     def __init__(self, settings: Settings, clock: Clock, link: RedisLink | None) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.fallbacks = 0
-        self._most = settings.limits.max_callers
+        self._most = Tables.of(settings).limits.max_callers
         self._now = clock.monotonic
         self._link = link
         self._before: dict[str, _Group] = {}
@@ -112,7 +113,7 @@ class RateLimitGuard(Guard):
     # --- a guard ---
 
     def covers(self, route: Route) -> bool:
-        limits = compile_limits(route.settings.rate_limit)
+        limits = compile_limits(RouteOptions.of(route.settings).rate_limit)
         by_address = [limit for limit in limits if limit.by == ADDRESS]
         by_caller = [limit for limit in limits if limit.by != ADDRESS]
         for limits_then, groups in ((by_address, self._before), (by_caller, self._after)):

@@ -1,17 +1,18 @@
 """The options that bound how many requests one caller may send.
 
 Only their declaration, the checks of one value, and what follows from one
-limit alone live here. What needs a second option is ``rate_limit_checks.py``'s.
+limit alone live here. What needs a second option is ``checks.py``'s.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from gateway.settings.tables.base import Section
+from gateway.settings.tables.base import FeatureOptions, Section
 
 #: What requests may be counted by, besides claims.
 SUBJECT, API_KEY, ADDRESS = "sub", "api_key", "address"
@@ -59,9 +60,31 @@ RateLimitList = Annotated[
 class Limits(Section):
     """What all rate limits share. The limits themselves are a route's `rate_limit`."""
 
+    note = """\
+What limits count, what clients are told, and what is shared through Redis: [rate-limits.md](rate-limits.md).
+"""
+
     max_callers: Annotated[int, Field(ge=100, le=10_000_000)] = 50_000
     """Callers whose requests each worker counts at one time, per limit: about 250 bytes each. Beyond, those that were
     quiet for longest are forgotten, and newcomers start without a burst."""
+
+
+class Tables(FeatureOptions):
+    """The table ``[limits]`` of the whole configuration."""
+
+    after: ClassVar[str] = "tokens"
+
+    limits: Limits = Limits()
+
+
+class RouteOptions(FeatureOptions):
+    """What rate limits add to ``[[routes]]``."""
+
+    after: ClassVar[str] = "end_at_expiry"
+
+    rate_limit: RateLimitList = []
+    """How many requests each caller may send: one table, such as `{ requests = 100, seconds = 1, by = "sub" }`, or a
+    list of several, which all must let a request through. More: 429. Empty: no limit."""
 
 
 def burst_of(limit: RateLimit) -> int:
@@ -69,6 +92,6 @@ def burst_of(limit: RateLimit) -> int:
     return limit.burst or max(1, math.ceil(limit.requests / 10))
 
 
-def claims_of_limits(limits: list[RateLimit]) -> frozenset[str]:
+def claims_of_limits(limits: Iterable[RateLimit]) -> frozenset[str]:
     """Return the top-level claims that limits count by."""
     return frozenset(limit.by.removeprefix(CLAIM) for limit in limits if limit.by.startswith(CLAIM))

@@ -3,14 +3,14 @@
 Two resources of which clients could not tell the documents apart, names that
 point nowhere, and routes of which nobody could say to which resource they
 belong: these stop the start. The warnings are for what has no effect. As in
-``checks.py``, only options that are sound are looked at.
+``all_checks.py``, only options that are sound are looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from gateway.features.resource_metadata.options import document_path, resource_host
+from gateway.features.resource_metadata.options import RouteOptions, Tables, document_path, resource_host
 from gateway.features.resource_metadata.routes import (
     authorization_servers,
     fitting_resources,
@@ -20,15 +20,13 @@ from gateway.features.resource_metadata.routes import (
 from gateway.settings import values
 from gateway.settings.checks.routes import path_problems
 from gateway.settings.faults import KeyPath, did_you_mean
+from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import BEARER, Route
 from gateway.settings.templates import placeholder_in
 
-Problems = Iterator[tuple[KeyPath, str]]
-Sound = Callable[[KeyPath], bool]
 
-
-def resource_problems(settings: Settings, sound: Sound) -> Problems:
+def resource_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Find what is wrong with resources.
 
     Args:
@@ -36,7 +34,8 @@ def resource_problems(settings: Settings, sound: Sound) -> Problems:
         sound: tells whether an option, or all of a table, is free of such faults.
     """
     yield from _repeated(settings, sound)
-    if not all(sound(("resources", index, "resource")) for index in range(len(settings.resources))):
+    yield from _never_applied(settings, sound)
+    if not all(sound(("resources", index, "resource")) for index in range(len(Tables.of(settings).resources))):
         return
     yield from _unknown(settings, sound)
     yield from _without_tokens(settings, sound)
@@ -45,10 +44,17 @@ def resource_problems(settings: Settings, sound: Sound) -> Problems:
         yield from _foreign_issuers(settings)
 
 
-def _repeated(settings: Settings, sound: Sound) -> Problems:
+def _never_applied(settings: Settings, sound: Sound) -> Iterator[Problem]:
+    for index, route in enumerate(settings.routes):
+        place = ("routes", index)
+        if sound.options(place, "auth", "resource") and route.auth == "public" and RouteOptions.of(route).resource:
+            yield (*place, "resource"), 'can never apply: with auth = "public" tokens are not looked at'
+
+
+def _repeated(settings: Settings, sound: Sound) -> Iterator[Problem]:
     identifiers: dict[str, int] = {}
     places: dict[tuple[str, str], int] = {}
-    for index, resource in enumerate(settings.resources):
+    for index, resource in enumerate(Tables.of(settings).resources):
         place: KeyPath = ("resources", index, "resource")
         if not sound(place):
             continue
@@ -59,39 +65,41 @@ def _repeated(settings: Settings, sound: Sound) -> Problems:
             yield place, f"has the host and path of resources[{first}], so one document would have to serve both"
 
 
-def _unknown(settings: Settings, sound: Sound) -> Problems:
-    if not sound(("resources",)) and not settings.resources:
+def _unknown(settings: Settings, sound: Sound) -> Iterator[Problem]:
+    if not sound(("resources",)) and not Tables.of(settings).resources:
         return
-    known = [resource.resource for resource in settings.resources]
+    known = [resource.resource for resource in Tables.of(settings).resources]
     for index, route in enumerate(settings.routes):
         place: KeyPath = ("routes", index, "resource")
-        if sound(place) and route.resource and route.resource not in known:
-            yield place, "is the identifier of no resource" + did_you_mean(route.resource, known)
+        named = RouteOptions.of(route).resource
+        if sound(place) and named and named not in known:
+            yield place, "is the identifier of no resource" + did_you_mean(named, known)
 
 
-def _without_tokens(settings: Settings, sound: Sound) -> Problems:
+def _without_tokens(settings: Settings, sound: Sound) -> Iterator[Problem]:
     for index, route in enumerate(settings.routes):
         place: KeyPath = ("routes", index)
-        if sound(place) and route.resource and route.auth != "public" and BEARER.isdisjoint(route.credentials):
+        named = RouteOptions.of(route).resource and route.auth != "public"
+        if sound(place) and named and BEARER.isdisjoint(route.credentials):
             yield (*place, "resource"), "has no effect: `credentials` has no tokens, and resources are about tokens"
 
 
-def _undecided(settings: Settings, sound: Sound) -> Problems:
+def _undecided(settings: Settings, sound: Sound) -> Iterator[Problem]:
     for index, route in enumerate(settings.routes):
         if not sound(("routes", index)) or list(path_problems(route)):
             continue
-        fitting = fitting_resources(route, settings.resources)
-        if len({resource_host(settings.resources[number].resource) for number in fitting}) > 1:
+        fitting = fitting_resources(route, Tables.of(settings).resources)
+        if len({resource_host(Tables.of(settings).resources[number].resource) for number in fitting}) > 1:
             names = " and ".join(f"resources[{number}]" for number in fitting[:2])
             yield ("routes", index, "resource"), f"is required: {names} both fit; or give the route `hosts`"
 
 
-def _foreign_issuers(settings: Settings) -> Problems:
+def _foreign_issuers(settings: Settings) -> Iterator[Problem]:
     """Find resources whose clients could not do anything with the issuer that follows from the routes."""
     if any(list(path_problems(route)) for route in settings.routes):
         return
     for index, routes in enumerate(routes_by_resource(settings)):
-        resource = settings.resources[index]
+        resource = Tables.of(settings).resources[index]
         if resource.authorization_servers:
             continue
         for number, issuer in enumerate(settings.issuers):
@@ -111,7 +119,7 @@ def _is_url(text: str) -> bool:
     return "?" not in text and not placeholder_in(text)
 
 
-def resource_warnings(settings: Settings) -> Problems:
+def resource_warnings(settings: Settings) -> Iterator[Problem]:
     """Find what a valid configuration says of resources without an effect, or with an unusual one."""
     for index, routes in enumerate(routes_by_resource(settings)):
         if not routes:
@@ -125,7 +133,7 @@ def resource_warnings(settings: Settings) -> Problems:
 
 
 def _served_instead(route: Route, settings: Settings) -> int | None:
-    for number, resource in enumerate(settings.resources):
+    for number, resource in enumerate(Tables.of(settings).resources):
         if names_document(route, document_path(resource.resource)):
             return number
     return None

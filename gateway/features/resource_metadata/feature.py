@@ -5,8 +5,14 @@ Only the declaration of the feature lives here: what runs is imported when it is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from gateway.features.resource_metadata.checks import resource_problems, resource_warnings
+from gateway.features.resource_metadata.options import RouteOptions, Tables
 from gateway.features.resource_metadata.reasons import REASONS
-from gateway.server.seam.feature import Core, Feature, Part
+from gateway.server.seam.feature import Feature
+from gateway.settings.problems import Problem, Sound
+from gateway.settings.tables.root import Settings
 
 
 class ResourceMetadataFeature(Feature):
@@ -14,9 +20,12 @@ class ResourceMetadataFeature(Feature):
 
     name = "resource_metadata"
     reasons = REASONS
+    tables = Tables
+    options = {"routes": RouteOptions}
+    express = frozenset({"resource"})  # it only changes what challenges say
 
-    def build(self, core: Core) -> Part | None:
-        """Make the feature's part of one worker."""
-        from gateway.features.resource_metadata.part import ResourceMetadataPart  # noqa: PLC0415
+    def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        return resource_problems(settings, sound)
 
-        return ResourceMetadataPart(core)
+    def warnings(self, settings: Settings) -> Iterator[Problem]:
+        return resource_warnings(settings)

@@ -2,20 +2,20 @@
 
 Only the declaration of ``[[resources]]``, the checks of one of its values and
 the place of the metadata document live here. Which routes belong to a resource
-is ``resource_routes.py``'s. The danger of this file is an identifier with two
+is ``routes.py``'s. The danger of this file is an identifier with two
 readings: the text that clients compare must name one host and one path.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, ClassVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, Field
 
 from gateway.settings import values
-from gateway.settings.tables.base import Scope, Section
+from gateway.settings.tables.base import FeatureOptions, Scope, Section
 
 #: Where the documents are, in front of the path of the resource (RFC 9728 section 3).
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
@@ -73,6 +73,12 @@ class Resource(Section):
     """What clients know a part of this API by, and may read about it without a token (RFC 9728): who gives out tokens
     for it, and with which scopes."""
 
+    note = """\
+For clients that know nothing but the address of this API, such as those of MCP servers:
+[resource-metadata.md](resource-metadata.md). A route belongs to the resource with the longest path that is a prefix of
+its own and with a host that fits, or to the one that it names.
+"""
+
     resource: Annotated[str, AfterValidator(resource_identifier), Field(examples=["https://api.example.com"])]
     """The identifier: the URL under which clients reach the resource, without query and fragment. The document says it
     exactly like this, and clients compare it byte for byte. `http://` is for loopback only."""
@@ -89,6 +95,23 @@ class Resource(Section):
     """URL of a page that says what clients may do with the data."""
     tos_uri: Annotated[str, AfterValidator(values.optional_http_url)] = ""
     """URL of the terms of service."""
+
+
+class Tables(FeatureOptions):
+    """The list of tables ``[[resources]]`` of the whole configuration."""
+
+    after: ClassVar[str] = "routes"
+
+    resources: list[Resource] = []
+
+
+class RouteOptions(FeatureOptions):
+    """What resources add to ``[[routes]]``."""
+
+    after: ClassVar[str] = "revocation_failure"
+
+    resource: str = ""
+    """Identifier of the resource that this route is part of. Empty: the most specific of `resources` that fits."""
 
 
 def resource_path(identifier: str) -> str:

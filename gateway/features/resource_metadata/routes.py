@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gateway.features.resource_metadata.options import WELL_KNOWN, Resource, resource_host, resource_path
+from gateway.features.resource_metadata.options import (
+    WELL_KNOWN,
+    Resource,
+    RouteOptions,
+    Tables,
+    resource_host,
+    resource_path,
+)
 from gateway.settings.checks.routes import plain_ends
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
@@ -25,8 +32,8 @@ def fitting_resources(route: Route, resources: Sequence[Resource]) -> list[int]:
     """
     if route.auth == "public" or BEARER.isdisjoint(route.credentials):
         return []
-    if route.resource:
-        return [index for index, resource in enumerate(resources) if resource.resource == route.resource][:1]
+    if named := RouteOptions.of(route).resource:
+        return [index for index, resource in enumerate(resources) if resource.resource == named][:1]
     start, whole = _known_start(route)
     fitting = []
     for index, resource in enumerate(resources):
@@ -39,9 +46,9 @@ def fitting_resources(route: Route, resources: Sequence[Resource]) -> list[int]:
 
 def routes_by_resource(settings: Settings) -> list[list[Route]]:
     """Return, for each resource of a valid configuration, the routes that belong to it."""
-    found: list[list[Route]] = [[] for _ in settings.resources]
+    found: list[list[Route]] = [[] for _ in Tables.of(settings).resources]
     for route in settings.routes:
-        for index in fitting_resources(route, settings.resources):
+        for index in fitting_resources(route, Tables.of(settings).resources):
             found[index].append(route)
     return found
 

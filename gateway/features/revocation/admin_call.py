@@ -19,6 +19,7 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.features.revocation.checks import read_secret
+from gateway.features.revocation.options import Tables
 from gateway.features.revocation.writer import RevocationWriter
 from gateway.jwt.revocations.entry import Revocation
 from gateway.settings.tables.root import Settings
@@ -38,7 +39,7 @@ class _RefusedError(Exception):
 
 def revoke_call(settings: Settings, clock: Clock) -> list[web.RouteDef]:
     """Return the call, for the pages of the admin port; nothing where no secret is configured."""
-    file = settings.revocation.admin_token_file
+    file = Tables.of(settings).revocation.admin_token_file
     if not file:
         return []
     writer = RevocationWriter(settings, clock)

@@ -1,14 +1,14 @@
 """Checks of revocation that need several options, or a file that one names.
 
-What a fault and what a warning is, is ``checks.py``'s matter; so is which
-options are sound enough to be looked at.
+Which options are sound enough to be looked at is ``all_checks.py``'s matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from gateway.settings.faults import KeyPath
+from gateway.features.revocation.options import Tables
+from gateway.settings.problems import Problem, Sound
 from gateway.settings.readable import read_problem, read_regular, without_mark
 from gateway.settings.tables.root import Settings
 
@@ -20,12 +20,12 @@ _NOWHERE = "has no effect: neither `revocation.file` nor `redis.url` says what i
 
 def from_redis(settings: Settings) -> bool:
     """Tell whether entries come from Redis."""
-    return bool(settings.redis.url) and settings.revocation.redis
+    return bool(settings.redis.url) and Tables.of(settings).revocation.redis
 
 
 def revocable(settings: Settings) -> bool:
     """Tell whether anything can be revoked."""
-    return bool(settings.revocation.file) or from_redis(settings)
+    return bool(Tables.of(settings).revocation.file) or from_redis(settings)
 
 
 def read_secret(file: str) -> bytes:
@@ -40,11 +40,11 @@ def read_secret(file: str) -> bytes:
     return secret
 
 
-def revocation_problems(settings: Settings, sound: Callable[..., bool]) -> Iterator[tuple[KeyPath, str]]:
+def revocation_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Return what is wrong with the table, and with what routes say about it."""
     if not sound(("revocation",), ("redis",)):
         return
-    table, able = settings.revocation, revocable(settings)
+    table, able = Tables.of(settings).revocation, revocable(settings)
     if not table.redis and not settings.redis.url:
         yield ("revocation", "redis"), "has no effect without `redis.url`"
     if table.admin_token_file:
@@ -65,9 +65,10 @@ def revocation_problems(settings: Settings, sound: Callable[..., bool]) -> Itera
             yield place, _NOWHERE
 
 
-def revocation_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+def revocation_warnings(settings: Settings) -> Iterator[Problem]:
     """Return what is allowed and seldom meant."""
-    if settings.revocation.file and (problem := read_problem(settings.revocation.file)):
+    file = Tables.of(settings).revocation.file
+    if file and (problem := read_problem(file)):
         yield (
             ("revocation", "file"),
             f"{problem}; until it can, routes get 503 for whatever credential is shown, but for those with"
@@ -75,3 +76,24 @@ def revocation_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
         )
     if revocable(settings) and all(route.auth == "public" for route in settings.routes):
         yield ("revocation",), "no route looks at credentials"
+    yield from _unmeant_redis(settings)
+
+
+def _unmeant_redis(settings: Settings) -> Iterator[Problem]:
+    """Warn of a Redis that was meant for something else and that every credential depends on."""
+    table = Tables.of(settings).revocation
+    if not from_redis(settings) or "redis" in table.model_fields_set or table.admin_token_file:
+        return
+    waiting = [
+        index
+        for index, route in enumerate(settings.routes)
+        if route.auth != "public" and "revocation_failure" not in route.model_fields_set
+    ]
+    if waiting:
+        more = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+        yield (
+            ("redis", "url"),
+            f"revocations are read from there, too: while Redis is away, requests with a good credential get 503 on"
+            f" routes[{waiting[0]}]{more}; write `revocation.redis = false` if nothing is revoked there, or `true` if"
+            ' this is meant, or revocation_failure = "open" on the routes that must go on',
+        )

@@ -5,28 +5,36 @@ Only the declaration of the feature lives here: what runs is imported when it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from aiohttp import web
+from gateway.features.revocation.checks import from_redis, revocation_problems, revocation_warnings
+from gateway.features.revocation.options import Tables
+from gateway.server.seam.feature import Feature
+from gateway.settings.problems import Problem, Sound
+from gateway.settings.tables.root import Kept, Settings
 
-from gateway.clock import Clock
-from gateway.server.seam.feature import Core, Feature, Part
-from gateway.settings.tables.root import Settings
+if TYPE_CHECKING:
+    import click
 
 
 class RevocationFeature(Feature):
     """Where revoked credentials are read from, and how they are revoked."""
 
     name = "revocation"
+    tables = Tables
 
-    def build(self, core: Core) -> Part | None:
-        """Make the feature's part of one worker."""
-        from gateway.features.revocation.part import RevocationPart  # noqa: PLC0415
+    def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        return revocation_problems(settings, sound)
 
-        return RevocationPart(core)
+    def warnings(self, settings: Settings) -> Iterator[Problem]:
+        return revocation_warnings(settings)
 
-    def pages(self, settings: Settings, clock: Clock) -> Sequence[web.RouteDef]:
-        """Return the call that revokes, where a secret for it is configured."""
-        from gateway.features.revocation.admin_call import revoke_call  # noqa: PLC0415
+    def kept_in_redis(self, settings: Settings) -> Iterator[Kept]:
+        if from_redis(settings):
+            yield Kept("revocations", durable=True)
 
-        return revoke_call(settings, clock)
+    def commands(self, model: type[Settings]) -> Iterable[click.Command]:
+        from gateway.features.revocation.commands import revoke_command  # noqa: PLC0415 - only a command line needs it
+
+        return (revoke_command(model),)

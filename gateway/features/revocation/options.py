@@ -5,11 +5,11 @@ Only its declaration lives here.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from gateway.settings.tables.base import Section
+from gateway.settings.tables.base import FeatureOptions, Section
 
 
 class Revocation(Section):
@@ -28,3 +28,11 @@ class Revocation(Section):
     admin_token_file: str = ""
     """File with a secret of at least 16 characters: whoever sends it as bearer token to `/revoke` on the admin port may
     revoke. Read anew for each call. Empty: there is no such call."""
+
+
+class Tables(FeatureOptions):
+    """The table ``[revocation]`` of the whole configuration."""
+
+    after: ClassVar[str] = "redis"
+
+    revocation: Revocation = Revocation()

@@ -17,6 +17,7 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.features.revocation.checks import from_redis
 from gateway.features.revocation.file_source import append_revocation
+from gateway.features.revocation.options import Tables
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.jwt.revocations.entry import Revocation, parse_revocation
 from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, Kind
@@ -65,7 +66,8 @@ class RevocationWriter:
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
-        self.store = "redis" if from_redis(settings) else "file" if settings.revocation.file else ""
+        self._file = Tables.of(settings).revocation.file
+        self.store = "redis" if from_redis(settings) else "file" if self._file else ""
         self._settings = settings
         self._clock = clock
 
@@ -92,7 +94,7 @@ class RevocationWriter:
             await self._to_redis(b"".join(revocation.record() for revocation in revocations))
         else:
             text = "\n".join(map(line, revocations))
-            await asyncio.to_thread(append_revocation, self._settings.revocation.file, text)
+            await asyncio.to_thread(append_revocation, self._file, text)
 
     async def _to_redis(self, records: bytes) -> None:
         settings = self._settings.redis

@@ -1,7 +1,6 @@
-"""Checks about sender-constrained and single-use tokens that need several options, or a file that one names.
+"""Checks about sender-constrained tokens that need several options, or a file that one names.
 
-What a fault and what a warning is, is ``checks.py``'s and ``warnings.py``'s
-matter; so is which options are sound enough to be looked at.
+Which options are sound enough to be looked at is ``all_checks.py``'s matter.
 """
 
 from __future__ import annotations
@@ -9,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.features.api_keys.checks import Sound, takes_keys, takes_tokens
-from gateway.settings.faults import KeyPath
+from gateway.settings.checks.exposures import trusts_most
+from gateway.settings.problems import Problem, Sound
+from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import Route, takes_keys, takes_tokens
 from gateway.settings.values import fold_header_name
 
 #: Least bytes of a secret for nonces, and most that are read of its file.
 MIN_SECRET, MAX_SECRET = 32, 4096
-
-# What is looked at of a route, if all of it is sound.
-_ROUTE_OPTIONS = ("auth", "credentials", "single_use", "single_use_failure", "sender_constrained")
 
 
 def read_secret(path: str) -> bytes:
@@ -36,22 +33,22 @@ def read_secret(path: str) -> bytes:
     return secret
 
 
-def find_sender_faults(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+def sender_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Return what is wrong, each with the place of its option."""
     yield from _server(settings, sound)
     yield from _nonces(settings, sound)
     for index, route in enumerate(settings.routes):
         place = ("routes", index)
-        if sound(*((*place, name) for name in _ROUTE_OPTIONS)):
-            yield from (((*place, name), text) for name, text in _route(route, settings, sound))
+        if sound.options(place, "auth", "credentials", "sender_constrained") and (text := _route(route)):
+            yield (*place, "sender_constrained"), text
 
 
-def _server(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+def _server(settings: Settings, sound: Sound) -> Iterator[Problem]:
     server = settings.server
-    optional = server.tls_client_auth != "required"
-    if optional and not server.tls_client_ca and sound(("server", "tls_client_auth"), ("server", "tls_client_ca")):
-        yield ("server", "tls_client_auth"), "has no effect without `tls_client_ca`"
     name = server.client_certificate_header
+    if name:
+        effect = "with `client_certificate_header` also any certificate, without having its key"
+        yield from trusts_most(settings, sound, ("server", "client_certificate_header"), effect)
     if not name or not sound(("server", "client_certificate_header"), ("server", "trusted_proxies")):
         return
     if not server.trusted_proxies:
@@ -61,7 +58,7 @@ def _server(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
         yield ("server", "client_certificate_header"), "is an identity header or the field of API keys"
 
 
-def _nonces(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+def _nonces(settings: Settings, sound: Sound) -> Iterator[Problem]:
     dpop = settings.dpop
     if not dpop.nonce_secret_file or not sound(("dpop", "nonce_secret_file"), ("dpop", "nonce_seconds")):
         return
@@ -76,28 +73,15 @@ def _nonces(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
         yield ("dpop", "nonce_secret_file"), str(error)
 
 
-def _route(route: Route, settings: Settings, sound: Sound) -> Iterator[tuple[str, str]]:
+def _route(route: Route) -> str:
+    if route.sender_constrained == "optional":
+        return ""
     if route.auth == "public":
-        if route.single_use:
-            yield "single_use", 'can never apply: with auth = "public" tokens are not looked at'
-        if route.sender_constrained != "optional":
-            yield "sender_constrained", 'can never apply: with auth = "public" tokens are not looked at'
-        return
-    if route.sender_constrained != "optional" and not takes_tokens(route):
-        yield "sender_constrained", "has no effect: `credentials` has no kind of token"
-    if not route.single_use:
-        if route.single_use_failure != "closed":
-            yield "single_use_failure", "has no effect without `single_use`"
-        return
-    if takes_keys(route):
-        yield "single_use", 'excludes "api_key" in `credentials`: a key has no `jti`, and is for many requests'
-    if route.auth != "required":
-        yield "single_use", 'has a meaning with auth = "required" only: others need no token'
-    if settings.server.workers != 1 and not settings.redis.url and sound(("server", "workers"), ("redis", "url")):
-        yield "single_use", "needs `redis.url` with several workers: each would let a token pass once"
+        return 'can never apply: with auth = "public" tokens are not looked at'
+    return "" if takes_tokens(route) else "has no effect: `credentials` has no kind of token"
 
 
-def sender_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+def sender_warnings(settings: Settings) -> Iterator[Problem]:
     """Return the doubtful options of a valid configuration, each with a sentence."""
     bound = [route for route in settings.routes if takes_tokens(route)]
     asked = any(route.sender_constrained in ("required", "dpop") for route in bound)
@@ -115,3 +99,28 @@ def sender_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
                 ("routes", index, "sender_constrained"),
                 "no token can pass: neither `server.tls_client_ca` nor `server.client_certificate_header` is set",
             )
+    for index, route in enumerate(settings.routes):
+        if route.auth == "optional" and route.sender_constrained != "optional":
+            yield (
+                ("routes", index, "sender_constrained"),
+                'is not enforced with auth = "optional": a request without any token passes, so a stolen bound token is'
+                ' simply left out; write auth = "required"',
+            )
+    yield from _unbound_proofs(settings)
+
+
+def _unbound_proofs(settings: Settings) -> Iterator[Problem]:
+    """Warn of proofs that are not bound to this server (RFC 9449 section 11.1)."""
+    if settings.dpop.origins:
+        return
+    unbound = [index for index, route in enumerate(settings.routes) if takes_tokens(route) and not route.hosts]
+    asked = [index for index in unbound if settings.routes[index].sender_constrained in ("required", "dpop")]
+    used = settings.dpop != Dpop()
+    if asked or (used and unbound):
+        which = asked or unbound
+        more = f" and {len(which) - 1} more" if len(which) > 1 else ""
+        yield (
+            ("dpop", "origins"),
+            f"is empty, and routes[{which[0]}]{more} is for any Host: a proof that was made for another server is good"
+            ' here, sent with the name of that server as Host; write what clients call, such as ["https://api.example.com"]',
+        )

@@ -5,8 +5,15 @@ Only the declaration of the feature lives here: what runs is imported when it is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from gateway.features.single_use.checks import single_use_problems
+from gateway.features.single_use.options import RouteOptions
 from gateway.features.single_use.reasons import REASONS
-from gateway.server.seam.feature import Core, Feature, Part
+from gateway.server.seam.feature import Feature
+from gateway.settings.problems import Problem, Sound
+from gateway.settings.tables.root import Kept, Settings, Weakness
+from gateway.settings.tables.routes import Route
 
 
 class SingleUseFeature(Feature):
@@ -14,9 +21,17 @@ class SingleUseFeature(Feature):
 
     name = "single_use"
     reasons = REASONS
+    options = {"routes": RouteOptions}
 
-    def build(self, core: Core) -> Part | None:
-        """Make the feature's part of one worker."""
-        from gateway.features.single_use.part import SingleUsePart  # noqa: PLC0415
+    def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        return single_use_problems(settings, sound)
 
-        return SingleUsePart(core)
+    def weakness(self, route: Route, other: Route) -> Weakness | None:
+        asked = route.auth != "public" and not route.observe and RouteOptions.of(route).single_use
+        if asked and not RouteOptions.of(other).single_use:
+            return Weakness("accepts a token more than once", lets_in=True)
+        return None
+
+    def kept_in_redis(self, settings: Settings) -> Iterator[Kept]:
+        if any(RouteOptions.of(route).single_use for route in settings.routes):
+            yield Kept("used tokens", durable=True)

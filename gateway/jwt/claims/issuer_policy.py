@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from gateway.features.rate_limits.options import claims_of_limits
 from gateway.identity import HeaderRule, header_rules
 from gateway.jwt.jose.keys import ED25519_NAMES, VerifyingKey
 from gateway.settings import templates, tenants
@@ -123,11 +122,7 @@ def compile_policy(issuer: Issuer, settings: Settings) -> IssuerPolicy:
     )
 
 
-def introspection_policy(issuer: Issuer, settings: Settings) -> IssuerPolicy:
-    """Return the policy of a configured issuer for what it says of tokens that are introspected."""
-    return replace(compile_policy(issuer, settings), audience_required=issuer.introspection_require_audience)
-
-
 def kept_claims(settings: Settings) -> frozenset[str]:
-    """Return the top-level claims that some route looks at, or counts requests by."""
-    return frozenset().union(*({*route.claims, *claims_of_limits(route.rate_limit)} for route in settings.routes))
+    """Return the top-level claims that some route or some feature looks at."""
+    of_features = (feature.claims(settings) for feature in settings.features)
+    return frozenset().union(*(route.claims for route in settings.routes), *of_features)

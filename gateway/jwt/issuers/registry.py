@@ -16,7 +16,6 @@ from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reasons
-from gateway.features.introspection.choice_rules import needs_keys
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified, compile_policy, tenant_policy
 from gateway.jwt.claims.rules import unknown_issuer
 from gateway.jwt.issuers.key_sources import make_source
@@ -24,7 +23,7 @@ from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.tenants import Tenants
 from gateway.settings import templates, tenants
 from gateway.settings.tables.issuers import Issuer, issuer_values
-from gateway.settings.tables.root import Settings
+from gateway.settings.tables.root import Settings, needs_keys
 
 #: How many configured issuers a refusal's detail shows when none is similar.
 _SHOWN_ISSUERS = 3
@@ -51,7 +50,7 @@ def build_issuers(
             issuer, make_source(issuer, resolver=resolver), clock, first_wait=0.0 if issuer.jwks_file else first_wait
         )
         for issuer in settings.issuers
-        if needs_keys(issuer, settings.routes) and not tenants.has_own_keys(issuer)
+        if needs_keys(issuer, settings) and not tenants.has_own_keys(issuer)
     }
 
 

@@ -12,8 +12,8 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from gateway.features.api_keys.options import moment
 from gateway.jwt.revocations.table import NEVER, RECORD, Kind, digest
+from gateway.settings import values
 from gateway.settings.literals import where
 
 #: The names that an entry may have; exactly one of the first three, or ``issuer`` with ``before``.
@@ -108,7 +108,7 @@ def _seconds(name: str, value: object) -> float:
     """Return a moment that is written as seconds or as RFC 3339 text."""
     if type(value) is str:
         try:
-            return moment(value)
+            return values.moment(value)
         except ValueError as error:
             raise ValueError(f"{name} {error}, or seconds since the epoch") from None
     if type(value) not in (int, float) or not 0 <= value <= _LATEST:  # type: ignore[operator]

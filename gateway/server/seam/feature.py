@@ -8,8 +8,8 @@ the order in which they are asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
@@ -23,9 +23,12 @@ from gateway.server.seam.credential import CredentialKind
 from gateway.server.seam.endpoint import Endpoints
 from gateway.server.seam.guard import Guard
 from gateway.server.seam.observer import Observer
-from gateway.settings.tables.root import Settings
+from gateway.settings.tables.root import FeatureRules, Settings
 from gateway.store.one_time_ids import ReplayStore
 from gateway.store.redis_link import RedisLink
+
+if TYPE_CHECKING:
+    import click
 
 
 class UsedIdsFactory(Protocol):
@@ -99,8 +102,11 @@ class Part:
         return iter(())
 
 
-class Feature:
+class Feature(FeatureRules):
     """Declare one feature. It is stateless; the list of features has one of each.
+
+    What it says about settings is declared in ``FeatureRules``, because loading and the checks, which ask for it, stand
+    below the server.
 
     Attributes:
         name: as its folder is called.
@@ -116,4 +122,12 @@ class Feature:
 
     def pages(self, settings: Settings, clock: Clock) -> Sequence[web.RouteDef]:
         """Return pages of the admin port that change something; they exist once for all workers of a gateway."""
+        return ()
+
+    def commands(self, model: type[Settings]) -> Iterable[click.Command]:
+        """Return what it adds to the command line.
+
+        Args:
+            model: the composed configuration, for commands that load one.
+        """
         return ()

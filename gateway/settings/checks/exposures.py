@@ -1,9 +1,10 @@
 """Options that are valid each by itself and let more in than their author meant.
 
-Only these judgements live here: each has the key, what becomes possible, and
-what to write instead (CWE-1188). A fault is what cannot be meant; a warning is
-what may be. The table "Configurations that open something" of docs/operations.md
-lists them all. The danger of this file is noise, as in ``fall_through.py``.
+Only these judgements live here, and what features need for theirs: each has the
+key, what becomes possible, and what to write instead (CWE-1188). A fault is
+what cannot be meant; a warning is what may be. The table "Configurations that
+open something" of docs/operations.md lists them all. The danger of this file is
+noise, as in ``fall_through.py``.
 """
 
 from __future__ import annotations
@@ -13,18 +14,13 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from gateway.features.api_keys.checks import Sound, takes_tokens
-from gateway.features.rate_limits.options import ADDRESS, CLAIM
-from gateway.features.revocation.checks import from_redis
-from gateway.features.sender_constrained.options import Dpop
 from gateway.settings.checks.slow_patterns import slow_problem
 from gateway.settings.faults import KeyPath
+from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import Route
 from gateway.settings.values import fold_header_name, is_loopback
-
-Problem = tuple[KeyPath, str]
 
 #: Half of the IPv4 addresses, and of those IPv6 addresses that are given out (RFC 4291 section 2.4).
 _MANY_IPV4, _MANY_IPV6 = 2**31, 2**124
@@ -48,14 +44,6 @@ _OF_EVERY_TOKEN = frozenset({"typ", "token_use", "token_type", "ver", "tid", "id
 
 def exposure_faults(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Return what cannot be meant."""
-    if sound(("server", "trusted_proxies")) and _covers_most(settings.server.trusted_proxies):
-        for place, text in _by_address(settings):
-            if sound(place):
-                yield (
-                    ("server", "trusted_proxies"),
-                    f"covers most addresses, so any client can name any address as its own: {text}; list the"
-                    " addresses of the proxies in front",
-                )
     for index, issuer in enumerate(settings.issuers):
         if sound(("issuers", index, "audience_claim")) and issuer.audience_claim == "iss":
             yield (
@@ -65,26 +53,20 @@ def exposure_faults(settings: Settings, sound: Sound) -> Iterator[Problem]:
             )
 
 
-def _by_address(settings: Settings) -> Iterator[Problem]:
-    """Return what depends on the address that a trusted proxy tells: the option, and what becomes possible."""
-    if settings.server.client_certificate_header:
+def trusts_most(settings: Settings, sound: Sound, option: KeyPath, effect: str) -> Iterator[Problem]:
+    """Say that any client can name its own address, where something of a feature depends on it.
+
+    Args:
+        settings: the configuration.
+        sound: tells which options are free of faults of their own.
+        option: that of the feature.
+        effect: what becomes possible.
+    """
+    if sound(("server", "trusted_proxies"), option) and covers_most(settings.server.trusted_proxies):
         yield (
-            ("server", "client_certificate_header"),
-            "with `client_certificate_header` also any certificate, without having its key",
-        )
-    for index, route in enumerate(settings.routes):
-        for number, limit in enumerate(route.rate_limit):
-            if limit.by == ADDRESS:
-                yield (
-                    ("routes", index, "rate_limit"),
-                    f"routes[{index}].rate_limit[{number}] counts by address and would limit no client",
-                )
-                break
-    watch = settings.watch
-    if watch.refuse_seconds and (watch.bad_signatures or watch.unknown_kids or watch.unknown_api_keys):
-        yield (
-            ("watch",),
-            "with `watch.refuse_seconds` it can have others refused, and is never refused itself",
+            ("server", "trusted_proxies"),
+            f"covers most addresses, so any client can name any address as its own: {effect}; list the addresses of the"
+            " proxies in front",
         )
 
 
@@ -96,26 +78,19 @@ def exposure_warnings(settings: Settings) -> Iterator[Problem]:
     for index, route in enumerate(settings.routes):
         yield from _route(route, ("routes", index))
         yield from _editable_claims(route, ("routes", index), settings.issuers)
-    yield from _dpop(settings)
-    yield from _redis(settings)
     yield from _identity(settings)
 
 
 def _networks(settings: Settings) -> Iterator[Problem]:
-    if _covers_most(settings.server.trusted_proxies):
+    if covers_most(settings.server.trusted_proxies):
         yield (
             ("server", "trusted_proxies"),
             "covers most addresses: any client can name any address, scheme and host as its own, in logs, rate limits"
             " and what services read in X-Forwarded-*; list the addresses of the proxies in front",
         )
-    if _covers_most(settings.watch.exempt):
-        yield (
-            ("watch", "exempt"),
-            "covers most addresses: hardly any client is ever flagged; list the addresses that are meant",
-        )
 
 
-def _covers_most(networks: Iterable[str]) -> bool:
+def covers_most(networks: Iterable[str]) -> bool:
     """Tell whether blocks hold most of the addresses of a family, in whatever pieces."""
     # A word, such as one for Unix sockets, is not a network.
     blocks = [ipaddress.ip_network(network) for network in networks if not network.isalpha()]
@@ -134,7 +109,7 @@ def _issuer(issuer: Issuer, place: KeyPath) -> Iterator[Problem]:
     ]
     named += [(("required_claims", number), name) for number, name in enumerate(issuer.required_claims)]
     named += [(("claims", name), name) for name in issuer.claims]
-    yield from (((*place, *key), text) for key, name in named if (text := _claim_problem(name)))
+    yield from (((*place, *key), text) for key, name in named if (text := claim_problem(name)))
     yield from (((*place, "claims", name), _NO_WILDCARD) for name, value in issuer.claims.items() if value == "*")
     own = [value for value in issuer_values(issuer) if value in issuer.audience]
     if own and issuer.audience_claim == "aud":
@@ -149,15 +124,9 @@ def _issuer(issuer: Issuer, place: KeyPath) -> Iterator[Problem]:
             "does not say who a token is for: tokens for other APIs of the issuer have the same value and get in; write"
             ' the claim that does, such as "aud", "azp" or "client_id"',
         )
-    if issuer.introspection_url and not issuer.introspection_require_audience:
-        yield (
-            (*place, "introspection_require_audience"),
-            "is off: an opaque token that was issued for any other API of this issuer gets in, where the issuer does"
-            " not say who it is for",
-        )
 
 
-def _claim_problem(name: str) -> str:
+def claim_problem(name: str) -> str:
     """Say why a name is probably not that of a top-level claim; empty for one that is.
 
     Names with a colon or slash in them are those of RFC 7519 section 4.2, such as https://example.com/roles.
@@ -189,19 +158,10 @@ def _route(route: Route, place: KeyPath) -> Iterator[Problem]:
             " a pattern such as /orders/[^/]+/items",
         )
     for name, value in route.claims.items():
-        if name != "$tenant" and (text := _claim_problem(name)):
+        if name != "$tenant" and (text := claim_problem(name)):
             yield (*place, "claims", name), text
         if "*" in (value if isinstance(value, list) else [value]):
             yield (*place, "claims", name), _NO_WILDCARD
-    for number, limit in enumerate(route.rate_limit):
-        if limit.by.startswith(CLAIM) and (text := _claim_problem(limit.by.removeprefix(CLAIM))):
-            yield (*place, "rate_limit", number, "by"), text
-    if route.auth == "optional" and route.sender_constrained != "optional":
-        yield (
-            (*place, "sender_constrained"),
-            'is not enforced with auth = "optional": a request without any token passes, so a stolen bound token is'
-            ' simply left out; write auth = "required"',
-        )
     if route.cors_credentials and any(_is_plain_origin(origin) for origin in route.cors_origins):
         yield (
             (*place, "cors_origins"),
@@ -228,47 +188,10 @@ def _is_plain_origin(origin: str) -> bool:
     return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
-def _dpop(settings: Settings) -> Iterator[Problem]:
-    """Warn of proofs that are not bound to this server (RFC 9449 section 11.1)."""
-    if settings.dpop.origins:
-        return
-    unbound = [index for index, route in enumerate(settings.routes) if takes_tokens(route) and not route.hosts]
-    asked = [index for index in unbound if settings.routes[index].sender_constrained in ("required", "dpop")]
-    used = settings.dpop != Dpop()
-    if asked or (used and unbound):
-        which = asked or unbound
-        more = f" and {len(which) - 1} more" if len(which) > 1 else ""
-        yield (
-            ("dpop", "origins"),
-            f"is empty, and routes[{which[0]}]{more} is for any Host: a proof that was made for another server is good"
-            ' here, sent with the name of that server as Host; write what clients call, such as ["https://api.example.com"]',
-        )
-
-
-def _redis(settings: Settings) -> Iterator[Problem]:
-    """Warn of a Redis that was meant for something else and that every credential depends on."""
-    meant = "redis" in settings.revocation.model_fields_set or bool(settings.revocation.admin_token_file)
-    if not from_redis(settings) or meant:
-        return
-    waiting = [
-        index
-        for index, route in enumerate(settings.routes)
-        if route.auth != "public" and "revocation_failure" not in route.model_fields_set
-    ]
-    if waiting:
-        more = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
-        yield (
-            ("redis", "url"),
-            f"revocations are read from there, too: while Redis is away, requests with a good credential get 503 on"
-            f" routes[{waiting[0]}]{more}; write `revocation.redis = false` if nothing is revoked there, or `true` if"
-            ' this is meant, or revocation_failure = "open" on the routes that must go on',
-        )
-
-
 def _identity(settings: Settings) -> Iterator[Problem]:
     for header, source in settings.identity.items():
         if isinstance(source, str):
-            if not source.startswith("$") and (text := _claim_problem(source)):
+            if not source.startswith("$") and (text := claim_problem(source)):
                 yield ("identity", header), text
             if source in _EDITABLE and fold_header_name(header) in _USER_NAMES:
                 yield (

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from gateway.settings.checks.slow_patterns import sample, slow_problem
 from gateway.settings.faults import KeyPath
-from gateway.settings.tables.root import Settings
+from gateway.settings.tables.root import FeatureRules, Settings, Weakness
 from gateway.settings.tables.routes import Route
 from gateway.settings.tables.upstreams import Upstream
 from gateway.settings.values import url_key
@@ -52,7 +52,7 @@ class _Pass(NamedTuple):
 
 def fall_through_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     """Return the routes past which a weaker one is reached, each with who passes and what to write instead."""
-    table = _Table(settings.routes)
+    table = _Table(settings.routes, settings.features)
     services = {upstream.name: _service(upstream) for upstream in settings.upstreams}
     bases = {upstream.name: _bases(upstream) for upstream in settings.upstreams}
     near = _near(settings.routes, bases)
@@ -72,17 +72,21 @@ def fall_through_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
             yield (*place, "upstream"), other
 
 
-def weakness(route: Route, other: Route) -> str:
-    """Say what another route does not demand, and this one does; empty when it demands as much.
+def weakness(route: Route, other: Route, features: Sequence[FeatureRules]) -> Weakness | None:
+    """Return what another route does not demand, and this one does; None when it demands as much."""
+    if text := _weakness_of_core(route, other):
+        return Weakness(text, lets_in=True)
+    # What guards ask last comes first: it says most of a request.
+    return next(filter(None, (feature.weakness(route, other) for feature in reversed(features))), None)
 
-    Rate limits are compared by whether there are any, everything else by what it lets pass.
-    """
+
+def _weakness_of_core(route: Route, other: Route) -> str:
     if other.observe and not route.observe and route.auth != "public":
         return "lets every request pass while it observes"
     if _AUTH[other.auth] < _AUTH[route.auth] and not route.observe:
         return "is public" if other.auth == "public" else "lets requests without a credential pass"
     if route.auth == "public" or route.observe:
-        return _RATE if route.rate_limit and not other.rate_limit else ""
+        return ""
     if not _scopes_hold(route, other):
         return "does not ask for the same scopes"
     if not all(
@@ -98,12 +102,7 @@ def weakness(route: Route, other: Route) -> str:
         route.sender_constrained != "required" or other.sender_constrained == "optional"
     ):
         return "accepts tokens that are not bound in the same way"
-    if route.single_use and not other.single_use:
-        return "accepts a token more than once"
-    return _RATE if route.rate_limit and not other.rate_limit else ""
-
-
-_RATE = "has no `rate_limit`"
+    return ""
 
 
 def _scopes_hold(route: Route, other: Route) -> bool:
@@ -122,8 +121,9 @@ def _values(value: object) -> set[str]:
 class _Table:
     """The routes in the order in which they are tried, found by path (``policy/routes.py``)."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[Route], features: Sequence[FeatureRules]) -> None:
         self.routes = routes
+        self.features = features
         self._exact: dict[str, list[int]] = {}
         self._prefixes: dict[str, list[int]] = {}
         self._patterns: list[tuple[re.Pattern[str], int]] = []
@@ -182,13 +182,13 @@ def _by_method(table: _Table, index: int, services: dict[str, frozenset[object]]
                     passing.setdefault(to, set()).add(method)
     for to, methods in sorted(passing.items()):
         other = table.routes[to]
-        weak = weakness(route, other)
+        weak = weakness(route, other, table.features)
         if weak and _is_unmeant(route, other, methods, weak, same=_meet(route, other, services)):
-            return _Pass(to, weak, frozenset(methods))
+            return _Pass(to, weak.text, frozenset(methods))
     return None
 
 
-def _is_unmeant(route: Route, other: Route, methods: set[str], weak: str, *, same: bool) -> bool:
+def _is_unmeant(route: Route, other: Route, methods: set[str], weak: Weakness, *, same: bool) -> bool:
     """Tell whether it is probable that the other route was not written for these methods.
 
     Args:
@@ -196,7 +196,7 @@ def _is_unmeant(route: Route, other: Route, methods: set[str], weak: str, *, sam
     """
     if same and "HEAD" in methods and "GET" in route.methods:
         return True  # HEAD is GET without the content
-    if weak == _RATE:
+    if not weak.lets_in:
         return False
     if other.methods:
         return bool(set(route.methods) & set(other.methods)) and bool(methods & {*_CHANGING, "GET"})
@@ -221,9 +221,9 @@ def _by_host(table: _Table, index: int, services: dict[str, frozenset[object]]) 
         for to, hosts in sorted(passing.items()):
             other = table.routes[to]
             meant = bool(other.hosts) and not set(route.hosts) & set(other.hosts)
-            weak = "" if meant or not _meet(route, other, services) else weakness(route, other)
+            weak = None if meant or not _meet(route, other, services) else weakness(route, other, table.features)
             if weak:
-                return _Pass(to, weak, frozenset(hosts))
+                return _Pass(to, weak.text, frozenset(hosts))
     return None
 
 
@@ -237,9 +237,9 @@ def _with_slash(table: _Table, index: int, services: dict[str, frozenset[object]
         for method in route.methods or [*_METHODS, _OTHER_METHOD]:
             to = table.chosen(covering, method, host)
             if to is not None and _meet(route, table.routes[to], services):
-                weak = weakness(route, table.routes[to])
-                if weak not in ("", _RATE):
-                    return _Pass(to, weak, frozenset())
+                weak = weakness(route, table.routes[to], table.features)
+                if weak and weak.lets_in:
+                    return _Pass(to, weak.text, frozenset())
     return None
 
 
@@ -255,12 +255,12 @@ def _same_service(table: _Table, index: int, near: Iterable[int], bases: dict[st
         under = _way_by(route, other, bases)
         if under is None or number not in table.covering(f"{under}/-")[:1]:
             continue
-        weak = weakness(route, other)
-        if weak and weak != _RATE:
+        weak = weakness(route, other, table.features)
+        if weak and weak.lets_in:
             return (
-                f"routes[{number}] leads to the same paths of this service, under {under or '/'}, and {weak}: what this"
-                " route protects is reached there; give that route an upstream with a base path of its own in its URL,"
-                " or the same rules"
+                f"routes[{number}] leads to the same paths of this service, under {under or '/'}, and {weak.text}: what"
+                " this route protects is reached there; give that route an upstream with a base path of its own in its"
+                " URL, or the same rules"
             )
     return ""
 

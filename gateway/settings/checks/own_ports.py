@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from os.path import realpath
 from urllib.parse import urlsplit
 
-from gateway.features.api_keys.checks import Sound
 from gateway.settings.checks.own_addresses import is_own, one_spelling
-from gateway.settings.faults import KeyPath
+from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
 from gateway.settings.values import ip_version, split_address, split_socket_url
 
@@ -28,7 +27,7 @@ _TEXTS = {
 }
 
 
-def own_port_problems(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPath, str]]:
+def own_port_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Return the URLs of upstreams that lead to a port of this gateway."""
     server = settings.server
     own = [("listen", one) for one in server.addresses] if sound(("server", "listen")) else []
@@ -36,7 +35,7 @@ def own_port_problems(settings: Settings, sound: Sound) -> Iterator[tuple[KeyPat
         own.append(("admin_listen", server.admin_listen))
     for index, upstream in enumerate(settings.upstreams):
         for number, url in enumerate(upstream.urls):
-            place: KeyPath = ("upstreams", index, "urls", number)
+            place = ("upstreams", index, "urls", number)
             if not sound(place):
                 continue
             option = next((option for option, address in own if leads_to(url, address)), "")

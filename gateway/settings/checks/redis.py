@@ -1,22 +1,21 @@
 """Checks of ``[redis]`` that need several of its options, or the file that one names.
 
-What a fault is, and which options are sound enough to be looked at, is
-``checks.py``'s matter.
+Which options are sound enough to be looked at is ``all_checks.py``'s matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from gateway.settings.faults import KeyPath
+from gateway.settings.problems import Problem, Sound
 from gateway.settings.readable import authorities_problem, certificate_problem
 from gateway.settings.tables.redis import Redis
 
 _TLS = ("tls_ca_file", "tls_client_cert", "tls_client_key")
 
 
-def redis_problems(redis: Redis, sound: Callable[..., bool]) -> Iterator[tuple[KeyPath, str]]:
+def redis_problems(redis: Redis, sound: Sound) -> Iterator[Problem]:
     """Return the options without effect, those that do not fit together, and files that cannot be used."""
     if not sound(("redis",)):
         return
@@ -38,7 +37,7 @@ def redis_problems(redis: Redis, sound: Callable[..., bool]) -> Iterator[tuple[K
         yield ("redis", "url"), text
 
 
-def _tls_problems(redis: Redis) -> Iterator[tuple[KeyPath, str]]:
+def _tls_problems(redis: Redis) -> Iterator[Problem]:
     certificate, key = redis.tls_client_cert, redis.tls_client_key
     if certificate and not key:
         yield ("redis", "tls_client_key"), "is required with `tls_client_cert`"

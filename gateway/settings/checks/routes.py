@@ -1,4 +1,4 @@
-"""Checks of route paths, and of routes against each other.
+"""Checks of ``[[routes]]``: of one route, and of routes against each other.
 
 The most specific route wins: exact before prefix before regex, longer path
 before shorter, with hosts before without, with methods before without. Two
@@ -14,6 +14,9 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 
+from gateway.settings.faults import KeyPath
+from gateway.settings.problems import Problem, Sound
+from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import Route
 
 _META = frozenset(r"\.^$*+?{}[]|()")
@@ -25,6 +28,53 @@ _NEVER_IN_PATHS = {
     "\\": "has a backslash, and requests with one are refused",
     ";": "has a `;`, but path parameters are not looked at, so it can never match",
 }
+
+
+_CORS = ("cors_origins", "cors_methods", "cors_headers", "cors_max_age_seconds", "cors_credentials")
+_OF_TOKENS = ("issuers", "scopes", "any_scopes", "claims", "websocket_protocol_token", "end_at_expiry")
+
+
+def route_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
+    """Return what is wrong with each route, and routes of which nobody could say which is meant."""
+    for index, route in enumerate(settings.routes):
+        yield from _route(route, ("routes", index), sound)
+    yield from _ties(settings, sound)
+
+
+def _route(route: Route, place: KeyPath, sound: Sound) -> Iterator[Problem]:
+    if sound.options(place, "path", "match"):
+        for text in path_problems(route):
+            yield (*place, "path"), text
+    if sound.options(place, "match", "strip_prefix") and route.strip_prefix and route.match == "regex":
+        yield (*place, "strip_prefix"), 'has no meaning with match = "regex"'
+    if sound.options(place, *_CORS, "methods"):
+        yield from (((*place, name), text) for name, text in cors_problems(route))
+    websocket = sound.options(place, "websocket", "websocket_protocol_token")
+    if websocket and route.websocket_protocol_token and not route.websocket:
+        yield (*place, "websocket_protocol_token"), "has no effect with `websocket = false`"
+    if not sound((*place, "auth")):
+        return
+    if route.auth == "public":
+        for name in _OF_TOKENS:
+            if sound((*place, name)) and getattr(route, name):
+                yield (*place, name), 'can never apply: with auth = "public" tokens are not looked at'
+        if sound((*place, "credentials")) and route.credentials != Route.model_fields["credentials"].default:
+            yield (*place, "credentials"), 'can never apply: with auth = "public" credentials are not looked at'
+    if sound((*place, "observe")) and route.observe and route.auth != "required":
+        yield (*place, "observe"), 'has a meaning with auth = "required" only'
+
+
+def _ties(settings: Settings, sound: Sound) -> Iterator[Problem]:
+    for index, earlier in ties(
+        [
+            route if sound.options(("routes", index), "path", "match", "hosts", "methods") else None
+            for index, route in enumerate(settings.routes)
+        ]
+    ):
+        yield (
+            ("routes", index, "path"),
+            f"ties with routes[{earlier}]: one request could match both, and neither is more specific",
+        )
 
 
 def path_problems(route: Route) -> Iterator[str]:

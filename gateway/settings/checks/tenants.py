@@ -1,30 +1,28 @@
 """Checks of issuer entries that are templates, and of rules that name tenants.
 
-As in ``checks.py``, a check looks only at options that are sound. What makes a
+As in ``all_checks.py``, a check looks only at options that are sound. What makes a
 template unsafe stops the start: a tenant that nobody has named, and a host
 name that comes out of a token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from gateway.identity import TENANT
 from gateway.settings import templates
 from gateway.settings.faults import KeyPath, did_you_mean
+from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import Route
 from gateway.settings.tenants import accepts, has_own_keys, is_template
 
-Problems = Iterator[tuple[KeyPath, str]]
-Sound = Callable[..., bool]
-
 _OF_TEMPLATES = ("tenants", "tenant_pattern", "tenant_claim", "max_tenants", "tenant_idle_seconds")
 _OF_OWN_KEYS = ("max_tenants", "tenant_idle_seconds")
 
 
-def tenant_problems(settings: Settings, sound: Sound) -> Problems:
+def tenant_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Find what is wrong with templates, and with rules that name tenants.
 
     Args:
@@ -33,9 +31,7 @@ def tenant_problems(settings: Settings, sound: Sound) -> Problems:
     """
     for index, issuer in enumerate(settings.issuers):
         place: KeyPath = ("issuers", index)
-        if all(
-            sound((*place, name)) for name in ("issuer", "jwks_url", "jwks_file", "introspection_url", *_OF_TEMPLATES)
-        ):
+        if sound.options(place, "issuer", "jwks_url", "jwks_file", *_OF_TEMPLATES):
             yield from (((*place, name), text) for name, text in _entry(issuer))
     if sound(("issuers",)):
         yield from _overlaps(settings)
@@ -75,8 +71,6 @@ def _entry(issuer: Issuer) -> Iterator[tuple[str, str]]:
         yield "tenant_pattern", "excludes `tenants`: the list says it all"
     elif not problems:
         yield from _hosts(issuer)
-    if issuer.introspection_url:
-        yield "introspection_url", "is not for a template: nobody could say which tenant an opaque token is of"
     if len(set(issuer.tenants)) < len(issuer.tenants):
         yield "tenants", "names a tenant twice"
     for name in _OF_OWN_KEYS:
@@ -103,7 +97,7 @@ def _hosts(issuer: Issuer) -> Iterator[tuple[str, str]]:
             return
 
 
-def _overlaps(settings: Settings) -> Problems:
+def _overlaps(settings: Settings) -> Iterator[Problem]:
     """Find templates with patterns of which nobody could say whose a token is."""
     first: dict[int, list[str]] = {}
     for index, issuer in enumerate(settings.issuers):

@@ -85,45 +85,6 @@ class Issuer(Section):
     """
     allow_http: bool = False
     """Accept `http://` addresses that are not loopback, for an issuer inside a private network."""
-    introspection_url: Annotated[str, AfterValidator(values.optional_http_url)] = ""
-    """Where tokens that nobody but the issuer can read are asked about (RFC 7662), on routes with `opaque` in
-    `credentials`. Keys are fetched only if some route verifies JWTs of this issuer with them."""
-    introspect: Literal["opaque", "jwt", "all"] = "opaque"
-    """Which tokens are asked about, where a route takes `opaque`: those that are no JWT, JWTs of this issuer (which
-    then end when the issuer says so), or both."""
-    introspection_auth: Literal["client_secret_basic", "client_secret_post", "private_key_jwt"] = "client_secret_basic"
-    """How the gateway says who it is (OpenID Connect Core section 9)."""
-    introspection_client_id: str = ""
-    """What the issuer calls the gateway."""
-    introspection_client_secret_file: str = ""
-    """File with the client's secret for `client_secret_basic` and `client_secret_post`; read again when it changes."""
-    introspection_private_key_file: str = ""
-    """File with the client's private key for `private_key_jwt`: PEM or a JWK, RSA, EC or Ed25519; read again when it
-    changes. The algorithm is the JWK's `alg`, or follows from the key."""
-    introspection_assertion_audience: str = ""
-    """The `aud` of the gateway's assertions, for `private_key_jwt`. Empty: the first issuer value."""
-    introspection_ca_file: str = ""
-    """PEM bundle for the endpoint's TLS certificate, instead of the system's authorities."""
-    introspection_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 2
-    """Bound on one question, from the wait for its turn to the last byte of the answer; after it: 503."""
-    introspection_max_concurrent: Annotated[int, Field(ge=1, le=1000)] = 64
-    """Most questions at a time, per worker."""
-    introspection_max_waiting: Annotated[int, Field(ge=0, le=10000)] = 256
-    """Most questions that wait for their turn, per worker; beyond: 503 at once. A quarter of all places is kept for
-    tokens that were good before."""
-    introspection_max_inactive_per_second: Annotated[float, Field(ge=0, le=1000000)] = 25
-    """Most questions about unknown tokens each second, per worker, those not counted that found a good one. Beyond:
-    503 at once for tokens that were not good before, so that a flood of made-up ones costs little. 0 = no limit."""
-    introspection_cache_seconds: Annotated[float, Field(ge=0, le=3600)] = 30
-    """How long a token that was found good passes without another question, at most until its `exp`: so long may one
-    be used after the issuer has revoked it. Long responses and WebSockets are asked about at this interval."""
-    introspection_inactive_cache_seconds: Annotated[float, Field(ge=0, le=300)] = 5
-    """How long a token that was found bad is refused without another question."""
-    introspection_cache_size: Annotated[int, Field(ge=1, le=10_000_000)] = 10000
-    """Tokens remembered, per worker, and as many bad ones."""
-    introspection_require_audience: bool = True
-    """Refuse tokens of which the issuer says nothing about their audience. Off: only for an issuer all of whose tokens
-    are meant for this gateway; an audience that it does tell must fit all the same."""
 
 
 def issuer_values(issuer: Issuer) -> tuple[str, ...]:

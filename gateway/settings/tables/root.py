@@ -1,27 +1,25 @@
-"""The whole configuration: which tables there are.
+"""The whole configuration: the tables of the core, and what a feature may say about settings.
 
 Every option of the gateway is declared once. Flags, environment names, the
 configuration reference, the example file and the JSON Schema are all derived
-from these models; nothing may be declared a second time elsewhere. A table of
-its own size is in a file of its own name; here are the small ones, and what
-all of them make together. Checks of one value are in ``values.py``; checks
-that need several options are in ``checks.py``.
+from these models; nothing may be declared a second time elsewhere. The core
+knows its own options only: ``gateway/configuration.py`` adds those of the
+features, and what it makes is passed on. Checks of one value are in
+``values.py``; checks that need several options are in ``checks`` and, where one
+of them is a feature's, in the folder of the feature.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import AfterValidator, Field
 
-from gateway.features.abuse_watch.options import Watch
-from gateway.features.api_keys.options import ApiKey
-from gateway.features.rate_limits.options import Limits
-from gateway.features.resource_metadata.options import Resource
-from gateway.features.revocation.options import Revocation
-from gateway.features.sender_constrained.options import Dpop
 from gateway.settings import values
-from gateway.settings.tables.base import NonEmptyText, Section
+from gateway.settings.problems import Problem, Sound
+from gateway.settings.tables.base import FeatureOptions, NonEmptyText, Section
+from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.redis import Redis
 from gateway.settings.tables.routes import Route
@@ -40,22 +38,108 @@ DEFAULT_IDENTITY: dict[str, str | list[str]] = {
 }
 
 
+class Kept(NamedTuple):
+    """Something that is kept in Redis.
+
+    Attributes:
+        what: in words.
+        durable: what is lost at a restart of Redis lets in what should not get in.
+    """
+
+    what: str
+    durable: bool
+
+
+class Weakness(NamedTuple):
+    """What one route does not demand, and another does.
+
+    Attributes:
+        text: as it goes on behind "which".
+        lets_in: some who would be refused pass; else they pass more often.
+    """
+
+    text: str
+    lets_in: bool
+
+
+class FeatureRules:
+    """What a feature says about settings; ``Feature`` of the server's seam adds what it does with them.
+
+    The core asks these questions through ``Settings.features``, wherever it
+    would otherwise have to know an option of a feature.
+
+    Attributes:
+        tables: its own tables, as fields of what is mixed into the whole configuration.
+        options: its options in tables of the core, by the table's name.
+        express: of its route options, those of which the express lane may serve any value.
+    """
+
+    tables: type[FeatureOptions] | None = None
+    options: Mapping[str, type[FeatureOptions]] = {}
+    express: frozenset[str] = frozenset()
+
+    def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        """Find what is wrong between options, of which at least one is the feature's.
+
+        Args:
+            settings: the configuration; where an option has a fault of its own, any value.
+            sound: tells which options have none.
+        """
+        return iter(())
+
+    def warnings(self, settings: Settings) -> Iterator[Problem]:
+        """Find what a valid configuration says that is seldom meant."""
+        return iter(())
+
+    def weakness(self, route: Route, other: Route) -> Weakness | None:
+        """Return what another route does not demand, and this one does by an option of the feature."""
+        return None
+
+    def claims(self, settings: Settings) -> frozenset[str]:
+        """Return the top-level claims of verified tokens that the feature reads."""
+        return frozenset()
+
+    def replaces_keys(self, issuer: Issuer, settings: Settings) -> bool:
+        """Return whether the feature judges every token of an issuer, so that its keys are not needed."""
+        return False
+
+    def calls_issuer(self, issuer: Issuer) -> bool:
+        """Return whether the feature sends requests to an issuer, to which ``allow_http`` applies."""
+        return False
+
+    def open_files(self, settings: Settings) -> int:
+        """Return the most connections to providers that the feature has open at one time, per worker."""
+        return 0
+
+    def must_agree(self, settings: Settings) -> Mapping[str, float]:
+        """Return the options, by path, that gateways with one Redis should have in common."""
+        return {}
+
+    def kept_in_redis(self, settings: Settings) -> Iterator[Kept]:
+        """Return what the feature keeps in Redis, if there is one."""
+        return iter(())
+
+
 class Settings(Section):
     """The whole configuration."""
 
+    #: Whose options these settings have beside those of the core.
+    features: ClassVar[tuple[FeatureRules, ...]] = ()
+
     server: Server = Server()
     tokens: Tokens = Tokens()
-    limits: Limits = Limits()
-    watch: Watch = Watch()
     issuers: list[Issuer] = []
-    api_keys: list[ApiKey] = []
     upstreams: Annotated[list[Upstream], Field(min_length=1)]
     routes: Annotated[list[Route], Field(min_length=1)]
-    resources: list[Resource] = []
+    # Challenges, and the documents about resources, name its algorithms; so it is a table of the core.
     dpop: Dpop = Dpop()
     redis: Redis = Redis()
-    revocation: Revocation = Revocation()
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
     """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer`, `$client` and `$tenant` are the
     gateway's own.
     """
+
+
+def needs_keys(issuer: Issuer, settings: Settings) -> bool:
+    """Return whether an issuer's keys are needed: not when a feature judges all of its tokens otherwise."""
+    return not any(feature.replaces_keys(issuer, settings) for feature in settings.features)

@@ -9,8 +9,6 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from gateway.features.api_keys.options import key_field
-from gateway.features.rate_limits.options import RateLimitList
 from gateway.settings import values
 from gateway.settings.tables.base import NonEmptyText, Scope, Section, Text
 
@@ -26,6 +24,14 @@ WebOrigin = Annotated[str, AfterValidator(values.web_origin)]
 
 class Route(Section):
     """Which requests go to an upstream, and what they must prove first."""
+
+    note = """\
+The most specific route wins, wherever it stands: `exact` before `prefix` before `regex`, a longer path before a shorter
+one, with hosts before without, with methods before without. Two routes that one request could match and that are equal
+in all of this are a fault. The path guard comes first: requests with dot segments, empty segments, backslashes or
+encoded control characters never reach a route. Paths are compared decoded, case counts, and so does a last slash:
+`/orders/` covers what is below, not `/orders` itself.
+"""
 
     path: Annotated[str, Field(min_length=1, examples=["/orders"])]
     """A path, decoded: `/orders` also covers `/orders/1`, never `/ordersX`. With `match = "regex"`: a pattern for the
@@ -46,7 +52,8 @@ class Route(Section):
     credentials: Annotated[list[Credential], Field(min_length=1)] = ["jwt"]
     """What callers may show: bearer tokens that the gateway verifies itself (`jwt`), bearer tokens that it asks their
     issuer about (`opaque`, see `introspection_url`), API keys (`api_key`), or any of these; never two at once."""
-    api_key_header: Annotated[str, AfterValidator(key_field)] = "x-api-key"
+    # The rules for headers and the reading of credentials know the field of each route; so it is an option of the core.
+    api_key_header: Annotated[str, AfterValidator(values.credential_header_name)] = "x-api-key"
     """The header field that holds an API key, where `credentials` has them. It is never sent to the upstream then."""
     issuers: list[str] = []
     """Names of the issuers whose tokens are accepted; API keys have none. Empty: any configured issuer."""
@@ -60,11 +67,6 @@ class Route(Section):
     sender_constrained: Literal["optional", "required", "dpop", "mtls"] = "optional"
     """Which tokens are accepted: bearer tokens, too; only those that are bound to their sender; only those bound to a
     key (`dpop`, RFC 9449) or to a client certificate (`mtls`, RFC 8705). A bound token always needs its proof."""
-    single_use: bool = False
-    """Accept each token for one request: its `jti` is refused from then on, whatever became of the request."""
-    single_use_failure: Literal["closed", "open"] = "closed"
-    """When it is not known whether a token of a route with `single_use` was used (Redis is away, or has lost what was
-    used before the token was issued): `closed`: 503; `open`: it passes, once for each worker, and is counted."""
     forward_authorization: bool = False
     """Send the Authorization and DPoP headers on to the upstream."""
     observe: bool = False
@@ -82,14 +84,10 @@ class Route(Section):
     end_at_expiry: bool = False
     """Cut off a response that is still coming when its token or API key expires or is withdrawn. WebSockets always end
     then."""
-    rate_limit: RateLimitList = []
-    """How many requests each caller may send: one table, such as `{ requests = 100, seconds = 1, by = "sub" }`, or a
-    list of several, which all must let a request through. More: 429. Empty: no limit."""
+    # The step that looks at revocations is the core's, whatever they are read from.
     revocation_failure: Literal["closed", "open"] = "closed"
     """While it is not known what is revoked: `closed`: requests with a good credential get 503; `open`: they pass by
     what was known last, and are counted."""
-    resource: str = ""
-    """Identifier of the resource that this route is part of. Empty: the most specific of `resources` that fits."""
     cors_origins: list[WebOrigin] = []
     """Origins whose pages may call from a browser, such as `https://app.example.com`, or `"*"` for any. The gateway
     then answers preflights itself, without a token. Empty: an OPTIONS request is like any other."""
@@ -103,3 +101,13 @@ class Route(Section):
     """How long a browser may remember the answer to a preflight. Whole seconds; 0 = not at all."""
     cors_credentials: bool = False
     """Let browsers add cookies and client certificates of their own. Bearer tokens do not need it."""
+
+
+def takes_keys(route: Route) -> bool:
+    """Return whether callers of a route may show an API key."""
+    return route.auth != "public" and "api_key" in route.credentials
+
+
+def takes_tokens(route: Route) -> bool:
+    """Return whether callers of a route may show a bearer token."""
+    return route.auth != "public" and not BEARER.isdisjoint(route.credentials)

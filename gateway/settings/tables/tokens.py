@@ -28,9 +28,8 @@ class Tokens(Section):
     """Status for bad tokens and keys: 401 (RFC 6750), or 403 for clients written against gateways that answer 403."""
     realm: Annotated[str, AfterValidator(values.quoted_text)] = "gateway"
     """The realm of every `WWW-Authenticate` challenge."""
+    # Of two features, and of whatever else is to be used once.
     replay_size: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     """DPoP proofs, and tokens of routes with `single_use`, that each worker remembers as used, of either kind so many.
     When there are more at one time, further ones get 503; with `redis.url`, which remembers all, the one that ends
     first makes room."""
-    api_keys_file: str = ""
-    """A file of further API keys: a JSON object a line, with the keys of `[[api_keys]]`. Read again when it changes."""

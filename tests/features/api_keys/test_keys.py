@@ -25,9 +25,8 @@ from gateway.features.api_keys.options import ApiKey
 from gateway.features.api_keys.reasons import API_KEY_TOO_LONG, EXPIRED_API_KEY, NO_API_KEYS, UNKNOWN_API_KEY
 from gateway.jwt.claims.issuer_policy import Unverified, compile_policy
 from gateway.jwt.claims.rules import make_identity
-from gateway.settings.tables.routes import Route
-from gateway.settings.tables.tokens import Tokens
 from tests.support.clock import FakeClock, eventually, settle
+from tests.support.composed import Route, Tokens
 from tests.support.idp import gateway_settings, issuer_settings
 from tests.support.keys import FOREIGN, KEY, OTHER, entry, write_keys
 from tests.support.keys import hash_of as expected_hash

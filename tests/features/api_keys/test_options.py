@@ -7,15 +7,11 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.features.api_keys.options import ApiKey, claims_of, expires_at, key_field, key_hash, moment
-from gateway.http1.trusted_proxies import FORWARDING
-from gateway.settings.tables.root import Settings
-from gateway.upstream.headers import header_policy as names
-from gateway.upstream.headers.claimed_names import is_claimed
+from gateway.features.api_keys.options import ApiKey, claims_of, expires_at, key_hash
+from gateway.settings.values import moment
+from tests.support.composed import Settings
 from tests.support.keys import entry
 
 
@@ -129,44 +125,6 @@ def test_key_stands_for_the_claims_of_a_token_with_the_same_rights() -> None:
     assert claims_of(key) == {"role": "x", "sub": "alice", "client_id": "partner", "scope": "a b", "exp": 10}
     assert claims_of(made(expires="1970-01-01T00:00:10.5Z"))["exp"] == 10.5
     assert claims_of(made()) == {"sub": "partner", "client_id": "partner"}
-
-
-@pytest.mark.parametrize("name", ["x-api-key", "API-Key", "apikey", "Partner_Key", "x.key", "token"])
-def test_field_of_a_key_may_have_any_free_name(name: str) -> None:
-    assert key_field(name) == name.lower()
-
-
-_UNFREE = [
-    *("authorization", "Host", "connection", "Cookie", "set-cookie", "content-length", "transfer-encoding", "upgrade"),
-    *("sec-websocket-protocol", "x-request-id", "X-Forwarded-For", "x_forwarded_for", "HTTP_COOKIE", "forwarded"),
-    *("origin", "access-control-request-method", "accept-language", "content-language", "if-match", "traceparent"),
-    *("", " ", "a b", "a:b", "é", "-", "x-api-key\n"),
-]
-
-
-@pytest.mark.parametrize("name", _UNFREE)
-def test_field_of_a_key_is_none_that_means_something_else(name: str) -> None:
-    with pytest.raises(ValueError, match=r"meaning|not a header name"):
-        key_field(name)
-
-
-def test_no_field_that_the_gateway_acts_on_can_hold_a_key() -> None:
-    """R250, R340: the list here and that of the header rules agree."""
-    known = names._DROPPED | names._READ_TOO | FORWARDING | set(names._EXACT)
-    for name in known:
-        with pytest.raises(ValueError, match="meaning"):
-            key_field(name.decode())
-
-
-@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyzABC0123456789-_.~", min_size=1, max_size=12))
-def test_field_that_can_hold_a_key_is_sent_on_elsewhere(name: str) -> None:
-    """On a route that takes no keys it is an ordinary one, unless services take it from proxies."""
-    try:
-        key_field(name)
-    except ValueError:
-        return
-    policy = names.header_policy((), b"gw", plain_only=False)
-    assert is_claimed(names.fold(name.encode())) or policy.learn(name.encode()) is names.Action.KEEP
 
 
 def test_settings_keep_keys_through_json() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from gateway.features.api_keys.keys import LOOK_SECONDS
 from gateway.features.api_keys.part import ApiKeysPart
-from gateway.settings.tables.tokens import Tokens
 from tests.server.admin.test_collector import scrape, value
 from tests.support.clock import FakeClock, eventually, settle
+from tests.support.composed import Tokens
 from tests.support.gateway import running_gateway
 from tests.support.keys import KEY, OTHER, entry, write_keys
 from tests.support.parts import samples_of

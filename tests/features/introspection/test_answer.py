@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 
 from gateway.errors import INVALID_TOKEN, GatewayError, Reason, Reasons
 from gateway.features.introspection.answer import judge
+from gateway.features.introspection.choice import introspection_policy
 from gateway.features.introspection.reasons import INACTIVE_TOKEN
 from gateway.identity import Identity
-from gateway.jwt.claims.issuer_policy import IssuerPolicy, introspection_policy
+from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.jose.strict_json import parse_object
-from gateway.settings.tables.issuers import Issuer
-from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
 from gateway.settings.tables.upstreams import Upstream
+from tests.support.composed import Issuer, Route, Settings
 from tests.support.introspection import ISSUER, json_answer, said
 
 NOW = 1_800_000_000.0

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.features.introspection.choice import OpaqueTokens, build_introspectors
 from gateway.policy.routes import RouteTable
-from gateway.settings.tables.routes import Route
 from tests.support.clock import FakeClock
+from tests.support.composed import Route
 from tests.support.idp import gateway_settings, issuer_settings
 from tests.support.introspection import introspecting
 from tests.support.minting import SigningKey, good_claims, mint

@@ -14,11 +14,11 @@ import pytest
 
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.introspection import introspector as introspection
+from gateway.features.introspection.choice import introspection_policy
 from gateway.features.introspection.introspector import Introspector
 from gateway.features.introspection.reasons import INACTIVE_TOKEN, INTROSPECTION_BUSY, INTROSPECTION_FAILED
 from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.identity import Identity
-from gateway.jwt.claims.issuer_policy import introspection_policy
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, eventually, settle

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gateway.features.introspection.choice import introspection_policy
 from gateway.features.introspection.introspector import Introspector
 from gateway.features.introspection.part import IntrospectionPart
 from gateway.features.introspection.shared_answers import SharedAnswers
-from gateway.jwt.claims.issuer_policy import introspection_policy
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, eventually

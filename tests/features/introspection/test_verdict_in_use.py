@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.errors import Reasons
+from gateway.features.introspection.choice import introspection_policy
 from gateway.features.introspection.reasons import INACTIVE_TOKEN, INTROSPECTION_FAILED
 from gateway.features.introspection.verdict_cache import Verdict, VerdictMemory
 from gateway.features.introspection.verdict_in_use import GRACE_SECONDS, HeldVerdict
 from gateway.identity import Identity
-from gateway.jwt.claims.issuer_policy import IssuerPolicy, introspection_policy
+from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from tests.support.clock import FakeClock
 from tests.support.idp import gateway_settings, issuer_settings
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.features.rate_limits.fields import limit_field, name, policy_field, retry_after, whole_seconds
+from gateway.features.rate_limits.limits import compile_limits
 from gateway.features.rate_limits.options import RateLimit
-from gateway.policy.token_bucket import Level, compile_limits
+from gateway.policy.token_bucket import Level
 
 TWO = compile_limits([RateLimit(requests=100), RateLimit(requests=1000, seconds=3600, by="claim:tenant")])
 

@@ -15,9 +15,9 @@ from gateway.policy.routes import Route, RouteTable
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
-from gateway.settings.tables.root import Settings
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
+from tests.support.composed import Settings
 from tests.support.keys import entry
 
 UPSTREAM = {"name": "main", "urls": ["http://127.0.0.1:9"]}

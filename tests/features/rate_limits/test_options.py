@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from gateway.features.rate_limits.options import RateLimit, burst_of, claims_of_limits, counted_by
 from gateway.jwt.claims.issuer_policy import kept_claims
 from gateway.settings.effective import effective_toml
-from gateway.settings.tables.routes import Route
 from tests.settings.configs import SMALL, faults_of, load_text, toml
+from tests.support.composed import Route
 
 
 def limited(limit: Any) -> dict[str, Any]:

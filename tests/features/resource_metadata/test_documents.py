@@ -12,7 +12,7 @@ from gateway.features.resource_metadata.documents import DOCUMENT_SECONDS, Resou
 from gateway.features.resource_metadata.reasons import DOCUMENT_METHOD
 from gateway.policy.routes import RouteTable
 from gateway.server.request.error_answers import Answer
-from gateway.settings.tables.root import Settings
+from tests.support.composed import Settings
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 

@@ -14,8 +14,7 @@ from gateway.features.resource_metadata.routes import (
     routes_by_resource,
     scopes_supported,
 )
-from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
+from tests.support.composed import Route, Settings
 
 ALL = [
     Resource(resource="https://a.test"),

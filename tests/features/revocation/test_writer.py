@@ -15,11 +15,10 @@ from gateway.features.revocation.options import Revocation as Table
 from gateway.features.revocation.writer import RevocationWriter, default_expires, line, shown_end
 from gateway.jwt.revocations.entry import Revocation, parse_revocation
 from gateway.jwt.revocations.table import Kind
-from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import StoreUnavailableError
 from tests.support.clock import FakeClock
+from tests.support.composed import Issuer, Settings
 from tests.support.redis import RedisServer
 
 NOW = 1_800_000_000.0

@@ -1,4 +1,4 @@
-"""Bound and single-use tokens in a configuration: what fits together, and what is doubtful."""
+"""Bound tokens in a configuration: what fits together, and what is doubtful."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ def config(route: dict[str, Any] | None = None, **tables: Any) -> dict[str, Any]
 
 SOUND = [
     pytest.param(config({"sender_constrained": "required"}), id="required"),
-    pytest.param(config({"single_use": True}), id="single use"),
-    pytest.param(
-        config({"single_use": True}, server={"workers": 4}, redis=REDIS, revocation=NONE),
-        id="single use of many workers",
-    ),
     pytest.param(config(dpop={"nonce_seconds": 60}), id="nonces"),
     pytest.param(
         config(
@@ -49,12 +44,10 @@ SOUND = [
     pytest.param(
         config(tokens={"replay_size": 5}, redis=REDIS, revocation={"redis": False}), id="small memory beside Redis"
     ),
-    pytest.param(config({"single_use": True, "single_use_failure": "open"}), id="open"),
 ]
 
 PUBLIC = 'can never apply: with auth = "public" tokens are not looked at'
 FAULTS = [
-    pytest.param(config({"auth": "public", "single_use": True}), f"routes[0].single_use: {PUBLIC}", id="public"),
     pytest.param(
         config({"auth": "public", "sender_constrained": "mtls"}), f"routes[0].sender_constrained: {PUBLIC}", id="bound"
     ),
@@ -62,36 +55,6 @@ FAULTS = [
         config({"credentials": ["api_key"], "sender_constrained": "dpop"}, api_keys=[entry()]),
         "routes[0].sender_constrained: has no effect: `credentials` has no kind of token",
         id="keys only",
-    ),
-    pytest.param(
-        config({"credentials": ["jwt", "api_key"], "single_use": True}, api_keys=[entry()]),
-        'routes[0].single_use: excludes "api_key" in `credentials`: a key has no `jti`, and is for many requests',
-        id="keys once",
-    ),
-    pytest.param(
-        config({"auth": "optional", "single_use": True}),
-        'routes[0].single_use: has a meaning with auth = "required" only: others need no token',
-        id="optional once",
-    ),
-    pytest.param(
-        config({"single_use": True}, server={"workers": 2}),
-        "routes[0].single_use: needs `redis.url` with several workers: each would let a token pass once",
-        id="workers",
-    ),
-    pytest.param(
-        config({"single_use": True}, server={"workers": "auto"}),
-        "routes[0].single_use: needs `redis.url` with several workers: each would let a token pass once",
-        id="auto",
-    ),
-    pytest.param(
-        config({"single_use_failure": "open"}),
-        "routes[0].single_use_failure: has no effect without `single_use`",
-        id="open without single use",
-    ),
-    pytest.param(
-        config(server={"tls_client_auth": "optional"}),
-        "server.tls_client_auth: has no effect without `tls_client_ca`",
-        id="optional certificates",
     ),
     pytest.param(
         config(server={"client_certificate_header": "client-cert"}),

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason, Reasons
-from gateway.features.sender_constrained.options import Dpop
 from gateway.features.sender_constrained.proof import Proofs, make_proofs
 from gateway.features.sender_constrained.reasons import (
     FOREIGN_PROOF,
@@ -27,13 +26,14 @@ from gateway.server.request.facts import scan
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted, RequestHead
 from gateway.server.seam.credential import Shown
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.server import Server
 from gateway.store.one_time_ids import ReplayMemory
 from gateway.telemetry.counters import Record
 from gateway.upstream.headers.rewrite import Peer
 from tests.server.pipeline.test_runner import RecordingClient
 from tests.support.clock import FakeClock
+from tests.support.composed import Route
 from tests.support.minting import SigningKey, b64
 from tests.support.proofs import make_proof
 from tests.support.verifying import make_settings

@@ -16,9 +16,9 @@ from gateway.policy.routes import Route, RouteTable
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
-from gateway.settings.tables.routes import Route as RouteSettings
 from gateway.store.one_time_ids import Once, ReplayMemory
 from tests.support.clock import FakeClock
+from tests.support.composed import Route as RouteSettings
 from tests.support.verifying import make_settings
 
 #: The guard does not look at it.

@@ -6,8 +6,7 @@ import pytest
 
 from gateway.identity import HeaderRule
 from gateway.jwt.claims.issuer_policy import compile_policy, tenant_policy
-from gateway.settings.tables.routes import Route
-from gateway.settings.tables.tokens import Tokens
+from tests.support.composed import Route, Tokens
 from tests.support.minting import SigningKey
 from tests.support.verifying import keys_of, make_policy, make_settings
 

@@ -12,7 +12,7 @@ import pytest
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt.claims.rules import check_claims, is_current, unknown_issuer
 from gateway.jwt.jose.compact import parse_token
-from gateway.settings.tables.routes import Route
+from tests.support.composed import Route
 from tests.support.minting import SigningKey, good_claims, mint
 from tests.support.verifying import DEFAULT_POLICY, NOW, accepted, judge_claims, make_policy
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gateway import __version__
-from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock, eventually
+from tests.support.composed import Settings
 from tests.support.gateway import ISSUER, configuration, request, running_gateway
 from tests.support.keys import OTHER, entry, write_keys
 from tests.support.minting import SigningKey, jwks

@@ -23,11 +23,11 @@ from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.request.facts import scan
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Shown
-from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route as RouteSettings
 from gateway.settings.tables.upstreams import Upstream
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
+from tests.support.composed import Route as RouteSettings
+from tests.support.composed import Settings
 from tests.support.keys import KEY, entry
 from tests.support.minting import SigningKey
 from tests.support.rig import Rig, rig_with_idp

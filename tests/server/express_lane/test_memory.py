@@ -13,8 +13,8 @@ from gateway.server.express_lane.exchange import ExpressExchange
 from gateway.server.express_lane.loop_turn import DeferredRequest
 from gateway.server.express_lane.memory import KnownRequests
 from gateway.server.express_lane.plan import MAX_PLANS, MAX_PLANS_BYTES, MAX_SECTION, Plan
-from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock
+from tests.support.composed import Settings
 from tests.support.gateway import RawClient, RunningGateway, configuration, request, running_gateway, until
 from tests.support.minting import SigningKey, good_claims, jwks, mint
 from tests.support.timed import timed_gateway

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.tables.root import Settings
 from tests.support.clock import FakeClock
+from tests.support.composed import Settings
 from tests.support.gateway import RunningGateway, configuration, request, running_gateway
 from tests.support.minting import SigningKey, good_claims, jwks, mint
 from tests.support.timed import timed_gateway

@@ -14,7 +14,7 @@ from gateway.errors import Challenge, GatewayError, Reason, Reasons
 from gateway.features.listed import reasons
 from gateway.features.resource_metadata.reasons import DOCUMENT_METHOD
 from gateway.server.request.error_answers import Answer, answer, connection_field, phrase, render
-from gateway.settings.tables.tokens import Tokens
+from tests.support.composed import Tokens
 
 REASONS = pytest.mark.parametrize("reason", reasons(), ids=lambda reason: reason.code)
 TOKENS = Tokens()

@@ -13,10 +13,10 @@ from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.request.error_answers import Answer
 from gateway.server.request.local_answers import last_recipient, own_answer
 from gateway.server.request.request import RequestHead
-from gateway.settings.tables.routes import Route
 from gateway.telemetry.counters import Record
 from gateway.upstream.headers.rewrite import Peer
 from tests.support.clock import FakeClock
+from tests.support.composed import Route
 from tests.support.pipeline import pipeline_of
 from tests.support.verifying import make_settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from gateway.policy.routes import RouteTable
 from gateway.settings.checks.routes import path_problems, ties
-from gateway.settings.tables.routes import Route
+from tests.settings.configs import changed, faults_of
+from tests.support.composed import Route
 
 
 def _route(path: str, match: str = "prefix", **options: Any) -> Route:
@@ -134,3 +136,54 @@ def test_patterns_that_both_match_a_path_are_not_told_apart_by_their_ends(
         return
     if both and len(patterns[0]) == len(patterns[1]):
         assert ties([_route(pattern, "regex") for pattern in patterns]) == [(1, 0)]
+
+
+# fmt: off
+CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "scopes on a public route": (
+        "routes", {"auth": "public", "scopes": ["a"]},
+        'routes[0].scopes: can never apply: with auth = "public" tokens are not looked at'),
+    "claims on a public route": (
+        "routes", {"auth": "public", "claims": {"role": "admin"}},
+        'routes[0].claims: can never apply: with auth = "public" tokens are not looked at'),
+    "issuers on a public route": (
+        "routes", {"auth": "public", "issuers": ["main"]},
+        'routes[0].issuers: can never apply: with auth = "public" tokens are not looked at'),
+    "observing a public route": (
+        "routes", {"auth": "public", "observe": True},
+        'routes[0].observe: has a meaning with auth = "required" only'),
+    "observing an optional token": (
+        "routes", {"auth": "optional", "observe": True},
+        'routes[0].observe: has a meaning with auth = "required" only'),
+    "a token among the subprotocols of a public route": (
+        "routes", {"auth": "public", "websocket_protocol_token": True},
+        'routes[0].websocket_protocol_token: can never apply: with auth = "public" tokens are not looked at'),
+    "a token among the subprotocols of no WebSocket": (
+        "routes", {"websocket": False, "websocket_protocol_token": True},
+        "routes[0].websocket_protocol_token: has no effect with `websocket = false`"),
+    "ending with a token that is not looked at": (
+        "routes", {"auth": "public", "end_at_expiry": True},
+        'routes[0].end_at_expiry: can never apply: with auth = "public" tokens are not looked at'),
+    "CORS options without origins": (
+        "routes", {"cors_credentials": True}, "routes[0].cors_credentials: has no effect without `cors_origins`"),
+    "CORS for a method that the route does not serve": (
+        "routes", {"methods": ["GET"], "cors_origins": ["https://app.test"], "cors_methods": ["GET", "PUT"]},
+        "routes[0].cors_methods: has a method that is none of this route's `methods`"),
+    "every origin with credentials": (
+        "routes", {"cors_origins": ["*"], "cors_credentials": True},
+        'routes[0].cors_credentials: with "*" every page could act for its visitors: list the origins'),
+    "every origin and another": (
+        "routes", {"cors_origins": ["*", "https://app.test"]},
+        'routes[0].cors_origins: "*" is every origin: it stands alone'),
+    "stripping a pattern": (
+        "routes", {"path": "/a.*", "match": "regex", "strip_prefix": True},
+        'routes[0].strip_prefix: has no meaning with match = "regex"'),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_a_contradiction_is_a_fault_at_its_key(case: str, tmp_path: Path) -> None:
+    """R381, R383: what can never apply or points nowhere stops the start."""
+    table, options, fault = CONTRADICTIONS[case]
+    assert faults_of(tmp_path, changed(table, **options)) == [fault]

@@ -7,12 +7,9 @@ from pydantic import ValidationError
 
 from gateway.features.resource_metadata.options import Resource
 from gateway.settings.tables.base import Section
-from gateway.settings.tables.issuers import Issuer
-from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
 from gateway.settings.tables.server import Server
-from gateway.settings.tables.tokens import Tokens
 from gateway.settings.tables.upstreams import Upstream
+from tests.support.composed import Issuer, Route, Settings, Tokens
 
 
 class Table(Section):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.settings.tables.root import Settings
 from gateway.upstream.headers.header_policy import Action, compile_header_policy, fold, header_policy
 from tests.support.clock import FakeClock
+from tests.support.composed import Settings
 from tests.support.pipeline import pipeline_of
 
 IDENTITY_NAMES = ("x-user-id", "x-user-role", "x-scope")

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.settings.tables.root import Settings
 from gateway.upstream.headers.header_policy import HeaderPolicy, header_policy
 from gateway.upstream.headers.rewrite import (
     Peer,
@@ -21,6 +20,7 @@ from gateway.upstream.headers.rewrite import (
     response_headers,
     without_key,
 )
+from tests.support.composed import Settings
 from tests.support.fields import fields
 
 IDENTITY_NAMES = ("x-user-id", "x-user-role", "x-scope")

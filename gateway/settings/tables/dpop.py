@@ -1,4 +1,4 @@
-"""The options of DPoP proofs, declared once; see ``schema.py``."""
+"""The options of ``[dpop]``: proofs that come with tokens which are bound to a key of their sender (RFC 9449)."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.features.sender_constrained.options import Dpop
+from gateway.settings.tables.dpop import Dpop
 
 
 def test_defaults_are_those_of_the_field() -> None:

@@ -1,0 +1,82 @@
+"""The core's tables and the features' tables and options become one model of the configuration.
+
+Only the composition lives here, and the one model that the gateway runs with.
+Nothing of the core imports it: loading, checks and everything that reads
+options takes the model, or settings that are an instance of it, as an argument.
+
+``python -m gateway.configuration`` renders the reference of the options.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from copy import copy
+from typing import Any, Final, cast
+
+from pydantic import create_model
+
+from gateway.features.listed import FEATURES
+from gateway.settings.tables.base import FeatureOptions, Section, listed_tables, single_tables
+from gateway.settings.tables.root import FeatureRules, Settings
+
+
+def compose(features: Iterable[FeatureRules]) -> type[Settings]:
+    """Return the model of a configuration with the options of the core and of features.
+
+    Of each table, the options of the core come first, then those of the features in their order, except for those
+    that say behind which option they stand.
+    """
+    features = tuple(features)
+    fields: dict[str, Any] = {}
+    for name, core in single_tables(Settings).items():
+        added = [feature.options[name] for feature in features if name in feature.options]
+        if added:
+            model = _mixed(core, added)
+            fields[name] = (model, model())
+    for name, core in listed_tables(Settings).items():
+        added = [feature.options[name] for feature in features if name in feature.options]
+        if added:
+            annotation: Any = list[_mixed(core, added)]  # type: ignore[misc]  # made at run time
+            info = copy(Settings.model_fields[name])
+            fields[name] = (annotation, info)
+    tables = [feature.tables for feature in features if feature.tables is not None]
+    composed = cast("type[Settings]", _mixed(Settings, tables, fields))
+    composed.features = features
+    return composed
+
+
+def _mixed(
+    core: type[Section], added: Sequence[type[FeatureOptions]], fields: dict[str, Any] | None = None
+) -> type[Section]:
+    """Return a table of the core with more options.
+
+    Args:
+        core: the table.
+        added: what is mixed into it.
+        fields: declarations that replace those of the core.
+    """
+    # pydantic orders fields as their names first appear, from the last base class on: here in one that orders them.
+    order = create_model("Order", __base__=Section, **cast("Any", dict.fromkeys(_order(core, added), (Any, None))))
+    bases: tuple[type[Section], ...] = (*reversed(added), core, order)
+    return create_model(
+        core.__name__, __base__=bases, __doc__=core.__doc__, __module__=__name__, **cast("Any", fields or {})
+    )
+
+
+def _order(core: type[Section], added: Sequence[type[FeatureOptions]]) -> list[str]:
+    names = list(core.model_fields)
+    for options in added:
+        place = names.index(options.after) + 1 if options.after else len(names)
+        names[place:place] = options.model_fields
+    return names
+
+
+#: The configuration of a gateway with all features.
+GatewaySettings: Final = compose(FEATURES)
+
+
+if __name__ == "__main__":
+    from gateway.settings import reference
+
+    sys.exit(reference.main(sys.argv[1:], GatewaySettings))
