@@ -23,10 +23,10 @@ from gateway.demo import run as demo_run
 from gateway.features.listed import FEATURES
 from gateway.process import standard_streams
 from gateway.process import supervisor as workers
-from gateway.settings.command_line import configured, load_given
-from gateway.settings.effective import effective_toml
-from gateway.settings.load import Loaded
-from gateway.settings.reference import json_schema
+from gateway.settings.loading.command_line import configured, load_given
+from gateway.settings.loading.load import Loaded
+from gateway.settings.rendering.effective import effective_toml
+from gateway.settings.rendering.reference import json_schema
 from gateway.settings.tables.root import Settings
 
 #: The libraries whose versions decide how the gateway behaves.

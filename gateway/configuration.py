@@ -26,20 +26,20 @@ def compose(features: Iterable[FeatureRules]) -> type[Settings]:
 
     Of each table, the options of the core come first, then those of the features in their order, except for those
     that say behind which option they stand.
+
+    Raises:
+        ValueError: a feature has options for a table that there is not, or behind an option that there is not.
     """
     features = tuple(features)
+    single, listed = single_tables(Settings), listed_tables(Settings)
+    if unknown := {name for feature in features for name in feature.options} - {*single, *listed}:
+        raise ValueError(f"options for tables that the core does not have: {', '.join(sorted(unknown))}")
     fields: dict[str, Any] = {}
-    for name, core in single_tables(Settings).items():
+    for name, core in (single | listed).items():
         added = [feature.options[name] for feature in features if name in feature.options]
         if added:
-            model = _mixed(core, added)
-            fields[name] = (model, model())
-    for name, core in listed_tables(Settings).items():
-        added = [feature.options[name] for feature in features if name in feature.options]
-        if added:
-            annotation: Any = list[_mixed(core, added)]  # type: ignore[misc]  # made at run time
-            info = copy(Settings.model_fields[name])
-            fields[name] = (annotation, info)
+            table: Any = _mixed(core, added)
+            fields[name] = (table, table()) if name in single else (list[table], copy(Settings.model_fields[name]))
     tables = [feature.tables for feature in features if feature.tables is not None]
     composed = cast("type[Settings]", _mixed(Settings, tables, fields))
     composed.features = features
@@ -77,6 +77,6 @@ GatewaySettings: Final = compose(FEATURES)
 
 
 if __name__ == "__main__":
-    from gateway.settings import reference
+    from gateway.settings.rendering import reference
 
     sys.exit(reference.main(sys.argv[1:], GatewaySettings))

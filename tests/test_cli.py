@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from gateway import __version__
 from gateway.cli import LIBRARIES, cli
 from gateway.demo.identity_provider import IdentityProvider
-from gateway.settings.environment import options
+from gateway.settings.loading.environment import options
 from tests.settings.configs import SMALL, changed, toml
 from tests.support.composed import Settings
 

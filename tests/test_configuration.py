@@ -12,12 +12,12 @@ import pytest
 from gateway.configuration import GatewaySettings, compose
 from gateway.features.listed import FEATURES
 from gateway.server.seam.feature import Feature
-from gateway.settings.effective import effective_toml
-from gateway.settings.environment import options
 from gateway.settings.faults import ConfigError
-from gateway.settings.load import load
+from gateway.settings.loading.environment import options
+from gateway.settings.loading.load import load
 from gateway.settings.problems import Problem, Sound
-from gateway.settings.reference import document, json_schema
+from gateway.settings.rendering.effective import effective_toml
+from gateway.settings.rendering.reference import document, json_schema
 from gateway.settings.tables.base import FeatureOptions, Section, listed_tables, single_tables
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import Route
@@ -65,6 +65,21 @@ class Toy(Feature):
     def warnings(self, settings: Settings) -> Iterator[Problem]:
         if ToyTables.of(settings).toys.most > 3:
             yield ("toys", "most"), "are many"
+
+
+class LostOptions(FeatureOptions):
+    """Options behind one that there is not."""
+
+    after: ClassVar[str] = "nothing"
+
+    lost: int = 0
+    """Nobody finds it."""
+
+
+class ToyAfterNothing(Feature):
+    """A feature whose options stand nowhere."""
+
+    options: Mapping[str, type[FeatureOptions]] = {"routes": LostOptions}
 
 
 MODEL = compose((*FEATURES, Toy()))
@@ -149,3 +164,18 @@ def test_what_the_express_lane_may_serve_are_options_of_routes() -> None:
     for feature in FEATURES:
         own = feature.options["routes"].model_fields if "routes" in feature.options else {}
         assert feature.express <= own.keys()
+
+
+def test_options_need_a_table_and_an_option_that_there_is() -> None:
+    class Misspelt(Feature):
+        options: Mapping[str, type[FeatureOptions]] = {"route": ToyOptions}
+
+    with pytest.raises(ValueError, match="tables that the core does not have: route"):
+        compose([Misspelt()])
+    with pytest.raises(ValueError, match="not in list"):
+        compose([ToyAfterNothing()])
+
+
+def test_the_core_alone_is_a_configuration() -> None:
+    model = compose(())
+    assert (model.model_fields.keys(), model.features) == (Settings.model_fields.keys(), ())

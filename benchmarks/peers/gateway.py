@@ -9,7 +9,7 @@ from benchmarks.peers.base import Peer, Place, Setup, fill
 from gateway import __version__
 from gateway.configuration import GatewaySettings
 from gateway.settings.faults import ConfigError
-from gateway.settings.load import load
+from gateway.settings.loading.load import load
 from tests.support.ports import free_port
 
 

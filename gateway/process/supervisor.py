@@ -47,6 +47,9 @@ STEADY_SECONDS = 10.0
 #: How far apart, on average twice, two workers that start together first ask for keys, and the most that one waits.
 FETCH_STEP, FETCH_SPREAD = 0.3, 2.0
 
+#: Random bytes from which all workers make what they must agree on, such as nonces.
+SECRET_BYTES = 32
+
 #: What a worker may take beyond ``drain_seconds`` to close what is left, in seconds.
 CLOSING_SECONDS = 2.0
 

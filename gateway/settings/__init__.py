@@ -1,5 +1,6 @@
-"""The configuration: loading, faults, the options of the core, checks and rendered documentation.
+"""The configuration: what may be configured, how it is read and checked, and how it is shown.
 
-Every option is declared once; flags, environment names and documents are derived.
-A fault names its key, its file and its line, and all faults are named at once.
+Only the core's options are declared here; those of a feature are in its folder,
+and ``gateway/configuration.py`` composes both. Nothing here imports a composed
+model, a feature or anything that serves requests.
 """

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.effective import effective_toml
+from gateway.settings.rendering.effective import effective_toml
 from tests.settings.configs import SMALL, changed, faults_of, load_text, toml, warnings_of
 from tests.support.composed import Settings
 

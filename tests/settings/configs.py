@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.settings.faults import ConfigError
-from gateway.settings.load import Loaded
+from gateway.settings.loading.load import Loaded
 from gateway.settings.toml import key_text, value_text
 from tests.support.composed import Settings, load
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.configuration import GatewaySettings
-from gateway.settings import load as loading
+from gateway.settings.loading import load as loading
 from gateway.settings.tables.base import listed_tables, single_tables
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from gateway.features.api_keys.key_file import header_problem
 from gateway.features.api_keys.keys import hash_of, new_key
 from gateway.features.api_keys.options import ApiKey, expires_at
 from gateway.identity import header_rules
-from gateway.settings.command_line import refuse
 from gateway.settings.faults import translate
+from gateway.settings.loading.command_line import refuse
 from gateway.settings.tables.root import DEFAULT_IDENTITY
 from gateway.settings.toml import value_text
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from gateway.features.api_keys.options import ApiKey, claims_of
 from gateway.identity import HeaderRule, UnsafeClaimError, header_rules, identity_lines
 from gateway.settings.faults import did_you_mean, path_text, translate
-from gateway.settings.literals import parse_json, where
+from gateway.settings.loading.literals import parse_json, where
 from gateway.settings.readable import read_regular, without_mark
 
 #: The longest file that is read, in bytes.

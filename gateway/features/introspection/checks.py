@@ -16,7 +16,7 @@ from gateway.settings.faults import KeyPath
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.root import Settings, needs_keys
-from gateway.settings.tenants import is_template
+from gateway.settings.tables.tenants import is_template
 from gateway.settings.values import http_url, is_loopback
 
 _SECRET, _KEY = "introspection_client_secret_file", "introspection_private_key_file"

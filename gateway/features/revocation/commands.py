@@ -12,7 +12,7 @@ import click
 
 from gateway.clock import SystemClock
 from gateway.features.revocation.writer import RevocationWriter, shown_end
-from gateway.settings.command_line import configured, load_given, refuse
+from gateway.settings.loading.command_line import configured, load_given, refuse
 from gateway.settings.tables.issuers import issuer_values
 from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import StoreUnavailableError

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from gateway.identity import HeaderRule, header_rules
 from gateway.jwt.jose.keys import ED25519_NAMES, VerifyingKey
-from gateway.settings import templates, tenants
+from gateway.settings import templates
+from gateway.settings.tables import tenants
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
 

@@ -21,7 +21,8 @@ from gateway.jwt.claims.rules import unknown_issuer
 from gateway.jwt.issuers.key_sources import make_source
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.tenants import Tenants
-from gateway.settings import templates, tenants
+from gateway.settings import templates
+from gateway.settings.tables import tenants
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings, needs_keys
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from gateway.jwt.revocations.table import NEVER, RECORD, Kind, digest
 from gateway.settings import values
-from gateway.settings.literals import where
+from gateway.settings.loading.literals import where
 
 #: The names that an entry may have; exactly one of the first three, or ``issuer`` with ``before``.
 NAMES = ("jti", "sub", "sid", "issuer", "before", "expires")

@@ -1,7 +1,7 @@
 """Whether a caller's credential is revoked, and whether anybody knows: what every verdict asks.
 
-Only the question lives here; where entries come from is ``revocation_file.py``'s
-and ``revocation_redis.py``'s. Two values are read on the hot path: the
+Only the question lives here; where entries come from is the matter of
+features, such as ``features/revocation``. Two values are read on the hot path: the
 generation, another object after each change, so that a verdict given under the
 same one needs no second look; and the moment until which what is known may be
 used without a further question. Whoever asks compares that with the time, so

@@ -1,5 +1,5 @@
-"""Checks of the core's options against each other, and warnings about what they open.
+"""What is wrong, or doubtful, between several options of the core, one file a table or a danger.
 
-A check looks only at options that are sound.
-What concerns a feature's options is in the feature's folder.
+A check that is about an option of a feature is in the folder of that feature.
+Nothing here changes a setting, and no message repeats a value.
 """

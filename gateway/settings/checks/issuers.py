@@ -10,7 +10,7 @@ from gateway.settings.problems import Problem, Sound
 from gateway.settings.readable import authorities_problem
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings, needs_keys
-from gateway.settings.tenants import listed_values
+from gateway.settings.tables.tenants import listed_values
 from gateway.settings.values import http_url, is_loopback
 
 

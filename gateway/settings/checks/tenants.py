@@ -16,7 +16,7 @@ from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import Route
-from gateway.settings.tenants import accepts, has_own_keys, is_template
+from gateway.settings.tables.tenants import accepts, has_own_keys, is_template
 
 _OF_TEMPLATES = ("tenants", "tenant_pattern", "tenant_claim", "max_tenants", "tenant_idle_seconds")
 _OF_OWN_KEYS = ("max_tenants", "tenant_idle_seconds")

@@ -1,5 +1,5 @@
-"""The tables of the core, one file each: declarations only.
+"""The core's tables, one TOML table a file, and what follows from one entry alone.
 
-A feature adds tables and options of its own from its folder.
-Nothing is computed here.
+Only declarations live here, with the checks of single values that they name.
+Checks of several options are in ``checks``.
 """

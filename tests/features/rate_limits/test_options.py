@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from gateway.features.rate_limits.options import RateLimit, burst_of, claims_of_limits, counted_by
 from gateway.jwt.claims.issuer_policy import kept_claims
-from gateway.settings.effective import effective_toml
+from gateway.settings.rendering.effective import effective_toml
 from tests.settings.configs import SMALL, faults_of, load_text, toml
 from tests.support.composed import Route
 

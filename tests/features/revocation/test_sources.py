@@ -8,9 +8,9 @@ from gateway.clock import SystemClock
 from gateway.features.revocation.options import Revocation
 from gateway.features.revocation.sources import build_sources
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock
+from tests.support.composed import Settings
 
 
 def settings(**tables: Any) -> Settings:

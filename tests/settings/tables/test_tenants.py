@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.settings import tenants
+from gateway.settings.tables import tenants
 from tests.support.idp import issuer_settings
 
 REALMS = "https://idp.test/realms/{tenant}"

@@ -14,9 +14,9 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from gateway.settings.environment import CONFIG, options
 from gateway.settings.faults import ConfigError
-from gateway.settings.load import Loaded, load
+from gateway.settings.loading.environment import CONFIG, options
+from gateway.settings.loading.load import Loaded, load
 from gateway.settings.tables.root import Settings
 from gateway.settings.toml import value_text
 

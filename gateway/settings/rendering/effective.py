@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from gateway.settings.faults import KeyPath
-from gateway.settings.load import Loaded
+from gateway.settings.loading.load import Loaded
 from gateway.settings.tables.root import Settings
 from gateway.settings.toml import key_text, value_text
 

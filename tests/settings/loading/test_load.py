@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settings.faults import ConfigError, Fault
-from gateway.settings.load import Origin
+from gateway.settings.loading.load import Origin
 from gateway.settings.tables.root import DEFAULT_IDENTITY
 from gateway.settings.tables.server import Server
 from tests.settings.configs import SMALL, changed, faults_of, load_text, toml

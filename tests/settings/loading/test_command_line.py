@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from gateway.settings.command_line import CONFIG_FAULT, configured, load_given, refuse
+from gateway.settings.loading.command_line import CONFIG_FAULT, configured, load_given, refuse
 from tests.settings.configs import SMALL, toml
 from tests.support.composed import Settings
 

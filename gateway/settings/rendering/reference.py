@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.settings import environment
+from gateway.settings.loading import environment
 from gateway.settings.tables.base import listed_tables, single_tables
 from gateway.settings.tables.root import DEFAULT_IDENTITY, Settings
 from gateway.settings.toml import key_text, value_text
@@ -123,7 +123,7 @@ def stale(root: Path, model: type[Settings]) -> list[Path]:
 
 def main(arguments: list[str], model: type[Settings]) -> int:
     """Write the files of a composed configuration, or with ``--check`` return 1 when one is stale."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     if arguments == ["--check"]:
         for path in stale(root, model):
             print(f"{path} is stale: run scripts/docs", file=sys.stderr)

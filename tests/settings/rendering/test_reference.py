@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import reference as render
-from gateway.settings.environment import options
+from gateway.settings.loading.environment import options
+from gateway.settings.rendering import reference as render
 from tests.support.composed import Settings, load
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_rendered_files_are_those_of_the_code() -> None:
@@ -32,7 +32,7 @@ def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty project for the command to write into."""
     for folder in ("docs", "conf"):
         (tmp_path / folder).mkdir()
-    monkeypatch.setattr(render, "__file__", str(tmp_path / "gateway/settings/reference.py"))
+    monkeypatch.setattr(render, "__file__", str(tmp_path / "gateway/settings/rendering/reference.py"))
     return tmp_path
 
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from gateway.features.abuse_watch.options import Watch
 from gateway.features.rate_limits.options import Limits
 from gateway.features.revocation.options import Revocation
-from gateway.settings.effective import MASK, effective_toml, masked
+from gateway.settings.rendering.effective import MASK, effective_toml, masked
 from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.redis import Redis
 from gateway.settings.tables.server import Server

@@ -11,7 +11,7 @@ from gateway.configuration import GatewaySettings
 from gateway.features.abuse_watch.options import Watch
 from gateway.features.rate_limits.options import Limits
 from gateway.features.revocation.options import Revocation
-from gateway.settings.environment import (
+from gateway.settings.loading.environment import (
     CONFIG,
     SHORT_NAMES,
     options,

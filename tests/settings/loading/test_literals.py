@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from gateway.settings.literals import is_text, parse_json, typed, where, words
+from gateway.settings.loading.literals import is_text, parse_json, typed, where, words
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from gateway.settings.faults import Fault, KeyPath, did_you_mean, path_text
-from gateway.settings.literals import is_json_list, is_text, parse_json, typed, where, words
+from gateway.settings.loading.literals import is_json_list, is_text, parse_json, typed, where, words
 from gateway.settings.tables.base import single_tables
 from gateway.settings.tables.root import Settings
 

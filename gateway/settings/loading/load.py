@@ -19,8 +19,8 @@ from pydantic import ValidationError, create_model
 
 from gateway.settings.checks import all_checks as checks
 from gateway.settings.checks.warnings import find_warnings
-from gateway.settings.environment import CONFIG, Reading, read_environment, read_flags, read_short_names
 from gateway.settings.faults import ConfigError, Fault, KeyPath, path_text, translate
+from gateway.settings.loading.environment import CONFIG, Reading, read_environment, read_flags, read_short_names
 from gateway.settings.readable import without_mark
 from gateway.settings.tables.base import Section, listed_tables, single_tables
 from gateway.settings.tables.root import Settings
