@@ -28,17 +28,11 @@ from benchmarks.yardsticks import Step, bare_check, pyjwt_decode
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt.authenticator import Authenticator
+from gateway.jwt.claims.issuer_policy import IssuerPolicy, compile_policy
+from gateway.jwt.claims.rules import check_claims, check_header, make_identity
 from gateway.jwt.issuers.key_sources import Fetched
 from gateway.jwt.issuers.refresher import IssuerKeys
-from gateway.jwt.jose.compact import (
-    IssuerPolicy,
-    check_claims,
-    check_header,
-    compile_policy,
-    make_identity,
-    parse_token,
-    verify_signature,
-)
+from gateway.jwt.jose.compact import parse_token, verify_signature
 from gateway.jwt.jose.keys import KeySet, import_jwks
 from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.root import Settings

@@ -31,7 +31,8 @@ from gateway.server.admin.pages import Admin
 from gateway.server.admin.port import open_admin
 from gateway.server.admin.worker_view import WorkerView
 from gateway.server.aiohttp_lane.lane import FullLane
-from gateway.server.aiohttp_lane.protocol import Listener, demand_native_parser
+from gateway.server.aiohttp_lane.listener import Listener
+from gateway.server.aiohttp_lane.protocol import demand_native_parser
 from gateway.server.express_lane.listener import ExpressLane
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.pipeline.runner import Serving
@@ -128,7 +129,8 @@ class GatewayApp:
         self._stop.push_async_callback(self._writer.stop, LOG_SECONDS)
         self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
         self.redis = await open_link(settings.redis, clock, self._stop)
-        self._routes = RouteTable(settings.routes)
+        express = frozenset().union(*(feature.express for feature in self._features))
+        self._routes = RouteTable(settings.routes, express)
         revocations = Revocations((), clock)
         self._build_parts(revocations)
         await self._start_judging(revocations)

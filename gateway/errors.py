@@ -265,6 +265,10 @@ class GatewayError(Exception):
         )
 
 
+#: Longest foreign text in a message for the operator, in characters.
+PREVIEW_CHARS = 200
+
+
 def printable(text: str, limit: int = 64) -> str:
     """Return foreign text that can stand in one log line: escaped, at most ``limit`` characters (CWE-117)."""
     escaped = text[:limit].encode("unicode_escape").decode("ascii")

@@ -168,10 +168,12 @@ TESTED_ELSEWHERE = {
     "server/request/in_progress.py": "declarations; tests/server/aiohttp_lane/test_lane.py uses them",
     "server/request/in_use.py": "a declaration; tests/server/authentication/test_token_expiry.py uses it",
     "server/request/endpoint.py": "a declaration; tests/features/resource_metadata/test_documents.py uses it",
-    "jwt/examined.py": "a declaration; tests/jwt/test_authenticator.py and test_batch.py use it",
-    "features/abuse_watch/options.py": "a declaration; tests/features/abuse_watch/test_checks.py uses it",
     **dict.fromkeys(
-        (f"settings/tables/{name}.py" for name in ("issuers", "root", "routes", "server", "upstreams")),
+        (f"features/{name}/options.py" for name in ("introspection", "single_use", "abuse_watch")),
+        "declarations; tests/test_configuration.py and the tests of their checks use them",
+    ),
+    **dict.fromkeys(
+        (f"settings/tables/{name}.py" for name in ("issuers", "root", "routes", "server", "tokens", "upstreams")),
         "declarations; test_load.py, test_faults.py and test_render.py use all of them",
     ),
 }

@@ -25,7 +25,7 @@ from gateway.features.introspection.choice import introspection_policy
 from gateway.features.introspection.introspector import Introspector
 from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.http1.target import parse_target
-from gateway.http1.trusted_proxies import FORWARDING
+from gateway.http1.trusted_proxies import FORWARDING, Peer
 from gateway.identity import Identity, header_value
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
@@ -33,7 +33,7 @@ from gateway.telemetry import unhandled_errors as last_resort
 from gateway.telemetry.counters import AccessLog, Record
 from gateway.upstream.headers import header_policy as names
 from gateway.upstream.headers.claimed_names import GROUPS
-from gateway.upstream.headers.rewrite import Peer, request_headers
+from gateway.upstream.headers.rewrite import request_headers
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock
 from tests.support.composed import load

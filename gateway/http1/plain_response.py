@@ -18,10 +18,9 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from gateway.http1.date_field import DateField
+from gateway.http1.fields import has_field, is_section, parse_fields
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*)\r\n").match
-_FIELDS = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*\r\n)++\r\n").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 
 #: The interim response that lets a client send its content (RFC 9110 section 15.2.1).
@@ -73,15 +72,12 @@ def read_plain_head(block: bytes) -> PlainHead | None:
     if len(block) > MAX_RESPONSE_FIELD:
         return None  # one of its fields may be too long: that is the parser's to say, as all that is odd
     line = _STATUS_LINE(block)
-    if line is None or _FIELDS(block, line.end()) is None:
+    if line is None or is_section(block, line.end()) is None:
         return None
     status = int(line[1])
     length: bytes | None = None
-    headers = []
-    for field in block[line.end() : -4].split(b"\r\n"):
-        name, _, value = field.partition(b":")
-        value = value.strip(b" \t")
-        headers.append((name, value))
+    headers = parse_fields(block[line.end() : -4])
+    for name, value in headers:
         lower = name.lower()
         if lower == b"content-length":
             if length is not None or _LENGTH(value) is None:
@@ -91,7 +87,7 @@ def read_plain_head(block: bytes) -> PlainHead | None:
             return None
     if length is None or status in (204, 304) or len(headers) > MAX_RESPONSE_FIELDS:
         return None
-    return PlainHead(status, line[2], tuple(headers), int(length))
+    return PlainHead(status, line[2], headers, int(length))
 
 
 class KnownHead(NamedTuple):
@@ -137,7 +133,7 @@ class HeadMemory:
                 fields = self._translate(head)[:-2]
             except ValueError:  # the client cannot be given this head
                 return None
-            dated = any(len(name) == 4 and name.lower() == b"date" for name, _ in head.headers)
+            dated = has_field(head.headers, b"date")
             known = KnownHead(head.status, head.length, fields, dated, head)
             if len(block) <= MAX_REMEMBERED_HEAD:
                 if len(self._known) >= MAX_REMEMBERED:

@@ -1,56 +1,25 @@
-"""Where a request begins and ends, read strictly and before any other parser.
+"""A request's head, read strictly and before any other parser.
 
-Only the grammar of HTTP/1.1 requests lives here (RFC 9112), as pure code over
+Only the grammar of one HTTP/1.1 request's head lives here (RFC 9112), as pure code over
 bytes. It decides nothing about what a request may do; it decides whether the
 bytes have one reading. llhttp, which parses after it, forgives several things
 that RFC 9112 does not; what two parsers in a row may read differently is what
-request smuggling is made of, so nothing is forgiven here. The danger of this
-file is state: one byte counted wrong and content is taken for a request.
+request smuggling is made of, so nothing is forgiven here.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from enum import Enum
 from typing import NamedTuple
 
 from gateway.errors import Reason, Reasons
-from gateway.http1.first_bytes import MAX_LOOK_BYTES, not_http
-from gateway.http1.websocket import asks_for_websocket, values_of
-from gateway.settings import values
-
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-
-#: A request method. RFC 9110 section 9.1 lets any token be one; many services turn ``post`` into ``POST`` behind rules
-#: that have seen another method.
-METHOD = values.METHOD.encode("ascii")
+from gateway.http1.fields import METHOD, is_section, parse_fields
 
 _REQUEST_LINE = re.compile(rb"(" + METHOD + rb") ([!-~]+) HTTP/1\.([01])\r\n")
-_FIELDS = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*\r\n)*+\r\n").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?\r\n").fullmatch
-_TRAILER = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*)?\r\n").fullmatch
-
-#: Bounds on what accompanies the data of chunks, per request: size lines with their extensions, and trailers.
-MAX_CHUNK_LINE = 1024
-MAX_EXTENSIONS = 16384
-MAX_TRAILERS = 16384
 
 #: Fields of one header section; their size has its own bound.
 MAX_FIELDS = 1000
-
-#: How much a client may send behind a handshake before that is answered.
-MAX_HELD = 65536
-
-#: The longest head that is remembered, in bytes: connections are many, and each may send the longest.
-MAX_REMEMBERED = 8192
-
-#: Parts of messages (heads, lines, data of a chunk) that are followed at once; clients may make them of a byte each.
-MAX_PARTS = 200
-
-#: Empty lines that may stand before a request line (RFC 9112 section 2.2).
-MAX_EMPTY_LINES = 2
 
 
 class MalformedError(ValueError):
@@ -70,7 +39,7 @@ class Head(NamedTuple):
 
     Attributes:
         block: its bytes, from the request line to the empty line.
-        method: see ``METHOD``; never in lower case.
+        method: see ``fields.METHOD``; never in lower case.
         target: visible ASCII, otherwise unread.
         http_11: HTTP/1.1; else HTTP/1.0.
         headers: name and value of each field line, in order, spelled as received, without outer white space.
@@ -97,7 +66,7 @@ def parse_head(block: bytes) -> Head:
     if line is None:
         raise MalformedError(_wrong_line(block))
     start = line.end()
-    if _FIELDS(block, start) is None:
+    if is_section(block, start) is None:
         raise MalformedError
     headers = parse_fields(block[start:-4]) if len(block) - start > 2 else ()
     if len(headers) > MAX_FIELDS:
@@ -105,15 +74,6 @@ def parse_head(block: bytes) -> Head:
     http_11 = line[3] == b"1"
     length, chunked = request_framing(headers, http_11=http_11)
     return Head(block, line[1], line[2], http_11, headers, length, chunked)
-
-
-def parse_fields(block: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Split field lines that were checked; ``block`` is without the last line's end."""
-    headers = []
-    for line in block.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        headers.append((name, value.strip(b" \t")))
-    return tuple(headers)
 
 
 def request_framing(headers: tuple[tuple[bytes, bytes], ...], *, http_11: bool) -> tuple[int, bool]:
@@ -141,213 +101,3 @@ def request_framing(headers: tuple[tuple[bytes, bytes], ...], *, http_11: bool) 
 def _wrong_line(block: bytes) -> Reason:
     version = re.match(METHOD + rb" [!-~]+ HTTP/[0-9](?:\.[0-9])?\r\n", block)
     return Reasons.HTTP_VERSION if version else Reasons.MALFORMED_HTTP
-
-
-class _At(Enum):
-    """Where in a message the scanner is."""
-
-    HEAD = 1
-    LENGTH = 2
-    CHUNK_SIZE = 3
-    CHUNK_DATA = 4
-    CHUNK_END = 5
-    TRAILER = 6
-
-
-class MessageScanner:
-    """Follows one client's bytes from message to message.
-
-    Bytes are let through once they are known to be sound: content as it comes,
-    heads and the lines of the chunked coding when they are complete.
-
-    Behind the head of a request that asks for a WebSocket it stops: what follows
-    has no meaning until that is decided.
-
-    Args:
-        max_head_bytes: bound on a head, request line included.
-
-    Attributes:
-        not_http: what stands where a request should begin, if that is why nothing more can be read.
-        upgrading: such a head was let through. Set it to False to go on with requests.
-        ahead: it has stopped before a request, because as many as it may were let through.
-        resting: it has stopped anywhere, because it has done much.
-    """
-
-    __slots__ = (
-        *("_at", "_empty_lines", "_extensions", "_from", "_instead", "_held", "_last", "_left", "_max_head"),
-        *("_searched", "_trailers", "_upgrades", "ahead", "not_http", "resting", "upgrading"),
-    )
-
-    def __init__(self, max_head_bytes: int) -> None:
-        self.not_http = ""
-        self.upgrading = self.ahead = self.resting = False
-        self._max_head = max_head_bytes
-        self._at = _At.HEAD
-        self._instead: Head | bytes | None = None  # what is let through in place of the part just read
-        self._last: Head | None = None
-        self._upgrades = False  # whether that one asks for a WebSocket
-        self._held = b""  # the beginning of a head or line that is not complete, or what is ahead
-        self._from = 0  # where that begins; else it would be copied for each request before it
-        self._searched = 0  # how much of it was searched for its end
-        self._left = 0
-        self._extensions = 0
-        self._trailers = 0
-        self._empty_lines = 0
-
-    @property
-    def in_head(self) -> bool:
-        """Whether some bytes of a head have come, but not all."""
-        return self._at is _At.HEAD and bool(self._held) and not (self.upgrading or self.ahead)
-
-    @property
-    def at_head_request(self) -> bool:
-        """Whether what is not whole or not sound begins as a HEAD request: its answer has no content."""
-        return self._at is _At.HEAD and self._held.startswith(b"HEAD ", self._from)
-
-    @property
-    def in_content(self) -> bool:
-        """Whether all that has come ends in the content of a request."""
-        return self._at is not _At.HEAD and not self.resting
-
-    @property
-    def size_ahead(self) -> int:
-        """Bytes that wait because it is ``ahead`` or ``resting``."""
-        return len(self._held) - self._from if self.ahead or self.resting else 0
-
-    def hold(self, data: bytes) -> bool:
-        """Keep bytes while it is ``upgrading`` or ``resting``; return whether it has enough, ``MAX_HELD`` or more."""
-        self._held, self._from = self._held[self._from :] + data, 0
-        return len(self._held) >= MAX_HELD
-
-    def take_held(self) -> bytes:
-        """Return the bytes that were kept, for whoever follows them from now on."""
-        held, self._held = self._held, b""
-        return held
-
-    def feed(self, data: bytes, most: float = math.inf) -> tuple[list[Head | bytes], Reason | None]:
-        """Follow the next bytes, through as many heads as ``most``; feed it nothing to go on where it has stopped.
-
-        Returns:
-            What is let through, heads as they were read and content as it
-            came, cut where a request ends; empty lines before a request line,
-            chunk extensions and trailers are left out. And, if what comes
-            behind is not sound, why: then nothing more can be read.
-        """
-        if data:
-            pending, start = (self._held[self._from :] + data if self._held else data), 0
-        else:
-            pending, start = self._held, self._from
-        through: list[Head | bytes] = []
-        position = start
-        reason = None
-        self.ahead = self.resting = False
-        parts = MAX_PARTS
-        try:
-            while position < len(pending) and not self.upgrading:
-                self.ahead, self.resting = not most and self._at is _At.HEAD, not parts
-                if self.ahead or self.resting:
-                    break
-                parts -= 1
-                end = self._step(pending, position)
-                if end < 0:
-                    break
-                before, position, self._searched = position, end, 0
-                if self._instead is not None:
-                    most -= isinstance(self._instead, Head)
-                    through += [piece for piece in (pending[start:before], self._instead) if piece]
-                    start, self._instead = position, None
-                elif self._at is _At.HEAD:
-                    if self._empty_lines == 0:
-                        through.append(pending[start:position])
-                    start = position
-        except MalformedError as error:
-            reason, self.not_http = error.reason, error.not_http
-        if start < position:
-            through.append(pending[start:position])
-        stopped = self.ahead or self.resting
-        self._held, self._from = (pending, position) if stopped else (pending[position:], 0)
-        return through, reason
-
-    def _step(self, data: bytes, position: int) -> int:
-        """Follow to the end of the current part and return it; -1 when it has not come yet."""
-        match self._at:
-            case _At.HEAD:
-                return self._read_head(data, position)
-            case _At.LENGTH | _At.CHUNK_DATA:
-                return self._counted(data, position)
-            case _:
-                return self._line(data, position)
-
-    def _read_head(self, data: bytes, position: int) -> int:
-        if data.startswith(b"\r\n", position):
-            self._empty_lines += 1
-            if self._empty_lines > MAX_EMPTY_LINES:
-                raise MalformedError
-            return position + 2
-        end = data.find(b"\r\n\r\n", position + max(0, self._searched - 3))
-        self._searched = len(data) - position
-        size = self._searched if end < 0 else end + 4 - position
-        if size > self._max_head:
-            raise MalformedError(Reasons.HEAD_TOO_LARGE)
-        if end < 0:
-            if kind := not_http(data[position : position + MAX_LOOK_BYTES]):
-                raise MalformedError(not_http=kind)
-            return -1
-        block = data[position : end + 4]
-        if self._last is None or self._last.block != block:  # clients repeat themselves
-            self._last = parse_head(block)
-            self._upgrades = self._last.http_11 and asks_for_websocket(values_of(self._last.headers, b"upgrade"))
-        head = self._instead = self._last
-        if size > MAX_REMEMBERED:
-            self._last = None
-        self._empty_lines = 0
-        self._start_content(head.length, head.chunked)
-        self.upgrading = self._upgrades and self._at is _At.HEAD
-        return end + 4
-
-    def _start_content(self, length: int, chunked: bool) -> None:
-        self._left = length
-        self._extensions = self._trailers = 0
-        self._at = _At.CHUNK_SIZE if chunked else _At.LENGTH if length else _At.HEAD
-
-    def _counted(self, data: bytes, position: int) -> int:
-        taken = min(self._left, len(data) - position)
-        self._left -= taken
-        if not self._left:
-            self._at = _At.CHUNK_END if self._at is _At.CHUNK_DATA else _At.HEAD
-        return position + taken
-
-    def _line(self, data: bytes, position: int) -> int:
-        """Follow one line of the chunked coding: a size, the end of data, or a trailer field."""
-        end = data.find(b"\n", position) + 1
-        line = data[position:end] if end else data[position:]
-        if len(line) > (MAX_TRAILERS if self._at is _At.TRAILER else MAX_CHUNK_LINE):
-            raise MalformedError
-        if end:
-            self._whole_line(line)
-            return end
-        if self._at is _At.CHUNK_END and line != b"\r":
-            raise MalformedError  # it cannot become the end of a chunk any more
-        return -1
-
-    def _whole_line(self, line: bytes) -> None:
-        if self._at is _At.CHUNK_END:
-            if line != b"\r\n":
-                raise MalformedError
-            self._at = _At.CHUNK_SIZE
-        elif self._at is _At.TRAILER:
-            self._trailers += len(line)
-            if self._trailers > MAX_TRAILERS or _TRAILER(line) is None:
-                raise MalformedError
-            if line == b"\r\n":
-                self._at = _At.HEAD
-            else:
-                self._instead = b""
-        else:
-            size = _CHUNK_SIZE(line)
-            self._extensions += len(line) - len(size[1]) - 2 if size else 0
-            if size is None or self._extensions > MAX_EXTENSIONS:
-                raise MalformedError
-            self._instead = size[1] + b"\r\n" if len(line) > len(size[1]) + 2 else None
-            self._left = int(size[1], 16)
-            self._at = _At.CHUNK_DATA if self._left else _At.TRAILER

@@ -10,10 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Literal
 
-from gateway.settings.tables.server import ForwardedFields
-from gateway.settings.values import plain_network
+#: Which kind of forwarding fields a trusted proxy writes.
+ForwardedFields = Literal["x-forwarded", "forwarded", "both"]
+
+#: A block of addresses, of either family.
+Network = IPv4Network | IPv6Network
+
+_MAPPED_BITS = 96  # of ::ffff:0:0/96
 
 # The forms that may have a port, which may be an obfuscated one (RFC 7239 section 6.3).
 _WITH_PORT = re.compile(r"(?:([0-9.]+)|\[([^\[\]]+)\])(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?").fullmatch
@@ -72,6 +78,14 @@ def address_text(host: str) -> bytes:
     """Return the canonical text of a socket's address, ``b"unknown"`` when it is none (RFC 7239 section 6.2)."""
     address = parse_node(host.encode("latin-1", "replace"))
     return UNKNOWN if address is None else str(address).encode("ascii")
+
+
+def plain_network(block: Network) -> Network:
+    """Return the IPv4 block that a block of IPv4-mapped addresses stands for; any other block as it is."""
+    mapped = block.network_address.ipv4_mapped if isinstance(block, IPv6Network) else None
+    if mapped is None or block.prefixlen < _MAPPED_BITS:
+        return block
+    return IPv4Network((int(mapped), block.prefixlen - _MAPPED_BITS))
 
 
 class TrustedProxies:

@@ -17,7 +17,7 @@ import os
 from collections.abc import Sequence
 
 from gateway.errors import GatewayError, Reasons
-from gateway.upstream.headers.rewrite import RawHeaders, connection_options
+from gateway.http1.fields import RawHeaders, connection_options, list_members, values_of
 
 #: What both heads of a handshake say between two neighbours (RFC 6455 sections 4.1 and 4.2.2), made anew.
 UPGRADE_FIELDS = ((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"))
@@ -44,7 +44,7 @@ _FIRST_CONTROL, _CLOSE = 0x8, 0x8
 
 def asks_for_websocket(upgrade: Sequence[bytes]) -> bool:
     """Return whether one of a request's Upgrade fields names the WebSocket protocol (RFC 9110 section 7.8)."""
-    return any(b"websocket" in _elements(value.lower()) for value in upgrade)
+    return any(b"websocket" in list_members(value.lower()) for value in upgrade)
 
 
 def check_request(method: str, http_11: bool, headers: RawHeaders) -> bytes:
@@ -87,11 +87,6 @@ def accept_value(key: bytes) -> bytes:
     return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
-def values_of(headers: RawHeaders, name: bytes) -> list[bytes]:
-    """Return every value of a field; ``name`` in lower case."""
-    return [value for key, value in headers if key.lower() == name]
-
-
 def offered_token(protocols: Sequence[bytes]) -> bytes | None:
     """Return the bearer token among the offered subprotocols: the one behind ``bearer``; None without one.
 
@@ -111,7 +106,7 @@ def offered_token(protocols: Sequence[bytes]) -> bytes | None:
 
 def token_protocol(protocols: Sequence[bytes]) -> bytes | None:
     """Return ``bearer`` as the client spells it, if it is among the offered subprotocols."""
-    elements = [element for value in protocols for element in _elements(value)]
+    elements = [element for value in protocols for element in list_members(value)]
     return next((element for element in elements if element.lower() == TOKEN_PROTOCOL), None)
 
 
@@ -129,18 +124,13 @@ def without_token(headers: RawHeaders) -> RawHeaders:
 def _split(protocols: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
     """Return what stands behind each ``bearer``, empty for nothing, and the other subprotocols."""
     tokens, others = [], []
-    elements = iter([element for value in protocols for element in _elements(value)])
+    elements = iter([element for value in protocols for element in list_members(value)])
     for element in elements:
         if element.lower() == TOKEN_PROTOCOL:
             tokens.append(next(elements, b""))
         else:
             others.append(element)
     return tokens, others
-
-
-def _elements(value: bytes) -> list[bytes]:
-    """Return the elements of a list, empty ones ignored (RFC 9110 section 5.6.1)."""
-    return [element for element in (part.strip(b" \t") for part in value.split(b",")) if element]
 
 
 def _is_key(value: bytes) -> bool:

@@ -10,30 +10,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
+from typing import NamedTuple
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason, Reasons, printable
 from gateway.identity import Identity
 from gateway.jwt.cache import CachedToken, TokenCache
-from gateway.jwt.examined import Examined
+from gateway.jwt.claims.issuer_policy import IssuerPolicy
+from gateway.jwt.claims.rules import check_claims, check_header, is_current, make_identity
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.registry import Issuers, cannot_decide
 from gateway.jwt.issuers.tenants import Tenants
-from gateway.jwt.jose.compact import (
-    check_claims,
-    check_header,
-    is_current,
-    make_identity,
-    parse_token,
-    unforeseen,
-    verify_signature,
-)
+from gateway.jwt.jose.compact import Unverified, parse_token, unforeseen, verify_signature
 from gateway.jwt.jose.keys import VerifyingKey
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.settings.tables.root import Settings
 
 # Tokens that are bound to their sender are remembered under a name that no look-up for a bearer token can have.
 _BOUND = b"bound "
+
+
+class Examined(NamedTuple):
+    """A token of which everything is right but perhaps its signature.
+
+    Attributes:
+        digest: its SHA-256.
+    """
+
+    digest: bytes
+    unverified: Unverified
+    policy: IssuerPolicy
+    issuer: IssuerKeys
 
 
 class Authenticator:

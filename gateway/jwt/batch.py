@@ -16,8 +16,7 @@ from itertools import islice
 
 from gateway.errors import GatewayError
 from gateway.identity import Identity
-from gateway.jwt.authenticator import Authenticator
-from gateway.jwt.examined import Examined
+from gateway.jwt.authenticator import Authenticator, Examined
 from gateway.jwt.jose.compact import unforeseen
 from gateway.jwt.jose.keys import VerifyingKey
 from gateway.tasks import note_failure

@@ -13,16 +13,15 @@ push out good entries.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
-from sys import getsizeof
-from typing import Any
 
 from gateway.clock import Clock
 from gateway.errors import Reason, Reasons
-from gateway.identity import Identity
+from gateway.identity import Identity, identity_cost
+from gateway.jwt.claims.issuer_policy import IssuerPolicy
+from gateway.jwt.claims.rules import is_current
 from gateway.jwt.issuers.refresher import IssuerKeys
-from gateway.jwt.jose.compact import IssuerPolicy, is_current
 from gateway.jwt.jose.keys import KeySet, VerifyingKey
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.jwt.revocations.table import Mark
@@ -273,28 +272,3 @@ class TokenCache:
 
     def _drop(self, digest: bytes) -> None:
         self.bytes_used -= self._entries.pop(digest).cost
-
-
-def identity_cost(identity: Identity) -> int:
-    """Return about how many bytes of memory an identity holds: its strings and the containers around them."""
-    scopes = identity.scopes
-    texts = (identity.issuer, identity.subject, identity.token_id, identity.session_id, *scopes)
-    total = sum(map(getsizeof, texts)) + len(identity.lines) + 8 * len(scopes)
-    return total + (_claims_cost(identity.claims) if identity.claims else 0)
-
-
-def _claims_cost(claims: Mapping[str, Any]) -> int:
-    """Walk the claims that some route looks at; how deep they are nested was bounded when they were read."""
-    total = 0
-    waiting: list[Any] = [claims]
-    while waiting:
-        value = waiting.pop()
-        total += getsizeof(value)
-        if isinstance(value, Mapping):
-            # A read-only view shows its own size alone; the table behind it is the larger part.
-            total += 64 + 100 * len(value)
-            waiting.extend(value.keys())
-            waiting.extend(value.values())
-        elif isinstance(value, tuple):
-            waiting.extend(value)
-    return total

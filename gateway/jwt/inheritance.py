@@ -1,6 +1,6 @@
 """What a worker leaves to those that start after it: issuers' public keys, and what is revoked.
 
-Only the collecting and the taking over live here; ``workers.py`` carries it
+Only the collecting and the taking over live here; ``process/supervisor.py`` carries it
 from one process to another, over the channels that it has with both. So a
 worker that dies while Redis or a provider is away is replaced by one that knows
 what the others know. The dangers: knowledge that looks younger than it is (so

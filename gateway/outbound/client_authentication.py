@@ -21,7 +21,7 @@ from joserfc.jwk import RSAKey
 from gateway.clock import Clock
 from gateway.outbound.http import FetchError
 from gateway.settings.client_credentials import ClientKey, read_client_key, read_client_secret
-from gateway.settings.readable import UNREAD, Version, version
+from gateway.watched_file import WatchedFile
 
 _log = logging.getLogger("gateway.introspection")
 
@@ -81,8 +81,7 @@ class ClientAuthentication:
         self._file = client.file
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self._credential: str | ClientKey | None = None
-        self._version: Version = None
-        self._failed: Version = UNREAD
+        self._watched = WatchedFile(self._file)
         self._looked_at = float("-inf")
 
     async def request(self, form: dict[str, str]) -> Request:
@@ -124,19 +123,18 @@ class ClientAuthentication:
         return self._credential
 
     def _look(self) -> None:
-        found = version(self._file)
-        if found == self._version and self._credential is not None:
+        watched = self._watched
+        if not watched.look():
             return
         try:
             reader = read_client_key if self._method == "private_key_jwt" else read_client_secret
             self._credential = reader(self._file)
         except ValueError as error:
-            # It is looked at again: what the system does not let be read now may be read later, as the same version.
-            if found != self._failed:
+            watched.forget()  # what the system does not let be read now may be read later, as the same version
+            if not watched.fails_again():
                 _log.warning("issuer %s: the client's secret or key is not usable: %s", self._name, error)
-            self._failed = found
         else:
-            self._version, self._failed = found, UNREAD
+            watched.succeeds()
 
     def _assertion(self, client: ClientKey) -> str:
         """Return an assertion for one use (RFC 7523 section 3)."""

@@ -16,10 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from gateway.errors import printable
-
-#: Longest foreign text in a message.
-SHOWN = 200
+from gateway.errors import PREVIEW_CHARS, printable
 
 WELL_KNOWN = "/.well-known/openid-configuration"
 
@@ -53,7 +50,7 @@ def discovery_url(issuer: str) -> URL:
     if url.scheme not in ("https", "http") or not url.host or "?" in issuer or "#" in issuer:
         raise DiscoveryError(
             "issuer_not_a_url",
-            f"issuer {printable(issuer, SHOWN)} is no URL to discover keys from: set jwks_url or jwks_file",
+            f"issuer {printable(issuer, PREVIEW_CHARS)} is no URL to discover keys from: set jwks_url or jwks_file",
         )
     return url
 
@@ -73,10 +70,10 @@ def jwks_uri_of(document: dict[str, Any], issuer: str, *, allow_http: bool) -> U
     """
     named = document.get("issuer")
     if named != issuer:
-        shown = printable(named, SHOWN) if isinstance(named, str) else f"a {type(named).__name__}"
+        shown = printable(named, PREVIEW_CHARS) if isinstance(named, str) else f"a {type(named).__name__}"
         raise DiscoveryError(
             "issuer_mismatch",
-            f"the discovery document names issuer {shown}, configured is {printable(issuer, SHOWN)}:"
+            f"the discovery document names issuer {shown}, configured is {printable(issuer, PREVIEW_CHARS)}:"
             " they must be identical",
         )
     uri = document.get("jwks_uri")
@@ -167,7 +164,8 @@ class GuardedResolver(AbstractResolver):
             return found
         public = [result for result in found if is_global(result["host"])]
         if not public:
-            raise OSError(None, f"{printable(host, SHOWN)} has no public address (set jwks_url if this is right)")
+            shown = printable(host, PREVIEW_CHARS)
+            raise OSError(None, f"{shown} has no public address (set jwks_url if this is right)")
         return public
 
     async def close(self) -> None:
@@ -181,7 +179,7 @@ def _refused(uri: str, rule: str) -> DiscoveryError:
     scheme, separator, rest = place.partition("://")
     authority, slash, path = rest.partition("/")
     shown = scheme + separator + authority.rpartition("@")[2] + slash + path
-    return DiscoveryError("jwks_uri_refused", f"jwks_uri {printable(shown, SHOWN)} {rule}")
+    return DiscoveryError("jwks_uri_refused", f"jwks_uri {printable(shown, PREVIEW_CHARS)} {rule}")
 
 
 def _nat64(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

@@ -21,9 +21,9 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from gateway import __version__
-from gateway.errors import printable
-from gateway.outbound.discovery import SHOWN
+from gateway.errors import PREVIEW_CHARS, printable
 from gateway.tls_contexts import client_context, system_context
+from gateway.watched_file import Version, version
 
 
 class FetchError(Exception):
@@ -66,7 +66,7 @@ class ProviderSession:
         self._ca_file, self._ca_option = ca_file, ca_option
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
-        self._ca_version: tuple[int, ...] = ()
+        self._ca_version: Version = None
 
     async def open(self) -> aiohttp.ClientSession:
         """Return the session, made anew when the file of authorities has changed.
@@ -74,16 +74,16 @@ class ProviderSession:
         Raises:
             FetchError: the file of authorities cannot be used.
         """
-        version = self._ca_version
+        found = self._ca_version  # compared without a memory of its own: several may ask at one time
         context: ssl.SSLContext | None = None
         if self._ca_file:
-            version = await asyncio.to_thread(self._file_version)
-            if self._session is None or version != self._ca_version:
+            found = await asyncio.to_thread(version, self._ca_file)
+            if self._session is None or found is None or found != self._ca_version:
                 context = await asyncio.to_thread(self._authorities)
-        if self._session is not None and version != self._ca_version:
+        if self._session is not None and found != self._ca_version:
             await self.close()
         if self._session is None:
-            self._ca_version = version
+            self._ca_version = found
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     ssl=context or system_context(),
@@ -106,14 +106,11 @@ class ProviderSession:
         if session is not None:
             await session.close()
 
-    def _file_version(self) -> tuple[int, ...]:
+    def _authorities(self) -> ssl.SSLContext:
         try:
-            found = os.stat(self._ca_file)
+            os.stat(self._ca_file)
         except OSError as error:
             raise FetchError("ca_file", f"{self._ca_option} cannot be read: {error.strerror}") from None
-        return (found.st_mtime_ns, found.st_size, found.st_ino)
-
-    def _authorities(self) -> ssl.SSLContext:
         try:
             return client_context(self._ca_file)
         except OSError as error:  # ssl.SSLError is one
@@ -128,9 +125,9 @@ def translated(url: URL) -> Iterator[None]:
     except TimeoutError:
         raise FetchError("timeout", f"{shown(url)} did not answer in time") from None
     except aiohttp.ClientSSLError as error:
-        raise FetchError("tls", f"{shown(url)}: {printable(str(error), SHOWN)}") from None
+        raise FetchError("tls", f"{shown(url)}: {printable(str(error), PREVIEW_CHARS)}") from None
     except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, OSError) as error:
-        raise FetchError("connect", f"{shown(url)}: {printable(str(error), SHOWN)}") from None
+        raise FetchError("connect", f"{shown(url)}: {printable(str(error), PREVIEW_CHARS)}") from None
     except (aiohttp.ClientError, ValueError) as error:
         raise FetchError("protocol", f"{shown(url)}: {type(error).__name__}") from None
 
@@ -157,4 +154,4 @@ async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
 
 def shown(url: URL) -> str:
     """Return an address for a log: without query, which may hold a secret."""
-    return printable(str(url.with_query(None)), SHOWN)
+    return printable(str(url.with_query(None)), PREVIEW_CHARS)

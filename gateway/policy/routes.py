@@ -25,6 +25,7 @@ from typing import Literal
 from gateway.http1.host import canonical_host
 from gateway.http1.target import Target
 from gateway.policy.cors import CorsPolicy, compile_cors
+from gateway.policy.express_options import REMEMBERED, SERVED, is_within
 from gateway.settings.tables.base import Text
 from gateway.settings.tables.routes import Credential
 from gateway.settings.tables.routes import Route as RouteSettings
@@ -85,6 +86,8 @@ class Route:
         websocket_protocol_token: a WebSocket's token may stand among its subprotocols.
         websocket_max_message_bytes: most payload of one message; 0 for no limit.
         end_at_expiry: a response ends with its token.
+        express_serves: the express lane may serve it (``express_options.py``).
+        express_remembers: it may also remember what follows from a head on it.
     """
 
     name: str
@@ -109,19 +112,25 @@ class Route:
     websocket_protocol_token: bool
     websocket_max_message_bytes: int
     end_at_expiry: bool
+    express_serves: bool
+    express_remembers: bool
 
 
 class RouteTable:
     """All routes, arranged so that the most specific one is found first.
+
+    Args:
+        routes: as configured.
+        express: options of features with which the express lane may serve a route.
 
     Raises:
         ValueError: for a route whose path or host cannot be compiled. The checks of
             the settings find such faults first, with the path of their key.
     """
 
-    def __init__(self, routes: Sequence[RouteSettings]) -> None:
+    def __init__(self, routes: Sequence[RouteSettings], express: frozenset[str] = frozenset()) -> None:
         #: In the order of the configuration.
-        self.routes: tuple[Route, ...] = tuple(_compile_all(routes))
+        self.routes: tuple[Route, ...] = tuple(_compile_all(routes, express))
         self._exact: dict[str, _Bucket] = {}
         # Prefix without its final slash -> (prefixes that end in a slash, prefixes that do not).
         self._prefixes: dict[str, tuple[_Bucket, _Bucket]] = {}
@@ -231,7 +240,7 @@ def _unspecific(route: Route) -> tuple[bool, bool]:
     return (not route.hosts, not route.methods)
 
 
-def _compile_all(routes: Iterable[RouteSettings]) -> Iterable[Route]:
+def _compile_all(routes: Iterable[RouteSettings], express: frozenset[str]) -> Iterable[Route]:
     taken: set[str] = set()
     for settings in routes:
         name, number = settings.path, 1
@@ -239,10 +248,10 @@ def _compile_all(routes: Iterable[RouteSettings]) -> Iterable[Route]:
             number += 1
             name = f"{settings.path}#{number}"
         taken.add(name)
-        yield _compile(name, settings)
+        yield _compile(name, settings, express)
 
 
-def _compile(name: str, settings: RouteSettings) -> Route:
+def _compile(name: str, settings: RouteSettings, express: frozenset[str]) -> Route:
     if settings.match != "regex" and not settings.path.startswith("/"):
         raise ValueError(f"the path of a route begins with '/': {settings.path!r}")
     segments = sum(1 for segment in settings.path.split("/") if segment)
@@ -269,6 +278,8 @@ def _compile(name: str, settings: RouteSettings) -> Route:
         websocket_protocol_token=settings.websocket_protocol_token,
         websocket_max_message_bytes=settings.websocket_max_message_bytes,
         end_at_expiry=settings.end_at_expiry,
+        express_serves=is_within(settings, SERVED | express),
+        express_remembers=is_within(settings, REMEMBERED | express),
     )
 
 

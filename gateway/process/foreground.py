@@ -1,7 +1,7 @@
 """The process of a gateway in the foreground: its log, its signals, its exit code.
 
 Only what surrounds a running gateway lives here; the gateway itself is
-``app.py``'s, and several processes are ``workers.py``'s.
+``app.py``'s, and several processes are ``supervisor.py``'s.
 """
 
 from __future__ import annotations

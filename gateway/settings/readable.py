@@ -16,63 +16,6 @@ from pathlib import Path
 MARK = codecs.BOM_UTF8
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
-#: What tells one version of a file from the next: time of change, size and inode; None when it is not there.
-Version = tuple[int, int, int] | None
-
-
-def version(file: str) -> Version:
-    """Return what tells a file from its next version."""
-    try:
-        found = os.stat(file)
-    except (OSError, ValueError):
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-#: The version of a file that was never read: no file has it.
-UNREAD: Version = (-1, -1, -1)
-
-
-class Changes:
-    """Tells when a file has another version, which is probably whole: a writer may be at work.
-
-    Args:
-        file: the file.
-        most_waits: how many looks a version that has not stood still is waited for.
-    """
-
-    def __init__(self, file: str, most_waits: int) -> None:
-        self._file = file
-        self._most_waits = most_waits
-        self._taken: Version = None
-        self._noted: Version = None
-        self._waits = 0
-
-    def take(self) -> None:
-        """Take the version that is there now: it is about to be read."""
-        self._taken = self._noted = version(self._file)
-
-    def forget(self) -> None:
-        """Take the version that is there for a new one at the next look: the last reading of it came to nothing."""
-        self._taken, self._noted = UNREAD, version(self._file)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether another version was seen that has not stood still yet."""
-        return self._noted != self._taken
-
-    def look(self) -> bool:
-        """Take the version that is there, if it is another than the last one and stands still; say whether it was."""
-        found = version(self._file)
-        if found == self._taken:
-            self._noted, self._waits = found, 0
-            return False
-        if found != self._noted and self._waits < self._most_waits:
-            self._noted, self._waits = found, self._waits + 1
-            return False
-        self._taken, self._noted, self._waits = found, found, 0
-        return True
-
 
 def read_regular(file: str, most: int) -> bytes:
     """Return the content of a regular file. A pipe or device in its place must not block for ever.

@@ -16,23 +16,18 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AwareDatetime, TypeAdapter
 
+from gateway.http1.fields import METHOD, TOKEN
+from gateway.http1.trusted_proxies import plain_network
 from gateway.identity import OWN_NAMES
 
-#: A request method that is served (RFC 9110 section 9.1): case-sensitive, and nothing that a service may turn into
-#: another method.
-METHOD = r"[A-Z0-9_-]{1,32}"
-
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_METHOD = re.compile(METHOD.decode("ascii"))
+_TOKEN = re.compile(TOKEN.decode("ascii"))
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DNS_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _PORT = re.compile(r"[0-9]{1,5}")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#@:]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
-_MAPPED_BITS = 96  # of ::ffff:0:0/96
 _SOCKET_LENGTH = 107  # what fits into sockaddr_un on Linux
-
-#: A block of addresses, of either family.
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: Fields that an upstream or a hop reads for framing, routing or credentials, or that the gateway writes itself.
 #: One of these as an identity header would corrupt requests (rather than name a caller).
@@ -117,14 +112,6 @@ def network(text: str) -> str:
     if ipaddress.ip_address(text.partition("/")[0]) != block.network_address:
         raise ValueError(f"bits are set behind the mask; the block is {plain}")
     return str(plain)
-
-
-def plain_network(block: Network) -> Network:
-    """Return the IPv4 block that a block of IPv4-mapped addresses stands for; any other block as it is."""
-    mapped = block.network_address.ipv4_mapped if isinstance(block, ipaddress.IPv6Network) else None
-    if mapped is None or block.prefixlen < _MAPPED_BITS:
-        return block
-    return ipaddress.IPv4Network((int(mapped), block.prefixlen - _MAPPED_BITS))
 
 
 def proxies(text: str) -> str:
@@ -366,7 +353,7 @@ def method(text: str) -> str:
         raise ValueError("is not a method, e.g. GET")
     if text != text.upper():
         raise ValueError(f"methods are upper case: write {text.upper()}")
-    if not re.fullmatch(METHOD, text):
+    if not _METHOD.fullmatch(text):
         raise ValueError('no request has this method: 1 to 32 of A-Z, 0-9, "-" and "_"')
     if text in ("CONNECT", "TRACE"):
         raise ValueError("CONNECT and TRACE are never served")

@@ -61,7 +61,7 @@ def connections_within(room: int, connections: int, pools: int) -> int:
 
     Each needs a connection to an upstream while it is served, so half of the
     files are for clients where the pools could take all. Some of the clients'
-    half are for those that are turned away, or linger (``places.py``).
+    half are for those that are turned away, or linger (``sockets/slots.py``).
     """
     room = max(4, room)
     clients = max(room - pools, room // 2)

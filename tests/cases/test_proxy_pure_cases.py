@@ -12,11 +12,12 @@ import pytest
 
 from gateway.errors import GatewayError, Reasons
 from gateway.http1.target import parse_target
+from gateway.http1.trusted_proxies import Peer
 from gateway.identity import HeaderRule, UnsafeClaimError
 from gateway.policy.routes import RouteTable
 from gateway.upstream.headers.forwarded import client_address
 from gateway.upstream.headers.header_policy import HeaderPolicy, header_policy
-from gateway.upstream.headers.rewrite import Peer, request_headers
+from gateway.upstream.headers.rewrite import request_headers
 from tests.support.composed import Route
 from tests.support.identities import identity_headers
 

@@ -132,7 +132,7 @@ STEPS = [
     "gateway.upstream.exchange.exchange.checked_reply",
     "gateway.server.request.response_head.response_headers",
     "gateway.upstream.exchange.relay._framed",
-    "gateway.server.aiohttp_lane.lane.render",
+    "gateway.server.request.outcome.Outcomes.refusal_of_connection",
 ]
 
 

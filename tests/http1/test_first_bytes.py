@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.http1.first_bytes import KINDS, MAX_LOOK_BYTES, not_http
-from gateway.http1.request_head import MessageScanner
+from gateway.http1.message_scanner import MessageScanner
 
 REQUESTS = (
     b"GET / HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r",

@@ -11,9 +11,8 @@ import pytest
 
 from gateway.errors import GatewayError, Reasons
 from gateway.identity import Identity
-from gateway.jwt.authenticator import Authenticator
+from gateway.jwt.authenticator import Authenticator, Examined
 from gateway.jwt.batch import MOST, Outcome, VerificationBatch
-from gateway.jwt.examined import Examined
 from gateway.tasks import failures
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import SigningKey

@@ -11,19 +11,11 @@ from typing import Any
 import pytest
 
 from gateway.errors import Reasons
-from gateway.identity import Identity, freeze
-from gateway.jwt.cache import (
-    BAD_SECONDS,
-    BAD_SIZE,
-    BYTES_PER_ENTRY,
-    LEAST_BYTES,
-    CachedToken,
-    TokenCache,
-    identity_cost,
-)
+from gateway.identity import Identity, freeze, identity_cost
+from gateway.jwt.cache import BAD_SECONDS, BAD_SIZE, BYTES_PER_ENTRY, LEAST_BYTES, CachedToken, TokenCache
+from gateway.jwt.claims.issuer_policy import compile_policy
 from gateway.jwt.issuers.key_sources import FileSource
 from gateway.jwt.issuers.refresher import IssuerKeys
-from gateway.jwt.jose.compact import compile_policy
 from gateway.jwt.jose.keys import KeySet, import_jwks
 from tests.support.clock import FakeClock
 from tests.support.idp import gateway_settings, issuer_settings

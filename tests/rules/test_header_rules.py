@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.http1.fields import RawHeaders, connection_options
+from gateway.http1.trusted_proxies import Peer
+from gateway.upstream.headers.header_policy import compile_header_policy
 from gateway.upstream.headers.rewrite import (
-    Peer,
-    RawHeaders,
-    compile_header_policy,
-    connection_options,
     passed_before,
     render_head,
     request_headers,

@@ -7,16 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gateway.http1.trusted_proxies import Peer
 from gateway.identity import HeaderRule, UnsafeClaimError, header_value
-from gateway.upstream.headers.header_policy import header_policy
-from gateway.upstream.headers.rewrite import (
-    Peer,
-    compile_header_policy,
-    fold,
-    render_head,
-    request_headers,
-    response_headers,
-)
+from gateway.upstream.headers.header_policy import compile_header_policy, fold, header_policy
+from gateway.upstream.headers.rewrite import render_head, request_headers, response_headers
 from tests.support.composed import Settings
 from tests.support.identities import identity_headers
 

@@ -16,8 +16,7 @@ from gateway.features.revocation.file_source import LOOK_SECONDS, FileRevocation
 from gateway.features.revocation.options import Revocation
 from gateway.features.revocation.writer import RevocationWriter
 from gateway.identity import Identity
-from gateway.jwt.authenticator import Authenticator
-from gateway.jwt.examined import Examined
+from gateway.jwt.authenticator import Authenticator, Examined
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.jwt.revocations.table import Mark
 from tests.support.clock import FakeClock, eventually, settle

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gateway.settings.readable import Changes, read_regular, version, without_mark
+from gateway.settings.readable import read_regular, without_mark
 from tests.settings.configs import changed, faults_of
 from tests.support.certificates import authority
 
@@ -63,24 +63,6 @@ def test_a_key_pasted_instead_of_its_file_is_not_repeated(tmp_path: Path) -> Non
     assert "secret" not in "\n".join(lines)
 
 
-def test_another_version_of_a_file_is_told_from_the_last(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    assert version(str(file)) is None
-    assert version("\0") is None
-    file.write_text("a")
-    first = version(str(file))
-    assert first is not None
-    assert version(str(file)) == first
-    file.write_text("ab")
-    second = version(str(file))
-    os.utime(file, ns=(0, 0))
-    third = version(str(file))
-    (tmp_path / "other").write_text("xy")
-    os.utime(tmp_path / "other", ns=(0, 0))
-    os.replace(tmp_path / "other", file)
-    assert len({first, second, third, version(str(file))}) == 4
-
-
 def test_regular_files_are_read_up_to_a_bound(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"12345")
@@ -94,50 +76,6 @@ def test_pipe_in_the_place_of_a_file_holds_nobody_up(tmp_path: Path) -> None:
     for name in (str(tmp_path / "pipe"), str(tmp_path), str(tmp_path / "none"), "\0"):
         with pytest.raises(ValueError, match=r"^this file cannot be read: ."):
             read_regular(name, 5)
-
-
-def test_change_is_told_once_the_file_stands_still(tmp_path: Path) -> None:
-    """A file that is half written is not read; one that never stands still is read after a few looks, all the same."""
-    file = tmp_path / "file"
-    file.write_text("1")
-    changes = Changes(str(file), most_waits=2)
-    changes.take()
-    assert not changes.look()
-    file.write_text("22")
-    assert [changes.look() for _ in range(3)] == [False, True, False]
-    told = []
-    for length in range(3, 6):
-        file.write_text("x" * length)
-        told.append(changes.look())
-    assert told == [False, False, True]
-    file.unlink()
-    assert [changes.look() for _ in range(2)] == [False, True]
-
-
-def test_file_whose_version_comes_back_has_not_changed(tmp_path: Path) -> None:
-    file, other = tmp_path / "file", tmp_path / "other"
-    file.write_text("1")
-    changes = Changes(str(file), most_waits=2)
-    changes.take()
-    file.rename(other)
-    assert not changes.look()
-    other.rename(file)
-    assert [changes.look() for _ in range(2)] == [False, False]
-
-
-def test_version_whose_reading_came_to_nothing_is_reported_again(tmp_path: Path) -> None:
-    """R406."""
-    file = tmp_path / "file"
-    file.write_text("a")
-    changes = Changes(str(file), 3)
-    changes.take()
-    assert not changes.look()
-    changes.forget()
-    assert changes.look()
-    assert not changes.look()
-    file.unlink()
-    changes.forget()
-    assert changes.look(), "also when there is no file"
 
 
 #: Marks of encodings that editors write in front of text, and the encodings.

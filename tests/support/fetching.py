@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import Fetched, Source, make_source
 from gateway.jwt.jose.keys import KeySet, import_jwks
+from gateway.outbound.http import FetchError
 from tests.support.idp import issuer_settings
 
 

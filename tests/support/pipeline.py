@@ -21,8 +21,13 @@ def core_of(settings: Settings, clock: Clock, routes: RouteTable | None = None) 
     def used_ids(purpose: str, window: float = 0.0) -> ReplayStore:
         return make_store(settings, clock, None, purpose, window)
 
-    compiled = RouteTable(settings.routes) if routes is None else routes
+    compiled = table_of(settings) if routes is None else routes
     return Core(settings, clock, compiled.routes, None, Revocations((), clock), used_ids, None, b"")
+
+
+def table_of(settings: Settings) -> RouteTable:
+    """Return the compiled routes."""
+    return RouteTable(settings.routes, frozenset().union(*(feature.express for feature in settings.features)))
 
 
 def parts_of(core: Core, features: Sequence[Feature] = FEATURES) -> list[Part]:
@@ -34,6 +39,6 @@ def pipeline_of(
     settings: Settings, clock: Clock, pseudonym: bytes = b"gw-1", features: Sequence[Feature] = FEATURES
 ) -> Pipeline:
     """Return the pipeline of a gateway that has no keys yet."""
-    routes = RouteTable(settings.routes)
+    routes = table_of(settings)
     parts = parts_of(core_of(settings, clock, routes), features)
     return Pipeline(settings, routes, Authenticator(settings, {}, clock), parts, clock, pseudonym)

@@ -11,15 +11,9 @@ from typing import Any
 
 from gateway.errors import Challenge, GatewayError, Reason, Reasons
 from gateway.identity import Identity
-from gateway.jwt.jose.compact import (
-    IssuerPolicy,
-    check_claims,
-    check_header,
-    compile_policy,
-    make_identity,
-    parse_token,
-    verify_signature,
-)
+from gateway.jwt.claims.issuer_policy import IssuerPolicy, compile_policy
+from gateway.jwt.claims.rules import check_claims, check_header, make_identity
+from gateway.jwt.jose.compact import parse_token, verify_signature
 from gateway.jwt.jose.keys import KeySet, KeySetError, import_jwks
 from gateway.settings.tables.upstreams import Upstream
 from tests.support.composed import Issuer, Route, Settings

@@ -11,7 +11,8 @@ import pytest
 from gateway.errors import GatewayError, Reason
 from gateway.settings.tables.upstreams import Upstream as UpstreamSettings
 from gateway.upstream.exchange.exchange import exchange
-from gateway.upstream.pool.upstream import Lease, Origin, Upstream
+from gateway.upstream.pool.upstream import Upstream
+from gateway.upstream.pool.upstream_url import Lease, Origin
 
 GET = b"GET / HTTP/1.1\r\nHost: up\r\n\r\n"
 

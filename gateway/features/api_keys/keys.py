@@ -23,11 +23,12 @@ from gateway.features.api_keys.key_file import KeyFileError, read_keys
 from gateway.features.api_keys.options import ApiKey, Tables, TokensOptions, claims_of
 from gateway.features.api_keys.reasons import API_KEY_TOO_LONG, EXPIRED_API_KEY, NO_API_KEYS, UNKNOWN_API_KEY
 from gateway.identity import Identity, header_rules
-from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified, kept_claims
-from gateway.jwt.jose.compact import make_identity, unforeseen
-from gateway.settings.readable import Changes
+from gateway.jwt.claims.issuer_policy import IssuerPolicy, kept_claims
+from gateway.jwt.claims.rules import make_identity
+from gateway.jwt.jose.compact import Unverified, unforeseen
 from gateway.settings.tables.root import Settings
 from gateway.tasks import Periodic
+from gateway.watched_file import WatchedFile
 
 _log = logging.getLogger("gateway.api_keys")
 
@@ -92,7 +93,7 @@ class ApiKeys:
         self._wall = clock.wall
         self._known = self._compile(self._given)
         self._complete = not self.file
-        self._changes = Changes(self.file, _MOST_WAITS)
+        self._changes = WatchedFile(self.file, max_waits=_MOST_WAITS)
         self._watching = Periodic("API key file", self._look, clock, LOOK_SECONDS, on_failure=self._not_read)
         if self.file:
             self._changes.take()

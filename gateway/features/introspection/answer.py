@@ -14,8 +14,9 @@ from typing import Any
 from gateway.errors import GatewayError, Reasons, printable
 from gateway.features.introspection.reasons import INACTIVE_TOKEN
 from gateway.identity import Identity
-from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified
+from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.claims.rules import check_claims, make_identity
+from gateway.jwt.jose.compact import Unverified
 
 #: What ``token_type`` may say of a token that is shown here (RFC 6749 section 7.1, RFC 9449 section 5), and the words
 #: of servers that tell the kind of token there instead (RFC 8693 section 3).

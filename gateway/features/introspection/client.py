@@ -17,11 +17,10 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from gateway.clock import Clock
-from gateway.errors import printable
+from gateway.errors import PREVIEW_CHARS, printable
 from gateway.features.introspection.options import IssuerOptions
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
 from gateway.outbound.client_authentication import Client, ClientAuthentication
-from gateway.outbound.discovery import SHOWN
 from gateway.outbound.http import FetchError, ProviderSession, read_body, shown, translated
 from gateway.settings.tables.issuers import Issuer, issuer_values
 
@@ -88,7 +87,7 @@ class IntrospectionClient:
                 raise FetchError("content_type", f"{shown(self._url)} sent no application/json")
             return parse_object(body)
         except StrictJsonError as error:
-            problem = printable(str(error), SHOWN)
+            problem = printable(str(error), PREVIEW_CHARS)
             raise FetchError("bad_answer", f"{shown(self._url)} sent no JSON object: {problem}") from None
 
     async def _exchange(self, form: dict[str, str]) -> tuple[Sequence[str], bytes]:

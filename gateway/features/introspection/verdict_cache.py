@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from gateway.clock import Clock
 from gateway.errors import Reason
-from gateway.identity import Identity
-from gateway.jwt.cache import BYTES_PER_ENTRY, LEAST_BYTES, MOST_BYTES, identity_cost
+from gateway.identity import Identity, identity_cost
+from gateway.jwt.cache import BYTES_PER_ENTRY, LEAST_BYTES, MOST_BYTES
 from gateway.jwt.claims.rules import is_current
 
 # A verdict, its digest and its place in the map, measured.

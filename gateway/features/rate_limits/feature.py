@@ -23,6 +23,7 @@ class RateLimitsFeature(Feature):
     reasons = REASONS
     tables = Tables
     options = {"routes": RouteOptions}
+    express = frozenset({"rate_limit"})  # its guard is asked each time
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         return rate_limit_problems(settings, sound)

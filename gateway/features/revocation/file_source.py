@@ -23,8 +23,9 @@ from gateway.clock import Clock
 from gateway.jwt.revocations.entry import parse_revocation
 from gateway.jwt.revocations.source import RevocationSource
 from gateway.jwt.revocations.table import RECORD, RevocationTable
-from gateway.settings.readable import Changes, without_mark
+from gateway.settings.readable import without_mark
 from gateway.tasks import Periodic
+from gateway.watched_file import WatchedFile
 
 _log = logging.getLogger("gateway.revocation")
 
@@ -175,7 +176,7 @@ class FileRevocations(RevocationSource):
         self._end, self._digest = 0, b""
         self._in_force = False
         self._looking = asyncio.Lock()
-        self._changes = Changes(file, _MOST_WAITS)
+        self._changes = WatchedFile(file, max_waits=_MOST_WAITS)
         self._watching = Periodic("revocation file", self._watch, clock, LOOK_SECONDS, on_failure=self._not_read)
 
     async def start(self) -> None:

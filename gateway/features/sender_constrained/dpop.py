@@ -24,9 +24,8 @@ from gateway.features.sender_constrained.reasons import (
     WRONG_PROOF_KEY,
 )
 from gateway.features.sender_constrained.target_uri import normal_uri
-from gateway.jwt.claims.issuer_policy import Unverified
 from gateway.jwt.jose.base64url import decode_segment
-from gateway.jwt.jose.compact import verify_signature
+from gateway.jwt.jose.compact import Unverified, verify_signature
 from gateway.jwt.jose.keys import ED25519_NAMES, PRIVATE_MEMBERS, UnusableKeyError, VerifyingKey, import_jwk
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
 

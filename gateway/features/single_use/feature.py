@@ -22,6 +22,7 @@ class SingleUseFeature(Feature):
     name = "single_use"
     reasons = REASONS
     options = {"routes": RouteOptions}
+    express = frozenset({"single_use", "single_use_failure"})  # its guard is asked each time
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         return single_use_problems(settings, sound)

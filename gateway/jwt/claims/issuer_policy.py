@@ -1,12 +1,12 @@
-"""The values that verification works on: a token not yet believed, and what an issuer demands.
+"""What an issuer's tokens must say.
 
-Only frozen values, and the compilation of the second from settings, live here.
+Only the frozen rules, and their compilation from settings, live here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway.identity import HeaderRule, header_rules
 from gateway.jwt.jose.keys import ED25519_NAMES, VerifyingKey
@@ -14,32 +14,6 @@ from gateway.settings import templates
 from gateway.settings.tables import tenants
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
-
-
-class Unverified(NamedTuple):
-    """A token whose form is right. Nothing in it is true before its signature was checked.
-
-    A tuple, because one is made for every token that the cache does not know.
-
-    Attributes:
-        algorithm: the header's ``alg``.
-        key_id: the header's ``kid``; None when absent or null.
-        token_type: the header's ``typ`` as it stands; None when absent.
-        claims: the payload.
-        issuer: the claim ``iss`` if it is a string.
-        signing_input: what was signed (RFC 7515 section 5.2).
-        signature: the decoded signature.
-        header_nonce: the header has a ``nonce``, as tokens for Microsoft Graph do.
-    """
-
-    algorithm: str
-    key_id: str | None
-    token_type: str | None
-    claims: dict[str, Any]
-    issuer: str | None
-    signing_input: bytes
-    signature: bytes
-    header_nonce: bool = False
 
 
 @dataclass(frozen=True, slots=True)

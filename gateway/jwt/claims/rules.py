@@ -18,7 +18,8 @@ from typing import Any
 from gateway.errors import GatewayError, Reason, Reasons, printable
 from gateway.identity import TENANT, Identity, UnsafeClaimError, freeze, identity_lines
 from gateway.jwt.claims.confirmation import read_confirmation
-from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified
+from gateway.jwt.claims.issuer_policy import IssuerPolicy
+from gateway.jwt.jose.compact import Unverified
 from gateway.settings.tables.routes import Credential
 
 _NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
@@ -42,6 +43,24 @@ def unknown_issuer(issuer: str | None, known: Iterable[str]) -> GatewayError:
     shown = "none" if issuer is None else f"'{printable(issuer, 200)}'"
     configured = ", ".join(f"'{printable(value, 200)}'" for value in sorted(known))
     return GatewayError(Reasons.UNKNOWN_ISSUER, detail=f"iss is {shown}, configured is {configured}")
+
+
+def check_header(token: Unverified, policy: IssuerPolicy) -> None:
+    """Refuse an algorithm that the issuer may not use, and a JWT of another kind.
+
+    Raises:
+        GatewayError: ``ALGORITHM_REFUSED`` or ``TYPE_REFUSED``.
+    """
+    if token.algorithm not in policy.algorithms:
+        raise GatewayError(Reasons.ALGORITHM_REFUSED, detail=f"alg is '{printable(token.algorithm)}'")
+    kind = "" if token.token_type is None else token.token_type.lower().removeprefix("application/")
+    if kind == "at+jwt" or (kind == "jwt" and not policy.access_token_type):
+        return
+    # A JWT that says what it is (logout+jwt, dpop+jwt, secevent+jwt, kb+jwt, ...) is
+    # that and no access token (RFC 8725 section 3.11); plain and absent types are not explicit.
+    if policy.access_token_type or kind.endswith(("+jwt", "+sd-jwt")) or kind == "jwe":
+        shown = "absent" if token.token_type is None else f"'{printable(token.token_type)}'"
+        raise GatewayError(Reasons.TYPE_REFUSED, detail=f"typ is {shown}")
 
 
 def check_claims(token: Unverified, policy: IssuerPolicy, now: float) -> None:

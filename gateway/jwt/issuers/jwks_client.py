@@ -1,8 +1,8 @@
 """One bounded GET from an identity provider.
 
 Only the exchange lives here: what is asked for, and what counts as an answer.
-The connection and its limits are ``provider_http.py``'s; what the answer means
-is ``jwks_fetch.py``'s.
+The connection and its limits are ``outbound/http.py``'s; what the answer means
+is ``key_sources.py``'s.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from gateway.jwt.jose.keys import MAX_BYTES
 from gateway.outbound.cache_control import answered_lifetime
 from gateway.outbound.http import FetchError, ProviderSession, read_body, translated
 from gateway.settings.readable import MARK
-
-__all__ = ["Answer", "FetchError", "JwksClient", "Validators"]
 
 #: Longest bearer token file.
 _MAX_TOKEN_FILE = 64 * 1024

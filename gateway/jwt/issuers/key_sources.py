@@ -1,8 +1,8 @@
 """Where one issuer's keys come from: discovery and a key set, a fixed address, or a file.
 
 Only one fetch lives here, from its sources to an imported ``KeySet``; when to
-fetch is ``jwks_refresh.py``'s, the HTTP exchange is ``jwks_http.py``'s, which
-addresses are believed is ``jwks_discovery.py``'s. Nothing that a token says
+fetch is ``refresher.py``'s, the HTTP exchange is ``jwks_client.py``'s, which
+addresses are believed is ``outbound/discovery.py``'s. Nothing that a token says
 ever reaches this file.
 """
 
@@ -19,11 +19,12 @@ from typing import Protocol
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from gateway.errors import printable
-from gateway.jwt.issuers.jwks_client import Answer, FetchError, JwksClient, Validators
+from gateway.errors import PREVIEW_CHARS, printable
+from gateway.jwt.issuers.jwks_client import Answer, JwksClient, Validators
 from gateway.jwt.jose.keys import MAX_BYTES, KeySet, KeySetError, import_jwks, import_keys
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
-from gateway.outbound.discovery import SHOWN, DiscoveryError, GuardedResolver, discovery_url, is_local, jwks_uri_of
+from gateway.outbound.discovery import DiscoveryError, GuardedResolver, discovery_url, is_local, jwks_uri_of
+from gateway.outbound.http import FetchError
 from gateway.settings.tables.issuers import Issuer, issuer_values
 
 #: Content types of a key set (RFC 7517 section 8.5.2); what comes back is judged by its content (C40).
@@ -165,7 +166,7 @@ class RemoteSource:
         except DiscoveryError as error:
             raise FetchError(error.code, str(error)) from None
         except StrictJsonError as error:
-            problem = printable(str(error), SHOWN)
+            problem = printable(str(error), PREVIEW_CHARS)
             raise FetchError("bad_discovery", f"the discovery document is no JSON object: {problem}") from None
         assert self._discovered is not None  # 304 comes only after a document was believed
         return self._discovered
@@ -213,21 +214,22 @@ async def _imported(data: bytes, import_document: Callable[[bytes], KeySet]) -> 
             return await asyncio.to_thread(import_document, data)
         return import_document(data)
     except KeySetError as error:
-        raise FetchError("bad_key_set", printable(str(error), SHOWN)) from None
+        raise FetchError("bad_key_set", printable(str(error), PREVIEW_CHARS)) from None
 
 
 def _read_file(path: str) -> bytes:
     """Read a regular file within the limit. A pipe or device in its place must not block for ever."""
+    shown = printable(path, PREVIEW_CHARS)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise FetchError("file", f"jwks_file {printable(path, SHOWN)} is not a regular file")
+                raise FetchError("file", f"jwks_file {shown} is not a regular file")
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise FetchError("file", f"jwks_file {printable(path, SHOWN)} cannot be read: {error.strerror}") from None
+        raise FetchError("file", f"jwks_file {shown} cannot be read: {error.strerror}") from None
     if len(data) > MAX_BYTES:
-        raise FetchError("too_large", f"jwks_file {printable(path, SHOWN)} is larger than {MAX_BYTES} bytes")
+        raise FetchError("too_large", f"jwks_file {shown} is larger than {MAX_BYTES} bytes")
     return data
 
 

@@ -1,7 +1,7 @@
 """When one issuer's keys are fetched, and whether they may be believed.
 
 Only the schedule lives here: the background refresher, the shared fetch for an
-unknown ``kid``, back-off, cooldown and age. One fetch is ``jwks_fetch.py``'s.
+unknown ``kid``, back-off, cooldown and age. One fetch is ``key_sources.py``'s.
 Readers and refresher meet in one assignment of an immutable ``KeySet``.
 
 The dangers: a refresher that dies in silence (so no error but its own
@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 from gateway.clock import Clock
 from gateway.errors import Reason, Reasons
-from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import Fetched, Source
 from gateway.jwt.jose.keys import KeySet, RejectedKey
+from gateway.outbound.http import FetchError
 from gateway.settings.tables.issuers import Issuer
 from gateway.tasks import Periodic, spawn, survivable
 

@@ -16,11 +16,12 @@ from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reasons
-from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified, compile_policy, tenant_policy
+from gateway.jwt.claims.issuer_policy import IssuerPolicy, compile_policy, tenant_policy
 from gateway.jwt.claims.rules import unknown_issuer
 from gateway.jwt.issuers.key_sources import make_source
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.tenants import Tenants
+from gateway.jwt.jose.compact import Unverified
 from gateway.settings import templates
 from gateway.settings.tables import tenants
 from gateway.settings.tables.issuers import Issuer, issuer_values

@@ -1,7 +1,7 @@
 """The keys of a template's tenants: begun with a tenant's first plausible token, bounded in number, given up when idle.
 
 Only which tenants have keys now lives here; how one set is fetched and kept
-fresh is ``jwks_refresh.py``'s. The danger of this file is that anybody may
+fresh is ``refresher.py``'s. The danger of this file is that anybody may
 name a tenant: so tenants that nobody has vouched for have few places of their
 own, begin at a bounded rate, and cannot push out one of whose tokens a
 signature was verified; and one that gave no keys is not tried again for a while.

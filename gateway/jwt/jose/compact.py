@@ -1,6 +1,6 @@
 """The form and the signature of a token: from bytes to claims that somebody vouches for.
 
-Only pure steps live here, in the order in which ``authenticate.py`` takes
+Only pure steps live here, in the order in which ``jwt/authenticator.py`` takes
 them; no key is fetched and no clock is read. The danger of this file is an
 odd token: whatever it holds, the outcome is a value or a ``GatewayError``,
 and nothing that a token names (a key, an address, an algorithm) is followed.
@@ -13,28 +13,10 @@ from typing import Any, NamedTuple
 
 from joserfc.jws import JWSRegistry
 
-from gateway.errors import GatewayError, Reason, Reasons, printable
-from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified, compile_policy
-from gateway.jwt.claims.rules import check_claims, granted_scopes, is_current, make_identity, unknown_issuer
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt.jose.base64url import decode_segment
 from gateway.jwt.jose.keys import VerifyingKey
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
-
-__all__ = [
-    "Header",
-    "IssuerPolicy",
-    "Unverified",
-    "check_claims",
-    "check_header",
-    "compile_policy",
-    "granted_scopes",
-    "is_current",
-    "make_identity",
-    "parse_header",
-    "parse_token",
-    "unknown_issuer",
-    "verify_signature",
-]
 
 #: Bounds before anything is decoded, in base64url characters: 2048 bytes of
 #: header, and 1024 of signature, which is RSA with 8192 bits.
@@ -56,6 +38,32 @@ class Header(NamedTuple):
     key_id: str | None
     token_type: str | None
     nonce: bool
+
+
+class Unverified(NamedTuple):
+    """A token whose form is right. Nothing in it is true before its signature was checked.
+
+    A tuple, because one is made for every token that the cache does not know.
+
+    Attributes:
+        algorithm: the header's ``alg``.
+        key_id: the header's ``kid``; None when absent or null.
+        token_type: the header's ``typ`` as it stands; None when absent.
+        claims: the payload.
+        issuer: the claim ``iss`` if it is a string.
+        signing_input: what was signed (RFC 7515 section 5.2).
+        signature: the decoded signature.
+        header_nonce: the header has a ``nonce``, as tokens for Microsoft Graph do.
+    """
+
+    algorithm: str
+    key_id: str | None
+    token_type: str | None
+    claims: dict[str, Any]
+    issuer: str | None
+    signing_input: bytes
+    signature: bytes
+    header_nonce: bool = False
 
 
 def parse_token(token: bytes, max_bytes: int) -> Unverified:
@@ -90,24 +98,6 @@ def parse_token(token: bytes, max_bytes: int) -> Unverified:
         decode_segment(signature_segment),
         header.nonce,
     )
-
-
-def check_header(token: Unverified, policy: IssuerPolicy) -> None:
-    """Refuse an algorithm that the issuer may not use, and a JWT of another kind.
-
-    Raises:
-        GatewayError: ``ALGORITHM_REFUSED`` or ``TYPE_REFUSED``.
-    """
-    if token.algorithm not in policy.algorithms:
-        raise GatewayError(Reasons.ALGORITHM_REFUSED, detail=f"alg is '{printable(token.algorithm)}'")
-    kind = "" if token.token_type is None else token.token_type.lower().removeprefix("application/")
-    if kind == "at+jwt" or (kind == "jwt" and not policy.access_token_type):
-        return
-    # A JWT that says what it is (logout+jwt, dpop+jwt, secevent+jwt, kb+jwt, ...) is
-    # that and no access token (RFC 8725 section 3.11); plain and absent types are not explicit.
-    if policy.access_token_type or kind.endswith(("+jwt", "+sd-jwt")) or kind == "jwe":
-        shown = "absent" if token.token_type is None else f"'{printable(token.token_type)}'"
-        raise GatewayError(Reasons.TYPE_REFUSED, detail=f"typ is {shown}")
 
 
 def verify_signature(token: Unverified, candidates: tuple[VerifyingKey, ...]) -> VerifyingKey:

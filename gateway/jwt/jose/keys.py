@@ -20,7 +20,6 @@ from cryptography.x509 import load_pem_x509_certificate
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
 from gateway.errors import printable
-from gateway.jwt.jose.prepared_key import PreparedKey
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
 from gateway.jwt.jose.weak_keys import MAX_RSA_BITS, MIN_RSA_BITS, rsa_problem
 from gateway.settings.readable import MARK
@@ -45,6 +44,25 @@ _PUBLIC_MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x
 PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _CURVE_NAMES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _BEGIN = b"-----BEGIN "
+
+
+class PreparedKey:
+    """All that joserfc's algorithms ask of a key to verify; a JWK would look at its members for each token anew.
+
+    Attributes:
+        public: the key object of ``cryptography``.
+        curve_key_size: bits of the curve's field; 0 for keys that are not EC.
+    """
+
+    __slots__ = ("curve_key_size", "public")
+
+    def __init__(self, key: RSAKey | ECKey | OKPKey) -> None:
+        self.public = key.public_key
+        self.curve_key_size = key.curve_key_size if isinstance(key, ECKey) else 0
+
+    def get_op_key(self, _operation: str) -> Any:
+        """Return the key for an operation, which is always to verify."""
+        return self.public
 
 
 class KeySetError(ValueError):

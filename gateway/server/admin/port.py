@@ -21,15 +21,13 @@ from typing import Any, cast
 import orjson
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
 
 from gateway import turns
 from gateway.errors import GatewayError
 from gateway.http1.host import parse_host
 from gateway.http1.target import parse_target
-from gateway.server.aiohttp_lane.already_sent import sent
-from gateway.server.aiohttp_lane.protocol import CONTENT_AHEAD_BYTES
+from gateway.server.aiohttp_lane.placeholders import sent
+from gateway.server.aiohttp_lane.protocol import NO_CONTENT, ContentStream, ServerProtocol
 from gateway.server.sockets.listen import listen
 from gateway.settings.tables.server import Server
 from gateway.settings.values import host as canonical
@@ -57,6 +55,10 @@ ANSWER_SECONDS = 30.0
 
 #: How long content that no page reads is taken before its connection is closed, in seconds.
 _LINGER = 2.0
+
+# Fields of a header section; and how long a connection is kept without a request, in seconds, for which the other
+# limits are shorter.
+_MAX_FIELDS, _KEEPALIVE = 128, 3630.0
 
 _UNKNOWN_HOST = "Call the admin port by an IP address, as localhost, or by a name in server.admin_hosts."
 
@@ -190,7 +192,7 @@ class AdminPort:
         self._partial: dict[_Connection, None] = {}  # the begin of a header section has come
         self._answering: set[_Connection] = set()
 
-    def __call__(self) -> RequestHandler:
+    def __call__(self) -> ServerProtocol:
         return _Connection(self, asyncio.get_running_loop())
 
     def __len__(self) -> int:
@@ -226,7 +228,7 @@ class AdminPort:
         self._answering.discard(connection)
 
 
-class _Connection(RequestHandler):
+class _Connection(ServerProtocol):
     """One connection, for one request: what follows it is not looked at."""
 
     __slots__ = ("_admin", "_before_head", "_content", "_in_turn", "_pending", "_timer")
@@ -234,16 +236,14 @@ class _Connection(RequestHandler):
     def __init__(self, admin: AdminPort, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             admin.server,
-            loop=loop,
-            max_line_size=MAX_HEAD_BYTES,
-            max_field_size=MAX_HEAD_BYTES,
-            lingering_time=_LINGER,
-            auto_decompress=False,
-            read_bufsize=CONTENT_AHEAD_BYTES,
-            access_log=cast(Any, None),
+            loop,
+            max_head_bytes=MAX_HEAD_BYTES,
+            max_fields=_MAX_FIELDS,
+            keepalive_seconds=_KEEPALIVE,
+            lingering_seconds=_LINGER,
         )
         self._admin = admin
-        self._content: StreamReader | None = None  # of the request, once its header section is whole
+        self._content: ContentStream | None = None  # of the request, once its header section is whole
         self._pending = memoryview(b"")  # what has come and was not looked at
         self._in_turn = False
         self._before_head = 0  # bytes that have come before the first whole header section
@@ -251,10 +251,10 @@ class _Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not self._admin.admit(self):
-            self._manager = None  # aiohttp has no task for it
-            cast(asyncio.Transport, transport).abort()
+            self.begin_without_task(transport)
+            self.cut()
             return
-        self._timer = self._loop.call_later(self._admin.head_seconds, self.cut)
+        self._timer = self.loop.call_later(self._admin.head_seconds, self.cut)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -263,12 +263,10 @@ class _Connection(RequestHandler):
             self._timer.cancel()
         super().connection_lost(exc)
         self._pending = memoryview(b"")
-        self._messages.clear()  # what followed the request is not served any more
+        self.forget_requests_ahead()  # what followed the request is not served any more
 
-    def data_received(self, data: bytes) -> None:
-        if not data:  # aiohttp calls this itself to go on with what it has already
-            super().data_received(data)
-        elif not self._over:
+    def arrived(self, data: bytes) -> None:
+        if not self._over:
             self._pending = memoryview(bytes(self._pending) + data) if self._pending else memoryview(data)
             if not self._in_turn:
                 self._look()
@@ -276,7 +274,7 @@ class _Connection(RequestHandler):
     @property
     def _over(self) -> bool:
         """Whether all of the request has come."""
-        return self._force_close or (self._content is not None and self._content.is_eof())
+        return self.input_dropped or (self._content is not None and self._content.is_eof())
 
     def _look(self) -> None:
         """Look at a piece of what has come, and at the rest in a later turn, unless no page takes the content."""
@@ -287,34 +285,30 @@ class _Connection(RequestHandler):
         if self._over or self.transport is None:
             self._pending = memoryview(b"")
         self._wait_for_turn()
-        if bool(self._pending) is not self._buffer_paused:
+        if bool(self._pending) is not self.input_paused:
             if self._pending:
-                self._pause_reading_for_buffer()
+                self.pause_input()
             else:
-                self._resume_reading_for_buffer()
+                self.resume_input()
 
     def _wait_for_turn(self) -> None:
-        if self._pending and not (self._in_turn or self._reading_paused):
+        if self._pending and not (self._in_turn or self.content_paused):
             self._in_turn = True
             turns.later(self._look)
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """The content's reader has taken enough. aiohttp says so with each piece that is taken."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
-            self._wait_for_turn()
+    def content_taken(self) -> None:
+        self._wait_for_turn()
 
-    def _resume_reading_if_drained(self) -> None:
-        # aiohttp asks when its own queue has become short.
-        if not self._pending:
-            super()._resume_reading_if_drained()
+    @property
+    def may_resume_input(self) -> bool:
+        return not self._pending
 
     def _take(self, data: bytes) -> None:
         self._before_head += len(data)
-        super().data_received(data)
-        if self._request_count:
-            if self._content is None and self._messages:
-                self._content = self._messages[0][1]
+        self.parse(data)
+        if self.has_parsed_request:
+            if self._content is None and self.requests_ahead:
+                self._content = self.request_ahead(0) or NO_CONTENT
             self._admin.answer(self)  # a head is whole, or was refused
         elif self._before_head > MAX_HEAD_BYTES:
             self._write(431, b"Request Header Fields Too Large")
@@ -326,7 +320,7 @@ class _Connection(RequestHandler):
         """Give the request, which is whole but for its content, the time for its answer."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = self._loop.call_later(ANSWER_SECONDS, self.cut)
+            self._timer = self.loop.call_later(ANSWER_SECONDS, self.cut)
 
     def cut(self) -> None:
         """Close the connection at once."""
@@ -346,9 +340,7 @@ class _Connection(RequestHandler):
             self._write(503, b"Service Unavailable")
         return sent(keep_alive=False)
 
-    def log_exception(self, *args: Any, **options: Any) -> None:
-        """Log a fault without its text, which may quote the request."""
-        error = options.get("exc_info")
+    def log_fault(self, error: object) -> None:
         _log.error(
             "a connection to the admin port was ended by %s",
             where(error) if isinstance(error, BaseException) else "a fault",

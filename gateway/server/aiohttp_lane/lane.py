@@ -15,20 +15,21 @@ from typing import cast
 from aiohttp import web
 
 from gateway.errors import GatewayError
-from gateway.http1.request_head import MAX_REMEMBERED, Head
-from gateway.http1.trusted_proxies import UNIX, UNKNOWN
-from gateway.server.aiohttp_lane.already_sent import sent
-from gateway.server.aiohttp_lane.protocol import Protocol, reset_at_end
+from gateway.http1.message_scanner import MAX_REMEMBERED
+from gateway.http1.request_head import Head
+from gateway.http1.trusted_proxies import UNIX, UNKNOWN, Peer, address_text
+from gateway.server.aiohttp_lane.content import ClientContent
+from gateway.server.aiohttp_lane.listener import ClientProtocol, reset_at_end
+from gateway.server.aiohttp_lane.placeholders import sent
 from gateway.server.pipeline.runner import Serving
-from gateway.server.request.body import ClientContent, has_content
-from gateway.server.request.error_answers import render
+from gateway.server.request.body import has_content
 from gateway.server.request.facts import Facts
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import RequestHead
 from gateway.server.sockets.tls import peer_certificate
 from gateway.server.websocket.handshake import WebSockets
 from gateway.telemetry.counters import Record
-from gateway.upstream.headers.rewrite import Peer, address_text, request_id
+from gateway.upstream.headers.rewrite import request_id
 
 _log = logging.getLogger("gateway")
 
@@ -41,7 +42,7 @@ class AiohttpClient:
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
         self._without_end = False
-        self.protocol = cast(Protocol, request.protocol)
+        self.protocol = cast(ClientProtocol, request.protocol)
 
     @property
     def keep_alive(self) -> bool:
@@ -125,7 +126,7 @@ class FullLane:
         """Serve one request; every way out is counted and logged exactly once."""
         run, last = self._begin(request)
         keep_alive = await self.serving.settle(run, self._serve(run, request, last))
-        protocol = cast(Protocol, request.protocol)
+        protocol = cast(ClientProtocol, request.protocol)
         protocol.watch_unsent()
         if protocol.pipelining:
             # From Python 3.12 on, aiohttp begins each handler without a turn of the event loop: requests that are
@@ -135,18 +136,17 @@ class FullLane:
         ends = not keep_alive and request.keep_alive and not protocol.draining
         return sent(keep_alive=keep_alive, then=protocol.close_after_answer if ends else protocol.answered)
 
-    def refuse_connection(self, protocol: Protocol, error: GatewayError) -> web.StreamResponse:
+    def refuse_connection(self, protocol: ClientProtocol, error: GatewayError) -> web.StreamResponse:
         """Answer and count a connection whose bytes are no request; it is closed afterwards."""
         serving = self.serving
         record = Record(
             started=serving.clock.monotonic() - protocol.lasted(), client=_peer(protocol).address.decode("ascii")
         )
         record.request_id = serving.new_id().decode("ascii")
-        reply = serving.account(record, error)
+        reply = serving.outcomes.refusal_of_connection(record, error, head_only=protocol.at_head_request)
         if protocol.transport is not None and not protocol.transport.is_closing():
-            head_only, date = protocol.at_head_request, serving.date.value
-            protocol.transport.write(render(reply, http_11=True, keep_alive=False, head_only=head_only, date=date))
-            record.bytes_out = 0 if head_only else len(reply.body)
+            protocol.transport.write(reply.data)
+            record.bytes_out = reply.content
         serving.telemetry.finish(record, serving.clock.monotonic())
         return sent(keep_alive=False)
 
@@ -182,14 +182,14 @@ class FullLane:
         if has_content(facts):
             # Before anything is refused: whether content is still to come decides about the connection (R294).
             run.content = ClientContent(request, facts, serving.settings.server)
-        serving.enter(run)
+        serving.outcomes.enter(run)
         admitted = pipeline.admit(run.head, facts, run.record)
         if admitted.websocket:
-            return await self.websockets.serve(run, admitted, cast(Protocol, request.protocol))
+            return await self.websockets.serve(run, admitted, cast(ClientProtocol, request.protocol))
         return await serving.serve(run, admitted)
 
 
-def _peer(protocol: Protocol) -> Peer:
+def _peer(protocol: ClientProtocol) -> Peer:
     """Return who is at the other end of a connection."""
     return peer_of(protocol.peername, protocol.sockname, secure=protocol.secure)
 

@@ -1,53 +1,39 @@
-"""The public port's protocol: aiohttp's, with the limits that it lacks.
+"""aiohttp's protocol of a server connection, with names for what it keeps to itself.
 
-Only what happens before a request exists lives here: the number of
-connections, the size of and the time for a header section, and the answer to
-bytes that are no HTTP request. Everything after is a lane's business. The
-danger of this file is the answer to malformed input: nothing of the input may
-be in it, or in a log.
+Only here does the server side touch what aiohttp does not promise: everything that
+begins with an underscore, and ``aiohttp.web_protocol``, ``http_parser`` and ``streams``.
+``tests/test_internals.py`` names each of them and says why. The danger of this file is
+an upgrade of aiohttp that renames one: some of them fail without a sound.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import socket
-import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler, RequestPayloadError
-
-from gateway import turns
-from gateway.errors import GatewayError, Reason, Reasons
-from gateway.http1.request_head import MAX_FIELDS, Head, MessageScanner
-from gateway.http1.trusted_proxies import address_text
-from gateway.paced_log import PacedLog
-from gateway.server.aiohttp_lane.placeholders import NO_REQUEST, StandIns
-from gateway.server.sockets.half_closed import HalfClosed
-from gateway.server.sockets.lingering import Lingering
-from gateway.server.sockets.slots import Place, Places
-from gateway.server.sockets.stalled_client import UnsentWatch
-from gateway.settings.tables.server import Server
-from gateway.tasks import where
-from gateway.telemetry.counters import Telemetry
-
-_log = logging.getLogger("gateway")
-
-#: How much a client may send behind a request that is being served, before it is not read any more, in bytes; and how
-#: many of those requests are read. A head in memory takes many times its bytes.
-MAX_AHEAD_BYTES, MAX_AHEAD_REQUESTS = 65536, 8
+from aiohttp.web_protocol import PayloadAccessError, RequestHandler, RequestPayloadError
 
 #: How much content waits for its reader before the client is not read any more, in bytes: twice this, or a chunk for
 #: every 16 of it.
 CONTENT_AHEAD_BYTES = 65536
 
-Refuse = Callable[["Protocol", GatewayError], web.StreamResponse]
+#: The content of one request as aiohttp reads it, and that of a request without any.
+ContentStream = StreamReader
+NO_CONTENT = EMPTY_PAYLOAD
+
+#: What the reader of content gets when the content is malformed, and when it is read too late.
+MalformedContentError = RequestPayloadError
+CONTENT_FAULTS = (RequestPayloadError, PayloadAccessError)
+
+#: What makes the protocol of a connection.
+Factory = Callable[[], RequestHandler]
+
+#: How aiohttp says that a head has more fields than it may; it has no type for that.
+TOO_MANY_FIELDS = "Too many headers received"
 
 
 class PurePythonParserError(RuntimeError):
@@ -66,409 +52,170 @@ def demand_native_parser() -> None:
         )
 
 
-class Listener(web.Server):
-    """Makes one protocol for each connection, and knows them all.
+class ServerProtocol(RequestHandler):
+    """One server connection.
 
     Args:
-        handler: a lane: request to sent response.
-        refuse: writes the answer for a connection that has no request yet.
-        settings: the limits.
-        telemetry: where connections are counted.
+        manager: knows the handler of requests.
+        max_head_bytes: bound on a line and on a field of a head.
+        max_fields: bound on the fields of a head.
+        keepalive_seconds: for which a connection without a request is kept.
+        lingering_seconds: for which content that no handler has read is read on behind the answer.
     """
+
+    __slots__ = ()
 
     def __init__(
         self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        refuse: Refuse,
-        settings: Server,
-        telemetry: Telemetry,
+        manager: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        max_head_bytes: int,
+        max_fields: int,
+        keepalive_seconds: float,
+        lingering_seconds: float,
     ) -> None:
-        super().__init__(handler, handler_cancellation=True)
-        self.settings = settings
-        self.telemetry = telemetry
-        self.refuse = refuse
-        self.places = Places(telemetry, settings.max_connections)
-        self.paced = PacedLog(_log)
-        self.draining = False
-        self.empty = asyncio.Event()  # set once a drain has begun and no connection is left
-
-    def __call__(self) -> RequestHandler:
-        return Protocol(self, loop=asyncio.get_running_loop())
-
-    def serve(self, place: Place) -> Protocol:
-        """Return the protocol of a connection that has its place already."""
-        made = Protocol(self, loop=asyncio.get_running_loop())
-        made.place = place
-        return made
-
-    def refusing(self, place: Place, error: GatewayError) -> Protocol:
-        """Return a protocol that refuses its connection whatever comes."""
-        made = self.serve(place)
-        made.refused = error
-        return made
-
-    def start_drain(self) -> None:
-        """Close idle connections now; the others close after their running request."""
-        self.draining = True
-        for connection in self.connections:
-            cast("Protocol", connection).drain()
-        self.connection_ended()
-
-    def connection_ended(self) -> None:
-        """Note that a connection is gone."""
-        if self.draining and self.telemetry.connections == 0:
-            self.empty.set()
-
-
-class Protocol(RequestHandler):
-    """One client connection."""
-
-    __slots__ = (
-        *("_content", "_half_closed", "_head_timer", "_lingering", "_lingering_place", "_listener", "_refusal"),
-        *(
-            "_in_turn",
-            "_running",
-            "_scanner",
-            "_stand_ins",
-            "_unanswered",
-            "_unsent",
-            "last_head",
-            "place",
-            "refused",
-            "since",
-            "written",
-        ),
-    )
-
-    def __init__(self, listener: Listener, *, loop: asyncio.AbstractEventLoop) -> None:
-        limits = listener.settings
         super().__init__(
-            listener,
+            manager,
             loop=loop,
-            keepalive_timeout=limits.keepalive_timeout_seconds,
-            max_line_size=limits.max_head_bytes,
-            max_field_size=limits.max_head_bytes,
-            max_headers=MAX_FIELDS,
-            lingering_time=0,  # see ``close_after_answer``
+            keepalive_timeout=keepalive_seconds,
+            max_line_size=max_head_bytes,
+            max_field_size=max_head_bytes,
+            max_headers=max_fields,
+            lingering_time=lingering_seconds,
             auto_decompress=False,
             read_bufsize=CONTENT_AHEAD_BYTES,
             access_log=cast(Any, None),
         )
-        self._listener = listener
-        self._in_turn = False  # it is among those that have more to read than they may at once
-        self.place: Place | None = None
-        self.refused: GatewayError | None = None  # what the connection is turned away with
-        self._lingering_place: Place | None = None
-        self.since = 0.0  # the loop's time from which a request is waited for; 0 when none is
-        self._scanner = MessageScanner(limits.max_head_bytes)
-        self._stand_ins = StandIns()
-        self._refusal: Reason | None = None
-        self._content: StreamReader = EMPTY_PAYLOAD  # of the newest request
-        self.last_head: object = None  # what the lane remembers of this connection
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._unsent = UnsentWatch(limits.response_write_timeout_seconds)
-        self._lingering: Lingering | None = None
-        self._half_closed: HalfClosed | None = None
-        self._running = False  # a request was taken and is not answered yet
-        self.written = 0  # pieces of answers
-        self._unanswered = -1  # what that was when the running request was taken; -1 for HTTP/1.0
+
+    # --- what a subclass does ---
+
+    def arrived(self, data: bytes) -> None:
+        """Take bytes of the client; what aiohttp is to see of them goes to ``parse``."""
+        raise NotImplementedError
+
+    def content_taken(self) -> None:
+        """Note that the reader of content has taken enough for more to be read."""
+        raise NotImplementedError
 
     @property
-    def secure(self) -> bool:
-        """Whether the client speaks TLS to this port."""
-        return self.ssl_context is not None
+    def may_resume_input(self) -> bool:
+        """Whether input that was paused may be read again, when aiohttp's own queue has become short."""
+        raise NotImplementedError
 
-    @property
-    def draining(self) -> bool:
-        """Whether the gateway is on its way out."""
-        return self._listener.draining
+    def log_fault(self, error: object) -> None:
+        """Log a fault that no handler has caught, without its text, which may quote the request.
 
-    @property
-    def stalled(self) -> bool:
-        """Whether the connection was cut because the client took nothing of what it was sent."""
-        return self._unsent.stalled
-
-    @property
-    def closing(self) -> bool:
-        """Whether the connection ends after the running request."""
-        return self._listener.draining or self._close or self._force_close
-
-    def take_head(self, parsed: web.BaseRequest) -> Head:
-        """Return the head of the request whose turn it is (``StandIns.take``), and read on behind it."""
-        head = self._stand_ins.take(parsed)
-        self._running = True
-        self._unanswered = self.written if head.http_11 else -1
-        if self._scanner.ahead and len(self._stand_ins) <= MAX_AHEAD_REQUESTS // 2:
-            self._scan_on()
-        return head
-
-    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
-        """Return the connection, for another protocol, and what has come behind the head that asks for it.
-
-        Whoever takes it tells this object when it is lost. Raises ConnectionResetError when the client has left.
+        Args:
+            error: the exception; None when aiohttp had none.
         """
-        if self.transport is None or self.transport.is_closing():
-            raise ConnectionResetError("the client left")
-        return self.transport, self._scanner.take_held()
+        raise NotImplementedError
 
-    def answered(self) -> None:
-        """A request was answered as HTTP: if it asked for a WebSocket, what is behind it are requests."""
-        self._running = False
-        if not self._stand_ins:
-            if not self._content.is_eof():
-                self.close_after_answer()  # to an upload that is not wanted any more
-            if self._scanner.upgrading:
-                self._scanner.upgrading = False
-                self._scan_on()
-        if self._half_closed is not None and not self._answer_due:
-            self.close()
+    # --- what aiohttp knows ---
 
     @property
-    def _answer_due(self) -> bool:
-        """Whether something that came whole, was refused, or was not looked at yet has no answer."""
-        if self._refusal is not None or self._scanner.resting:
-            return True
-        # Of the requests that have begun, the newest may still lack content.
-        return self._running + len(self._stand_ins) > self._scanner.in_content
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that the connection is on."""
+        return self._loop
 
     @property
-    def pipelining(self) -> bool:
-        """Whether another request may wait behind the one that is served."""
-        return bool(self._messages) or self._scanner.upgrading
+    def input_dropped(self) -> bool:
+        """Whether the connection ends, and nothing more of the client is looked at."""
+        return self._force_close
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.since = self._loop.time()
-        if self.place is None:
-            self.place = self._listener.places.serve()
-            if self.place is None:
-                self.refused = GatewayError(Reasons.TOO_MANY_CONNECTIONS)
-        if self.refused is not None:
-            self._turn_away(cast(asyncio.Transport, transport), self.refused)
-            return
-        super().connection_made(transport)
+    @property
+    def ends_after_answer(self) -> bool:
+        """Whether the connection ends after the running request."""
+        return self._close or self._force_close
 
-    def _turn_away(self, transport: asyncio.Transport, error: GatewayError) -> None:
-        """Answer and close, without making a task for the connection."""
-        if error.reason is Reasons.TOO_MANY_CONNECTIONS:
-            self._listener.telemetry.connections_refused += 1
-        if self.place is not None and self.place.lingering:
-            self._lingering_place, self.place = self.place, None
+    @property
+    def requests_ahead(self) -> bool:
+        """Whether requests were parsed that no handler has begun."""
+        return bool(self._messages)
+
+    @property
+    def idle(self) -> bool:
+        """Whether a request is waited for."""
+        return self._waiter is not None
+
+    @property
+    def has_parsed_request(self) -> bool:
+        """Whether a head was ever whole, or refused."""
+        return bool(self._request_count)
+
+    @property
+    def input_paused(self) -> bool:
+        """Whether the client is not read because ``pause_input`` says so, or because of aiohttp's own queue."""
+        return self._buffer_paused
+
+    @property
+    def content_paused(self) -> bool:
+        """Whether the client is not read because the reader of content has enough."""
+        return self._reading_paused
+
+    def request_ahead(self, place: int) -> ContentStream | None:
+        """Return the content of a request that no handler has begun; None when its place has bytes that are none."""
+        message, content = self._messages[place]
+        return content if isinstance(message, RawRequestMessage) else None
+
+    # --- what aiohttp is told ---
+
+    def parse(self, data: bytes) -> None:
+        """Have aiohttp parse these bytes."""
+        super().data_received(data)
+
+    def pause_input(self) -> None:
+        """Stop reading the client."""
+        self._pause_reading_for_buffer()
+
+    def resume_input(self) -> None:
+        """Read the client again, unless the reader of content has enough."""
+        self._resume_reading_for_buffer()
+
+    def resume_drained_input(self) -> None:
+        """Read the client again if aiohttp's own queue is short, and ``may_resume_input``."""
+        self._resume_reading_if_drained()
+
+    def resume_transport(self) -> None:
+        """Read the client again whatever was said."""
+        self._resume_transport_reading()
+
+    def begin_without_task(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection in place of ``connection_made``: aiohttp makes no task for it."""
         self._manager = None
-        self.transport = transport
-        self._listener.refuse(self, error)
-        self.close_after_answer()
+        self.transport = cast(asyncio.Transport, transport)
 
-    @property
-    def at_head_request(self) -> bool:
-        """Whether the request that is refused, not having been read, is HEAD (RFC 9110 section 9.3.2)."""
-        return self._scanner.at_head_request
+    def drop_input(self) -> None:
+        """Look at nothing more of the client, and end the loop that serves its requests."""
+        self._force_close = True
+        if self._waiter is not None:
+            self._waiter.cancel()
 
-    def lasted(self) -> float:
-        """Return for how many seconds a request has been waited for: since its first byte, or the connection began."""
-        return self._loop.time() - self.since if self.since else 0.0
+    def forget_requests_ahead(self) -> None:
+        """Serve none of the requests that no handler has begun."""
+        self._messages.clear()
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        for place in (self.place, self._lingering_place):
-            if place is not None:
-                place.give_back()
-        self._stop_head_timer()
-        self._unsent.stop()
-        for watch in (self._lingering, self._half_closed):
-            if watch is not None:
-                watch.stop()
-        super().connection_lost(exc)
-        self._listener.connection_ended()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self.watch_unsent()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._unsent.stop()
-
-    def watch_unsent(self) -> None:
-        """Bound the time for which the client takes nothing, if there is something for it to take."""
-        self._unsent.start(self.transport)
+    # --- what aiohttp calls ---
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering is not None and data:
-            self._lingering.heard()
-            return
-        # aiohttp calls this itself, without data, to go on with what it has already.
-        if not data or self._force_close:
-            super().data_received(data)
-            return
-        if self._refusal is not None:
-            return  # nothing behind what is not a request can be one; the answer waits for its turn
-        if self._scanner.upgrading or self._scanner.resting:
-            if self._scanner.hold(data) and not self._buffer_paused:
-                self._pause_reading_for_buffer()
-            return
-        self._scan(data)
-
-    def _scan(self, data: bytes) -> None:
-        sound, self._refusal = self._scanner.feed(data, max(0, MAX_AHEAD_REQUESTS - len(self._stand_ins)))
-        if sound:
-            self.since = 0.0
-        if self._refusal is not None:
-            # Answered in its turn: behind the requests before it.
-            sound.append(NO_REQUEST)
-        for piece in sound:
-            super().data_received(self._stand_ins.make(piece) if isinstance(piece, Head) else piece)
-            if self._messages and piece is not NO_REQUEST:
-                message, content = self._messages[-1]
-                if not isinstance(message, RawRequestMessage):
-                    self._refusal = Reasons.MALFORMED_HTTP  # aiohttp reads otherwise: nothing after it has one reading
-                    break
-                self._content = content
-        if self._refusal is not None and not self._content.is_eof():
-            # aiohttp would leave whoever reads the content of the last request waiting for its end.
-            self._content.set_exception(RequestPayloadError("malformed content"))
-        self._watch_head()
-        self._wait_for_turn()
-        if self._scanner.size_ahead > MAX_AHEAD_BYTES and not self._buffer_paused:
-            self._pause_reading_for_buffer()
-
-    def _wait_for_turn(self) -> None:
-        """Have more read of what has come already, unless what was read waits for its reader."""
-        if self._scanner.resting and not (self._in_turn or self._reading_paused):
-            self._in_turn = True
-            turns.later(self._turn)
-
-    def _turn(self) -> None:
-        self._in_turn = False
-        if self._scanner.resting and not self._reading_paused:
-            self._scan_on()
+        if data:
+            self.arrived(data)
+        else:
+            self.parse(data)  # aiohttp calls this itself, without data, to go on with what it has already
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """The content's reader has taken enough. aiohttp says so with each piece that is taken."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
-            self._wait_for_turn()
-
-    def _scan_on(self) -> None:
-        """Go on with what has come already."""
-        if self.transport is None or self._force_close or self._refusal is not None:
-            return
-        self._scan(b"")
-        if self._buffer_paused:
-            self._resume_reading_if_drained()
+            self.content_taken()
 
     def _resume_reading_if_drained(self) -> None:
-        # aiohttp asks when its own queue has become short.
-        if self._scanner.size_ahead <= MAX_AHEAD_BYTES:
+        if self.may_resume_input:
             super()._resume_reading_if_drained()
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp closes always, and says nothing
-        """The client sends nothing more: answer the requests that came whole, then close."""
-        transport = self.transport
-        if transport is None or self.secure or self._lingering is not None:
-            return False  # TLS has no half-closed connections here
-        if not self._answer_due:
-            return False
-        if self._half_closed is None:
-            self._half_closed = HalfClosed(transport, lambda: self.written, self._may_ask)
-        return True
-
-    def _may_ask(self) -> bool:
-        """Return whether a request waits whose response has not begun, and whose client knows interim responses."""
-        return self._running and self._unanswered == self.written
-
-    def _watch_head(self) -> None:
-        """Bound the time of a head that has begun; it starts anew for each request."""
-        if not self._scanner.in_head:
-            self._stop_head_timer()
-        elif self._head_timer is None:
-            self.since = self.since or self._loop.time()
-            seconds = self._listener.settings.request_head_timeout_seconds
-            self._head_timer = self._loop.call_later(seconds, self.head_too_slow)
-
-    def drain(self) -> None:
-        """Close the connection if no request is running or coming in."""
-        if self._lingering is not None:
-            self._lingering.hurry()
-        if self._waiter is not None and not self._messages and not self._scanner.in_head:
-            self._close_idle()
-
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        """Answer what is no HTTP request; nothing of it is quoted (R274)."""
-        too_many = isinstance(exc, LineTooLong) or message == "Too many headers received"
-        reason = self._refusal or (Reasons.HEAD_TOO_LARGE if too_many else Reasons.MALFORMED_HTTP)
-        response = self._listener.refuse(self, GatewayError(reason, detail=self._not_http()))
-        self.close_after_answer()
-        return response
-
-    def _not_http(self) -> str:
-        """Count and log what stands where a request should begin; return its kind, or nothing if it is a request."""
-        kind = self._scanner.not_http
-        if kind:
-            listener = self._listener
-            listener.telemetry.not_http[kind] += 1
-            peer = self.peername
-            client = address_text(peer[0]).decode("ascii") if isinstance(peer, tuple) else "unknown"
-            message = "a client does not speak HTTP: %s, client %s, after %.1f s"
-            listener.paced.write(logging.WARNING, kind, message, kind, client, self.lasted())
-        return kind
-
     def log_exception(self, *args: Any, **options: Any) -> None:
-        """Log a fault that no lane has caught, without its text, which may quote the request."""
-        error = options.get("exc_info")
-        if isinstance(error, RequestPayloadError):
-            return  # malformed content, answered already, that aiohttp tried to read to its end
-        _log.error("a connection was ended by %s", where(error) if isinstance(error, BaseException) else "a fault")
+        """Log a fault that no handler has caught."""
+        self.log_fault(options.get("exc_info"))
 
     def log_debug(self, *args: Any, **options: Any) -> None:
         """Log nothing: the lines would quote the request."""
-
-    def head_too_slow(self) -> None:
-        """Refuse the head that does not end, in its turn."""
-        self._head_timer = None
-        self._refusal = Reasons.HEAD_TIMEOUT
-        super().data_received(NO_REQUEST)
-
-    def _close_idle(self) -> None:
-        self.close()
-        if self.transport is not None:
-            self.transport.close()
-
-    def close_after_answer(self, *, broken_off: bool = False) -> None:
-        """Say that nothing more will be sent, drop what still comes in, and close a little later (``Lingering``).
-
-        Args:
-            broken_off: the answer is not whole, and its client must not wait for the rest of it.
-        """
-        transport = self.transport
-        self._force_close = True  # input is dropped from now on, and the handler's loop ends
-        if self._waiter is not None:
-            self._waiter.cancel()
-        if transport is None or transport.is_closing() or self._lingering is not None:
-            return
-        self.watch_unsent()
-        uploading = not (self._content.is_eof() or broken_off)
-        if self._half_closed is not None or not (transport.can_write_eof() or uploading):
-            transport.close()  # nothing is coming in; TLS has no other way to say that nothing more will be sent
-            return
-        if self._lingering_place is None:
-            self._lingering_place = self._listener.places.linger()
-            if self._lingering_place is None:
-                transport.close()  # too many linger already
-                return
-        self._resume_transport_reading()
-        self._lingering = Lingering(transport)
-        if self.draining:
-            self._lingering.hurry()
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-
-def reset_at_end(transport: asyncio.BaseTransport, on: bool) -> None:
-    """Choose whether the connection's end will be a reset instead of a FIN, whatever closes it."""
-    sock = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed already, or a Unix socket
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", on, 0))

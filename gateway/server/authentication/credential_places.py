@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import GatewayError, Reason, Reasons
+from gateway.http1.fields import TOKEN
 from gateway.server.seam.credential import Shown
 
 #: The schemes of tokens, compared without regard to case (RFC 9110 section 11.1): RFC 6750, RFC 9449.
@@ -21,7 +22,7 @@ _BEARER, _DPOP = b"bearer ", b"dpop "
 _SCHEMES = frozenset({b"bearer", b"dpop"})
 
 #: What a scheme may consist of: a token in HTTP's own sense (RFC 9110 section 5.6.2).
-_SCHEME_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_SCHEME_NAME = re.compile(TOKEN)
 
 #: A token as a later element of a list. Blanks only: the scan stays linear.
 _LISTED_TOKEN = re.compile(rb",[ \t]*(?:bearer|dpop)(?:[ \t]|$)", re.IGNORECASE)

@@ -2,8 +2,8 @@
 
 Only what comes in lives here: the connection's buffer, its time limits, the
 order of its requests, and the moment at which it becomes aiohttp's. What goes
-out is ``express_output.py``'s, what it remembers ``express_recall.py``'s, and
-what happens to a request ``express_exchange.py``'s.
+out is ``output.py``'s, what it remembers ``memory.py``'s, and
+what happens to a request ``exchange.py``'s.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import asyncio
 import re
 from typing import cast
 
+from gateway.http1.fields import METHOD
 from gateway.http1.first_bytes import not_http
-from gateway.http1.request_head import METHOD
 from gateway.server.aiohttp_lane.lane import peer_of
-from gateway.server.aiohttp_lane.protocol import MAX_AHEAD_BYTES, Listener, Protocol
+from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES, ClientProtocol, Listener
 from gateway.server.express_lane.exchange import ExpressExchange
-from gateway.server.express_lane.loop_turn import DeferredRequest
+from gateway.server.express_lane.loop_turn import Deferred, DeferredRequest
 from gateway.server.express_lane.memory import Heads, KnownRequests
-from gateway.server.express_lane.plan import Refusal, plannable
+from gateway.server.express_lane.plan import plannable
 from gateway.server.express_lane.section import Section
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.body import CollectedContent
 from gateway.server.request.in_progress import Run
+from gateway.server.request.outcome import Refusal
 from gateway.server.request.request import RequestHead
 from gateway.server.sockets.half_closed import HalfClosed
 from gateway.server.sockets.slots import Place
@@ -41,11 +42,19 @@ class ExpressConnection(KnownRequests):
         serving: the shared run of requests.
         listener: makes the full lane's protocol for what is handed over.
         heads: what upstreams' response heads mean.
+        deferred: the requests that wait.
         connections: where the connection is known while it is in this lane.
     """
 
-    def __init__(self, serving: Serving, listener: Listener, heads: Heads, connections: set[ExpressConnection]) -> None:
-        super().__init__(serving, listener, heads)
+    def __init__(
+        self,
+        serving: Serving,
+        listener: Listener,
+        heads: Heads,
+        deferred: Deferred,
+        connections: set[ExpressConnection],
+    ) -> None:
+        super().__init__(serving, listener, heads, deferred)
         self._connections = connections
         self.place: Place | None = None
         self._made = 0.0
@@ -223,7 +232,8 @@ class ExpressConnection(KnownRequests):
         elif exchange.admitted is not None and plannable(exchange.admitted):
             plan = self._plan(head.method, exchange.admitted, section)
             # A credential of a form that the section does not show is looked for each time.
-            if plan.anonymous or section.after:
+            elsewhere = self._serving.pipeline.credentials.of(exchange.admitted.route).fields
+            if (plan.anonymous or section.after) and not elsewhere:
                 self._remember(line, plan)
 
     def _has_content(self, length: int, arrived: int) -> bool:
@@ -284,7 +294,7 @@ class ExpressConnection(KnownRequests):
         elif self._reading_paused or self._half_closed is not None:
             self._pace_reading()
 
-    def _hand_over(self, data: bytes) -> Protocol:
+    def _hand_over(self, data: bytes) -> ClientProtocol:
         """Give the connection to aiohttp's protocol, with all bytes that it has not served."""
         transport = self._transport
         assert transport is not None
@@ -294,7 +304,7 @@ class ExpressConnection(KnownRequests):
         if self._reading_paused:
             self._reading_paused = False
             transport.resume_reading()
-        protocol = cast(Protocol, self._listener())
+        protocol = self._listener()
         transport.set_protocol(protocol)
         protocol.place, self.place = self.place, None
         protocol.connection_made(transport)

@@ -3,7 +3,7 @@
 Only the way there lives here, over a connection that is idle now, and what
 becomes of the request when its client leaves or does not read. The steps are
 the pipeline's; every end is accounted for by the shared run of a request
-(``serving.py``). What comes back is ``express_response.py``'s.
+(``pipeline/runner.py``). What comes back is ``response.py``'s.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 from gateway.errors import GatewayError, Reasons
 from gateway.identity import Identity
 from gateway.jwt.batch import Outcome
-from gateway.server.express_lane.plan import Plan, Refusal, with_length
+from gateway.server.express_lane.plan import Plan, with_length
 from gateway.server.express_lane.response import ExpressResponse
 from gateway.server.request.facts import Facts
 from gateway.server.request.in_progress import Run
+from gateway.server.request.outcome import Refusal
 from gateway.server.request.request import UNSETTLED, Admitted
 from gateway.server.seam.credential import Shown
 from gateway.tasks import where
@@ -144,7 +145,7 @@ class ExpressExchange(ExpressResponse):
         if error.reason.code == "introspection_busy" and plan.busy is None:
             plan.busy = refusal._replace(error=error.untraced())
             plan.turns_away = serving.pipeline.credentials.sheds(plan.admitted.route)
-        serving.give_refusal(refusal, self._id, client.send, serving.clock.monotonic() - self._began)
+        serving.outcomes.give_refusal(refusal, self._id, client.send, serving.clock.monotonic() - self._began)
         serving.pipeline.observer.refused_credential(client.address, error.reason.code, error.detail)
         if self._verify_seconds is not None:
             serving.telemetry.verification.observe(self._verify_seconds)
@@ -172,7 +173,7 @@ class ExpressExchange(ExpressResponse):
         self._run, self._content = run, content
         serving, pipeline = self._serving, self._serving.pipeline
         try:
-            serving.enter(run)
+            serving.outcomes.enter(run)
             self.by_form = True
             admitted = self.admitted = pipeline.admit(run.head, facts, run.record)
             if _takes_task(admitted):
@@ -240,8 +241,8 @@ class ExpressExchange(ExpressResponse):
             self.run.record.upstream = ""
         else:
             return
-        self._serving.client_left(self.run)
-        self._serving.finish(self.run)
+        self._serving.outcomes.client_left(self.run)
+        self._serving.outcomes.finish(self.run)
 
     def client_paused(self, paused: bool) -> None:
         """The client cannot take more for now, or can again."""
@@ -274,5 +275,4 @@ class ExpressExchange(ExpressResponse):
 
 def _takes_task(admitted: Admitted) -> bool:
     """Whether a request needs more than the steps that do not wait."""
-    route = admitted.route
-    return admitted.preflight or route.cors is not None or route.end_at_expiry or admitted.forwards_left == 0
+    return admitted.preflight or admitted.forwards_left == 0 or not admitted.route.express_serves

@@ -1,7 +1,7 @@
 """The express lane: the request that is nearly all of the traffic, without task, future or multidict.
 
 Only what its connections share lives here; one connection is
-``express_connection.py``, one request ``express_exchange.py``. The lane stands
+``connection.py``, one request ``exchange.py``. The lane stands
 in front of aiohttp's protocol. It serves the plain request, whole in its
 buffer, in the callback that brings the bytes, by the same steps as the full
 lane; everything else it hands over with every byte. The danger of the express
@@ -15,8 +15,9 @@ import asyncio
 import functools
 
 from gateway.http1.plain_response import HeadMemory
-from gateway.server.aiohttp_lane.protocol import Listener
+from gateway.server.aiohttp_lane.listener import Listener
 from gateway.server.express_lane.connection import ExpressConnection
+from gateway.server.express_lane.loop_turn import Deferred
 from gateway.server.express_lane.memory import Heads
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.response_head import plain_client_head
@@ -30,6 +31,10 @@ class ExpressLane:
     Args:
         serving: the shared run of requests.
         listener: makes the full lane's protocol for what is handed over.
+
+    Attributes:
+        connections: those in this lane.
+        deferred: the requests that wait behind those that are served.
     """
 
     def __init__(self, serving: Serving, listener: Listener) -> None:
@@ -37,6 +42,7 @@ class ExpressLane:
         self.listener = listener
         self.connections: set[ExpressConnection] = set()
         closing = functools.partial(plain_client_head, pseudonym=serving.pipeline.pseudonym, keep_alive=False)
+        self.deferred = Deferred(serving.pipeline.authenticator.cache, serving.telemetry, serving.clock)
         self._heads = Heads(serving.heads, HeadMemory(closing))
         self.limits = limits = serving.settings.server
         # One timer for all connections: a timer each would be made and thrown away for every request.
@@ -47,7 +53,7 @@ class ExpressLane:
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self) -> ExpressConnection:
-        return ExpressConnection(self.serving, self.listener, self._heads, self.connections)
+        return ExpressConnection(self.serving, self.listener, self._heads, self.deferred, self.connections)
 
     def serve(self, place: Place) -> ExpressConnection:
         """Return the protocol of a connection that has its place already."""

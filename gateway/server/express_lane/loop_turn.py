@@ -56,7 +56,7 @@ class DeferredClient(Protocol):
 
 
 class DeferredRequest:
-    """A request that waits, in the place of an exchange (``express_exchange.py``).
+    """A request that waits, in the place of an exchange (``exchange.py``).
 
     Args:
         client: its connection.

@@ -3,8 +3,8 @@
 Only the use of that memory lives here: a request that repeats an earlier one
 of its connection, the reading of a header section against the last one, and
 what is remembered of a request that went its way. What the memory is made of,
-and what it may hold, is ``express_memory.py``'s; how the requests come in is
-``express_connection.py``'s.
+and what it may hold, is ``plan.py``'s; how the requests come in is
+``connection.py``'s.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 
+from gateway.http1.fields import parse_fields
 from gateway.http1.plain_response import HeadMemory
-from gateway.http1.request_head import parse_fields
-from gateway.http1.trusted_proxies import UNKNOWN
+from gateway.http1.trusted_proxies import UNKNOWN, Peer
 from gateway.identity import Identity
 from gateway.jwt.jose.shape import is_jws
-from gateway.server.aiohttp_lane.protocol import Listener
+from gateway.server.aiohttp_lane.listener import Listener
 from gateway.server.express_lane.exchange import ExpressExchange
-from gateway.server.express_lane.loop_turn import DeferredRefusal, DeferredRequest
+from gateway.server.express_lane.loop_turn import Deferred, DeferredRefusal, DeferredRequest
 from gateway.server.express_lane.output import ClientOutput
-from gateway.server.express_lane.plan import MAX_PLANS, MAX_PLANS_BYTES, MAX_SECTION, Plan, Refusal, plan_cost
+from gateway.server.express_lane.plan import MAX_PLANS, MAX_PLANS_BYTES, MAX_SECTION, Plan, plan_cost
 from gateway.server.express_lane.section import Section, is_token, read_section
 from gateway.server.express_lane.varying_fields import Shape, Template, Variation
 from gateway.server.pipeline.runner import Serving
+from gateway.server.request.outcome import Refusal
 from gateway.server.request.request import Admitted, RequestHead
 from gateway.telemetry.counters import Record
-from gateway.upstream.headers.rewrite import Peer
 from gateway.upstream.pool.upstream_url import Lease, Origin
 
 #: Largest request content that is collected; a larger one is streamed by the full lane.
@@ -50,13 +50,15 @@ class KnownRequests(ClientOutput, ABC):
         serving: the shared run of requests.
         listener: makes the full lane's protocol for what is handed over.
         heads: what upstreams' response heads mean.
+        deferred: the requests that wait.
 
     Attributes:
         deadline: the loop's time after which it is too late for what is expected next.
     """
 
-    def __init__(self, serving: Serving, listener: Listener, heads: Heads) -> None:
+    def __init__(self, serving: Serving, listener: Listener, heads: Heads, deferred: Deferred) -> None:
         super().__init__(serving, listener)
+        self._deferred = deferred
         self._all_heads, self._heads = heads, heads.kept
         self._peer = Peer(UNKNOWN, False, 0)
         self._exchange: ExpressExchange | DeferredRequest | None = None
@@ -222,13 +224,13 @@ class KnownRequests(ClientOutput, ABC):
         if serving.logging or not self.keep_alive:
             return False
         given = request_id or serving.new_id()
-        self._defer(DeferredRefusal(self, data, partial(serving.give_refusal, refusal, given, self.send)))
+        self._defer(DeferredRefusal(self, data, partial(serving.outcomes.give_refusal, refusal, given, self.send)))
         return True
 
     def _defer(self, request: DeferredRequest) -> None:
         """Have the running request wait behind those that are served."""
         self._exchange = request
-        self._serving.deferred.add(request)
+        self._deferred.add(request)
 
     def _recalled(self, token: bytes) -> Identity | None:
         """Return who the token speaks for, if it is known."""

@@ -2,14 +2,14 @@
 
 Only what is written to the client lives here, whether it takes it, and how the
 connection stands for that: paused, gone, stalled, draining. What comes in is
-``express_connection.py``'s; what may be kept waiting is ``unsent.py``'s.
+``connection.py``'s; what may be kept waiting is ``sockets/stalled_client.py``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from gateway.server.aiohttp_lane.protocol import Listener
+from gateway.server.aiohttp_lane.listener import Listener
 from gateway.server.pipeline.runner import Serving
 from gateway.server.sockets.stalled_client import UnsentWatch
 from gateway.server.sockets.tls import peer_certificate

@@ -1,8 +1,8 @@
 """What a kept connection's requests mean, remembered.
 
 Only what a request line leads to lives here. Under one header section
-(``express_section.py``), and under those that differ from it in nothing that
-counts (``express_variation.py``), it leads to one route, and to one head for
+(``section.py``), and under those that differ from it in nothing that
+counts (``varying_fields.py``), it leads to one route, and to one head for
 the upstream but for the identity, or to one refusal. What can change from one
 moment to the next is never remembered: what the token stands for, whether the
 route lets it pass, which connection is free. Nor is an answer: what is
@@ -13,7 +13,6 @@ request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from gateway.errors import GatewayError
 from gateway.identity import Identity
@@ -21,6 +20,7 @@ from gateway.policy.authorize import authorize
 from gateway.server.express_lane.section import Section
 from gateway.server.express_lane.varying_fields import Template
 from gateway.server.pipeline.judge_steps import Pipeline
+from gateway.server.request.outcome import Refusal
 from gateway.server.request.request import Admitted, RequestHead
 from gateway.telemetry.counters import method_class
 from gateway.upstream.pool.upstream import Upstream
@@ -35,20 +35,6 @@ MAX_SECTION = 8192
 
 # What a plan takes besides the bytes in it, measured.
 _FIXED_COST = 1024
-
-
-class Refusal(NamedTuple):
-    """The verdict on a request that is refused; its answer is written for each request anew.
-
-    Attributes:
-        error: why.
-        route: the name of the request's route, if it has one.
-        method: the request's method.
-    """
-
-    error: GatewayError
-    route: str
-    method: str
 
 
 class Plan:
@@ -156,17 +142,10 @@ def plan_cost(line: bytes, plan: Plan | Refusal, section: Section) -> int:
 
 def plannable(admitted: Admitted) -> bool:
     """Whether all that a request line leads to can be remembered."""
-    route = admitted.route
-    return not (
+    return admitted.route.express_remembers and not (
         admitted.preflight
         or admitted.forwards_left is not None
         or admitted.overridden
-        or route.cors is not None
-        or route.end_at_expiry
-        or route.observe
-        or route.forward_authorization
-        or not route.credentials.isdisjoint({"api_key"})
-        or route.sender_constrained != "optional"
         or admitted.target.authority is not None
         or b"access_token" in (admitted.target.query or b"")
     )

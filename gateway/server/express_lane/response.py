@@ -2,26 +2,25 @@
 
 Only what comes back lives here: the upstream's bytes on their way to the
 client, the gateway's own refusal in their place, and the handing of the
-request to the shared run (``serving.py``), in a task, when its rest has to
+request to the shared run (``pipeline/runner.py``), in a task, when its rest has to
 wait or is not plain. How the request gets to its upstream is
-``express_exchange.py``'s.
+``exchange.py``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any, Protocol
 
 from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import HeadMemory
 from gateway.identity import Identity
 from gateway.server.express_lane.plan import Plan, with_length
-from gateway.server.pipeline.runner import FAILURES, REPEATABLE, Serving
+from gateway.server.pipeline.runner import Serving
 from gateway.server.request.body import CollectedContent
-from gateway.server.request.error_answers import render
 from gateway.server.request.in_progress import Client, Run
+from gateway.server.request.outcome import blame, may_repeat
 from gateway.server.request.request import Admitted, RequestHead
 from gateway.tasks import spawn
 from gateway.telemetry.counters import Record
@@ -120,7 +119,7 @@ class ExpressResponse:
             if self._content:
                 content = self._run.content = CollectedContent(self._content)
                 content.whole()  # it was sent
-            self._serving.enter(self._run)
+            self._serving.outcomes.enter(self._run)
         return self._run
 
     # --- from the upstream ---
@@ -160,9 +159,9 @@ class ExpressResponse:
                 self._read_by_aiohttp(data)
                 return
             lines = b"".join([b"%b: %b\r\n" % pair for pair in added])
-            client.send(b"".join((known.fields, lines, known.end(self._serving.date), data[end:])))
+            client.send(b"".join((known.fields, lines, known.end(self._serving.outcomes.date), data[end:])))
         else:
-            client.send(b"".join((known.fields, known.end(self._serving.date), data[end:])))
+            client.send(b"".join((known.fields, known.end(self._serving.outcomes.date), data[end:])))
         if self._run is None and len(data) - end == known.length and not self._serving.logging:
             self._whole_at_once(known.status)
             return
@@ -201,7 +200,7 @@ class ExpressResponse:
     def _whole(self) -> None:
         """The response is complete."""
         self._release(self.run.record.status)
-        self._serving.finish(self.run)
+        self._serving.outcomes.finish(self.run)
         self._client.ended(True)
 
     def _release(self, status: int) -> None:
@@ -217,8 +216,7 @@ class ExpressResponse:
         lease, run = self._give_up_lease(), self.run
         lease.discard()
         assert self.admitted is not None
-        unheard = not lease.protocol.heard
-        if unheard and lease.reused and not self._content and run.head.method in REPEATABLE:
+        if may_repeat(lease, run.head.method, content=bool(self._content)):
             run.retried = True
             self._in_task(self._serving.forward(run, self.admitted, self._identity))
             return
@@ -233,17 +231,13 @@ class ExpressResponse:
     def _failed(self, error: GatewayError) -> None:
         run = self.run
         record = run.record
-        self._upstream.failed(error.reason)
+        blame(self._upstream, error)
         if not run.started_reply:
             record.upstream_seconds = self._serving.clock.monotonic() - self._began
             self._refuse(error)
             return
-        # The head is out: the only honest end is a broken connection (R286).
-        status = record.status
-        self._serving.account(record, error)
-        record.status = status
-        self._client.break_off(unread=False)
-        self._serving.finish(run)
+        self._serving.outcomes.broke_off(run, error)
+        self._serving.outcomes.finish(run)
         self._client.ended(False)
 
     def _read_by_aiohttp(self, data: bytes) -> None:
@@ -271,18 +265,13 @@ class ExpressResponse:
 
     def _refuse(self, error: GatewayError) -> None:
         run = self.run
-        reply = self._serving.account(run.record, error)
-        if run.answer_fields:
-            reply = replace(reply, headers=(*reply.headers, *run.answer_fields))
-        keep_alive = self._client.keep_alive and not reply.close
-        head_only, date = run.head.method == "HEAD", self._serving.date.value
-        run.record.bytes_out = 0 if head_only else len(reply.body)
-        data = render(reply, http_11=True, keep_alive=keep_alive, head_only=head_only, date=date)
-        if self.by_form and keep_alive and not (run.answer_fields or self._serving.logging):
+        reply = self._serving.outcomes.refusal(run, error)
+        run.record.bytes_out = reply.content
+        if self.by_form and reply.keep_alive and not (run.answer_fields or self._serving.logging):
             self.refusal = error.untraced()  # its frames hold what the client has sent, and this object
-        self._client.send(data)
-        self._serving.finish(run)
-        self._client.ended(keep_alive, refused=run.record.upstream_seconds is None)
+        self._client.send(reply.data)
+        self._serving.outcomes.finish(run)
+        self._client.ended(reply.keep_alive, refused=run.record.upstream_seconds is None)
 
     # --- the shared run takes over ---
 
@@ -300,14 +289,8 @@ class ExpressResponse:
             asyncio.get_running_loop().call_soon(self.task.cancel)
 
     async def _received_and_delivered(self, lease: Lease, head_only: bool) -> bool:
-        upstream, record = self._upstream, self.run.record
+        upstream = self._upstream
         timeout = upstream.response_timeout - (self._serving.clock.monotonic() - self._began)
-        try:
+        with self._serving.outcomes.asking(self.run, upstream, self._began):
             reply = await receive(lease, head_only=head_only, response_timeout=max(0.001, timeout))
-        except GatewayError as error:
-            if error.reason.kind in FAILURES:
-                upstream.failed(error.reason)
-            raise
-        finally:
-            record.upstream_seconds = self._serving.clock.monotonic() - self._began
         return await self._serving.deliver(self.run, reply, upstream)

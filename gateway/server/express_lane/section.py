@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from gateway.http1.request_head import MalformedError, parse_fields, request_framing
+from gateway.http1.fields import is_section, parse_fields
+from gateway.http1.request_head import MalformedError, request_framing
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.request.facts import Facts
 from gateway.server.request.request import RequestHead
@@ -19,7 +20,6 @@ from gateway.upstream.headers.rewrite import request_id
 #: Fields of a section that the express lane takes.
 MAX_FIELDS = 200
 
-_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)*+\r\n").fullmatch
 _BEARER = re.compile(rb"\r\n([Aa]uthorization: [Bb]earer )([!-+\--~]+)\r\n").search
 
 # What the one token of a bearer credential is made of: no white space, no comma, no control. Not a pattern: every new
@@ -82,7 +82,7 @@ def read_section(block: bytes, pipeline: Pipeline, head: RequestHead) -> tuple[S
         The section and its bearer token, if its form can be remembered; None
         for a section that is malformed or more than the express lane takes.
     """
-    if _FIELDS(block) is None:
+    if is_section(block) is None:
         return None
     headers = parse_fields(block[:-4]) if len(block) > 2 else ()
     if len(headers) > MAX_FIELDS:

@@ -6,7 +6,7 @@ Traced requests carry a field that is new each time. Such a line may differ:
 of a field that the gateway sends on and does not read, and with a value that
 needs no reading either. So may the token, the request's id and the length of
 its content, which are told apart. The danger of this file is a line that means
-something to the gateway: which do not is for ``names.py`` to say.
+something to the gateway: which do not is for ``headers/header_policy.py`` to say.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The path of one request, in order: what both lanes call.
 
 Guard the target, find the route, know the caller and whether it may
-(``identification.py``), build the upstream's head. Each step is a pure function
+(``authentication/identify.py``), build the upstream's head. Each step is a pure function
 of its own file; here is only their order and what happens between them.
 """
 
@@ -32,16 +32,10 @@ from gateway.server.seam.guard import Guards
 from gateway.server.seam.observer import only
 from gateway.settings.tables.root import Settings
 from gateway.telemetry.counters import Record
-from gateway.upstream.headers.rewrite import (
-    HeaderPolicy,
-    client_address,
-    compile_header_policy,
-    passed_before,
-    render_head,
-    request_headers,
-    without_key,
-)
-from gateway.upstream.pool.upstream import Origin
+from gateway.upstream.headers.forwarded import client_address
+from gateway.upstream.headers.header_policy import HeaderPolicy, compile_header_policy
+from gateway.upstream.headers.rewrite import passed_before, render_head, request_headers, without_key
+from gateway.upstream.pool.upstream_url import Origin
 
 #: Methods that a gateway must not pass on (RFC 9110 sections 9.3.6, 9.3.8).
 _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})

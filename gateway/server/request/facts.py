@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.errors import GatewayError, Reasons
-from gateway.upstream.headers.rewrite import RawHeaders
+from gateway.http1.fields import RawHeaders
 
 #: The highest Max-Forwards that is distinguished from higher ones, and its digits.
 MAX_FORWARDS, MAX_FORWARDS_DIGITS = 999_999_999, 9

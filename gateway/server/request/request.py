@@ -9,11 +9,12 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from gateway.http1.fields import RawHeaders
 from gateway.http1.target import Target
+from gateway.http1.trusted_proxies import Peer
 from gateway.policy.routes import Route
 from gateway.server.request.endpoint import Endpoint
 from gateway.server.request.facts import Facts
-from gateway.upstream.headers.rewrite import Peer, RawHeaders
 
 
 class RequestHead(NamedTuple):
@@ -41,7 +42,7 @@ class Admitted(NamedTuple):
     Attributes:
         preflight: a browser asks whether a page may send a request that this route would serve.
         websocket: it asks for a WebSocket, and the route offers that.
-        guarded: the route asks more than a good credential that may, or the client is refused (``guards.py``).
+        guarded: the route asks more than a good credential that may, or the client is refused (``seam/guard.py``).
         overridden: a token that was verified as a JWT elsewhere may be for another kind to judge on this route.
         forwards_left: how often an OPTIONS request may still be forwarded; None for any number.
         endpoint: what answers it instead of an upstream.

@@ -2,15 +2,16 @@
 
 Only its making lives here: the upstream's fields without those that belong to
 its own connection, and then what the gateway says. Answers of the gateway
-itself are ``responses.py``.
+itself are ``error_answers.py``.
 """
 
 from __future__ import annotations
 
+from gateway.http1.fields import RawHeaders, has_field, values_of
 from gateway.http1.plain_response import PlainHead
-from gateway.http1.websocket import UPGRADE_FIELDS, values_of
+from gateway.http1.websocket import UPGRADE_FIELDS
 from gateway.server.request.error_answers import connection_field
-from gateway.upstream.headers.rewrite import RawHeaders, render_head, response_headers
+from gateway.upstream.headers.rewrite import render_head, response_headers
 
 
 def client_head(
@@ -79,5 +80,5 @@ def switching_head(
 
 
 def _add_date(fields: list[tuple[bytes, bytes]], date: bytes) -> None:
-    if date and not any(len(name) == 4 and name.lower() == b"date" for name, _ in fields):
+    if date and not has_field(fields, b"date"):
         fields.append((b"Date", date))

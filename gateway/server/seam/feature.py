@@ -9,7 +9,7 @@ the order in which they are asked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
@@ -113,8 +113,8 @@ class Feature(FeatureRules):
         reasons: why it refuses requests.
     """
 
-    name: ClassVar[str] = ""
-    reasons: ClassVar[tuple[Reason, ...]] = ()
+    name = ""
+    reasons: tuple[Reason, ...] = ()
 
     def build(self, core: Core) -> Part | None:
         """Make the feature's part of one worker: no task, socket or write yet. None: there is nothing to do."""

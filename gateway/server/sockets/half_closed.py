@@ -51,7 +51,7 @@ class HalfClosed:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
-        # What waits in memory is the client's to take, within a limit of its own (``unsent.py``).
+        # What waits in memory is the client's to take, within a limit of its own (``stalled_client.py``).
         tried = self._tried or self._sent() != self._before or bool(self._transport.get_write_buffer_size())
         if was_reset(self._transport) or not (tried or self._may_ask()):
             self._transport.abort()

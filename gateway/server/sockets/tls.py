@@ -14,9 +14,9 @@ import ssl
 
 from gateway import tls_contexts
 from gateway.server.sockets.tls_handshake import ALERT_NO_APPLICATION_PROTOCOL, PROTOCOL, TlsObject, current
-from gateway.settings.readable import Version, version
 from gateway.settings.tables.server import Server
 from gateway.telemetry.counters import Telemetry
+from gateway.watched_file import WatchedFile
 
 _log = logging.getLogger("gateway")
 
@@ -44,11 +44,10 @@ class ServerTls:
     def __init__(self, settings: Server, telemetry: Telemetry) -> None:
         self._settings = settings
         self._telemetry = telemetry
-        self._files = [file for file in (settings.tls_cert, settings.tls_key, settings.tls_client_ca) if file]
-        self._loaded = self._versions()
-        self._doubtful: list[Version] | None = None
-        self._failed: list[Version] | None = None
-        self._unread = False
+        files = (settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        self._files = WatchedFile(*filter(None, files))
+        self._files.take()
+        self._in_force = self._doubtful = self._files.found
         self.context = self._newest = server_context(settings)
         self.context.sni_callback = self._choose
 
@@ -84,30 +83,28 @@ class ServerTls:
 
     def refresh(self) -> None:
         """Take the files if they have changed and fit; else keep what there is."""
-        versions = self._versions()
-        if versions == self._loaded or (versions == self._failed and not self._unread):
+        files = self._files
+        if not files.look() or files.found == self._in_force:
             return
         try:
             self._newest = server_context(self._settings)
         except OSError as error:
-            if versions != self._doubtful:
+            if files.found != self._doubtful:
                 # A certificate and its key are written one after the other: look once more.
-                self._doubtful = versions
+                self._doubtful = files.found
+                files.forget()
                 return
-            # What the system does not let be read now may be read later, and stay the same version.
-            self._unread = not isinstance(error, ssl.SSLError)
-            if versions == self._failed:
+            if not isinstance(error, ssl.SSLError):
+                files.forget()  # what the system does not let be read now may be read later, as the same version
+            if files.fails_again():
                 return
-            self._failed = versions
             self._telemetry.tls_reload_failures += 1
             reason = getattr(error, "reason", None) or error.strerror or str(error)
             _log.warning("the changed TLS files are not usable, the old certificate stays: %s", reason)
             return
-        self._loaded, self._doubtful, self._failed = versions, None, None
+        files.succeeds()
+        self._in_force = self._doubtful = files.found
         _log.info("the TLS files have changed: new connections get the new certificate")
-
-    def _versions(self) -> list[Version]:
-        return [version(file) for file in self._files]
 
 
 def server_context(settings: Server) -> ssl.SSLContext:

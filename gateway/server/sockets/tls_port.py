@@ -2,10 +2,10 @@
 
 Only that time lives here. The event loop would accept, shake hands and fail
 without a word; so sockets are accepted here, have a place from then on
-(``places.py``), and what does not become a connection is counted, logged, and
-answered where its protocol allows. The danger of this file is a stranger who
-does nothing: a socket without a handshake costs a file, a timer and a place,
-and no more.
+(``slots.py``), and what does not become a connection is counted, told in the
+log, and answered where its protocol allows. The danger of this file is a
+stranger who does nothing: a socket without a handshake costs a file, a timer
+and a place, and no more.
 """
 
 from __future__ import annotations

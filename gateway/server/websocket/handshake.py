@@ -9,18 +9,17 @@ a 101 only when the upstream has given one. What passes an open tunnel is
 from __future__ import annotations
 
 from gateway.errors import GatewayError, Reasons
-from gateway.http1.websocket import check_request, check_response, token_protocol, values_of
+from gateway.http1.fields import RawHeaders, values_of
+from gateway.http1.websocket import check_request, check_response, token_protocol
 from gateway.policy.cors import CorsPolicy, without_own
-from gateway.server.aiohttp_lane.protocol import Protocol
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.request.response_head import switching_head
 from gateway.server.websocket.close_reasons import DRAINED
-from gateway.server.websocket.tunnel import Side, Tunnel, end_all
+from gateway.server.websocket.tunnel import Client, Side, Tunnel, end_all
 from gateway.telemetry.counters import Record
 from gateway.upstream.exchange.reply import Reply
-from gateway.upstream.headers.rewrite import RawHeaders
 
 #: How long goodbyes may take when the time of the drain is over, in seconds.
 GOODBYE_SECONDS = 2.0
@@ -42,7 +41,7 @@ class WebSockets:
         self._serving = serving
         self.tunnels: set[Tunnel] = set()
 
-    async def serve(self, run: Run, admitted: Admitted, connection: Protocol) -> bool:
+    async def serve(self, run: Run, admitted: Admitted, connection: Client) -> bool:
         """Serve a request that asks for a WebSocket; return whether its connection stays open for requests.
 
         Raises:
@@ -78,7 +77,7 @@ class WebSockets:
             _account(run, tunnel)
         return False
 
-    def _open(self, run: Run, admitted: Admitted, reply: Reply, key: bytes, connection: Protocol) -> Tunnel:
+    def _open(self, run: Run, admitted: Admitted, reply: Reply, key: bytes, connection: Client) -> Tunnel:
         """Join the two connections.
 
         Raises:
@@ -90,7 +89,7 @@ class WebSockets:
         token = admitted.route.websocket_protocol_token
         chosen = token_protocol(admitted.facts.protocols) if token else None
         fields = reply.headers if run.cors is None else without_own(reply.headers)
-        head = switching_head(reply.phrase, fields, serving.pipeline.pseudonym, chosen, serving.date.value)
+        head = switching_head(reply.phrase, fields, serving.pipeline.pseudonym, chosen, serving.outcomes.date.value)
         protocol = reply.lease.protocol
         transport, from_upstream = protocol.hand_over()
         if transport is None or transport.is_closing():
@@ -102,7 +101,7 @@ class WebSockets:
         )
         pooled = reply.lease.detach()
         tunnel.over.add_done_callback(lambda _: pooled.close())
-        serving.leave(run)  # an open tunnel is no request that is being served
+        serving.outcomes.leave(run)  # an open tunnel is no request that is being served
         run.started_reply = True
         run.record.status = 101
         self.tunnels.add(tunnel)

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-
-from aiohttp.base_protocol import BaseProtocol
+from typing import Protocol
 
 from gateway import turns
 from gateway.errors import Ending
@@ -22,6 +21,42 @@ from gateway.server.websocket.close_reasons import BAD_FRAME, DRAINED, TOO_LARGE
 
 #: From the first sign of the end to the cut: for the other side's goodbye, and for what it still has to read.
 CLOSING_SECONDS = 5.0
+
+
+class HandsOver(Protocol):
+    """A connection's protocol, as far as a tunnel needs it: it gives the connection away, and hears what becomes of it.
+
+    Attributes:
+        writing_paused: the connection cannot take more for now.
+    """
+
+    @property
+    def writing_paused(self) -> bool: ...
+
+    def pause_writing(self) -> None:
+        """Note that the connection cannot take more for now."""
+        ...
+
+    def resume_writing(self) -> None:
+        """Note that the connection can take more again."""
+        ...
+
+    @property
+    def connection_lost(self) -> Callable[[BaseException | None], None]:
+        """Notes that the connection is gone."""
+        ...
+
+
+class Client(HandsOver, Protocol):
+    """The same of a client's connection."""
+
+    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
+        """Return the connection, and what has come behind the head that asks for a WebSocket.
+
+        Raises:
+            ConnectionResetError: the client left.
+        """
+        ...
 
 
 class Side(asyncio.Protocol):
@@ -42,7 +77,7 @@ class Side(asyncio.Protocol):
         lost: its connection is gone.
     """
 
-    def __init__(self, name: str, transport: asyncio.Transport, owner: BaseProtocol, max_message: int) -> None:
+    def __init__(self, name: str, transport: asyncio.Transport, owner: HandsOver, max_message: int) -> None:
         self.name = name
         self.transport = transport
         self.owner = owner

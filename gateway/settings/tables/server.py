@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from gateway.http1.trusted_proxies import ForwardedFields
 from gateway.settings import values
 from gateway.settings.tables.base import Section
 
 Address = Annotated[str, AfterValidator(values.listen_address)]
 Addresses = Annotated[Address | Annotated[list[Address], Field(min_length=1)], AfterValidator(values.listen_addresses)]
-ForwardedFields = Literal["x-forwarded", "forwarded", "both"]
+
 Network = Annotated[str, AfterValidator(values.proxies)]
 
 

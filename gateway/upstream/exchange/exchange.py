@@ -3,7 +3,7 @@
 The full lane's exchange over a leased connection: framing of the request's
 content, the wait for the final response head, its validation, and the
 translation of every fault into a GatewayError. Relaying the response's content
-to a client is ``relay.py``. Head bytes come in ready-made (``headers.py``);
+to a client is ``relay.py``. Head bytes come in ready-made (``headers/rewrite.py``);
 nothing here adds, drops or decodes a field.
 """
 
@@ -14,10 +14,7 @@ import functools
 
 from aiohttp import ClientError, ServerDisconnectedError
 from aiohttp.client_exceptions import ClientOSError, SocketTimeoutError
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawResponseMessage
-from aiohttp.streams import StreamReader
 
 from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import HeadMemory
@@ -25,8 +22,8 @@ from gateway.tasks import spawn
 from gateway.upstream.exchange.reply import Reply, checked_reply, whole_reply
 from gateway.upstream.exchange.upload import Content, Upload, whole_content
 from gateway.upstream.exchange.whole_response import WholeReading
-from gateway.upstream.pool.connection import UpstreamConnection
-from gateway.upstream.pool.upstream import Lease
+from gateway.upstream.pool.connection import ContentStream, ResponseMessage, UpstreamConnection
+from gateway.upstream.pool.upstream_url import Lease
 
 
 async def exchange(
@@ -161,12 +158,12 @@ class _ResponseTimer:
 
 
 async def _final_response(
-    protocol: ResponseHandler, upload: Upload | None, idle_timeout: float
-) -> tuple[RawResponseMessage, StreamReader]:
+    protocol: UpstreamConnection, upload: Upload | None, idle_timeout: float
+) -> tuple[ResponseMessage, ContentStream]:
     """Wait for the first response that is not interim (RFC 9110 section 15.2)."""
     while True:
         if upload is None:
-            message, payload = await protocol.read()
+            message, payload = await protocol.response()
         else:
             message, payload = await _response_during(protocol, upload, idle_timeout)
         if message.code == 101 or not 100 <= message.code <= 199:
@@ -174,10 +171,10 @@ async def _final_response(
 
 
 async def _response_during(
-    protocol: ResponseHandler, upload: Upload, idle_timeout: float
-) -> tuple[RawResponseMessage, StreamReader]:
+    protocol: UpstreamConnection, upload: Upload, idle_timeout: float
+) -> tuple[ResponseMessage, ContentStream]:
     """Wait for a response while content is sent; what goes wrong with the content ends the wait."""
-    reading = spawn(protocol.read(), "response head", awaited=True)
+    reading = spawn(protocol.response(), "response head", awaited=True)
     try:
         ended: set[asyncio.Task[object]] = set()
         while not ended:
@@ -206,17 +203,16 @@ def _whole_request(head: bytes, content: Content | None) -> bytes | None:
     return None if whole is None else head + whole
 
 
-def _write(protocol: ResponseHandler, data: bytes) -> None:
+def _write(protocol: UpstreamConnection, data: bytes) -> None:
     transport = protocol.transport
     if transport is None or transport.is_closing():
         raise ServerDisconnectedError
     transport.write(data)
 
 
-def died_unanswered(lease: Lease, error: GatewayError) -> bool:
-    """Whether the upstream closed or reset the connection before it sent a byte of any response, interim ones too."""
-    closed = isinstance(error.__cause__, ServerDisconnectedError | ClientOSError | ConnectionError)
-    return closed and not lease.protocol.heard
+def ended_by_upstream(error: GatewayError) -> bool:
+    """Return whether an exchange failed because the upstream closed or reset its connection."""
+    return isinstance(error.__cause__, ServerDisconnectedError | ClientOSError | ConnectionError)
 
 
 def _exchange_fault(error: BaseException) -> GatewayError | None:

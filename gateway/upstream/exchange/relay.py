@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import StreamReader
 
 from gateway.errors import GatewayError, Reasons
 from gateway.upstream.exchange.reply import Reply
 from gateway.upstream.exchange.upload import chunk
+from gateway.upstream.pool.connection import ContentStream
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -104,7 +104,7 @@ def _broken_end(reply: Reply) -> str:
     return "no TLS closure alert" if reply.lease.protocol.secure else "content broke off"
 
 
-def _ready(content: StreamReader) -> bytes:
+def _ready(content: ContentStream) -> bytes:
     """Return what has arrived already, so that a small response leaves in one write with its head."""
     return b"" if content.at_eof() else content.read_nowait()
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from aiohttp.http_parser import RawResponseMessage
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-
 from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import KnownHead
 from gateway.upstream.exchange.upload import Upload, unacknowledged
-from gateway.upstream.pool.upstream import Lease
+from gateway.upstream.pool.connection import NO_CONTENT, ContentStream, ResponseMessage
+from gateway.upstream.pool.upstream_url import Lease
 
 _DIGITS = re.compile(rb"[0-9]{1,19}")
 # RFC 9110 section 5.5: no control characters but the tab in a field value.
@@ -52,7 +50,7 @@ class Reply:
     length: int | None
     bodyless: bool
     until_close: bool
-    content: StreamReader
+    content: ContentStream
     lease: Lease
     upload: Upload | None
     persistent: bool = True
@@ -120,8 +118,8 @@ class Reply:
 
 
 def checked_reply(
-    message: RawResponseMessage,
-    payload: StreamReader,
+    message: ResponseMessage,
+    payload: ContentStream,
     lease: Lease,
     upload: Upload | None,
     *,
@@ -171,7 +169,7 @@ def whole_reply(known: KnownHead, content: bytes, lease: Lease) -> Reply:
         length=head.length,
         bodyless=False,
         until_close=False,
-        content=EMPTY_PAYLOAD,
+        content=NO_CONTENT,
         lease=lease,
         upload=None,
         whole=content,

@@ -1,7 +1,7 @@
 """A request's content on its way to the upstream.
 
 Only its framing and its pace live here: pieces go out as they come in, and
-what may come back meanwhile is ``forward.py``'s and ``relay.py``'s. A response
+what may come back meanwhile is ``exchange.py``'s and ``relay.py``'s. A response
 that is complete does not end an upload (RFC 9112 section 9.5): whether the
 upstream wants the rest is shown by its reading on.
 """
@@ -135,7 +135,7 @@ class Upload:
             return
         transport.set_write_buffer_limits(high=0)  # writing is paused until the last byte has left
         try:
-            await self._protocol._drain_helper()
+            await self._protocol.drained()
         except ConnectionError:
             self.whole = False
 

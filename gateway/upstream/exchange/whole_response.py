@@ -3,7 +3,7 @@
 Only the wait for it lives here. A response that is not plain, or not whole with
 its first bytes, goes to aiohttp's parser from its first byte: there is one
 judge of odd responses, and one way for content that comes bit by bit. What is
-plain is ``direct.py``'s to say.
+plain is ``http1/plain_response.py``'s to say.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Only this list lives here: names that move the target of a request, or say who
 sends it, from where, over what and to which host, each group with the software
-that believes it. ``names.py`` drops them from every request. The danger of
+that believes it. ``header_policy.py`` drops them from every request. The danger of
 this file is a name that is missing: a service that believes it has no rules
 any more. ``[server] strip_headers`` adds the names of one's own services.
 Tracing fields, credentials that a service checks itself, and what browsers and

@@ -15,19 +15,15 @@ it is believed in: what it lets through from its clients is taken for its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
+from gateway.http1.fields import TOKEN, RawHeaders, is_token, list_members, values_of
 from gateway.http1.trusted_proxies import UNIX, UNIX_NODE, UNKNOWN, Peer, TrustedProxies, parse_node
 from gateway.upstream.headers.header_policy import HeaderPolicy
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
-
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_IS_TOKEN = re.compile(_TOKEN).fullmatch
 _QUOTED = rb'"(?:[\t !#-\[\]-~]|\\[\t -~])*"'
 
 # One parameter of a forwarded-element and what ends it (RFC 7239 section 4).
-_PARAMETER = re.compile(rb"[ \t]*(" + _TOKEN + rb")=(" + _TOKEN + rb"|" + _QUOTED + rb")[ \t]*(;|,|\Z)")
+_PARAMETER = re.compile(rb"[ \t]*(" + TOKEN + rb")=(" + TOKEN + rb"|" + _QUOTED + rb")[ \t]*(;|,|\Z)")
 _IS_NODE = re.compile(rb"[!-+\--~]+").fullmatch  # visible, and no comma
 _EMPTY_ELEMENT = re.compile(rb"[ \t]*(?:,|\Z)")
 _ESCAPED = re.compile(rb"\\(.)")
@@ -160,9 +156,8 @@ def _node_text(node: bytes) -> bytes:
 
 def _values(received: RawHeaders, name: bytes, *, split: bool = True) -> list[bytes]:
     """Return the members of all lines of one list field; with ``split`` off, the lines that are not empty."""
-    lines = [value for line_name, value in received if line_name.lower() == name]
-    members = [member for line in lines for member in line.split(b",")] if split else lines
-    return [stripped for member in members if (stripped := member.strip(b" \t"))]
+    lines = values_of(received, name)
+    return [member for line in lines for member in list_members(line)] if split else list(filter(None, lines))
 
 
 def _last_word(received: RawHeaders, name: bytes, otherwise: bytes) -> bytes:
@@ -213,4 +208,4 @@ def _node_identifier(address: bytes) -> bytes:
 
 
 def _quote(value: bytes) -> bytes:
-    return value if _IS_TOKEN(value) else b'"' + value + b'"'
+    return value if is_token(value) else b'"' + value + b'"'

@@ -16,12 +16,10 @@ it is.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import IntEnum
 
-from gateway.http1.trusted_proxies import FORWARDING, TrustedProxies
+from gateway.http1.trusted_proxies import FORWARDING, ForwardedFields, TrustedProxies
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.server import ForwardedFields
 from gateway.upstream.headers.claimed_names import is_claimed
 
 
@@ -108,11 +106,10 @@ def fold(name: bytes) -> bytes:
     return name.translate(_FOLDING).removeprefix(b"http-").removeprefix(b"grpc-metadata-")
 
 
-@dataclass(frozen=True, slots=True)
 class HeaderPolicy:
     """Everything about header fields that the configuration decides.
 
-    Attributes:
+    Args:
         identity_names: the ``[identity]`` headers, and the one that holds a client's certificate, folded. No client's
             field of such a name passes.
         pseudonym: the gateway's name in Via (RFC 9110 section 7.6.3).
@@ -120,16 +117,31 @@ class HeaderPolicy:
         key_names: the fields that hold an API key on some route, folded.
         stripped: further names that no client's field passes under, folded.
         plain_only: names with anything but letters, digits and ``-`` are dropped.
-        actions: what was found out about names so far; see ``learn``.
+
+    Attributes:
+        actions: what was found out about names so far, bounded and emptied when full; see ``learn``. The rules
+            themselves never change.
+        identity_names, key_names, pseudonym, trusted: as given.
     """
 
-    identity_names: frozenset[bytes]
-    pseudonym: bytes
-    trusted: TrustedProxies
-    key_names: frozenset[bytes] = frozenset()
-    stripped: frozenset[bytes] = frozenset()
-    plain_only: bool = True
-    actions: dict[bytes, Action] = field(default_factory=dict, repr=False, compare=False)
+    __slots__ = ("_plain_only", "_stripped", "actions", "identity_names", "key_names", "pseudonym", "trusted")
+
+    def __init__(
+        self,
+        identity_names: frozenset[bytes],
+        pseudonym: bytes,
+        trusted: TrustedProxies,
+        key_names: frozenset[bytes] = frozenset(),
+        stripped: frozenset[bytes] = frozenset(),
+        plain_only: bool = True,
+    ) -> None:
+        self.identity_names = identity_names
+        self.pseudonym = pseudonym
+        self.trusted = trusted
+        self.key_names = key_names
+        self._stripped = stripped
+        self._plain_only = plain_only
+        self.actions: dict[bytes, Action] = {}
 
     def learn(self, name: bytes) -> Action:
         """Find out what becomes of a client's field of this name, and remember it in ``actions``."""
@@ -146,9 +158,9 @@ class HeaderPolicy:
 
     def _decide(self, name: bytes) -> Action:
         folded = fold(name)
-        if folded in self.identity_names or folded in self.stripped:
+        if folded in self.identity_names or folded in self._stripped:
             return Action.DROP
-        if self.plain_only and name.translate(None, _PLAIN):
+        if self._plain_only and name.translate(None, _PLAIN):
             return Action.DROP
         exact = _EXACT.get(folded)
         if exact is not None:

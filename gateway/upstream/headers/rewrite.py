@@ -11,35 +11,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 
-from gateway.http1.trusted_proxies import Peer, TrustedProxies, address_text
-from gateway.upstream.headers.forwarded import RawHeaders, client_address, forwarding_headers
-from gateway.upstream.headers.header_policy import HOP_BY_HOP, Action, HeaderPolicy, compile_header_policy, fold
-
-__all__ = [
-    "HeaderPolicy",
-    "Peer",
-    "RawHeaders",
-    "TrustedProxies",
-    "address_text",
-    "client_address",
-    "compile_header_policy",
-    "connection_options",
-    "fold",
-    "passed_before",
-    "render_head",
-    "request_headers",
-    "request_id",
-    "response_headers",
-    "without_key",
-]
+from gateway.http1.fields import TOKEN, RawHeaders, is_token, options_of
+from gateway.http1.trusted_proxies import Peer
+from gateway.upstream.headers.forwarded import forwarding_headers
+from gateway.upstream.headers.header_policy import HOP_BY_HOP, Action, HeaderPolicy, fold
 
 # Looked up once, not for each field.
 _DROP, _CONNECTION, _FORWARDING = Action.DROP, Action.CONNECTION, Action.FORWARDING
 
 # Connection options that name no field to remove, or one that goes anyway.
-_USUAL_OPTIONS = HOP_BY_HOP | {b"close", b""}
+_USUAL_OPTIONS = HOP_BY_HOP | {b"close"}
 
 # Meant for all recipients of a request: nominating them is a sender's error (RFC 9110
 # section 7.6.1). Authorization passes only where the route asks for it.
@@ -49,12 +31,11 @@ _NOT_NOMINABLE = frozenset({b"host", b"authorization", b"via"})
 _NOT_NOMINABLE_BY_UPSTREAM = frozenset({b"content-length", b"via"})
 
 # Schemes whose credentials are those of a connection and not of a request.
-_FOR_A_CONNECTION = re.compile(rb"(?:negotiate|ntlm)(?![!#$%&'*+\-.^_`|~0-9A-Za-z])", re.IGNORECASE).match
+_FOR_A_CONNECTION = re.compile(rb"(?:negotiate|ntlm)(?!" + TOKEN + rb")", re.IGNORECASE).match
 
 _NO_NAMES: frozenset[bytes] = frozenset()
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}").fullmatch
-_IS_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
 # Controls that no part of a head may hold, apart from its line ends (RFC 9110 section 5.5).
 _CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != ord("\t"))
@@ -63,15 +44,6 @@ _CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != ord("\t"))
 _token_names: set[bytes] = set()
 _MAX_REMEMBERED = 1024
 _MAX_REMEMBERED_NAME = 64
-
-
-def connection_options(headers: RawHeaders) -> frozenset[bytes]:
-    """Return the lower-case options of all Connection lines (RFC 9110 section 7.6.1)."""
-    found = _NO_NAMES
-    for name, value in headers:
-        if len(name) == 10 and name.lower() == b"connection":
-            found |= _options(value)
-    return found - {b""}
 
 
 def request_headers(
@@ -212,7 +184,7 @@ def _without_nominated(
 ) -> list[tuple[bytes, bytes]]:
     nominated = _NO_NAMES
     for value in connection:
-        nominated |= _options(value)
+        nominated |= options_of(value)
     nominated -= _USUAL_OPTIONS
     nominated -= protected
     if not nominated:
@@ -220,19 +192,9 @@ def _without_nominated(
     return [pair for pair in pairs if pair[0].lower() not in nominated]
 
 
-@lru_cache(maxsize=256)
-def _few_options(value: bytes) -> frozenset[bytes]:
-    return frozenset(option.strip(b" \t") for option in value.lower().split(b","))
-
-
-def _options(value: bytes) -> frozenset[bytes]:
-    # Long values are nobody's habit: not worth remembering.
-    return _few_options(value) if len(value) <= 64 else _few_options.__wrapped__(value)
-
-
 def _check_names(headers: Iterable[tuple[bytes, bytes]]) -> None:
     for name, _ in headers:
-        if _IS_TOKEN(name) is None:
+        if is_token(name) is None:
             raise ValueError("a header name is not a token")
         if len(name) <= _MAX_REMEMBERED_NAME:
             if len(_token_names) >= _MAX_REMEMBERED:

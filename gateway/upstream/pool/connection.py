@@ -9,21 +9,38 @@ connection (RFC 9112 section 8); whether anything of a response came, which
 matters to sending a request again (RFC 9112 section 9.3.1); and when it was
 opened, because one that is never idle would otherwise outlive every change of
 its name's addresses.
+
+Only here does the upstream side touch what aiohttp does not promise: everything that
+begins with an underscore, and ``aiohttp.client_proto``, ``connector``, ``http_parser`` and
+``streams``. ``tests/test_internals.py`` names each of them and says why.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import ssl
 import sys
 from collections.abc import Callable, Iterator
 
+from aiohttp import BaseConnector, ClientRequest, ClientTimeout
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http_parser import RawResponseMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway import turns
 from gateway.http1.plain_response import MAX_RESPONSE_FIELD, MAX_RESPONSE_FIELDS, Receiver
+
+#: A response's head and its content as aiohttp reads them, and the content of a response without any.
+ResponseMessage = RawResponseMessage
+ContentStream = StreamReader
+NO_CONTENT = EMPTY_PAYLOAD
+
+#: A connection as aiohttp's connector lends it.
+LentConnection = Connection
 
 #: Content is read and written in pieces of about this size; it bounds what one exchange holds in memory.
 BUFFER = 65536
@@ -76,6 +93,22 @@ class UpstreamConnection(ResponseHandler):
             max_field_size=MAX_RESPONSE_FIELD,
             max_headers=MAX_RESPONSE_FIELDS,
         )
+
+    async def response(self) -> tuple[ResponseMessage, ContentStream]:
+        """Wait for the next response's head, interim ones too; return it and its content.
+
+        Raises:
+            ClientError, OSError, TimeoutError, HttpProcessingError: as aiohttp says what is wrong.
+        """
+        return await self.read()
+
+    async def drained(self) -> None:
+        """Wait until the connection can take more.
+
+        Raises:
+            ConnectionError: it is gone.
+        """
+        await self._drain_helper()
 
     def data_received(self, data: bytes) -> None:
         if self.receiver is not None:
@@ -181,6 +214,25 @@ def _arrived(transport: asyncio.Transport) -> Iterator[bytes]:
     descriptor = transport.get_extra_info("socket").fileno()
     while data := os.read(descriptor, BUFFER):
         yield data
+
+
+def make_own_connections(connector: BaseConnector, loop: asyncio.AbstractEventLoop) -> None:
+    """Have a connector make connections of this kind. aiohttp has no public way to choose their protocol."""
+    connector._factory = functools.partial(UpstreamConnection, loop=loop)  # type: ignore[assignment]
+
+
+async def open_connection(
+    connector: BaseConnector, request: ClientRequest, limits: ClientTimeout
+) -> tuple[LentConnection, UpstreamConnection]:
+    """Open a connection for requests like this one.
+
+    Args:
+        connector: one that ``make_own_connections`` was called with.
+    """
+    connection = await connector.connect(request, traces=[], timeout=limits)
+    protocol = connection.protocol
+    assert isinstance(protocol, UpstreamConnection)
+    return connection, protocol
 
 
 def _decrypt_arrived(transport: asyncio.Transport) -> None:

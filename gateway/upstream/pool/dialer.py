@@ -2,7 +2,7 @@
 
 Only what happens until a connection is open lives here, and the question for a
 URL's health, which has a connection of its own. Keeping connections is
-``origin.py``'s business. Certificates are always verified, names looked up
+``upstream_url.py``'s business. Certificates are always verified, names looked up
 anew every ``DNS_SECONDS``, proxies of the environment never used.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
 import logging
 import ssl
 
@@ -29,14 +28,18 @@ from aiohttp import (
     UnixConnector,
 )
 from aiohttp.abc import AbstractResolver
-from aiohttp.connector import Connection
 from yarl import URL
 
 from gateway.errors import GatewayError, Reasons
 from gateway.settings.tables.upstreams import Upstream
 from gateway.settings.values import split_socket_url
 from gateway.tls_contexts import client_context
-from gateway.upstream.pool.connection import UpstreamConnection
+from gateway.upstream.pool.connection import (
+    LentConnection,
+    UpstreamConnection,
+    make_own_connections,
+    open_connection,
+)
 
 _log = logging.getLogger("gateway.upstreams")
 
@@ -97,8 +100,7 @@ class Dialer:
         base_path = self._target.raw_path.rstrip("/")
         self.base_path = base_path.encode("ascii")
         self.url = (prefix + base_path).rstrip(":")
-        # aiohttp has no public way to choose the protocol of its connections.
-        connector._factory = functools.partial(UpstreamConnection, loop=loop)  # type: ignore[assignment]
+        make_own_connections(connector, loop)
         self._connector = connector
         self._name = settings.tls_server_name or None
         self._timeout = ClientTimeout(total=None, connect=settings.connect_timeout_seconds)
@@ -109,19 +111,16 @@ class Dialer:
             connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False, trust_env=False
         )
 
-    async def connect(self) -> tuple[Connection, UpstreamConnection]:
+    async def connect(self) -> tuple[LentConnection, UpstreamConnection]:
         """Open a connection.
 
         Raises:
             GatewayError: with one of ``CONNECT_FAULTS``.
         """
         try:
-            connection = await self._connector.connect(self._template, traces=[], timeout=self._timeout)
+            return await open_connection(self._connector, self._template, self._timeout)
         except Exception as error:
             raise _connect_fault(error) from error
-        protocol = connection.protocol
-        assert isinstance(protocol, UpstreamConnection)
-        return connection, protocol
 
     async def probe(self, path: str, seconds: float) -> bool | None:
         """Ask for ``path`` over a connection of its own; return whether a 2xx or 3xx came in time.

@@ -2,7 +2,7 @@
 
 Only the choice lives here: in turn among the URLs that are up, on to the next
 one when a connection cannot be opened, and never a refusal only because all of
-them look bad. The pool of one URL is ``origin.py``, the judgement of its
+them look bad. The pool of one URL is ``upstream_url.py``, the judgement of its
 health ``health.py``.
 """
 
@@ -19,9 +19,7 @@ from gateway.errors import GatewayError, Reason, Reasons
 from gateway.settings.tables.upstreams import Upstream as UpstreamSettings
 from gateway.tasks import Periodic
 from gateway.upstream.pool.dialer import CONNECT_FAULTS, client_tls
-from gateway.upstream.pool.upstream_url import Lease, Origin, OriginState
-
-__all__ = ["Lease", "Origin", "OriginState", "Upstream", "open_upstreams"]
+from gateway.upstream.pool.upstream_url import Lease, Origin
 
 
 class Upstream:

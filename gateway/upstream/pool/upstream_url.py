@@ -2,7 +2,7 @@
 
 Only the keeping and handing out of connections lives here. How one is opened
 is ``dialer.py``'s business, which URL a request goes to ``upstreams.py``'s,
-and what is sent ``forward.py``'s. An idle connection is handed out without an
+and what is sent ``exchange/exchange.py``'s. An idle connection is handed out without an
 await, so that both lanes can ask.
 """
 
@@ -15,12 +15,11 @@ from collections import deque
 from dataclasses import dataclass
 
 from aiohttp.abc import AbstractResolver
-from aiohttp.connector import Connection
 
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError, Reasons
 from gateway.settings.tables.upstreams import Upstream
-from gateway.upstream.pool.connection import UpstreamConnection
+from gateway.upstream.pool.connection import LentConnection, UpstreamConnection
 from gateway.upstream.pool.dialer import CONNECT_FAULTS, Dialer
 from gateway.upstream.pool.health import Health
 
@@ -41,7 +40,7 @@ class Lease:
 
     __slots__ = ("_connection", "_held", "_origin", "protocol", "reused")
 
-    def __init__(self, origin: Origin, connection: Connection, protocol: UpstreamConnection) -> None:
+    def __init__(self, origin: Origin, connection: LentConnection, protocol: UpstreamConnection) -> None:
         self._origin = origin
         self._connection = connection
         self._held = True
@@ -54,7 +53,7 @@ class Lease:
             self._held = False
             self._origin.take_back(self)
 
-    def detach(self) -> Connection:
+    def detach(self) -> LentConnection:
         """Return the connection for good: it is the caller's to close, and its place in the pool is free."""
         assert self._held
         self._held = False

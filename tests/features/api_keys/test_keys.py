@@ -23,8 +23,9 @@ from gateway.features.api_keys.key_file import KeyFileError, read_keys
 from gateway.features.api_keys.keys import ApiKeys, hash_of, new_key
 from gateway.features.api_keys.options import ApiKey
 from gateway.features.api_keys.reasons import API_KEY_TOO_LONG, EXPIRED_API_KEY, NO_API_KEYS, UNKNOWN_API_KEY
-from gateway.jwt.claims.issuer_policy import Unverified, compile_policy
+from gateway.jwt.claims.issuer_policy import compile_policy
 from gateway.jwt.claims.rules import make_identity
+from gateway.jwt.jose.compact import Unverified
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.composed import Route, Tokens
 from tests.support.idp import gateway_settings, issuer_settings

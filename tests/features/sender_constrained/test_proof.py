@@ -20,6 +20,7 @@ from gateway.features.sender_constrained.reasons import (
     WRONG_CERTIFICATE,
 )
 from gateway.http1.target import parse_target
+from gateway.http1.trusted_proxies import Peer
 from gateway.identity import Confirmation, Identity
 from gateway.policy.routes import RouteTable
 from gateway.server.request.facts import scan
@@ -30,7 +31,6 @@ from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.server import Server
 from gateway.store.one_time_ids import ReplayMemory
 from gateway.telemetry.counters import Record
-from gateway.upstream.headers.rewrite import Peer
 from tests.server.pipeline.test_runner import RecordingClient
 from tests.support.clock import FakeClock
 from tests.support.composed import Route

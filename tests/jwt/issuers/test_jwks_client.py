@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import make_source
 from gateway.jwt.jose.keys import MAX_BYTES
+from gateway.outbound.http import FetchError
 from tests.support.fetching import failure, fetch, kids
 from tests.support.idp import Answer, FakeIdp, issuer_settings, private_authority, raw_server
 from tests.support.minting import SigningKey, jwks

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gateway.jwt.issuers import key_sources as jwks_fetch
-from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import make_source
 from gateway.jwt.jose.keys import MAX_BYTES, KeySet, import_jwks
+from gateway.outbound.http import FetchError
 from tests.support.fetching import failure, fetch, kids
 from tests.support.idp import Answer, FakeIdp, issuer_settings
 from tests.support.minting import SigningKey, jwks

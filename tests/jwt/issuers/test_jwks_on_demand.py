@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from gateway.errors import Reasons
-from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import Fetched
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.jose.keys import import_jwks
+from gateway.outbound.http import FetchError
 from tests.jwt.conftest import Make
 from tests.support.clock import FakeClock, settle
 from tests.support.fetching import ScriptedSource

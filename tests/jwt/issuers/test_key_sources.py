@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import RemoteSource, make_source
+from gateway.outbound.http import FetchError
 from tests.support.fetching import failure, fetch, kids
 from tests.support.idp import WELL_KNOWN, Answer, FakeIdp, issuer_settings, private_authority
 from tests.support.minting import SigningKey, jwks

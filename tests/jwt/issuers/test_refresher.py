@@ -13,10 +13,10 @@ import pytest
 
 from gateway import tasks
 from gateway.errors import Reasons
-from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import Fetched
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.jose.keys import KeySet, import_jwks
+from gateway.outbound.http import FetchError
 from tests.jwt.conftest import Make
 from tests.support.clock import FakeClock, settle
 from tests.support.minting import SigningKey, jwks

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError, Reasons
-from gateway.jwt.claims.issuer_policy import Unverified
 from gateway.jwt.issuers.registry import Issuers, build_issuers, build_tenants, cannot_decide
+from gateway.jwt.jose.compact import Unverified
 from gateway.settings.tables import tenants
 from tests.support.idp import gateway_settings, issuer_settings
 

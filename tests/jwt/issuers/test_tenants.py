@@ -15,11 +15,11 @@ import pytest
 
 from gateway import tasks
 from gateway.errors import GatewayError, Reasons
-from gateway.jwt.issuers.jwks_client import FetchError
 from gateway.jwt.issuers.key_sources import Fetched
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.tenants import FAILED_SIZE, SHOWN, SWEEP_SECONDS, Tenants
 from gateway.jwt.jose.keys import import_jwks
+from gateway.outbound.http import FetchError
 from tests.support.clock import FakeClock, settle
 from tests.support.fetching import ScriptedSource
 from tests.support.idp import issuer_settings

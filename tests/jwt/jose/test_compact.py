@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.identity import Identity
-from gateway.jwt.jose.compact import MAX_HEADER, Unverified, check_header, parse_header, parse_token, verify_signature
+from gateway.jwt.claims.rules import check_header
+from gateway.jwt.jose.compact import MAX_HEADER, Unverified, parse_header, parse_token, verify_signature
 from gateway.jwt.jose.keys import VerifyingKey
 from tests.support.minting import SigningKey, b64, good_claims, mint, mint_raw
 from tests.support.verifying import MAX_BYTES, NOW, judge, keys_of, make_policy

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from gateway.jwt.jose.keys import (
     MAX_BYTES,
@@ -18,6 +19,7 @@ from gateway.jwt.jose.keys import (
     MAX_KEYS,
     KeySet,
     KeySetError,
+    PreparedKey,
     import_jwks,
     import_keys,
     import_pem,
@@ -294,3 +296,18 @@ def test_key_that_signs_for_somebody_else_from_now_on_is_another_one() -> None:
     theirs = import_jwks(jwks(SigningKey.ec("a").public_jwk(issuer="https://a.test/y")))
     assert mine.trusts(mine.keys[0])
     assert not theirs.trusts(mine.keys[0])
+
+
+@pytest.mark.parametrize(
+    ("key", "bits"),
+    [
+        (RSAKey.import_key(SigningKey.rsa().public_jwk()), 0),
+        (ECKey.import_key(SigningKey.ec(crv="P-521").public_jwk()), 521),
+        (OKPKey.import_key(SigningKey.ed25519().public_jwk()), 0),
+    ],
+    ids=["RSA", "EC", "OKP"],
+)
+def test_an_algorithm_gets_the_public_key_and_the_size_of_its_curve(key: RSAKey | ECKey | OKPKey, bits: int) -> None:
+    prepared = PreparedKey(key)
+    assert prepared.get_op_key("verify") is prepared.public is key.public_key
+    assert prepared.curve_key_size == bits

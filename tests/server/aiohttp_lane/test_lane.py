@@ -15,12 +15,12 @@ from gateway.http1 import plain_response as direct
 from gateway.jwt.authenticator import Authenticator
 from gateway.policy.routes import RouteTable
 from gateway.server.aiohttp_lane.lane import AiohttpClient
-from gateway.server.aiohttp_lane.protocol import Protocol
 from gateway.server.authentication import credentials
 from gateway.server.authentication import identify as identification
 from gateway.server.pipeline import judge_steps as pipeline
 from gateway.server.pipeline import runner as serving
 from gateway.server.request import response_head as client_head
+from gateway.server.request.outcome import Outcomes
 from gateway.server.request.request import RequestHead
 from gateway.upstream.exchange import exchange as forward
 from gateway.upstream.pool.connection import UpstreamConnection
@@ -307,7 +307,7 @@ async def test_nothing_is_broken_off_once_the_connection_is_gone(tmp_path: Path)
         running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=FULL) as gateway,
     ):
         listener = gateway.app.listener
-        protocol = cast(Protocol, listener())
+        protocol = listener()
         client = AiohttpClient(cast(Any, SimpleNamespace(protocol=protocol, transport=None)))
         for begins in (True, False):
             client.without_end(begins)
@@ -323,7 +323,7 @@ async def test_requests_that_are_refused_without_waiting_take_a_turn_of_the_loop
     """R429, CWE-400: from Python 3.12 on, aiohttp by itself serves all that wait on a connection in one turn."""
     turn = 0
     ended: list[int] = []
-    finish = serving.Serving.finish
+    finish = Outcomes.finish
 
     async def count() -> None:
         nonlocal turn
@@ -331,11 +331,11 @@ async def test_requests_that_are_refused_without_waiting_take_a_turn_of_the_loop
             turn += 1
             await asyncio.sleep(0)
 
-    def finished(self: serving.Serving, run: Any) -> None:
+    def finished(self: Outcomes, run: Any) -> None:
         ended.append(turn)
         finish(self, run)
 
-    monkeypatch.setattr(serving.Serving, "finish", finished)
+    monkeypatch.setattr(Outcomes, "finish", finished)
     async with running_gateway("http://127.0.0.1:1", tmp_path, server=FULL) as gateway:
         client = await gateway.client()
         counting = asyncio.ensure_future(count())

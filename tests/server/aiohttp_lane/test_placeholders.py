@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.test_utils import make_mocked_request
 
 from gateway.http1.request_head import Head, parse_head
-from gateway.server.aiohttp_lane.placeholders import NO_REQUEST, StandIns
+from gateway.server.aiohttp_lane.placeholders import NO_REQUEST, Sent, StandIns, sent
 
 
 def head(*lines: bytes, method: bytes = b"GET", version: bytes = b"1.1") -> Head:
@@ -73,3 +74,18 @@ async def test_what_is_no_request_is_an_error_wherever_it_comes() -> None:
     for before in (b"", b"Transfer-Encoding: chunked\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx"):
         with pytest.raises(HttpProcessingError):
             parsed((b"POST / HTTP/1.1\r\nHost: h\r\n" + before if before else b"") + NO_REQUEST)
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+async def test_it_tells_whether_to_keep_the_connection_and_writes_nothing(keep_alive: bool) -> None:
+    """aiohttp calls these three after a handler; with no request to write to, any write would fail."""
+    response = sent(keep_alive=keep_alive)
+    assert isinstance(response, Sent)
+    assert response.keep_alive is keep_alive
+    await response.prepare(cast(web.BaseRequest, None))
+    await response.write_eof()
+
+
+def test_it_holds_nothing_else() -> None:
+    """One is made for each request."""
+    assert not hasattr(sent(keep_alive=True), "__dict__")

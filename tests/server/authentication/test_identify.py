@@ -8,8 +8,9 @@ import pytest
 
 from gateway.identity import Confirmation, Identity
 from gateway.jwt import authenticator as authenticate
-from gateway.jwt.claims.issuer_policy import IssuerPolicy, Unverified
+from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.claims.rules import make_identity
+from gateway.jwt.jose.compact import Unverified
 from tests.support.gateway import request, running_gateway
 from tests.support.parts import proofs
 from tests.support.upstream import raw_upstream

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway import tasks
-from gateway.server.aiohttp_lane.protocol import MAX_AHEAD_BYTES
+from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES
 from gateway.server.express_lane import connection as express_connection
 from gateway.server.express_lane import response as express_response
 from gateway.server.express_lane.connection import ExpressConnection

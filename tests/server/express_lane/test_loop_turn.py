@@ -320,7 +320,7 @@ async def test_a_request_whose_client_left_while_it_waited_goes_nowhere(
     """Also one that would have been served."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         assert (await gateway.get("/", token=gateway.token(sub="first"))).status == 200  # a connection is kept
-        queue = gateway.app.express.serving.deferred
+        queue = gateway.app.express.deferred
         client = await gateway.client()
         assert (await client.exchange(request(b"GET", "/", token=b"junk"))).status == 401
         with monkeypatch.context() as patch:
@@ -339,7 +339,7 @@ async def test_a_client_that_leaves_while_it_waits_leaves_nothing(
     held: list[ExpressConnection], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
-        queue = gateway.app.express.serving.deferred
+        queue = gateway.app.express.deferred
         with monkeypatch.context() as patch:
             patch.setattr(queue, "_soon", lambda: None)
             for data in (request(b"GET", "/", token=b"junk"), request(b"GET", "/")):
@@ -360,7 +360,7 @@ async def test_one_who_waits_while_the_gateway_drains_is_answered_for_the_last_t
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
-        queue = gateway.app.express.serving.deferred
+        queue = gateway.app.express.deferred
         with monkeypatch.context() as patch:
             patch.setattr(queue, "_soon", lambda: None)
             clients = []

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import GatewayError, Reason, Reasons
-from gateway.server.pipeline.runner import CLIENT_CLOSED_REQUEST, REPEATABLE, Serving
+from gateway.errors import GatewayError, Reasons
+from gateway.http1.trusted_proxies import Peer
+from gateway.server.pipeline.runner import Serving
 from gateway.server.request.in_progress import Run
+from gateway.server.request.outcome import CLIENT_CLOSED_REQUEST
 from gateway.server.request.request import RequestHead
 from gateway.telemetry.counters import Record
 from gateway.upstream.exchange.exchange import exchange
-from gateway.upstream.headers.rewrite import Peer
 from tests.support.gateway import RunningGateway, running_gateway, until
 from tests.support.upstream import Received, raw_upstream
 from tests.upstream.pools import GET
@@ -64,25 +65,10 @@ async def raising(error: BaseException) -> bool:
     raise error
 
 
-async def test_request_beyond_the_limit_is_refused_and_counts_until_its_end(tmp_path: Path) -> None:
-    async with serving_of(tmp_path, limit=1) as (serving, _):
-        first, second = new_run(serving)[0], new_run(serving)[0]
-        serving.enter(first)
-        with pytest.raises(GatewayError) as caught:
-            serving.enter(second)
-        assert caught.value.reason is Reasons.OVERLOADED
-        assert serving.telemetry.running == 2
-        serving.finish(second)
-        serving.leave(first)
-        serving.finish(first)
-        assert serving.telemetry.running == 0
-        serving.enter(second)
-
-
 async def test_refusal_is_answered_counted_and_logged_once(tmp_path: Path) -> None:
     async with serving_of(tmp_path) as (serving, gateway):
         run, client = new_run(serving)
-        serving.enter(run)
+        serving.outcomes.enter(run)
         assert await serving.settle(run, raising(GatewayError(Reasons.NO_CREDENTIAL)))
         assert client.got.startswith(b"HTTP/1.1 401 ")
         assert serving.telemetry.refusals == {"no_credential": 1}
@@ -97,7 +83,7 @@ async def test_fault_of_the_gateway_tells_the_client_nothing(tmp_path: Path, cap
         run, client = new_run(serving)
         with caplog.at_level(logging.ERROR, logger="gateway"):
             await serving.settle(run, raising(RuntimeError("secret of the gateway")))
-        answer = serving.account(Record(0.0), GatewayError(Reasons.INTERNAL))
+        answer = serving.outcomes.account(Record(0.0), GatewayError(Reasons.INTERNAL))
         assert client.got.startswith(b"HTTP/1.1 %d " % answer.status)
         assert b"secret" not in client.got
         assert "secret" not in caplog.text
@@ -152,56 +138,12 @@ async def test_answer_says_whether_the_connection_stays(kept: bool, tmp_path: Pa
         assert (b"\r\nConnection: close\r\n" in client.got) is not kept
 
 
-@pytest.mark.parametrize(
-    ("draining", "stalled", "cut_off", "outcome", "reason"),
-    [
-        (False, False, None, "client_gone", "client_gone"),
-        (False, True, None, "client_gone", "client_stalled"),
-        (True, False, None, "failed", "drained"),
-        (True, True, None, "failed", "drained"),
-        (False, False, Reasons.EXPIRED, "refused", "expired"),
-    ],
-)
-async def test_end_with_the_connection_has_its_reason(
-    draining: bool, stalled: bool, cut_off: Reason | None, outcome: str, reason: str, tmp_path: Path
-) -> None:
-    async with serving_of(tmp_path) as (serving, _):
-        run, client = new_run(serving)
-        client.draining, client.stalled, run.cut_off = draining, stalled, cut_off
-        serving.client_left(run)
-        assert (run.record.outcome, run.record.reason) == (outcome, cut_off.code if cut_off else reason)
-
-
-async def test_client_that_left_during_a_response_keeps_its_status(tmp_path: Path) -> None:
-    async with serving_of(tmp_path) as (serving, _):
-        run, _ = new_run(serving)
-        run.record.status = 200
-        serving.client_left(run)
-        assert run.record.status == 200
-
-
-async def test_failure_of_an_upstream_is_not_called_a_refusal(tmp_path: Path) -> None:
-    async with serving_of(tmp_path) as (serving, _):
-        outcomes = []
-        for reason in (Reasons.NO_CREDENTIAL, Reasons.MISSING_SCOPE, Reasons.UPSTREAM_TIMEOUT, Reasons.OVERLOADED):
-            record = Record(0.0)
-            serving.account(record, GatewayError(reason))
-            outcomes.append(record.outcome)
-        assert outcomes == ["refused", "refused", "failed", "failed"]
-
-
 async def test_answer_names_the_request(tmp_path: Path) -> None:
     async with serving_of(tmp_path) as (serving, _):
         run, client = new_run(serving)
         await serving.refuse(run, GatewayError(Reasons.NO_ROUTE))
         await until(lambda: b"\r\n\r\n" in client.got)
         assert json.loads(client.got.partition(b"\r\n\r\n")[2])["request_id"] == "abc"
-
-
-def test_only_idempotent_methods_are_sent_again() -> None:
-    """R310."""
-    assert REPEATABLE.isdisjoint({"POST", "PATCH", "CONNECT", "TRACE"})
-    assert {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"} == REPEATABLE
 
 
 async def test_client_that_left_before_its_response_began_got_none(tmp_path: Path) -> None:

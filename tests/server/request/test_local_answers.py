@@ -9,12 +9,12 @@ import pytest
 from gateway.errors import GatewayError, Reasons
 from gateway.features.resource_metadata.options import Resource
 from gateway.features.resource_metadata.reasons import DOCUMENT_METHOD
+from gateway.http1.trusted_proxies import Peer
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.request.error_answers import Answer
 from gateway.server.request.local_answers import last_recipient, own_answer
 from gateway.server.request.request import RequestHead
 from gateway.telemetry.counters import Record
-from gateway.upstream.headers.rewrite import Peer
 from tests.support.clock import FakeClock
 from tests.support.composed import Route
 from tests.support.pipeline import pipeline_of

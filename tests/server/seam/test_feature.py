@@ -93,7 +93,7 @@ class Noting(Feature):
     """A feature that does nothing else."""
 
     def __init__(self, name: str, said: list[str], *, fails: bool = False, nothing: bool = False) -> None:
-        self.name = name  # type: ignore[misc]
+        self.name = name
         self._said, self._fails, self._nothing = said, fails, nothing
 
     def build(self, core: Core) -> Part | None:
@@ -123,7 +123,7 @@ class Remembering(Feature):
     """Remembers ids of one purpose."""
 
     def __init__(self, name: str, purpose: str) -> None:
-        self.name = name  # type: ignore[misc]
+        self.name = name
         self._purpose = purpose
 
     def build(self, core: Core) -> Part:
@@ -158,7 +158,7 @@ class Teller(Feature):
     """A feature that does so."""
 
     def __init__(self, name: str, told: Mapping[str, str], elsewhere: Mapping[str, str]) -> None:
-        self.name = name  # type: ignore[misc]
+        self.name = name
         self._part = Telling(told, elsewhere)
 
     def build(self, core: Core) -> Part:

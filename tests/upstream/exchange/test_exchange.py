@@ -11,10 +11,10 @@ import pytest
 from gateway import tasks
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.tasks import spawn
-from gateway.upstream.exchange.exchange import died_unanswered, exchange
+from gateway.upstream.exchange.exchange import ended_by_upstream, exchange
 from gateway.upstream.exchange.relay import relay
 from gateway.upstream.exchange.reply import Reply
-from gateway.upstream.pool.upstream import Lease
+from gateway.upstream.pool.upstream_url import Lease
 from tests.support.clock import eventually, settle
 from tests.support.upstream import OK, Received, raw_upstream, reset
 from tests.upstream.pools import GET, opened
@@ -213,7 +213,7 @@ async def test_only_an_end_without_a_single_byte_counts_as_unanswered(
         lease = await origin.lease()
         assert lease.reused is reused
         error = await fault(send(lease, response_timeout=0.1))
-        assert died_unanswered(lease, error) is unanswered
+        assert (ended_by_upstream(error) and not lease.protocol.heard) is unanswered
 
 
 async def test_connection_that_closed_between_lease_and_request_is_unanswered() -> None:
@@ -223,7 +223,8 @@ async def test_connection_that_closed_between_lease_and_request_is_unanswered() 
         assert lease.protocol.transport is not None
         lease.protocol.transport.close()
         error = await fault(send(lease))
-        assert (error.reason, died_unanswered(lease, error)) == (Reasons.UPSTREAM_DISCONNECTED, True)
+        assert (error.reason, ended_by_upstream(error)) == (Reasons.UPSTREAM_DISCONNECTED, True)
+        assert not lease.protocol.heard
 
 
 async def test_answer_before_the_end_of_the_upload_passes_although_the_upstream_closes() -> None:

@@ -14,7 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import KnownHead, PlainHead
 from gateway.upstream.exchange.reply import Reply, checked_reply, whole_reply
-from gateway.upstream.pool.upstream import Lease
+from gateway.upstream.pool.upstream_url import Lease
 
 
 class CountingLease:

@@ -11,7 +11,7 @@ import pytest
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.http1.plain_response import MAX_RESPONSE_FIELDS, HeadMemory, PlainHead
 from gateway.tasks import spawn
-from gateway.upstream.exchange.exchange import died_unanswered
+from gateway.upstream.exchange.exchange import ended_by_upstream
 from gateway.upstream.exchange.relay import relay
 from gateway.upstream.exchange.reply import Reply
 from gateway.upstream.pool.connection import BUFFER
@@ -199,7 +199,7 @@ async def test_a_single_byte_counts_as_an_answer(data: bytes, then: Then, unansw
     async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
         lease = await origin.lease()
         error = await fault(send(lease, response_timeout=0.1, heads=memory()))
-        assert died_unanswered(lease, error) is unanswered
+        assert (ended_by_upstream(error) and not lease.protocol.heard) is unanswered
 
 
 async def test_client_that_leaves_ends_the_wait(silent: tuple[RawUpstream, Origin]) -> None:

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.http1.trusted_proxies import UNIX, Peer, address_text, parse_node
-from gateway.settings.tables.server import ForwardedFields
+from gateway.http1.trusted_proxies import UNIX, ForwardedFields, Peer, address_text, parse_node
 from gateway.upstream.headers.forwarded import (
     client_address,
     external_origin,

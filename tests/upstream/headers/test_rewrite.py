@@ -8,18 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.upstream.headers.header_policy import HeaderPolicy, header_policy
-from gateway.upstream.headers.rewrite import (
-    Peer,
-    compile_header_policy,
-    connection_options,
-    fold,
-    passed_before,
-    render_head,
-    request_headers,
-    response_headers,
-    without_key,
-)
+from gateway.http1.fields import connection_options
+from gateway.http1.trusted_proxies import Peer
+from gateway.upstream.headers.header_policy import HeaderPolicy, compile_header_policy, fold, header_policy
+from gateway.upstream.headers.rewrite import passed_before, render_head, request_headers, response_headers, without_key
 from tests.support.composed import Settings
 from tests.support.fields import fields
 

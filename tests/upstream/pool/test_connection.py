@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.upstream.exchange.exchange import exchange
 from gateway.upstream.pool.connection import BUFFER
-from gateway.upstream.pool.upstream import Lease
+from gateway.upstream.pool.upstream_url import Lease
 from tests.support.blunt import End, blunt_upstream
 from tests.support.clock import eventually
 from tests.support.upstream import Received, breaking_off, raw_upstream

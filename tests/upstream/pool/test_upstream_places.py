@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import GatewayError, Reasons
 from gateway.tasks import spawn
-from gateway.upstream.pool.upstream import Lease
+from gateway.upstream.pool.upstream_url import Lease
 from tests.support.clock import eventually, settle
 from tests.support.upstream import raw_upstream
 from tests.upstream.pools import opened
