@@ -50,61 +50,11 @@ FLOORS = {
 GROUND = 0
 
 #: What has its floor before it is there.
-NOT_YET = {"configuration", "importers", "watched_file"}
-
-#: Imports that lead up, or to a neighbour on the same floor.
-STILL_UP = {
-    ("http1.first_bytes", "settings.values"),
-    ("http1.request_head", "settings.values"),
-    ("http1.trusted_proxies", "settings.tables.server"),
-    ("http1.trusted_proxies", "settings.values"),
-    ("http1.websocket", "upstream.headers.rewrite"),
-    ("telemetry.loop_lag", "server.admin.port"),
-    ("telemetry.loop_lag", "server.sockets.slots"),
-    ("telemetry.loop_lag", "store.redis_link"),
-}
+NOT_YET = {"importers"}
 
 #: The list of features, and who reads it.
 LIST = "features.listed"
 READ_THE_LIST = {"app", "cli", "configuration", "process.supervisor"}
-
-#: What of the core still imports features themselves, and which.
-STILL_KNOW_FEATURES = {
-    "cli": {"api_keys", "revocation"},
-    "jwt.claims.issuer_policy": {"rate_limits"},
-    "jwt.issuers.registry": {"introspection"},
-    "jwt.revocations.entry": {"api_keys"},
-    "policy.token_bucket": {"rate_limits"},
-    "settings.checks.all_checks": {
-        *("abuse_watch", "api_keys", "introspection", "rate_limits"),
-        *("resource_metadata", "revocation", "sender_constrained"),
-    },
-    "settings.checks.exposures": {"api_keys", "rate_limits", "revocation"},
-    "settings.checks.own_ports": {"api_keys"},
-    "settings.checks.warnings": {
-        *("api_keys", "introspection", "resource_metadata", "revocation", "sender_constrained"),
-    },
-    "settings.load": {"api_keys"},
-    "settings.tables.root": {
-        *("abuse_watch", "api_keys", "rate_limits", "resource_metadata", "revocation", "sender_constrained"),
-    },
-    "settings.tables.routes": {"api_keys", "rate_limits"},
-    "store.conditions": {"revocation"},
-}
-
-#: Features that still import another one.
-STILL_KNOW_EACH_OTHER = {
-    ("features.abuse_watch.checks", "features.api_keys.checks"),
-    ("features.abuse_watch.watch", "features.api_keys.reasons"),
-    ("features.rate_limits.checks", "features.api_keys.checks"),
-    ("features.sender_constrained.checks", "features.api_keys.checks"),
-}
-
-#: Folders that still import each other in a circle, beside what ``STILL_UP`` and ``STILL_KNOW_FEATURES`` close.
-STILL_CIRCLES = {
-    frozenset({"jwt.claims", "jwt.jose"}),
-    frozenset({"server.aiohttp_lane", "server.express_lane", "server.pipeline", "server.websocket"}),
-}
 
 #: How much stands in one place: modules of a folder, lines of a file and of a function.
 MAX_MODULES, MAX_LINES, MAX_FUNCTION_LINES = 14, 500, 60
@@ -169,7 +119,7 @@ TESTED_ELSEWHERE = {
     "server/request/in_use.py": "a declaration; tests/server/authentication/test_token_expiry.py uses it",
     "server/request/endpoint.py": "a declaration; tests/features/resource_metadata/test_documents.py uses it",
     **dict.fromkeys(
-        (f"features/{name}/options.py" for name in ("introspection", "single_use", "abuse_watch")),
+        (f"features/{name}/options.py" for name in ("single_use", "abuse_watch")),
         "declarations; tests/test_configuration.py and the tests of their checks use them",
     ),
     **dict.fromkeys(
@@ -268,7 +218,7 @@ def test_a_module_imports_only_from_below() -> None:
             continue
         if _top(other) != "features":  # that is the next test's
             up.add((name, other))
-    assert up == STILL_UP
+    assert up == set()
 
 
 def test_the_core_knows_no_feature() -> None:
@@ -280,7 +230,7 @@ def test_the_core_knows_no_feature() -> None:
                 assert name in READ_THE_LIST, f"{name} reads the list of features"
             else:
                 known.setdefault(name, set()).add(_feature(other))
-    assert known == STILL_KNOW_FEATURES
+    assert known == {}
 
 
 def test_features_do_not_know_each_other() -> None:
@@ -290,7 +240,7 @@ def test_features_do_not_know_each_other() -> None:
         for name, other in _arrows()
         if (own := _feature(name)) and _top(other) == "features" and _feature(other) != own
     }
-    assert across == STILL_KNOW_EACH_OTHER
+    assert across == set()
 
 
 def test_a_feature_is_imported_by_its_declaration_alone() -> None:
@@ -329,11 +279,10 @@ def test_no_folders_import_each_other_in_a_circle() -> None:
     """A folder and what is in it are no two folders in this sense."""
     graph: dict[str, set[str]] = {_folder(name): set() for name in _names()}
     for name, other in _arrows():
-        known = (name, other) in STILL_UP or (name in STILL_KNOW_FEATURES and _feature(other))
         one, two = _folder(name), _folder(other)
-        if not known and f"{one}.".startswith(f"{two}.") is f"{two}.".startswith(f"{one}.") is False:
+        if f"{one}.".startswith(f"{two}.") is f"{two}.".startswith(f"{one}.") is False:
             graph[one].add(two)
-    assert _circles(graph) == STILL_CIRCLES
+    assert _circles(graph) == set()
 
 
 # --- how much stands in one place ---

@@ -19,12 +19,12 @@ from typing import Any
 import uvloop
 
 from gateway.app import GatewayApp
+from gateway.process.open_files import fit_open_files
 from gateway.process.standard_streams import drop_unwritten
 from gateway.server.aiohttp_lane.protocol import PurePythonParserError
 from gateway.server.sockets.listen import shown
 from gateway.settings.tables.root import Settings
 from gateway.telemetry import unhandled_errors as last_resort
-from gateway.telemetry.loop_lag import fit_open_files
 
 _log = logging.getLogger("gateway")
 

@@ -27,9 +27,9 @@ from gateway.process import standard_streams
 from gateway.process.channel import Channel
 from gateway.process.foreground import FAILED, OK, calm_collector, configure_logging, deaf, in_foreground
 from gateway.process.merged_metrics import to_wire
+from gateway.process.open_files import fit_open_files
 from gateway.server.sockets.listen import SharedAddress
 from gateway.tasks import cancelled, go_on_after, spawn, where
-from gateway.telemetry.loop_lag import fit_open_files
 
 _log = logging.getLogger("gateway")
 

@@ -26,7 +26,6 @@ from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.abuse_watch.options import FINDERS, Watch
 from gateway.features.abuse_watch.reasons import WATCHED_ADDRESS, WATCHED_SUBJECT, WATCHED_TOKEN
 from gateway.features.abuse_watch.windows import Bursts, Varieties
-from gateway.features.api_keys.reasons import UNKNOWN_API_KEY
 from gateway.http1.trusted_proxies import TrustedProxies
 from gateway.identity import Identity
 from gateway.policy.caller_names import Namer
@@ -42,6 +41,9 @@ _log = logging.getLogger("gateway.watch")
 
 #: How many flags a minute are told in full.
 MOST_TOLD, TOLD_SECONDS = 10, 60.0
+
+#: The reason code of a key that does not exist, where API keys are a feature of the gateway.
+UNKNOWN_API_KEY = "unknown_api_key"
 
 #: Bytes of the names of things of which only the number counts.
 _SHORT = 8
@@ -76,7 +78,7 @@ class AbuseWatch(Guard):
         if settings.bad_signatures:
             self._of_refusals[Reasons.BAD_SIGNATURE.code] = "bad_signatures", self._bursts(settings.bad_signatures)
         if settings.unknown_api_keys:
-            self._of_refusals[UNKNOWN_API_KEY.code] = "unknown_api_keys", self._bursts(settings.unknown_api_keys)
+            self._of_refusals[UNKNOWN_API_KEY] = "unknown_api_keys", self._bursts(settings.unknown_api_keys)
         if settings.unknown_kids:
             kids = self._varieties(settings.unknown_kids)
             # The detail of this refusal says which kid it was.

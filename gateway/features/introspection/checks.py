@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from gateway.features.introspection.choice_rules import accepted_issuers, asked_about_opaque, takes_opaque
-from gateway.features.introspection.options import IssuerOptions
+from gateway.features.introspection.options import IssuerOptions, accepted_issuers, asked_about_opaque, takes_opaque
 from gateway.settings import readable as files
 from gateway.settings.client_credentials import read_client_key, read_client_secret
 from gateway.settings.faults import KeyPath

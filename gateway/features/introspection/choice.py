@@ -17,9 +17,8 @@ from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.features.introspection.choice_rules import asked_about_jwts, asked_about_opaque, takes_opaque
 from gateway.features.introspection.introspector import Introspector
-from gateway.features.introspection.options import IssuerOptions
+from gateway.features.introspection.options import IssuerOptions, asked_about_jwts, asked_about_opaque, takes_opaque
 from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, compile_policy
 from gateway.jwt.jose.compact import parse_token

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from gateway.features.introspection.checks import introspection_problems, introspection_warnings
-from gateway.features.introspection.choice_rules import replaces_keys
-from gateway.features.introspection.options import IssuerOptions
+from gateway.features.introspection.options import IssuerOptions, replaces_keys
 from gateway.features.introspection.reasons import REASONS
 from gateway.server.seam.feature import Feature
 from gateway.settings.problems import Problem, Sound

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.features.introspection import choice_rules as introspection
+from gateway.features.introspection import options as introspection
 from gateway.settings.tables.issuers import Issuer as CoreIssuer
 from tests.support.composed import Issuer, Route
 
