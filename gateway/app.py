@@ -41,6 +41,7 @@ from gateway.server.sockets.listen import BACKLOG, Port, SharedAddress, listen, 
 from gateway.server.sockets.tls import RELOAD_SECONDS, ServerTls
 from gateway.server.sockets.tls_port import TlsPort
 from gateway.settings.tables.root import Settings
+from gateway.spare_memory import SpareMemory, trim_of_c
 from gateway.store.conditions import Conditions
 from gateway.store.fleet import Fleet
 from gateway.store.one_time_ids import ReplayStore, make_store
@@ -131,7 +132,7 @@ class GatewayApp:
         self.redis = await open_link(settings.redis, clock, self._stop)
         express = frozenset().union(*(feature.express for feature in self._features))
         self._routes = RouteTable(settings.routes, express)
-        revocations = Revocations((), clock)
+        revocations = self.revocations = Revocations((), clock)
         self._build_parts(revocations)
         await self._start_judging(revocations)
         self.upstreams = open_upstreams(settings.upstreams, clock)
@@ -141,6 +142,9 @@ class GatewayApp:
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
+        spare = SpareMemory(clock, trim_of_c())
+        self._stop.push_async_callback(spare.stop)
+        spare.start()
         parts = list(self.parts.values())
         self.pipeline = Pipeline(settings, self._routes, self.authenticator, parts, clock, self.pseudonym)
         await self._open_admin()
@@ -207,7 +211,7 @@ class GatewayApp:
         if self._share is None:
             pages = self.admin.application()
             for feature in self._features:
-                pages.add_routes(feature.pages(settings, self.clock))
+                pages.add_routes(feature.pages(settings, self.clock, self._take_revoked))
             self.admin_port = await open_admin(pages, settings.server, self._stop)
 
     async def _start_listener(self) -> None:
@@ -268,6 +272,9 @@ class GatewayApp:
         self._stop.push_async_callback(conditions.stop)
         conditions.start()
         return conditions
+
+    async def _take_revoked(self, records: bytes, epoch: bytes) -> None:
+        self.revocations.take(records, epoch)
 
     def _start_tls(self) -> ServerTls | None:
         """Return the contexts of an HTTPS listener, kept up to date; None for plain HTTP."""

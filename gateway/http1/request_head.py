@@ -34,6 +34,10 @@ class MalformedError(ValueError):
         self.not_http = not_http
 
 
+#: The longest head that is remembered, in bytes: connections are many, and each may send the longest.
+MAX_REMEMBERED = 8192
+
+
 class Head(NamedTuple):
     """A request's head that has one reading.
 
@@ -54,6 +58,11 @@ class Head(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...]
     length: int
     chunked: bool
+
+    @property
+    def weight(self) -> int:
+        """For how many small heads it counts where a number of them is the bound."""
+        return 1 + len(self.block) // MAX_REMEMBERED
 
 
 def parse_head(block: bytes) -> Head:

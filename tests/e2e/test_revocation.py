@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
+from gateway.features.revocation import redis_source as revocation_redis
 from gateway.features.revocation.redis_log import RevocationLog
+from gateway.features.revocation.redis_source import SETTLING_SECONDS
 from gateway.jwt.revocations.table import MOST_RECORDS, Kind
 from gateway.process.foreground import calm_collector
 from gateway.settings.tables.redis import Redis
@@ -210,7 +212,10 @@ async def test_while_redis_is_away_each_route_has_its_word_and_nothing_waits(fau
             made.server.resume()
         await made.revoke("--jti", "good")
         await until_status(lambda: gateway.get(token=token), 401, within=paced(1))
-        assert (await gateway.get(token=gateway.token(jti="fresh"))).status == 200
+        # A restart counts as a loss: for a second others may know more.
+        await until_status(
+            lambda: gateway.get(token=gateway.token(jti="fresh")), 200, within=paced(SETTLING_SECONDS + 1)
+        )
         assert (await gateway.get(token=revoked)).status == 401
         samples = (await gateway.admin("/metrics")).body
         assert b'gateway_observed_refusals_total{reason="revocation_unknown",route="/observe"} 50.0' in samples
@@ -253,8 +258,12 @@ async def test_a_gateway_that_starts_without_redis_serves_when_it_comes(tmp_path
 
 @pytest.mark.untraced
 @pytest.mark.usefixtures("calm")
-async def test_a_list_that_is_filled_under_load_holds_no_request_up(tmp_path: Path) -> None:
+async def test_a_list_that_is_filled_under_load_holds_no_request_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """R128: fifty thousand at once, while others are served; and each of them is in force."""
+    # Reading all of it takes longer on a busy machine, and is not to count as an outage here.
+    monkeypatch.setattr(revocation_redis, "STALE_SECONDS", paced(2))
     async with raw_upstream() as upstream, shared(tmp_path, upstream.url) as made:
         gateway = made.gateway
         token, last = gateway.token(jti="good"), gateway.token(jti="49999")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from gateway.features.abuse_watch.checks import watch_problems, watch_warnings
 from gateway.features.abuse_watch.options import Tables
 from gateway.features.abuse_watch.reasons import REASONS
-from gateway.server.seam.feature import Feature
+from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
 
@@ -27,3 +27,9 @@ class AbuseWatchFeature(Feature):
 
     def warnings(self, settings: Settings) -> Iterator[Problem]:
         return watch_warnings(settings)
+
+    def build(self, core: Core) -> Part | None:
+        """Make the feature's part of one worker."""
+        from gateway.features.abuse_watch.part import AbuseWatchPart  # noqa: PLC0415 - only a worker needs it
+
+        return AbuseWatchPart(core)

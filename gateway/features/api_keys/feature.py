@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gateway.features.api_keys.checks import key_problems, key_warnings
 from gateway.features.api_keys.options import Tables, TokensOptions
 from gateway.features.api_keys.reasons import REASONS
-from gateway.server.seam.feature import Feature
+from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
 
@@ -37,3 +37,9 @@ class ApiKeysFeature(Feature):
         from gateway.features.api_keys.commands import apikey  # noqa: PLC0415 - only a command line needs it
 
         return (apikey,)
+
+    def build(self, core: Core) -> Part | None:
+        """Make the feature's part of one worker."""
+        from gateway.features.api_keys.part import ApiKeysPart  # noqa: PLC0415 - only a worker needs it
+
+        return ApiKeysPart(core)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from gateway.features.introspection.checks import introspection_problems, introspection_warnings
 from gateway.features.introspection.options import IssuerOptions, replaces_keys
 from gateway.features.introspection.reasons import REASONS
-from gateway.server.seam.feature import Feature
+from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.root import Settings
@@ -48,3 +48,9 @@ class IntrospectionFeature(Feature):
             for issuer in settings.issuers
             for name in _OF_SHARED_ANSWERS
         }
+
+    def build(self, core: Core) -> Part | None:
+        """Make the feature's part of one worker."""
+        from gateway.features.introspection.part import IntrospectionPart  # noqa: PLC0415 - only a worker needs it
+
+        return IntrospectionPart(core)

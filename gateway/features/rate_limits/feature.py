@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from gateway.features.rate_limits.checks import limits_of, rate_limit_problems, rate_limit_warnings
 from gateway.features.rate_limits.options import RouteOptions, Tables, claims_of_limits
 from gateway.features.rate_limits.reasons import REASONS
-from gateway.server.seam.feature import Feature
+from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Kept, Settings, Weakness
 from gateway.settings.tables.routes import Route
@@ -42,3 +42,9 @@ class RateLimitsFeature(Feature):
     def kept_in_redis(self, settings: Settings) -> Iterator[Kept]:
         if any(map(limits_of, settings.routes)):
             yield Kept("counts of rate limits", durable=False)
+
+    def build(self, core: Core) -> Part | None:
+        """Make the feature's part of one worker."""
+        from gateway.features.rate_limits.part import RateLimitsPart  # noqa: PLC0415 - only a worker needs it
+
+        return RateLimitsPart(core)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from gateway.features.resource_metadata.checks import resource_problems, resource_warnings
 from gateway.features.resource_metadata.options import RouteOptions, Tables
 from gateway.features.resource_metadata.reasons import REASONS
-from gateway.server.seam.feature import Feature
+from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
 
@@ -29,3 +29,9 @@ class ResourceMetadataFeature(Feature):
 
     def warnings(self, settings: Settings) -> Iterator[Problem]:
         return resource_warnings(settings)
+
+    def build(self, core: Core) -> Part | None:
+        """Make the feature's part of one worker."""
+        from gateway.features.resource_metadata.part import ResourceMetadataPart  # noqa: PLC0415 - only a worker needs it
+
+        return ResourceMetadataPart(core)

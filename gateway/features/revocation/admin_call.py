@@ -20,7 +20,7 @@ from aiohttp import web
 from gateway.clock import Clock
 from gateway.features.revocation.checks import read_secret
 from gateway.features.revocation.options import Tables
-from gateway.features.revocation.writer import RevocationWriter
+from gateway.features.revocation.writer import RevocationWriter, Take
 from gateway.jwt.revocations.entry import Revocation
 from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import StoreUnavailableError
@@ -37,12 +37,18 @@ class _RefusedError(Exception):
         self.status, self.error, self.text = status, error, text
 
 
-def revoke_call(settings: Settings, clock: Clock) -> list[web.RouteDef]:
-    """Return the call, for the pages of the admin port; nothing where no secret is configured."""
+def revoke_call(settings: Settings, clock: Clock, take: Take) -> list[web.RouteDef]:
+    """Return the call, for the pages of the admin port; nothing where no secret is configured.
+
+    Args:
+        settings: the whole configuration.
+        clock: the time.
+        take: gives what Redis has taken to all workers of this gateway, which know it then whatever becomes of Redis.
+    """
     file = Tables.of(settings).revocation.admin_token_file
     if not file:
         return []
-    writer = RevocationWriter(settings, clock)
+    writer = RevocationWriter(settings, clock, take)
 
     async def revoke(request: web.Request) -> web.Response:
         try:

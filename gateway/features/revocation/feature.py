@@ -5,12 +5,15 @@ Only the declaration of the feature lives here: what runs is imported when it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from aiohttp import web
+
+from gateway.clock import Clock
 from gateway.features.revocation.checks import from_redis, revocation_problems, revocation_warnings
 from gateway.features.revocation.options import Tables
-from gateway.server.seam.feature import Feature
+from gateway.server.seam.feature import Core, Feature, HandOut, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Kept, Settings
 
@@ -38,3 +41,15 @@ class RevocationFeature(Feature):
         from gateway.features.revocation.commands import revoke_command  # noqa: PLC0415 - only a command line needs it
 
         return (revoke_command(model),)
+
+    def build(self, core: Core) -> Part | None:
+        """Make the feature's part of one worker."""
+        from gateway.features.revocation.part import RevocationPart  # noqa: PLC0415 - only a worker needs it
+
+        return RevocationPart(core)
+
+    def pages(self, settings: Settings, clock: Clock, hand_out: HandOut) -> Sequence[web.RouteDef]:
+        """Return the call that revokes, where a secret for it is configured."""
+        from gateway.features.revocation.admin_call import revoke_call  # noqa: PLC0415 - only an admin port needs it
+
+        return revoke_call(settings, clock, hand_out)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from gateway.features.sender_constrained.checks import sender_problems, sender_warnings
 from gateway.features.sender_constrained.reasons import REASONS
-from gateway.server.seam.feature import Feature
+from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Kept, Settings
 
@@ -29,3 +29,9 @@ class SenderConstrainedFeature(Feature):
     def kept_in_redis(self, settings: Settings) -> Iterator[Kept]:
         if any(route.sender_constrained in ("required", "dpop") for route in settings.routes):
             yield Kept("used proofs", durable=True)
+
+    def build(self, core: Core) -> Part | None:
+        """Make the feature's part of one worker."""
+        from gateway.features.sender_constrained.part import SenderConstrainedPart  # noqa: PLC0415 - only a worker needs it
+
+        return SenderConstrainedPart(core)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from gateway.features.single_use.checks import single_use_problems
 from gateway.features.single_use.options import RouteOptions
 from gateway.features.single_use.reasons import REASONS
-from gateway.server.seam.feature import Feature
+from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Kept, Settings, Weakness
 from gateway.settings.tables.routes import Route
@@ -36,3 +36,9 @@ class SingleUseFeature(Feature):
     def kept_in_redis(self, settings: Settings) -> Iterator[Kept]:
         if any(RouteOptions.of(route).single_use for route in settings.routes):
             yield Kept("used tokens", durable=True)
+
+    def build(self, core: Core) -> Part | None:
+        """Make the feature's part of one worker."""
+        from gateway.features.single_use.part import SingleUsePart  # noqa: PLC0415 - only a worker needs it
+
+        return SingleUsePart(core)

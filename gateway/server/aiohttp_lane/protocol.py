@@ -17,6 +17,10 @@ from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import PayloadAccessError, RequestHandler, RequestPayloadError
 
+#: The most bytes in which heads are looked for as soon as they come; more of them wait for a turn of the loop. To read
+#: and pass on one of the longest heads takes about a millisecond.
+MAX_AT_ONCE_BYTES = 16384
+
 #: How much content waits for its reader before the client is not read any more, in bytes: twice this, or a chunk for
 #: every 16 of it.
 CONTENT_AHEAD_BYTES = 65536

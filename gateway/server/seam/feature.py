@@ -8,7 +8,7 @@ the order in which they are asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aiohttp import web
@@ -29,6 +29,11 @@ from gateway.store.redis_link import RedisLink
 
 if TYPE_CHECKING:
     import click
+
+
+#: Gives records of what was revoked, and the epoch of the log that they are in, to every worker of this gateway;
+#: returns once they have them.
+HandOut = Callable[[bytes, bytes], Awaitable[None]]
 
 
 class UsedIdsFactory(Protocol):
@@ -120,8 +125,14 @@ class Feature(FeatureRules):
         """Make the feature's part of one worker: no task, socket or write yet. None: there is nothing to do."""
         return None
 
-    def pages(self, settings: Settings, clock: Clock) -> Sequence[web.RouteDef]:
-        """Return pages of the admin port that change something; they exist once for all workers of a gateway."""
+    def pages(self, settings: Settings, clock: Clock, hand_out: HandOut) -> Sequence[web.RouteDef]:
+        """Return pages of the admin port that change something; they exist once for all workers of a gateway.
+
+        Args:
+            settings: the whole configuration.
+            clock: the time.
+            hand_out: makes revocations known to all workers of this gateway.
+        """
         return ()
 
     def commands(self, model: type[Settings]) -> Iterable[click.Command]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.test_utils import make_mocked_request
 
 from gateway.http1.request_head import Head, parse_head
-from gateway.server.aiohttp_lane.placeholders import NO_REQUEST, Sent, StandIns, sent
+from gateway.server.aiohttp_lane.placeholders import NO_REQUEST, StandIns
 
 
 def head(*lines: bytes, method: bytes = b"GET", version: bytes = b"1.1") -> Head:
@@ -76,16 +75,11 @@ async def test_what_is_no_request_is_an_error_wherever_it_comes() -> None:
             parsed((b"POST / HTTP/1.1\r\nHost: h\r\n" + before if before else b"") + NO_REQUEST)
 
 
-@pytest.mark.parametrize("keep_alive", [True, False])
-async def test_it_tells_whether_to_keep_the_connection_and_writes_nothing(keep_alive: bool) -> None:
-    """aiohttp calls these three after a handler; with no request to write to, any write would fail."""
-    response = sent(keep_alive=keep_alive)
-    assert isinstance(response, Sent)
-    assert response.keep_alive is keep_alive
-    await response.prepare(cast(web.BaseRequest, None))
-    await response.write_eof()
-
-
-def test_it_holds_nothing_else() -> None:
-    """One is made for each request."""
-    assert not hasattr(sent(keep_alive=True), "__dict__")
+async def test_long_heads_weigh_more() -> None:
+    """R429: how many are kept is a matter of their length."""
+    stand_ins = StandIns()
+    parsed_heads = [parsed(stand_ins.make(one))[0][0] for one in (head(), head(b"X: " + b"a" * 58_000))]
+    assert (len(stand_ins), stand_ins.weight) == (2, 1 + 8)
+    for message, left in zip(parsed_heads, (8, 0), strict=True):
+        stand_ins.take(make_mocked_request(message.method, message.path))
+        assert stand_ins.weight == left
