@@ -216,7 +216,7 @@ class GatewayApp:
 
     async def _start_listener(self) -> None:
         settings = self.settings
-        serving = Serving(settings, self.pipeline, self.upstreams, self.telemetry, self.clock, RequestIds())
+        serving = Serving(settings, self.pipeline, self.upstreams, self.telemetry, self.clock)
         self._stop.push_async_callback(serving.token_watch.stop)
         lane = FullLane(serving)
         self.websockets = lane.websockets
@@ -306,19 +306,6 @@ class GatewayApp:
     async def stop(self) -> None:
         """Close everything that is still open."""
         await self._stop.aclose()
-
-
-class RequestIds:
-    """Makes ids for requests that brought none: 128 random bits in hex, many at a time."""
-
-    def __init__(self) -> None:
-        self._ready: list[bytes] = []
-
-    def __call__(self) -> bytes:
-        if not self._ready:
-            text = os.urandom(16 * 256).hex().encode("ascii")
-            self._ready = [text[start : start + 32] for start in range(0, len(text), 32)]
-        return self._ready.pop()
 
 
 def draw_pseudonym() -> bytes:

@@ -108,19 +108,17 @@ class Reason:
     Args:
         code: what logs and metrics show.
         kind: the HTTP face.
-        own_text: a fixed text more helpful than the kind's, where it gives nothing away.
+        text: a fixed text for people, where one more helpful than the kind's gives nothing away.
         ending: how a WebSocket ends when its credential is no longer good for this reason.
     """
 
     code: str
     kind: Kind
-    own_text: str = ""
+    text: str = ""
     ending: Ending = _WITHDRAWN
 
-    @property
-    def text(self) -> str:
-        """The fixed text for people."""
-        return self.own_text or self.kind.description
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", self.text or self.kind.description)
 
 
 class Reasons:

@@ -49,6 +49,7 @@ class Head(NamedTuple):
         headers: name and value of each field line, in order, spelled as received, without outer white space.
         length: declared content length; 0 without one.
         chunked: the content comes in chunks.
+        weight: for how many small heads it counts where a number of them is the bound.
     """
 
     block: bytes
@@ -58,11 +59,7 @@ class Head(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...]
     length: int
     chunked: bool
-
-    @property
-    def weight(self) -> int:
-        """For how many small heads it counts where a number of them is the bound."""
-        return 1 + len(self.block) // MAX_REMEMBERED
+    weight: int
 
 
 def parse_head(block: bytes) -> Head:
@@ -82,7 +79,7 @@ def parse_head(block: bytes) -> Head:
         raise MalformedError(Reasons.HEAD_TOO_LARGE)
     http_11 = line[3] == b"1"
     length, chunked = request_framing(headers, http_11=http_11)
-    return Head(block, line[1], line[2], http_11, headers, length, chunked)
+    return Head(block, line[1], line[2], http_11, headers, length, chunked, 1 + len(block) // MAX_REMEMBERED)
 
 
 def request_framing(headers: tuple[tuple[bytes, bytes], ...], *, http_11: bool) -> tuple[int, bool]:

@@ -86,6 +86,7 @@ class AbuseWatch(Guard):
                 "unknown_kids",
                 lambda name, detail, now: kids.too_many(name, self._namer.thing(detail)[:_SHORT], now),
             )
+        self.codes = frozenset(self._of_refusals)
         self._token_uses = self._varieties(settings.token_addresses) if settings.token_addresses else None
         self._subject_uses = self._varieties(settings.subject_addresses) if settings.subject_addresses else None
 

@@ -179,7 +179,7 @@ class FullLane:
         facts = last.facts
         if facts is None:
             facts = last.facts = pipeline.read(run.head)
-        if has_content(facts):
+        if (facts.content_length or facts.transfer_encoding) and has_content(facts):
             # Before anything is refused: whether content is still to come decides about the connection (R294).
             run.content = ClientContent(request, facts, serving.settings.server)
         serving.outcomes.enter(run)

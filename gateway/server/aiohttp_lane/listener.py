@@ -176,7 +176,7 @@ class ClientProtocol(ServerProtocol):
     @property
     def closing(self) -> bool:
         """Whether the connection ends after the running request."""
-        return self._listener.draining or self.ends_after_answer
+        return self._listener.draining or self.ends_after_answer or self.input_dropped
 
     def take_head(self, parsed: web.BaseRequest) -> Head:
         """Return the head of the request whose turn it is (``StandIns.take``), and read on behind it."""
@@ -199,7 +199,7 @@ class ClientProtocol(ServerProtocol):
     def answered(self) -> None:
         """A request was answered as HTTP: if it asked for a WebSocket, what is behind it are requests."""
         self._running = False
-        if not self._stand_ins:
+        if not self._stand_ins.weight:
             if not self._content.is_eof():
                 self.close_after_answer()  # to an upload that is not wanted any more
             if self._scanner.upgrading:

@@ -9,17 +9,14 @@ an upgrade of aiohttp that renames one: some of them fail without a sound.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sized
+from operator import attrgetter
 from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import PayloadAccessError, RequestHandler, RequestPayloadError
-
-#: The most bytes in which heads are looked for as soon as they come; more of them wait for a turn of the loop. To read
-#: and pass on one of the longest heads takes about a millisecond.
-MAX_AT_ONCE_BYTES = 16384
 
 #: How much content waits for its reader before the client is not read any more, in bytes: twice this, or a chunk for
 #: every 16 of it.
@@ -54,6 +51,11 @@ def demand_native_parser() -> None:
         raise PurePythonParserError(
             "aiohttp's C parser is not available (AIOHTTP_NO_EXTENSIONS set, or an installation without extensions)"
         )
+
+
+def _alias(attribute: str) -> Any:
+    """Return a name of this module for an attribute of aiohttp's; reading it costs no call."""
+    return property(attrgetter(attribute))
 
 
 class ServerProtocol(RequestHandler):
@@ -117,25 +119,18 @@ class ServerProtocol(RequestHandler):
 
     # --- what aiohttp knows ---
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop that the connection is on."""
-        return self._loop
-
-    @property
-    def input_dropped(self) -> bool:
-        """Whether the connection ends, and nothing more of the client is looked at."""
-        return self._force_close
-
-    @property
-    def ends_after_answer(self) -> bool:
-        """Whether the connection ends after the running request."""
-        return self._close or self._force_close
-
-    @property
-    def requests_ahead(self) -> bool:
-        """Whether requests were parsed that no handler has begun."""
-        return bool(self._messages)
+    #: The event loop that the connection is on.
+    loop: asyncio.AbstractEventLoop = _alias("_loop")
+    #: Whether the connection ends after the running request.
+    ends_after_answer: bool = _alias("_close")
+    #: Whether the connection ends, and nothing more of the client is looked at.
+    input_dropped: bool = _alias("_force_close")
+    #: The requests that were parsed and no handler has begun.
+    requests_ahead: Sized = _alias("_messages")
+    #: Whether the client is not read because ``pause_input`` says so, or because of aiohttp's own queue.
+    input_paused: bool = _alias("_buffer_paused")
+    #: Whether the client is not read because the reader of content has enough.
+    content_paused: bool = _alias("_reading_paused")
 
     @property
     def idle(self) -> bool:
@@ -146,16 +141,6 @@ class ServerProtocol(RequestHandler):
     def has_parsed_request(self) -> bool:
         """Whether a head was ever whole, or refused."""
         return bool(self._request_count)
-
-    @property
-    def input_paused(self) -> bool:
-        """Whether the client is not read because ``pause_input`` says so, or because of aiohttp's own queue."""
-        return self._buffer_paused
-
-    @property
-    def content_paused(self) -> bool:
-        """Whether the client is not read because the reader of content has enough."""
-        return self._reading_paused
 
     def request_ahead(self, place: int) -> ContentStream | None:
         """Return the content of a request that no handler has begun; None when its place has bytes that are none."""

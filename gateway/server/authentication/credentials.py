@@ -116,15 +116,6 @@ class Credentials:
         found = verifier.in_use(shown)
         return found if kind.knows_revocations else _Revocable(found, self.revocations)
 
-    def demand_not_revoked(self, identity: Identity) -> None:
-        """Refuse a caller whose credential is revoked, where its lookup has not asked that already.
-
-        Raises:
-            GatewayError: it is.
-        """
-        if not self.kinds[identity.credential].knows_revocations:
-            self.revocations.demand(identity)
-
     def judge(self, shown: Shown, route: Route) -> tuple[CredentialKind, Verifier]:
         """Return the kind of a credential on a route, and what says who shows it.
 

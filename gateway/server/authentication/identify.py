@@ -34,6 +34,7 @@ class Identification:
 
     def __init__(self, credentials: Credentials, guards: Guards, clock: Clock) -> None:
         self._credentials = credentials
+        self._knowing = frozenset(name for name, kind in credentials.kinds.items() if kind.knows_revocations)
         self._guards = guards
         self._monotonic = clock.monotonic
 
@@ -191,8 +192,9 @@ class Identification:
             GatewayError: 401 or 503.
         """
         revocations = self._credentials.revocations
-        self._credentials.demand_not_revoked(identity)
-        if revocations.unknown:
+        if identity.credential not in self._knowing:
+            revocations.demand(identity)
+        if self._monotonic() >= revocations.known_until:
             revocations.demand_known(closed=admitted.route.settings.revocation_failure == "closed")
 
     def _refuse(self, run: Run, admitted: Admitted, error: GatewayError) -> None:

@@ -59,6 +59,7 @@ class Pipeline:
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
         observer: looks at refused requests, and may refuse client addresses.
         covered: whether guards are asked about each request of a route.
+        challenges: what callers are told who are refused, by the route's name; the empty name is for no route.
         header_policy: which request fields pass.
         pseudonym: as given.
     """
@@ -79,15 +80,17 @@ class Pipeline:
         guards = Guards([guard for part in parts for guard in part.guards], routes.routes, self.observer)
         self._guards = guards
         self.covered = guards.covered
-        kinds = [*(kind for part in parts for kind in part.credentials), JwtKind(authenticator, clock)]
-        self.credentials = Credentials(kinds, routes.routes, authenticator.revocations)
+        offered = [*(kind for part in parts for kind in part.credentials), JwtKind(authenticator, clock)]
+        self.credentials = Credentials(offered, routes.routes, authenticator.revocations)
         self.identification = Identification(self.credentials, guards, clock)
         self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym, self.credentials.fields)
         self.new_tokens = VerificationBatch(authenticator)
         self._endpoints = [part.endpoints for part in parts if part.endpoints is not None]
+        self._guarded = frozenset(route for route in routes.routes if guards.covered(route))
+        self._fields = {route: kinds.fields for route in routes.routes if (kinds := self.credentials.of(route)).fields}
         self._overridden = frozenset(route for route in routes.routes if self.credentials.overridden(route))
-        self._challenges = {route.name: self._challenges_of(route, parts) for route in routes.routes}
-        self._other_challenges = self._challenges_of(None, parts)
+        self.challenges = {route.name: self._challenges_of(route, parts) for route in routes.routes}
+        self.challenges[""] = self._challenges_of(None, parts)
         self._max_body = settings.server.max_body_bytes
 
     def _challenges_of(self, route: Route | None, parts: Sequence[Part]) -> RouteChallenges:
@@ -97,10 +100,6 @@ class Pipeline:
         kinds = self.credentials.of(route)
         others = tuple(OtherKind(kind.title, kind.challenge) for kind in kinds.fields.values())
         return RouteChallenges(bool(kinds.bearer), route.token_schemes, others, parameters)
-
-    def challenges(self, route: str) -> RouteChallenges:
-        """Return what callers are told who are refused on the route of this name, or without one."""
-        return self._challenges.get(route, self._other_challenges)
 
     def read(self, head: RequestHead) -> Facts:
         """Return what the header section says to the gateway itself."""
@@ -125,7 +124,7 @@ class Pipeline:
         host = parse_host(facts.host, target.authority, head.http_11)
         if facts.looped:
             raise GatewayError(Reasons.LOOP)
-        endpoint = self._endpoint(host, target.match_path)
+        endpoint = self._endpoint(host, target.match_path) if self._endpoints else None
         route = self._preflight_route(host, head, target) if head.method == "OPTIONS" and endpoint is None else None
         preflight = route is not None
         if endpoint is not None:
@@ -140,7 +139,8 @@ class Pipeline:
         if facts.expect and head.http_11 and any(value.lower() != b"100-continue" for value in facts.expect):
             raise GatewayError(Reasons.EXPECTATION)
         websocket = bool(facts.upgrade) and route.websocket and asks_for_websocket(facts.upgrade)
-        guarded, overridden = self._guards.watch_over(route, record.client), route in self._overridden
+        barring = self.observer.barring and route.auth != "public" and self.observer.bars(record.client)
+        guarded, overridden = route in self._guarded or barring, route in self._overridden
         left = forwards_left(facts) if head.method == "OPTIONS" else None
         return Admitted(route, target, host, facts, preflight, websocket, endpoint, guarded, overridden, left)
 
@@ -195,7 +195,7 @@ class Pipeline:
         given = head.headers
         if admitted.websocket and admitted.route.websocket_protocol_token:
             given = without_token(given)
-        for field in self.credentials.of(admitted.route).fields:
+        for field in self._fields.get(admitted.route, ()):
             given = without_key(given, field)
         if admitted.forwards_left:
             given = with_fewer_forwards(given, admitted.forwards_left)

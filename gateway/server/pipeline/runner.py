@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import os
+from collections.abc import Awaitable, Mapping
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reasons
@@ -50,16 +51,17 @@ class Serving:
         upstreams: Mapping[str, Upstream],
         telemetry: Telemetry,
         clock: Clock,
-        new_id: Callable[[], bytes],
     ) -> None:
         self.settings = settings
         self.pipeline = pipeline
         self.upstreams = upstreams
         self.telemetry = telemetry
         self.clock = clock
-        self.new_id = new_id
+        self.new_id = RequestIds()
         self.token_watch = TokenWatch(clock)
-        self.outcomes = Outcomes(settings, pipeline.challenges, pipeline.observer.finished, telemetry, clock)
+        self.outcomes = Outcomes(
+            settings, pipeline.challenges, pipeline.observer.finished, pipeline.observer.codes, telemetry, clock
+        )
         self.heads = HeadMemory(functools.partial(plain_client_head, pseudonym=pipeline.pseudonym, keep_alive=True))
 
     @property
@@ -100,10 +102,11 @@ class Serving:
             ConnectionError: the client left.
         """
         run.cors = admitted.route.cors
-        reply = own_answer(admitted, run.head, run.id)
-        if reply is not None:
-            run.record.outcome, run.record.status = "answered", reply.status
-            return await self._send(run, self.outcomes.rendered(run, reply))
+        if admitted.preflight or admitted.endpoint is not None:
+            reply = own_answer(admitted, run.head, run.id)
+            if reply is not None:
+                run.record.outcome, run.record.status = "answered", reply.status
+                return await self._send(run, self.outcomes.rendered(run, reply))
         identity = await self.pipeline.identification.identify(run, admitted)
         self.pipeline.check_content(admitted.facts)
         if admitted.forwards_left == 0:
@@ -135,8 +138,14 @@ class Serving:
         """
         upstream = self.upstreams[admitted.route.upstream]
         run.record.upstream = upstream.name
-        with self.outcomes.asking(run, upstream, self.clock.monotonic()):
+        began = self.clock.monotonic()
+        try:
             return await self._exchange(run, admitted, upstream, identity), upstream
+        except GatewayError as error:
+            blame(upstream, error)
+            raise
+        finally:
+            run.record.upstream_seconds = self.clock.monotonic() - began
 
     async def _exchange(self, run: Run, admitted: Admitted, upstream: Upstream, identity: Identity | None) -> Reply:
         """Exchange the request with one of the upstream's URLs, again if that is safe."""
@@ -253,3 +262,16 @@ class Serving:
             return False
         run.record.bytes_out = reply.content
         return reply.keep_alive
+
+
+class RequestIds:
+    """Makes ids for requests that brought none: 128 random bits in hex, many at a time."""
+
+    def __init__(self) -> None:
+        self._ready: list[bytes] = []
+
+    def __call__(self) -> bytes:
+        if not self._ready:
+            text = os.urandom(16 * 256).hex().encode("ascii")
+            self._ready = [text[start : start + 32] for start in range(0, len(text), 32)]
+        return self._ready.pop()

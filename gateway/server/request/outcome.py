@@ -9,7 +9,7 @@ The danger of this file is an end that it does not know: each way out of a reque
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -99,8 +99,8 @@ class Outcomes:
 
     Args:
         settings: the whole configuration.
-        challenges: returns what challenges say on the route of this name.
-        finished: looks at requests that were refused, or that failed.
+        challenges: what challenges say, by the route's name; with the empty name, on any other.
+        finished: looks at requests that were refused, or that failed, for one of the reasons with these codes.
         telemetry: where requests are counted.
         clock: the time.
 
@@ -111,15 +111,16 @@ class Outcomes:
     def __init__(
         self,
         settings: Settings,
-        challenges: Callable[[str], RouteChallenges],
+        challenges: Mapping[str, RouteChallenges],
         finished: Callable[[Record], None],
+        codes: frozenset[str],
         telemetry: Telemetry,
         clock: Clock,
     ) -> None:
         self.date = DateField(clock.wall)
         self._tokens, self._most = settings.tokens, settings.server.max_concurrent_requests
         self._challenges = challenges
-        self._finished = finished
+        self._finished, self._codes = finished, codes
         self._telemetry = telemetry
         self._monotonic = clock.monotonic
 
@@ -163,7 +164,7 @@ class Outcomes:
         if run.content is not None:
             run.record.bytes_in = run.content.size
         self._telemetry.finish(run.record, self._monotonic())
-        if run.record.reason or run.record.observed:
+        if (run.record.reason or run.record.observed) in self._codes:
             self._finished(run.record)
 
     # --- ends without an answer ---
@@ -230,7 +231,7 @@ class Outcomes:
         self._telemetry.finish_refused(counter, error.reason.code, seconds)
 
     def _answer_to(self, error: GatewayError, route: str, request_id: str) -> Answer:
-        return answer(error, self._tokens, request_id, self._challenges(route))
+        return answer(error, self._tokens, request_id, self._challenges.get(route) or self._challenges[""])
 
     def _render(self, reply: Answer, *, http_11: bool, keep_alive: bool, head_only: bool) -> Rendered:
         data = render(reply, http_11=http_11, keep_alive=keep_alive, head_only=head_only, date=self.date.value)

@@ -86,10 +86,6 @@ class Guards:
         """Return those that cover a route."""
         return self._of.get(route, ())
 
-    def watch_over(self, route: Route, client: str) -> bool:
-        """Return whether a request has to be asked about: its route is covered, or its client's address refused."""
-        return route in self._of or (self._observer.barring and route.auth != "public" and self._observer.bars(client))
-
     def before(self, run: Run, admitted: Admitted) -> Now:
         """Ask them before the credential is looked at.
 

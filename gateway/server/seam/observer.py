@@ -17,9 +17,11 @@ class Observer(Protocol):
 
     Attributes:
         barring: whether requests of some client address are refused now.
+        codes: of the reasons that it looks at.
     """
 
     barring: bool
+    codes: frozenset[str]
 
     def finished(self, record: Record) -> None:
         """Look at a finished request whose credential was refused, or would have been on a route that observes."""
@@ -46,6 +48,7 @@ class NoObserver:
     """Observes nothing."""
 
     barring = False
+    codes = frozenset[str]()
 
     def finished(self, record: Record) -> None:
         """Ignore it."""
