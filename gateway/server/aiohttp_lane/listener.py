@@ -327,6 +327,8 @@ class ClientProtocol(ServerProtocol):
         self._in_turn = False
         if self._scanner.resting and not self.content_paused:
             self._scan_on()
+            if self._half_closed is not None and not self._answer_due and self.transport is not None:
+                self.transport.close()  # what rested is no whole request, and no more will come
 
     def content_taken(self) -> None:
         self._wait_for_turn()

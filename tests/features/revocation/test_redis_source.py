@@ -12,7 +12,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.features.revocation import redis_source as revocation_redis
 from gateway.features.revocation.redis_log import Page, RevocationLog
-from gateway.features.revocation.redis_source import STALE_SECONDS, RedisRevocations
+from gateway.features.revocation.redis_source import SETTLING_SECONDS, STALE_SECONDS, RedisRevocations
 from gateway.jwt.revocations.source import Inheritance
 from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, RevocationTable
 from gateway.store import redis_link
@@ -92,8 +92,10 @@ async def test_a_server_that_comes_back_is_caught_up_with_and_nothing_is_forgott
         async with linked(server.url, timeout_seconds=2) as other:
             await RevocationLog(other).add(token("c"))
             began = time.monotonic()
-            await eventually(lambda: source.known and covers(source, "abc") == [True, True, True])
+            await eventually(lambda: covers(source, "abc") == [True, True, True])
             assert time.monotonic() - began < paced(1)
+            await eventually(lambda: source.known)
+            assert time.monotonic() - began < paced(1 + SETTLING_SECONDS)
             await eventually(lambda: source._restoring is not None and source._restoring.done())
             assert size(server) == 3
             assert source.restored == (0 if keep else 2)
