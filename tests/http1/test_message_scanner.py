@@ -282,7 +282,7 @@ def test_small_chunks_cost_nobody_a_step_each(chunks: bytes) -> None:
     assert len(heads) < data.count(b"\r\n") // 200
 
 
-def test_chunks_of_a_byte_each_do_not_hold_everybody_up() -> None:
+def test_chunks_of_a_byte_each_do_not_hold_all_others_up() -> None:
     """R429: what is followed in one go has a bound, whatever it is made of."""
     data = CHUNKED + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n"
     through, heads = all_of(MessageScanner(4096), data, 8)
