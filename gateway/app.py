@@ -12,14 +12,13 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock, SystemClock
-from gateway.features.listed import FEATURES
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.inheritance import Estate, take_over
 from gateway.jwt.issuers.refresher import IssuerKeys
@@ -36,7 +35,7 @@ from gateway.server.aiohttp_lane.protocol import demand_native_parser
 from gateway.server.express_lane.listener import ExpressLane
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.pipeline.runner import Serving
-from gateway.server.seam.feature import Core, Feature, Part
+from gateway.server.seam.feature import Core, Part, features_of
 from gateway.server.sockets.listen import BACKLOG, Port, SharedAddress, listen, tcp_sockets
 from gateway.server.sockets.tls import RELOAD_SECONDS, ServerTls
 from gateway.server.sockets.tls_port import TlsPort
@@ -84,7 +83,6 @@ class GatewayApp:
         out: where the access log goes; standard output by default.
         share: this is one of several processes, and opens no admin port of its own.
         resolver: looks up the hosts of issuers; the system's by default.
-        features: what it can do besides verifying JWTs and proxying.
 
     Attributes:
         pseudonym: this gateway's name in Via (RFC 9110 section 7.6.3).
@@ -99,7 +97,6 @@ class GatewayApp:
         out: TextIO | None = None,
         share: Share | None = None,
         resolver: AbstractResolver | None = None,
-        features: Sequence[Feature] = FEATURES,
     ) -> None:
         demand_native_parser()
         self.settings = settings
@@ -108,7 +105,7 @@ class GatewayApp:
         self._share = share
         self.pseudonym = (share.pseudonym if share else b"") or draw_pseudonym()
         self._resolver = resolver
-        self._features = features
+        self._features = features_of(settings)
         self.parts: dict[str, Part] = {}
         self._stop = contextlib.AsyncExitStack()
 

@@ -20,9 +20,9 @@ import click
 from gateway import __version__
 from gateway.configuration import GatewaySettings
 from gateway.demo import run as demo_run
-from gateway.features.listed import FEATURES
 from gateway.process import standard_streams
 from gateway.process import supervisor as workers
+from gateway.server.seam.feature import features_of
 from gateway.settings.loading.command_line import configured, load_given
 from gateway.settings.loading.load import Loaded
 from gateway.settings.rendering.effective import effective_toml
@@ -99,7 +99,7 @@ def version() -> None:
     click.echo(versions())
 
 
-for feature in FEATURES:
+for feature in features_of(GatewaySettings):
     for command in feature.commands(GatewaySettings):
         cli.add_command(command)
 

@@ -9,6 +9,7 @@ options takes the model, or settings that are an instance of it, as an argument.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterable, Sequence
 from copy import copy
@@ -21,11 +22,15 @@ from gateway.settings.tables.base import FeatureOptions, Section, listed_tables,
 from gateway.settings.tables.root import FeatureRules, Settings
 
 
-def compose(features: Iterable[FeatureRules]) -> type[Settings]:
+def compose(features: Iterable[FeatureRules], listed: str = "") -> type[Settings]:
     """Return the model of a configuration with the options of the core and of features.
 
     Of each table, the options of the core come first, then those of the features in their order, except for those
     that say behind which option they stand.
+
+    Args:
+        features: those of the gateway.
+        listed: where their list stands, as "module:name"; a gateway with several workers needs it.
 
     Raises:
         ValueError: a feature has options for a table that there is not, or behind an option that there is not.
@@ -42,8 +47,20 @@ def compose(features: Iterable[FeatureRules]) -> type[Settings]:
             fields[name] = (table, table()) if name in single else (list[table], copy(Settings.model_fields[name]))
     tables = [feature.tables for feature in features if feature.tables is not None]
     composed = cast("type[Settings]", _mixed(Settings, tables, fields))
-    composed.features = features
+    composed.features, composed.listed = features, listed
     return composed
+
+
+def composed_of(listed: str) -> type[Settings]:
+    """Return the model of a configuration with the features of a list.
+
+    Args:
+        listed: where it stands, as "module:name".
+    """
+    if listed == GatewaySettings.listed:
+        return GatewaySettings
+    module, _, name = listed.partition(":")
+    return compose(getattr(importlib.import_module(module), name), listed)
 
 
 def _mixed(
@@ -73,7 +90,7 @@ def _order(core: type[Section], added: Sequence[type[FeatureOptions]]) -> list[s
 
 
 #: The configuration of a gateway with all features.
-GatewaySettings: Final = compose(FEATURES)
+GatewaySettings: Final = compose(FEATURES, "gateway.features.listed:FEATURES")
 
 
 if __name__ == "__main__":

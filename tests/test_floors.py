@@ -54,7 +54,7 @@ NOT_YET = {"importers"}
 
 #: The list of features, and who reads it.
 LIST = "features.listed"
-READ_THE_LIST = {"app", "cli", "configuration", "process.supervisor"}
+READ_THE_LIST = {"configuration"}
 
 #: How much stands in one place: modules of a folder, lines of a file and of a function.
 MAX_MODULES, MAX_LINES, MAX_FUNCTION_LINES = 14, 500, 60

@@ -76,17 +76,18 @@ class MessageScanner:
         upgrading: such a head was let through. Set it to False to go on with requests.
         ahead: it has stopped before a request, because as many as it may were let through.
         resting: it has stopped anywhere, because it has done much.
+        holds: some bytes were kept by ``feed``: those of a part that is not whole, or of what it stopped before.
     """
 
     __slots__ = (
         *("_at", "_empty_lines", "_extensions", "_from", "_instead", "_held", "_last", "_left", "_max_head"),
         "_parts",
-        *("_searched", "_trailers", "_upgrades", "ahead", "not_http", "resting", "upgrading"),
+        *("_searched", "_trailers", "_upgrades", "ahead", "holds", "not_http", "resting", "upgrading"),
     )
 
     def __init__(self, max_head_bytes: int) -> None:
         self.not_http = ""
-        self.upgrading = self.ahead = self.resting = False
+        self.upgrading = self.ahead = self.resting = self.holds = False
         self._max_head = max_head_bytes
         self._at = _At.HEAD
         self._instead: Head | bytes | None = None  # what is let through in place of the part just read
@@ -187,6 +188,7 @@ class MessageScanner:
             through.append(pending[start:position])
         stopped = self.ahead or self.resting
         self._held, self._from = (pending, position) if stopped else (pending[position:], 0)
+        self.holds = bool(self._held)
         return through, reason
 
     def _step(self, data: bytes, position: int) -> int:

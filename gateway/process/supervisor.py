@@ -20,12 +20,12 @@ from typing import Any
 
 from gateway.app import draw_pseudonym
 from gateway.clock import SystemClock
-from gateway.features.listed import FEATURES
 from gateway.process import foreground
 from gateway.process.foreground import FAILED, OK
 from gateway.process.worker_pages import Fleet, Slot
 from gateway.process.worker_process import WorkerProcess
 from gateway.server.admin.port import open_admin
+from gateway.server.seam.feature import features_of
 from gateway.server.sockets.listen import Reservation, shown
 from gateway.settings.tables.root import Settings
 from gateway.tasks import cancelled, note_failure, spawn, survivable
@@ -105,7 +105,7 @@ class Supervisor:
         self._stop.callback(self._reservation.close)
         self.ports = self._reservation.ports
         pages = self._fleet.application()
-        for feature in FEATURES:
+        for feature in features_of(self._settings):
             pages.add_routes(feature.pages(self._settings, self._clock, self._fleet.take_revoked))
         self.admin_port = await open_admin(pages, server, self._stop)
         self._keepers = [spawn(self._keep(slot), f"worker {slot.number}") for slot in self._fleet.slots]
@@ -226,7 +226,7 @@ class Supervisor:
             self._spare = spawn(self._stand_by(), "worker that stands by", awaited=True)
 
     async def _stand_by(self) -> WorkerProcess:
-        process = await WorkerProcess.start(self._reservation.shared)
+        process = await WorkerProcess.start(self._reservation.shared, self._settings.listed)
         if self._fleet.draining:
             process.signal(signal.SIGKILL)
         self._fleet.spare = process
@@ -242,7 +242,7 @@ class Supervisor:
                 if process.alive:
                     return process
                 await process.kill()
-        return await WorkerProcess.start(self._reservation.shared)
+        return await WorkerProcess.start(self._reservation.shared, self._settings.listed)
 
 
 async def _supervise(settings: Settings, count: int) -> int:

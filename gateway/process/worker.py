@@ -23,13 +23,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TextIO, cast
 
 from gateway.app import GatewayApp, Share
-from gateway.configuration import GatewaySettings
+from gateway.configuration import composed_of
 from gateway.process import standard_streams
 from gateway.process.channel import Channel
 from gateway.process.foreground import FAILED, OK, calm_collector, configure_logging, deaf, in_foreground
 from gateway.process.merged_metrics import to_wire
 from gateway.process.open_files import fit_open_files
 from gateway.server.sockets.listen import SharedAddress
+from gateway.settings.tables.root import Settings
 from gateway.tasks import cancelled, go_on_after, spawn, where
 
 _log = logging.getLogger("gateway")
@@ -38,11 +39,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Be a worker; the argument is the number of the channel's descriptor."""
+    """Be a worker; the arguments are the number of the channel's descriptor, and where the list of features stands."""
     standard_streams.open_closed()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     end_with_parent()
-    sys.exit(in_foreground(_work(socket.socket(fileno=int(sys.argv[1])))))
+    sys.exit(in_foreground(_work(socket.socket(fileno=int(sys.argv[1])), composed_of(sys.argv[2]))))
 
 
 def end_with_parent() -> None:
@@ -56,14 +57,14 @@ def end_with_parent() -> None:
         return
 
 
-async def _work(end: socket.socket) -> int:
+async def _work(end: socket.socket, model: type[Settings]) -> int:
     channel = await Channel.open(end)
     channel.send({"loaded": True})
     try:
         plan = await channel.receive()
     except EOFError:
         return OK  # it stood by, and nobody needed it
-    settings = GatewaySettings.model_validate_json(plan["settings"])
+    settings = model.model_validate_json(plan["settings"])
     configure_logging(settings.server.log_level, f"worker {plan['worker']}")
     listen = tuple(SharedAddress(address, fileno) for address, fileno in plan["listen"])
     secret, pseudonym = bytes.fromhex(plan["secret"]), plan["pseudonym"].encode("ascii")

@@ -51,10 +51,14 @@ class WorkerProcess:
         self._reader = spawn(self._read(), f"channel of process {process.pid}")
 
     @classmethod
-    async def start(cls, shared: Sequence[SharedAddress]) -> WorkerProcess:
+    async def start(cls, shared: Sequence[SharedAddress], listed: str) -> WorkerProcess:
         """Start a process.
 
         Settings go over its channel: the command line is for everybody to see.
+
+        Args:
+            shared: the addresses that it will listen on.
+            listed: where the list of its features stands, as "module:name".
 
         Raises:
             OSError: the system does not permit another process.
@@ -64,7 +68,7 @@ class WorkerProcess:
             inherited = [theirs.fileno(), *(one.fileno for one in shared if one.fileno >= 0)]
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, *_flags(), "-m", "gateway.process.worker", str(theirs.fileno())),
+                    *(sys.executable, *_flags(), "-m", "gateway.process.worker", str(theirs.fileno()), listed),
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=inherited,
                     start_new_session=True,  # Ctrl-C is for the supervisor, which passes it on

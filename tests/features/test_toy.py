@@ -1,113 +1,42 @@
-"""A feature that exists only here: what it takes to add one to the gateway is this file and its line in the list.
+"""A feature that exists only here: what it takes to add one to the gateway is one folder and one line.
 
-A guard that wants a password in a request field, with a reason, a metric and a line in ``/status``. Its option on
-routes is missing: it covers them by their path.
+It is in ``tests/support/toy_feature.py``: an option on routes, a guard, a reason, a metric and a line in ``/status``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.core import CounterMetricFamily, Metric
+from pydantic import ValidationError
 
-from gateway.errors import Challenge, GatewayError, Kind, Reason
-from gateway.features.listed import FEATURES, reasons
-from gateway.identity import Identity
-from gateway.policy.routes import Route
-from gateway.server.request.in_progress import Run
-from gateway.server.request.request import Admitted
-from gateway.server.seam.credential import Shown
-from gateway.server.seam.feature import Core, Feature, Part
-from gateway.server.seam.guard import Guard, Now
-from gateway.telemetry.prometheus import Gauge
+from gateway.configuration import composed_of
+from gateway.features.listed import reasons
+from gateway.process.supervisor import Supervisor
 from tests.server.admin.test_collector import scrape, value
-from tests.support.gateway import RawClient, RawResponse, RunningGateway, request, running_gateway
+from tests.support.composed import Settings
+from tests.support.gateway import (
+    RawClient,
+    RawResponse,
+    RunningGateway,
+    configuration,
+    request,
+    running_gateway,
+)
+from tests.support.toy_feature import FIELD, LISTED, NO_PASSWORD, WITH_IT
 from tests.support.upstream import RawUpstream, raw_upstream
+from tests.support.workers import PATIENCE
 
-# --- the feature: in the gateway, a folder ---
-
-NO_PASSWORD = Reason("no_password", Kind(403, "password_required", "Say the password.", Challenge.NONE))
-
-_FIELD, _PASSWORD = b"x-password", b"swordfish"
-
-
-class PasswordGuard(Guard):
-    """Refuses callers who do not know the password.
-
-    Attributes:
-        counts: requests, by route and "admitted" or "refused".
-    """
-
-    def __init__(self) -> None:
-        self.counts: Counter[tuple[str, str]] = Counter()
-        self.covered = 0
-
-    def covers(self, route: Route) -> bool:
-        """Cover the routes below ``/guarded``."""
-        covered = route.settings.path.startswith("/guarded")
-        self.covered += covered
-        return covered
-
-    def after(self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None) -> Now:
-        """Look for the password of a caller who may pass.
-
-        Raises:
-            GatewayError: it is not there.
-        """
-        said = [value for name, value in run.head.headers if name.lower() == _FIELD]
-        if said != [_PASSWORD]:
-            self.counts[admitted.route.name, "refused"] += 1
-            raise GatewayError(NO_PASSWORD, detail=f"{len(said)} fields")
-        self.counts[admitted.route.name, "admitted"] += 1
-        return None
-
-
-class PasswordPart(Part):
-    """The guard, and what is told of it."""
-
-    def __init__(self) -> None:
-        self.guard = PasswordGuard()
-        self.guards = (self.guard,)
-
-    def status(self) -> Mapping[str, Any]:
-        """Return what ``/status`` shows."""
-        return {"passwords": {"routes": self.guard.covered}}
-
-    def metrics(self) -> Iterator[Metric]:
-        """Return the metrics of one scrape."""
-        requests = CounterMetricFamily("gateway_passwords", "Requests on guarded routes.", labels=("route", "verdict"))
-        for labels, count in self.guard.counts.items():
-            requests.add_metric(labels, count)
-        yield requests
-        yield Gauge("gateway_password_routes", "Routes that want one.", self.guard.covered, merge="max")
-
-
-class PasswordFeature(Feature):
-    """Passwords."""
-
-    name = "passwords"
-    reasons = (NO_PASSWORD,)
-
-    def build(self, core: Core) -> Part:
-        """Make the feature's part of one worker."""
-        return PasswordPart()
-
-
-# --- its line in the list ---
-
-WITH_IT = (*FEATURES, PasswordFeature())
-
-# --- and what it does ---
+_PASSWORD = b"swordfish"
 
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/"},
-    {"path": "/guarded"},
-    {"path": "/guarded/observed", "observe": True},
+    {"path": "/guarded", "password": "swordfish"},
+    {"path": "/guarded/observed", "password": "swordfish", "observe": True},
 )
 BOTH_LANES = pytest.mark.parametrize("express", [False, True])
 
@@ -124,7 +53,7 @@ async def running(tmp_path: Path, express: bool) -> AsyncIterator[tuple[RunningG
 
 
 async def ask(client: RawClient, path: str, token: bytes, *passwords: bytes) -> RawResponse:
-    return await client.exchange(request(b"GET", path, *((_FIELD, word) for word in passwords), token=token))
+    return await client.exchange(request(b"GET", path, *((FIELD, word) for word in passwords), token=token))
 
 
 @BOTH_LANES
@@ -189,10 +118,12 @@ async def test_metrics_and_status_have_its_part(express: bool, tmp_path: Path) -
 
 
 async def test_without_its_line_nothing_of_it_is_there(tmp_path: Path) -> None:
-    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway:
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
         assert (await gateway.get("/guarded", token=gateway.token())).status == 200
         samples = await scrape(gateway)
         status = (await gateway.admin("/status")).json
+    with pytest.raises(ValidationError, match="password"):
+        Settings.model_validate(configuration(upstream.url, tmp_path, routes=ROUTES))
     assert not [name for name in samples if "password" in name]
     assert "passwords" not in status
 
@@ -201,3 +132,30 @@ def test_its_reason_is_one_of_the_gateways() -> None:
     assert NO_PASSWORD in reasons(WITH_IT)
     codes = [reason.code for reason in reasons(WITH_IT)]
     assert len(set(codes)) == len(codes)
+
+
+@pytest.mark.usefixtures("loading")
+async def test_workers_have_it_too(tmp_path: Path) -> None:
+    """They are processes of their own, and are told where the list stands."""
+    routes = ({"path": "/", "auth": "public", "password": "swordfish"},)
+    async with raw_upstream() as upstream:
+        made = configuration(upstream.url, tmp_path, routes=routes, server={"workers": 2, "access_log": "off"})
+        made["issuers"] = []
+        supervisor = Supervisor(composed_of(LISTED).model_validate(made), 2)
+        try:
+            await supervisor.start()
+            assert await asyncio.wait_for(supervisor.up, PATIENCE)
+            for given, status in (((FIELD, _PASSWORD),), 200), ((), 403):
+                client = RawClient(*await asyncio.open_connection("127.0.0.1", supervisor.ports[0]))
+                assert (await client.exchange(request(b"GET", "/", *given))).status == status
+                await client.close()
+            admin = RawClient(*await asyncio.open_connection("127.0.0.1", supervisor.admin_port))
+            shown = (await admin.exchange(request(b"GET", "/status", (b"Host", b"localhost")))).json
+            assert [worker["passwords"] for worker in shown["workers"]] == [{"routes": 1}] * 2
+            page = (await admin.exchange(request(b"GET", "/metrics", (b"Host", b"localhost")))).body
+            assert b"gateway_password_routes 1.0" in page, "not once for each worker"
+            assert b'gateway_passwords_total{route="/",verdict="refused"} 1.0' in page
+            await admin.close()
+            assert await supervisor.drain() == 0
+        finally:
+            await supervisor.stop()

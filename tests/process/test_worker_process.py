@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.configuration import GatewaySettings
 from gateway.process.channel import Channel
 from gateway.process.worker_process import WorkerProcess
 from gateway.server.sockets.listen import SharedAddress
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("loading")
 
 async def test_process_stands_by_until_it_is_not_needed() -> None:
     """It answers nothing, and ends in order when its channel does."""
-    process = await WorkerProcess.start(NOWHERE)
+    process = await WorkerProcess.start(NOWHERE, GatewaySettings.listed)
     assert (process.alive, process.loaded) == (True, False)
     await until(lambda: process.loaded, within=PATIENCE)
     assert (process.listening, process.served, await process.ask("status")) == (False, False, None)
@@ -35,7 +36,7 @@ async def test_process_stands_by_until_it_is_not_needed() -> None:
 
 
 async def test_exit_tells_the_signal_that_ended_it() -> None:
-    process = await WorkerProcess.start(NOWHERE)
+    process = await WorkerProcess.start(NOWHERE, GatewaySettings.listed)
     process.signal(signal.SIGKILL)
     assert await process.ended() == -signal.SIGKILL
     assert await process.ask("status") is None
@@ -43,12 +44,12 @@ async def test_exit_tells_the_signal_that_ended_it() -> None:
 
 async def test_settings_and_keys_are_on_no_command_line() -> None:
     """R384: what others can see of a process is that it is a worker."""
-    process = await WorkerProcess.start(NOWHERE)
+    process = await WorkerProcess.start(NOWHERE, GatewaySettings.listed)
     try:
         await until(lambda: process.loaded, within=PATIENCE)
         words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")  # noqa: ASYNC240  (a page of memory)
-        assert words[-3:-2] == [b"gateway.process.worker"]
-        assert words[-2].isdigit()
+        assert words[-4:-3] == [b"gateway.process.worker"]
+        assert words[-3].isdigit()
         assert os.getsid(process.pid) == process.pid  # Ctrl-C reaches the supervisor only
     finally:
         await process.kill()
@@ -64,7 +65,7 @@ async def test_worker_is_this_package_whatever_lies_in_the_current_directory(
     (decoy / "worker.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     monkeypatch.setenv("PYTHONPATH", os.fspath(Path(__file__).parents[2]))
     monkeypatch.chdir(tmp_path)
-    process = await WorkerProcess.start(NOWHERE)
+    process = await WorkerProcess.start(NOWHERE, GatewaySettings.listed)
     try:
         async with asyncio.timeout(PATIENCE):
             await until(lambda: process.loaded or not process.alive, within=PATIENCE)
@@ -77,7 +78,7 @@ async def test_worker_is_this_package_whatever_lies_in_the_current_directory(
 async def test_message_that_makes_no_sense_is_passed_over() -> None:
     """R406: what comes after it is heard, or the worker would pass for dead."""
     before = failures["channel of a worker"]
-    process = await WorkerProcess.start(NOWHERE)
+    process = await WorkerProcess.start(NOWHERE, GatewaySettings.listed)
     try:
         ours, theirs = socket.socketpair()
         await cancelled(process._reader)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app import GatewayApp
+from gateway.configuration import compose
 from gateway.features.listed import FEATURES
 from gateway.server.seam.feature import Feature
 from tests.support.composed import Settings
@@ -232,8 +233,8 @@ async def running_gateway(
     key = key or SigningKey.rsa("a")
     file = directory / "jwks.json"
     file.write_bytes(jwks(key))
-    settings = Settings.model_validate(configuration(upstream_url, file, **options))
-    async with running(settings, key, features=features) as gateway:
+    model = Settings if features == Settings.features else compose(features)
+    async with running(model.model_validate(configuration(upstream_url, file, **options)), key) as gateway:
         yield gateway
 
 

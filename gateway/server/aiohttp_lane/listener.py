@@ -123,6 +123,7 @@ class ClientProtocol(ServerProtocol):
             "_unsent",
             "last_head",
             "place",
+            "secure",
             "refused",
             "since",
             "written",
@@ -140,6 +141,7 @@ class ClientProtocol(ServerProtocol):
             lingering_seconds=0,  # see ``close_after_answer``
         )
         self._listener = listener
+        self.secure = False  # whether the client speaks TLS to this port
         self._in_turn = False  # it is among those that have more to read than they may at once
         self.place: Place | None = None
         self.refused: GatewayError | None = None  # what the connection is turned away with
@@ -157,11 +159,6 @@ class ClientProtocol(ServerProtocol):
         self._running = False  # a request was taken and is not answered yet
         self.written = 0  # pieces of answers
         self._unanswered = -1  # what that was when the running request was taken; -1 for HTTP/1.0
-
-    @property
-    def secure(self) -> bool:
-        """Whether the client speaks TLS to this port."""
-        return self.ssl_context is not None
 
     @property
     def draining(self) -> bool:
@@ -223,6 +220,7 @@ class ClientProtocol(ServerProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.since = self.loop.time()
+        self.secure = transport.get_extra_info("sslcontext") is not None
         if self.place is None:
             self.place = self._listener.places.serve()
             if self.place is None:
@@ -273,7 +271,8 @@ class ClientProtocol(ServerProtocol):
 
     def watch_unsent(self) -> None:
         """Bound the time for which the client takes nothing, if there is something for it to take."""
-        self._unsent.start(self.transport)
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self._unsent.start(self.transport)
 
     def arrived(self, data: bytes) -> None:
         if self._lingering is not None:
@@ -312,6 +311,9 @@ class ClientProtocol(ServerProtocol):
         if self._refusal is not None and not self._content.is_eof():
             # aiohttp would leave whoever reads the content of the last request waiting for its end.
             self._content.set_exception(MalformedContentError("malformed content"))
+        if not self._scanner.holds:
+            self._stop_head_timer()
+            return
         self._watch_head()
         self._wait_for_turn()
         if self._scanner.size_ahead > MAX_AHEAD_BYTES and not self.input_paused:

@@ -191,7 +191,7 @@ class Pipeline:
     ) -> bytes:
         facts, authority = admitted.facts, admitted.target.authority
         client_host = authority or (facts.host[0] if facts.host else b"")
-        preserve = origin.preserve_host and bool(client_host)
+        line, preserve = request_line(head.method, admitted, origin), origin.preserve_host and bool(client_host)
         given = head.headers
         if admitted.websocket and admitted.route.websocket_protocol_token:
             given = without_token(given)
@@ -211,7 +211,7 @@ class Pipeline:
             framing=UPGRADE_FIELDS if admitted.websocket else framing(facts),
             http_version=b"1.1" if head.http_11 else b"1.0",
         )
-        return render_head(request_line(head.method, admitted, origin), headers)
+        return render_head(line, headers)
 
 
 def request_line(method: str, admitted: Admitted, origin: Origin) -> bytes:

@@ -108,7 +108,8 @@ class Serving:
                 run.record.outcome, run.record.status = "answered", reply.status
                 return await self._send(run, self.outcomes.rendered(run, reply))
         identity = await self.pipeline.identification.identify(run, admitted)
-        self.pipeline.check_content(admitted.facts)
+        if admitted.facts.content_length:
+            self.pipeline.check_content(admitted.facts)
         if admitted.forwards_left == 0:
             # Behind the credential: which methods are served is shown only to those who may ask for it.
             run.record.outcome, run.record.status = "answered", 204
@@ -178,6 +179,9 @@ class Serving:
     async def deliver(self, run: Run, reply: Reply, upstream: Upstream) -> bool:
         """Send a response on to the client; return whether the connection stays open."""
         client, record = run.client, run.record
+        if client.gone:
+            reply.abort()
+            raise ConnectionResetError("the client left")
         chunked = not reply.bodyless and reply.length is None and run.head.http_11
         delimited = reply.bodyless or reply.length is not None or chunked
         unread = run.content is not None and run.content.unread
@@ -191,9 +195,6 @@ class Serving:
             reply.lease.protocol.force_close()
         idle_timeout = upstream.settings.idle_timeout_seconds
         try:
-            if client.gone:
-                reply.abort()
-                raise ConnectionResetError("the client left")
             if not delimited:
                 client.without_end(True)
             if run.in_use is None:
@@ -217,7 +218,7 @@ class Serving:
                 record.status, run.started_reply = reply.status, True
             if reply.delivered and not delimited:
                 client.without_end(False)
-        if keep_alive and reply.upstream_left and run.content is not None:
+        if keep_alive and run.content is not None and reply.upstream_left:
             return await run.content.read_rest()  # the client's response says that its connection stays open
         return keep_alive
 

@@ -43,6 +43,7 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str, challenges: Rou
         challenges: of the request's route.
     """
     kind = error.reason.kind
+    status = _status(kind, tokens)
     headers = [
         (b"Content-Type", b"application/json"),
         (b"Cache-Control", b"no-store"),
@@ -60,7 +61,7 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str, challenges: Rou
         headers += [*UPGRADE_FIELDS, (b"Sec-WebSocket-Version", VERSION)]
     text = challenges.text(error.reason)
     body = orjson.dumps({"error": kind.error, "error_description": text, "request_id": request_id})
-    return Answer(_status(kind, tokens), tuple(headers), body, kind.close)
+    return Answer(status, tuple(headers), body, kind.close)
 
 
 def _status(kind: Kind, tokens: Tokens) -> int:

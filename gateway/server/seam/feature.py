@@ -9,7 +9,7 @@ the order in which they are asked.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
@@ -142,3 +142,8 @@ class Feature(FeatureRules):
             model: the composed configuration, for commands that load one.
         """
         return ()
+
+
+def features_of(settings: Settings | type[Settings]) -> Sequence[Feature]:
+    """Return the features that a configuration was composed with: a gateway has those, and no others."""
+    return cast("tuple[Feature, ...]", settings.features)

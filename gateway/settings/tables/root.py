@@ -125,6 +125,8 @@ class Settings(Section):
 
     #: Whose options these settings have beside those of the core.
     features: ClassVar[tuple[FeatureRules, ...]] = ()
+    #: Where the list of them stands, as "module:name": other processes of this gateway compose the same from it.
+    listed: ClassVar[str] = ""
 
     server: Server = Server()
     tokens: Tokens = Tokens()
