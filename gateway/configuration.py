@@ -36,11 +36,11 @@ def compose(features: Iterable[FeatureRules], listed: str = "") -> type[Settings
         ValueError: a feature has options for a table that there is not, or behind an option that there is not.
     """
     features = tuple(features)
-    single, listed = single_tables(Settings), listed_tables(Settings)
-    if unknown := {name for feature in features for name in feature.options} - {*single, *listed}:
+    single, lists = single_tables(Settings), listed_tables(Settings)
+    if unknown := {name for feature in features for name in feature.options} - {*single, *lists}:
         raise ValueError(f"options for tables that the core does not have: {', '.join(sorted(unknown))}")
     fields: dict[str, Any] = {}
-    for name, core in (single | listed).items():
+    for name, core in (single | lists).items():
         added = [feature.options[name] for feature in features if name in feature.options]
         if added:
             table: Any = _mixed(core, added)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gateway.app import GatewayApp
 from gateway.configuration import compose
@@ -234,7 +234,8 @@ async def running_gateway(
     file = directory / "jwks.json"
     file.write_bytes(jwks(key))
     model = Settings if features == Settings.features else compose(features)
-    async with running(model.model_validate(configuration(upstream_url, file, **options)), key) as gateway:
+    settings = cast("Settings", model.model_validate(configuration(upstream_url, file, **options)))
+    async with running(settings, key) as gateway:
         yield gateway
 
 

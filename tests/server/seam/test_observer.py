@@ -20,6 +20,7 @@ class Watching:
 
     def __init__(self) -> None:
         self.barring = False
+        self.codes = frozenset(reason.code for reason in Reasons.all())
         self.seen: list[str] = []
 
     def finished(self, record: Record) -> None:
