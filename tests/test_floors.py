@@ -25,6 +25,7 @@ FLOORS = {
     "clock": 0,
     "tasks": 0,
     "paced_log": 0,
+    "spare_memory": 0,
     "tls_contexts": 0,
     "turns": 0,
     "watched_file": 0,

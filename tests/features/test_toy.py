@@ -149,13 +149,19 @@ async def test_workers_have_it_too(tmp_path: Path) -> None:
                 client = RawClient(*await asyncio.open_connection("127.0.0.1", supervisor.ports[0]))
                 assert (await client.exchange(request(b"GET", "/", *given))).status == status
                 await client.close()
-            admin = RawClient(*await asyncio.open_connection("127.0.0.1", supervisor.admin_port))
-            shown = (await admin.exchange(request(b"GET", "/status", (b"Host", b"localhost")))).json
+
+            async def page(path: str) -> RawResponse:
+                admin = RawClient(*await asyncio.open_connection("127.0.0.1", supervisor.admin_port))
+                try:
+                    return await admin.exchange(request(b"GET", path, (b"Host", b"localhost")))
+                finally:
+                    await admin.close()
+
+            shown = (await page("/status")).json
             assert [worker["passwords"] for worker in shown["workers"]] == [{"routes": 1}] * 2
-            page = (await admin.exchange(request(b"GET", "/metrics", (b"Host", b"localhost")))).body
-            assert b"gateway_password_routes 1.0" in page, "not once for each worker"
-            assert b'gateway_passwords_total{route="/",verdict="refused"} 1.0' in page
-            await admin.close()
+            metrics = (await page("/metrics")).body
+            assert b"gateway_password_routes 1.0" in metrics, "not once for each worker"
+            assert b'gateway_passwords_total{route="/",verdict="refused"} 1.0' in metrics
             assert await supervisor.drain() == 0
         finally:
             await supervisor.stop()

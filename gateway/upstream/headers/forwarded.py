@@ -157,7 +157,9 @@ def _node_text(node: bytes) -> bytes:
 def _values(received: RawHeaders, name: bytes, *, split: bool = True) -> list[bytes]:
     """Return the members of all lines of one list field; with ``split`` off, the lines that are not empty."""
     lines = values_of(received, name)
-    return [member for line in lines for member in list_members(line)] if split else list(filter(None, lines))
+    if split:
+        return [member for line in lines for member in list_members(line)]
+    return [stripped for line in lines if (stripped := line.strip(b" \t"))]
 
 
 def _last_word(received: RawHeaders, name: bytes, otherwise: bytes) -> bytes:

@@ -16,8 +16,8 @@ from gateway.policy.routes import Route, RouteTable
 from gateway.server.authentication.credentials import Credentials
 from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.seam.credential import CredentialKind, Shown
-from gateway.settings.tables.routes import Route as RouteSettings
 from tests.support.clock import FakeClock
+from tests.support.composed import Route as RouteSettings
 from tests.support.idp import gateway_settings, issuer_settings
 from tests.support.introspection import introspecting
 from tests.support.minting import SigningKey, good_claims, mint

@@ -10,9 +10,9 @@ from gateway.features.rate_limits.part import RateLimitsPart
 from gateway.policy.routes import RouteTable
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
-from gateway.settings.tables.routes import Route
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
+from tests.support.composed import Route
 from tests.support.parts import samples_of
 from tests.support.pipeline import core_of
 from tests.support.verifying import make_settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from gateway.features.resource_metadata.options import Resource
 from gateway.features.resource_metadata.part import ResourceMetadataPart
 from gateway.policy.routes import RouteTable
-from gateway.settings.tables.routes import Route
 from tests.support.clock import FakeClock
+from tests.support.composed import Route
 from tests.support.pipeline import core_of
 from tests.support.verifying import make_settings
 
