@@ -25,7 +25,7 @@ class Challenge(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class RefusalKind:
     """The HTTP face that several reasons share.
 
     Attributes:
@@ -47,34 +47,36 @@ class Kind:
     allow: str = ""
 
 
-MISSING_TOKEN = Kind(401, "missing_token", "A bearer token is required.", Challenge.BARE)
-INVALID_TOKEN = Kind(401, "invalid_token", "The access token is not valid here.", Challenge.ERROR)
-INVALID_REQUEST = Kind(
+MISSING_TOKEN = RefusalKind(401, "missing_token", "A bearer token is required.", Challenge.BARE)
+INVALID_TOKEN = RefusalKind(401, "invalid_token", "The access token is not valid here.", Challenge.ERROR)
+INVALID_REQUEST = RefusalKind(
     400, "invalid_request", "The request must carry exactly one well-formed credential.", Challenge.ERROR
 )
-INVALID_DPOP_PROOF = Kind(
+INVALID_DPOP_PROOF = RefusalKind(
     401, "invalid_dpop_proof", "The DPoP proof is missing, or not valid for this request.", Challenge.ERROR
 )
-USE_DPOP_NONCE = Kind(401, "use_dpop_nonce", "The DPoP proof needs the nonce of this answer.", Challenge.ERROR)
-INSUFFICIENT_SCOPE = Kind(403, "insufficient_scope", "The access token does not grant this request.", Challenge.ERROR)
-CORS_REFUSED = Kind(403, "cors_refused", "Pages of this origin may not send this request.")
-NO_ROUTE = Kind(404, "no_route", "Nothing is served at this address.")
-BAD_PATH = Kind(400, "bad_path", "The request target is ambiguous.")
-BAD_REQUEST = Kind(400, "bad_request", "The request is not well-formed HTTP.", close=True)
+USE_DPOP_NONCE = RefusalKind(401, "use_dpop_nonce", "The DPoP proof needs the nonce of this answer.", Challenge.ERROR)
+INSUFFICIENT_SCOPE = RefusalKind(
+    403, "insufficient_scope", "The access token does not grant this request.", Challenge.ERROR
+)
+CORS_REFUSED = RefusalKind(403, "cors_refused", "Pages of this origin may not send this request.")
+NO_ROUTE = RefusalKind(404, "no_route", "Nothing is served at this address.")
+BAD_PATH = RefusalKind(400, "bad_path", "The request target is ambiguous.")
+BAD_REQUEST = RefusalKind(400, "bad_request", "The request is not well-formed HTTP.", close=True)
 # Closed: what follows a CONNECT was meant for its tunnel and is no request (RFC 9110 section 9.3.6).
-METHOD_REFUSED = Kind(405, "method_not_allowed", "This method is not served.", close=True)
-READ_ONLY = Kind(405, "method_not_allowed", "This document can only be read.", allow="GET, HEAD, OPTIONS")
-EXPECTATION_FAILED = Kind(417, "expectation_failed", "The expectation cannot be met.")
-UPGRADE_REQUIRED = Kind(426, "upgrade_required", "Only version 13 of the WebSocket protocol is served here.")
-HEAD_TOO_LARGE = Kind(431, "too_large", "The request's header section is too large.", close=True)
-BODY_TOO_LARGE = Kind(413, "too_large", "The request's content is too large.", close=True)
-TIMED_OUT = Kind(408, "request_timeout", "The request did not arrive in time.", close=True)
+METHOD_REFUSED = RefusalKind(405, "method_not_allowed", "This method is not served.", close=True)
+READ_ONLY = RefusalKind(405, "method_not_allowed", "This document can only be read.", allow="GET, HEAD, OPTIONS")
+EXPECTATION_FAILED = RefusalKind(417, "expectation_failed", "The expectation cannot be met.")
+UPGRADE_REQUIRED = RefusalKind(426, "upgrade_required", "Only version 13 of the WebSocket protocol is served here.")
+HEAD_TOO_LARGE = RefusalKind(431, "too_large", "The request's header section is too large.", close=True)
+BODY_TOO_LARGE = RefusalKind(413, "too_large", "The request's content is too large.", close=True)
+TIMED_OUT = RefusalKind(408, "request_timeout", "The request did not arrive in time.", close=True)
 # RFC 6585 section 4.
-TOO_MANY_REQUESTS = Kind(429, "rate_limited", "Too many requests. Try again later.", retry_after=1)
-UNAVAILABLE = Kind(503, "unavailable", "The gateway cannot decide or serve this now.", retry_after=1)
-BAD_GATEWAY = Kind(502, "bad_gateway", "The service behind the gateway did not answer properly.")
-GATEWAY_TIMEOUT = Kind(504, "gateway_timeout", "The service behind the gateway did not answer in time.")
-LOOP = Kind(508, "loop_detected", "The request has passed through this gateway before.")
+TOO_MANY_REQUESTS = RefusalKind(429, "rate_limited", "Too many requests. Try again later.", retry_after=1)
+UNAVAILABLE = RefusalKind(503, "unavailable", "The gateway cannot decide or serve this now.", retry_after=1)
+BAD_GATEWAY = RefusalKind(502, "bad_gateway", "The service behind the gateway did not answer properly.")
+GATEWAY_TIMEOUT = RefusalKind(504, "gateway_timeout", "The service behind the gateway did not answer in time.")
+LOOP = RefusalKind(508, "loop_detected", "The request has passed through this gateway before.")
 
 
 class Ending(NamedTuple):
@@ -113,7 +115,7 @@ class Reason:
     """
 
     code: str
-    kind: Kind
+    kind: RefusalKind
     text: str = ""
     ending: Ending = _WITHDRAWN
 

@@ -18,7 +18,7 @@ Versions = tuple[Version, ...]
 _UNREAD: Versions = ((-1, -1, -1),)
 
 
-def version(file: str) -> Version:
+def file_version(file: str) -> Version:
     """Return what tells a file from its next version."""
     try:
         found = os.stat(file)
@@ -84,4 +84,4 @@ class WatchedFile:
         self._failed = None
 
     def _versions(self) -> Versions:
-        return tuple(map(version, self._files))
+        return tuple(map(file_version, self._files))

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway import errors, tasks
 from gateway.app import GatewayApp
 from gateway.cli import cli
-from gateway.errors import GatewayError, Kind, Reason, Reasons
+from gateway.errors import GatewayError, Reason, Reasons, RefusalKind
 from gateway.features.introspection.choice import introspection_policy
 from gateway.features.introspection.introspector import Introspector
 from gateway.features.introspection.shared_answers import SharedAnswers
@@ -171,7 +171,7 @@ def test_every_command_and_script_exists(page: Path) -> None:
 def test_the_readme_has_every_answer_of_the_gateway() -> None:
     """Each kind of refusal is in the table, with its status and its error."""
     rows = [(row[0], _codes(row[1])) for row in _rows(_read("README.md"), "## What it answers")]
-    for _, kind in inspect.getmembers(errors, lambda member: isinstance(member, Kind)):
+    for _, kind in inspect.getmembers(errors, lambda member: isinstance(member, RefusalKind)):
         assert any(str(kind.status) in status and kind.error in listed for status, listed in rows), kind
 
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gateway.watched_file import WatchedFile, version
+from gateway.watched_file import WatchedFile, file_version
 
 
 def test_another_version_of_a_file_is_told_from_the_last(tmp_path: Path) -> None:
     file = tmp_path / "file"
-    assert version(str(file)) is None
-    assert version("\0") is None
+    assert file_version(str(file)) is None
+    assert file_version("\0") is None
     file.write_text("a")
-    first = version(str(file))
+    first = file_version(str(file))
     assert first is not None
-    assert version(str(file)) == first
+    assert file_version(str(file)) == first
     file.write_text("ab")
-    second = version(str(file))
+    second = file_version(str(file))
     os.utime(file, ns=(0, 0))
-    third = version(str(file))
+    third = file_version(str(file))
     (tmp_path / "other").write_text("xy")
     os.utime(tmp_path / "other", ns=(0, 0))
     os.replace(tmp_path / "other", file)
-    assert len({first, second, third, version(str(file))}) == 4
+    assert len({first, second, third, file_version(str(file))}) == 4
 
 
 def test_change_is_told_once_the_file_stands_still(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class DemoRequest:
     """One of the requests that show what the gateway does.
 
     Attributes:
@@ -114,13 +114,13 @@ def settings(issuer: str, upstream: str, port: int, admin_port: int, access_log:
     )
 
 
-def requests(provider: IdentityProvider) -> tuple[Request, Request, Request]:
+def requests(provider: IdentityProvider) -> tuple[DemoRequest, DemoRequest, DemoRequest]:
     """Return the three requests: no token, a valid one, and one whose claims were changed after signing."""
     valid = provider.mint(scope=SCOPE, claims={"sub": SUBJECT, "role": ROLE}, expires_in=_TOKEN_SECONDS)
     return (
-        Request("no token", "", 401, "missing_token"),
-        Request("a valid token", valid, 200),
-        Request("a tampered token", tamper(valid), 401, "invalid_token"),
+        DemoRequest("no token", "", 401, "missing_token"),
+        DemoRequest("a valid token", valid, 200),
+        DemoRequest("a tampered token", tamper(valid), 401, "invalid_token"),
     )
 
 
@@ -204,7 +204,7 @@ def curl(url: str, token: str) -> str:
     return f"curl -i -H 'Authorization: Bearer {token}' {url}" if token else f"curl -i {url}"
 
 
-async def _send(url: str, wanted: tuple[Request, ...]) -> int:
+async def _send(url: str, wanted: tuple[DemoRequest, ...]) -> int:
     """Send the requests, print each result, and return 0 if all are right, else 1."""
     right = True
     async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session:
@@ -223,7 +223,7 @@ async def _send(url: str, wanted: tuple[Request, ...]) -> int:
     return 0 if right else 1
 
 
-def fault(request: Request, status: int, body: Mapping[str, Any]) -> str:
+def fault(request: DemoRequest, status: int, body: Mapping[str, Any]) -> str:
     """Return what is wrong with an answer, or nothing."""
     if status != request.status:
         return f"WRONG, it should be {request.status}"

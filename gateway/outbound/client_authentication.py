@@ -32,7 +32,7 @@ LOOK_SECONDS = 1.0
 _ASSERTION_SECONDS = 60
 
 
-class Request(NamedTuple):
+class OutboundRequest(NamedTuple):
     """A form request with the client's authentication in it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Request(NamedTuple):
     body: str
 
 
-class Client(NamedTuple):
+class OAuthClient(NamedTuple):
     """What the gateway is to one issuer.
 
     Attributes:
@@ -72,7 +72,7 @@ class ClientAuthentication:
         clock: the time.
     """
 
-    def __init__(self, client: Client, clock: Clock) -> None:
+    def __init__(self, client: OAuthClient, clock: Clock) -> None:
         self._name = client.issuer
         self._method = client.method
         self._client_id = client.client_id
@@ -84,7 +84,7 @@ class ClientAuthentication:
         self._watched = WatchedFile(self._file)
         self._looked_at = float("-inf")
 
-    async def request(self, form: dict[str, str]) -> Request:
+    async def request(self, form: dict[str, str]) -> OutboundRequest:
         """Return a request that sends ``form`` and says who asks.
 
         Raises:
@@ -99,12 +99,12 @@ class ClientAuthentication:
                 # RFC 6749 section 2.3.1 encodes both as a form does before they are joined; authlib does not.
                 client_id, secret = quote_plus(client_id), quote_plus(secret)
             _, headers, body = ClientAuth(client_id, secret, self._method).prepare("POST", self._url, headers, body)
-            return Request(headers, body)
+            return OutboundRequest(headers, body)
         sign = asyncio.to_thread(self._assertion, credential) if isinstance(credential.key, RSAKey) else None
         assertion = self._assertion(credential) if sign is None else await sign
         # RFC 7521 section 4.2: the assertion's "sub" names the client; those that look for the parameter find it too.
         proof = {"client_id": self._client_id, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
-        return Request(headers, urlencode({**form, **proof}))
+        return OutboundRequest(headers, urlencode({**form, **proof}))
 
     async def credential(self) -> str | ClientKey:
         """Return the secret or key as the file has it, looked at once a second at most.

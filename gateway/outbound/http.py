@@ -23,7 +23,7 @@ from yarl import URL
 from gateway import __version__
 from gateway.errors import PREVIEW_CHARS, printable
 from gateway.tls_contexts import client_context, system_context
-from gateway.watched_file import Version, version
+from gateway.watched_file import Version, file_version
 
 
 class FetchError(Exception):
@@ -77,7 +77,7 @@ class ProviderSession:
         found = self._ca_version  # compared without a memory of its own: several may ask at one time
         context: ssl.SSLContext | None = None
         if self._ca_file:
-            found = await asyncio.to_thread(version, self._ca_file)
+            found = await asyncio.to_thread(file_version, self._ca_file)
             if self._session is None or found is None or found != self._ca_version:
                 context = await asyncio.to_thread(self._authorities)
         if self._session is not None and found != self._ca_version:
@@ -123,13 +123,13 @@ def translated(url: URL) -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise FetchError("timeout", f"{shown(url)} did not answer in time") from None
+        raise FetchError("timeout", f"{shown_url(url)} did not answer in time") from None
     except aiohttp.ClientSSLError as error:
-        raise FetchError("tls", f"{shown(url)}: {printable(str(error), PREVIEW_CHARS)}") from None
+        raise FetchError("tls", f"{shown_url(url)}: {printable(str(error), PREVIEW_CHARS)}") from None
     except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, OSError) as error:
-        raise FetchError("connect", f"{shown(url)}: {printable(str(error), PREVIEW_CHARS)}") from None
+        raise FetchError("connect", f"{shown_url(url)}: {printable(str(error), PREVIEW_CHARS)}") from None
     except (aiohttp.ClientError, ValueError) as error:
-        raise FetchError("protocol", f"{shown(url)}: {type(error).__name__}") from None
+        raise FetchError("protocol", f"{shown_url(url)}: {type(error).__name__}") from None
 
 
 async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -139,19 +139,19 @@ async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
         FetchError: it is none.
     """
     if response.status != 200:
-        raise FetchError(f"status_{response.status}", f"{shown(response.url)} answered {response.status}")
+        raise FetchError(f"status_{response.status}", f"{shown_url(response.url)} answered {response.status}")
     codings = response.headers.getall(hdrs.CONTENT_ENCODING, [])
     if any(coding.strip().lower() not in ("", "identity") for coding in codings):
-        raise FetchError("encoded", f"{shown(response.url)} sent a coded answer although none was accepted")
+        raise FetchError("encoded", f"{shown_url(response.url)} sent a coded answer although none was accepted")
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > most:
             response.close()
-            raise FetchError("too_large", f"{shown(response.url)} sent more than {most} bytes")
+            raise FetchError("too_large", f"{shown_url(response.url)} sent more than {most} bytes")
     return bytes(body)
 
 
-def shown(url: URL) -> str:
+def shown_url(url: URL) -> str:
     """Return an address for a log: without query, which may hold a secret."""
     return printable(str(url.with_query(None)), PREVIEW_CHARS)

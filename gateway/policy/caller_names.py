@@ -62,7 +62,7 @@ class Namer:
 
     def address(self, address: str) -> bytes:
         """Name a client by its address; an IPv6 address by its network."""
-        return self._name(b"address", network(address))
+        return self._name(b"address", network_of(address))
 
     def thing(self, text: str) -> bytes:
         """Name anything else that is counted."""
@@ -75,7 +75,7 @@ class Namer:
 
 
 @lru_cache(maxsize=4096)
-def network(address: str) -> bytes:
+def network_of(address: str) -> bytes:
     """Return what of a client's address counts.
 
     Args:

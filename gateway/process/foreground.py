@@ -22,7 +22,7 @@ from gateway.app import GatewayApp
 from gateway.process.open_files import fit_open_files
 from gateway.process.standard_streams import drop_unwritten
 from gateway.server.aiohttp_lane.protocol import PurePythonParserError
-from gateway.server.sockets.listen import shown
+from gateway.server.sockets.listen import shown_addresses
 from gateway.settings.tables.root import Settings
 from gateway.telemetry import unhandled_errors as last_resort
 
@@ -91,7 +91,9 @@ async def _serve(settings: Settings) -> int:
     on_signals(stopping, lambda: os._exit(FAILED))
     await app.start()
     calm_collector()
-    _log.info("listening on %s, admin on port %s", shown(settings.server.addresses, app.ports), app.admin_port)
+    _log.info(
+        "listening on %s, admin on port %s", shown_addresses(settings.server.addresses, app.ports), app.admin_port
+    )
     try:
         await stopping.wait()
         _log.info("draining for up to %g s", settings.server.drain_seconds)

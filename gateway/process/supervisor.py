@@ -22,11 +22,11 @@ from gateway.app import draw_pseudonym
 from gateway.clock import SystemClock
 from gateway.process import foreground
 from gateway.process.foreground import FAILED, OK
-from gateway.process.worker_pages import Fleet, Slot
+from gateway.process.worker_pages import Slot, Workers
 from gateway.process.worker_process import WorkerProcess
 from gateway.server.admin.port import open_admin
 from gateway.server.seam.feature import features_of
-from gateway.server.sockets.listen import Reservation, shown
+from gateway.server.sockets.listen import Reservation, shown_addresses
 from gateway.settings.tables.root import Settings
 from gateway.tasks import cancelled, note_failure, spawn, survivable
 
@@ -86,7 +86,7 @@ class Supervisor:
         self._clock = SystemClock()
         self._secret = os.urandom(SECRET_BYTES).hex()
         self._pseudonym = draw_pseudonym().decode("ascii")
-        self._fleet = Fleet(tuple(one.name for one in settings.issuers), self._clock, [*map(Slot, range(count))])
+        self._fleet = Workers(tuple(one.name for one in settings.issuers), self._clock, [*map(Slot, range(count))])
         self._stop = contextlib.AsyncExitStack()
         self._keepers: list[asyncio.Task[bool]] = []
         self._spare: asyncio.Task[WorkerProcess] | None = None
@@ -257,7 +257,7 @@ async def _supervise(settings: Settings, count: int) -> int:
         if supervisor.up.done():
             if not supervisor.up.result():
                 return FAILED
-            listen = shown(settings.server.addresses, supervisor.ports)
+            listen = shown_addresses(settings.server.addresses, supervisor.ports)
             _log.info("listening on %s, admin on port %s, %d workers", listen, supervisor.admin_port, count)
         await signalled
         _log.info("draining for up to %g s", settings.server.drain_seconds)

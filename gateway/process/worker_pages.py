@@ -50,7 +50,7 @@ class Slot:
 
 
 @dataclass(slots=True)
-class Fleet:
+class Workers:
     """All workers, and the pages about them.
 
     Attributes:

@@ -59,7 +59,7 @@ return answer
 """
 
 
-class Record(NamedTuple):
+class FleetRecord(NamedTuple):
     """What a worker of some gateway says of itself.
 
     Attributes:
@@ -82,7 +82,7 @@ class Difference(NamedTuple):
     here: str
 
 
-def read_record(worker: bytes, value: bytes) -> Record | None:
+def read_record(worker: bytes, value: bytes) -> FleetRecord | None:
     """Return the record that a worker wrote; None when it is not a record."""
     if len(value) > MAX_BYTES:
         return None
@@ -90,12 +90,12 @@ def read_record(worker: bytes, value: bytes) -> Record | None:
         found = json.loads(value.partition(b" ")[2])
         gateway, values = found["gateway"], found["values"]
         items = {str(name): each if isinstance(each, str) else float(each) for name, each in values.items()}
-        return Record(worker.decode("ascii"), str(gateway), items)
+        return FleetRecord(worker.decode("ascii"), str(gateway), items)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
-def differences(own: Record, others: list[Record]) -> Iterator[Difference]:
+def differences(own: FleetRecord, others: list[FleetRecord]) -> Iterator[Difference]:
     """Return in what others differ; what only one of two has is not a difference."""
     for other in others:
         for option, there in other.values.items():
@@ -180,11 +180,11 @@ class Fleet:
         shown = [difference._asdict() for difference in self.found]
         return {"others": self.others, "clock_offset_seconds": self.clock_offset, "differences": shown}
 
-    def _own(self) -> Record:
+    def _own(self) -> FleetRecord:
         values, offset = self._values, self.clock_offset
-        return Record(self._worker, self._gateway, values if offset is None else {**values, "clock": offset})
+        return FleetRecord(self._worker, self._gateway, values if offset is None else {**values, "clock": offset})
 
-    def _compare(self, own: Record, others: list[Record]) -> None:
+    def _compare(self, own: FleetRecord, others: list[FleetRecord]) -> None:
         self.others = len(others)
         found = dict.fromkeys(differences(own, others))
         offset = own.values.get("clock")
@@ -215,5 +215,5 @@ def _rows(answer: Any) -> list[bytes]:
     return [text(row) for row in answer]
 
 
-def _agree(one: Record, other: Record) -> bool:
+def _agree(one: FleetRecord, other: FleetRecord) -> bool:
     return next(differences(one, [other]), None) is None

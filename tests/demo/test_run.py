@@ -55,18 +55,18 @@ def test_once_fails_when_an_answer_is_wrong(
 @pytest.mark.parametrize(
     ("request_", "status", "body", "wrong"),
     [
-        (run.Request("", "", 401, "missing_token"), 401, {"error": "missing_token"}, False),
-        (run.Request("", "", 401, "missing_token"), 401, {"error": "invalid_token"}, True),
-        (run.Request("", "", 401, "missing_token"), 403, {"error": "missing_token"}, True),
-        (run.Request("", "t", 200), 200, {"headers": [["X-Other", "1"], *IDENTITY]}, False),
-        (run.Request("", "t", 200), 200, {"headers": IDENTITY[::-1]}, False),
-        (run.Request("", "t", 200), 200, {"headers": IDENTITY[:2]}, True),
-        (run.Request("", "t", 200), 200, {"headers": [*IDENTITY, ["X-User-Id", "bob"]]}, True),
-        (run.Request("", "t", 200), 200, {"error": "bad_gateway"}, True),
+        (run.DemoRequest("", "", 401, "missing_token"), 401, {"error": "missing_token"}, False),
+        (run.DemoRequest("", "", 401, "missing_token"), 401, {"error": "invalid_token"}, True),
+        (run.DemoRequest("", "", 401, "missing_token"), 403, {"error": "missing_token"}, True),
+        (run.DemoRequest("", "t", 200), 200, {"headers": [["X-Other", "1"], *IDENTITY]}, False),
+        (run.DemoRequest("", "t", 200), 200, {"headers": IDENTITY[::-1]}, False),
+        (run.DemoRequest("", "t", 200), 200, {"headers": IDENTITY[:2]}, True),
+        (run.DemoRequest("", "t", 200), 200, {"headers": [*IDENTITY, ["X-User-Id", "bob"]]}, True),
+        (run.DemoRequest("", "t", 200), 200, {"error": "bad_gateway"}, True),
     ],
     ids=["right refusal", "other error", "other status", "right", "any order", "one missing", "one doubled", "no echo"],
 )
-def test_an_answer_is_judged(request_: run.Request, status: int, body: dict[str, Any], wrong: bool) -> None:
+def test_an_answer_is_judged(request_: run.DemoRequest, status: int, body: dict[str, Any], wrong: bool) -> None:
     """Status, error code, and the whole identity that the upstream saw."""
     assert bool(run.fault(request_, status, body)) is wrong
 

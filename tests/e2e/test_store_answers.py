@@ -16,7 +16,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.features.revocation.redis_log import RevocationLog
-from gateway.jwt.revocations.table import Kind
+from gateway.jwt.revocations.table import EntryKind
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.tasks import periodic
@@ -186,7 +186,7 @@ async def test_an_odd_value_and_then_no_redis_never_pass_for_knowledge(fault: st
         linked(redis) as link,
     ):
         token, gone = gateway.token(jti="good"), gateway.token(jti="gone")
-        await RevocationLog(link).add(revoked(Kind.TOKEN, "gone", expires=time.time() + 3600))
+        await RevocationLog(link).add(revoked(EntryKind.TOKEN, "gone", expires=time.time() + 3600))
         await until_status(lambda: gateway.get("/", token=gone), 401, within=paced(1.5))
         assert (await gateway.get("/", token=token)).status == 200
         kept = {name: redis.run("DUMP", name) for name in KEYS_OF_LOG}

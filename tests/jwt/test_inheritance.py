@@ -18,7 +18,7 @@ from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.registry import build_issuers, build_tenants
 from gateway.jwt.issuers.tenants import Tenants
 from gateway.jwt.revocations.revocations import Revocations
-from gateway.jwt.revocations.table import Kind
+from gateway.jwt.revocations.table import EntryKind
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from tests.support.composed import Settings
@@ -58,7 +58,7 @@ class Worker:
 
     def revoke(self, count: int) -> None:
         now = time.time()
-        records = (revoked(Kind.TOKEN, str(number), expires=now + 3600) for number in range(count))
+        records = (revoked(EntryKind.TOKEN, str(number), expires=now + 3600) for number in range(count))
         self.source.table.apply(b"".join(records), now)
 
     def estate(self) -> dict[str, Any]:

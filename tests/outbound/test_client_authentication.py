@@ -16,7 +16,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from gateway.features.introspection.client import client_of
 from gateway.outbound import client_authentication
-from gateway.outbound.client_authentication import ClientAuthentication, Request
+from gateway.outbound.client_authentication import ClientAuthentication, OutboundRequest
 from gateway.outbound.http import FetchError
 from tests.support.clock import FakeClock
 from tests.support.introspection import CLIENT_ID, ISSUER, introspecting
@@ -24,14 +24,14 @@ from tests.support.introspection import CLIENT_ID, ISSUER, introspecting
 URL = "https://as.test/introspect"
 
 
-async def request(folder: Path, *, secret: str = "", clock: FakeClock | None = None, **options: Any) -> Request:
+async def request(folder: Path, *, secret: str = "", clock: FakeClock | None = None, **options: Any) -> OutboundRequest:
     issuer = introspecting(folder, URL, **options)
     if secret:
         (folder / "client-secret").write_text(secret, encoding="utf-8")
     return await ClientAuthentication(client_of(issuer), clock or FakeClock()).request({"token": "t+&=%é"})
 
 
-def basic(made: Request) -> tuple[str, str]:
+def basic(made: OutboundRequest) -> tuple[str, str]:
     scheme, _, value = made.headers["Authorization"].partition(" ")
     assert scheme == "Basic"
     name, _, secret = base64.b64decode(value, validate=True).decode("ascii").partition(":")

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from gateway.outbound.http import FetchError, ProviderSession, shown, translated
+from gateway.outbound.http import FetchError, ProviderSession, shown_url, translated
 from tests.support.idp import private_authority
 
 PLACE = URL("https://idp.test/jwks?key=s3cr3t")
@@ -33,7 +33,7 @@ def test_every_error_of_the_library_has_a_code(error: Exception, code: str) -> N
 
 
 def test_query_of_an_address_is_not_shown() -> None:
-    assert shown(PLACE) == "https://idp.test/jwks"
+    assert shown_url(PLACE) == "https://idp.test/jwks"
 
 
 async def test_session_is_made_anew_when_the_authorities_change(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.identity import Identity, freeze
-from gateway.policy.caller_names import NAME_BYTES, Namer, network
+from gateway.policy.caller_names import NAME_BYTES, Namer, network_of
 
 NAMER = Namer("scope")
 
@@ -86,7 +86,7 @@ def test_scopes_are_apart() -> None:
 )
 def test_an_ipv6_client_is_its_network(one: str, other: str, same: bool) -> None:
     """RFC 6177: a client has a /64 at least, and may choose among its addresses for each request."""
-    assert (network(one) == network(other)) is same
+    assert (network_of(one) == network_of(other)) is same
     assert (NAMER.address(one) == NAMER.address(other)) is same
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from gateway.process.merged_metrics import Wire
-from gateway.process.worker_pages import Fleet, Slot
+from gateway.process.worker_pages import Slot, Workers
 from gateway.process.worker_process import WorkerProcess
 from tests.support.clock import FakeClock
 
@@ -47,12 +47,12 @@ class Process:
         return self.answers.get(page) if self.listening else None
 
 
-def fleet(*processes: Process | None) -> Fleet:
+def fleet(*processes: Process | None) -> Workers:
     slots = [Slot(number, cast(WorkerProcess, one) if one else None, 1000.0) for number, one in enumerate(processes)]
-    return Fleet(("main",), FakeClock(), slots)
+    return Workers(("main",), FakeClock(), slots)
 
 
-async def samples(of: Fleet) -> dict[tuple[str, str], float]:
+async def samples(of: Workers) -> dict[tuple[str, str], float]:
     collector = await of.metrics()
     return {
         (sample.name, sample.labels.get("worker", "")): sample.value

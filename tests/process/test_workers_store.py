@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from gateway.features.revocation.redis_log import RevocationLog
-from gateway.jwt.revocations.table import Kind
+from gateway.jwt.revocations.table import EntryKind
 from tests.support.clock import eventually
 from tests.support.fleet import Member, Relay, fleet, remembering_server
 from tests.support.gateway import request
@@ -414,7 +414,7 @@ async def test_clocks_and_settings_that_differ(tmp_path: Path) -> None:
         assert behind.app.redis is not None
         log = RevocationLog(behind.app.redis)
         token, once = (behind.token(jti=name, exp=int(time.time()) + 600) for name in ("revoked", "once"))
-        await log.add(revoked(Kind.TOKEN, "revoked", expires=time.time() + 600))
+        await log.add(revoked(EntryKind.TOKEN, "revoked", expires=time.time() + 600))
         deadline = time.monotonic() + 5
         while (served := (await behind.get("/once", token=once)).status) == 503:
             assert time.monotonic() < deadline

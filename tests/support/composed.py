@@ -29,9 +29,18 @@ if TYPE_CHECKING:
 
     class Issuer(issuers.Issuer, introspection.IssuerOptions): ...
 
-    class Route(routes.Route, limits.RouteOptions, single_use.RouteOptions, resources.RouteOptions): ...
+    class Route(
+        routes.Route, limits.LimitRouteOptions, single_use.SingleUseRouteOptions, resources.ResourceRouteOptions
+    ): ...
 
-    class Settings(root.Settings, watch.Tables, api_keys.Tables, limits.Tables, resources.Tables, revocation.Tables):
+    class Settings(
+        root.Settings,
+        watch.WatchTables,
+        api_keys.ApiKeyTables,
+        limits.LimitTables,
+        resources.ResourceTables,
+        revocation.RevocationTables,
+    ):
         tokens: Tokens = Tokens()
         issuers: list[Issuer] = []  # type: ignore[assignment]
         routes: list[Route]  # type: ignore[assignment]

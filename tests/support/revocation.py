@@ -15,7 +15,7 @@ from gateway.clock import SystemClock
 from gateway.features.revocation.redis_source import RedisRevocations
 from gateway.identity import Identity
 from gateway.jwt.revocations.entry import Revocation
-from gateway.jwt.revocations.table import Kind
+from gateway.jwt.revocations.table import EntryKind
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from tests.support.gateway import RawClient, RawResponse, request
@@ -53,7 +53,7 @@ def caller(
     )
 
 
-def revoked(kind: Kind, value: str, issuer: str = "", before: float = 0.0, expires: float = NOW + HOUR) -> bytes:
+def revoked(kind: EntryKind, value: str, issuer: str = "", before: float = 0.0, expires: float = NOW + HOUR) -> bytes:
     return Revocation(kind, value, issuer, before, expires).record()
 
 
@@ -87,7 +87,7 @@ async def revoke_by_call(port: int, *entries: Any, secret: bytes = SECRET, schem
 
 
 def token(name: str, expires: float = 3600.0) -> bytes:
-    return revoked(Kind.TOKEN, name, expires=time.time() + expires)
+    return revoked(EntryKind.TOKEN, name, expires=time.time() + expires)
 
 
 def covers(source: RedisRevocations, names: Iterable[str]) -> list[bool]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from gateway.errors import Challenge, GatewayError, Kind, Reason
+from gateway.errors import Challenge, GatewayError, Reason, RefusalKind
 from gateway.features.listed import FEATURES
 from gateway.identity import Identity
 from gateway.policy.routes import Route
@@ -26,7 +26,7 @@ from gateway.telemetry.prometheus import Gauge
 
 # --- the feature: in the gateway, a folder ---
 
-NO_PASSWORD = Reason("no_password", Kind(403, "password_required", "Say the password.", Challenge.NONE))
+NO_PASSWORD = Reason("no_password", RefusalKind(403, "password_required", "Say the password.", Challenge.NONE))
 
 FIELD = b"x-password"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.features.abuse_watch.options import FINDERS, Tables, Watch
+from gateway.features.abuse_watch.options import FINDERS, Watch, WatchTables
 from gateway.settings.checks.exposures import covers_most, trusts_most
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
@@ -16,7 +16,7 @@ from gateway.settings.tables.routes import takes_tokens
 
 def watch_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Return what has no effect, or the wrong one, each with the place of its option."""
-    watch = Tables.of(settings).watch
+    watch = WatchTables.of(settings).watch
     if watch.refuse_seconds and (watch.bad_signatures or watch.unknown_kids or watch.unknown_api_keys):
         effect = "with `watch.refuse_seconds` it can have others refused, and is never refused itself"
         yield from trusts_most(settings, sound, ("watch",), effect)
@@ -38,6 +38,6 @@ def watch_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
 def watch_warnings(settings: Settings) -> Iterator[Problem]:
     """Return what is allowed and opens something."""
-    if covers_most(Tables.of(settings).watch.exempt):
+    if covers_most(WatchTables.of(settings).watch.exempt):
         text = "covers most addresses: hardly any client is ever flagged; list the addresses that are meant"
         yield ("watch", "exempt"), text

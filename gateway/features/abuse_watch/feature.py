@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.features.abuse_watch.checks import watch_problems, watch_warnings
-from gateway.features.abuse_watch.options import Tables
+from gateway.features.abuse_watch.options import WatchTables
 from gateway.features.abuse_watch.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
@@ -20,7 +20,7 @@ class AbuseWatchFeature(Feature):
 
     name = "abuse_watch"
     reasons = REASONS
-    tables = Tables
+    tables = WatchTables
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         return watch_problems(settings, sound)

@@ -51,7 +51,7 @@ What a flag looks like, and what to think of before anybody is refused: [abuse-w
     """How many addresses, tokens and subjects each worker keeps in mind at one time, for each of the options above."""
 
 
-class Tables(FeatureOptions):
+class WatchTables(FeatureOptions):
     """The table ``[watch]`` of the whole configuration."""
 
     after: ClassVar[str] = "tokens"

@@ -7,7 +7,7 @@ from typing import Any
 
 from prometheus_client.core import Metric
 
-from gateway.features.abuse_watch.options import Tables
+from gateway.features.abuse_watch.options import WatchTables
 from gateway.features.abuse_watch.watch import AbuseWatch
 from gateway.server.seam.feature import Core, Part
 from gateway.telemetry.prometheus import Gauge, counter
@@ -17,7 +17,7 @@ class AbuseWatchPart(Part):
     """What looks like abuse, in one worker."""
 
     def __init__(self, core: Core) -> None:
-        self.observer = self.watch = AbuseWatch(Tables.of(core.settings).watch, core.clock)
+        self.observer = self.watch = AbuseWatch(WatchTables.of(core.settings).watch, core.clock)
         self.guards = (self.watch,)
 
     def status(self) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from gateway.features.api_keys.key_file import KeyFileError, header_problem, read_keys, repeated
-from gateway.features.api_keys.options import Tables, TokensOptions
+from gateway.features.api_keys.options import ApiKeyTables, TokensOptions
 from gateway.identity import header_rules
 from gateway.settings.faults import path_text
 from gateway.settings.problems import Problem, Sound
@@ -31,7 +31,9 @@ def key_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
 
 def _keys(settings: Settings, sound: Sound) -> Iterator[Problem]:
-    entries = [(index, key) for index, key in enumerate(Tables.of(settings).api_keys) if sound(("api_keys", index))]
+    entries = [
+        (index, key) for index, key in enumerate(ApiKeyTables.of(settings).api_keys) if sound(("api_keys", index))
+    ]
     places = {path_text(("api_keys", index)): index for index, _ in entries}
     for place, option, text in repeated([(path_text(("api_keys", index)), key) for index, key in entries]):
         yield ("api_keys", places[place], option), text
@@ -49,7 +51,7 @@ def _keys(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
 def _need_of_keys(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Say that a route takes API keys and there are none."""
-    given = Tables.of(settings).api_keys or TokensOptions.of(settings.tokens).api_keys_file
+    given = ApiKeyTables.of(settings).api_keys or TokensOptions.of(settings.tokens).api_keys_file
     if given or not sound(("api_keys",), ("tokens", "api_keys_file")):
         return
     for index, route in enumerate(settings.routes):
@@ -93,7 +95,7 @@ def key_warnings(settings: Settings) -> Iterator[Problem]:
             yield ("routes", index, "cors_headers"), text
     if not any(map(takes_keys, settings.routes)):
         text = "no route takes API keys: none has them in its `credentials`"
-        if Tables.of(settings).api_keys:
+        if ApiKeyTables.of(settings).api_keys:
             yield ("api_keys",), text
         if TokensOptions.of(settings.tokens).api_keys_file:
             yield ("tokens", "api_keys_file"), text

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from gateway.features.api_keys.checks import key_problems, key_warnings
-from gateway.features.api_keys.options import Tables, TokensOptions
+from gateway.features.api_keys.options import ApiKeyTables, TokensOptions
 from gateway.features.api_keys.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
@@ -24,7 +24,7 @@ class ApiKeysFeature(Feature):
 
     name = "api_keys"
     reasons = REASONS
-    tables = Tables
+    tables = ApiKeyTables
     options = {"tokens": TokensOptions}
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reason
 from gateway.features.api_keys.key_file import KeyFileError, read_keys
-from gateway.features.api_keys.options import ApiKey, Tables, TokensOptions, claims_of
+from gateway.features.api_keys.options import ApiKey, ApiKeyTables, TokensOptions, claims_of
 from gateway.features.api_keys.reasons import API_KEY_TOO_LONG, EXPIRED_API_KEY, NO_API_KEYS, UNKNOWN_API_KEY
 from gateway.identity import Identity, header_rules
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, kept_claims
@@ -86,7 +86,7 @@ class ApiKeys:
         self.lookups = 0
         self.reload_failures = 0
         self.last_error = ""
-        self._given = Tables.of(settings).api_keys
+        self._given = ApiKeyTables.of(settings).api_keys
         self._identity_headers = settings.identity
         self._max_bytes = settings.tokens.max_bytes
         self._policy = _policy(settings)

@@ -76,7 +76,7 @@ How to make, hand out, exchange and withdraw them is in [api-keys.md](api-keys.m
     never."""
 
 
-class Tables(FeatureOptions):
+class ApiKeyTables(FeatureOptions):
     """The list of tables ``[[api_keys]]`` of the whole configuration."""
 
     after: ClassVar[str] = "issuers"

@@ -20,19 +20,19 @@ from gateway.clock import Clock
 from gateway.errors import PREVIEW_CHARS, printable
 from gateway.features.introspection.options import IssuerOptions
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
-from gateway.outbound.client_authentication import Client, ClientAuthentication
-from gateway.outbound.http import FetchError, ProviderSession, read_body, shown, translated
+from gateway.outbound.client_authentication import ClientAuthentication, OAuthClient
+from gateway.outbound.http import FetchError, ProviderSession, read_body, shown_url, translated
 from gateway.settings.tables.issuers import Issuer, issuer_values
 
 #: Longest answer, in bytes: what it says of a caller has to fit into a header section.
 MAX_ANSWER = 64 * 1024
 
 
-def client_of(issuer: Issuer) -> Client:
+def client_of(issuer: Issuer) -> OAuthClient:
     """Return what the gateway is to an issuer that has an ``introspection_url``."""
     options = IssuerOptions.of(issuer)
     by_key = options.introspection_auth == "private_key_jwt"
-    return Client(
+    return OAuthClient(
         issuer=issuer.name,
         method=options.introspection_auth,
         client_id=options.introspection_client_id,
@@ -84,11 +84,11 @@ class IntrospectionClient:
                     # with new credentials: an assertion is for one use.
                     kinds, body = await self._exchange(form)
             if len(kinds) != 1 or kinds[0].partition(";")[0].strip().lower() != "application/json":
-                raise FetchError("content_type", f"{shown(self._url)} sent no application/json")
+                raise FetchError("content_type", f"{shown_url(self._url)} sent no application/json")
             return parse_object(body)
         except StrictJsonError as error:
             problem = printable(str(error), PREVIEW_CHARS)
-            raise FetchError("bad_answer", f"{shown(self._url)} sent no JSON object: {problem}") from None
+            raise FetchError("bad_answer", f"{shown_url(self._url)} sent no JSON object: {problem}") from None
 
     async def _exchange(self, form: dict[str, str]) -> tuple[Sequence[str], bytes]:
         """Return the content types and the content of one answer."""

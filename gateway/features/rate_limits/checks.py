@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gateway.features.rate_limits.options import ADDRESS, API_KEY, CLAIM, Limits, RateLimit, RouteOptions, Tables
+from gateway.features.rate_limits.options import (
+    ADDRESS,
+    API_KEY,
+    CLAIM,
+    LimitRouteOptions,
+    Limits,
+    LimitTables,
+    RateLimit,
+)
 from gateway.settings.checks.exposures import claim_problem, trusts_most
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
@@ -33,7 +41,7 @@ def rate_limit_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
     if any(map(limits_of, settings.routes)) or not sound(("limits",)):
         return
     default = Limits.model_fields["max_callers"].default
-    if Tables.of(settings).limits.max_callers != default and all(
+    if LimitTables.of(settings).limits.max_callers != default and all(
         sound(("routes", index, "rate_limit")) for index in range(len(settings.routes))
     ):
         yield ("limits", "max_callers"), "has no effect: no route has a `rate_limit`"
@@ -49,7 +57,7 @@ def rate_limit_warnings(settings: Settings) -> Iterator[Problem]:
 
 def limits_of(route: Route) -> Sequence[RateLimit]:
     """Return the limits of a route."""
-    return RouteOptions.of(route).rate_limit
+    return LimitRouteOptions.of(route).rate_limit
 
 
 def _problems(route: Route, number: int, limit: RateLimit, *, known: bool) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.features.rate_limits.checks import limits_of, rate_limit_problems, rate_limit_warnings
-from gateway.features.rate_limits.options import RouteOptions, Tables, claims_of_limits
+from gateway.features.rate_limits.options import LimitRouteOptions, LimitTables, claims_of_limits
 from gateway.features.rate_limits.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
@@ -21,8 +21,8 @@ class RateLimitsFeature(Feature):
 
     name = "rate_limits"
     reasons = REASONS
-    tables = Tables
-    options = {"routes": RouteOptions}
+    tables = LimitTables
+    options = {"routes": LimitRouteOptions}
     express = frozenset({"rate_limit"})  # its guard is asked each time
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:

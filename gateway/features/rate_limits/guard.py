@@ -18,7 +18,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.features.rate_limits.fields import limit_field, policy_field, retry_after
 from gateway.features.rate_limits.limits import compile_limits
-from gateway.features.rate_limits.options import ADDRESS, API_KEY, CLAIM, SUBJECT, RouteOptions, Tables
+from gateway.features.rate_limits.options import ADDRESS, API_KEY, CLAIM, SUBJECT, LimitRouteOptions, LimitTables
 from gateway.features.rate_limits.reasons import RATE_LIMITED
 from gateway.features.rate_limits.shared_buckets import SharedBuckets
 from gateway.identity import Identity
@@ -104,7 +104,7 @@ class RateLimitGuard(Guard):
     def __init__(self, settings: Settings, clock: Clock, link: RedisLink | None) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.fallbacks = 0
-        self._most = Tables.of(settings).limits.max_callers
+        self._most = LimitTables.of(settings).limits.max_callers
         self._now = clock.monotonic
         self._link = link
         self._before: dict[str, _Group] = {}
@@ -113,7 +113,7 @@ class RateLimitGuard(Guard):
     # --- a guard ---
 
     def covers(self, route: Route) -> bool:
-        limits = compile_limits(RouteOptions.of(route.settings).rate_limit)
+        limits = compile_limits(LimitRouteOptions.of(route.settings).rate_limit)
         by_address = [limit for limit in limits if limit.by == ADDRESS]
         by_caller = [limit for limit in limits if limit.by != ADDRESS]
         for limits_then, groups in ((by_address, self._before), (by_caller, self._after)):

@@ -69,7 +69,7 @@ What limits count, what clients are told, and what is shared through Redis: [rat
     quiet for longest are forgotten, and newcomers start without a burst."""
 
 
-class Tables(FeatureOptions):
+class LimitTables(FeatureOptions):
     """The table ``[limits]`` of the whole configuration."""
 
     after: ClassVar[str] = "tokens"
@@ -77,7 +77,7 @@ class Tables(FeatureOptions):
     limits: Limits = Limits()
 
 
-class RouteOptions(FeatureOptions):
+class LimitRouteOptions(FeatureOptions):
     """What rate limits add to ``[[routes]]``."""
 
     after: ClassVar[str] = "end_at_expiry"

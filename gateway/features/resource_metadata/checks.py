@@ -10,7 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.features.resource_metadata.options import RouteOptions, Tables, document_path, resource_host
+from gateway.features.resource_metadata.options import (
+    ResourceRouteOptions,
+    ResourceTables,
+    document_path,
+    resource_host,
+)
 from gateway.features.resource_metadata.routes import (
     authorization_servers,
     fitting_resources,
@@ -35,7 +40,7 @@ def resource_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """
     yield from _repeated(settings, sound)
     yield from _never_applied(settings, sound)
-    if not all(sound(("resources", index, "resource")) for index in range(len(Tables.of(settings).resources))):
+    if not all(sound(("resources", index, "resource")) for index in range(len(ResourceTables.of(settings).resources))):
         return
     yield from _unknown(settings, sound)
     yield from _without_tokens(settings, sound)
@@ -47,14 +52,18 @@ def resource_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
 def _never_applied(settings: Settings, sound: Sound) -> Iterator[Problem]:
     for index, route in enumerate(settings.routes):
         place = ("routes", index)
-        if sound.options(place, "auth", "resource") and route.auth == "public" and RouteOptions.of(route).resource:
+        if (
+            sound.options(place, "auth", "resource")
+            and route.auth == "public"
+            and ResourceRouteOptions.of(route).resource
+        ):
             yield (*place, "resource"), 'can never apply: with auth = "public" tokens are not looked at'
 
 
 def _repeated(settings: Settings, sound: Sound) -> Iterator[Problem]:
     identifiers: dict[str, int] = {}
     places: dict[tuple[str, str], int] = {}
-    for index, resource in enumerate(Tables.of(settings).resources):
+    for index, resource in enumerate(ResourceTables.of(settings).resources):
         place: KeyPath = ("resources", index, "resource")
         if not sound(place):
             continue
@@ -66,12 +75,12 @@ def _repeated(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
 
 def _unknown(settings: Settings, sound: Sound) -> Iterator[Problem]:
-    if not sound(("resources",)) and not Tables.of(settings).resources:
+    if not sound(("resources",)) and not ResourceTables.of(settings).resources:
         return
-    known = [resource.resource for resource in Tables.of(settings).resources]
+    known = [resource.resource for resource in ResourceTables.of(settings).resources]
     for index, route in enumerate(settings.routes):
         place: KeyPath = ("routes", index, "resource")
-        named = RouteOptions.of(route).resource
+        named = ResourceRouteOptions.of(route).resource
         if sound(place) and named and named not in known:
             yield place, "is the identifier of no resource" + did_you_mean(named, known)
 
@@ -79,7 +88,7 @@ def _unknown(settings: Settings, sound: Sound) -> Iterator[Problem]:
 def _without_tokens(settings: Settings, sound: Sound) -> Iterator[Problem]:
     for index, route in enumerate(settings.routes):
         place: KeyPath = ("routes", index)
-        named = RouteOptions.of(route).resource and route.auth != "public"
+        named = ResourceRouteOptions.of(route).resource and route.auth != "public"
         if sound(place) and named and BEARER.isdisjoint(route.credentials):
             yield (*place, "resource"), "has no effect: `credentials` has no tokens, and resources are about tokens"
 
@@ -88,8 +97,8 @@ def _undecided(settings: Settings, sound: Sound) -> Iterator[Problem]:
     for index, route in enumerate(settings.routes):
         if not sound(("routes", index)) or list(path_problems(route)):
             continue
-        fitting = fitting_resources(route, Tables.of(settings).resources)
-        if len({resource_host(Tables.of(settings).resources[number].resource) for number in fitting}) > 1:
+        fitting = fitting_resources(route, ResourceTables.of(settings).resources)
+        if len({resource_host(ResourceTables.of(settings).resources[number].resource) for number in fitting}) > 1:
             names = " and ".join(f"resources[{number}]" for number in fitting[:2])
             yield ("routes", index, "resource"), f"is required: {names} both fit; or give the route `hosts`"
 
@@ -99,7 +108,7 @@ def _foreign_issuers(settings: Settings) -> Iterator[Problem]:
     if any(list(path_problems(route)) for route in settings.routes):
         return
     for index, routes in enumerate(routes_by_resource(settings)):
-        resource = Tables.of(settings).resources[index]
+        resource = ResourceTables.of(settings).resources[index]
         if resource.authorization_servers:
             continue
         for number, issuer in enumerate(settings.issuers):
@@ -133,7 +142,7 @@ def resource_warnings(settings: Settings) -> Iterator[Problem]:
 
 
 def _served_instead(route: Route, settings: Settings) -> int | None:
-    for number, resource in enumerate(Tables.of(settings).resources):
+    for number, resource in enumerate(ResourceTables.of(settings).resources):
         if names_document(route, document_path(resource.resource)):
             return number
     return None

@@ -15,7 +15,13 @@ from typing import Any
 import orjson
 
 from gateway.errors import GatewayError
-from gateway.features.resource_metadata.options import Resource, Tables, document_path, document_url, resource_host
+from gateway.features.resource_metadata.options import (
+    Resource,
+    ResourceTables,
+    document_path,
+    document_url,
+    resource_host,
+)
 from gateway.features.resource_metadata.reasons import DOCUMENT_METHOD
 from gateway.features.resource_metadata.routes import (
     authorization_servers,
@@ -86,13 +92,13 @@ class Resources:
 
     def __init__(self, settings: Settings, routes: Sequence[Route]) -> None:
         self.metadata: Mapping[str, str] = {
-            route.name: document_url(Tables.of(settings).resources[index].resource)
+            route.name: document_url(ResourceTables.of(settings).resources[index].resource)
             for route in routes
-            for index in fitting_resources(route.settings, Tables.of(settings).resources)
+            for index in fitting_resources(route.settings, ResourceTables.of(settings).resources)
         }
         # The path of a document, as rules read paths -> those that stand there, of different hosts.
         self._documents: dict[str, list[MetadataDocument]] = {}
-        for resource, members in zip(Tables.of(settings).resources, routes_by_resource(settings), strict=True):
+        for resource, members in zip(ResourceTables.of(settings).resources, routes_by_resource(settings), strict=True):
             document = _compile(resource, members, settings)
             self._documents.setdefault(document_path(resource.resource), []).append(document)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.features.resource_metadata.checks import resource_problems, resource_warnings
-from gateway.features.resource_metadata.options import RouteOptions, Tables
+from gateway.features.resource_metadata.options import ResourceRouteOptions, ResourceTables
 from gateway.features.resource_metadata.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
@@ -20,8 +20,8 @@ class ResourceMetadataFeature(Feature):
 
     name = "resource_metadata"
     reasons = REASONS
-    tables = Tables
-    options = {"routes": RouteOptions}
+    tables = ResourceTables
+    options = {"routes": ResourceRouteOptions}
     express = frozenset({"resource"})  # it only changes what challenges say
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:

@@ -97,7 +97,7 @@ its own and with a host that fits, or to the one that it names.
     """URL of the terms of service."""
 
 
-class Tables(FeatureOptions):
+class ResourceTables(FeatureOptions):
     """The list of tables ``[[resources]]`` of the whole configuration."""
 
     after: ClassVar[str] = "routes"
@@ -105,7 +105,7 @@ class Tables(FeatureOptions):
     resources: list[Resource] = []
 
 
-class RouteOptions(FeatureOptions):
+class ResourceRouteOptions(FeatureOptions):
     """What resources add to ``[[routes]]``."""
 
     after: ClassVar[str] = "revocation_failure"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.features.resource_metadata.documents import Resources
-from gateway.features.resource_metadata.options import Tables
+from gateway.features.resource_metadata.options import ResourceTables
 from gateway.policy.routes import Route
 from gateway.server.seam.feature import Core, Part
 
@@ -15,7 +15,7 @@ class ResourceMetadataPart(Part):
 
     def __init__(self, core: Core) -> None:
         self.resources = Resources(core.settings, core.routes)
-        if Tables.of(core.settings).resources:
+        if ResourceTables.of(core.settings).resources:
             self.endpoints = self.resources
 
     def challenge_parameters(self, route: Route | None) -> Mapping[str, str]:

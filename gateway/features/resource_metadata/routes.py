@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from gateway.features.resource_metadata.options import (
     WELL_KNOWN,
     Resource,
-    RouteOptions,
-    Tables,
+    ResourceRouteOptions,
+    ResourceTables,
     resource_host,
     resource_path,
 )
@@ -32,7 +32,7 @@ def fitting_resources(route: Route, resources: Sequence[Resource]) -> list[int]:
     """
     if route.auth == "public" or BEARER.isdisjoint(route.credentials):
         return []
-    if named := RouteOptions.of(route).resource:
+    if named := ResourceRouteOptions.of(route).resource:
         return [index for index, resource in enumerate(resources) if resource.resource == named][:1]
     start, whole = _known_start(route)
     fitting = []
@@ -46,9 +46,9 @@ def fitting_resources(route: Route, resources: Sequence[Resource]) -> list[int]:
 
 def routes_by_resource(settings: Settings) -> list[list[Route]]:
     """Return, for each resource of a valid configuration, the routes that belong to it."""
-    found: list[list[Route]] = [[] for _ in Tables.of(settings).resources]
+    found: list[list[Route]] = [[] for _ in ResourceTables.of(settings).resources]
     for route in settings.routes:
-        for index in fitting_resources(route, Tables.of(settings).resources):
+        for index in fitting_resources(route, ResourceTables.of(settings).resources):
             found[index].append(route)
     return found
 

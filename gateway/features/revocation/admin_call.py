@@ -18,8 +18,8 @@ import orjson
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.features.revocation.checks import read_secret
-from gateway.features.revocation.options import Tables
+from gateway.features.revocation.checks import read_admin_token
+from gateway.features.revocation.options import RevocationTables
 from gateway.features.revocation.writer import RevocationWriter, Take
 from gateway.jwt.revocations.entry import Revocation
 from gateway.settings.tables.root import Settings
@@ -45,7 +45,7 @@ def revoke_call(settings: Settings, clock: Clock, take: Take) -> list[web.RouteD
         clock: the time.
         take: gives what Redis has taken to all workers of this gateway, which know it then whatever becomes of Redis.
     """
-    file = Tables.of(settings).revocation.admin_token_file
+    file = RevocationTables.of(settings).revocation.admin_token_file
     if not file:
         return []
     writer = RevocationWriter(settings, clock, take)
@@ -68,7 +68,7 @@ async def _demand_secret(request: web.Request, file: str) -> None:
     given = request.headers.getall("Authorization", [])
     scheme, _, shown = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     try:
-        secret = await asyncio.to_thread(read_secret, file)
+        secret = await asyncio.to_thread(read_admin_token, file)
     except ValueError as error:
         _log.error("nobody may revoke: revocation.admin_token_file: %s", error)
         raise _RefusedError(503, "unavailable", "The gateway cannot tell who may do this.") from None

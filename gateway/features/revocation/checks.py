@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.features.revocation.options import Tables
+from gateway.features.revocation.options import RevocationTables
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.readable import read_problem, read_regular, without_mark
 from gateway.settings.tables.root import Settings
@@ -20,15 +20,15 @@ _NOWHERE = "has no effect: neither `revocation.file` nor `redis.url` says what i
 
 def from_redis(settings: Settings) -> bool:
     """Tell whether entries come from Redis."""
-    return bool(settings.redis.url) and Tables.of(settings).revocation.redis
+    return bool(settings.redis.url) and RevocationTables.of(settings).revocation.redis
 
 
 def revocable(settings: Settings) -> bool:
     """Tell whether anything can be revoked."""
-    return bool(Tables.of(settings).revocation.file) or from_redis(settings)
+    return bool(RevocationTables.of(settings).revocation.file) or from_redis(settings)
 
 
-def read_secret(file: str) -> bytes:
+def read_admin_token(file: str) -> bytes:
     """Return the secret of the admin call, without the space around it.
 
     Raises:
@@ -44,7 +44,7 @@ def revocation_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Return what is wrong with the table, and with what routes say about it."""
     if not sound(("revocation",), ("redis",)):
         return
-    table, able = Tables.of(settings).revocation, revocable(settings)
+    table, able = RevocationTables.of(settings).revocation, revocable(settings)
     if not table.redis and not settings.redis.url:
         yield ("revocation", "redis"), "has no effect without `redis.url`"
     if table.admin_token_file:
@@ -52,7 +52,7 @@ def revocation_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
             yield ("revocation", "admin_token_file"), _NOWHERE
         else:
             try:
-                read_secret(table.admin_token_file)
+                read_admin_token(table.admin_token_file)
             except ValueError as error:
                 yield ("revocation", "admin_token_file"), str(error)
     for index, route in enumerate(settings.routes):
@@ -67,7 +67,7 @@ def revocation_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
 def revocation_warnings(settings: Settings) -> Iterator[Problem]:
     """Return what is allowed and seldom meant."""
-    file = Tables.of(settings).revocation.file
+    file = RevocationTables.of(settings).revocation.file
     if file and (problem := read_problem(file)):
         yield (
             ("revocation", "file"),
@@ -81,7 +81,7 @@ def revocation_warnings(settings: Settings) -> Iterator[Problem]:
 
 def _unmeant_redis(settings: Settings) -> Iterator[Problem]:
     """Warn of a Redis that was meant for something else and that every credential depends on."""
-    table = Tables.of(settings).revocation
+    table = RevocationTables.of(settings).revocation
     if not from_redis(settings) or "redis" in table.model_fields_set or table.admin_token_file:
         return
     waiting = [

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.features.revocation.checks import from_redis, revocation_problems, revocation_warnings
-from gateway.features.revocation.options import Tables
+from gateway.features.revocation.options import RevocationTables
 from gateway.server.seam.feature import Core, Feature, HandOut, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Kept, Settings
@@ -25,7 +25,7 @@ class RevocationFeature(Feature):
     """Where revoked credentials are read from, and how they are revoked."""
 
     name = "revocation"
-    tables = Tables
+    tables = RevocationTables
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         return revocation_problems(settings, sound)

@@ -12,7 +12,7 @@ from pydantic import Field
 from gateway.settings.tables.base import FeatureOptions, Section
 
 
-class Revocation(Section):
+class RevocationSettings(Section):
     """Which tokens are refused before they expire. Entries come from a file, from `[redis]`, or from both."""
 
     file: str = ""
@@ -30,9 +30,9 @@ class Revocation(Section):
     revoke. Read anew for each call. Empty: there is no such call."""
 
 
-class Tables(FeatureOptions):
+class RevocationTables(FeatureOptions):
     """The table ``[revocation]`` of the whole configuration."""
 
     after: ClassVar[str] = "redis"
 
-    revocation: Revocation = Revocation()
+    revocation: RevocationSettings = RevocationSettings()

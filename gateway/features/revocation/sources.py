@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.clock import Clock
 from gateway.features.revocation.checks import from_redis
 from gateway.features.revocation.file_source import FileRevocations
-from gateway.features.revocation.options import Tables
+from gateway.features.revocation.options import RevocationTables
 from gateway.features.revocation.redis_source import RedisRevocations
 from gateway.jwt.revocations.source import RevocationSource
 from gateway.settings.tables.root import Settings
@@ -20,7 +20,7 @@ def build_sources(settings: Settings, clock: Clock, link: RedisLink | None) -> l
         clock: the time.
         link: to Redis, where there is one.
     """
-    table, sources = Tables.of(settings).revocation, list[RevocationSource]()
+    table, sources = RevocationTables.of(settings).revocation, list[RevocationSource]()
     if table.file:
         sources.append(FileRevocations(table.file, clock, table.max_age_seconds))
     if link is not None and from_redis(settings):

@@ -17,10 +17,10 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.features.revocation.checks import from_redis
 from gateway.features.revocation.file_source import append_revocation
-from gateway.features.revocation.options import Tables
+from gateway.features.revocation.options import RevocationTables
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.jwt.revocations.entry import Revocation, parse_revocation
-from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, Kind
+from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, EntryKind
 from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink
 
@@ -33,15 +33,15 @@ _MOST_BYTES = MOST_RECORDS * RECORD.size
 Take = Callable[[bytes, bytes], Awaitable[None]]
 
 _NAMES = {
-    Kind.TOKEN: "jti",
-    Kind.TOKEN_OF_ISSUER: "jti",
-    Kind.SESSION: "sid",
-    Kind.SESSION_OF_ISSUER: "sid",
-    Kind.SUBJECT: "sub",
-    Kind.SUBJECT_OF_ISSUER: "sub",
-    Kind.SUBJECT_BEFORE: "sub",
-    Kind.SUBJECT_OF_ISSUER_BEFORE: "sub",
-    Kind.ISSUER_BEFORE: "issuer",
+    EntryKind.TOKEN: "jti",
+    EntryKind.TOKEN_OF_ISSUER: "jti",
+    EntryKind.SESSION: "sid",
+    EntryKind.SESSION_OF_ISSUER: "sid",
+    EntryKind.SUBJECT: "sub",
+    EntryKind.SUBJECT_OF_ISSUER: "sub",
+    EntryKind.SUBJECT_BEFORE: "sub",
+    EntryKind.SUBJECT_OF_ISSUER_BEFORE: "sub",
+    EntryKind.ISSUER_BEFORE: "issuer",
 }
 
 
@@ -71,7 +71,7 @@ class RevocationWriter:
     """
 
     def __init__(self, settings: Settings, clock: Clock, take: Take | None = None) -> None:
-        self._file = Tables.of(settings).revocation.file
+        self._file = RevocationTables.of(settings).revocation.file
         self.store = "redis" if from_redis(settings) else "file" if self._file else ""
         self._settings = settings
         self._clock = clock

@@ -19,7 +19,7 @@ from gateway.settings.values import fold_header_name
 MIN_SECRET, MAX_SECRET = 32, 4096
 
 
-def read_secret(path: str) -> bytes:
+def read_nonce_secret(path: str) -> bytes:
     """Return the secret in a file.
 
     Raises:
@@ -66,7 +66,7 @@ def _nonces(settings: Settings, sound: Sound) -> Iterator[Problem]:
         yield ("dpop", "nonce_secret_file"), "has no effect without `nonce_seconds`"
         return
     try:
-        read_secret(dpop.nonce_secret_file)
+        read_nonce_secret(dpop.nonce_secret_file)
     except OSError as error:
         yield ("dpop", "nonce_secret_file"), f"cannot be read: {error.strerror or error}"
     except ValueError as error:

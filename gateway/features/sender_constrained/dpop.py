@@ -35,7 +35,7 @@ MAX_PROOF, MAX_ID = 8192, 256
 _TYPE = "dpop+jwt"
 
 
-class Header(NamedTuple):
+class ProofHeader(NamedTuple):
     """What counts of a proof's header: ``alg``, and the key in ``jwk``."""
 
     algorithm: str
@@ -56,7 +56,7 @@ class Proof(NamedTuple):
         signing_input, signature: as of a token.
     """
 
-    header: Header
+    header: ProofHeader
     method: str
     uri: str | None
     issued_at: float
@@ -168,7 +168,7 @@ def token_hash(token: bytes) -> str:
 
 
 @lru_cache(maxsize=512)  # each client sends the same header with each proof; a refusal is not remembered
-def _read_header(segment: bytes) -> Header:
+def _read_header(segment: bytes) -> ProofHeader:
     members = _object(segment, "header")
     kind, algorithm, entry = members.get("typ"), members.get("alg"), members.get("jwk")
     if not isinstance(kind, str) or kind.lower().removeprefix("application/") != _TYPE:
@@ -182,7 +182,7 @@ def _read_header(segment: bytes) -> Header:
     if not PRIVATE_MEMBERS.isdisjoint(entry):
         raise GatewayError(UNUSABLE_PROOF_KEY, detail="jwk has private members")
     try:
-        return Header(algorithm, import_jwk(entry))
+        return ProofHeader(algorithm, import_jwk(entry))
     except UnusableKeyError as error:
         raise GatewayError(UNUSABLE_PROOF_KEY, detail=str(error)) from None
 

@@ -13,7 +13,7 @@ from collections import Counter
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reasons
-from gateway.features.sender_constrained.checks import MIN_SECRET, read_secret
+from gateway.features.sender_constrained.checks import MIN_SECRET, read_nonce_secret
 from gateway.features.sender_constrained.client_certificate import forwarded_thumbprint, thumbprint
 from gateway.features.sender_constrained.dpop import (
     Proof,
@@ -185,7 +185,7 @@ def make_proofs(settings: Settings, clock: Clock, used: ReplayStore, secret: byt
         OSError, ValueError: the file with the secret cannot be used.
     """
     if settings.dpop.nonce_secret_file:
-        secret = read_secret(settings.dpop.nonce_secret_file)
+        secret = read_nonce_secret(settings.dpop.nonce_secret_file)
     return Proofs(settings, used, secret or os.urandom(MIN_SECRET), clock)
 
 

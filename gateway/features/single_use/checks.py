@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.features.single_use.options import RouteOptions
+from gateway.features.single_use.options import SingleUseRouteOptions
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import Route, takes_keys
@@ -17,12 +17,12 @@ def single_use_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
     """Return what is wrong, each with the place of its option."""
     for index, route in enumerate(settings.routes):
         place = ("routes", index)
-        if sound.options(place, "auth", "credentials", *RouteOptions.model_fields):
+        if sound.options(place, "auth", "credentials", *SingleUseRouteOptions.model_fields):
             yield from (((*place, name), text) for name, text in _route(route, settings, sound))
 
 
 def _route(route: Route, settings: Settings, sound: Sound) -> Iterator[tuple[str, str]]:
-    options = RouteOptions.of(route)
+    options = SingleUseRouteOptions.of(route)
     if route.auth == "public":
         if options.single_use:
             yield "single_use", 'can never apply: with auth = "public" tokens are not looked at'

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.features.single_use.checks import single_use_problems
-from gateway.features.single_use.options import RouteOptions
+from gateway.features.single_use.options import SingleUseRouteOptions
 from gateway.features.single_use.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
@@ -21,20 +21,20 @@ class SingleUseFeature(Feature):
 
     name = "single_use"
     reasons = REASONS
-    options = {"routes": RouteOptions}
+    options = {"routes": SingleUseRouteOptions}
     express = frozenset({"single_use", "single_use_failure"})  # its guard is asked each time
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         return single_use_problems(settings, sound)
 
     def weakness(self, route: Route, other: Route) -> Weakness | None:
-        asked = route.auth != "public" and not route.observe and RouteOptions.of(route).single_use
-        if asked and not RouteOptions.of(other).single_use:
+        asked = route.auth != "public" and not route.observe and SingleUseRouteOptions.of(route).single_use
+        if asked and not SingleUseRouteOptions.of(other).single_use:
             return Weakness("accepts a token more than once", lets_in=True)
         return None
 
     def kept_in_redis(self, settings: Settings) -> Iterator[Kept]:
-        if any(RouteOptions.of(route).single_use for route in settings.routes):
+        if any(SingleUseRouteOptions.of(route).single_use for route in settings.routes):
             yield Kept("used tokens", durable=True)
 
     def build(self, core: Core) -> Part | None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.features.single_use.options import RouteOptions
+from gateway.features.single_use.options import SingleUseRouteOptions
 from gateway.features.single_use.reasons import NO_TOKEN_ID, REPLAYED_TOKEN
 from gateway.identity import Identity
 from gateway.policy.routes import Route
@@ -54,7 +54,7 @@ class SingleUse(Guard):
 
     def covers(self, route: Route) -> bool:
         """Return whether a route wants tokens for one request."""
-        return RouteOptions.of(route.settings).single_use
+        return SingleUseRouteOptions.of(route.settings).single_use
 
     def after(self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None) -> Now:
         """Spend the token of a request that may pass.
@@ -69,7 +69,7 @@ class SingleUse(Guard):
             raise GatewayError(NO_TOKEN_ID, detail="no 'jti'")
         if isinf(identity.expires_at):
             raise GatewayError(NO_TOKEN_ID, detail="no 'exp': nobody could remember it for ever")
-        passes = RouteOptions.of(admitted.route.settings).single_use_failure == "open"
+        passes = SingleUseRouteOptions.of(admitted.route.settings).single_use_failure == "open"
         return self._spend(self._once(identity, identity.token_id), passes)
 
     def _once(self, identity: Identity, token_id: str) -> Once:

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from gateway.settings.tables.base import FeatureOptions
 
 
-class RouteOptions(FeatureOptions):
+class SingleUseRouteOptions(FeatureOptions):
     """What single use adds to ``[[routes]]``."""
 
     after: ClassVar[str] = "sender_constrained"

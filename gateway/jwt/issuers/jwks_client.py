@@ -46,7 +46,7 @@ class Validators:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class KeysAnswer:
     """What a GET gave.
 
     Attributes:
@@ -78,7 +78,7 @@ class JwksClient:
             timeout=timeout, ca_file=ca_file, ca_option="jwks_ca_file", connections=_CONNECTIONS, resolver=resolver
         )
 
-    async def get(self, url: URL, validators: Validators, *, accept: str, send_token: bool) -> Answer:
+    async def get(self, url: URL, validators: Validators, *, accept: str, send_token: bool) -> KeysAnswer:
         """Fetch one document.
 
         Raises:
@@ -97,16 +97,16 @@ class JwksClient:
         await self._provider.close()
 
 
-async def _read_answer(response: aiohttp.ClientResponse, sent: Validators) -> Answer:
+async def _read_answer(response: aiohttp.ClientResponse, sent: Validators) -> KeysAnswer:
     lifetime = answered_lifetime(response.headers.getall(hdrs.CACHE_CONTROL, []), response.headers.getall(hdrs.AGE, []))
     if response.status == 304 and sent.headers():
-        return Answer(None, sent, lifetime)
+        return KeysAnswer(None, sent, lifetime)
     body = await read_body(response, MAX_BYTES)
     validators = Validators(
         etag=_validator(response.headers.getall(hdrs.ETAG, [])),
         last_modified=_validator(response.headers.getall(hdrs.LAST_MODIFIED, [])),
     )
-    return Answer(body, validators, lifetime)
+    return KeysAnswer(body, validators, lifetime)
 
 
 def _validator(values: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from gateway.errors import PREVIEW_CHARS, printable
-from gateway.jwt.issuers.jwks_client import Answer, JwksClient, Validators
+from gateway.jwt.issuers.jwks_client import JwksClient, KeysAnswer, Validators
 from gateway.jwt.jose.keys import MAX_BYTES, KeySet, KeySetError, import_jwks, import_keys
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
 from gateway.outbound.discovery import DiscoveryError, GuardedResolver, discovery_url, is_local, jwks_uri_of
@@ -144,7 +144,7 @@ class RemoteSource:
     async def close(self) -> None:
         await self._client.close()
 
-    def _remember(self, url: URL, answer: Answer) -> None:
+    def _remember(self, url: URL, answer: KeysAnswer) -> None:
         """Keep what makes the next fetch conditional, only now that the keys are good."""
         self._keys_from = url
         self._keys_validators = answer.validators

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from gateway.jwt.revocations.table import NEVER, RECORD, Kind, digest
+from gateway.jwt.revocations.table import NEVER, RECORD, EntryKind, digest
 from gateway.settings import values
 from gateway.settings.loading.literals import where
 
@@ -22,7 +22,7 @@ NAMES = ("jti", "sub", "sid", "issuer", "before", "expires")
 # The year 10000: what is later was meant as something else, such as milliseconds.
 _LATEST = 253_402_300_800
 
-_KINDS = {"jti": Kind.TOKEN, "sid": Kind.SESSION, "sub": Kind.SUBJECT}
+_KINDS = {"jti": EntryKind.TOKEN, "sid": EntryKind.SESSION, "sub": EntryKind.SUBJECT}
 
 
 class Revocation(NamedTuple):
@@ -36,7 +36,7 @@ class Revocation(NamedTuple):
         expires: until when; infinity for ever.
     """
 
-    kind: Kind
+    kind: EntryKind
     value: str
     issuer: str
     before: float
@@ -95,13 +95,13 @@ def make_revocation(pairs: Iterable[tuple[str, Any]], expires: float | None) -> 
     if not named:
         if not issuer or before is None:
             raise ValueError("must have jti, sub or sid, or issuer and before")
-        return Revocation(Kind.ISSUER_BEFORE, issuer, "", before, expires)
+        return Revocation(EntryKind.ISSUER_BEFORE, issuer, "", before, expires)
     kind = _KINDS[named[0]]
     if before is not None:
-        if kind is not Kind.SUBJECT:
+        if kind is not EntryKind.SUBJECT:
             raise ValueError(f"before has no meaning with {named[0]}")
-        kind = Kind.SUBJECT_BEFORE
-    return Revocation(Kind(kind + 1) if issuer else kind, given[named[0]], issuer, before or 0.0, expires)
+        kind = EntryKind.SUBJECT_BEFORE
+    return Revocation(EntryKind(kind + 1) if issuer else kind, given[named[0]], issuer, before or 0.0, expires)
 
 
 def _seconds(name: str, value: object) -> float:

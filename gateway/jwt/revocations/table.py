@@ -41,7 +41,7 @@ _MOST_ENDS = 65536
 _DIGEST = 15
 
 
-class Kind(IntEnum):
+class EntryKind(IntEnum):
     """What an entry is about. The numbers are in Redis: they are added, never changed."""
 
     TOKEN = 0
@@ -77,19 +77,19 @@ class _Question(NamedTuple):
 
 
 _VALUES = {
-    Kind.TOKEN: ("token_id", False),
-    Kind.TOKEN_OF_ISSUER: ("token_id", True),
-    Kind.SESSION: ("session_id", False),
-    Kind.SESSION_OF_ISSUER: ("session_id", True),
-    Kind.SUBJECT: ("subject", False),
-    Kind.SUBJECT_OF_ISSUER: ("subject", True),
-    Kind.SUBJECT_BEFORE: ("subject", False),
-    Kind.SUBJECT_OF_ISSUER_BEFORE: ("subject", True),
-    Kind.ISSUER_BEFORE: ("issuer", False),
+    EntryKind.TOKEN: ("token_id", False),
+    EntryKind.TOKEN_OF_ISSUER: ("token_id", True),
+    EntryKind.SESSION: ("session_id", False),
+    EntryKind.SESSION_OF_ISSUER: ("session_id", True),
+    EntryKind.SUBJECT: ("subject", False),
+    EntryKind.SUBJECT_OF_ISSUER: ("subject", True),
+    EntryKind.SUBJECT_BEFORE: ("subject", False),
+    EntryKind.SUBJECT_OF_ISSUER_BEFORE: ("subject", True),
+    EntryKind.ISSUER_BEFORE: ("issuer", False),
 }
 
 
-def digest(kind: Kind, value: str, issuer: str) -> bytes:
+def digest(kind: EntryKind, value: str, issuer: str) -> bytes:
     """Return what stands for a value of one kind, of this issuer or (empty) of any.
 
     The length before the issuer keeps two pairs of texts apart that look alike one behind the other.
@@ -135,9 +135,9 @@ class RevocationTable:
 
     def counts(self) -> dict[str, int]:
         """Return how many entries there are of what metrics call a kind."""
-        counts = dict.fromkeys((kind.shown for kind in Kind), 0)
+        counts = dict.fromkeys((kind.shown for kind in EntryKind), 0)
         for kind, question in self._questions.items():
-            counts[Kind(kind).shown] += sum(map(len, question.shards))
+            counts[EntryKind(kind).shown] += sum(map(len, question.shards))
         return counts
 
     def covers(self, identity: Identity, now: float) -> bool:
@@ -188,12 +188,12 @@ class RevocationTable:
         """
         minute, changed = now / 60, 0
         for kind, found, end, before in RECORD.iter_unpack(records):
-            if end <= minute or kind >= len(Kind):
+            if end <= minute or kind >= len(EntryKind):
                 continue
             question = self._questions.get(kind)
-            shard = (question or self._begin(Kind(kind))).shards[found[0]]
+            shard = (question or self._begin(EntryKind(kind))).shards[found[0]]
             old = shard.get(found)
-            if kind >= Kind.SUBJECT_BEFORE:
+            if kind >= EntryKind.SUBJECT_BEFORE:
                 new = (end, before) if old is None else (max(end, old[0]), max(before, old[1]))
                 if new != old:
                     shard[found] = new
@@ -239,7 +239,7 @@ class RevocationTable:
                     yield b"".join(packed[first : first + most])
                 yield b""
 
-    def _begin(self, kind: Kind) -> _Question:
+    def _begin(self, kind: EntryKind) -> _Question:
         name, bound = _VALUES[kind]
         question = _Question(bytes([kind]), attrgetter(name), bound, [{} for _ in range(SHARDS)])
         self._questions[kind] = question

@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 import orjson
 
-from gateway.errors import Challenge, GatewayError, Kind
+from gateway.errors import Challenge, GatewayError, RefusalKind
 from gateway.http1.websocket import UPGRADE_FIELDS, VERSION
 from gateway.server.request.challenges import ANY_ROUTE, RouteChallenges
 from gateway.settings.tables.tokens import Tokens
@@ -64,7 +64,7 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str, challenges: Rou
     return Answer(status, tuple(headers), body, kind.close)
 
 
-def _status(kind: Kind, tokens: Tokens) -> int:
+def _status(kind: RefusalKind, tokens: Tokens) -> int:
     if kind.error == "invalid_token":
         return tokens.invalid_token_status
     return kind.status

@@ -268,7 +268,7 @@ def close_all(sockets: Iterable[socket.socket]) -> None:
         one.close()
 
 
-def shown(addresses: Sequence[str], ports: Sequence[int]) -> str:
+def shown_addresses(addresses: Sequence[str], ports: Sequence[int]) -> str:
     """Write where it is listened, for people: each address with its port, which the system may have picked."""
     return ", ".join(f"{address} (port {port})" for address, port in zip(addresses, ports, strict=True))
 

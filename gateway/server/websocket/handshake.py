@@ -17,7 +17,7 @@ from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.request.response_head import switching_head
 from gateway.server.websocket.close_reasons import DRAINED
-from gateway.server.websocket.tunnel import Client, Side, Tunnel, end_all
+from gateway.server.websocket.tunnel import Side, Tunnel, TunnelClient, end_all
 from gateway.telemetry.counters import Record
 from gateway.upstream.exchange.reply import Reply
 
@@ -41,7 +41,7 @@ class WebSockets:
         self._serving = serving
         self.tunnels: set[Tunnel] = set()
 
-    async def serve(self, run: Run, admitted: Admitted, connection: Client) -> bool:
+    async def serve(self, run: Run, admitted: Admitted, connection: TunnelClient) -> bool:
         """Serve a request that asks for a WebSocket; return whether its connection stays open for requests.
 
         Raises:
@@ -77,7 +77,7 @@ class WebSockets:
             _account(run, tunnel)
         return False
 
-    def _open(self, run: Run, admitted: Admitted, reply: Reply, key: bytes, connection: Client) -> Tunnel:
+    def _open(self, run: Run, admitted: Admitted, reply: Reply, key: bytes, connection: TunnelClient) -> Tunnel:
         """Join the two connections.
 
         Raises:

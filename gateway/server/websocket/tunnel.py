@@ -47,7 +47,7 @@ class HandsOver(Protocol):
         ...
 
 
-class Client(HandsOver, Protocol):
+class TunnelClient(HandsOver, Protocol):
     """The same of a client's connection."""
 
     def hand_over(self) -> tuple[asyncio.Transport, bytes]:

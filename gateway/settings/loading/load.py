@@ -32,7 +32,7 @@ Model_co = TypeVar("Model_co", bound=Settings, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ValueOrigin:
     """Where a value came from.
 
     Attributes:
@@ -58,12 +58,12 @@ class Loaded(Generic[Model_co]):
     """
 
     settings: Model_co
-    origins: Mapping[KeyPath, Origin]
+    origins: Mapping[KeyPath, ValueOrigin]
     warnings: tuple[Fault, ...]
 
-    def origin(self, path: KeyPath) -> Origin:
+    def origin(self, path: KeyPath) -> ValueOrigin:
         """Return where the value at ``path`` came from."""
-        return self.origins.get(path, Origin("default"))
+        return self.origins.get(path, ValueOrigin("default"))
 
 
 def load(model: type[Model], file: Path | None, env: Mapping[str, str], flags: Mapping[str, str]) -> Loaded[Model]:
@@ -85,7 +85,7 @@ def load(model: type[Model], file: Path | None, env: Mapping[str, str], flags: M
     from_short = read_short_names(env, {**from_file.data, **from_env.data})
     readings = (from_short, from_file, from_env, from_flags)  # a later one wins
     data: dict[str, Any] = {}
-    origins: dict[KeyPath, Origin] = {}
+    origins: dict[KeyPath, ValueOrigin] = {}
     for reading, kind in zip(readings, ("env", "file", "env", "flag"), strict=True):
         _join(model, data, reading, kind, origins)
     faults = [fault for reading in readings for fault in reading.faults]
@@ -119,7 +119,7 @@ def _read_file(model: type[Settings], file: Path) -> Reading:
 
 
 def _join(
-    model: type[Settings], data: dict[str, Any], reading: Reading, kind: str, origins: dict[KeyPath, Origin]
+    model: type[Settings], data: dict[str, Any], reading: Reading, kind: str, origins: dict[KeyPath, ValueOrigin]
 ) -> None:
     """Lay a reading over what is there: single tables option by option, the others whole."""
     for name, value in reading.data.items():
@@ -130,10 +130,10 @@ def _join(
             data[name] = value
             for path in [path for path in origins if path[0] == name]:
                 del origins[path]
-        whole = Origin("file") if kind == "file" else Origin(kind, reading.origins.get((name,), ""))
+        whole = ValueOrigin("file") if kind == "file" else ValueOrigin(kind, reading.origins.get((name,), ""))
         if kind == "file" or (name,) in reading.origins:
             origins.update(dict.fromkeys(_options(name, value), whole))
-    origins.update({path: Origin(kind, name) for path, name in reading.origins.items()})
+    origins.update({path: ValueOrigin(kind, name) for path, name in reading.origins.items()})
 
 
 def _options(name: str, value: Any) -> list[KeyPath]:
@@ -148,7 +148,7 @@ def _options(name: str, value: Any) -> list[KeyPath]:
 def _validate(
     model: type[Model],
     data: dict[str, Any],
-    origins: Mapping[KeyPath, Origin],
+    origins: Mapping[KeyPath, ValueOrigin],
     covered: set[KeyPath],
     faults: list[Fault],
 ) -> Model | None:
@@ -201,9 +201,11 @@ def _with_empty_defaults(model: type[Section]) -> type[Section]:
     return create_model(model.__name__, __base__=model, **fields)
 
 
-def _fault(path: KeyPath, message: str, origins: Mapping[KeyPath, Origin]) -> Fault:
+def _fault(path: KeyPath, message: str, origins: Mapping[KeyPath, ValueOrigin]) -> Fault:
     """Make a fault that names the variable or flag behind its key, or behind the table that holds it."""
-    nearest = next((origins[path[:end]] for end in range(len(path), 0, -1) if path[:end] in origins), Origin("file"))
+    nearest = next(
+        (origins[path[:end]] for end in range(len(path), 0, -1) if path[:end] in origins), ValueOrigin("file")
+    )
     return Fault(path_text(path), message, nearest.name)
 
 

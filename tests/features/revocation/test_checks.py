@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.features.revocation.checks import read_secret
+from gateway.features.revocation.checks import read_admin_token
 from tests.settings.configs import SMALL, faults_of, warnings_of
 
 FILE = {"revocation": {"file": "/nowhere/revoked.jsonl"}}
@@ -69,7 +69,7 @@ def test_a_weak_secret_is_a_fault(secret: bytes, tmp_path: Path) -> None:
 def test_a_secret_is_taken_without_the_space_around_it(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_bytes(b"  0123456789abcdef\r\n")
-    assert read_secret(str(file)) == b"0123456789abcdef"
+    assert read_admin_token(str(file)) == b"0123456789abcdef"
     assert faults_of(tmp_path, config(**REDIS, revocation={"admin_token_file": str(file)})) == []
 
 

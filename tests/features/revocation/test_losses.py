@@ -15,7 +15,7 @@ from gateway.features.revocation import redis_source as revocation_redis
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.features.revocation.redis_source import SETTLING_SECONDS, RedisRevocations
 from gateway.jwt.revocations.source import Inheritance
-from gateway.jwt.revocations.table import Kind, RevocationTable
+from gateway.jwt.revocations.table import EntryKind, RevocationTable
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, eventually
 from tests.support.fleet import Relay
@@ -92,7 +92,7 @@ async def test_writing_back_goes_on_after_an_outage(tmp_path: Path) -> None:
 
 async def test_several_records_of_one_entry_that_a_late_replica_lacks_are_written_back(tmp_path: Path) -> None:
     """R438, C121: the replica has more records than there are entries, and a third gateway knows all the same."""
-    subjects = [revoked(Kind.SUBJECT, "s", expires=time.time() + end) for end in (90, 900, 3600)]
+    subjects = [revoked(EntryKind.SUBJECT, "s", expires=time.time() + end) for end in (90, 900, 3600)]
     async with (
         RedisServer(tmp_path / "one") as server,
         RedisServer(tmp_path / "two") as late,

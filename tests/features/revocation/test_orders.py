@@ -17,7 +17,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.features.revocation.redis_source import RedisRevocations
-from gateway.jwt.revocations.table import Kind, RevocationTable
+from gateway.jwt.revocations.table import EntryKind, RevocationTable
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from tests.support.clock import eventually
@@ -103,7 +103,7 @@ class Model:
         self._spawn(self._revoke(self.any(), name))
 
     async def _revoke(self, gateway: int, name: str) -> None:
-        record = revoked(Kind.TOKEN, name, expires=time.time() + 600)
+        record = revoked(EntryKind.TOKEN, name, expires=time.time() + 600)
         link = RedisLink(Redis(url=self.url(gateway), timeout_seconds=1), SystemClock())
         with contextlib.suppress(StoreUnavailableError):
             try:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.features.revocation.options import Revocation as Table
+from gateway.features.revocation.options import RevocationSettings as Table
 from gateway.features.revocation.writer import RevocationWriter, default_expires, line, shown_end
 from gateway.jwt.revocations.entry import Revocation, parse_revocation
-from gateway.jwt.revocations.table import Kind
+from gateway.jwt.revocations.table import EntryKind
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import StoreUnavailableError
 from tests.support.clock import FakeClock
@@ -53,13 +53,15 @@ def test_what_would_have_no_effect_is_refused() -> None:
 
 
 @pytest.mark.parametrize("issuer", ["", "i"])
-@pytest.mark.parametrize("kind", [Kind.TOKEN, Kind.SESSION, Kind.SUBJECT, Kind.SUBJECT_BEFORE, Kind.ISSUER_BEFORE])
+@pytest.mark.parametrize(
+    "kind", [EntryKind.TOKEN, EntryKind.SESSION, EntryKind.SUBJECT, EntryKind.SUBJECT_BEFORE, EntryKind.ISSUER_BEFORE]
+)
 @pytest.mark.parametrize("expires", [NOW, math.inf])
-def test_a_line_means_what_it_was_made_of(kind: Kind, issuer: str, expires: float) -> None:
-    if kind is not Kind.ISSUER_BEFORE and issuer:
-        kind = Kind(kind + 1)
-    before = 5.5 if kind >= Kind.SUBJECT_BEFORE else 0.0
-    made = Revocation(kind, 'a"é\n', "" if kind is Kind.ISSUER_BEFORE else issuer, before, expires)
+def test_a_line_means_what_it_was_made_of(kind: EntryKind, issuer: str, expires: float) -> None:
+    if kind is not EntryKind.ISSUER_BEFORE and issuer:
+        kind = EntryKind(kind + 1)
+    before = 5.5 if kind >= EntryKind.SUBJECT_BEFORE else 0.0
+    made = Revocation(kind, 'a"é\n', "" if kind is EntryKind.ISSUER_BEFORE else issuer, before, expires)
     assert "\n" not in line(made)
     assert parse_revocation(line(made), None) == made
 
@@ -102,5 +104,5 @@ async def test_a_redis_that_is_away_is_said(tmp_path: Path) -> None:
 
 
 def test_an_end_is_shown_to_people() -> None:
-    assert shown_end(Revocation(Kind.TOKEN, "a", "", 0, NOW)) == "until 2027-01-15T08:00:00Z"
-    assert shown_end(Revocation(Kind.TOKEN, "a", "", 0, math.inf)) == "for ever"
+    assert shown_end(Revocation(EntryKind.TOKEN, "a", "", 0, NOW)) == "until 2027-01-15T08:00:00Z"
+    assert shown_end(Revocation(EntryKind.TOKEN, "a", "", 0, math.inf)) == "for ever"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.features.sender_constrained.checks import MAX_SECRET, read_secret
+from gateway.features.sender_constrained.checks import MAX_SECRET, read_nonce_secret
 from tests.settings.configs import SMALL, faults_of, warnings_of
 from tests.support.keys import entry
 
@@ -110,7 +110,7 @@ def test_a_secret_has_a_least_and_a_greatest_length(tmp_path: Path) -> None:
         told = [] if good else [f"dpop.nonce_secret_file: needs 32 to {MAX_SECRET} bytes"]
         assert faults_of(tmp_path, made) == told
     file.write_bytes(b"s" * 40)
-    assert read_secret(str(file)) == b"s" * 40
+    assert read_nonce_secret(str(file)) == b"s" * 40
 
 
 @pytest.mark.parametrize(

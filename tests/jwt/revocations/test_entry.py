@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.jwt.revocations.entry import Revocation, parse_revocation
-from gateway.jwt.revocations.table import NEVER, RECORD, Kind
+from gateway.jwt.revocations.table import NEVER, RECORD, EntryKind
 
 END = 1_900_000_000.0
 
@@ -19,21 +19,21 @@ END = 1_900_000_000.0
 @pytest.mark.parametrize(
     ("entry", "wanted"),
     [
-        ({"jti": "j"}, Revocation(Kind.TOKEN, "j", "", 0, END)),
-        ({"jti": "j", "issuer": "i"}, Revocation(Kind.TOKEN_OF_ISSUER, "j", "i", 0, END)),
-        ({"sid": "s"}, Revocation(Kind.SESSION, "s", "", 0, END)),
-        ({"sid": "s", "issuer": "i"}, Revocation(Kind.SESSION_OF_ISSUER, "s", "i", 0, END)),
-        ({"sub": "a"}, Revocation(Kind.SUBJECT, "a", "", 0, END)),
-        ({"sub": "a", "issuer": "i"}, Revocation(Kind.SUBJECT_OF_ISSUER, "a", "i", 0, END)),
-        ({"sub": "a", "before": 5}, Revocation(Kind.SUBJECT_BEFORE, "a", "", 5, END)),
+        ({"jti": "j"}, Revocation(EntryKind.TOKEN, "j", "", 0, END)),
+        ({"jti": "j", "issuer": "i"}, Revocation(EntryKind.TOKEN_OF_ISSUER, "j", "i", 0, END)),
+        ({"sid": "s"}, Revocation(EntryKind.SESSION, "s", "", 0, END)),
+        ({"sid": "s", "issuer": "i"}, Revocation(EntryKind.SESSION_OF_ISSUER, "s", "i", 0, END)),
+        ({"sub": "a"}, Revocation(EntryKind.SUBJECT, "a", "", 0, END)),
+        ({"sub": "a", "issuer": "i"}, Revocation(EntryKind.SUBJECT_OF_ISSUER, "a", "i", 0, END)),
+        ({"sub": "a", "before": 5}, Revocation(EntryKind.SUBJECT_BEFORE, "a", "", 5, END)),
         (
             {"sub": "a", "issuer": "i", "before": "1970-01-01T00:00:05.5Z"},
-            Revocation(Kind.SUBJECT_OF_ISSUER_BEFORE, "a", "i", 5.5, END),
+            Revocation(EntryKind.SUBJECT_OF_ISSUER_BEFORE, "a", "i", 5.5, END),
         ),
-        ({"issuer": "i", "before": 5.5}, Revocation(Kind.ISSUER_BEFORE, "i", "", 5.5, END)),
-        ({"jti": "j", "expires": 7}, Revocation(Kind.TOKEN, "j", "", 0, 7)),
-        ({"jti": "j", "expires": "2027-01-15T08:00:00Z"}, Revocation(Kind.TOKEN, "j", "", 0, 1_800_000_000)),
-        ({"jti": "j", "expires": "never"}, Revocation(Kind.TOKEN, "j", "", 0, math.inf)),
+        ({"issuer": "i", "before": 5.5}, Revocation(EntryKind.ISSUER_BEFORE, "i", "", 5.5, END)),
+        ({"jti": "j", "expires": 7}, Revocation(EntryKind.TOKEN, "j", "", 0, 7)),
+        ({"jti": "j", "expires": "2027-01-15T08:00:00Z"}, Revocation(EntryKind.TOKEN, "j", "", 0, 1_800_000_000)),
+        ({"jti": "j", "expires": "never"}, Revocation(EntryKind.TOKEN, "j", "", 0, math.inf)),
     ],
 )
 def test_every_form_is_read(entry: dict[str, Any], wanted: Revocation) -> None:
@@ -105,4 +105,4 @@ def test_a_value_made_to_break_a_key_is_only_hashed(value: str) -> None:
 def test_an_end_is_kept_to_the_next_minute() -> None:
     """R129: never earlier than it was said."""
     for expires, end in ((60.0, 1), (60.1, 2), (math.inf, NEVER), (1e12, NEVER)):
-        assert RECORD.unpack(Revocation(Kind.TOKEN, "j", "", 0.0, expires).record())[2] == end
+        assert RECORD.unpack(Revocation(EntryKind.TOKEN, "j", "", 0.0, expires).record())[2] == end

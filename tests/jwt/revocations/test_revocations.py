@@ -11,7 +11,7 @@ import pytest
 from gateway.errors import GatewayError, Reasons
 from gateway.features.revocation.file_source import FileRevocations
 from gateway.jwt.revocations.revocations import CATCH_UP_SECONDS, STILL_SECONDS, Revocations
-from gateway.jwt.revocations.table import Kind, RevocationTable
+from gateway.jwt.revocations.table import EntryKind, RevocationTable
 from tests.support.clock import FakeClock, eventually
 from tests.support.pace import paced
 from tests.support.revocation import caller, revoked
@@ -90,9 +90,9 @@ async def test_a_second_look_at_the_same_caller_hashes_nothing_until_there_is_so
     found, marks = made.look(caller(token="b", subject="s"), ())
     assert (found, made.look(caller(token="b", subject="s"), marks)) == (False, (False, marks))
     assert made.look(caller(token="b", subject="s"), marks)[1] is marks
-    source.table.apply(revoked(Kind.TOKEN, "b", expires=4e9), 0.0)
+    source.table.apply(revoked(EntryKind.TOKEN, "b", expires=4e9), 0.0)
     assert made.look(caller(token="b", subject="s"), marks) == (True, marks)
-    source.table.apply(revoked(Kind.SUBJECT, "s", expires=4e9), 0.0)
+    source.table.apply(revoked(EntryKind.SUBJECT, "s", expires=4e9), 0.0)
     found, others = made.look(caller(token="c", subject="s"), made.look(caller(token="c", subject="s"), marks)[1])
     assert found
     assert others is not marks, "there is one more kind to ask for"

@@ -11,7 +11,15 @@ from typing import cast
 
 import pytest
 
-from gateway.server.sockets.listen import ACCEPTS, BACKLOG, Reservation, SharedAddress, listen, shown, unix_listener
+from gateway.server.sockets.listen import (
+    ACCEPTS,
+    BACKLOG,
+    Reservation,
+    SharedAddress,
+    listen,
+    shown_addresses,
+    unix_listener,
+)
 from tests.support.gateway import until
 from tests.support.kernel import require_ipv6
 
@@ -231,7 +239,7 @@ async def test_a_server_that_closes_leaves_a_shared_file_alone(tmp_path: Path) -
 
 
 def test_addresses_are_shown_with_their_ports() -> None:
-    assert shown(["127.0.0.1:0", "unix:/a"], [5, 0]) == "127.0.0.1:0 (port 5), unix:/a (port 0)"
+    assert shown_addresses(["127.0.0.1:0", "unix:/a"], [5, 0]) == "127.0.0.1:0 (port 5), unix:/a (port 0)"
 
 
 class Counting(asyncio.Protocol):

@@ -10,7 +10,7 @@ import pytest
 from gateway.configuration import GatewaySettings
 from gateway.features.abuse_watch.options import Watch
 from gateway.features.rate_limits.options import Limits
-from gateway.features.revocation.options import Revocation
+from gateway.features.revocation.options import RevocationSettings
 from gateway.settings.loading.environment import (
     CONFIG,
     SHORT_NAMES,
@@ -36,7 +36,7 @@ def test_every_option_of_the_single_tables_has_a_variable_and_a_flag_of_its_name
     names = {(option.variable, option.flag) for option in options(GatewaySettings)}
     assert ("GATEWAY_SERVER_LISTEN", "--server-listen") in names
     assert ("GATEWAY_TOKENS_INVALID_TOKEN_STATUS", "--tokens-invalid-token-status") in names
-    tables = (Server, Tokens, Dpop, Redis, Revocation, Limits, Watch)
+    tables = (Server, Tokens, Dpop, Redis, RevocationSettings, Limits, Watch)
     assert len(names) == sum(len(table.model_fields) for table in tables)
     assert {"server", "tokens", "dpop", "redis", "revocation", "limits", "watch", *table_names(GatewaySettings)} == set(
         Settings.model_fields

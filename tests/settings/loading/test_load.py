@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settings.faults import ConfigError, Fault
-from gateway.settings.loading.load import Origin
+from gateway.settings.loading.load import ValueOrigin
 from gateway.settings.tables.root import DEFAULT_IDENTITY
 from gateway.settings.tables.server import Server
 from tests.settings.configs import SMALL, changed, faults_of, load_text, toml
@@ -53,10 +53,10 @@ def test_tables_from_the_environment_replace_those_of_the_file(tmp_path: Path) -
     loaded = load_text(tmp_path, toml({**SMALL, "identity": {"x-user-id": "sub"}}), env)
     assert [route.path for route in loaded.settings.routes] == ["/new", "/x"]
     assert loaded.settings.identity == {"x-sub": "sub"}
-    assert loaded.origin(("routes", 1, "path")) == Origin("env", "GATEWAY_ROUTES")
-    assert loaded.origin(("routes", 1, "auth")) == Origin("default")
-    assert loaded.origin(("identity", "x-sub")) == Origin("env", "GATEWAY_IDENTITY")
-    assert loaded.origin(("issuers", 0, "name")) == Origin("file")
+    assert loaded.origin(("routes", 1, "path")) == ValueOrigin("env", "GATEWAY_ROUTES")
+    assert loaded.origin(("routes", 1, "auth")) == ValueOrigin("default")
+    assert loaded.origin(("identity", "x-sub")) == ValueOrigin("env", "GATEWAY_IDENTITY")
+    assert loaded.origin(("issuers", 0, "name")) == ValueOrigin("file")
 
 
 def test_the_smallest_configuration_is_the_secure_one(tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_four_variables_are_enough() -> None:
     assert (issuer.name, issuer.issuer, issuer.audience) == ("default", "https://idp.test/", ["api"])
     assert (upstream.name, upstream.urls) == ("default", ["http://127.0.0.1:9000"])
     assert (route.path, route.match, route.auth, route.upstream) == ("/", "prefix", "required", "default")
-    assert loaded.origin(("issuers", 0, "issuer")) == Origin("env", "GATEWAY_ISSUER")
-    assert loaded.origin(("routes", 0, "path")) == Origin("env", "GATEWAY_UPSTREAM")
-    assert loaded.origin(("routes", 0, "auth")) == Origin("default")
+    assert loaded.origin(("issuers", 0, "issuer")) == ValueOrigin("env", "GATEWAY_ISSUER")
+    assert loaded.origin(("routes", 0, "path")) == ValueOrigin("env", "GATEWAY_UPSTREAM")
+    assert loaded.origin(("routes", 0, "auth")) == ValueOrigin("default")
     assert loaded.warnings == ()
 
 
