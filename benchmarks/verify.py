@@ -36,8 +36,8 @@ from gateway.jwt.jose.compact import parse_token, verify_signature
 from gateway.jwt.jose.keys import KeySet, import_jwks
 from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.routes import RouteSettings
+from gateway.settings.tables.upstreams import UpstreamSettings
 from tests.support.minting import AUDIENCE, ISSUER, SigningKey, b64, good_claims, jwks, mint_raw
 
 #: The aims that the run is held against: microseconds, and a multiple of the bare check.
@@ -85,8 +85,8 @@ def key_set() -> KeySet:
 def make_settings() -> Settings:
     """Return the configuration under which everything is measured: the defaults, and four algorithms."""
     issuer = Issuer(name="main", issuer=ISSUER, audience=[AUDIENCE], algorithms=["RS256", "ES256", "EdDSA", "PS256"])
-    upstream = Upstream(name="orders", urls=["http://127.0.0.1:9000"])
-    route = Route(path="/", upstream="orders", claims={"role": ["merchant"]})
+    upstream = UpstreamSettings(name="orders", urls=["http://127.0.0.1:9000"])
+    route = RouteSettings(path="/", upstream="orders", claims={"role": ["merchant"]})
     return Settings(issuers=[issuer], upstreams=[upstream], routes=[route])
 
 

@@ -51,7 +51,7 @@ def run(**given: Any) -> None:
     """Run the gateway in the foreground, until SIGTERM or SIGINT."""
     loaded = load_given(GatewaySettings, given)
     _print_warnings(loaded)
-    sys.exit(workers.run(loaded.settings))
+    sys.exit(workers.run_gateway(loaded.settings))
 
 
 @cli.command()
@@ -81,7 +81,7 @@ def config(schema: bool, **given: Any) -> None:
 )
 def demo(once: bool, port: int | None) -> None:
     """Run the gateway between a small identity provider and an echoing service, all on loopback."""
-    sys.exit(demo_run.demo(once=once, port=port))
+    sys.exit(demo_run.run_demo(once=once, port=port))
 
 
 @cli.command()
@@ -90,7 +90,7 @@ def demo(once: bool, port: int | None) -> None:
 @click.option("--expires-in", type=click.IntRange(min=1), metavar="S", help="Seconds until the token expires.")
 def token(issuer: str, claims: tuple[str, ...], expires_in: int | None) -> None:
     """Print a token from a running demo identity provider."""
-    sys.exit(demo_run.token(issuer, dict(map(_claim, claims)), expires_in))
+    sys.exit(demo_run.print_token(issuer, dict(map(_claim, claims)), expires_in))
 
 
 @cli.command()

@@ -47,7 +47,7 @@ def system_context() -> ssl.SSLContext:
     return context
 
 
-def server_context() -> ssl.SSLContext:
+def base_server_context() -> ssl.SSLContext:
     """Return a context of a server, without a certificate so far, that asks clients for none so far."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _common(context)

@@ -20,7 +20,7 @@ from gateway.settings.rendering.effective import effective_toml
 from gateway.settings.rendering.reference import document, json_schema
 from gateway.settings.tables.base import FeatureOptions, Section, listed_tables, single_tables
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import RouteSettings
 from tests.settings.configs import SMALL, toml
 
 
@@ -96,7 +96,7 @@ def test_options_of_a_feature_are_read_typed(tmp_path: Path) -> None:
     assert ToyOptions.of(settings.routes[0]).toy == "car"
     assert ToyTables.of(settings).toys.most == 4
     assert isinstance(settings, Settings)
-    assert isinstance(settings.routes[0], Route)
+    assert isinstance(settings.routes[0], RouteSettings)
 
 
 def test_without_the_feature_its_options_are_unknown(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_without_the_feature_its_options_are_unknown(tmp_path: Path) -> None:
 
 def test_asking_for_options_that_were_not_composed_is_an_error() -> None:
     with pytest.raises(TypeError, match="was composed without the options of tests"):
-        ToyOptions.of(Route(path="/", upstream="u"))
+        ToyOptions.of(RouteSettings(path="/", upstream="u"))
 
 
 def test_checks_and_warnings_of_a_feature_are_asked(tmp_path: Path) -> None:
@@ -134,8 +134,12 @@ def test_options_stand_where_they_say_and_else_behind_all_others() -> None:
 
 def test_a_composed_table_has_the_name_text_and_options_of_the_core() -> None:
     composed = listed_tables(GatewaySettings)["routes"]
-    assert (composed.__name__, composed.__doc__, composed.note) == (Route.__name__, Route.__doc__, Route.note)
-    assert composed.model_fields.keys() > Route.model_fields.keys()
+    assert (composed.__name__, composed.__doc__, composed.note) == (
+        RouteSettings.__name__,
+        RouteSettings.__doc__,
+        RouteSettings.note,
+    )
+    assert composed.model_fields.keys() > RouteSettings.model_fields.keys()
     assert GatewaySettings.model_fields.keys() > Settings.model_fields.keys()
 
 

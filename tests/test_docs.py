@@ -18,7 +18,7 @@ from gateway.features.revocation.options import RevocationSettings
 from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.redis import Redis
 from gateway.settings.tables.server import Server
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 from tests.support.composed import Issuer, Route, Settings, Tokens, load
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "watch": Watch,
     "issuers": Issuer,
     "api_keys": ApiKey,
-    "upstreams": Upstream,
+    "upstreams": UpstreamSettings,
     "routes": Route,
     "resources": Resource,
     "dpop": Dpop,

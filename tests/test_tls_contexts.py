@@ -17,7 +17,7 @@ from gateway.outbound.http import ProviderSession
 from gateway.server.sockets.tls import ServerTls, server_context
 from gateway.settings.tables.redis import Redis
 from gateway.settings.tables.server import Server
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.store.redis_link import RedisLink
 from gateway.upstream.pool.dialer import client_tls
 from tests.support.certificates import Authority, Certificate, authority, careless_authority
@@ -45,7 +45,7 @@ async def _contexts(directory: Path) -> dict[str, ssl.SSLContext]:
     bundle, own = str(ca.bundle), ca.sign("own", "localhost")
     files = {"tls_cert": str(own.cert), "tls_key": str(own.key)}
     server = Server.model_validate({**files, "tls_client_ca": bundle})
-    upstream = Upstream.model_validate({"name": "u", "urls": ["https://a.test"]})
+    upstream = UpstreamSettings.model_validate({"name": "u", "urls": ["https://a.test"]})
     found = {
         "clients": server_context(server),
         "each client": ServerTls(server, None).for_connection(),  # type: ignore[arg-type]  # it counts nothing here

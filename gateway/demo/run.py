@@ -63,7 +63,7 @@ class DemoRequest:
     error: str = ""
 
 
-def demo(*, once: bool = False, port: int | None = None) -> int:
+def run_demo(*, once: bool = False, port: int | None = None) -> int:
     """Run the demo and return the exit code of ``gateway demo``.
 
     Args:
@@ -80,7 +80,9 @@ def demo(*, once: bool = False, port: int | None = None) -> int:
         return 1
 
 
-def token(issuer: str = DEFAULT_ISSUER, claims: Mapping[str, Any] | None = None, expires_in: int | None = None) -> int:
+def print_token(
+    issuer: str = DEFAULT_ISSUER, claims: Mapping[str, Any] | None = None, expires_in: int | None = None
+) -> int:
     """Print a token from a running demo identity provider and return the exit code of ``gateway token``.
 
     Args:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from gateway.errors import GatewayError, Reasons
 from gateway.http1.fields import METHOD, RawHeaders, is_token, list_members, values_of
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import RouteSettings
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -54,7 +54,7 @@ class CorsPolicy:
     max_age: int
 
 
-def compile_cors(route: Route) -> CorsPolicy | None:
+def compile_cors(route: RouteSettings) -> CorsPolicy | None:
     """Return the rules of a route; None when it has none."""
     if not route.cors_origins:
         return None

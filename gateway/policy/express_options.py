@@ -8,7 +8,7 @@ An option that is not listed, or new, sends its routes the long way, which is ri
 
 from __future__ import annotations
 
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import RouteSettings
 
 #: Options of which it may remember, for one connection, what follows from any value: all of them are part of the route
 #: that is found, or of rules that are asked each time.
@@ -39,7 +39,7 @@ REMEMBERED = frozenset(
 SERVED = REMEMBERED | {"forward_authorization", "observe", "sender_constrained"}
 
 
-def is_within(route: Route, options: frozenset[str]) -> bool:
+def is_within(route: RouteSettings, options: frozenset[str]) -> bool:
     """Return whether all options of a route that are not as by default are among these."""
     for name, field in type(route).model_fields.items():
         changed = field.is_required() or getattr(route, name) != field.get_default(call_default_factory=True)

@@ -27,8 +27,7 @@ from gateway.http1.target import Target
 from gateway.policy.cors import CorsPolicy, compile_cors
 from gateway.policy.express_options import REMEMBERED, SERVED, is_within
 from gateway.settings.tables.base import Text
-from gateway.settings.tables.routes import Credential
-from gateway.settings.tables.routes import Route as RouteSettings
+from gateway.settings.tables.routes import Credential, RouteSettings
 
 #: Longest path, in characters, that is compared with a regex; a longer one matches none.
 MAX_REGEX_PATH = 2048

@@ -34,7 +34,7 @@ OK, FAILED = 0, 1
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
-def run(settings: Settings) -> int:
+def run_alone(settings: Settings) -> int:
     """Run the gateway in this process, in the foreground, until SIGTERM or SIGINT; return the exit code."""
     configure_logging(settings.server.log_level)
     return in_foreground(_serve(settings))

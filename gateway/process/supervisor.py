@@ -54,11 +54,11 @@ SECRET_BYTES = 32
 CLOSING_SECONDS = 2.0
 
 
-def run(settings: Settings) -> int:
+def run_gateway(settings: Settings) -> int:
     """Run the gateway in the foreground until SIGTERM or SIGINT; return the exit code."""
     count = worker_count(settings)
     if count == 1:
-        return foreground.run(settings)
+        return foreground.run_alone(settings)
     foreground.configure_logging(settings.server.log_level)
     return foreground.in_foreground(_supervise(settings, count))
 

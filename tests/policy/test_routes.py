@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.http1.target import parse_target
 from gateway.policy.routes import MAX_REGEX_PATH, ClaimRule, RouteTable, upstream_path
-from gateway.settings.tables.routes import Route as CoreRoute
+from gateway.settings.tables.routes import RouteSettings as CoreRoute
 from tests.support.composed import Route
 
 

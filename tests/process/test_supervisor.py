@@ -144,8 +144,8 @@ def test_auto_is_one_worker_for_each_core_of_the_process(tmp_path: Path, monkeyp
 
 def test_one_worker_is_the_single_process_without_a_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The default has nothing of all this."""
-    monkeypatch.setattr("gateway.process.foreground.run", lambda settings: settings.server.workers + 41)
-    assert workers.run(_settings(tmp_path, 1)) == 42
+    monkeypatch.setattr("gateway.process.foreground.run_alone", lambda settings: settings.server.workers + 41)
+    assert workers.run_gateway(_settings(tmp_path, 1)) == 42
 
 
 async def test_first_fetches_of_workers_are_spread_and_later_ones_are_not(tmp_path: Path) -> None:

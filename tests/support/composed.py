@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     class Issuer(issuers.Issuer, introspection.IssuerOptions): ...
 
     class Route(
-        routes.Route, limits.LimitRouteOptions, single_use.SingleUseRouteOptions, resources.ResourceRouteOptions
+        routes.RouteSettings, limits.LimitRouteOptions, single_use.SingleUseRouteOptions, resources.ResourceRouteOptions
     ): ...
 
     class Settings(

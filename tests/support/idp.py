@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 from tests.support.composed import Issuer, Route, Settings
 from tests.support.minting import SigningKey, jwks
 
@@ -170,7 +170,7 @@ def issuer_settings(**options: Any) -> Issuer:
 
 def gateway_settings(*issuers: Issuer, **sections: Any) -> Settings:
     """Return a whole configuration around ``issuers``; nothing listens at its upstream."""
-    upstream = Upstream(name="default", urls=["http://127.0.0.1:9"])
+    upstream = UpstreamSettings(name="default", urls=["http://127.0.0.1:9"])
     defaults: dict[str, Any] = {"upstreams": [upstream], "routes": [Route(path="/", upstream="default")]}
     return Settings(issuers=list(issuers), **defaults | sections)
 

@@ -15,7 +15,7 @@ from gateway.jwt.claims.issuer_policy import IssuerPolicy, compile_policy
 from gateway.jwt.claims.rules import check_claims, check_header, make_identity
 from gateway.jwt.jose.compact import parse_token, verify_signature
 from gateway.jwt.jose.keys import KeySet, KeySetError, import_jwks
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 from tests.support.composed import Issuer, Route, Settings
 from tests.support.minting import AUDIENCE, ISSUER, SigningKey, good_claims, jwks, mint
 
@@ -36,7 +36,7 @@ def make_settings(issuer: Mapping[str, Any] | None = None, **sections: Any) -> S
     options: dict[str, Any] = {"name": "main", "issuer": ISSUER, "audience": [AUDIENCE], **(issuer or {})}
     usual: dict[str, Any] = {
         "issuers": [Issuer(**options)],
-        "upstreams": [Upstream(name="orders", urls=["http://127.0.0.1:9000"])],
+        "upstreams": [UpstreamSettings(name="orders", urls=["http://127.0.0.1:9000"])],
         "routes": [Route(path="/", upstream="orders")],
     }
     return Settings(**{**usual, **sections})

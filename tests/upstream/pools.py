@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason
-from gateway.settings.tables.upstreams import Upstream as UpstreamSettings
+from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.upstream.exchange.exchange import exchange
 from gateway.upstream.pool.upstream import Upstream
 from gateway.upstream.pool.upstream_url import Lease, Origin

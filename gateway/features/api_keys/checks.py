@@ -13,7 +13,7 @@ from gateway.identity import header_rules
 from gateway.settings.faults import path_text
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route, takes_keys, takes_tokens
+from gateway.settings.tables.routes import RouteSettings, takes_keys, takes_tokens
 from gateway.settings.values import fold_header_name
 
 _OF_TOKENS = ("issuers", "websocket_protocol_token")
@@ -64,9 +64,9 @@ def _need_of_keys(settings: Settings, sound: Sound) -> Iterator[Problem]:
             return
 
 
-def _route(route: Route, identity: Mapping[str, str | list[str]]) -> Iterator[tuple[str, str]]:
+def _route(route: RouteSettings, identity: Mapping[str, str | list[str]]) -> Iterator[tuple[str, str]]:
     """Say which options of a route have no effect: option and sentence."""
-    named = route.api_key_header != Route.model_fields["api_key_header"].default
+    named = route.api_key_header != RouteSettings.model_fields["api_key_header"].default
     if route.auth == "public":
         if named:
             yield "api_key_header", 'can never apply: with auth = "public" credentials are not looked at'

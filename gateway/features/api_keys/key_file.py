@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from gateway.features.api_keys.options import ApiKey, claims_of
 from gateway.identity import HeaderRule, UnsafeClaimError, header_rules, identity_lines
 from gateway.settings.faults import did_you_mean, path_text, translate
-from gateway.settings.loading.literals import parse_json, where
+from gateway.settings.loading.literals import parse_json, place_of
 from gateway.settings.readable import read_regular, without_mark
 
 #: The longest file that is read, in bytes.
@@ -105,7 +105,7 @@ def _entry(line: bytes, rules: Sequence[HeaderRule]) -> ApiKey | list[str]:
     except UnicodeDecodeError:
         return [": is not UTF-8 text"]
     except (ValueError, RecursionError) as error:
-        text = where(error)
+        text = place_of(error)
         return [f": is not JSON: {'a key is there twice' if text.startswith('the key ') else text}"]
     if not isinstance(value, dict):
         return [": must be an object with the keys of [[api_keys]]"]

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from gateway.settings import values
 from gateway.settings.tables.base import FeatureOptions
 from gateway.settings.tables.issuers import Issuer
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import RouteSettings
 
 
 class IssuerOptions(FeatureOptions):
@@ -64,38 +64,38 @@ class IssuerOptions(FeatureOptions):
 # goes to the one server that its route leaves, and to none when there are several: it must not reach another one.
 
 
-def takes_opaque(route: Route) -> bool:
+def takes_opaque(route: RouteSettings) -> bool:
     """Tell whether a route's callers may show tokens that are introspected."""
     return route.auth != "public" and "opaque" in route.credentials
 
 
-def accepted_issuers(route: Route, issuers: Iterable[Issuer]) -> list[Issuer]:
+def accepted_issuers(route: RouteSettings, issuers: Iterable[Issuer]) -> list[Issuer]:
     """Return the issuers whose tokens a route accepts."""
     return [issuer for issuer in issuers if not route.issuers or issuer.name in route.issuers]
 
 
-def asked_about_opaque(route: Route, issuers: Iterable[Issuer]) -> list[Issuer]:
+def asked_about_opaque(route: RouteSettings, issuers: Iterable[Issuer]) -> list[Issuer]:
     """Return who could be asked about a token on a route that is no JWT; more than one is a fault."""
     return [issuer for issuer in _asked(route, issuers) if IssuerOptions.of(issuer).introspect != "jwt"]
 
 
-def asked_about_jwts(route: Route, issuers: Iterable[Issuer]) -> list[Issuer]:
+def asked_about_jwts(route: RouteSettings, issuers: Iterable[Issuer]) -> list[Issuer]:
     """Return who is asked about the JWTs that name it on a route."""
     return [issuer for issuer in _asked(route, issuers) if IssuerOptions.of(issuer).introspect != "opaque"]
 
 
-def replaces_keys(issuer: Issuer, routes: Iterable[Route]) -> bool:
+def replaces_keys(issuer: Issuer, routes: Iterable[RouteSettings]) -> bool:
     """Tell whether every token of an issuer is introspected, on all routes that accept it."""
     return bool(IssuerOptions.of(issuer).introspection_url) and not any(_verifies(route, issuer) for route in routes)
 
 
-def _verifies(route: Route, issuer: Issuer) -> bool:
+def _verifies(route: RouteSettings, issuer: Issuer) -> bool:
     if route.auth == "public" or "jwt" not in route.credentials or not accepted_issuers(route, [issuer]):
         return False
     return not asked_about_jwts(route, [issuer])
 
 
-def _asked(route: Route, issuers: Iterable[Issuer]) -> list[Issuer]:
+def _asked(route: RouteSettings, issuers: Iterable[Issuer]) -> list[Issuer]:
     if not takes_opaque(route):
         return []
     return [issuer for issuer in accepted_issuers(route, issuers) if IssuerOptions.of(issuer).introspection_url]

@@ -19,7 +19,7 @@ from gateway.features.rate_limits.options import (
 from gateway.settings.checks.exposures import claim_problem, trusts_most
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route, takes_keys
+from gateway.settings.tables.routes import RouteSettings, takes_keys
 
 #: The fastest rate that can be told apart: a microsecond between two requests.
 MOST_PER_SECOND = 1_000_000
@@ -55,12 +55,12 @@ def rate_limit_warnings(settings: Settings) -> Iterator[Problem]:
                 yield ("routes", index, "rate_limit", number, "by"), text
 
 
-def limits_of(route: Route) -> Sequence[RateLimit]:
+def limits_of(route: RouteSettings) -> Sequence[RateLimit]:
     """Return the limits of a route."""
     return LimitRouteOptions.of(route).rate_limit
 
 
-def _problems(route: Route, number: int, limit: RateLimit, *, known: bool) -> Iterator[tuple[str, str]]:
+def _problems(route: RouteSettings, number: int, limit: RateLimit, *, known: bool) -> Iterator[tuple[str, str]]:
     if limit.requests > limit.seconds * MOST_PER_SECOND:
         yield "requests", "is more than a million a second, which cannot be counted"
     same = [earlier.by == limit.by and earlier.seconds == limit.seconds for earlier in limits_of(route)[:number]]

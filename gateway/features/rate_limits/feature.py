@@ -13,7 +13,7 @@ from gateway.features.rate_limits.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Kept, Settings, Weakness
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import RouteSettings
 
 
 class RateLimitsFeature(Feature):
@@ -31,7 +31,7 @@ class RateLimitsFeature(Feature):
     def warnings(self, settings: Settings) -> Iterator[Problem]:
         return rate_limit_warnings(settings)
 
-    def weakness(self, route: Route, other: Route) -> Weakness | None:
+    def weakness(self, route: RouteSettings, other: RouteSettings) -> Weakness | None:
         if limits_of(route) and not limits_of(other):
             return Weakness("has no `rate_limit`", lets_in=False)
         return None

@@ -27,7 +27,7 @@ from gateway.settings.checks.routes import path_problems
 from gateway.settings.faults import KeyPath, did_you_mean
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import BEARER, Route
+from gateway.settings.tables.routes import BEARER, RouteSettings
 from gateway.settings.templates import placeholder_in
 
 
@@ -141,7 +141,7 @@ def resource_warnings(settings: Settings) -> Iterator[Problem]:
             yield ("routes", index, "path"), f"this route serves the document of resources[{number}], not the gateway"
 
 
-def _served_instead(route: Route, settings: Settings) -> int | None:
+def _served_instead(route: RouteSettings, settings: Settings) -> int | None:
     for number, resource in enumerate(ResourceTables.of(settings).resources):
         if names_document(route, document_path(resource.resource)):
             return number

@@ -33,7 +33,7 @@ from gateway.features.resource_metadata.routes import (
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.request.error_answers import Answer
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route as RouteSettings
+from gateway.settings.tables.routes import RouteSettings
 
 #: How long clients may keep a document, in seconds: how long a changed configuration may take to reach them.
 DOCUMENT_SECONDS = 300

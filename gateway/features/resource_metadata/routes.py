@@ -20,11 +20,11 @@ from gateway.features.resource_metadata.options import (
 from gateway.settings.checks.routes import plain_ends
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import BEARER, Route
+from gateway.settings.tables.routes import BEARER, RouteSettings
 from gateway.settings.templates import fill
 
 
-def fitting_resources(route: Route, resources: Sequence[Resource]) -> list[int]:
+def fitting_resources(route: RouteSettings, resources: Sequence[Resource]) -> list[int]:
     """Return the indices of the resources that a route belongs to.
 
     One; none, also for a route where nobody shows a token; several only when
@@ -44,16 +44,16 @@ def fitting_resources(route: Route, resources: Sequence[Resource]) -> list[int]:
     return [index for length, index in fitting if length == longest]
 
 
-def routes_by_resource(settings: Settings) -> list[list[Route]]:
+def routes_by_resource(settings: Settings) -> list[list[RouteSettings]]:
     """Return, for each resource of a valid configuration, the routes that belong to it."""
-    found: list[list[Route]] = [[] for _ in ResourceTables.of(settings).resources]
+    found: list[list[RouteSettings]] = [[] for _ in ResourceTables.of(settings).resources]
     for route in settings.routes:
         for index in fitting_resources(route, ResourceTables.of(settings).resources):
             found[index].append(route)
     return found
 
 
-def authorization_servers(resource: Resource, routes: Iterable[Route], issuers: Iterable[Issuer]) -> list[str]:
+def authorization_servers(resource: Resource, routes: Iterable[RouteSettings], issuers: Iterable[Issuer]) -> list[str]:
     """Return who gives out tokens for a resource: as configured, else the issuers that its routes accept."""
     if resource.authorization_servers:
         return list(dict.fromkeys(resource.authorization_servers))
@@ -72,14 +72,14 @@ def _identifiers(issuer: Issuer) -> list[str]:
     return [fill(first, tenant) for tenant in issuer.tenants] or [first]
 
 
-def scopes_supported(resource: Resource, routes: Iterable[Route]) -> list[str]:
+def scopes_supported(resource: Resource, routes: Iterable[RouteSettings]) -> list[str]:
     """Return the scopes of a resource: as configured, else those that its routes ask for, sorted."""
     if resource.scopes_supported:
         return list(dict.fromkeys(resource.scopes_supported))
     return sorted({scope for route in routes for scope in (*route.scopes, *route.any_scopes)})
 
 
-def names_document(route: Route, path: str) -> bool:
+def names_document(route: RouteSettings, path: str) -> bool:
     """Tell whether a route says of itself, and not by chance, that it serves the document at this path.
 
     So does one whose own path is the well-known one or below it; not a wider
@@ -90,7 +90,7 @@ def names_document(route: Route, path: str) -> bool:
     return route.path == path if route.match == "exact" else _covers(route.path, path, whole=True)
 
 
-def _known_start(route: Route) -> tuple[str, bool]:
+def _known_start(route: RouteSettings) -> tuple[str, bool]:
     """Return the text with which all paths of a route begin, and whether a path may end there."""
     if route.match != "regex":
         return route.path, True

@@ -12,7 +12,7 @@ from gateway.settings.checks.exposures import trusts_most
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route, takes_keys, takes_tokens
+from gateway.settings.tables.routes import RouteSettings, takes_keys, takes_tokens
 from gateway.settings.values import fold_header_name
 
 #: Least bytes of a secret for nonces, and most that are read of its file.
@@ -73,7 +73,7 @@ def _nonces(settings: Settings, sound: Sound) -> Iterator[Problem]:
         yield ("dpop", "nonce_secret_file"), str(error)
 
 
-def _route(route: Route) -> str:
+def _route(route: RouteSettings) -> str:
     if route.sender_constrained == "optional":
         return ""
     if route.auth == "public":

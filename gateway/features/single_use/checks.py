@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from gateway.features.single_use.options import SingleUseRouteOptions
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route, takes_keys
+from gateway.settings.tables.routes import RouteSettings, takes_keys
 
 
 def single_use_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
@@ -21,7 +21,7 @@ def single_use_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
             yield from (((*place, name), text) for name, text in _route(route, settings, sound))
 
 
-def _route(route: Route, settings: Settings, sound: Sound) -> Iterator[tuple[str, str]]:
+def _route(route: RouteSettings, settings: Settings, sound: Sound) -> Iterator[tuple[str, str]]:
     options = SingleUseRouteOptions.of(route)
     if route.auth == "public":
         if options.single_use:

@@ -13,7 +13,7 @@ from gateway.features.single_use.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Kept, Settings, Weakness
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import RouteSettings
 
 
 class SingleUseFeature(Feature):
@@ -27,7 +27,7 @@ class SingleUseFeature(Feature):
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         return single_use_problems(settings, sound)
 
-    def weakness(self, route: Route, other: Route) -> Weakness | None:
+    def weakness(self, route: RouteSettings, other: RouteSettings) -> Weakness | None:
         asked = route.auth != "public" and not route.observe and SingleUseRouteOptions.of(route).single_use
         if asked and not SingleUseRouteOptions.of(other).single_use:
             return Weakness("accepts a token more than once", lets_in=True)

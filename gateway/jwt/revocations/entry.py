@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from gateway.jwt.revocations.table import NEVER, RECORD, EntryKind, digest
 from gateway.settings import values
-from gateway.settings.loading.literals import where
+from gateway.settings.loading.literals import place_of
 
 #: The names that an entry may have; exactly one of the first three, or ``issuer`` with ``before``.
 NAMES = ("jti", "sub", "sid", "issuer", "before", "expires")
@@ -63,7 +63,7 @@ def parse_revocation(text: str | bytes, expires: float | None) -> Revocation:
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"is not JSON: {where(error)}") from None
+        raise ValueError(f"is not JSON: {place_of(error)}") from None
     if type(pairs) is not tuple:
         raise ValueError(f"must be an object with {', '.join(NAMES)}")
     return make_revocation(pairs, expires)

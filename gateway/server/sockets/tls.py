@@ -124,7 +124,7 @@ def server_context(settings: Server) -> ssl.SSLContext:
 
 def _empty_context(settings: Server) -> ssl.SSLContext:
     """Return a context with everything but what is in files."""
-    context = tls_contexts.server_context()
+    context = tls_contexts.base_server_context()
     context.sslobject_class = TlsObject
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION

@@ -19,7 +19,7 @@ from gateway.settings.faults import KeyPath
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import RouteSettings
 from gateway.settings.values import fold_header_name, is_loopback
 
 #: Half of the IPv4 addresses, and of those IPv6 addresses that are given out (RFC 4291 section 2.4).
@@ -146,7 +146,7 @@ _NO_WILDCARD = (
 )
 
 
-def _route(route: Route, place: KeyPath) -> Iterator[Problem]:
+def _route(route: RouteSettings, place: KeyPath) -> Iterator[Problem]:
     if route.match == "regex":
         if text := slow_problem(route.path):
             yield (*place, "path"), text
@@ -170,7 +170,7 @@ def _route(route: Route, place: KeyPath) -> Iterator[Problem]:
         )
 
 
-def _editable_claims(route: Route, place: KeyPath, issuers: Iterable[Issuer]) -> Iterator[Problem]:
+def _editable_claims(route: RouteSettings, place: KeyPath, issuers: Iterable[Issuer]) -> Iterator[Problem]:
     """Warn of rules on claims that callers may set themselves."""
     accepted = [issuer for issuer in issuers if not route.issuers or issuer.name in route.issuers]
     verified = all("email_verified" in {**issuer.claims, **route.claims} for issuer in accepted)

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from gateway.settings.checks.slow_patterns import sample, slow_problem
 from gateway.settings.faults import KeyPath
 from gateway.settings.tables.root import FeatureRules, Settings, Weakness
-from gateway.settings.tables.routes import Route
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.routes import RouteSettings
+from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.settings.values import url_key
 
 _AUTH = {"public": 0, "optional": 1, "required": 2}
@@ -72,7 +72,7 @@ def fall_through_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
             yield (*place, "upstream"), other
 
 
-def weakness(route: Route, other: Route, features: Sequence[FeatureRules]) -> Weakness | None:
+def weakness(route: RouteSettings, other: RouteSettings, features: Sequence[FeatureRules]) -> Weakness | None:
     """Return what another route does not demand, and this one does; None when it demands as much."""
     if text := _weakness_of_core(route, other):
         return Weakness(text, lets_in=True)
@@ -80,7 +80,7 @@ def weakness(route: Route, other: Route, features: Sequence[FeatureRules]) -> We
     return next(filter(None, (feature.weakness(route, other) for feature in reversed(features))), None)
 
 
-def _weakness_of_core(route: Route, other: Route) -> str:
+def _weakness_of_core(route: RouteSettings, other: RouteSettings) -> str:
     if other.observe and not route.observe and route.auth != "public":
         return "lets every request pass while it observes"
     if _AUTH[other.auth] < _AUTH[route.auth] and not route.observe:
@@ -105,7 +105,7 @@ def _weakness_of_core(route: Route, other: Route) -> str:
     return ""
 
 
-def _scopes_hold(route: Route, other: Route) -> bool:
+def _scopes_hold(route: RouteSettings, other: RouteSettings) -> bool:
     if not set(route.scopes) <= set(other.scopes):
         return False
     wanted = set(route.any_scopes)
@@ -121,7 +121,7 @@ def _values(value: object) -> set[str]:
 class _Table:
     """The routes in the order in which they are tried, found by path (``policy/routes.py``)."""
 
-    def __init__(self, routes: Sequence[Route], features: Sequence[FeatureRules]) -> None:
+    def __init__(self, routes: Sequence[RouteSettings], features: Sequence[FeatureRules]) -> None:
         self.routes = routes
         self.features = features
         self._exact: dict[str, list[int]] = {}
@@ -188,7 +188,7 @@ def _by_method(table: _Table, index: int, services: dict[str, frozenset[object]]
     return None
 
 
-def _is_unmeant(route: Route, other: Route, methods: set[str], weak: Weakness, *, same: bool) -> bool:
+def _is_unmeant(route: RouteSettings, other: RouteSettings, methods: set[str], weak: Weakness, *, same: bool) -> bool:
     """Tell whether it is probable that the other route was not written for these methods.
 
     Args:
@@ -265,7 +265,7 @@ def _same_service(table: _Table, index: int, near: Iterable[int], bases: dict[st
     return ""
 
 
-def _way_by(route: Route, other: Route, bases: dict[str, _Bases]) -> str | None:
+def _way_by(route: RouteSettings, other: RouteSettings, bases: dict[str, _Bases]) -> str | None:
     """Return under which path the other route leads to where this one does; None when it does not."""
     reach, wider = _reach(route), _reach(other)
     if reach is None or wider is None or other.match != "prefix":
@@ -280,13 +280,13 @@ def _way_by(route: Route, other: Route, bases: dict[str, _Bases]) -> str | None:
     return None
 
 
-def _is_below(route: Route, other: Route) -> bool:
+def _is_below(route: RouteSettings, other: RouteSettings) -> bool:
     """Tell whether a route is a part of what another one serves, or the same path."""
     path, border = route.path.rstrip("/"), other.path.rstrip("/")
     return path == border or (bool(border) and not _strips(route) and path.startswith(border + "/"))
 
 
-def _near(routes: Sequence[Route], bases: dict[str, _Bases]) -> dict[int, list[int]]:
+def _near(routes: Sequence[RouteSettings], bases: dict[str, _Bases]) -> dict[int, list[int]]:
     """Return for each route the others to the same service of which one strips its prefix or has another base path."""
     by_service: dict[object, list[tuple[int, str]]] = {}
     for index, route in enumerate(routes):
@@ -305,32 +305,32 @@ def _near(routes: Sequence[Route], bases: dict[str, _Bases]) -> dict[int, list[i
     return {index: sorted(others - {index}) for index, others in near.items()}
 
 
-def _strips(route: Route) -> bool:
+def _strips(route: RouteSettings) -> bool:
     return route.strip_prefix and route.match == "prefix" and bool(route.path.strip("/"))
 
 
-def _reach(route: Route) -> str | None:
+def _reach(route: RouteSettings) -> str | None:
     """Return the path of the service below which a route leads, without a final slash; None where it is unknown."""
     if route.match == "regex" or (route.strip_prefix and route.match == "exact"):
         return None
     return "" if _strips(route) else route.path.rstrip("/")
 
 
-def _meet(route: Route, other: Route, services: dict[str, frozenset[object]]) -> bool:
+def _meet(route: RouteSettings, other: RouteSettings, services: dict[str, frozenset[object]]) -> bool:
     """Tell whether two routes lead to the same service, whatever its upstreams are called."""
     return not services.get(route.upstream, frozenset()).isdisjoint(services.get(other.upstream, frozenset()))
 
 
-def _service(upstream: Upstream) -> frozenset[object]:
+def _service(upstream: UpstreamSettings) -> frozenset[object]:
     return frozenset(map(url_key, upstream.urls))
 
 
-def _bases(upstream: Upstream) -> _Bases:
+def _bases(upstream: UpstreamSettings) -> _Bases:
     """Return server and base path of each URL."""
     return frozenset((key[:-1], str(key[-1])) for key in map(url_key, upstream.urls))
 
 
-def _method_sentence(route: Route, other: Route, found: _Pass) -> str:
+def _method_sentence(route: RouteSettings, other: RouteSettings, found: _Pass) -> str:
     known = [method for method in _METHODS if method in found.values]
     known += sorted(found.values - {*_METHODS, _OTHER_METHOD})
     if _OTHER_METHOD in found.values:
@@ -345,7 +345,7 @@ def _method_sentence(route: Route, other: Route, found: _Pass) -> str:
     )
 
 
-def _host_sentence(route: Route, other: Route, found: _Pass) -> str:
+def _host_sentence(route: RouteSettings, other: RouteSettings, found: _Pass) -> str:
     who = "any other Host" if not other.hosts else f"Host {_listed(sorted(found.values - {_OTHER_HOST}), 'or')}"
     return (
         f"only requests for {_listed(route.hosts, 'and')} must follow this route's rules: one with {who} reaches the"

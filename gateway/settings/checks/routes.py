@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from gateway.settings.faults import KeyPath
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import RouteSettings
 
 _META = frozenset(r"\.^$*+?{}[]|()")
 _QUANTIFIERS = frozenset("*?{")
@@ -41,7 +41,7 @@ def route_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
     yield from _ties(settings, sound)
 
 
-def _route(route: Route, place: KeyPath, sound: Sound) -> Iterator[Problem]:
+def _route(route: RouteSettings, place: KeyPath, sound: Sound) -> Iterator[Problem]:
     if sound.options(place, "path", "match"):
         for text in path_problems(route):
             yield (*place, "path"), text
@@ -58,7 +58,7 @@ def _route(route: Route, place: KeyPath, sound: Sound) -> Iterator[Problem]:
         for name in _OF_TOKENS:
             if sound((*place, name)) and getattr(route, name):
                 yield (*place, name), 'can never apply: with auth = "public" tokens are not looked at'
-        if sound((*place, "credentials")) and route.credentials != Route.model_fields["credentials"].default:
+        if sound((*place, "credentials")) and route.credentials != RouteSettings.model_fields["credentials"].default:
             yield (*place, "credentials"), 'can never apply: with auth = "public" credentials are not looked at'
     if sound((*place, "observe")) and route.observe and route.auth != "required":
         yield (*place, "observe"), 'has a meaning with auth = "required" only'
@@ -77,7 +77,7 @@ def _ties(settings: Settings, sound: Sound) -> Iterator[Problem]:
         )
 
 
-def path_problems(route: Route) -> Iterator[str]:
+def path_problems(route: RouteSettings) -> Iterator[str]:
     """Say what keeps a route's path from ever matching, or from meaning one thing."""
     if route.match == "regex":
         yield from _pattern_problems(route.path)
@@ -110,11 +110,11 @@ def _pattern_problems(pattern: str) -> Iterator[str]:
             yield 'matches the whole path, so it must begin with "/"'
 
 
-def cors_problems(route: Route) -> Iterator[tuple[str, str]]:
+def cors_problems(route: RouteSettings) -> Iterator[tuple[str, str]]:
     """Say which options for pages of other origins have no effect, or a dangerous one: option and sentence."""
     if not route.cors_origins:
         for name in ("cors_methods", "cors_headers", "cors_expose_headers", "cors_max_age_seconds", "cors_credentials"):
-            if getattr(route, name) != Route.model_fields[name].default:
+            if getattr(route, name) != RouteSettings.model_fields[name].default:
                 yield name, "has no effect without `cors_origins`"
         return
     if "*" in route.cors_origins:
@@ -126,7 +126,7 @@ def cors_problems(route: Route) -> Iterator[tuple[str, str]]:
         yield "cors_methods", "has a method that is none of this route's `methods`"
 
 
-def ties(routes: Sequence[Route | None]) -> list[tuple[int, int]]:
+def ties(routes: Sequence[RouteSettings | None]) -> list[tuple[int, int]]:
     """Return the routes that tie with an earlier one, and that one.
 
     Args:
@@ -147,13 +147,13 @@ def ties(routes: Sequence[Route | None]) -> list[tuple[int, int]]:
     return found
 
 
-def _rank(route: Route) -> tuple[object, ...]:
+def _rank(route: RouteSettings) -> tuple[object, ...]:
     """Return what makes a route specific; plain paths that differ never match the same request with one rank."""
     path = len(route.path) if route.match == "regex" else route.path
     return (route.match, path, bool(route.hosts), bool(route.methods))
 
 
-def _may_share_a_request(one: Route, other: Route) -> bool:
+def _may_share_a_request(one: RouteSettings, other: RouteSettings) -> bool:
     """Tell whether two routes of one rank could both match some request."""
     if one.hosts and not set(one.hosts) & set(other.hosts):
         return False

@@ -15,7 +15,7 @@ from gateway.settings.faults import KeyPath, did_you_mean
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import RouteSettings
 from gateway.settings.tables.tenants import accepts, has_own_keys, is_template
 
 _OF_TEMPLATES = ("tenants", "tenant_pattern", "tenant_claim", "max_tenants", "tenant_idle_seconds")
@@ -110,7 +110,7 @@ def _overlaps(settings: Settings) -> Iterator[Problem]:
         first[index] = list(issuer_values(issuer))
 
 
-def _rule(route: Route, settings: Settings) -> Iterator[str]:
+def _rule(route: RouteSettings, settings: Settings) -> Iterator[str]:
     """Find tenants that no token of the route's issuers can have."""
     if set(route.credentials) == {"api_key"}:
         yield "can never apply: API keys have no tenant"

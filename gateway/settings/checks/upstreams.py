@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from gateway.settings.faults import KeyPath
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.readable import authorities_problem, certificate_problem
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.settings.values import url_key
 
 _TLS = ("tls_client_cert", "tls_client_key", "tls_ca_file", "tls_server_name")
 
 
-def upstream_problems(upstream: Upstream, place: KeyPath, sound: Sound) -> Iterator[Problem]:
+def upstream_problems(upstream: UpstreamSettings, place: KeyPath, sound: Sound) -> Iterator[Problem]:
     """Return what is wrong with the URLs of one upstream and with its TLS options."""
     urls = [url_key(url) for url in upstream.urls]
     for number, url in enumerate(urls):

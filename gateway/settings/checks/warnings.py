@@ -16,7 +16,7 @@ from gateway.settings.problems import Problem
 from gateway.settings.readable import read_problem
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings, needs_keys
-from gateway.settings.tables.routes import Route, takes_tokens
+from gateway.settings.tables.routes import RouteSettings, takes_tokens
 from gateway.settings.values import http_url, is_loopback
 
 
@@ -74,7 +74,7 @@ def _keys(issuer: Issuer, place: KeyPath, *, elsewhere: bool) -> Iterator[Proble
         yield (*place, "allow_http"), "the keys come over http://: whoever is on the way can replace them"
 
 
-def _route(route: Route, place: KeyPath) -> Iterator[Problem]:
+def _route(route: RouteSettings, place: KeyPath) -> Iterator[Problem]:
     if route.auth == "public" and route.path == "/" and route.match == "prefix":
         yield (*place, "auth"), "everything that no other route covers is open to anybody"
     if route.auth == "optional" and (route.scopes or route.any_scopes or route.claims):

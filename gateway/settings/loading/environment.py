@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from gateway.settings.faults import Fault, KeyPath, did_you_mean, path_text
-from gateway.settings.loading.literals import is_json_list, is_text, parse_json, typed, where, words
+from gateway.settings.loading.literals import is_json_list, is_text, parse_json, place_of, typed, words
 from gateway.settings.tables.base import single_tables
 from gateway.settings.tables.root import Settings
 
@@ -227,7 +227,7 @@ def _read(model: type[Settings], variables: Mapping[str, str], known: Mapping[st
             try:
                 parse_json(text)
             except (ValueError, RecursionError) as error:
-                reading.faults.append(Fault(path_text(known[name]), f"is not JSON: {where(error)}", name))
+                reading.faults.append(Fault(path_text(known[name]), f"is not JSON: {place_of(error)}", name))
                 reading.covered.add(known[name])
                 continue
         readable[name] = text

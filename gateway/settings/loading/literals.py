@@ -60,7 +60,7 @@ def parse_json(text: str) -> Any:
     return value
 
 
-def where(error: Exception) -> str:
+def place_of(error: Exception) -> str:
     """Say where JSON is broken, without its text."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg.lower()} at character {error.pos + 1}"

@@ -22,10 +22,10 @@ from gateway.settings.tables.base import FeatureOptions, NonEmptyText, Section
 from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.redis import Redis
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import RouteSettings
 from gateway.settings.tables.server import Server
 from gateway.settings.tables.tokens import Tokens
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 
 HeaderName = Annotated[str, AfterValidator(values.identity_header_name)]
 ClaimSource = Annotated[str | list[NonEmptyText], AfterValidator(values.claim_source)]
@@ -91,7 +91,7 @@ class FeatureRules:
         """Find what a valid configuration says that is seldom meant."""
         return iter(())
 
-    def weakness(self, route: Route, other: Route) -> Weakness | None:
+    def weakness(self, route: RouteSettings, other: RouteSettings) -> Weakness | None:
         """Return what another route does not demand, and this one does by an option of the feature."""
         return None
 
@@ -131,8 +131,8 @@ class Settings(Section):
     server: Server = Server()
     tokens: Tokens = Tokens()
     issuers: list[Issuer] = []
-    upstreams: Annotated[list[Upstream], Field(min_length=1)]
-    routes: Annotated[list[Route], Field(min_length=1)]
+    upstreams: Annotated[list[UpstreamSettings], Field(min_length=1)]
+    routes: Annotated[list[RouteSettings], Field(min_length=1)]
     # Challenges, and the documents about resources, name its algorithms; so it is a table of the core.
     dpop: Dpop = Dpop()
     redis: Redis = Redis()

@@ -22,7 +22,7 @@ FieldName = Annotated[str, AfterValidator(values.field_name)]
 WebOrigin = Annotated[str, AfterValidator(values.web_origin)]
 
 
-class Route(Section):
+class RouteSettings(Section):
     """Which requests go to an upstream, and what they must prove first."""
 
     note = """\
@@ -103,11 +103,11 @@ encoded control characters never reach a route. Paths are compared decoded, case
     """Let browsers add cookies and client certificates of their own. Bearer tokens do not need it."""
 
 
-def takes_keys(route: Route) -> bool:
+def takes_keys(route: RouteSettings) -> bool:
     """Return whether callers of a route may show an API key."""
     return route.auth != "public" and "api_key" in route.credentials
 
 
-def takes_tokens(route: Route) -> bool:
+def takes_tokens(route: RouteSettings) -> bool:
     """Return whether callers of a route may show a bearer token."""
     return route.auth != "public" and not BEARER.isdisjoint(route.credentials)

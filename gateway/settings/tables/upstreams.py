@@ -13,7 +13,7 @@ from gateway.settings import values
 from gateway.settings.tables.base import Name, Section
 
 
-class Upstream(Section):
+class UpstreamSettings(Section):
     """A service behind the gateway, and the pool of connections to it."""
 
     name: Annotated[Name, Field(examples=["orders"])]

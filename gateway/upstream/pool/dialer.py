@@ -31,7 +31,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from gateway.errors import GatewayError, Reasons
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.settings.values import split_socket_url
 from gateway.tls_contexts import client_context
 from gateway.upstream.pool.connection import (
@@ -78,7 +78,7 @@ class Dialer:
     def __init__(
         self,
         url: str,
-        settings: Upstream,
+        settings: UpstreamSettings,
         tls: ssl.SSLContext | None = None,
         resolver: AbstractResolver | None = None,
     ) -> None:
@@ -145,7 +145,7 @@ class Dialer:
         await self._session.close()
 
 
-def client_tls(settings: Upstream) -> ssl.SSLContext | None:
+def client_tls(settings: UpstreamSettings) -> ssl.SSLContext | None:
     """Return how the ``https://`` URLs of an upstream are spoken to; None when it has none.
 
     Raises:

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError, Reason, Reasons
-from gateway.settings.tables.upstreams import Upstream as UpstreamSettings
+from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.tasks import Periodic
 from gateway.upstream.pool.dialer import CONNECT_FAULTS, client_tls
 from gateway.upstream.pool.upstream_url import Lease, Origin

@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError, Reasons
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.upstream.pool.connection import LentConnection, UpstreamConnection
 from gateway.upstream.pool.dialer import CONNECT_FAULTS, Dialer
 from gateway.upstream.pool.health import Health
@@ -131,7 +131,7 @@ class Origin:
     def __init__(
         self,
         url: str,
-        settings: Upstream,
+        settings: UpstreamSettings,
         *,
         clock: Clock | None = None,
         tls: ssl.SSLContext | None = None,

@@ -15,7 +15,7 @@ from gateway.features.introspection.reasons import INACTIVE_TOKEN
 from gateway.identity import Identity
 from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.jose.strict_json import parse_object
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 from tests.support.composed import Issuer, Route, Settings
 from tests.support.introspection import ISSUER, json_answer, said
 
@@ -26,7 +26,7 @@ def policy(**options: Any) -> IssuerPolicy:
     issuer = Issuer(name="as", issuer=[ISSUER, "https://as.test/2"], **{"audience": ["api"]} | options)
     settings = Settings(
         issuers=[issuer],
-        upstreams=[Upstream(name="u", urls=["http://127.0.0.1:1"])],
+        upstreams=[UpstreamSettings(name="u", urls=["http://127.0.0.1:1"])],
         routes=[Route(path="/", upstream="u", claims={"role": "x"})],
     )
     return introspection_policy(issuer, settings)

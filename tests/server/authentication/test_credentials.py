@@ -23,7 +23,7 @@ from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.request.facts import scan
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Shown
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 from tests.support.composed import Route as RouteSettings
@@ -139,7 +139,7 @@ async def both_kinds() -> AsyncIterator[tuple[Credentials, Route, Rig, SigningKe
     async with rig_with_idp(key) as (rig, _):
         settings = Settings(
             api_keys=[ApiKey.model_validate(entry(expires="2027-01-15T08:00:10Z"))],
-            upstreams=[Upstream(name="u", urls=["http://127.0.0.1:1"])],
+            upstreams=[UpstreamSettings(name="u", urls=["http://127.0.0.1:1"])],
             routes=[RouteSettings(path="/", upstream="u", credentials=["jwt", "api_key"])],
         )
         routes = RouteTable(settings.routes).routes

@@ -8,13 +8,13 @@ from gateway.errors import GatewayError, Reasons
 from gateway.policy.routes import RouteTable
 from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.seam.credential import Shown
-from gateway.settings.tables.routes import Route
+from gateway.settings.tables.routes import RouteSettings
 from gateway.telemetry.counters import Record
 from tests.support.minting import SigningKey
 from tests.support.rig import rig_with_idp
 
 KEY, LATER = SigningKey.ec("a"), SigningKey.ec("later")
-(ROUTE,) = RouteTable([Route(path="/", upstream="u")]).routes
+(ROUTE,) = RouteTable([RouteSettings(path="/", upstream="u")]).routes
 
 
 async def test_a_token_is_verified_once_and_found_from_then_on() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from gateway.server.express_lane.plan import Plan, plannable
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.upstream.pool.upstream_url import Origin
 from tests.support.clock import FakeClock
 from tests.support.sections import HEAD, PIPELINE, admitted, known
 
-UPSTREAM = Upstream(name="orders", urls=["http://127.0.0.1:1"])
+UPSTREAM = UpstreamSettings(name="orders", urls=["http://127.0.0.1:1"])
 
 
 @pytest.mark.parametrize(

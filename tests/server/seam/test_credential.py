@@ -17,7 +17,7 @@ from gateway.server.request.facts import scan
 from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Shown, Verifier
-from gateway.settings.tables.routes import Route as RouteSettings
+from gateway.settings.tables.routes import RouteSettings
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 

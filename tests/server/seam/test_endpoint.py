@@ -12,7 +12,7 @@ from gateway.policy.routes import Route, RouteTable
 from gateway.server.request.endpoint import Endpoint
 from gateway.server.request.error_answers import Answer
 from gateway.server.seam.feature import Core, Feature, Part
-from gateway.settings.tables.routes import Route as RouteSettings
+from gateway.settings.tables.routes import RouteSettings
 from tests.support.gateway import RunningGateway, request, running_gateway
 from tests.support.upstream import raw_upstream
 

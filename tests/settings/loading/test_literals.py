@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from gateway.settings.loading.literals import is_text, parse_json, typed, where, words
+from gateway.settings.loading.literals import is_text, parse_json, place_of, typed, words
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_json_is_as_strict_as_toml(text: str) -> None:
 def test_a_fault_of_json_is_told_by_its_position() -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         parse_json("[1, s3cret]")
-    assert where(caught.value) == "expecting value at character 5"
-    assert where(RecursionError()) == "nested too deeply"
+    assert place_of(caught.value) == "expecting value at character 5"
+    assert place_of(RecursionError()) == "nested too deeply"
 
 
 def test_half_characters_are_no_text() -> None:

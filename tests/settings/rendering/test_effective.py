@@ -14,7 +14,7 @@ from gateway.settings.rendering.effective import MASK, effective_toml, masked
 from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.redis import Redis
 from gateway.settings.tables.server import Server
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 from tests.settings.configs import SMALL, load_text, toml
 from tests.support.composed import Issuer, Route, Settings, Tokens, load
 
@@ -32,7 +32,7 @@ def test_every_option_is_there_with_its_origin(tmp_path: Path) -> None:
     assert 'audience = ["api"]  # from: file' in lines
     assert 'auth = "required"  # from: default' in lines
     assert '"x_odd.name" = ["a", "b c"]  # from: file' in lines
-    models = (Server, Tokens, Issuer, Upstream, Route, Dpop, Redis, RevocationSettings, Limits, Watch)
+    models = (Server, Tokens, Issuer, UpstreamSettings, Route, Dpop, Redis, RevocationSettings, Limits, Watch)
     assert len([line for line in lines if "# from: " in line]) == sum(len(model.model_fields) for model in models) + 2
 
 

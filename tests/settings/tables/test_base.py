@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from gateway.features.resource_metadata.options import Resource
 from gateway.settings.tables.base import Section
 from gateway.settings.tables.server import Server
-from gateway.settings.tables.upstreams import Upstream
+from gateway.settings.tables.upstreams import UpstreamSettings
 from tests.support.composed import Issuer, Route, Settings, Tokens
 
 
@@ -36,6 +36,6 @@ def test_the_text_below_an_option_is_its_description() -> None:
     assert Table.model_fields["count"].description == "A number."
 
 
-@pytest.mark.parametrize("model", [Settings, Server, Tokens, Issuer, Upstream, Route, Resource])
+@pytest.mark.parametrize("model", [Settings, Server, Tokens, Issuer, UpstreamSettings, Route, Resource])
 def test_every_table_is_a_section(model: type[object]) -> None:
     assert issubclass(model, Section)
