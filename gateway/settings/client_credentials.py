@@ -66,7 +66,7 @@ def read_client_secret(file: str) -> str:
     try:
         secret = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise ValueError("this file is no text in UTF-8") from None
+        raise ValueError("this file is not UTF-8 text") from None
     if not secret:
         raise ValueError("this file is empty")
     if "\n" in secret or "\r" in secret or "\0" in secret:

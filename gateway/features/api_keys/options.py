@@ -26,9 +26,9 @@ _OWN_CLAIMS = {
     "azp": "is `id`",
     "scope": "is `scopes`",
     "exp": "is `expires`",
-    "nbf": "has no meaning for a key",
-    "iss": "has no meaning for a key: no issuer vouches for it",
-    TENANT: "has no meaning for a key: no issuer vouches for it",
+    "nbf": "is not a claim of API keys",
+    "iss": "is not a claim of API keys: they have no issuer",
+    TENANT: "is not a claim of API keys: they have no issuer",
 }
 
 

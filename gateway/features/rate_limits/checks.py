@@ -61,6 +61,6 @@ def _problems(route: Route, number: int, limit: RateLimit, *, known: bool) -> It
     if not known or limit.by == ADDRESS:
         return
     if route.auth == "public":
-        yield "by", 'can never apply: with auth = "public" nobody is known; count by "address"'
+        yield "by", 'can never apply: with auth = "public" every caller is anonymous; use by = "address"'
     elif limit.by == API_KEY and not takes_keys(route):
         yield "by", 'can never apply without "api_key" in `credentials`'

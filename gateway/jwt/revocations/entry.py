@@ -74,13 +74,13 @@ def make_revocation(pairs: Iterable[tuple[str, Any]], expires: float | None) -> 
     given: dict[str, Any] = {}
     for name, value in pairs:
         if name not in NAMES:
-            raise ValueError(f"has a name that is none of {', '.join(NAMES)}")
+            raise ValueError(f"has an unknown name; the names are {', '.join(NAMES)}")
         if name in given:
             raise ValueError(f"has {name} twice")
         given[name] = value
     for name in ("jti", "sub", "sid", "issuer"):
         if name in given and (type(given[name]) is not str or not given[name]):
-            raise ValueError(f"{name} must be a text, not empty")
+            raise ValueError(f"{name} must be a non-empty string")
     named = [name for name in _KINDS if name in given]
     if len(named) > 1:
         raise ValueError(f"has {named[0]} and {named[1]}: an entry is about one thing")

@@ -82,7 +82,7 @@ def weakness(route: Route, other: Route, features: Sequence[FeatureRules]) -> We
 
 def _weakness_of_core(route: Route, other: Route) -> str:
     if other.observe and not route.observe and route.auth != "public":
-        return "lets every request pass while it observes"
+        return "lets every request pass (observe = true)"
     if _AUTH[other.auth] < _AUTH[route.auth] and not route.observe:
         return "is public" if other.auth == "public" else "lets requests without a credential pass"
     if route.auth == "public" or route.observe:

@@ -28,7 +28,7 @@ def _issuer(issuer: Issuer, place: KeyPath, sound: Sound) -> Iterator[Problem]:
     if not sound.options(place, "jwks_url", "jwks_file"):
         return
     if issuer.jwks_url and issuer.jwks_file:
-        yield (*place, "jwks_file"), "excludes `jwks_url`: the keys come from one place"
+        yield (*place, "jwks_file"), "cannot be combined with `jwks_url`: choose one source of keys"
     elif not issuer.jwks_file and sound.options(place, "issuer", "allow_http"):
         key = "jwks_url" if issuer.jwks_url else "issuer"
         yield from (((*place, key), text) for text in _address_problems(issuer))

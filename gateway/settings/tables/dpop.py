@@ -14,7 +14,7 @@ from gateway.settings.tables.issuers import Algorithm
 def proof_origin(text: str) -> str:
     """Check an origin; the one for any has no meaning here."""
     if text == "*":
-        raise ValueError("is not an origin: a proof is for one place")
+        raise ValueError("is not an origin (scheme://host or scheme://host:port)")
     return values.web_origin(text)
 
 

@@ -44,7 +44,7 @@ def redis_url(text: str) -> str:
         raise ValueError("is not a URL: its host or port is missing")
     values.host(f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname)
     if not _DATABASE.fullmatch(parts.path):
-        raise ValueError("has a path that is no number of a database: write redis://host:port/0")
+        raise ValueError("has a path that is not a database number: write redis://host:port/0")
     return text
 
 

@@ -57,7 +57,7 @@ def test_each_kind_becomes_a_line_with_an_end(config: str, file: Path) -> None:
         ((), "the revocation must have jti, sub or sid, or issuer and before"),
         (("--jti", "a", "--sub", "b"), "the revocation has jti and sub: an entry is about one thing"),
         (("--jti", "a", "--before", "5"), "the revocation before has no meaning with jti"),
-        (("--jti", ""), "the revocation jti must be a text, not empty"),
+        (("--jti", ""), "the revocation jti must be a non-empty string"),
         (("--issuer", "https://idp.test/"), "the revocation must have jti, sub or sid, or issuer and before"),
         (("--sub", "a", "--before", "yesterday"), "the revocation before must be a date-time"),
         (("--sub", "a", "--before", "nan"), "the revocation before must be seconds"),

@@ -41,7 +41,7 @@ FAULTS = [
     ),
     pytest.param(
         config({"auth": "optional", "single_use": True}),
-        'routes[0].single_use: has a meaning with auth = "required" only: others need no token',
+        'routes[0].single_use: only has an effect with auth = "required": other routes need no token',
         id="optional once",
     ),
     pytest.param(

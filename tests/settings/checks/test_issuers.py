@@ -13,7 +13,7 @@ from tests.settings.configs import changed, faults_of
 CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "keys from two places": (
         "issuers", {"jwks_url": "https://idp.test/keys", "jwks_file": "keys.json"},
-        "issuers[0].jwks_file: excludes `jwks_url`: the keys come from one place"),
+        "issuers[0].jwks_file: cannot be combined with `jwks_url`: choose one source of keys"),
 }
 # fmt: on
 
