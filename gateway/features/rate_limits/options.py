@@ -65,8 +65,8 @@ What limits count, what clients are told, and what is shared through Redis: [rat
 """
 
     max_callers: Annotated[int, Field(ge=100, le=10_000_000)] = 50_000
-    """Callers whose requests each worker counts at one time, per limit: about 250 bytes each. Beyond, those that were
-    quiet for longest are forgotten, and newcomers start without a burst."""
+    """Callers whose requests each worker counts at one time, per limit: about 250 bytes each. Above, the least recently
+    seen are forgotten, and new ones start without a burst."""
 
 
 class Tables(FeatureOptions):

@@ -83,7 +83,7 @@ def test_without_a_place_to_write_to_it_exits_with_2(tmp_path: Path) -> None:
     path.write_text(toml(SMALL))
     result = revoke("--config", str(path), "--jti", "a")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "nowhere to write a revocation to" in result.stderr
+    assert "neither revocation.file nor redis.url is set" in result.stderr
 
 
 def test_a_place_that_cannot_be_written_exits_with_1(tmp_path: Path) -> None:
