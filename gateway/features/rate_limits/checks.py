@@ -14,7 +14,7 @@ from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import Route, takes_keys
 
 #: The fastest rate that can be told apart: a microsecond between two requests.
-MOST_PER_SECOND = 1_000_000
+MAX_PER_SECOND = 1_000_000
 
 
 def rate_limit_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
@@ -53,7 +53,7 @@ def limits_of(route: Route) -> Sequence[RateLimit]:
 
 
 def _problems(route: Route, number: int, limit: RateLimit, *, known: bool) -> Iterator[tuple[str, str]]:
-    if limit.requests > limit.seconds * MOST_PER_SECOND:
+    if limit.requests > limit.seconds * MAX_PER_SECOND:
         yield "requests", "is more than a million a second, which cannot be counted"
     same = [earlier.by == limit.by and earlier.seconds == limit.seconds for earlier in limits_of(route)[:number]]
     if True in same:

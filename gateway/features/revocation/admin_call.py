@@ -28,7 +28,7 @@ from gateway.store.redis_link import StoreUnavailableError
 _log = logging.getLogger("gateway.revocation")
 
 #: Most revocations of one call.
-MOST = 1000
+MAX_ENTRIES = 1000
 
 
 class _RefusedError(Exception):
@@ -81,8 +81,8 @@ async def _demand_secret(request: web.Request, file: str) -> None:
 def _revocations(body: bytes, writer: RevocationWriter) -> list[Revocation]:
     """Read one entry a line, as the file has them."""
     lines = [line for line in body.split(b"\n") if line.strip()]
-    if not 1 <= len(lines) <= MOST:
-        raise _RefusedError(400, "invalid_request", f"The content must be 1 to {MOST} JSON objects, one a line.")
+    if not 1 <= len(lines) <= MAX_ENTRIES:
+        raise _RefusedError(400, "invalid_request", f"The content must be 1 to {MAX_ENTRIES} JSON objects, one a line.")
     found = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -20,14 +20,14 @@ from gateway.features.revocation.file_source import append_revocation
 from gateway.features.revocation.options import Tables
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.jwt.revocations.entry import Revocation, parse_revocation
-from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, Kind
+from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, Kind
 from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink
 
 #: Redis may take this long at least: nobody's request waits for it, in seconds.
 WRITE_SECONDS = 1.0
 
-_MOST_BYTES = MOST_RECORDS * RECORD.size
+_MAX_BYTES = MAX_RECORDS * RECORD.size
 
 #: Takes records that are in Redis now, and the epoch of their log.
 Take = Callable[[bytes, bytes], Awaitable[None]]
@@ -109,8 +109,8 @@ class RevocationWriter:
         try:
             await link.start()
             log = RevocationLog(link)
-            for start in range(0, len(records), _MOST_BYTES):
-                part = records[start : start + _MOST_BYTES]
+            for start in range(0, len(records), _MAX_BYTES):
+                part = records[start : start + _MAX_BYTES]
                 written = await log.add(part)
                 if self._take is not None:
                     await self._take(part, written.epoch)
