@@ -24,7 +24,7 @@ class Watch(Section):
     worker counts for itself."""
 
     note = """\
-What a flag looks like, and what to think of before anybody is refused: [abuse-watch.md](abuse-watch.md).
+What a flag looks like, and what to consider before refusing clients: [abuse-watch.md](abuse-watch.md).
 """
 
     bad_signatures: _Most = 100

@@ -111,7 +111,7 @@ def _without_effect(settings: Settings, sound: Sound) -> Iterator[Problem]:
         if not any(takes_opaque(route) and accepted_issuers(route, [issuer]) for route in settings.routes):
             yield (
                 (*place, "introspection_url"),
-                'can never be asked: no route that accepts this issuer has "opaque" in its `credentials`',
+                'is never used: no route that accepts this issuer has "opaque" in its `credentials`',
             )
         elif not needs_keys(issuer, settings):
             for name in _OF_KEYS:

@@ -61,7 +61,7 @@ class Limits(Section):
     """What all rate limits share. The limits themselves are a route's `rate_limit`."""
 
     note = """\
-What limits count, what clients are told, and what is shared through Redis: [rate-limits.md](rate-limits.md).
+What limits count, what clients see, and what is shared through Redis: [rate-limits.md](rate-limits.md).
 """
 
     max_callers: Annotated[int, Field(ge=100, le=10_000_000)] = 50_000

@@ -46,7 +46,7 @@ def _address_problems(issuer: Issuer) -> Iterator[str]:
     try:
         parts = http_url(url)
     except ValueError as error:
-        yield f"keys are looked for at this address by discovery, but it {error}; or give `jwks_url` or `jwks_file`"
+        yield f"keys are discovered at this address, but it {error}; or give `jwks_url` or `jwks_file`"
         return
     if not issuer.jwks_url and "?" in url:
         yield "has a query, so discovery cannot use it; give `jwks_url` or `jwks_file`"

@@ -127,7 +127,7 @@ FAULTS = [
     ),
     pytest.param(
         {"route": {"credentials": ["jwt"]}},
-        "issuers[0].introspection_url: can never be asked: no route that accepts this issuer",
+        "issuers[0].introspection_url: is never used: no route that accepts this issuer",
         id="never-asked",
     ),
     pytest.param(

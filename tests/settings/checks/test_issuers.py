@@ -45,7 +45,7 @@ def test_keys_over_loopback_or_https_need_no_permission(url: str, tmp_path: Path
 def test_an_issuer_that_is_no_url_needs_a_place_for_its_keys(tmp_path: Path) -> None:
     """R141: discovery starts from the first issuer value."""
     (fault,) = faults_of(tmp_path, changed("issuers", issuer=["accounts.test", "https://accounts.test"]))
-    assert fault.startswith("issuers[0].issuer: keys are looked for at this address by discovery, but it must begin")
+    assert fault.startswith("issuers[0].issuer: keys are discovered at this address, but it must begin")
     (fault,) = faults_of(tmp_path, changed("issuers", issuer="https://idp.test/?tenant=a"))
     assert fault.startswith("issuers[0].issuer: has a query")
     assert faults_of(tmp_path, changed("issuers", issuer="accounts.test", jwks_file="keys.pem")) == []
