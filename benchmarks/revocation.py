@@ -35,7 +35,7 @@ from gateway.clock import SystemClock
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.features.revocation.redis_source import RedisRevocations
 from gateway.identity import Identity
-from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, EntryKind, digest
+from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, EntryKind, digest
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from gateway.tasks import cancelled, spawn
@@ -97,8 +97,8 @@ async def write(url: str, count: int) -> None:
     minute = int(time.time() / 60) + 60
     async with _linked(url) as link:
         log = RevocationLog(link)
-        for start in range(0, count, MOST_RECORDS):
-            numbers = range(start, min(count, start + MOST_RECORDS))
+        for start in range(0, count, MAX_RECORDS):
+            numbers = range(start, min(count, start + MAX_RECORDS))
             await log.add(
                 b"".join(
                     RECORD.pack(0, digest(EntryKind.TOKEN, name_of(n), ""), minute + n % _DAY, 0.0) for n in numbers

@@ -86,7 +86,13 @@ def demo(once: bool, port: int | None) -> None:
 
 @cli.command()
 @click.option("--issuer", default=demo_run.DEFAULT_ISSUER, show_default=True, help="The demo identity provider.")
-@click.option("--claim", "claims", multiple=True, metavar="K=V", help="A claim; V is JSON, or else text. Repeatable.")
+@click.option(
+    "--claim",
+    "claims",
+    multiple=True,
+    metavar="K=V",
+    help="A claim: V is parsed as JSON, otherwise taken as text. Repeatable.",
+)
 @click.option("--expires-in", type=click.IntRange(min=1), metavar="S", help="Seconds until the token expires.")
 def token(issuer: str, claims: tuple[str, ...], expires_in: int | None) -> None:
     """Print a token from a running demo identity provider."""
@@ -95,7 +101,7 @@ def token(issuer: str, claims: tuple[str, ...], expires_in: int | None) -> None:
 
 @cli.command()
 def version() -> None:
-    """Print the version, and those of Python and of the libraries that matter."""
+    """Print the versions of the gateway, Python and its main libraries."""
     click.echo(versions())
 
 

@@ -146,7 +146,7 @@ def test_a_composed_table_has_the_name_text_and_options_of_the_core() -> None:
 def test_everything_that_is_derived_has_the_options_of_a_feature(tmp_path: Path) -> None:
     assert "`GATEWAY_TOYS_MOST` · `--toys-most`" in document(MODEL)
     assert "### `routes.toy_color`" in document(MODEL)
-    assert "toy_color" in json.loads(json_schema(MODEL))["$defs"]["Route"]["properties"]
+    assert "toy_color" in json.loads(json_schema(MODEL))["$defs"]["RouteSettings"]["properties"]
     assert "GATEWAY_TOYS_MOST" in {option.variable for option in options(MODEL)}
     assert 'toy_color = "red"  # from: default' in effective_toml(load(MODEL, file_of(tmp_path), {}, {}))
 

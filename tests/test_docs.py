@@ -14,7 +14,7 @@ from gateway.features.api_keys.options import ApiKey
 from gateway.features.listed import reasons
 from gateway.features.rate_limits.options import Limits
 from gateway.features.resource_metadata.options import Resource
-from gateway.features.revocation.options import RevocationSettings
+from gateway.features.revocation.options import Revocation
 from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.redis import Redis
 from gateway.settings.tables.server import Server
@@ -34,7 +34,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "resources": Resource,
     "dpop": Dpop,
     "redis": Redis,
-    "revocation": RevocationSettings,
+    "revocation": Revocation,
 }
 
 

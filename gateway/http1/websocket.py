@@ -35,7 +35,7 @@ GOING_AWAY, PROTOCOL_ERROR, MESSAGE_TOO_BIG = 1001, 1002, 1009
 MAX_CONTROL = 125
 
 #: Frames that are followed in one go; a peer can send many of no content.
-MAX_FRAMES = 1000
+MAX_FRAMES_PER_TURN = 1000
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _FINAL, _OPCODE, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
@@ -167,7 +167,7 @@ class FrameTracker:
         left: bytes of the frame under way that have not come yet.
         closed: a whole close frame has passed.
         fault: the status code that the direction's end deserves, once a frame has come that may not pass; else 0.
-        rest: bytes that were not followed, because it had followed ``MAX_FRAMES``: they are to be fed to it again.
+        rest: bytes that were not followed, because it had followed ``MAX_FRAMES_PER_TURN``: feed them again.
     """
 
     __slots__ = ("_closing", "_held", "_limit", "_message", "closed", "fault", "left", "rest")
@@ -193,7 +193,7 @@ class FrameTracker:
         if self._held:
             data, self._held = self._held + data, b""
         faulty, position, end = self.fault, 0, len(data)
-        passed, frames = 0, MAX_FRAMES
+        passed, frames = 0, MAX_FRAMES_PER_TURN
         self.rest = b""
         while position < end:
             if not self.left:

@@ -22,7 +22,7 @@ from gateway.jwt.jose.keys import VerifyingKey
 from gateway.tasks import note_failure
 
 #: Most tokens verified in one turn: a few milliseconds of work.
-MOST = 32
+MAX_VERIFICATIONS_PER_TURN = 32
 
 #: What became of a token: who it speaks for, the refusal, or None when that takes more than the token: keys that have
 #: to be waited for, a proof of possession.
@@ -72,9 +72,9 @@ class VerificationBatch:
         asyncio.get_running_loop().call_soon(self._verify)
 
     def _verify(self) -> None:
-        if len(self._waiting) > MOST:
+        if len(self._waiting) > MAX_VERIFICATIONS_PER_TURN:
             self._soon()
-        digests = list(islice(self._waiting, MOST))
+        digests = list(islice(self._waiting, MAX_VERIFICATIONS_PER_TURN))
         turn = [self._waiting.pop(digest) for digest in digests]
         signed = [self._signature(examined) for examined, _ in turn]
         for (examined, waiting), key in zip(turn, signed, strict=True):

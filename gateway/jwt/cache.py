@@ -27,7 +27,7 @@ from gateway.jwt.revocations.revocations import Revocations
 from gateway.jwt.revocations.table import Mark
 
 #: Memory granted per configured entry, and the bounds on the sum, in bytes.
-BYTES_PER_ENTRY, LEAST_BYTES, MOST_BYTES = 4096, 1 << 20, 1 << 30
+BYTES_PER_ENTRY, MIN_MEMORY_BYTES, MAX_MEMORY_BYTES = 4096, 1 << 20, 1 << 30
 
 #: How many bad tokens are remembered, and for how many seconds.
 BAD_SIZE, BAD_SECONDS = 1000, 10.0
@@ -116,7 +116,7 @@ class TokenCache:
         seconds: an entry is dropped after this, whatever its token's ``exp``.
         clock: the time.
         max_total_bytes: most memory of all entries, as estimated; by default
-            ``BYTES_PER_ENTRY`` for each entry, within ``LEAST_BYTES`` and ``MOST_BYTES``.
+            ``BYTES_PER_ENTRY`` for each entry, within ``MIN_MEMORY_BYTES`` and ``MAX_MEMORY_BYTES``.
         revoked: what is revoked; None where nothing can be, which then costs nothing.
 
     Attributes:
@@ -147,7 +147,7 @@ class TokenCache:
         self._size = size
         self._seconds = seconds
         self._wall, self._monotonic = clock.wall, clock.monotonic
-        granted = min(MOST_BYTES, max(LEAST_BYTES, size * BYTES_PER_ENTRY))
+        granted = min(MAX_MEMORY_BYTES, max(MIN_MEMORY_BYTES, size * BYTES_PER_ENTRY))
         self._max_bytes = granted if max_total_bytes is None else max_total_bytes
         self._revoked, self._marks_cost = revoked, 0 if revoked is None else _MARKS_COST
         self._entries: OrderedDict[bytes, CachedToken] = OrderedDict()

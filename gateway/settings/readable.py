@@ -73,9 +73,9 @@ def certificate_problem(
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             return key_option, f"is not the key of the certificate in `{cert_option}`"
-        return cert_option, f"with `{key_option}` is no PEM certificate chain and its private key"
+        return cert_option, f"and `{key_option}` do not form a PEM certificate chain and its private key"
     except ValueError:
-        return key_option, "is encrypted; the gateway asks nobody for a password"
+        return key_option, "is encrypted; encrypted keys are not supported: decrypt it"
     return None
 
 

@@ -164,7 +164,7 @@ def claim_source(source: str | list[str]) -> str | list[str]:
     """Check what fills an identity header: a claim, a path into claims, or a ``$`` name."""
     if isinstance(source, str):
         if not source:
-            raise ValueError("names no claim")
+            raise ValueError("is empty; name a claim")
         if source.startswith("$") and source not in OWN_NAMES:
             raise ValueError(
                 f"{_quoted(sorted(OWN_NAMES))} are the gateway's own names;"
@@ -172,7 +172,7 @@ def claim_source(source: str | list[str]) -> str | list[str]:
             )
         return source
     if not source:
-        raise ValueError("names no claim")
+        raise ValueError("is empty; name a claim")
     if len(source) == 1 and source[0] in OWN_NAMES:
         raise ValueError("the gateway's own names stand alone, not in a list")
     return source
@@ -317,7 +317,7 @@ def host(text: str) -> str:
     if not name.isascii():
         raise ValueError("must be ASCII: write an international name as xn--...")
     if "*" in name:
-        raise ValueError("wildcards are not known here: list each host")
+        raise ValueError("wildcards are not supported: list each host")
     if not _DNS_NAME.fullmatch(name) or len(name) > 253:
         raise ValueError("is not a host name or IP address")
     return name
@@ -326,7 +326,7 @@ def host(text: str) -> str:
 def field_name(text: str) -> str:
     """Check the name of a header field and return it in lower case (RFC 9110 section 5.1)."""
     if text == "*":
-        raise ValueError("wildcards are not known here: leave the list empty for any field")
+        raise ValueError("wildcards are not supported: leave the list empty for any field")
     if not _TOKEN.fullmatch(text):
         raise ValueError("is not a header name: letters, digits and hyphens")
     return text.lower()
@@ -354,7 +354,7 @@ def method(text: str) -> str:
     if text != text.upper():
         raise ValueError(f"methods are upper case: write {text.upper()}")
     if not _METHOD.fullmatch(text):
-        raise ValueError('no request has this method: 1 to 32 of A-Z, 0-9, "-" and "_"')
+        raise ValueError('is not a method: 1 to 32 of A-Z, 0-9, "-" and "_"')
     if text in ("CONNECT", "TRACE"):
         raise ValueError("CONNECT and TRACE are never served")
     return text

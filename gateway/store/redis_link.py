@@ -50,7 +50,7 @@ HEARTBEAT_SECONDS = 0.25
 START_SECONDS = 1.0
 
 #: Seconds that lie between two questions at least, however many exchanges fail.
-LEAST_SECONDS = 0.05
+MIN_HEARTBEAT_SECONDS = 0.05
 
 #: Connections for what no request waits for, and how long that may take at least, in seconds.
 PATIENT_POOL_SIZE, PATIENCE_SECONDS = 2, 1.0
@@ -303,7 +303,7 @@ class RedisLink:
         self._away(error)
         # It may have been this one exchange only: that is found out at once, but not again and again.
         asking = self._asking is not None and not self._asking.done()
-        if self._beating and not asking and self._monotonic() - self._asked_at >= LEAST_SECONDS:
+        if self._beating and not asking and self._monotonic() - self._asked_at >= MIN_HEARTBEAT_SECONDS:
             self._asking = spawn(self._ask(), "Redis question")
         return StoreUnavailableError(f"Redis did not answer: {self.last_error}")
 

@@ -18,7 +18,7 @@ from gateway.clock import SystemClock
 from gateway.features.revocation import redis_source as revocation_redis
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.features.revocation.redis_source import SETTLING_SECONDS
-from gateway.jwt.revocations.table import MOST_RECORDS, EntryKind
+from gateway.jwt.revocations.table import MAX_RECORDS
 from gateway.process.foreground import calm_collector
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
@@ -312,8 +312,8 @@ def write_many(url: str, first: int, end: int) -> None:
         link = RedisLink(Redis(url=url, timeout_seconds=5), SystemClock())
         await link.start()
         ends = time.time() + 3600
-        for start in range(first, end, MOST_RECORDS):
-            numbers = range(start, min(end, start + MOST_RECORDS))
+        for start in range(first, end, MAX_RECORDS):
+            numbers = range(start, min(end, start + MAX_RECORDS))
             records = b"".join(revoked(EntryKind.TOKEN, str(number), expires=ends) for number in numbers)
             await RevocationLog(link).add(records)
         await link.stop()

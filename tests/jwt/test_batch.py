@@ -12,7 +12,7 @@ import pytest
 from gateway.errors import GatewayError, Reasons
 from gateway.identity import Identity
 from gateway.jwt.authenticator import Authenticator, Examined
-from gateway.jwt.batch import MOST, Outcome, VerificationBatch
+from gateway.jwt.batch import MAX_VERIFICATIONS_PER_TURN, Outcome, VerificationBatch
 from gateway.tasks import failures
 from tests.support.idp import FakeIdp, issuer_settings
 from tests.support.minting import SigningKey
@@ -137,14 +137,14 @@ async def test_unforeseen_fault_refuses_that_token_and_no_other(step: str, monke
 
 
 async def test_burst_of_new_tokens_lets_the_loop_turn_in_between() -> None:
-    """No more than ``MOST`` are verified before whatever else is ready has its turn."""
+    """No more than ``MAX_VERIFICATIONS_PER_TURN`` are verified before whatever else is ready has its turn."""
     async with rig_with_idp(A, **ES) as (made, _):
         batch = Batch(made)
-        tokens = [made.mint(A, sub=str(number)) for number in range(2 * MOST + 1)]
+        tokens = [made.mint(A, sub=str(number)) for number in range(2 * MAX_VERIFICATIONS_PER_TURN + 1)]
         for number, token in enumerate(tokens):
             batch.add(str(number), token)
         turns = [await batch.turn() for _ in range(4)]
-        assert [len(turn) for turn in turns] == [MOST, MOST, 1, 0]
+        assert [len(turn) for turn in turns] == [MAX_VERIFICATIONS_PER_TURN, MAX_VERIFICATIONS_PER_TURN, 1, 0]
         assert [name for name, _ in batch.outcomes] == [str(number) for number in range(len(tokens))]
 
 

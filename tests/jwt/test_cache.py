@@ -12,7 +12,7 @@ import pytest
 
 from gateway.errors import Reasons
 from gateway.identity import Identity, freeze, identity_cost
-from gateway.jwt.cache import BAD_SECONDS, BAD_SIZE, BYTES_PER_ENTRY, LEAST_BYTES, CachedToken, TokenCache
+from gateway.jwt.cache import BAD_SECONDS, BAD_SIZE, BYTES_PER_ENTRY, MIN_MEMORY_BYTES, CachedToken, TokenCache
 from gateway.jwt.claims.issuer_policy import compile_policy
 from gateway.jwt.issuers.key_sources import FileSource
 from gateway.jwt.issuers.refresher import IssuerKeys
@@ -178,7 +178,7 @@ def test_memory_is_bounded_in_bytes() -> None:
     assert cache.get(_digest("huge")) is None
 
 
-@pytest.mark.parametrize(("size", "bound"), [(2, LEAST_BYTES), (1000, 1000 * BYTES_PER_ENTRY)])
+@pytest.mark.parametrize(("size", "bound"), [(2, MIN_MEMORY_BYTES), (1000, 1000 * BYTES_PER_ENTRY)])
 def test_default_byte_bound_follows_the_size(size: int, bound: int) -> None:
     """R191: a small cache still has room for a few large identities."""
     cache, issuer = TokenCache(size, 300, FakeClock()), _issuer()

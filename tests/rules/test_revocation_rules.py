@@ -13,7 +13,7 @@ import pytest
 
 from gateway.errors import Reasons
 from gateway.features.revocation.file_source import LOOK_SECONDS, FileRevocations
-from gateway.features.revocation.options import RevocationSettings
+from gateway.features.revocation.options import Revocation
 from gateway.features.revocation.writer import RevocationWriter
 from gateway.identity import Identity
 from gateway.jwt.authenticator import Authenticator, Examined
@@ -64,7 +64,7 @@ async def revocable(tmp_path: Path, cache_size: int = 10000, **issuer: Any) -> A
         await revocations.start()
         tables = {"file": str(file)}
         settings = gateway_settings(options, tokens=Tokens(cache_size=cache_size)).model_copy(
-            update={"revocation": RevocationSettings.model_validate(tables)}
+            update={"revocation": Revocation.model_validate(tables)}
         )
         made = RevocableRig(Authenticator(settings, plain.issuers, clock, revocations), clock, plain.issuers)
         made.file, made.source, made.writer = file, source, RevocationWriter(settings, clock)

@@ -39,7 +39,7 @@ def test_secret_is_the_one_line_of_its_file(content: str, secret: str, tmp_path:
         (b"a\nb", "more than one line"),
         (b"a\n\n", "more than one line"),
         (b"a\0", "more than one line"),
-        (b"\xff", "no text in UTF-8"),
+        (b"\xff", "not UTF-8 text"),
         (b"x" * 70_000, "more than 65536 bytes"),
     ],
 )

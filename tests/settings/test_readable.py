@@ -40,8 +40,10 @@ def test_certificates_are_looked_at_before_the_start(tmp_path: Path) -> None:
     assert fault(one.cert, one.key, tls_client_ca=nothing) == [f"server.tls_client_ca: {missing}"]
     assert fault(one.cert, tmp_path) == ["server.tls_key: this file cannot be read: is a directory"]
     assert fault(one.cert, other.key) == ["server.tls_key: is not the key of the certificate in `tls_cert`"]
-    assert fault(text, one.key) == ["server.tls_cert: with `tls_key` is no PEM certificate chain and its private key"]
-    assert fault(one.cert, encrypted) == ["server.tls_key: is encrypted; the gateway asks nobody for a password"]
+    assert fault(text, one.key) == [
+        "server.tls_cert: and `tls_key` do not form a PEM certificate chain and its private key"
+    ]
+    assert fault(one.cert, encrypted) == ["server.tls_key: is encrypted; encrypted keys are not supported: decrypt it"]
     assert fault(one.cert, one.key, tls_client_ca=text) == ["server.tls_client_ca: this file holds no PEM certificates"]
     assert faults_of(tmp_path, changed("issuers", jwks_ca_file=str(text))) == [
         "issuers[0].jwks_ca_file: this file holds no PEM certificates"

@@ -125,7 +125,7 @@ def test_a_pattern_that_is_quick_to_compare_is_taken(pattern: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "problem"),
     [
-        ("[a-z", "is no regular expression"),
+        ("[a-z", "is not a valid regular expression"),
         ("(a+)+", "repeats a group"),
         ("(?:a|aa)*", "repeats a group"),
         ("(ab){2,}", "repeats a group"),

@@ -14,7 +14,7 @@ from typing import Any
 from gateway.clock import SystemClock
 from gateway.features.revocation.redis_source import RedisRevocations
 from gateway.identity import Identity
-from gateway.jwt.revocations.entry import Revocation
+from gateway.jwt.revocations.entry import RevocationEntry
 from gateway.jwt.revocations.table import EntryKind
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
@@ -54,7 +54,7 @@ def caller(
 
 
 def revoked(kind: EntryKind, value: str, issuer: str = "", before: float = 0.0, expires: float = NOW + HOUR) -> bytes:
-    return Revocation(kind, value, issuer, before, expires).record()
+    return RevocationEntry(kind, value, issuer, before, expires).record()
 
 
 async def until_status(ask: Callable[[], Awaitable[RawResponse]], status: int, within: float) -> float:

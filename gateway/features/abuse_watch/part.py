@@ -26,7 +26,7 @@ class AbuseWatchPart(Part):
 
     def metrics(self) -> Iterator[Metric]:
         """Return the metrics of one scrape."""
-        text = "What looked like abuse, by the option that found it."
+        text = "Abuse flags, by the option that raised them."
         yield counter("gateway_abuse_flags", text, "kind", self.watch.flags)
         text = "Addresses, tokens and subjects that are refused now."
         refused = Gauge("gateway_abuse_refused", text, labels=("what",))

@@ -40,7 +40,7 @@ from gateway.telemetry.counters import Record
 _log = logging.getLogger("gateway.watch")
 
 #: How many flags a minute are told in full.
-MOST_TOLD, TOLD_SECONDS = 10, 60.0
+MAX_LOGGED_FLAGS, TOLD_SECONDS = 10, 60.0
 
 #: The reason code of a key that does not exist, where API keys are a feature of the gateway.
 UNKNOWN_API_KEY = "unknown_api_key"
@@ -71,7 +71,7 @@ class AbuseWatch(Guard):
         self._exempt = TrustedProxies(settings.exempt)
         self._addresses, self._tokens, self._subjects = (Barred(settings.max_tracked) for _ in range(3))
         self._found_before = Barred(settings.max_tracked)
-        self._told = Bursts(MOST_TOLD, TOLD_SECONDS, 1)
+        self._told = Bursts(MAX_LOGGED_FLAGS, TOLD_SECONDS, 1)
         self._untold = 0
         #: By reason code: the option, and what says that there were too many from an address, given the log's detail.
         self._of_refusals: dict[str, tuple[str, Callable[[bytes, str, float], bool]]] = {}

@@ -24,10 +24,10 @@ def apikey() -> None:
 
 
 @apikey.command()
-@click.option("--id", "name", required=True, metavar="I", help="What the key is called, in the configuration and here.")
-@click.option("--owner", default="", metavar="O", help="Whom it speaks for.  [default: the id]")
+@click.option("--id", "name", required=True, metavar="I", help="Id of the key.")
+@click.option("--owner", default="", metavar="O", help="Owner of the key (`sub`).  [default: the id]")
 @click.option("--scope", "scopes", multiple=True, metavar="S", help="A scope that it grants. Repeatable.")
-@click.option("--expires", default="", metavar="T", help="Its end, such as 2027-01-31T00:00:00Z.  [default: never]")
+@click.option("--expires", default="", metavar="T", help="Expiry time, such as 2027-01-31T00:00:00Z.  [default: never]")
 @click.option("--json", "as_line", is_flag=True, help="Print the entry as a line for `api_keys_file`, not as TOML.")
 def new(name: str, owner: str, scopes: tuple[str, ...], expires: str, as_line: bool) -> None:
     """Make a key: print it, this once, and below it the entry to store, which holds its hash only."""

@@ -106,7 +106,7 @@ def _entry(line: bytes, rules: Sequence[HeaderRule]) -> ApiKey | list[str]:
         return [": is not UTF-8 text"]
     except (ValueError, RecursionError) as error:
         text = place_of(error)
-        return [f": is not JSON: {'a key is there twice' if text.startswith('the key ') else text}"]
+        return [f": is not JSON: {'duplicate key' if text.startswith('duplicate key ') else text}"]
     if not isinstance(value, dict):
         return [": must be an object with the keys of [[api_keys]]"]
     try:

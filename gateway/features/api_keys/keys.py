@@ -36,7 +36,7 @@ _log = logging.getLogger("gateway.api_keys")
 LOOK_SECONDS = 1.0
 
 #: How many looks a file that keeps changing is waited for.
-_MOST_WAITS = 5
+_MAX_WAITS = 5
 
 #: What a key made here consists of before its id: scanners for leaked secrets find it by this.
 PREFIX = "gwk"
@@ -93,7 +93,7 @@ class ApiKeys:
         self._wall = clock.wall
         self._known = self._compile(self._given)
         self._complete = not self.file
-        self._changes = WatchedFile(self.file, max_waits=_MOST_WAITS)
+        self._changes = WatchedFile(self.file, max_waits=_MAX_WAITS)
         self._watching = Periodic("API key file", self._look, clock, LOOK_SECONDS, on_failure=self._not_read)
         if self.file:
             self._changes.take()

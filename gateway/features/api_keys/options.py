@@ -26,9 +26,9 @@ _OWN_CLAIMS = {
     "azp": "is `id`",
     "scope": "is `scopes`",
     "exp": "is `expires`",
-    "nbf": "has no meaning for a key",
-    "iss": "has no meaning for a key: no issuer vouches for it",
-    TENANT: "has no meaning for a key: no issuer vouches for it",
+    "nbf": "is not a claim of API keys",
+    "iss": "is not a claim of API keys: they have no issuer",
+    TENANT: "is not a claim of API keys: they have no issuer",
 }
 
 
@@ -62,11 +62,11 @@ How to make, hand out, exchange and withdraw them is in [api-keys.md](api-keys.m
     commented = True
 
     id: Annotated[Name, Field(examples=["partner"])]
-    """What this key is called, and the `$client` of its callers. Two entries for one owner let keys be exchanged."""
+    """Id of the key, and the `$client` of its callers. Two entries for one owner let keys be exchanged."""
     hash: Annotated[str, AfterValidator(key_hash), Field(examples=["sha256:" + "0" * 64])]
     """`sha256:` and the SHA-256 of the whole key, as 64 lower-case hex digits."""
     owner: str = ""
-    """Whom the key speaks for: the `sub` of rules and headers. Empty: the `id`."""
+    """Owner of the key: the `sub` of rules and headers. Empty: the `id`."""
     scopes: list[Scope] = []
     """The granted scopes."""
     claims: Annotated[dict[NonEmptyText, Text | list[Text]], AfterValidator(_no_own_claims)] = {}
@@ -88,7 +88,8 @@ class TokensOptions(FeatureOptions):
     """What API keys add to ``[tokens]``."""
 
     api_keys_file: str = ""
-    """A file of further API keys: a JSON object a line, with the keys of `[[api_keys]]`. Read again when it changes."""
+    """A file of further API keys: one JSON object per line, with the keys of `[[api_keys]]`. Read again when it
+    changes."""
 
 
 def expires_at(entry: ApiKey) -> float:

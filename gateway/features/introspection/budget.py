@@ -23,7 +23,7 @@ _WEIGHT = 0.05
 
 
 #: For how many seconds an answer "closed" may be taken for the next one: questions that end well open it earlier.
-_LONGEST_CLOSED = 0.05
+_MAX_CLOSED_SECONDS = 0.05
 
 
 class Gate:
@@ -96,5 +96,5 @@ class Gate:
         missing = 1.0 + self._wasted * self._unknown - self._left
         if missing <= 0:
             return True
-        self.closed_until = now + min(_LONGEST_CLOSED, missing / self._budget)
+        self.closed_until = now + min(_MAX_CLOSED_SECONDS, missing / self._budget)
         return False

@@ -45,7 +45,7 @@ def _not_asked(options: IssuerOptions) -> Iterator[tuple[str, str]]:
 
 def _asked(options: IssuerOptions, issuer: Issuer) -> Iterator[tuple[str, str]]:
     if is_template(issuer):
-        yield "introspection_url", "is not for a template: nobody could say which tenant an opaque token is of"
+        yield "introspection_url", "cannot be used with a template: the tenant of an opaque token is unknown"
     parts = http_url(options.introspection_url)
     if parts.scheme == "http":
         if not issuer.allow_http and not is_loopback(parts.hostname or ""):
@@ -96,7 +96,7 @@ def _routes(settings: Settings, sound: Sound) -> Iterator[Problem]:
             names = " and ".join(f"`{issuer.name}`" for issuer in asked[:2])
             yield (
                 (*place, "issuers"),
-                f"leaves open whether {names} is asked about a token that is no JWT, and a token must not reach a"
+                f"leaves open which of {names} introspects tokens that are not JWTs, and a token must not reach a"
                 ' server that it was not meant for: name one of them, or give the others introspect = "jwt"',
             )
 
@@ -111,7 +111,7 @@ def _without_effect(settings: Settings, sound: Sound) -> Iterator[Problem]:
         if not any(takes_opaque(route) and accepted_issuers(route, [issuer]) for route in settings.routes):
             yield (
                 (*place, "introspection_url"),
-                'can never be asked: no route that accepts this issuer has "opaque" in its `credentials`',
+                'is never used: no route that accepts this issuer has "opaque" in its `credentials`',
             )
         elif not needs_keys(issuer, settings):
             for name in _OF_KEYS:
@@ -127,7 +127,7 @@ def introspection_warnings(settings: Settings) -> Iterator[Problem]:
         if url.scheme == "http" and not is_loopback(url.hostname or ""):
             yield (
                 (*place, "allow_http"),
-                "tokens and the client's secret go over http://: whoever is on the way has them",
+                "tokens and the client's secret go over http://: an attacker on the network can read them",
             )
         if options.introspection_url and not options.introspection_require_audience:
             yield (

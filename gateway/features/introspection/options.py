@@ -20,15 +20,15 @@ class IssuerOptions(FeatureOptions):
     """What introspection adds to ``[[issuers]]``."""
 
     introspection_url: Annotated[str, AfterValidator(values.optional_http_url)] = ""
-    """Where tokens that nobody but the issuer can read are asked about (RFC 7662), on routes with `opaque` in
-    `credentials`. Keys are fetched only if some route verifies JWTs of this issuer with them."""
+    """Introspection endpoint for opaque tokens (RFC 7662), used on routes with `opaque` in `credentials`. Keys are
+    fetched only if some route verifies JWTs of this issuer with them."""
     introspect: Literal["opaque", "jwt", "all"] = "opaque"
-    """Which tokens are asked about, where a route takes `opaque`: those that are no JWT, JWTs of this issuer (which
-    then end when the issuer says so), or both."""
+    """Which tokens are introspected on routes with `opaque`: those that are not JWTs, JWTs of this issuer (which then
+    end when the issuer says so), or both."""
     introspection_auth: Literal["client_secret_basic", "client_secret_post", "private_key_jwt"] = "client_secret_basic"
-    """How the gateway says who it is (OpenID Connect Core section 9)."""
+    """How the gateway authenticates as a client (OpenID Connect Core section 9)."""
     introspection_client_id: str = ""
-    """What the issuer calls the gateway."""
+    """Client id of the gateway at the issuer."""
     introspection_client_secret_file: str = ""
     """File with the client's secret for `client_secret_basic` and `client_secret_post`; read again when it changes."""
     introspection_private_key_file: str = ""
@@ -39,25 +39,26 @@ class IssuerOptions(FeatureOptions):
     introspection_ca_file: str = ""
     """PEM bundle for the endpoint's TLS certificate, instead of the system's authorities."""
     introspection_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 2
-    """Bound on one question, from the wait for its turn to the last byte of the answer; after it: 503."""
+    """Timeout of one introspection request, waiting for a slot included; then 503."""
     introspection_max_concurrent: Annotated[int, Field(ge=1, le=1000)] = 64
-    """Most questions at a time, per worker."""
+    """Concurrent introspection requests, per worker (slots)."""
     introspection_max_waiting: Annotated[int, Field(ge=0, le=10000)] = 256
-    """Most questions that wait for their turn, per worker; beyond: 503 at once. A quarter of all places is kept for
-    tokens that were good before."""
+    """Introspection requests that may wait for a slot, per worker; above: 503 at once. A quarter of all slots is
+    reserved for tokens that were good before."""
     introspection_max_inactive_per_second: Annotated[float, Field(ge=0, le=1000000)] = 25
-    """Most questions about unknown tokens each second, per worker, those not counted that found a good one. Beyond:
-    503 at once for tokens that were not good before, so that a flood of made-up ones costs little. 0 = no limit."""
+    """Introspection requests about unknown tokens per second and worker that may end without a good token; above: 503
+    at once for tokens that were not good before, so that a flood of made-up ones costs little. 0 = no limit."""
     introspection_cache_seconds: Annotated[float, Field(ge=0, le=3600)] = 30
-    """How long a token that was found good passes without another question, at most until its `exp`: so long may one
-    be used after the issuer has revoked it. Long responses and WebSockets are asked about at this interval."""
+    """How long a good token is accepted without another introspection request, at most until its `exp`: it can be used
+    for so long after the issuer has revoked it. The tokens of long responses and WebSockets are introspected again at
+    this interval."""
     introspection_inactive_cache_seconds: Annotated[float, Field(ge=0, le=300)] = 5
-    """How long a token that was found bad is refused without another question."""
+    """How long a bad token is refused without another introspection request."""
     introspection_cache_size: Annotated[int, Field(ge=1, le=10_000_000)] = 10000
-    """Tokens remembered, per worker, and as many bad ones."""
+    """Good tokens in the cache, per worker, and as many bad ones."""
     introspection_require_audience: bool = True
-    """Refuse tokens of which the issuer says nothing about their audience. Off: only for an issuer all of whose tokens
-    are meant for this gateway; an audience that it does tell must fit all the same."""
+    """Refuse tokens whose introspection answer has no audience. Off: only for an issuer all of whose tokens are meant
+    for this gateway; an audience in an answer must fit all the same."""
 
 
 # What follows from several of these options. The rule behind all: nothing in an opaque token says whose it is, so it

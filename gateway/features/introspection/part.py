@@ -42,31 +42,31 @@ class IntrospectionPart(Part):
 def _metrics(introspectors: Mapping[str, Introspector]) -> Iterator[Metric]:
     """Return the metrics of all issuers that are asked about tokens."""
     calls = CounterMetricFamily(
-        "gateway_introspections", "Questions about opaque tokens that ended.", labels=("issuer", "outcome")
+        "gateway_introspections", "Introspection requests that ended.", labels=("issuer", "outcome")
     )
     duration = HistogramMetricFamily(
         "gateway_introspection_duration_seconds",
-        "Time of such a question, from the wait for its turn to the answer.",
+        "Duration of introspection requests, waiting for a slot included.",
         labels=_BY_ISSUER,
     )
     hits = CounterMetricFamily(
         "gateway_introspection_cache_hits",
-        "Opaque tokens whose verdict was remembered.",
+        "Opaque tokens answered from the cache.",
         labels=("issuer", "verdict"),
     )
     shared = CounterMetricFamily(
         "gateway_introspection_shared_lookups",
-        "Look-ups of answers that gateways share.",
+        "Look-ups in the answers that gateways share.",
         labels=("issuer", "outcome"),
     )
     busy = CounterMetricFamily(
-        "gateway_introspections_refused", "Questions not asked, because too much was asked already.", labels=_BY_ISSUER
+        "gateway_introspections_refused",
+        "Introspection requests refused for lack of a slot or budget.",
+        labels=_BY_ISSUER,
     )
-    running = Gauge("gateway_introspections_in_flight", "Questions being asked.", labels=_BY_ISSUER)
-    waiting = Gauge("gateway_introspections_waiting", "Questions waiting.", labels=_BY_ISSUER)
-    entries = Gauge(
-        "gateway_introspection_cache_entries", "Opaque tokens that were found good, remembered now.", labels=_BY_ISSUER
-    )
+    running = Gauge("gateway_introspections_in_flight", "Introspection requests in progress.", labels=_BY_ISSUER)
+    waiting = Gauge("gateway_introspections_waiting", "Introspection requests waiting for a slot.", labels=_BY_ISSUER)
+    entries = Gauge("gateway_introspection_cache_entries", "Active opaque tokens in the cache.", labels=_BY_ISSUER)
     for name, asker in introspectors.items():
         for outcome, count in asker.outcomes.items():
             calls.add_metric((name, outcome), count)

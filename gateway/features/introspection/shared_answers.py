@@ -35,7 +35,7 @@ from gateway.store.redis_link import RedisLink
 _NONCE = 12
 
 #: Shorter lives are not worth an exchange, and Redis knows no time under a millisecond.
-_LEAST_SECONDS = 0.01
+_MIN_TTL_SECONDS = 0.01
 
 
 class Shared(NamedTuple):
@@ -114,7 +114,7 @@ class SharedAnswers:
     async def put(self, digest: bytes, credential: str | ClientKey, answer: dict[str, Any], seconds: float) -> None:
         """Share an answer for so long; in vain, when Redis does not take it."""
         now = self._link.time.not_after
-        if not self._link.available or now is None or seconds < _LEAST_SECONDS:
+        if not self._link.available or now is None or seconds < _MIN_TTL_SECONDS:
             return
         key = self._key(digest)
         text = json.dumps({"at": now, "until": now + seconds, "answer": answer}).encode()

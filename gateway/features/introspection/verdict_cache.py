@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from gateway.clock import Clock
 from gateway.errors import Reason
 from gateway.identity import Identity, identity_cost
-from gateway.jwt.cache import BYTES_PER_ENTRY, LEAST_BYTES, MOST_BYTES
+from gateway.jwt.cache import BYTES_PER_ENTRY, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES
 from gateway.jwt.claims.rules import is_current
 
 # A verdict, its digest and its place in the map, measured.
@@ -62,7 +62,7 @@ class VerdictMemory:
         self.evictions = 0
         self.bytes_used = 0
         self._size = size
-        self._max_bytes = min(MOST_BYTES, max(LEAST_BYTES, size * BYTES_PER_ENTRY))
+        self._max_bytes = min(MAX_MEMORY_BYTES, max(MIN_MEMORY_BYTES, size * BYTES_PER_ENTRY))
         self._leeway = leeway
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self._good: OrderedDict[bytes, tuple[Verdict, int]] = OrderedDict()

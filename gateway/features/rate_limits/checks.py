@@ -22,7 +22,7 @@ from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import RouteSettings, takes_keys
 
 #: The fastest rate that can be told apart: a microsecond between two requests.
-MOST_PER_SECOND = 1_000_000
+MAX_PER_SECOND = 1_000_000
 
 
 def rate_limit_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
@@ -61,7 +61,7 @@ def limits_of(route: RouteSettings) -> Sequence[RateLimit]:
 
 
 def _problems(route: RouteSettings, number: int, limit: RateLimit, *, known: bool) -> Iterator[tuple[str, str]]:
-    if limit.requests > limit.seconds * MOST_PER_SECOND:
+    if limit.requests > limit.seconds * MAX_PER_SECOND:
         yield "requests", "is more than a million a second, which cannot be counted"
     same = [earlier.by == limit.by and earlier.seconds == limit.seconds for earlier in limits_of(route)[:number]]
     if True in same:
@@ -69,6 +69,6 @@ def _problems(route: RouteSettings, number: int, limit: RateLimit, *, known: boo
     if not known or limit.by == ADDRESS:
         return
     if route.auth == "public":
-        yield "by", 'can never apply: with auth = "public" nobody is known; count by "address"'
+        yield "by", 'can never apply: with auth = "public" every caller is anonymous; use by = "address"'
     elif limit.by == API_KEY and not takes_keys(route):
         yield "by", 'can never apply without "api_key" in `credentials`'

@@ -61,12 +61,12 @@ class Limits(Section):
     """What all rate limits share. The limits themselves are a route's `rate_limit`."""
 
     note = """\
-What limits count, what clients are told, and what is shared through Redis: [rate-limits.md](rate-limits.md).
+What limits count, what clients see, and what is shared through Redis: [rate-limits.md](rate-limits.md).
 """
 
     max_callers: Annotated[int, Field(ge=100, le=10_000_000)] = 50_000
-    """Callers whose requests each worker counts at one time, per limit: about 250 bytes each. Beyond, those that were
-    quiet for longest are forgotten, and newcomers start without a burst."""
+    """Callers whose requests each worker counts at one time, per limit: about 250 bytes each. Above, the least recently
+    seen are forgotten, and new ones start without a burst."""
 
 
 class LimitTables(FeatureOptions):

@@ -28,7 +28,7 @@ class RateLimitsPart(Part):
         guard = self.guard
         requests = CounterMetricFamily(
             "gateway_rate_limit_requests",
-            "Requests that a limit was asked about, by route, limit, and whether it let them through.",
+            "Requests checked against a rate limit, by route, limit, and whether it let them through.",
             labels=("route", "limit", "verdict"),
         )
         for labels, count in guard.counts.items():
@@ -36,7 +36,7 @@ class RateLimitsPart(Part):
         yield requests
         yield CounterMetricFamily(
             "gateway_rate_limit_fallbacks",
-            "Requests decided by a worker's own buckets because Redis was away.",
+            "Requests decided by a worker's own buckets because Redis was unavailable.",
             guard.fallbacks,
         )
         yield Gauge(

@@ -82,7 +82,7 @@ def _unknown(settings: Settings, sound: Sound) -> Iterator[Problem]:
         place: KeyPath = ("routes", index, "resource")
         named = ResourceRouteOptions.of(route).resource
         if sound(place) and named and named not in known:
-            yield place, "is the identifier of no resource" + did_you_mean(named, known)
+            yield place, "unknown resource" + did_you_mean(named, known)
 
 
 def _without_tokens(settings: Settings, sound: Sound) -> Iterator[Problem]:
@@ -115,7 +115,7 @@ def _foreign_issuers(settings: Settings) -> Iterator[Problem]:
             if not all(map(_is_url, authorization_servers(resource, routes, [issuer]))):
                 yield (
                     ("resources", index, "authorization_servers"),
-                    f"is required: the value of issuers[{number}] is no URL at which clients could find a server",
+                    f"is required: the value of issuers[{number}] is not a URL at which clients could find a server",
                 )
                 break
 

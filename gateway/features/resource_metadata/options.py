@@ -88,7 +88,7 @@ its own and with a host that fits, or to the one that it names.
     scopes_supported: list[Scope] = []
     """Scopes that clients may ask for. Empty: those that its routes ask for, sorted."""
     name: Annotated[str, AfterValidator(shown_text)] = ""
-    """What people call it."""
+    """Display name."""
     documentation: Annotated[str, AfterValidator(values.optional_http_url)] = ""
     """URL of a page for developers."""
     policy_uri: Annotated[str, AfterValidator(values.optional_http_url)] = ""

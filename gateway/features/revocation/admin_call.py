@@ -21,14 +21,14 @@ from gateway.clock import Clock
 from gateway.features.revocation.checks import read_admin_token
 from gateway.features.revocation.options import RevocationTables
 from gateway.features.revocation.writer import RevocationWriter, Take
-from gateway.jwt.revocations.entry import Revocation
+from gateway.jwt.revocations.entry import RevocationEntry
 from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import StoreUnavailableError
 
 _log = logging.getLogger("gateway.revocation")
 
 #: Most revocations of one call.
-MOST = 1000
+MAX_ENTRIES = 1000
 
 
 class _RefusedError(Exception):
@@ -78,11 +78,11 @@ async def _demand_secret(request: web.Request, file: str) -> None:
         raise _RefusedError(401, "invalid_token", "The secret of revocation.admin_token_file is required.")
 
 
-def _revocations(body: bytes, writer: RevocationWriter) -> list[Revocation]:
+def _revocations(body: bytes, writer: RevocationWriter) -> list[RevocationEntry]:
     """Read one entry a line, as the file has them."""
     lines = [line for line in body.split(b"\n") if line.strip()]
-    if not 1 <= len(lines) <= MOST:
-        raise _RefusedError(400, "invalid_request", f"The content must be 1 to {MOST} JSON objects, one a line.")
+    if not 1 <= len(lines) <= MAX_ENTRIES:
+        raise _RefusedError(400, "invalid_request", f"The content must be 1 to {MAX_ENTRIES} JSON objects, one a line.")
     found = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -92,7 +92,7 @@ def _revocations(body: bytes, writer: RevocationWriter) -> list[Revocation]:
     return found
 
 
-async def _write(writer: RevocationWriter, revocations: list[Revocation]) -> None:
+async def _write(writer: RevocationWriter, revocations: list[RevocationEntry]) -> None:
     try:
         await writer.write(revocations)
     except StoreUnavailableError as error:

@@ -71,7 +71,7 @@ def revocation_warnings(settings: Settings) -> Iterator[Problem]:
     if file and (problem := read_problem(file)):
         yield (
             ("revocation", "file"),
-            f"{problem}; until it can, routes get 503 for whatever credential is shown, but for those with"
+            f"{problem}; until it can, routes answer 503 to every credential, except those with"
             ' revocation_failure = "open"',
         )
     if revocable(settings) and all(route.auth == "public" for route in settings.routes):
@@ -93,7 +93,7 @@ def _unmeant_redis(settings: Settings) -> Iterator[Problem]:
         more = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
         yield (
             ("redis", "url"),
-            f"revocations are read from there, too: while Redis is away, requests with a good credential get 503 on"
-            f" routes[{waiting[0]}]{more}; write `revocation.redis = false` if nothing is revoked there, or `true` if"
-            ' this is meant, or revocation_failure = "open" on the routes that must go on',
+            f"revocations are read from there, too: while Redis is unavailable, requests with a good credential get 503"
+            f" on routes[{waiting[0]}]{more}; write `revocation.redis = false` if nothing is revoked there, or `true`"
+            ' if this is meant, or revocation_failure = "open" on the routes that must go on',
         )

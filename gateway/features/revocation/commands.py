@@ -31,7 +31,7 @@ def revoke_command(model: type[Settings]) -> click.Command:
     @click.option(
         "--expires",
         metavar="T",
-        help="Until when; or never.  [default: until no token issued so far can be good any more]",
+        help="End of the revocation, or never.  [default: when every token issued so far has expired]",
     )
     def revoke(
         jti: str | None,
@@ -42,7 +42,7 @@ def revoke_command(model: type[Settings]) -> click.Command:
         expires: str | None,
         **given: Any,
     ) -> None:
-        """Take tokens back before they expire: in Redis, or without it in the file of revocations."""
+        """Revoke tokens before they expire, in Redis or in the revocation file."""
         moments = {"before": _moment(before), "expires": _moment(expires)}
         _revoke(load_given(model, given).settings, {"jti": jti, "sub": sub, "sid": sid, "issuer": issuer, **moments})
 
@@ -59,7 +59,7 @@ def _revoke(settings: Settings, entry: Mapping[str, str | float | None]) -> None
     issuer = entry["issuer"]
     writer = RevocationWriter(settings, SystemClock())
     if not writer.store:
-        refuse(["revocation.file: is empty, and so is redis.url: there is nowhere to write a revocation to"])
+        refuse(["neither revocation.file nor redis.url is set: set one of them to revoke"])
     try:
         revocation = writer.read(json.dumps({name: value for name, value in entry.items() if value is not None}))
     except ValueError as error:

@@ -33,7 +33,7 @@ _log = logging.getLogger("gateway.revocation")
 LOOK_SECONDS = 0.25
 
 #: How many looks a file that keeps changing is waited for.
-_MOST_WAITS = 3
+_MAX_WAITS = 3
 
 #: The longest file, and the longest line of it, in bytes.
 MAX_BYTES, MAX_LINE = 1 << 30, 1 << 16
@@ -176,7 +176,7 @@ class FileRevocations(RevocationSource):
         self._end, self._digest = 0, b""
         self._in_force = False
         self._looking = asyncio.Lock()
-        self._changes = WatchedFile(file, max_waits=_MOST_WAITS)
+        self._changes = WatchedFile(file, max_waits=_MAX_WAITS)
         self._watching = Periodic("revocation file", self._watch, clock, LOOK_SECONDS, on_failure=self._not_read)
 
     async def start(self) -> None:

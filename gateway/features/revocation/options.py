@@ -12,11 +12,11 @@ from pydantic import Field
 from gateway.settings.tables.base import FeatureOptions, Section
 
 
-class RevocationSettings(Section):
+class Revocation(Section):
     """Which tokens are refused before they expire. Entries come from a file, from `[redis]`, or from both."""
 
     file: str = ""
-    """A JSON object a line: `{"jti": ...}`, `{"sid": ...}` or `{"sub": ...}`, each with an optional `issuer`, `sub`
+    """One JSON object per line: `{"jti": ...}`, `{"sid": ...}` or `{"sub": ...}`, each with an optional `issuer`, `sub`
     with an optional `before`, or `{"issuer": ..., "before": ...}`; with an optional `expires`. Read again when it
     changes."""
     redis: bool = True
@@ -26,8 +26,8 @@ class RevocationSettings(Section):
     decides. The file is looked at four times a second; so this is how long it may be missing or wrong. Redis counts as
     unknown after 0.6 seconds without a good answer, whatever this says."""
     admin_token_file: str = ""
-    """File with a secret of at least 16 characters: whoever sends it as bearer token to `/revoke` on the admin port may
-    revoke. Read anew for each call. Empty: there is no such call."""
+    """File with a secret of at least 16 characters, which requests to `/revoke` on the admin port must have as bearer
+    token. Read anew for each request. Empty: `/revoke` does not exist."""
 
 
 class RevocationTables(FeatureOptions):
@@ -35,4 +35,4 @@ class RevocationTables(FeatureOptions):
 
     after: ClassVar[str] = "redis"
 
-    revocation: RevocationSettings = RevocationSettings()
+    revocation: Revocation = Revocation()

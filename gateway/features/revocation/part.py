@@ -30,15 +30,15 @@ def _metrics(revocations: Revocations) -> Iterator[Metric]:
     if not revocations.sources:
         return
     known = 0.0 if revocations.unknown else 1.0
-    yield Gauge("gateway_revocation_known", "1 while it is known what is revoked.", known, merge="min")
+    yield Gauge("gateway_revocation_known", "1 while the revocation list is current.", known, merge="min")
     yield CounterMetricFamily(
         "gateway_revocation_passed_unknown",
-        'Requests that routes with revocation_failure = "open" let pass while that was not known.',
+        'Requests that routes with revocation_failure = "open" let pass while the revocation list was unavailable.',
         revocations.passed_unknown,
     )
     names = ("source",)
-    age = Gauge("gateway_revocation_age_seconds", "Time since what is revoked was known.", labels=names, merge="max")
-    failures = CounterMetricFamily("gateway_revocation_failures", "Looks at a source that failed.", labels=names)
+    age = Gauge("gateway_revocation_age_seconds", "Age of the revocation list.", labels=names, merge="max")
+    failures = CounterMetricFamily("gateway_revocation_failures", "Failed reads of a revocation source.", labels=names)
     applied = CounterMetricFamily("gateway_revocation_applied", "Entries that were read.", labels=names)
     entries = Gauge("gateway_revocation_entries", "Entries in force.", labels=("source", "kind"), merge="max")
     for source in revocations.sources:

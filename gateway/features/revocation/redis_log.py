@@ -23,7 +23,7 @@ from __future__ import annotations
 import secrets
 from typing import Any, NamedTuple
 
-from gateway.jwt.revocations.table import MOST_RECORDS, RECORD
+from gateway.jwt.revocations.table import MAX_RECORDS, RECORD
 from gateway.store.answers import OddAnswerError, count, done_or_not, items, number, text
 from gateway.store.names import KEY_PREFIX
 from gateway.store.redis_link import RedisLink, odd_reply
@@ -194,7 +194,7 @@ class RevocationLog:
         self.channel = f"{_NAME}:{link.database}"
 
     async def add(self, records: bytes, *, restoring: bool = False) -> Written:
-        """Write and publish records, at most ``MOST_RECORDS``.
+        """Write and publish records, at most ``MAX_RECORDS``.
 
         Args:
             records: one after the other.
@@ -207,13 +207,13 @@ class RevocationLog:
         return written
 
     async def page(self, after: int) -> Page:
-        """Return the records that were written after a number, the oldest first, at most ``MOST_RECORDS``."""
-        page: Page = await self._link.evaluate(_PAGE, _KEYS, [_fresh_epoch(), after, MOST_RECORDS], _page, patient=True)
+        """Return the records that were written after a number, the oldest first, at most ``MAX_RECORDS``."""
+        page: Page = await self._link.evaluate(_PAGE, _KEYS, [_fresh_epoch(), after, MAX_RECORDS], _page, patient=True)
         return page
 
     async def sweep(self) -> int:
         """Remove what has ended from the next part of the log; return how many records that were."""
-        removed: int = await self._link.evaluate(_SWEEP, _KEYS, [MOST_RECORDS // 4], count, patient=True)
+        removed: int = await self._link.evaluate(_SWEEP, _KEYS, [MAX_RECORDS // 4], count, patient=True)
         return removed
 
     async def may_restore(self) -> bool:

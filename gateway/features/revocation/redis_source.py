@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from gateway.clock import Clock
 from gateway.features.revocation.redis_log import RevocationLog, read_message
 from gateway.jwt.revocations.source import Inheritance, RevocationSource
-from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, RevocationTable
+from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, RevocationTable
 from gateway.store.redis_link import PATIENCE_SECONDS, START_SECONDS, RedisLink, StoreUnavailableError
 from gateway.tasks import Periodic, cancelled, spawn, survivable, where
 
@@ -60,7 +60,7 @@ _AWAY_ROUNDS = 4
 _ANOTHER_LOG = b"?"
 
 #: Records that are written back at one time, and the seconds between two looks whether another worker has done it.
-_RESTORED, _RESTORE_SECONDS = MOST_RECORDS // 4, 0.1
+_RESTORED, _RESTORE_SECONDS = MAX_RECORDS // 4, 0.1
 
 
 class RedisRevocations(RevocationSource):
@@ -171,7 +171,7 @@ class RedisRevocations(RevocationSource):
             if after:
                 return False
         self.take(page.records, page.epoch)
-        whole = len(page.records) < MOST_RECORDS * RECORD.size
+        whole = len(page.records) < MAX_RECORDS * RECORD.size
         self._read = max(self._read, page.head if whole else page.last)
         return whole
 

@@ -19,15 +19,15 @@ from gateway.features.revocation.checks import from_redis
 from gateway.features.revocation.file_source import append_revocation
 from gateway.features.revocation.options import RevocationTables
 from gateway.features.revocation.redis_log import RevocationLog
-from gateway.jwt.revocations.entry import Revocation, parse_revocation
-from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, EntryKind
+from gateway.jwt.revocations.entry import RevocationEntry, parse_revocation
+from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, EntryKind
 from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink
 
 #: Redis may take this long at least: nobody's request waits for it, in seconds.
 WRITE_SECONDS = 1.0
 
-_MOST_BYTES = MOST_RECORDS * RECORD.size
+_MAX_BYTES = MAX_RECORDS * RECORD.size
 
 #: Takes records that are in Redis now, and the epoch of their log.
 Take = Callable[[bytes, bytes], Awaitable[None]]
@@ -77,7 +77,7 @@ class RevocationWriter:
         self._clock = clock
         self._take = take
 
-    def read(self, text: str | bytes) -> Revocation:
+    def read(self, text: str | bytes) -> RevocationEntry:
         """Read one entry for writing.
 
         Raises:
@@ -89,7 +89,7 @@ class RevocationWriter:
             raise ValueError("has expires in the past")
         return revocation
 
-    async def write(self, revocations: Sequence[Revocation]) -> None:
+    async def write(self, revocations: Sequence[RevocationEntry]) -> None:
         """Write them.
 
         Raises:
@@ -109,8 +109,8 @@ class RevocationWriter:
         try:
             await link.start()
             log = RevocationLog(link)
-            for start in range(0, len(records), _MOST_BYTES):
-                part = records[start : start + _MOST_BYTES]
+            for start in range(0, len(records), _MAX_BYTES):
+                part = records[start : start + _MAX_BYTES]
                 written = await log.add(part)
                 if self._take is not None:
                     await self._take(part, written.epoch)
@@ -118,7 +118,7 @@ class RevocationWriter:
             await link.stop()
 
 
-def line(revocation: Revocation) -> str:
+def line(revocation: RevocationEntry) -> str:
     """Return an entry as a line of the file."""
     entry: dict[str, Any] = {_NAMES[revocation.kind]: revocation.value}
     if revocation.issuer:
@@ -129,7 +129,7 @@ def line(revocation: Revocation) -> str:
     return json.dumps(entry)
 
 
-def shown_end(revocation: Revocation) -> str:
+def shown_end(revocation: RevocationEntry) -> str:
     """Return for people until when an entry holds."""
     if math.isinf(revocation.expires):
         return "for ever"

@@ -52,7 +52,7 @@ def _server(settings: Settings, sound: Sound) -> Iterator[Problem]:
     if not name or not sound(("server", "client_certificate_header"), ("server", "trusted_proxies")):
         return
     if not server.trusted_proxies:
-        yield ("server", "client_certificate_header"), "has no effect without `trusted_proxies`: nobody is believed"
+        yield ("server", "client_certificate_header"), "has no effect without `trusted_proxies`: the header is ignored"
     taken = [*settings.identity, *(route.api_key_header for route in settings.routes if takes_keys(route))]
     if sound(("identity",), ("routes",)) and fold_header_name(name) in map(fold_header_name, taken):
         yield ("server", "client_certificate_header"), "is an identity header or the field of API keys"

@@ -32,8 +32,11 @@ def _route(route: RouteSettings, settings: Settings, sound: Sound) -> Iterator[t
             yield "single_use_failure", "has no effect without `single_use`"
         return
     if takes_keys(route):
-        yield "single_use", 'excludes "api_key" in `credentials`: a key has no `jti`, and is for many requests'
+        yield (
+            "single_use",
+            'cannot be combined with "api_key" in `credentials`: a key has no `jti`',
+        )
     if route.auth != "required":
-        yield "single_use", 'has a meaning with auth = "required" only: others need no token'
+        yield "single_use", 'only has an effect with auth = "required": other routes need no token'
     if settings.server.workers != 1 and not settings.redis.url and sound(("server", "workers"), ("redis", "url")):
         yield "single_use", "needs `redis.url` with several workers: each would let a token pass once"

@@ -18,5 +18,5 @@ class SingleUseRouteOptions(FeatureOptions):
     single_use: bool = False
     """Accept each token for one request: its `jti` is refused from then on, whatever became of the request."""
     single_use_failure: Literal["closed", "open"] = "closed"
-    """When it is not known whether a token of a route with `single_use` was used (Redis is away, or has lost what was
-    used before the token was issued): `closed`: 503; `open`: it passes, once for each worker, and is counted."""
+    """When it is unknown whether a token of a route with `single_use` was used (Redis is unavailable, or has lost data
+    from before the token was issued): `closed`: 503; `open`: it passes, once for each worker, and is counted."""

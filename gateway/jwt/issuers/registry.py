@@ -28,7 +28,7 @@ from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings, needs_keys
 
 #: How many configured issuers a refusal's detail shows when none is similar.
-_SHOWN_ISSUERS = 3
+_MAX_SHOWN_ISSUERS = 3
 
 #: Rules of how many tenants are remembered: they are made anew when needed, for anybody may name a tenant.
 _POLICIES = 1024
@@ -115,7 +115,7 @@ class Issuers:
         self._patterns: list[_Family] = []
         self._tables = {name: table for name, table in keys.items() if isinstance(table, Tenants)}
         self._similar: dict[str, list[str]] = {}
-        self._shown = [value for issuer in settings.issuers for value in issuer_values(issuer)][:_SHOWN_ISSUERS]
+        self._shown = [value for issuer in settings.issuers for value in issuer_values(issuer)][:_MAX_SHOWN_ISSUERS]
         for issuer in settings.issuers:
             if issuer.name in keys:  # else it is asked about its tokens, and verifies none here
                 self._add(issuer, compile_policy(issuer, settings), keys[issuer.name])

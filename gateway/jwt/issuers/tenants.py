@@ -28,10 +28,10 @@ from gateway.tasks import Periodic, spawn
 SWEEP_SECONDS = 30.0
 
 #: How many tenants may begin in a minute, however few are kept.
-LEAST_STARTS = 10
+MIN_STARTS = 10
 
 #: How many tenants are remembered that gave no keys, and how many of anything ``/status`` shows.
-FAILED_SIZE, SHOWN = 1000, 100
+FAILED_SIZE, MAX_SHOWN = 1000, 100
 
 # What is counted, as status and as attributes say it.
 _COUNTED = {"fetches": "fetches", "failures": "failures", "unknown_keys": "unknown_key_refetches"}
@@ -62,7 +62,7 @@ class Tenants:
         self._listed = bool(issuer.tenants)
         self._most = len(issuer.tenants) or issuer.max_tenants
         self._places = max(4, self._most // 4)
-        self._starts = max(LEAST_STARTS, self._most)
+        self._starts = max(MIN_STARTS, self._most)
         self._cooldown = issuer.jwks_cooldown_seconds
         self._busy_seconds = cache_seconds
         self._max_stale = issuer.jwks_max_stale_seconds
@@ -183,14 +183,14 @@ class Tenants:
             "keys": sum(len(keys.keys.keys) for keys in tenants.values()),
             "rejected_keys": [
                 {"tenant": name, "index": odd.index, "kid": odd.kid, "problem": odd.problem}
-                for name, odd in islice(rejected, SHOWN)
+                for name, odd in islice(rejected, MAX_SHOWN)
             ],
             "age_seconds": age,
             **{
                 shown: self._gone[shown] + sum(getattr(keys, name) for keys in tenants.values())
                 for shown, name in _COUNTED.items()
             },
-            "tenants": {name: keys.status() for name, keys in islice(tenants.items(), SHOWN)},
+            "tenants": {name: keys.status() for name, keys in islice(tenants.items(), MAX_SHOWN)},
             "tenant_count": len(tenants),
             "new_tenants": 0 if self._listed else len(self._new),
             "failed_tenants": len(self._failed_until),

@@ -25,7 +25,7 @@ _LATEST = 253_402_300_800
 _KINDS = {"jti": EntryKind.TOKEN, "sid": EntryKind.SESSION, "sub": EntryKind.SUBJECT}
 
 
-class Revocation(NamedTuple):
+class RevocationEntry(NamedTuple):
     """What is revoked.
 
     Attributes:
@@ -48,7 +48,7 @@ class Revocation(NamedTuple):
         return RECORD.pack(self.kind, digest(self.kind, self.value, self.issuer), end, self.before)
 
 
-def parse_revocation(text: str | bytes, expires: float | None) -> Revocation:
+def parse_revocation(text: str | bytes, expires: float | None) -> RevocationEntry:
     """Read one JSON object.
 
     Args:
@@ -69,18 +69,18 @@ def parse_revocation(text: str | bytes, expires: float | None) -> Revocation:
     return make_revocation(pairs, expires)
 
 
-def make_revocation(pairs: Iterable[tuple[str, Any]], expires: float | None) -> Revocation:
+def make_revocation(pairs: Iterable[tuple[str, Any]], expires: float | None) -> RevocationEntry:
     """Make a revocation of names and values; see ``parse_revocation``."""
     given: dict[str, Any] = {}
     for name, value in pairs:
         if name not in NAMES:
-            raise ValueError(f"has a name that is none of {', '.join(NAMES)}")
+            raise ValueError(f"has an unknown name; the names are {', '.join(NAMES)}")
         if name in given:
             raise ValueError(f"has {name} twice")
         given[name] = value
     for name in ("jti", "sub", "sid", "issuer"):
         if name in given and (type(given[name]) is not str or not given[name]):
-            raise ValueError(f"{name} must be a text, not empty")
+            raise ValueError(f"{name} must be a non-empty string")
     named = [name for name in _KINDS if name in given]
     if len(named) > 1:
         raise ValueError(f"has {named[0]} and {named[1]}: an entry is about one thing")
@@ -95,13 +95,13 @@ def make_revocation(pairs: Iterable[tuple[str, Any]], expires: float | None) -> 
     if not named:
         if not issuer or before is None:
             raise ValueError("must have jti, sub or sid, or issuer and before")
-        return Revocation(EntryKind.ISSUER_BEFORE, issuer, "", before, expires)
+        return RevocationEntry(EntryKind.ISSUER_BEFORE, issuer, "", before, expires)
     kind = _KINDS[named[0]]
     if before is not None:
         if kind is not EntryKind.SUBJECT:
             raise ValueError(f"before has no meaning with {named[0]}")
         kind = EntryKind.SUBJECT_BEFORE
-    return Revocation(EntryKind(kind + 1) if issuer else kind, given[named[0]], issuer, before or 0.0, expires)
+    return RevocationEntry(EntryKind(kind + 1) if issuer else kind, given[named[0]], issuer, before or 0.0, expires)
 
 
 def _seconds(name: str, value: object) -> float:

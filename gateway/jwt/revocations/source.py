@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from gateway.clock import Clock
-from gateway.jwt.revocations.table import MOST_RECORDS, RevocationTable
+from gateway.jwt.revocations.table import MAX_RECORDS, RevocationTable
 
 _log = logging.getLogger("gateway.revocation")
 
@@ -106,7 +106,7 @@ class RevocationSource(ABC):
 
     def bequeath(self) -> Inheritance:
         """Return what is known, for a worker that starts."""
-        return Inheritance(self._looked_at, self.place, self.table.records(MOST_RECORDS, self._wall()))
+        return Inheritance(self._looked_at, self.place, self.table.records(MAX_RECORDS, self._wall()))
 
     def inherit(self, left: Inheritance) -> None:
         """Begin with what another worker knew; it is as old as it was there. Before ``start``."""

@@ -24,7 +24,7 @@ from gateway.identity import Identity
 RECORD = Struct(">B15sId")
 
 #: Most records of one write and of one page: a few milliseconds of a server's time and of ours.
-MOST_RECORDS = 2000
+MAX_RECORDS = 2000
 
 #: The end of what has none, in minutes since the epoch.
 NEVER = 0xFFFFFFFF
@@ -36,7 +36,7 @@ SHARDS = 256
 CLEANED = 2
 
 # Ends that are shared; more than this many would be somebody's game.
-_MOST_ENDS = 65536
+_MAX_ENDS = 65536
 
 _DIGEST = 15
 
@@ -201,7 +201,7 @@ class RevocationTable:
             elif old is None or old < end:
                 shard[found] = self._ends.setdefault(end, end)
                 changed += 1
-        if len(self._ends) > _MOST_ENDS:
+        if len(self._ends) > _MAX_ENDS:
             self._ends = {}
         return changed
 

@@ -106,12 +106,16 @@ def _connections(telemetry: Telemetry) -> Iterator[Metric]:
 
 def _process(telemetry: Telemetry) -> Iterator[Metric]:
     """Return how the work in this process fares."""
-    yield counter("gateway_unexpected_errors", "Errors that nothing had foreseen, by who found them.", "where", counts)
+    yield counter("gateway_unexpected_errors", "Unexpected errors, by where they were caught.", "where", counts)
     yield Gauge("gateway_running_requests", "Requests that are being served now.", telemetry.running)
-    yield Gauge("gateway_deferred_requests", "Requests that wait behind those that are served.", telemetry.deferred)
+    yield Gauge(
+        "gateway_deferred_requests",
+        "Requests of recently refused connections that wait while others are served.",
+        telemetry.deferred,
+    )
     yield Gauge(
         "gateway_loop_lag_seconds",
-        "Longest wait of a due callback for its turn, lately.",
+        "Recent maximum event-loop lag.",
         telemetry.loop_lag,
         merge="max",
     )
@@ -119,9 +123,7 @@ def _process(telemetry: Telemetry) -> Iterator[Metric]:
         "gateway_tls_reload_failures", "Changed TLS files that could not be used.", telemetry.tls_reload_failures
     )
     yield CounterMetricFamily("gateway_access_log_dropped", "Access log lines dropped.", telemetry.access_log.dropped)
-    yield counter(
-        "gateway_task_failures", "Failed rounds of work that goes on in the background.", "task", tasks.failures
-    )
+    yield counter("gateway_task_failures", "Failed rounds of background tasks.", "task", tasks.failures)
 
 
 def _cache(authenticator: Authenticator) -> Iterator[Metric]:
@@ -130,7 +132,7 @@ def _cache(authenticator: Authenticator) -> Iterator[Metric]:
     yield Gauge("gateway_token_cache_bytes", "Estimated size of what is remembered.", cache.bytes_used)
     yield CounterMetricFamily("gateway_token_cache_hits", "Tokens found in the cache.", cache.hits)
     yield CounterMetricFamily("gateway_token_cache_misses", "Tokens not found in the cache.", cache.misses)
-    yield CounterMetricFamily("gateway_token_cache_evictions", "Entries pushed out by newer ones.", cache.evictions)
+    yield CounterMetricFamily("gateway_token_cache_evictions", "Entries evicted.", cache.evictions)
     yield CounterMetricFamily(
         "gateway_bad_token_cache_hits", "Bad tokens refused from memory, without verification.", cache.bad_hits
     )
@@ -140,26 +142,26 @@ def _redis(link: RedisLink | None) -> Iterator[Metric]:
     """Return how the link fares; nothing without one."""
     if link is None:
         return
-    yield Gauge("gateway_redis_available", "1 while Redis answers.", float(link.available), merge="min")
+    yield Gauge("gateway_redis_available", "1 while connected to Redis.", float(link.available), merge="min")
     yield CounterMetricFamily("gateway_redis_commands", "Commands sent to Redis.", link.commands)
     yield CounterMetricFamily("gateway_redis_failures", "Commands that failed or took too long.", link.failures)
     yield CounterMetricFamily(
-        "gateway_redis_odd_answers", "Answers and stored values of Redis that make no sense.", link.odd_answers
+        "gateway_redis_odd_answers", "Unexpected answers and stored values of Redis.", link.odd_answers
     )
-    yield CounterMetricFamily("gateway_redis_refusals", "Commands not sent because Redis was away.", link.refusals)
-    yield CounterMetricFamily("gateway_redis_outages", "Times Redis went away.", link.outages)
+    yield CounterMetricFamily(
+        "gateway_redis_refusals", "Commands not sent because Redis was unavailable.", link.refusals
+    )
+    yield CounterMetricFamily("gateway_redis_outages", "Lost connections to Redis.", link.outages)
 
 
 def _used_ids(stores: Mapping[str, ReplayStore]) -> Iterator[Metric]:
     entries = Gauge(
         "gateway_replay_entries", "Proofs and tokens that this process remembers as used.", labels=("kind",)
     )
-    replays = CounterMetricFamily(
-        "gateway_replays", "Proofs and tokens for one request that came again.", labels=("kind",)
-    )
+    replays = CounterMetricFamily("gateway_replays", "Replayed proofs and single-use tokens.", labels=("kind",))
     undecided = CounterMetricFamily(
         "gateway_replay_store_failures",
-        "Proofs and tokens for which it could not be determined whether they were used.",
+        "Proofs and single-use tokens for which it was unknown whether they were used.",
         labels=("kind",),
     )
     for purpose, used in stores.items():
@@ -171,7 +173,7 @@ def _used_ids(stores: Mapping[str, ReplayStore]) -> Iterator[Metric]:
 
 def _issuers(issuers: Mapping[str, IssuerKeys | Tenants]) -> Iterator[Metric]:
     names = ("issuer",)
-    usable = Gauge("gateway_jwks_usable", "1 while the issuer's keys may be believed.", labels=names, merge="min")
+    usable = Gauge("gateway_jwks_usable", "1 while the issuer's keys are not stale.", labels=names, merge="min")
     age = Gauge("gateway_jwks_age_seconds", "Time since the last good fetch of keys.", labels=names, merge="max")
     keys = Gauge("gateway_jwks_keys", "Keys in use.", labels=names, merge="min")
     rejected = Gauge("gateway_jwks_rejected_keys", "Published keys that are not usable.", labels=names, merge="max")
@@ -199,7 +201,7 @@ def _tenants(tables: list[Tenants]) -> Iterator[Metric]:
     count = Gauge("gateway_tenants", "Tenants of a template whose keys are kept now.", labels=names, merge="max")
     begun = CounterMetricFamily("gateway_tenants_begun", "Times that keys of a tenant were asked for.", labels=names)
     ended = CounterMetricFamily(
-        "gateway_tenants_ended", "Tenants whose keys were given up, by why.", labels=("issuer", "reason")
+        "gateway_tenants_ended", "Tenants whose keys were dropped, by cause.", labels=("issuer", "reason")
     )
     refused = CounterMetricFamily(
         "gateway_tenants_refused", "Tokens of tenants for which there was no room.", labels=names
@@ -220,7 +222,7 @@ def _upstreams(upstreams: Mapping[str, Upstream]) -> Iterator[Metric]:
     idle = Gauge("gateway_upstream_connections_idle", "Connections kept for the next.", labels=labels)
     waiting = Gauge("gateway_upstream_waiting", "Requests waiting for a connection.", labels=labels)
     healthy = Gauge(
-        "gateway_upstream_healthy", "1 while the URL is given requests in its turn.", labels=labels, merge="min"
+        "gateway_upstream_healthy", "1 while the URL is neither ejected nor unhealthy.", labels=labels, merge="min"
     )
     connect_failures = CounterMetricFamily(
         "gateway_upstream_connect_failures", "Connections that could not be opened.", labels=labels
@@ -229,7 +231,9 @@ def _upstreams(upstreams: Mapping[str, Upstream]) -> Iterator[Metric]:
         "gateway_upstream_ejections", "Times a URL was taken out after failures to connect.", labels=labels
     )
     failures = CounterMetricFamily(
-        "gateway_upstream_failures", "Exchanges without a usable answer, by reason code.", labels=("upstream", "reason")
+        "gateway_upstream_failures",
+        "Upstream exchanges without a usable response, by reason code.",
+        labels=("upstream", "reason"),
     )
     for upstream in upstreams.values():
         for origin in upstream.origins:

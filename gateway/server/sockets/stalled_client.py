@@ -12,7 +12,7 @@ import asyncio
 from gateway.upstream.exchange.upload import unacknowledged
 
 #: How often, in its whole time, a client is looked at.
-LOOKS = 4
+CHECKS_PER_TIMEOUT = 4
 
 
 class UnsentWatch:
@@ -50,7 +50,7 @@ class UnsentWatch:
             self._timer = self._transport = None
 
     def _again(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._seconds / LOOKS, self._look)
+        self._timer = asyncio.get_running_loop().call_later(self._seconds / CHECKS_PER_TIMEOUT, self._look)
 
     def _look(self) -> None:
         transport, self._timer = self._transport, None
@@ -60,7 +60,7 @@ class UnsentWatch:
             return  # what is left is the kernel's, and needs nothing of the process any more
         self._idle = self._idle + 1 if left == self._left else 0
         self._left = left
-        if self._idle < LOOKS:
+        if self._idle < CHECKS_PER_TIMEOUT:
             self._again()
             return
         self.stalled = True

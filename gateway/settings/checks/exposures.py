@@ -178,7 +178,7 @@ def _editable_claims(route: RouteSettings, place: KeyPath, issuers: Iterable[Iss
         if name != "email" or not verified:
             yield (
                 (*place, "claims", name),
-                "can be set by its user at many issuers, who could get in by it; use `sub`, a role or a group"
+                "can be set by the user at many issuers, who could gain access with it; use `sub`, a role or a group"
                 + (", or ask for email_verified = true as well" if name == "email" else ""),
             )
 
@@ -196,6 +196,6 @@ def _identity(settings: Settings) -> Iterator[Problem]:
             if source in _EDITABLE and fold_header_name(header) in _USER_NAMES:
                 yield (
                     ("identity", header),
-                    f"`{source}` can be changed by its user at many issuers, so that one user can become another to the"
-                    ' services; write "sub", and give this claim a header of its own',
+                    f"`{source}` can be changed by the user at many issuers, so that one user can pose as another to"
+                    ' the services; write "sub", and give this claim a header of its own',
                 )

@@ -82,7 +82,7 @@ def weakness(route: RouteSettings, other: RouteSettings, features: Sequence[Feat
 
 def _weakness_of_core(route: RouteSettings, other: RouteSettings) -> str:
     if other.observe and not route.observe and route.auth != "public":
-        return "lets every request pass while it observes"
+        return "lets every request pass (observe = true)"
     if _AUTH[other.auth] < _AUTH[route.auth] and not route.observe:
         return "is public" if other.auth == "public" else "lets requests without a credential pass"
     if route.auth == "public" or route.observe:

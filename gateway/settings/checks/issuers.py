@@ -28,7 +28,7 @@ def _issuer(issuer: Issuer, place: KeyPath, sound: Sound) -> Iterator[Problem]:
     if not sound.options(place, "jwks_url", "jwks_file"):
         return
     if issuer.jwks_url and issuer.jwks_file:
-        yield (*place, "jwks_file"), "excludes `jwks_url`: the keys come from one place"
+        yield (*place, "jwks_file"), "cannot be combined with `jwks_url`: choose one source of keys"
     elif not issuer.jwks_file and sound.options(place, "issuer", "allow_http"):
         key = "jwks_url" if issuer.jwks_url else "issuer"
         yield from (((*place, key), text) for text in _address_problems(issuer))
@@ -46,7 +46,7 @@ def _address_problems(issuer: Issuer) -> Iterator[str]:
     try:
         parts = http_url(url)
     except ValueError as error:
-        yield f"keys are looked for at this address by discovery, but it {error}; or give `jwks_url` or `jwks_file`"
+        yield f"keys are discovered at this address, but it {error}; or give `jwks_url` or `jwks_file`"
         return
     if not issuer.jwks_url and "?" in url:
         yield "has a query, so discovery cannot use it; give `jwks_url` or `jwks_file`"

@@ -20,8 +20,7 @@ from gateway.settings.values import ip_version, split_address, split_socket_url
 _REACHED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (compared with, not listened on)
 
 _TEXTS = {
-    "listen": "leads to the gateway's own `server.listen`: every request would come back until it is refused as a loop;"
-    " name the service's own address",
+    "listen": "leads to the gateway's own `server.listen`: every request would loop; name the service's own address",
     "admin_listen": "leads to the gateway's own `server.admin_listen`: clients would reach the admin pages;"
     " name the service's own address",
 }

@@ -45,7 +45,7 @@ def _unknown(named: list[tuple[KeyPath, str]], table: str, names: list[str], sou
     for place, name in named:
         hint = did_you_mean(name, filter(None, names))
         if name in unknown and (hint or len(unknown) > faulty):
-            yield place, f"is the name of no {table[:-1]}{hint}"
+            yield place, f"unknown {table[:-1]}{hint}"
 
 
 def missing_issuers(settings: Settings, sound: Sound) -> Iterator[Problem]:
@@ -67,4 +67,4 @@ def repeated_headers(names: Sequence[str]) -> Iterator[Problem]:
     first: dict[str, str] = {}
     for name in names:
         if (other := first.setdefault(fold_header_name(name), name)) != name:
-            yield ("identity", name), f"is the same header as {other} for services that fold names"
+            yield ("identity", name), f'is the same header as {other} for services that treat "_" and "-" alike'

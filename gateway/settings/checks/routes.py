@@ -46,7 +46,7 @@ def _route(route: RouteSettings, place: KeyPath, sound: Sound) -> Iterator[Probl
         for text in path_problems(route):
             yield (*place, "path"), text
     if sound.options(place, "match", "strip_prefix") and route.strip_prefix and route.match == "regex":
-        yield (*place, "strip_prefix"), 'has no meaning with match = "regex"'
+        yield (*place, "strip_prefix"), 'has no effect with match = "regex"'
     if sound.options(place, *_CORS, "methods"):
         yield from (((*place, name), text) for name, text in cors_problems(route))
     websocket = sound.options(place, "websocket", "websocket_protocol_token")
@@ -61,7 +61,7 @@ def _route(route: RouteSettings, place: KeyPath, sound: Sound) -> Iterator[Probl
         if sound((*place, "credentials")) and route.credentials != RouteSettings.model_fields["credentials"].default:
             yield (*place, "credentials"), 'can never apply: with auth = "public" credentials are not looked at'
     if sound((*place, "observe")) and route.observe and route.auth != "required":
-        yield (*place, "observe"), 'has a meaning with auth = "required" only'
+        yield (*place, "observe"), 'only has an effect with auth = "required"'
 
 
 def _ties(settings: Settings, sound: Sound) -> Iterator[Problem]:
@@ -73,7 +73,7 @@ def _ties(settings: Settings, sound: Sound) -> Iterator[Problem]:
     ):
         yield (
             ("routes", index, "path"),
-            f"ties with routes[{earlier}]: one request could match both, and neither is more specific",
+            f"is as specific as routes[{earlier}]: nothing decides between them for a request that matches both",
         )
 
 
@@ -102,7 +102,9 @@ def _pattern_problems(pattern: str) -> Iterator[str]:
             warnings.simplefilter("error")
             re.compile(pattern)
     except re.error as error:
-        yield f"is no regular expression: {error.msg}" + ("" if error.pos is None else f" at character {error.pos + 1}")
+        yield f"is not a valid regular expression: {error.msg}" + (
+            "" if error.pos is None else f" at character {error.pos + 1}"
+        )
     except (FutureWarning, DeprecationWarning, RecursionError, OverflowError):
         yield "is a regular expression that could be read in two ways, or that is too large"
     else:

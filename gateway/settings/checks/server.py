@@ -20,7 +20,10 @@ def server_problems(server: Server, sound: Sound) -> Iterator[Problem]:
         if sound.options(place, "admin_listen") and any(_overlap(one, server.admin_listen) for one in server.addresses):
             yield (*place, "admin_listen"), "is the address of `listen`; the admin port is a port of its own"
     if server.admin_hosts and server.admin_listen.startswith("unix:") and sound.options(place, "admin_hosts"):
-        yield (*place, "admin_hosts"), "has no effect: `admin_listen` is a Unix socket, which is asked by any name"
+        yield (
+            (*place, "admin_hosts"),
+            "has no effect: `admin_listen` is a Unix socket, where the Host header is not checked",
+        )
     if sound.options(place, "tls_cert", "tls_key", "tls_client_ca"):
         if server.tls_cert and not server.tls_key:
             yield (*place, "tls_key"), "is required with `tls_cert`"
@@ -42,8 +45,8 @@ def _listen(server: Server) -> Iterator[Problem]:
     for index, one in enumerate(addresses):
         for earlier, other in enumerate(addresses[:index]):
             if _overlap(one, other):
-                text = "is also" if one == other else "is a part of, or holds,"
-                yield ("server", "listen", index), f"{text} listen[{earlier}]: each address is listened on once"
+                text = "is also" if one == other else "overlaps"
+                yield ("server", "listen", index), f"{text} listen[{earlier}]: each address can be listened on once"
                 break
     if server.tls_cert and all(one.startswith("unix:") for one in addresses):
         yield ("server", "tls_cert"), "has no effect: `listen` has no TCP address, and a Unix socket stays plain"

@@ -66,9 +66,12 @@ def _entry(issuer: Issuer) -> Iterator[tuple[str, str]]:
     for text in problems[:1]:
         yield "issuer", text
     if not issuer.tenants and not issuer.tenant_pattern:
-        yield "tenants", "is required for a template, or `tenant_pattern`: without one of them anybody is a tenant"
+        yield (
+            "tenants",
+            "is required for a template, or `tenant_pattern`: without one of them every value is accepted as a tenant",
+        )
     elif issuer.tenants and issuer.tenant_pattern:
-        yield "tenant_pattern", "excludes `tenants`: the list says it all"
+        yield "tenant_pattern", "cannot be combined with `tenants`: the list already names every tenant"
     elif not problems:
         yield from _hosts(issuer)
     if len(set(issuer.tenants)) < len(issuer.tenants):
@@ -77,7 +80,7 @@ def _entry(issuer: Issuer) -> Iterator[tuple[str, str]]:
         if _given(issuer, name) and not has_own_keys(issuer):
             yield name, "has no effect: all tenants share one set of keys"
     if _given(issuer, "max_tenants") and issuer.tenants:
-        yield "max_tenants", "has no effect with `tenants`: the list is the bound"
+        yield "max_tenants", "has no effect with `tenants`: the number of tenants is that of the list"
 
 
 def _template_problem(value: str) -> str:
@@ -93,7 +96,7 @@ def _hosts(issuer: Issuer) -> Iterator[tuple[str, str]]:
         yield "tenant_pattern", "lets tokens choose a host to fetch keys from: a tenant in a host needs `tenants`"
     for tenant in issuer.tenants:
         if not templates.host_label(tenant):
-            yield "tenants", f"has '{tenant}', which is no label of a host name in lower case"
+            yield "tenants", f"'{tenant}' is not a lower-case host label"
             return
 
 

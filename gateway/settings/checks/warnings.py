@@ -59,7 +59,7 @@ def _keys(issuer: Issuer, place: KeyPath, *, elsewhere: bool) -> Iterator[Proble
         elsewhere: `allow_http` is also about other requests to the issuer than those for keys.
     """
     if "exp" not in issuer.required_claims:
-        yield (*place, "required_claims"), "without `exp` a token that names no end is good for ever"
+        yield (*place, "required_claims"), "without `exp` in `required_claims`, tokens without `exp` never expire"
     if issuer.jwks_file:
         if problem := read_problem(issuer.jwks_file):
             yield (*place, "jwks_file"), f"{problem}; until it can, tokens of this issuer get 503"
@@ -71,16 +71,16 @@ def _keys(issuer: Issuer, place: KeyPath, *, elsewhere: bool) -> Iterator[Proble
         yield (*place, "jwks_token_file"), f"{problem}; until it can, no keys are fetched"
     parts = http_url(templates.fill(issuer.jwks_url or issuer_values(issuer)[0], "tenant"))
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        yield (*place, "allow_http"), "the keys come over http://: whoever is on the way can replace them"
+        yield (*place, "allow_http"), "keys are fetched over http://: an attacker on the network can replace them"
 
 
 def _route(route: RouteSettings, place: KeyPath) -> Iterator[Problem]:
     if route.auth == "public" and route.path == "/" and route.match == "prefix":
-        yield (*place, "auth"), "everything that no other route covers is open to anybody"
+        yield (*place, "auth"), "is public: requests that match no other route need no token"
     if route.auth == "optional" and (route.scopes or route.any_scopes or route.claims):
         yield (*place, "auth"), "a request without a token passes without the scopes and claims of this route"
     if route.auth == "public" and route.forward_authorization:
-        yield (*place, "forward_authorization"), "the service gets credentials that nobody has looked at"
+        yield (*place, "forward_authorization"), "the upstream gets credentials that were not verified"
     if takes_tokens(route) and route.cors_headers and "authorization" not in route.cors_headers:
         yield (*place, "cors_headers"), "without `authorization` pages cannot send a token"
     if route.observe:
@@ -102,4 +102,4 @@ def _unused(settings: Settings) -> Iterator[Problem]:
 
 def _identity(settings: Settings) -> Iterator[Problem]:
     if not settings.identity and any(route.auth != "public" for route in settings.routes):
-        yield ("identity",), "is empty: the services do not learn who calls"
+        yield ("identity",), "is empty: no identity header is set"

@@ -68,13 +68,13 @@ def place_of(error: Exception) -> str:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object as TOML would: a key that is there twice is a fault, not a choice."""
+    """Make an object as TOML would: a duplicate key is a fault, not a choice."""
     table = dict(pairs)
     if len(table) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)} is there twice")
+        raise ValueError(f"duplicate key {next(name for name in names if names.count(name) > 1)}")
     return table

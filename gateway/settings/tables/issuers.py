@@ -37,7 +37,7 @@ class Issuer(Section):
     3.8). With `{tenant}` or `{tenantid}` in place of one path segment or host label it is a template, for the
     tenants that `tenants` lists or `tenant_pattern` matches."""
     tenants: list[Annotated[str, AfterValidator(templates.tenant_name)]] = []
-    """Tenants of a template, as in the `iss` of their tokens. Anybody else's tokens are refused."""
+    """Tenants of a template, as in the `iss` of their tokens. Tokens of other tenants are refused."""
     tenant_pattern: Annotated[str, AfterValidator(templates.tenant_pattern)] = ""
     """Instead of a list: a regular expression that the whole tenant matches. A tenant has at most 128 letters, digits,
     and `.`, `_`, `-` between them, whatever the pattern says."""
@@ -45,7 +45,7 @@ class Issuer(Section):
     """A claim that must be exactly the tenant. Empty: `tid` for a template with `{tenantid}`, else none."""
     max_tenants: Annotated[int, Field(ge=1, le=1000)] = 100
     """With `tenant_pattern`, tenants whose keys are kept at a time: the one that was idle longest makes room. Also the
-    most that may get keys within a minute, for fetches must not be anybody's to cause."""
+    number of tenants that may get keys within a minute, so that made-up tenants cannot cause many fetches."""
     tenant_idle_seconds: Annotated[float, Field(ge=60, le=604800)] = 3600
     """The keys of a tenant of which no token was verified for this long are given up until its next token."""
     jwks_url: Annotated[str, AfterValidator(key_url)] = ""
@@ -73,11 +73,11 @@ class Issuer(Section):
     jwks_refresh_seconds: Annotated[float, Field(ge=1, le=86400)] = 300
     """Time between two fetches of the keys. An answer with Cache-Control sets its own, within 15 s and 24 h."""
     jwks_cooldown_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 10
-    """Least time between two fetches caused by tokens with an unknown `kid`."""
+    """Minimum time between two fetches caused by tokens with an unknown `kid`."""
     jwks_max_stale_seconds: Annotated[float, Field(gt=0, le=2592000)] = 86400
-    """After this long without a good fetch the keys are no longer believed: 503."""
+    """After this long without a good fetch the keys are stale: requests get 503."""
     jwks_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 3
-    """Bound on one fetch, from connecting to the last byte."""
+    """Timeout of one fetch, from connecting to the last byte."""
     jwks_ca_file: str = ""
     """PEM bundle for the issuer's TLS certificate, instead of the system's authorities."""
     jwks_token_file: str = ""

@@ -44,7 +44,7 @@ def redis_url(text: str) -> str:
         raise ValueError("is not a URL: its host or port is missing")
     values.host(f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname)
     if not _DATABASE.fullmatch(parts.path):
-        raise ValueError("has a path that is no number of a database: write redis://host:port/0")
+        raise ValueError("has a path that is not a database number: write redis://host:port/0")
     return text
 
 
@@ -58,14 +58,14 @@ def sentinel_url(text: str) -> str:
 
 
 class Redis(Section):
-    """A Redis server, for what several gateways and workers share. What happens while it is away is said where it is
-    used; nothing waits for it."""
+    """A Redis server, for what several gateways and workers share. What happens while it is unavailable is said where
+    it is used; nothing waits for it."""
 
     url: Annotated[str, AfterValidator(redis_url), Field(repr=False)] = ""
     """`redis://host:port/0`, `rediss://` for TLS, or `unix:///path`; with `user:password@` before the host if the
     server wants that. Empty: none."""
     timeout_seconds: Annotated[float, Field(ge=0.01, le=10)] = 0.1
-    """Bound on one exchange: the wait for a free connection, connecting and the answer together."""
+    """Timeout of one command: waiting for a free connection, connecting and the answer together."""
     tls_ca_file: str = ""
     """PEM bundle for the certificate of a `rediss://` server, instead of the system's authorities."""
     tls_client_cert: str = ""

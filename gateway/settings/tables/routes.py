@@ -50,11 +50,11 @@ encoded control characters never reach a route. Paths are compared decoded, case
     """`required`; `optional`: identity if a good token is there, a bad one is still 401; `public`: tokens are not
     looked at."""
     credentials: Annotated[list[Credential], Field(min_length=1)] = ["jwt"]
-    """What callers may show: bearer tokens that the gateway verifies itself (`jwt`), bearer tokens that it asks their
-    issuer about (`opaque`, see `introspection_url`), API keys (`api_key`), or any of these; never two at once."""
+    """What callers may show: bearer tokens that the gateway verifies itself (`jwt`), bearer tokens that it introspects
+    (`opaque`, see `introspection_url`), API keys (`api_key`), or any of these; never two at once."""
     # The rules for headers and the reading of credentials know the field of each route; so it is an option of the core.
     api_key_header: Annotated[str, AfterValidator(values.credential_header_name)] = "x-api-key"
-    """The header field that holds an API key, where `credentials` has them. It is never sent to the upstream then."""
+    """The header that holds an API key, where `credentials` has them. It is never sent to the upstream then."""
     issuers: list[str] = []
     """Names of the issuers whose tokens are accepted; API keys have none. Empty: any configured issuer."""
     scopes: list[Scope] = []
@@ -86,15 +86,15 @@ encoded control characters never reach a route. Paths are compared decoded, case
     then."""
     # The step that looks at revocations is the core's, whatever they are read from.
     revocation_failure: Literal["closed", "open"] = "closed"
-    """While it is not known what is revoked: `closed`: requests with a good credential get 503; `open`: they pass by
-    what was known last, and are counted."""
+    """While the revocation list is unavailable: `closed`: requests with a good credential get 503; `open`: they pass by
+    the last known list, and are counted."""
     cors_origins: list[WebOrigin] = []
     """Origins whose pages may call from a browser, such as `https://app.example.com`, or `"*"` for any. The gateway
     then answers preflights itself, without a token. Empty: an OPTIONS request is like any other."""
     cors_methods: list[Annotated[str, AfterValidator(values.method)]] = []
     """Methods that these pages may use. Empty: what the route serves."""
     cors_headers: list[FieldName] = []
-    """Header fields that these pages may set, besides those that need no permission. Empty: any."""
+    """Request headers that these pages may set, besides those that need no permission. Empty: any."""
     cors_expose_headers: list[FieldName] = []
     """Headers of the service's responses that these pages may read, besides those that need no permission."""
     cors_max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = 600

@@ -47,15 +47,15 @@ class Server(Section):
     tls_client_auth: Literal["required", "optional"] = "required"
     """With `tls_client_ca`: whether a client without a certificate may connect. A wrong one never may."""
     client_certificate_header: Annotated[str, AfterValidator(certificate_field)] = ""
-    """The field in which trusted proxies that end TLS put the client's certificate, such as `client-cert` (RFC 9440)
+    """The header in which trusted proxies that end TLS put the client's certificate, such as `client-cert` (RFC 9440)
     or `x-forwarded-client-cert`: believed for tokens that are bound to one. Removed from every request."""
     trusted_proxies: list[Network] = []
-    """CIDRs of proxies whose forwarding headers are believed, and `unix` for every client of a Unix socket that
-    `listen` names. Empty: no proxy is trusted."""
+    """CIDRs of proxies whose forwarding headers are believed; `unix`: every client of a Unix socket in `listen`. Empty:
+    no proxy is trusted."""
     forwarded_fields: ForwardedFields = "x-forwarded"
     """Which forwarding headers every trusted proxy writes itself: `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, or
-    `Forwarded` (RFC 7239). The other kind is removed: it would be the client's own word. `both` only if every trusted
-    proxy overwrites both kinds: from one that does not, any client's address, scheme and host would be believed."""
+    `Forwarded` (RFC 7239). The other kind is removed: clients could forge it. `both` only if every trusted proxy
+    overwrites both kinds: from one that does not, any client's address, scheme and host would be believed."""
     underscore_headers: Literal["drop", "pass"] = "drop"
     """Request headers whose name has anything but letters, digits and `-`, such as `X_Tenant`: services read several of
     these names as one. `pass` sends those on that cannot be taken for a protected name."""
@@ -67,10 +67,10 @@ class Server(Section):
     request_head_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 10
     """From the first byte of a request to the end of its header section; then the connection is closed."""
     request_body_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 60
-    """Longest wait for the next piece of a request's content: then 408, or the end of a response that has begun.
-    0 = no limit."""
+    """Timeout for the next piece of a request's content: then 408, or the end of a response that has begun. 0 = no
+    limit."""
     response_write_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 60
-    """How long a client that has a response to read may take none of it; then the connection is cut. 0 = no limit."""
+    """Timeout for a client that does not read its response; then the connection is closed. 0 = no limit."""
     keepalive_timeout_seconds: Annotated[float, Field(gt=0, le=86400)] = 75
     """How long an idle client connection is kept."""
     max_head_bytes: Annotated[int, Field(ge=1024, le=1048576)] = 65536
@@ -85,11 +85,11 @@ class Server(Section):
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30
     """How long running requests may take to finish after SIGTERM or SIGINT."""
     express: bool = True
-    """Serve plain requests without aiohttp's machinery, over the same rules and pools; off: aiohttp serves them all."""
+    """Serve plain requests in the express lane, by the same rules; off: the full lane (aiohttp) serves all."""
     access_log: Literal["json", "text", "off"] = "json"
-    """One line a request on standard output, in this form."""
+    """One line per request on standard output, in this form."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severity of the gateway's own messages on standard error."""
+    """Lowest level of the gateway's own messages on standard error."""
 
     @property
     def addresses(self) -> tuple[str, ...]:

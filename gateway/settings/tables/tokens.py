@@ -30,6 +30,6 @@ class Tokens(Section):
     """The realm of every `WWW-Authenticate` challenge."""
     # Of two features, and of whatever else is to be used once.
     replay_size: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
-    """DPoP proofs, and tokens of routes with `single_use`, that each worker remembers as used, of either kind so many.
-    When there are more at one time, further ones get 503; with `redis.url`, which remembers all, the one that ends
-    first makes room."""
+    """Ids of used DPoP proofs, and of used tokens of routes with `single_use`, that each worker remembers: so many of
+    each kind. When full, further ones get 503; with `redis.url`, which remembers all, the one that ends first makes
+    room."""

@@ -22,8 +22,9 @@ class UpstreamSettings(Section):
         list[Annotated[str, AfterValidator(values.upstream_url)]],
         Field(min_length=1, examples=[["http://127.0.0.1:9000"]]),
     ]
-    """Base URLs: `http://`, `https://`, or `unix:/path/to.sock`. Requests go in turn to those that are up. A path is
-    put before the request's; for a socket it is written behind a second colon, `unix:/path/to.sock:/base`."""
+    """Base URLs: `http://`, `https://`, or `unix:/path/to.sock`. Requests are balanced (round robin) over the URLs that
+    are healthy. A path is put before the request's; for a socket it is written behind a second colon,
+    `unix:/path/to.sock:/base`."""
     pool_size: Annotated[int, Field(ge=1, le=65536)] = 256
     """Connections per worker and URL."""
     pool_wait_seconds: Annotated[float, Field(gt=0, le=3600)] = 2
@@ -47,14 +48,14 @@ class UpstreamSettings(Section):
     """After this many failures in a row to connect, a URL gets no requests for 1 s, and for twice as long each time
     that a single request then fails to connect. 0 = never."""
     eject_max_seconds: Annotated[float, Field(gt=0, le=86400)] = 60
-    """Longest time between two such tries."""
+    """Longest ejection: the time between two such tries."""
     health_path: Annotated[str, AfterValidator(values.health_path)] = ""
-    """Ask each URL's host for this path (without the URL's own), to know whether it is up: 2xx and 3xx are. Two bad
-    answers in a row take it out of the turn, one good one puts it back. Empty: not asked."""
+    """Path of health checks, sent to each URL's host (without the URL's own path): 2xx and 3xx are healthy. Two failed
+    checks in a row mark a URL unhealthy, one successful check healthy. Empty: no checks."""
     health_interval_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 5
-    """Time between two questions to one URL, give or take a tenth."""
+    """Interval of health checks of one URL, give or take a tenth."""
     health_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 1
-    """An answer that takes longer than this is a bad one."""
+    """A health check that takes longer than this has failed."""
     tls_ca_file: str = ""
     """PEM bundle for the certificates of `https://` URLs, instead of the system's authorities. They are always checked.
     """

@@ -12,7 +12,7 @@ import pytest
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.abuse_watch.options import FINDERS, Watch
 from gateway.features.abuse_watch.reasons import WATCHED_ADDRESS, WATCHED_SUBJECT, WATCHED_TOKEN
-from gateway.features.abuse_watch.watch import MOST_TOLD, AbuseWatch
+from gateway.features.abuse_watch.watch import MAX_LOGGED_FLAGS, AbuseWatch
 from gateway.features.api_keys.reasons import UNKNOWN_API_KEY
 from gateway.identity import Identity
 from gateway.server.request.in_progress import Run
@@ -163,10 +163,10 @@ def test_nobody_can_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
     for number in range(1000):
         refusals(watch, Reasons.BAD_SIGNATURE, 2, f"10.0.{number // 250}.{number % 250}")
     assert watch.flags["bad_signatures"] == 1000
-    assert len(caplog.messages) == MOST_TOLD
+    assert len(caplog.messages) == MAX_LOGGED_FLAGS
     clock.jump(6)
     refusals(watch, Reasons.BAD_SIGNATURE, 2)
-    assert f"untold={1000 - MOST_TOLD} " in caplog.messages[-1]
+    assert f"untold={1000 - MAX_LOGGED_FLAGS} " in caplog.messages[-1]
     clock.jump(60)
     refusals(watch, Reasons.BAD_SIGNATURE, 2, OTHER)
     assert "untold=0 " in caplog.messages[-1]

@@ -46,8 +46,8 @@ def test_each_line_is_an_entry_and_empty_ones_count_for_nothing(tmp_path: Path) 
 
 BAD = [
     pytest.param("{", "line 2: is not JSON: ", id="broken"),
-    pytest.param(f'{{"{SECRET}": 1, "{SECRET}": 2}}', "line 2: is not JSON: a key is there twice", id="twice"),
-    pytest.param('{"id": NaN}', "line 2: is not JSON: NaN is no JSON number", id="nan"),
+    pytest.param(f'{{"{SECRET}": 1, "{SECRET}": 2}}', "line 2: is not JSON: duplicate key", id="twice"),
+    pytest.param('{"id": NaN}', "line 2: is not JSON: NaN is not a JSON number", id="nan"),
     pytest.param("[" * 100_000, "line 2: is not JSON: nested too deeply", id="deep"),
     pytest.param(b'{"id": "\xff"}', "line 2: is not UTF-8 text", id="bytes"),
     pytest.param(f'"{SECRET}"', "line 2: must be an object with the keys of [[api_keys]]", id="text"),

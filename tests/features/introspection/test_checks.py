@@ -127,7 +127,7 @@ FAULTS = [
     ),
     pytest.param(
         {"route": {"credentials": ["jwt"]}},
-        "issuers[0].introspection_url: can never be asked: no route that accepts this issuer",
+        "issuers[0].introspection_url: is never used: no route that accepts this issuer",
         id="never-asked",
     ),
     pytest.param(
@@ -167,7 +167,7 @@ def two(folder: Path, second: dict[str, Any], **route: Any) -> dict[str, Any]:
 def test_nobody_guesses_whose_a_token_is(tmp_path: Path) -> None:
     """R118: one route, two servers that could be asked."""
     (fault,) = faults_of(tmp_path, two(tmp_path, {}))
-    assert fault.startswith("routes[0].issuers: leaves open whether `main` and `other` is asked about a token")
+    assert fault.startswith("routes[0].issuers: leaves open which of `main` and `other` introspects tokens")
     assert faults_of(tmp_path, two(tmp_path, {"introspect": "jwt"})) == []
     one_each = two(tmp_path, {}, issuers=["main"])
     one_each["routes"].append({**one_each["routes"][0], "path": "/other", "issuers": ["other"]})

@@ -12,7 +12,7 @@ from tests.settings.configs import SMALL, faults_of
 from tests.support.keys import entry
 
 BY_SUB, BY_KEY, BY_ADDRESS = ({"requests": 5, "by": by} for by in ("sub", "api_key", "address"))
-NOBODY = 'can never apply: with auth = "public" nobody is known; count by "address"'
+NOBODY = 'can never apply: with auth = "public" every caller is anonymous; use by = "address"'
 
 
 def config(limits: Any, **route: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def config(*resources: dict[str, Any], routes: tuple[dict[str, Any], ...] = (), 
 
 API = {"resource": "https://a.test/orders"}
 NO_SERVER = (
-    "resources[0].authorization_servers: is required: the value of issuers[0] is no URL at which clients could find"
+    "resources[0].authorization_servers: is required: the value of issuers[0] is not a URL at which clients could find"
     " a server"
 )
 KEYS_ONLY = {"path": "/x", "credentials": ["api_key"], "resource": API["resource"]}
@@ -42,10 +42,10 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["resources[1].resource: has the host and path of resources[0], so one document would have to serve both"]),
     "a reference to nothing": (
         config(API, routes=({"path": "/x", "resource": "https://a.test/order"},)),
-        ["routes[0].resource: is the identifier of no resource; did you mean `https://a.test/orders`?"]),
+        ["routes[0].resource: unknown resource; did you mean `https://a.test/orders`?"]),
     "a reference without resources": (
         config(routes=({"path": "/x", "resource": "https://a.test/order"},)),
-        ["routes[0].resource: is the identifier of no resource"]),
+        ["routes[0].resource: unknown resource"]),
     "a route of two": (
         config(API, TWIN),
         ["routes[0].resource: is required: resources[0] and resources[1] both fit; or give the route `hosts`"]),
@@ -77,7 +77,7 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["resources[0].resource: has a fragment"]),
     "a route that cannot be compared": (
         config(API, routes=({"path": "([", "match": "regex"},)),
-        ["routes[0].path: is no regular expression: unterminated character set at character 2"]),
+        ["routes[0].path: is not a valid regular expression: unterminated character set at character 2"]),
 }
 # fmt: on
 

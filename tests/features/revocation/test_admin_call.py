@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.features.revocation.admin_call import MOST
+from gateway.features.revocation.admin_call import MAX_ENTRIES
 from tests.support.gateway import RawResponse, RunningGateway, running_gateway
 from tests.support.pace import paced
 from tests.support.redis import RedisServer
@@ -79,8 +79,11 @@ async def test_it_is_posted_only(tmp_path: Path) -> None:
 BAD: list[tuple[list[Any], str]] = [
     ([], "The content must be 1 to 1000 JSON objects, one a line."),
     ([b"\n \n"], "The content must be 1 to 1000 JSON objects, one a line."),
-    ([{"jti": str(number)} for number in range(MOST + 1)], "The content must be 1 to 1000 JSON objects, one a line."),
-    ([{"jti": "a"}, {"jtl": "secret"}], "Object 2 has a name that is none of"),
+    (
+        [{"jti": str(number)} for number in range(MAX_ENTRIES + 1)],
+        "The content must be 1 to 1000 JSON objects, one a line.",
+    ),
+    ([{"jti": "a"}, {"jtl": "secret"}], "Object 2 has an unknown name; the names are"),
     ([{"jti": "secret", "expires": 5}], "Object 1 has expires in the past."),
     ([b'{"jti": "\xff"}'], "Object 1 is not UTF-8 text."),
 ]

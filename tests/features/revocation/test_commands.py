@@ -57,7 +57,7 @@ def test_each_kind_becomes_a_line_with_an_end(config: str, file: Path) -> None:
         ((), "the revocation must have jti, sub or sid, or issuer and before"),
         (("--jti", "a", "--sub", "b"), "the revocation has jti and sub: an entry is about one thing"),
         (("--jti", "a", "--before", "5"), "the revocation before has no meaning with jti"),
-        (("--jti", ""), "the revocation jti must be a text, not empty"),
+        (("--jti", ""), "the revocation jti must be a non-empty string"),
         (("--issuer", "https://idp.test/"), "the revocation must have jti, sub or sid, or issuer and before"),
         (("--sub", "a", "--before", "yesterday"), "the revocation before must be a date-time"),
         (("--sub", "a", "--before", "nan"), "the revocation before must be seconds"),
@@ -83,7 +83,7 @@ def test_without_a_place_to_write_to_it_exits_with_2(tmp_path: Path) -> None:
     path.write_text(toml(SMALL))
     result = revoke("--config", str(path), "--jti", "a")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "nowhere to write a revocation to" in result.stderr
+    assert "neither revocation.file nor redis.url is set" in result.stderr
 
 
 def test_a_place_that_cannot_be_written_exits_with_1(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.features.revocation.feature import RevocationFeature
-from gateway.features.revocation.options import RevocationSettings
+from gateway.features.revocation.options import Revocation
 from gateway.settings.tables.redis import Redis
 from gateway.settings.tables.root import Kept
 from tests.support.composed import Settings
@@ -22,9 +22,7 @@ FEATURE = RevocationFeature()
     ],
 )
 def test_revocations_in_redis_must_not_be_lost(url: str, redis: bool, kept: list[Kept]) -> None:
-    made = Settings.model_construct(
-        upstreams=[], routes=[], redis=Redis(url=url), revocation=RevocationSettings(redis=redis)
-    )
+    made = Settings.model_construct(upstreams=[], routes=[], redis=Redis(url=url), revocation=Revocation(redis=redis))
     assert list(FEATURE.kept_in_redis(made)) == kept
 
 

@@ -108,7 +108,7 @@ async def test_half_written_or_wrong_keeps_what_was_known_and_says_so(
     async with watched(file) as made:
         for text, error in (
             (lines({"jti": "a"}) + b'{"jti": "se', "line 1 behind those that are in force, the last one, which may be"),
-            (lines({"jti": "x"}, {"jtl": "secret"}), "line 2 has a name that is none of"),
+            (lines({"jti": "x"}, {"jtl": "secret"}), "line 2 has an unknown name; the names are"),
             (b"x" * 70_000, "a line has more than 65536 bytes"),
         ):
             file.write_bytes(text)

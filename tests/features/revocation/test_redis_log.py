@@ -16,7 +16,7 @@ import redis.asyncio
 
 from gateway.clock import SystemClock
 from gateway.features.revocation.redis_log import Message, RevocationLog, read_message
-from gateway.jwt.revocations.table import MOST_RECORDS, RECORD
+from gateway.jwt.revocations.table import MAX_RECORDS, RECORD
 from gateway.settings.tables.redis import Redis
 from gateway.store.names import KEY_PREFIX
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
@@ -63,16 +63,16 @@ async def test_what_was_written_is_read_from_any_number_on(tmp_path: Path) -> No
 
 async def test_a_long_log_is_read_page_by_page(tmp_path: Path) -> None:
     async with opened(tmp_path) as (_, log):
-        count = 2 * MOST_RECORDS + 10
-        for start in range(0, count, MOST_RECORDS):
-            await log.add(b"".join(map(record, range(start, min(count, start + MOST_RECORDS)))))
+        count = 2 * MAX_RECORDS + 10
+        for start in range(0, count, MAX_RECORDS):
+            await log.add(b"".join(map(record, range(start, min(count, start + MAX_RECORDS)))))
         after = 0
         pages: list[bytes] = []
         while not pages or pages[-1]:
             page = await log.page(after)
             after = page.last
             pages.append(page.records)
-        assert [len(page) // RECORD.size for page in pages] == [MOST_RECORDS, MOST_RECORDS, 10, 0]
+        assert [len(page) // RECORD.size for page in pages] == [MAX_RECORDS, MAX_RECORDS, 10, 0]
         assert b"".join(pages) == b"".join(map(record, range(count)))
 
 
@@ -109,7 +109,7 @@ async def test_ended_records_are_swept_part_by_part(tmp_path: Path) -> None:
             await log.add(b"".join(record(n, now - 1 if n % 2 else now + 2) for n in range(start, start + 100)))
         swept = [await log.sweep() for _ in range(4)]
         assert (sum(swept), size(server)) == (500, 500)
-        assert max(swept) <= MOST_RECORDS // 4
+        assert max(swept) <= MAX_RECORDS // 4
         page = await log.page(0)
         assert page.records == b"".join(record(number, now + 2) for number in range(0, 1000, 2))
         assert page.head == 1000

@@ -14,7 +14,7 @@ from gateway.features.revocation import redis_source as revocation_redis
 from gateway.features.revocation.redis_log import Page, RevocationLog
 from gateway.features.revocation.redis_source import SETTLING_SECONDS, STALE_SECONDS, RedisRevocations
 from gateway.jwt.revocations.source import Inheritance
-from gateway.jwt.revocations.table import MOST_RECORDS, RECORD, RevocationTable
+from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, RevocationTable
 from gateway.store import redis_link
 from tests.support.clock import eventually
 from tests.support.fleet import Relay
@@ -30,12 +30,10 @@ async def subscribed(server: RedisServer, count: int = 1) -> None:
 async def test_what_is_there_is_known_from_the_start(tmp_path: Path) -> None:
     async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
         log = RevocationLog(link)
-        for start in range(0, 2 * MOST_RECORDS + 5, MOST_RECORDS):
-            await log.add(
-                b"".join(token(str(n)) for n in range(start, min(2 * MOST_RECORDS + 5, start + MOST_RECORDS)))
-            )
+        for start in range(0, 2 * MAX_RECORDS + 5, MAX_RECORDS):
+            await log.add(b"".join(token(str(n)) for n in range(start, min(2 * MAX_RECORDS + 5, start + MAX_RECORDS))))
         async with following(link) as source:
-            assert (source.filled, source.known, len(source.table)) == (True, True, 2 * MOST_RECORDS + 5)
+            assert (source.filled, source.known, len(source.table)) == (True, True, 2 * MAX_RECORDS + 5)
             assert covers(source, ("0", "4004", "4005")) == [True, True, False]
             assert source.age < 1
 
@@ -246,7 +244,7 @@ async def test_what_is_inherited_is_as_old_as_it_was_and_goes_on_from_there(tmp_
 
 async def test_a_look_is_as_old_as_its_last_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R441: a long list takes a while, and is known all the same."""
-    monkeypatch.setattr(revocation_redis, "MOST_RECORDS", 1)
+    monkeypatch.setattr(revocation_redis, "MAX_RECORDS", 1)
     async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
         await RevocationLog(link).add(b"".join(map(token, "abcd")))
         source = RedisRevocations(link, SystemClock())

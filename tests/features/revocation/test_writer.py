@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.features.revocation.options import RevocationSettings as Table
+from gateway.features.revocation.options import Revocation as Table
 from gateway.features.revocation.writer import RevocationWriter, default_expires, line, shown_end
-from gateway.jwt.revocations.entry import Revocation, parse_revocation
+from gateway.jwt.revocations.entry import RevocationEntry, parse_revocation
 from gateway.jwt.revocations.table import EntryKind
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import StoreUnavailableError
@@ -61,7 +61,7 @@ def test_a_line_means_what_it_was_made_of(kind: EntryKind, issuer: str, expires:
     if kind is not EntryKind.ISSUER_BEFORE and issuer:
         kind = EntryKind(kind + 1)
     before = 5.5 if kind >= EntryKind.SUBJECT_BEFORE else 0.0
-    made = Revocation(kind, 'a"é\n', "" if kind is EntryKind.ISSUER_BEFORE else issuer, before, expires)
+    made = RevocationEntry(kind, 'a"é\n', "" if kind is EntryKind.ISSUER_BEFORE else issuer, before, expires)
     assert "\n" not in line(made)
     assert parse_revocation(line(made), None) == made
 
@@ -104,5 +104,5 @@ async def test_a_redis_that_is_away_is_said(tmp_path: Path) -> None:
 
 
 def test_an_end_is_shown_to_people() -> None:
-    assert shown_end(Revocation(EntryKind.TOKEN, "a", "", 0, NOW)) == "until 2027-01-15T08:00:00Z"
-    assert shown_end(Revocation(EntryKind.TOKEN, "a", "", 0, math.inf)) == "for ever"
+    assert shown_end(RevocationEntry(EntryKind.TOKEN, "a", "", 0, NOW)) == "until 2027-01-15T08:00:00Z"
+    assert shown_end(RevocationEntry(EntryKind.TOKEN, "a", "", 0, math.inf)) == "for ever"

@@ -58,7 +58,7 @@ FAULTS = [
     ),
     pytest.param(
         config(server={"client_certificate_header": "client-cert"}),
-        "server.client_certificate_header: has no effect without `trusted_proxies`: nobody is believed",
+        "server.client_certificate_header: has no effect without `trusted_proxies`: the header is ignored",
         id="nobody trusted",
     ),
     *(

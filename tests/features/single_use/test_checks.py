@@ -36,12 +36,12 @@ FAULTS = [
     pytest.param(config({"auth": "public", "single_use": True}), f"routes[0].single_use: {PUBLIC}", id="public"),
     pytest.param(
         config({"credentials": ["jwt", "api_key"], "single_use": True}, api_keys=[entry()]),
-        'routes[0].single_use: excludes "api_key" in `credentials`: a key has no `jti`, and is for many requests',
+        'routes[0].single_use: cannot be combined with "api_key" in `credentials`: a key has no `jti`',
         id="keys once",
     ),
     pytest.param(
         config({"auth": "optional", "single_use": True}),
-        'routes[0].single_use: has a meaning with auth = "required" only: others need no token',
+        'routes[0].single_use: only has an effect with auth = "required": other routes need no token',
         id="optional once",
     ),
     pytest.param(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.jwt.revocations.entry import Revocation, parse_revocation
+from gateway.jwt.revocations.entry import RevocationEntry, parse_revocation
 from gateway.jwt.revocations.table import NEVER, RECORD, EntryKind
 
 END = 1_900_000_000.0
@@ -19,24 +19,24 @@ END = 1_900_000_000.0
 @pytest.mark.parametrize(
     ("entry", "wanted"),
     [
-        ({"jti": "j"}, Revocation(EntryKind.TOKEN, "j", "", 0, END)),
-        ({"jti": "j", "issuer": "i"}, Revocation(EntryKind.TOKEN_OF_ISSUER, "j", "i", 0, END)),
-        ({"sid": "s"}, Revocation(EntryKind.SESSION, "s", "", 0, END)),
-        ({"sid": "s", "issuer": "i"}, Revocation(EntryKind.SESSION_OF_ISSUER, "s", "i", 0, END)),
-        ({"sub": "a"}, Revocation(EntryKind.SUBJECT, "a", "", 0, END)),
-        ({"sub": "a", "issuer": "i"}, Revocation(EntryKind.SUBJECT_OF_ISSUER, "a", "i", 0, END)),
-        ({"sub": "a", "before": 5}, Revocation(EntryKind.SUBJECT_BEFORE, "a", "", 5, END)),
+        ({"jti": "j"}, RevocationEntry(EntryKind.TOKEN, "j", "", 0, END)),
+        ({"jti": "j", "issuer": "i"}, RevocationEntry(EntryKind.TOKEN_OF_ISSUER, "j", "i", 0, END)),
+        ({"sid": "s"}, RevocationEntry(EntryKind.SESSION, "s", "", 0, END)),
+        ({"sid": "s", "issuer": "i"}, RevocationEntry(EntryKind.SESSION_OF_ISSUER, "s", "i", 0, END)),
+        ({"sub": "a"}, RevocationEntry(EntryKind.SUBJECT, "a", "", 0, END)),
+        ({"sub": "a", "issuer": "i"}, RevocationEntry(EntryKind.SUBJECT_OF_ISSUER, "a", "i", 0, END)),
+        ({"sub": "a", "before": 5}, RevocationEntry(EntryKind.SUBJECT_BEFORE, "a", "", 5, END)),
         (
             {"sub": "a", "issuer": "i", "before": "1970-01-01T00:00:05.5Z"},
-            Revocation(EntryKind.SUBJECT_OF_ISSUER_BEFORE, "a", "i", 5.5, END),
+            RevocationEntry(EntryKind.SUBJECT_OF_ISSUER_BEFORE, "a", "i", 5.5, END),
         ),
-        ({"issuer": "i", "before": 5.5}, Revocation(EntryKind.ISSUER_BEFORE, "i", "", 5.5, END)),
-        ({"jti": "j", "expires": 7}, Revocation(EntryKind.TOKEN, "j", "", 0, 7)),
-        ({"jti": "j", "expires": "2027-01-15T08:00:00Z"}, Revocation(EntryKind.TOKEN, "j", "", 0, 1_800_000_000)),
-        ({"jti": "j", "expires": "never"}, Revocation(EntryKind.TOKEN, "j", "", 0, math.inf)),
+        ({"issuer": "i", "before": 5.5}, RevocationEntry(EntryKind.ISSUER_BEFORE, "i", "", 5.5, END)),
+        ({"jti": "j", "expires": 7}, RevocationEntry(EntryKind.TOKEN, "j", "", 0, 7)),
+        ({"jti": "j", "expires": "2027-01-15T08:00:00Z"}, RevocationEntry(EntryKind.TOKEN, "j", "", 0, 1_800_000_000)),
+        ({"jti": "j", "expires": "never"}, RevocationEntry(EntryKind.TOKEN, "j", "", 0, math.inf)),
     ],
 )
-def test_every_form_is_read(entry: dict[str, Any], wanted: Revocation) -> None:
+def test_every_form_is_read(entry: dict[str, Any], wanted: RevocationEntry) -> None:
     assert parse_revocation(json.dumps(entry), END) == wanted
 
 
@@ -49,16 +49,16 @@ FAULTS = {
     "{}": "must have jti, sub or sid, or issuer and before",
     '{"issuer": "secret"}': "must have jti, sub or sid, or issuer and before",
     '{"before": 5}': "must have jti, sub or sid, or issuer and before",
-    '{"jti": "secret", "exp": 5}': "has a name that is none of jti,",
+    '{"jti": "secret", "exp": 5}': "has an unknown name; the names are jti,",
     '{"jti": "secret", "jti": "b"}': "has jti twice",
     '{"jti": "secret", "sub": "b"}': "has jti and sub: an entry is about one thing",
     '{"jti": "secret", "before": 5}': "before has no meaning with jti",
     '{"sid": "secret", "before": 5}': "before has no meaning with sid",
-    '{"jti": ""}': "jti must be a text, not empty",
-    '{"jti": 5}': "jti must be a text",
-    '{"jti": null}': "jti must be a text",
-    '{"sub": ["secret"]}': "sub must be a text",
-    '{"sub": "secret", "issuer": ""}': "issuer must be a text, not empty",
+    '{"jti": ""}': "jti must be a non-empty string",
+    '{"jti": 5}': "jti must be a non-empty string",
+    '{"jti": null}': "jti must be a non-empty string",
+    '{"sub": ["secret"]}': "sub must be a non-empty string",
+    '{"sub": "secret", "issuer": ""}': "issuer must be a non-empty string",
     '{"sub": "secret", "before": true}': "before must be seconds since the epoch",
     '{"sub": "secret", "before": NaN}': "before must be seconds since the epoch",
     '{"sub": "secret", "before": 1800000000000}': "before must be seconds since the epoch",
@@ -105,4 +105,4 @@ def test_a_value_made_to_break_a_key_is_only_hashed(value: str) -> None:
 def test_an_end_is_kept_to_the_next_minute() -> None:
     """R129: never earlier than it was said."""
     for expires, end in ((60.0, 1), (60.1, 2), (math.inf, NEVER), (1e12, NEVER)):
-        assert RECORD.unpack(Revocation(EntryKind.TOKEN, "j", "", 0.0, expires).record())[2] == end
+        assert RECORD.unpack(RevocationEntry(EntryKind.TOKEN, "j", "", 0.0, expires).record())[2] == end

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from gateway.server.sockets.stalled_client import LOOKS, UnsentWatch, outstanding
+from gateway.server.sockets.stalled_client import CHECKS_PER_TIMEOUT, UnsentWatch, outstanding
 from tests.support.gateway import until
 
 MUCH = b"x" * 400_000
@@ -126,7 +126,7 @@ async def test_a_watch_that_was_stopped_can_begin_anew() -> None:
         watch.start(transport)
         watch.stop()
         watch.stop()
-        await asyncio.sleep(0.15 + 0.1 / LOOKS)
+        await asyncio.sleep(0.15 + 0.1 / CHECKS_PER_TIMEOUT)
         assert not sender.lost
         watch.start(transport)
         await until(lambda: sender.lost)

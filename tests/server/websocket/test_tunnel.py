@@ -12,7 +12,7 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 
 from gateway.errors import Ending
-from gateway.http1.websocket import MAX_FRAMES, FrameTracker, close_frame
+from gateway.http1.websocket import MAX_FRAMES_PER_TURN, FrameTracker, close_frame
 from gateway.server.websocket import tunnel as module
 from gateway.server.websocket.close_reasons import DRAINED
 from gateway.server.websocket.tunnel import Side, Tunnel, end_all
@@ -141,7 +141,7 @@ async def test_frames_of_nothing_are_followed_in_turns_and_all_arrive(
             await until(lambda: (side := getattr(it.tunnel, name)).passed + len(side.tracker.rest) == len(frames))
             it.far(name).writer.transport.abort()
         assert await received(other, len(frames)) == frames
-        assert max(followed) <= (MAX_FRAMES + 1) * len(EMPTY[name])
+        assert max(followed) <= (MAX_FRAMES_PER_TURN + 1) * len(EMPTY[name])
         if end != "open":
             await other.close()
             await it.over()
@@ -158,7 +158,7 @@ async def test_frames_that_cannot_be_delivered_any_more_are_not_followed_to_thei
         it.tunnel.upstream.transport.abort()
         side.transport.abort()
         await it.over()
-        assert len(side.tracker.rest) > left - 3 * MAX_FRAMES * 6
+        assert len(side.tracker.rest) > left - 3 * MAX_FRAMES_PER_TURN * 6
 
 
 @pytest.mark.parametrize("name", ["client", "upstream"])

@@ -8,7 +8,7 @@ from tests.settings.configs import changed, faults_of
 
 
 def test_a_faulty_option_causes_no_second_fault_elsewhere(tmp_path: Path) -> None:
-    """An issuer without a sound name is not also "the name of no issuer"; `auth = "requird"` is not also observed."""
+    """An issuer without a sound name is not also "unknown issuer"; `auth = "requird"` is not also observed."""
     config = changed("routes", auth="requird", observe=True, issuers=["b b"], path=5)
     config["routes"].append({"path": "/orders", "upstream": "orders"})
     config["issuers"][0].update(name="b b", jwks_url="ftp://x", jwks_file="keys.json", issuer=["x"])

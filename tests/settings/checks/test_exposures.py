@@ -224,7 +224,7 @@ def test_headers_that_name_users_are_named_by_name_only(tmp_path: Path) -> None:
     assert warnings_of(tmp_path, changed("identity", **{"x-user-id": "sub", "x-user-email": "email"})) == []
     for header in ("x-user-id", "X_User_Id", "remote-user"):
         (line,) = warnings_of(tmp_path, changed("identity", **{header: "email"}))
-        assert "can be changed by its user" in line
+        assert "can be changed by the user" in line
 
 
 BOUND = {"sender_constrained": "dpop"}

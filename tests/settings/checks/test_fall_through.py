@@ -58,7 +58,7 @@ BY_METHOD: dict[str, tuple[list[dict[str, Any]], str]] = {
                                              {"path": "/v[0-9]/.*", "match": "regex", **PUBLIC}],
         "reaches routes[1]"),
     "a token that may be left out": ([POST, {**ANY, "auth": "optional"}], "lets requests without a credential pass"),
-    "a roll-out": ([POST, {**ANY, "observe": True}], "lets every request pass while it observes"),
+    "a roll-out": ([POST, {**ANY, "observe": True}], "lets every request pass (observe = true)"),
     "fewer scopes": ([{**POST, "scopes": ["a", "b"]}, {**ANY, "scopes": ["a"]}], "does not ask for the same scopes"),
     "other scopes of several": ([{**POST, "any_scopes": ["a"]}, {**ANY, "any_scopes": ["a", "b"]}], "same scopes"),
     "no claims": ([{**POST, "claims": {"role": "admin"}}, ANY], "does not ask for the same claims"),

@@ -13,7 +13,7 @@ from tests.settings.configs import changed, faults_of
 CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "keys from two places": (
         "issuers", {"jwks_url": "https://idp.test/keys", "jwks_file": "keys.json"},
-        "issuers[0].jwks_file: excludes `jwks_url`: the keys come from one place"),
+        "issuers[0].jwks_file: cannot be combined with `jwks_url`: choose one source of keys"),
 }
 # fmt: on
 
@@ -45,7 +45,7 @@ def test_keys_over_loopback_or_https_need_no_permission(url: str, tmp_path: Path
 def test_an_issuer_that_is_no_url_needs_a_place_for_its_keys(tmp_path: Path) -> None:
     """R141: discovery starts from the first issuer value."""
     (fault,) = faults_of(tmp_path, changed("issuers", issuer=["accounts.test", "https://accounts.test"]))
-    assert fault.startswith("issuers[0].issuer: keys are looked for at this address by discovery, but it must begin")
+    assert fault.startswith("issuers[0].issuer: keys are discovered at this address, but it must begin")
     (fault,) = faults_of(tmp_path, changed("issuers", issuer="https://idp.test/?tenant=a"))
     assert fault.startswith("issuers[0].issuer: has a query")
     assert faults_of(tmp_path, changed("issuers", issuer="accounts.test", jwks_file="keys.pem")) == []

@@ -96,5 +96,5 @@ def test_names_for_a_unix_socket_have_no_effect(tmp_path: Path) -> None:
     """R436."""
     config = _config("http://127.0.0.1:9000", admin_listen="unix:/run/admin.sock", admin_hosts=["admin.internal"])
     assert faults_of(tmp_path, config) == [
-        "server.admin_hosts: has no effect: `admin_listen` is a Unix socket, which is asked by any name"
+        "server.admin_hosts: has no effect: `admin_listen` is a Unix socket, where the Host header is not checked"
     ]

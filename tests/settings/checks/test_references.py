@@ -13,10 +13,10 @@ from tests.settings.configs import SMALL, changed, faults_of
 # fmt: off
 CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "an upstream that does not exist": (
-        "routes", {"upstream": "order"}, "routes[0].upstream: is the name of no upstream; did you mean `orders`?"),
+        "routes", {"upstream": "order"}, "routes[0].upstream: unknown upstream; did you mean `orders`?"),
     "an issuer that does not exist": (
         "routes", {"issuers": ["main", "mian"]},
-        "routes[0].issuers[1]: is the name of no issuer; did you mean `main`?"),
+        "routes[0].issuers[1]: unknown issuer; did you mean `main`?"),
 }
 # fmt: on
 
@@ -56,8 +56,8 @@ def test_two_identity_headers_that_services_fold_together_are_one(tmp_path: Path
     """R341, R359: and names that differ in case only are not lost silently."""
     config = {**SMALL, "identity": {"X-User-Id": "sub", "x_user_id": "email", "x-user-id": "name"}}
     assert faults_of(tmp_path, config) == [
-        "identity.x_user_id: is the same header as X-User-Id for services that fold names",
-        "identity.x-user-id: is the same header as X-User-Id for services that fold names",
+        'identity.x_user_id: is the same header as X-User-Id for services that treat "_" and "-" alike',
+        'identity.x-user-id: is the same header as X-User-Id for services that treat "_" and "-" alike',
     ]
 
 
@@ -70,7 +70,7 @@ def test_a_faulty_name_does_not_hide_a_misspelt_one(tmp_path: Path) -> None:
         " or digit"
     )
     config["routes"][0]["issuers"] = ["main", "mian"]
-    hinted = "routes[0].issuers[1]: is the name of no issuer; did you mean `main`?"
+    hinted = "routes[0].issuers[1]: unknown issuer; did you mean `main`?"
     assert faults_of(tmp_path, config) == [name_fault, hinted]
     config["routes"][0]["issuers"] = ["other"]
     assert faults_of(tmp_path, config) == [name_fault]

@@ -151,10 +151,10 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
         'routes[0].issuers: can never apply: with auth = "public" tokens are not looked at'),
     "observing a public route": (
         "routes", {"auth": "public", "observe": True},
-        'routes[0].observe: has a meaning with auth = "required" only'),
+        'routes[0].observe: only has an effect with auth = "required"'),
     "observing an optional token": (
         "routes", {"auth": "optional", "observe": True},
-        'routes[0].observe: has a meaning with auth = "required" only'),
+        'routes[0].observe: only has an effect with auth = "required"'),
     "a token among the subprotocols of a public route": (
         "routes", {"auth": "public", "websocket_protocol_token": True},
         'routes[0].websocket_protocol_token: can never apply: with auth = "public" tokens are not looked at'),
@@ -177,7 +177,7 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
         'routes[0].cors_origins: "*" is every origin: it stands alone'),
     "stripping a pattern": (
         "routes", {"path": "/a.*", "match": "regex", "strip_prefix": True},
-        'routes[0].strip_prefix: has no meaning with match = "regex"'),
+        'routes[0].strip_prefix: has no effect with match = "regex"'),
 }
 # fmt: on
 

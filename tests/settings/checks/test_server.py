@@ -27,13 +27,13 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
         "server.admin_listen: is the address of `listen`; the admin port is a port of its own"),
     "an address twice": (
         "server", {"listen": ["127.0.0.1:1", "unix:/a", "127.0.0.1:1"]},
-        "server.listen[2]: is also listen[0]: each address is listened on once"),
+        "server.listen[2]: is also listen[0]: each address can be listened on once"),
     "an address under a wildcard": (
         "server", {"listen": ["0.0.0.0:1", "127.0.0.1:1"]},
-        "server.listen[1]: is a part of, or holds, listen[0]: each address is listened on once"),
+        "server.listen[1]: overlaps listen[0]: each address can be listened on once"),
     "a name under a wildcard of either family": (
         "server", {"listen": ["localhost:1", "[::]:1"]},
-        "server.listen[1]: is a part of, or holds, listen[0]: each address is listened on once"),
+        "server.listen[1]: overlaps listen[0]: each address can be listened on once"),
     "no address": ("server", {"listen": []}, "server.listen: must not be empty"),
     "a wrong address among several": (
         "server", {"listen": ["127.0.0.1:1", "nowhere"]},

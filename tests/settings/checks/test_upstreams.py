@@ -120,7 +120,7 @@ def test_tls_files_must_be_there_and_fit(tmp_path: Path) -> None:
         f"{place}.tls_client_key: is not the key of the certificate in `tls_client_cert`"
     ]
     assert https(tls_client_cert=text, tls_client_key=one.key) == [
-        f"{place}.tls_client_cert: with `tls_client_key` is no PEM certificate chain and its private key"
+        f"{place}.tls_client_cert: and `tls_client_key` do not form a PEM certificate chain and its private key"
     ]
     assert https(tls_ca_file=tmp_path / "no") == [f"{place}.tls_ca_file: {missing}"]
     assert https(tls_ca_file=text) == [f"{place}.tls_ca_file: this file holds no PEM certificates"]

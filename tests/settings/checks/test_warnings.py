@@ -14,7 +14,7 @@ from tests.settings.configs import SMALL, changed, warnings_of
 DOUBTFUL: dict[str, tuple[str, dict[str, Any], str]] = {
     "everything open": (
         "routes", {"path": "/", "auth": "public"},
-        "routes[0].auth: everything that no other route covers is open to anybody"),
+        "routes[0].auth: is public: requests that match no other route need no token"),
     "scopes that only token holders need": (
         "routes", {"auth": "optional", "scopes": ["a"]},
         "routes[0].auth: a request without a token passes without the scopes and claims of this route"),
@@ -22,7 +22,7 @@ DOUBTFUL: dict[str, tuple[str, dict[str, Any], str]] = {
     "tokens for ever": ("issuers", {"required_claims": ["sub"]}, "issuers[0].required_claims: without `exp`"),
     "keys over plain HTTP": (
         "issuers", {"jwks_url": "http://idp.internal/keys", "allow_http": True},
-        "issuers[0].allow_http: the keys come over http://"),
+        "issuers[0].allow_http: keys are fetched over http://"),
     "a key file that is not there yet": (
         "issuers", {"jwks_file": "/nowhere/keys.json"},
         "issuers[0].jwks_file: this file cannot be read: no such file or directory; until it can"),
@@ -31,7 +31,7 @@ DOUBTFUL: dict[str, tuple[str, dict[str, Any], str]] = {
         "issuers[0].jwks_token_file: this file cannot be read: no such file or directory; until it can"),
     "credentials that nobody looks at": (
         "routes", {"auth": "public", "forward_authorization": True},
-        "routes[0].forward_authorization: the service gets credentials that nobody has looked at"),
+        "routes[0].forward_authorization: the upstream gets credentials that were not verified"),
     "pages that cannot send a token": (
         "routes", {"cors_origins": ["https://app.test"], "cors_headers": ["content-type"]},
         "routes[0].cors_headers: without `authorization` pages cannot send a token"),
@@ -73,7 +73,7 @@ def test_what_nothing_leads_to_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_identity_is_named_where_tokens_matter(tmp_path: Path) -> None:
     config = {**copy.deepcopy(SMALL), "identity": {}}
-    assert warnings_of(tmp_path, config) == ["identity: is empty: the services do not learn who calls"]
+    assert warnings_of(tmp_path, config) == ["identity: is empty: no identity header is set"]
     config["routes"][0].update(path="/public", auth="public")
     del config["issuers"]
     assert warnings_of(tmp_path, config) == []

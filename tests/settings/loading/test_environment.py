@@ -10,7 +10,7 @@ import pytest
 from gateway.configuration import GatewaySettings
 from gateway.features.abuse_watch.options import Watch
 from gateway.features.rate_limits.options import Limits
-from gateway.features.revocation.options import RevocationSettings
+from gateway.features.revocation.options import Revocation
 from gateway.settings.loading.environment import (
     CONFIG,
     SHORT_NAMES,
@@ -36,7 +36,7 @@ def test_every_option_of_the_single_tables_has_a_variable_and_a_flag_of_its_name
     names = {(option.variable, option.flag) for option in options(GatewaySettings)}
     assert ("GATEWAY_SERVER_LISTEN", "--server-listen") in names
     assert ("GATEWAY_TOKENS_INVALID_TOKEN_STATUS", "--tokens-invalid-token-status") in names
-    tables = (Server, Tokens, Dpop, Redis, RevocationSettings, Limits, Watch)
+    tables = (Server, Tokens, Dpop, Redis, Revocation, Limits, Watch)
     assert len(names) == sum(len(table.model_fields) for table in tables)
     assert {"server", "tokens", "dpop", "redis", "revocation", "limits", "watch", *table_names(GatewaySettings)} == set(
         Settings.model_fields
@@ -98,11 +98,11 @@ def test_the_users_own_tables_are_json() -> None:
 # fmt: off
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("{", "character 2"), ("", "character 1"), ("[NaN]", "NaN is no JSON number"), ("[" * 100_000, "nested too"),
-     ('[{"name": "a", "name": "b"}]', "the key name is there twice"), ("[1] s3cret", "character 5")],
+    [("{", "character 2"), ("", "character 1"), ("[NaN]", "NaN is not a JSON number"), ("[" * 100_000, "nested too"),
+     ('[{"name": "a", "name": "b"}]', "duplicate key name"), ("[1] s3cret", "character 5")],
 )
 def test_broken_json_is_a_fault_without_its_text(text: str, problem: str) -> None:
-    """R384; and a key that is there twice is refused as in TOML."""
+    """R384; and a duplicate key is refused as in TOML."""
     (fault,) = read_environment(GatewaySettings, {"GATEWAY_ROUTES": text}).faults
     assert (fault.path, fault.origin) == ("routes", "GATEWAY_ROUTES")
     assert fault.message.startswith("is not JSON")

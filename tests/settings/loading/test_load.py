@@ -99,7 +99,7 @@ def test_four_variables_beside_the_files_own_tables_are_faults(tmp_path: Path) -
 def test_faults_of_short_names_name_the_variable() -> None:
     env = {**SHORT, "GATEWAY_ISSUER": "idp", "GATEWAY_UPSTREAM": "127.0.0.1:9000"}
     lines = [str(fault) for fault in _faults(None, env)]
-    assert lines[0].startswith("issuers[0].issuer (GATEWAY_ISSUER): keys are looked for")
+    assert lines[0].startswith("issuers[0].issuer (GATEWAY_ISSUER): keys are discovered")
     assert lines[1:] == ["upstreams[0].urls[0] (GATEWAY_UPSTREAM): must begin with http:// or https://"]
 
 

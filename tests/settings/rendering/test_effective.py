@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from gateway.features.abuse_watch.options import Watch
 from gateway.features.rate_limits.options import Limits
-from gateway.features.revocation.options import RevocationSettings
+from gateway.features.revocation.options import Revocation
 from gateway.settings.rendering.effective import MASK, effective_toml, masked
 from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.redis import Redis
@@ -32,7 +32,7 @@ def test_every_option_is_there_with_its_origin(tmp_path: Path) -> None:
     assert 'audience = ["api"]  # from: file' in lines
     assert 'auth = "required"  # from: default' in lines
     assert '"x_odd.name" = ["a", "b c"]  # from: file' in lines
-    models = (Server, Tokens, Issuer, UpstreamSettings, Route, Dpop, Redis, RevocationSettings, Limits, Watch)
+    models = (Server, Tokens, Issuer, UpstreamSettings, Route, Dpop, Redis, Revocation, Limits, Watch)
     assert len([line for line in lines if "# from: " in line]) == sum(len(model.model_fields) for model in models) + 2
 
 

@@ -68,7 +68,8 @@ def test_the_examples_commented_lines_are_the_defaults(tmp_path: Path) -> None:
     tables = tomllib.loads(text)
     definitions = Settings.model_json_schema()["$defs"]
     del definitions["RateLimit"]  # a table within an option: the reference tells its keys
-    for name, info in definitions.items():
+    for model, info in definitions.items():
+        name = model.removesuffix("Settings")
         table = tables[{"ApiKey": "api_keys"}.get(name, name.lower() if name.lower() in tables else name.lower() + "s")]
         assert set(table[0] if isinstance(table, list) else table) == set(info["properties"])
 
