@@ -18,7 +18,7 @@ from gateway.clock import SystemClock
 from gateway.features.revocation import redis_source as revocation_redis
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.features.revocation.redis_source import SETTLING_SECONDS
-from gateway.jwt.revocations.table import MAX_RECORDS
+from gateway.jwt.revocations.table import MAX_RECORDS, EntryKind
 from gateway.process.foreground import calm_collector
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
