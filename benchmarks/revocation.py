@@ -39,7 +39,7 @@ from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, EntryKind, digest
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from gateway.tasks import cancelled, spawn
-from tests.support.redis import RedisServer
+from tests.support.stores.redis import RedisServer
 
 #: The aims that the run is held against: MiB, seconds, milliseconds, microseconds, and a ratio.
 MEMORY_AIM, FILL_AIM, BLOCK_AIM, LOOKUP_AIM, RATE_AIM = 150.0, 10.0, 20.0, 1.0, 0.95

@@ -38,7 +38,7 @@ from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import RouteSettings
 from gateway.settings.tables.upstreams import UpstreamSettings
-from tests.support.minting import AUDIENCE, ISSUER, SigningKey, b64, good_claims, jwks, mint_raw
+from tests.support.tokens.minting import AUDIENCE, ISSUER, SigningKey, b64, good_claims, jwks, mint_raw
 
 #: The aims that the run is held against: microseconds, and a multiple of the bare check.
 HIT_AIM, MISS_AIM = 3.0, 2.5

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from gateway.jwt.jose.compact import Unverified
-from tests.support.minting import AUDIENCE, ISSUER, SigningKey
+from tests.support.tokens.minting import AUDIENCE, ISSUER, SigningKey
 
 Step = Callable[[], object]
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import request, running_gateway, until
-from tests.support.upstream import Received, raw_upstream
+from tests.support.gateways.running import request, running_gateway, until
+from tests.support.upstreams.recording import Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+@pytest.mark.rule("R370", "R373", "C86")
 async def test_drain_closes_idle_connections_at_once_and_lets_requests_end(tmp_path: Path) -> None:
-    """R370, R373, C86: the running request ends well and is told that the connection closes."""
+    """The running request ends well and is told that the connection closes."""
     release = asyncio.Event()
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -44,8 +45,9 @@ async def test_drain_closes_idle_connections_at_once_and_lets_requests_end(tmp_p
         await asyncio.wait_for(draining, 2)
 
 
+@pytest.mark.rule("R370")
 async def test_upload_in_progress_is_finished_during_the_drain(tmp_path: Path) -> None:
-    """R370: content that is still coming in is read to its end."""
+    """Content that is still coming in is read to its end."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         client = await gateway.client()
         await client.send(request(b"POST", "/", (b"Content-Length", b"6"), body=b"abc"))
@@ -58,8 +60,9 @@ async def test_upload_in_progress_is_finished_during_the_drain(tmp_path: Path) -
     assert upstream.requests[0].body == b"abcdef"
 
 
+@pytest.mark.rule("R370")
 async def test_head_that_is_coming_in_is_served_during_the_drain(tmp_path: Path) -> None:
-    """R370: a request whose first bytes have arrived is not lost."""
+    """A request whose first bytes have arrived is not lost."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         client = await gateway.client()
         whole = request(b"GET", "/")
@@ -72,8 +75,9 @@ async def test_head_that_is_coming_in_is_served_during_the_drain(tmp_path: Path)
         await asyncio.wait_for(draining, 2)
 
 
+@pytest.mark.rule("R371")
 async def test_endless_stream_is_cut_at_the_end_of_the_drain(tmp_path: Path) -> None:
-    """R371: exit in time, and the client sees that the stream did not end."""
+    """Exit in time, and the client sees that the stream did not end."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")

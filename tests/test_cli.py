@@ -45,8 +45,9 @@ def test_check_counts_what_it_found(config: Path) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, "ok: 1 issuer, 1 upstream, 1 route\n", "")
 
 
+@pytest.mark.rule("C92")
 def test_check_prints_warnings_and_is_still_content(tmp_path: Path) -> None:
-    """C92: `account` as an audience admits every client of a Keycloak realm."""
+    """`account` as an audience admits every client of a Keycloak realm."""
     file = tmp_path / "gateway.toml"
     file.write_text(toml(changed("issuers", audience=["account", "api"])))
     result = _run("check", "--config", str(file))
@@ -56,8 +57,8 @@ def test_check_prints_warnings_and_is_still_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["check", "config", "run"])
+@pytest.mark.rule("R381")
 def test_every_fault_is_a_line_on_standard_error_and_the_exit_code_is_2(command: str, tmp_path: Path) -> None:
-    """R381."""
     file = tmp_path / "gateway.toml"
     file.write_text(toml(changed("routes", auth="requird", scope="a")))
     result = _run(command, "--config", str(file), "--server-drain-seconds", "soon", env={"GATEWAY_TOKENS_REALM": '"'})
@@ -77,8 +78,9 @@ def test_without_a_configuration_the_command_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--config"], ["--server-listn", "x"], ["extra"], ["--redis-uri", "x"]])
+@pytest.mark.rule("C82")
 def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
-    """C82: a misspelt flag is refused, too."""
+    """A misspelt flag is refused, too."""
     result = _run("check", *arguments, env=SHORT)
     assert (result.exit_code, result.stdout) == (2, "")
 
@@ -133,8 +135,9 @@ def offline(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.rule("R370")
 def test_run_serves_until_it_is_told_to_stop(number: signal.Signals, offline: list[str]) -> None:
-    """R370: exit code 0 after a clean drain."""
+    """Exit code 0 after a clean drain."""
     with _start(offline) as process:
         assert process.stderr is not None
         try:

@@ -41,35 +41,40 @@ def test_kind_is_sound(reason: Reason) -> None:
 
 
 @REASONS
+@pytest.mark.rule("R110")
 def test_fixed_text_needs_no_escape_anywhere(reason: Reason) -> None:
-    """R110: RFC 6750 section 3, error_description is %x20-21 / %x23-5B / %x5D-7E."""
+    """RFC 6750 section 3, error_description is %x20-21 / %x23-5B / %x5D-7E."""
     assert re.fullmatch(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+", reason.text)
     assert re.fullmatch(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+", reason.kind.error)
 
 
 @REASONS
+@pytest.mark.rule("R113")
 def test_could_not_decide_is_never_a_refusal_of_the_token(reason: Reason) -> None:
-    """R113: what is the gateway's own or an upstream's fault carries no challenge."""
+    """What is the gateway's own or an upstream's fault carries no challenge."""
     if reason.kind.status >= 500:
         assert reason.kind.challenge is Challenge.NONE
 
 
+@pytest.mark.rule("R196")
 def test_exception_shows_its_code_alone() -> None:
-    """R196: an exception's text ends up in places that nobody thought of."""
+    """An exception's text ends up in places that nobody thought of."""
     error = GatewayError(Reasons.BAD_SIGNATURE, detail="hint", scope="a b")
     assert str(error) == "bad_signature"
     assert (error.retry_after, error.scope, error.detail) == (None, "a b", "hint")
 
 
+@pytest.mark.rule("R113")
 def test_retry_after_is_the_kinds_unless_given() -> None:
-    """R113: an issuer that knows when it will try again says so."""
+    """An issuer that knows when it will try again says so."""
     assert GatewayError(Reasons.NO_KEYS).retry_after == 1
     assert GatewayError(Reasons.NO_KEYS, retry_after=17).retry_after == 17
 
 
 @given(st.text(), st.integers(min_value=4, max_value=100))
+@pytest.mark.rule("R197")
 def test_printable_is_one_bounded_line_whatever_comes(text: str, limit: int) -> None:
-    """R197, CWE-117: ASCII, no line ends, at most ``limit`` characters."""
+    """CWE-117: ASCII, no line ends, at most ``limit`` characters."""
     shown = printable(text, limit)
     assert shown.isascii()
     assert shown.isprintable()
@@ -80,8 +85,9 @@ def test_printable_is_one_bounded_line_whatever_comes(text: str, limit: int) -> 
     ("text", "shown"),
     [("plain", "plain"), ("a\r\nb", "a\\r\\nb"), ("é\ud800", "\\xe9\\ud800"), ("x" * 64, "x" * 64)],
 )
+@pytest.mark.rule("R197")
 def test_printable_keeps_what_can_be_read(text: str, shown: str) -> None:
-    """R197: the operator still sees what it was."""
+    """The operator still sees what it was."""
     assert printable(text) == shown
 
 

@@ -200,8 +200,9 @@ def test_line_is_there(line: Line) -> None:
     assert line.text in " ".join(inspect.getsource(line.function).split()), line.why
 
 
+@pytest.mark.rule("R215")
 def test_native_parser_names_itself_and_says_what_is_too_many() -> None:
-    """R215; and the text, for which there is no type, tells 431 from 400."""
+    """And the text, for which there is no type, tells 431 from 400."""
     assert HttpRequestParser.__module__ == "aiohttp._http_parser"
     parser = HttpRequestParser(_Silent(), None, 65536, max_headers=1, payload_exception=RequestPayloadError)  # type: ignore[arg-type]
     with pytest.raises(http_exceptions.BadHttpMessage) as refused:

@@ -9,10 +9,11 @@ import pytest
 from gateway.paced_log import PACE, PacedLog
 
 
+@pytest.mark.rule("R433")
 def test_one_line_of_a_kind_a_second_and_the_next_says_how_many_were_held_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """R433: kinds do not hold each other back."""
+    """Kinds do not hold each other back."""
     now = 100.0
     paced = PacedLog(logging.getLogger("gateway.test"), lambda: now)
     with caplog.at_level(logging.INFO, "gateway.test"):

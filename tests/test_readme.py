@@ -37,11 +37,11 @@ from gateway.upstream.headers.rewrite import request_headers
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock
 from tests.support.composed import load
-from tests.support.gateway import running_gateway
-from tests.support.idp import gateway_settings
-from tests.support.introspection import introspecting
+from tests.support.gateways.running import running_gateway
+from tests.support.issuers.identity_provider import gateway_settings
+from tests.support.issuers.introspection import introspecting
 from tests.support.parts import introspectors, proofs, rate_limits
-from tests.support.redis import RedisServer
+from tests.support.stores.redis import RedisServer
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -300,8 +300,9 @@ def test_every_field_that_is_said_to_be_removed_is_and_none_is_missing() -> None
     assert folded >= names._DROPPED | FORWARDING
 
 
+@pytest.mark.rule("R401", "R402")
 def test_every_name_that_services_believe_is_documented_with_its_reason() -> None:
-    """R401, R402: the list of transparency.md is that of the code, group by group."""
+    """The list of transparency.md is that of the code, group by group."""
     rows = _rows(_read("docs/transparency.md"), "### What services believe of proxies")
     documented = [(row[0], set(_codes(row[1]))) for row in rows]
     assert documented == [
@@ -309,8 +310,9 @@ def test_every_name_that_services_believe_is_documented_with_its_reason() -> Non
     ]
 
 
+@pytest.mark.rule("R388")
 def test_the_floors_of_dependencies_are_those_of_the_package() -> None:
-    """security.md gives a reason for each floor that protects; R388."""
+    """security.md gives a reason for each floor that protects."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     required = dict(re.findall(r"^([\w-]+) >= ([\d.]+)", setup["options"]["install_requires"], flags=re.MULTILINE))

@@ -27,8 +27,9 @@ class Heap:
         return 1
 
 
+@pytest.mark.rule("R429")
 async def test_a_process_that_has_grown_gives_back_what_it_does_not_use() -> None:
-    """R429: an attack that is over leaves nothing, whenever it was; a process as small as ever is left alone."""
+    """An attack that is over leaves nothing, whenever it was; a process as small as ever is left alone."""
     clock, heap = FakeClock(), Heap()
     spare = SpareMemory(clock, heap.trim, lambda: heap.pages)
     spare.start()
@@ -82,8 +83,9 @@ async def test_where_the_c_library_has_no_way_nothing_runs(monkeypatch: pytest.M
     await spare.stop()
 
 
+@pytest.mark.rule("R429")
 def test_holes_in_the_heap_are_given_back() -> None:
-    """R429: buffers of all sizes that were freed between others that are in use."""
+    """Buffers of all sizes that were freed between others that are in use."""
     trim = trim_of_c()
     if trim is None:
         pytest.skip("malloc_trim is glibc's, and the C library here is another one")

@@ -69,8 +69,9 @@ def _some(context: ssl.SSLContext | None) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.rule("R423", "C113")
 async def test_every_context_has_the_one_set_of_flags(tmp_path: Path) -> None:
-    """R423, C113: providers, introspection (the same sessions), upstreams, Redis, client certificates."""
+    """Providers, introspection (the same sessions), upstreams, Redis, client certificates."""
     for place, context in (await _contexts(tmp_path)).items():
         assert isinstance(context, ssl.SSLContext), place
         assert context.verify_flags == ssl.VERIFY_X509_TRUSTED_FIRST, place
@@ -80,8 +81,9 @@ async def test_every_context_has_the_one_set_of_flags(tmp_path: Path) -> None:
             assert context.verify_mode == ssl.CERT_REQUIRED, place
 
 
+@pytest.mark.rule("R423")
 def test_no_other_module_makes_a_context() -> None:
-    """R423: a new place would bring its own flags. Files are only tried in ``settings/readable.py``."""
+    """A new place would bring its own flags. Files are only tried in ``settings/readable.py``."""
     allowed = {"gateway/tls_contexts.py", "gateway/settings/readable.py"}
     makers = ("create_default_context(", "SSLContext(ssl.", "ssl=True")
     found = {
@@ -119,8 +121,9 @@ async def _fetched(port: int, ca: Authority) -> int:
         await session.close()
 
 
+@pytest.mark.rule("R423", "C113")
 async def test_private_authorities_as_clusters_have_them_are_accepted(tmp_path: Path) -> None:
-    """R423, C113: no key usage in the authority, no authority key identifier in the leaf; a foreign chain is not."""
+    """No key usage in the authority, no authority key identifier in the leaf; a foreign chain is not."""
     careless, foreign = careless_authority(tmp_path / "a"), authority(tmp_path / "b", "foreign")
     async with _answering(careless.sign("server", "localhost")) as port:
         assert await _fetched(port, careless) == 200
@@ -128,8 +131,9 @@ async def test_private_authorities_as_clusters_have_them_are_accepted(tmp_path: 
             await _fetched(port, foreign)
 
 
+@pytest.mark.rule("R423")
 async def test_clients_of_such_an_authority_are_accepted(tmp_path: Path) -> None:
-    """R423: client certificates are judged by the same flags."""
+    """Client certificates are judged by the same flags."""
     careless = careless_authority(tmp_path / "a")
     async with listening(tmp_path, ask_clients=True) as server:
         replace(careless.bundle, server.clients)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from gateway.watched_file import WatchedFile, file_version
 
 
@@ -55,8 +57,8 @@ def test_file_whose_version_comes_back_has_not_changed(tmp_path: Path) -> None:
     assert [changes.look() for _ in range(2)] == [False, False]
 
 
+@pytest.mark.rule("R406")
 def test_version_whose_reading_came_to_nothing_is_told_again(tmp_path: Path) -> None:
-    """R406."""
     file = tmp_path / "file"
     file.write_text("a")
     changes = WatchedFile(str(file), max_waits=3)

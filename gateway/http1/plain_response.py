@@ -122,6 +122,11 @@ class HeadMemory:
         self._translate = translate
         self._known: dict[bytes, KnownHead] = {}
 
+    @property
+    def remembered(self) -> int:
+        """How many heads it holds."""
+        return len(self._known)
+
     def read(self, block: bytes) -> KnownHead | None:
         """Return what a head means; None when it is not plain."""
         known = self._known.get(block)

@@ -113,6 +113,11 @@ class TrustedProxies:
         self._remembered: dict[bytes, bool] = {}
         self.fields: frozenset[bytes] = _BELIEVED[fields]
 
+    @property
+    def remembered(self) -> int:
+        """Of how many addresses it is remembered whether they are believed."""
+        return len(self._remembered)
+
     def believes(self, address: bytes) -> bool:
         """Whether forwarding fields from this address are believed."""
         if address == UNIX:

@@ -78,6 +78,7 @@ class Supervisor:
     """Starts the workers, replaces those that end, and ends them all.
 
     Attributes:
+        fleet: the workers, as they are.
         up: resolved once every worker has listened: True, or False when one cannot start.
     """
 
@@ -86,7 +87,7 @@ class Supervisor:
         self._clock = SystemClock()
         self._secret = os.urandom(SECRET_BYTES).hex()
         self._pseudonym = draw_pseudonym().decode("ascii")
-        self._fleet = Workers(tuple(one.name for one in settings.issuers), self._clock, [*map(Slot, range(count))])
+        self.fleet = Workers(tuple(one.name for one in settings.issuers), self._clock, [*map(Slot, range(count))])
         self._stop = contextlib.AsyncExitStack()
         self._keepers: list[asyncio.Task[bool]] = []
         self._spare: asyncio.Task[WorkerProcess] | None = None
@@ -104,11 +105,11 @@ class Supervisor:
         self._stop.callback(self._reservation.remove_files)
         self._stop.callback(self._reservation.close)
         self.ports = self._reservation.ports
-        pages = self._fleet.application()
+        pages = self.fleet.application()
         for feature in features_of(self._settings):
-            pages.add_routes(feature.pages(self._settings, self._clock, self._fleet.take_revoked))
+            pages.add_routes(feature.pages(self._settings, self._clock, self.fleet.take_revoked))
         self.admin_port = await open_admin(pages, server, self._stop)
-        self._keepers = [spawn(self._keep(slot), f"worker {slot.number}") for slot in self._fleet.slots]
+        self._keepers = [spawn(self._keep(slot), f"worker {slot.number}") for slot in self.fleet.slots]
 
     async def drain(self) -> int:
         """Let every worker end its running requests, and return the exit code.
@@ -138,13 +139,13 @@ class Supervisor:
         os._exit(FAILED)
 
     def _end(self, number: signal.Signals) -> None:
-        self._fleet.draining = True
+        self.fleet.draining = True
         self._ending.set()
-        for slot in self._fleet.slots:
+        for slot in self.fleet.slots:
             if slot.process is not None:
                 slot.process.signal(number)
-        if self._fleet.spare is not None:  # it holds a Unix socket open, too
-            self._fleet.spare.signal(signal.SIGKILL)
+        if self.fleet.spare is not None:  # it holds a Unix socket open, too
+            self.fleet.spare.signal(signal.SIGKILL)
 
     async def _keep(self, slot: Slot) -> bool:
         """Keep one place filled until the end; return whether its last process ended in order."""
@@ -152,7 +153,7 @@ class Supervisor:
         while True:
             began = self._clock.monotonic()
             code, served = await self._lived(slot)
-            if self._fleet.draining:
+            if self.fleet.draining:
                 return code == OK or not served  # one that never listened held nothing
             if code > 0 and not self.up.done():
                 self.up.set_result(False)
@@ -167,7 +168,7 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._ending.wait()
-            if self._fleet.draining:
+            if self.fleet.draining:
                 return True
 
     async def _lived(self, slot: Slot) -> tuple[int, bool]:
@@ -190,19 +191,19 @@ class Supervisor:
         except OSError as error:
             _log.error("worker %d cannot be started: %s", slot.number, error)
             return FAILED, False
-        if self._fleet.draining:
+        if self.fleet.draining:
             await process.kill()
             return OK, False
         slot.process = process
         slot.began = self._clock.monotonic()
-        plan = {**self._plan(slot), "left": await self._fleet.estate(slot)}
-        if self._fleet.draining:
+        plan = {**self._plan(slot), "left": await self.fleet.estate(slot)}
+        if self.fleet.draining:
             await process.kill()
             return OK, False
         process.begin(plan, self._listening)
         code = await process.ended()
         slot.process = None
-        self._fleet.gone.add(process.metrics, gauges=False)
+        self.fleet.gone.add(process.metrics, gauges=False)
         return code, process.served
 
     def _plan(self, slot: Slot) -> dict[str, Any]:
@@ -218,7 +219,7 @@ class Supervisor:
 
     def _listening(self) -> None:
         """A worker accepts connections. Once all do, one more process is made to stand by."""
-        if self._fleet.draining or any(slot.state != "running" for slot in self._fleet.slots):
+        if self.fleet.draining or any(slot.state != "running" for slot in self.fleet.slots):
             return
         if not self.up.done():
             self.up.set_result(True)
@@ -227,9 +228,9 @@ class Supervisor:
 
     async def _stand_by(self) -> WorkerProcess:
         process = await WorkerProcess.start(self._reservation.shared, self._settings.listed)
-        if self._fleet.draining:
+        if self.fleet.draining:
             process.signal(signal.SIGKILL)
-        self._fleet.spare = process
+        self.fleet.spare = process
         return process
 
     async def _take(self) -> WorkerProcess:
@@ -238,7 +239,7 @@ class Supervisor:
         if spare is not None:
             with contextlib.suppress(OSError):
                 process = await spare
-                self._fleet.spare = None
+                self.fleet.spare = None
                 if process.alive:
                     return process
                 await process.kill()

@@ -86,7 +86,7 @@ async def _work(end: socket.socket, model: type[Settings]) -> int:
         "more": app.estate.more,
         "revoked": lambda records, epoch: app.revocations.take(b64decode(records), epoch.encode()),
     }
-    answering = spawn(_answer(channel, pages), "answers to the supervisor")
+    answering = spawn(answer_supervisor(channel, pages), "answers to the supervisor")
     channel.send({"listening": app.port})
     _log.info("listening on %s, process %d", ", ".join(one.address for one in listen), os.getpid())
     try:
@@ -103,7 +103,7 @@ async def _work(end: socket.socket, model: type[Settings]) -> int:
     return OK
 
 
-async def _answer(channel: Channel, pages: Mapping[str, Callable[..., Any]]) -> None:
+async def answer_supervisor(channel: Channel, pages: Mapping[str, Callable[..., Any]]) -> None:
     """Answer questions until the supervisor is gone; then end at once, as every part of a killed gateway does."""
     while True:
         try:

@@ -13,7 +13,7 @@ from gateway.features.listed import FEATURES, reasons
 from gateway.server.seam.feature import Feature, Part
 from tests.support.clock import FakeClock
 from tests.support.pipeline import core_of
-from tests.support.verifying import make_settings
+from tests.support.tokens.verifying import make_settings
 
 FOLDER = Path(__file__).parents[2] / "gateway" / "features"
 EACH = pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)

@@ -19,7 +19,7 @@ from gateway.features.listed import reasons
 from gateway.process.supervisor import Supervisor
 from tests.server.admin.test_collector import scrape, value
 from tests.support.composed import Settings
-from tests.support.gateway import (
+from tests.support.gateways.running import (
     RawClient,
     RawResponse,
     RunningGateway,
@@ -27,9 +27,9 @@ from tests.support.gateway import (
     request,
     running_gateway,
 )
+from tests.support.gateways.workers import PATIENCE
 from tests.support.toy_feature import FIELD, LISTED, NO_PASSWORD, WITH_IT
-from tests.support.upstream import RawUpstream, raw_upstream
-from tests.support.workers import PATIENCE
+from tests.support.upstreams.recording import RawUpstream, raw_upstream
 
 _PASSWORD = b"swordfish"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from email.utils import formatdate, parsedate_to_datetime
 
+import pytest
+
 from gateway.http1.date_field import DateField
 
 
@@ -17,8 +19,9 @@ class Watched:
         return self.now
 
 
+@pytest.mark.rule("R413")
 def test_the_field_is_that_of_the_second() -> None:
-    """R413: an IMF-fixdate (RFC 9110 section 5.6.7), as a value and as the end of a head."""
+    """An IMF-fixdate (RFC 9110 section 5.6.7), as a value and as the end of a head."""
     clock = Watched()
     date = DateField(clock.wall)
     assert date.value == b"Sun, 06 Nov 1994 08:49:37 GMT"

@@ -52,8 +52,8 @@ def test_characters_of_a_token_are_spelled_in_one_place() -> None:
         (b": b\r\n\r\n", False),
     ],
 )
+@pytest.mark.rule("R200", "R201", "R202")
 def test_section_is_field_lines_and_an_empty_line(block: bytes, sound: bool) -> None:
-    """R200-R202."""
     assert (is_section(block) is not None) is sound
 
 

@@ -37,22 +37,24 @@ OTHERS = (
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
+@pytest.mark.rule("R428")
 def test_every_beginning_of_a_request_is_waited_for(request_: bytes) -> None:
-    """R428: a slow client is no other protocol, wherever its pieces end."""
+    """A slow client is no other protocol, wherever its pieces end."""
     for end in [*range(min(len(request_), 64)), len(request_)]:
         assert not_http(request_[:end]) == ""
 
 
 @pytest.mark.parametrize(("kind", "data"), OTHERS)
+@pytest.mark.rule("R418", "R428")
 def test_what_cannot_become_a_request_is_known_by_its_kind(kind: str, data: bytes) -> None:
-    """R418, R428."""
     assert kind in KINDS
     assert not_http(data) == kind
 
 
 @pytest.mark.parametrize(("kind", "data"), OTHERS)
+@pytest.mark.rule("R428")
 def test_reading_stops_at_once(kind: str, data: bytes) -> None:
-    """R428: on the first request of a connection, and on a later one."""
+    """On the first request of a connection, and on a later one."""
     for before in (b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"):
         scanner = MessageScanner(4096)
         _, reason = scanner.feed(before + data)

@@ -30,14 +30,16 @@ from gateway.http1.host import canonical_host, parse_host
         (b"[2001:db8::0:1]:", "[2001:db8::1]"),
     ],
 )
+@pytest.mark.rule("R243")
 def test_spellings_of_a_host_are_one(value: bytes, host: str) -> None:
-    """R243: letter case, port and the final dot make no difference."""
+    """Letter case, port and the final dot make no difference."""
     assert parse_host([value], None, True) == host
     assert parse_host([value], None, False) == host
 
 
+@pytest.mark.rule("R243")
 def test_spellings_of_an_ipv4_mapped_address_are_one() -> None:
-    """R243: which of the two texts is canonical differs between versions of Python."""
+    """Which of the two texts is canonical differs between versions of Python."""
     assert canonical_host(b"[::ffff:192.0.2.1]") == canonical_host(b"[::FFFF:C000:201]")
 
 
@@ -53,16 +55,17 @@ def test_spellings_of_an_ipv4_mapped_address_are_one() -> None:
         *(b"h" * 262, b"h." * 200),
     ],
 )
+@pytest.mark.rule("R220")
 def test_what_is_no_host_is_refused(value: bytes) -> None:
-    """R220."""
     for http_11 in (True, False):
         with pytest.raises(GatewayError) as caught:
             parse_host([value], None, http_11)
         assert caught.value.reason is Reasons.BAD_HOST
 
 
+@pytest.mark.rule("R220")
 def test_http_11_has_exactly_one_host() -> None:
-    """R220: none and several are refused, also when they agree."""
+    """none and several are refused, also when they agree."""
     for values in ([], [b"h", b"h"], [b"h", b"i"], [b"h", b""]):
         with pytest.raises(GatewayError) as caught:
             parse_host(values, None, True)
@@ -72,8 +75,9 @@ def test_http_11_has_exactly_one_host() -> None:
     assert parse_host([], None, False) == ""
 
 
+@pytest.mark.rule("R221")
 def test_authority_of_the_target_replaces_the_host_field() -> None:
-    """R221: but the field must be there and well-formed all the same."""
+    """But the field must be there and well-formed all the same."""
     assert parse_host([b"other"], b"API.test:80", True) == "api.test"
     assert parse_host([], b"api.test", False) == "api.test"
     for values, authority in (([], b"h"), ([b"a b"], b"h"), ([b"h"], b"a b"), ([b"h"], b"u@h"), ([b"h"], b"h:99999")):
@@ -83,8 +87,9 @@ def test_authority_of_the_target_replaces_the_host_field() -> None:
 
 
 @given(st.binary(max_size=30) | st.from_regex(rb"\A[a-zA-Z0-9._\[\]:-]{1,20}\Z"))
+@pytest.mark.rule("R220")
 def test_any_value_gives_a_canonical_host_or_bad_host(value: bytes) -> None:
-    """R220: no other exception; what is accepted is already its own canonical form."""
+    """No other exception; what is accepted is already its own canonical form."""
     with suppress(GatewayError):
         host = canonical_host(value)
         assert host == host.lower()

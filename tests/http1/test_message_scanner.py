@@ -106,8 +106,9 @@ def run(data: bytes, cuts: list[int]) -> tuple[bytes, Reason | None]:
 @pytest.mark.parametrize("message", SOUND)
 @settings(max_examples=25)
 @given(cuts=st.lists(st.integers(0, 400), max_size=12))
+@pytest.mark.rule("R208", "R209", "R210", "R212", "R214")
 def test_sound_messages_pass_whole_however_they_are_cut(message: bytes, cuts: list[int]) -> None:
-    """R208-R210, R212, R214: one after the other; empty lines before them, extensions and trailers are left out."""
+    """One after the other; empty lines before them, extensions and trailers are left out."""
     data = message + message + SOUND[0]
     through = data.replace(b"\r\nGET /x", b"GET /x").replace(b"3;a=b\r\n", b"3\r\n").replace(b"X: y\r\n\r\n", b"\r\n")
     assert run(data, cuts) == (through, None)
@@ -116,8 +117,9 @@ def test_sound_messages_pass_whole_however_they_are_cut(message: bytes, cuts: li
 @pytest.mark.parametrize("name", MALFORMED)
 @settings(max_examples=25)
 @given(cuts=st.lists(st.integers(0, 400), max_size=6))
+@pytest.mark.rule("R200", "R201", "R202", "R203", "R204", "R205", "R206", "R207", "R218")
 def test_malformed_head_is_refused_and_the_request_before_it_is_not(name: str, cuts: list[int]) -> None:
-    """R200-R207, R218: nothing of the bad message is let through."""
+    """Nothing of the bad message is let through."""
     before = SOUND[3]
     assert run(before + MALFORMED[name] + SOUND[0], cuts) == (before, Reasons.MALFORMED_HTTP)
 
@@ -125,16 +127,18 @@ def test_malformed_head_is_refused_and_the_request_before_it_is_not(name: str, c
 @pytest.mark.parametrize("name", BAD_CHUNKS)
 @settings(max_examples=25)
 @given(cuts=st.lists(st.integers(0, 400), max_size=6))
+@pytest.mark.rule("R208", "R209")
 def test_malformed_chunks_are_refused_before_the_end_of_the_message(name: str, cuts: list[int]) -> None:
-    """R208, R209: the last chunk never gets through."""
+    """The last chunk never gets through."""
     through, reason = run(CHUNKED + BAD_CHUNKS[name] + SOUND[0], cuts)
     assert reason is Reasons.MALFORMED_HTTP
     assert not through.endswith(b"\r\n0\r\n\r\n")
     assert b"GET" not in through
 
 
+@pytest.mark.rule("R273")
 def test_head_over_the_limit_is_refused_complete_or_not() -> None:
-    """R273: exactly at the limit it passes."""
+    """Exactly at the limit it passes."""
     line = b"GET / HTTP/1.1\r\n"
     fits = line + b"X: " + b"a" * (4096 - len(line) - 7) + b"\r\n\r\n"
     assert len(fits) == 4096
@@ -145,8 +149,9 @@ def test_head_over_the_limit_is_refused_complete_or_not() -> None:
     assert run(line + b"a:\r\n" * (MAX_FIELDS + 1) + b"\r\n", [])[1] is Reasons.HEAD_TOO_LARGE
 
 
+@pytest.mark.rule("R214")
 def test_bytes_are_cut_where_a_request_ends() -> None:
-    """R214: whoever reads on gets one request at a time."""
+    """Whoever reads on gets one request at a time."""
     pieces, reason = MessageScanner(4096).feed(b"".join(SOUND))
     assert reason is None
     heads = [message.removeprefix(b"\r\n").partition(b"\r\n\r\n")[0] + b"\r\n\r\n" for message in SOUND]
@@ -165,8 +170,9 @@ def test_any_bytes_end_in_an_answer(data: bytes, cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize(("version", "upgrading"), [(b"1.1", True), (b"1.0", False)])
+@pytest.mark.rule("R322")
 def test_head_that_comes_again_asks_for_a_websocket_again(version: bytes, upgrading: bool) -> None:
-    """R322: whether it does is remembered with the head, and forgotten with it."""
+    """Whether it does is remembered with the head, and forgotten with it."""
     ask = b"GET / HTTP/%b\r\nHost: h\r\nUpgrade: websocket\r\n\r\n" % version
     plain = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
     scanner = MessageScanner(1000)
@@ -192,8 +198,9 @@ def all_of(scanner: MessageScanner, data: bytes, most: float) -> tuple[bytes, li
 
 
 @pytest.mark.parametrize("message", [SOUND[0], CHUNKED + b"3\r\nabc\r\n0\r\n\r\n"])
+@pytest.mark.rule("R429")
 def test_no_more_requests_are_read_than_may_be(message: bytes) -> None:
-    """R429: the rest stays as it came, and is not copied for each of them."""
+    """The rest stays as it came, and is not copied for each of them."""
     through, heads = all_of(MessageScanner(4096), message * 50, 8)
     assert (through, heads) == (message * 50, [8] * 6 + [2])
     scanner = MessageScanner(4096)
@@ -204,8 +211,9 @@ def test_no_more_requests_are_read_than_may_be(message: bytes) -> None:
     assert (scanner.ahead, scanner.size_ahead, scanner.in_head) == (False, 0, True)
 
 
+@pytest.mark.rule("R429")
 def test_fewer_requests_are_read_ahead_when_their_heads_are_long() -> None:
-    """R429: eight of the longest would be half a megabyte, and more once they are read."""
+    """Eight of the longest would be half a megabyte, and more once they are read."""
     long = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 58_000 + b"\r\n\r\n"
     through, heads = all_of(MessageScanner(65536), long * 3 + SOUND[0] * 9, 8)
     assert (through, heads) == (long * 3 + SOUND[0] * 9, [1, 1, 1, 8, 1])
@@ -213,8 +221,9 @@ def test_fewer_requests_are_read_ahead_when_their_heads_are_long() -> None:
     assert all_of(MessageScanner(65536), middle * 8, 8)[1] == [4, 4]
 
 
+@pytest.mark.rule("R429")
 def test_what_rests_is_looked_at_when_it_goes_on() -> None:
-    """R429: many bytes of heads are not read where they come in."""
+    """Many bytes of heads are not read where they come in."""
     scanner = MessageScanner(65536)
     assert scanner.at_head
     scanner.rest(SOUND[0] * 3)
@@ -247,10 +256,11 @@ def content_of(message: bytes) -> bytes:
     ),
     st.lists(st.integers(1, 400), max_size=4),
 )
+@pytest.mark.rule("R214", "R429")
 def test_small_chunks_have_the_same_content_however_they_come(
     chunks: list[tuple[bytes, bytes]], cuts: list[int]
 ) -> None:
-    """R214, R429: as one chunk, and whatever stands in them is not taken for their framing."""
+    """As one chunk, and whatever stands in them is not taken for their framing."""
     framed = b"".join(form % len(data) + b"\r\n" + data + b"\r\n" for data, form in chunks)
     data = CHUNKED + framed + b"0\r\n\r\n" + SOUND[0]
     scanner, through = MessageScanner(4096), b""
@@ -263,8 +273,9 @@ def test_small_chunks_have_the_same_content_however_they_come(
 @pytest.mark.parametrize(
     "bad", [b"1\r\nab\r\n", b"1\r\na\n", b"2\r\na\r\n\r\n", b"g\r\na\r\n", b"1\na\r\n", b"-1\r\na\r\n"]
 )
+@pytest.mark.rule("R214")
 def test_what_is_wrong_behind_small_chunks_is_refused(bad: bytes) -> None:
-    """R214: the short way takes nothing that the long one does not."""
+    """The short way takes nothing that the long one does not."""
     for good in (b"", b"1\r\na\r\n", b"1\r\na\r\n" * 20):
         scanner = MessageScanner(4096)
         through, reason = scanner.feed(CHUNKED + good + bad + b"1\r\na\r\n" * 20)
@@ -273,8 +284,9 @@ def test_what_is_wrong_behind_small_chunks_is_refused(bad: bytes) -> None:
 
 
 @pytest.mark.parametrize("chunks", [b"1\r\na\r\n", b"01\r\na\r\n2\r\nbc\r\n", b"f\r\n" + b"a" * 15 + b"\r\n"])
+@pytest.mark.rule("R429")
 def test_small_chunks_cost_nobody_a_step_each(chunks: bytes) -> None:
-    """R429: by chunks of a byte a client made four megabytes in the kernel's buffers seconds of work."""
+    """By chunks of a byte a client made four megabytes in the kernel's buffers seconds of work."""
     data = CHUNKED + chunks * 2000 + b"0\r\n\r\n"
     through, heads = all_of(MessageScanner(4096), data, 8)
     assert content_of(through) == content_of(data)
@@ -282,8 +294,9 @@ def test_small_chunks_cost_nobody_a_step_each(chunks: bytes) -> None:
     assert len(heads) < data.count(b"\r\n") // 200
 
 
+@pytest.mark.rule("R429")
 def test_chunks_of_a_byte_each_do_not_hold_all_others_up() -> None:
-    """R429: what is followed in one go has a bound, whatever it is made of."""
+    """What is followed in one go has a bound, whatever it is made of."""
     data = CHUNKED + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n"
     through, heads = all_of(MessageScanner(4096), data, 8)
     assert content_of(through) == b"a" * 10_000

@@ -123,8 +123,9 @@ def test_head_is_translated_once() -> None:
 
 
 @pytest.mark.parametrize("name", [b"Date", b"date", b"DATE"])
+@pytest.mark.rule("R413", "C101")
 def test_the_moment_is_no_part_of_what_is_remembered(name: bytes) -> None:
-    """R413, C101: a service's own Date stays the only one; another head gets that of the second in which it is sent."""
+    """A service's own Date stays the only one; another head gets that of the second in which it is sent."""
     now = [1_000_000_000.0]
     date, memory = DateField(lambda: now[0]), HeadMemory(Translations())
     for _ in range(2):
@@ -143,7 +144,7 @@ def test_memory_is_bounded_in_heads() -> None:
     memory = HeadMemory(translations)
     for length in range(3 * MAX_REMEMBERED):
         memory.read(block(length))
-        assert len(memory._known) <= MAX_REMEMBERED
+        assert memory.remembered <= MAX_REMEMBERED
     memory.read(block(0))
     assert translations.asked.count(0) == 2
 
@@ -161,4 +162,4 @@ def test_large_head_is_understood_but_not_remembered(over: int, asked: int) -> N
 def test_head_that_no_client_can_be_given_is_not_plain() -> None:
     memory = HeadMemory(Translations())
     assert memory.read(block(1, status=500)) is None
-    assert memory._known == {}
+    assert memory.remembered == 0

@@ -55,16 +55,18 @@ def refusal(target: bytes, method: str = "GET", *, secure: bool = False) -> Reas
         pytest.param(b'/a|b^c`{d}<e>"[f]', '/a|b^c`{d}<e>"[f]', id="visible ASCII outside RFC 3986"),
     ],
 )
+@pytest.mark.rule("R228", "R232", "R235", "R238", "C45", "C46")
 def test_rules_read_the_path_decoded_once_and_without_parameters(target: bytes, match_path: str) -> None:
-    """R228, R232, R235, R238, C45, C46: one reading; the bytes stay as received."""
+    """One reading; the bytes stay as received."""
     parsed = parse_target("GET", target)
     assert parsed == Target(target, None, match_path, False, None)
     assert parsed.raw() == target
 
 
 @pytest.mark.parametrize("target", [b"/a%2Fb", b"/a%2fb", b"/a;x=%2F", b"/a/%2F/b", b"/http%3A%2F%2Fh%2Fx"])
+@pytest.mark.rule("R231")
 def test_encoded_slash_is_reported_and_stays_text(target: bytes) -> None:
-    """R231: whether it is served is the route's decision; it never separates segments."""
+    """Whether it is served is the route's decision; it never separates segments."""
     parsed = parse_target("GET", target)
     assert parsed.encoded_slash
     assert parsed.path == target
@@ -98,8 +100,9 @@ def test_encoded_slash_is_reported_and_stays_text(target: bytes) -> None:
         )
     ],
 )
+@pytest.mark.rule("R229", "R230", "R231", "R232", "R233", "R234", "R235", "R236", "R237", "C46")
 def test_paths_with_two_readings_are_refused(path: bytes) -> None:
-    """R229-R237, C46: never repaired, whatever the query and the form of the target."""
+    """Never repaired, whatever the query and the form of the target."""
     assert refusal(path) is Reasons.BAD_PATH
     assert refusal(path + b"?a=b") is Reasons.BAD_PATH
     assert refusal(b"http://h" + path) is Reasons.BAD_PATH
@@ -119,23 +122,24 @@ def test_paths_with_two_readings_are_refused(path: bytes) -> None:
         (b"/a%20b?\\", b"\\"),
     ],
 )
+@pytest.mark.rule("R241", "C45")
 def test_query_is_kept_byte_for_byte(target: bytes, query: bytes | None) -> None:
-    """R241, C45."""
     parsed = parse_target("GET", target)
     assert parsed.query == query
     assert parsed.raw() == target
 
 
 @pytest.mark.parametrize("query", [b"a b", b"\xc3\xa9", b"a\x00", b"a\tb", b"a\r\nb", b"\x7f", b"a#b", b"#"])
+@pytest.mark.rule("R240", "R241")
 def test_query_outside_visible_ascii_is_refused(query: bytes) -> None:
-    """R240, R241: what could end or split a request line."""
+    """What could end or split a request line."""
     assert refusal(b"/x?" + query) is Reasons.BAD_TARGET
     assert refusal(b"/a%20b?" + query) is Reasons.BAD_TARGET
 
 
 @pytest.mark.parametrize("target", [b"/a#", b"/a#/../admin", b"/a%20#b", b"/#?x", b"http://h/a#b", b"http://h#b"])
+@pytest.mark.rule("R240")
 def test_fragment_is_refused(target: bytes) -> None:
-    """R240."""
     assert refusal(target) is Reasons.BAD_TARGET
 
 
@@ -149,8 +153,9 @@ def test_fragment_is_refused(target: bytes) -> None:
         (b"http://[::1]:8080/%61", Target(b"/%61", None, "/a", False, b"[::1]:8080")),
     ],
 )
+@pytest.mark.rule("R221")
 def test_absolute_form_is_cut_to_origin_form_and_authority(target: bytes, expected: Target) -> None:
-    """R221: its authority replaces Host, and can never choose an upstream."""
+    """Its authority replaces Host, and can never choose an upstream."""
     assert parse_target("GET", target) == expected
     assert not expected.raw().startswith(b"http")
 
@@ -163,28 +168,32 @@ def test_absolute_form_is_cut_to_origin_form_and_authority(target: bytes, expect
         *(b"evil:443", b"h", b"*", b"", b"?", b"?a=b", b"a/b", b" /a", b"\\a", b"%2fa"),
     ],
 )
+@pytest.mark.rule("R222", "R223", "R225")
 def test_other_forms_are_refused(target: bytes) -> None:
-    """R222, R223, R225: userinfo, other schemes, https without TLS, authority form, the asterisk, nothing."""
+    """Userinfo, other schemes, https without TLS, authority form, the asterisk, nothing."""
     for method in ("GET", "OPTIONS", "CONNECT"):
         assert refusal(target, method) is Reasons.BAD_TARGET
 
 
+@pytest.mark.rule("R222")
 def test_absolute_https_needs_a_secured_connection() -> None:
-    """R222: RFC 9110 section 7.4; over TLS it is the ordinary absolute form."""
+    """RFC 9110 section 7.4; over TLS it is the ordinary absolute form."""
     assert parse_target("GET", b"https://h/a", secure=True).authority == b"h"
     assert parse_target("GET", b"http://h/a", secure=True).authority == b"h"
     assert refusal(b"https://u@h/a", secure=True) is Reasons.BAD_TARGET
 
 
+@pytest.mark.rule("R225")
 def test_absolute_spelling_of_the_asterisk_is_refused() -> None:
-    """R225: OPTIONS for the server as a whole is nobody's route (RFC 9112 section 3.2.4)."""
+    """OPTIONS for the server as a whole is nobody's route (RFC 9112 section 3.2.4)."""
     assert refusal(b"http://h", "OPTIONS") is Reasons.BAD_TARGET
     assert parse_target("OPTIONS", b"http://h/").path == b"/"
     assert parse_target("OPTIONS", b"http://h?a").query == b"a"
 
 
+@pytest.mark.rule("R273")
 def test_long_targets_are_read_like_short_ones() -> None:
-    """R273: the memory for repeated targets holds short ones; the reading is the same."""
+    """The memory for repeated targets holds short ones; the reading is the same."""
     path = b"/" + b"a/" * 20_000 + b"b"
     assert parse_target("GET", path).match_path == path.decode()
     assert refusal(path + b"/..") is Reasons.BAD_PATH
@@ -229,8 +238,9 @@ def independent_reading(path: bytes, *, slashes: bool) -> str | None:
 
 
 @given(st.sampled_from(["GET", "OPTIONS", "POST"]), targets | rooted | st.binary(max_size=40), st.booleans())
+@pytest.mark.rule("R228")
 def test_anything_is_read_or_refused(method: str, target: bytes, secure: bool) -> None:
-    """R228: no other exception, whatever arrives."""
+    """No other exception, whatever arrives."""
     parsed = reading(target, method, secure=secure)
     if isinstance(parsed, Reason):
         assert parsed in (Reasons.BAD_PATH, Reasons.BAD_TARGET)
@@ -243,8 +253,9 @@ def test_anything_is_read_or_refused(method: str, target: bytes, secure: bool) -
 @example(b"/a;b/c")
 @example(b"/%61%2e/b")
 @example(b"/a%2Fb;c/d")
+@pytest.mark.rule("R228", "R229", "R230", "R231", "R232", "R233", "R234", "R235", "C46")
 def test_no_accepted_path_means_something_else_upstream(target: bytes) -> None:
-    """R228-R235, C46: an upstream that resolves, merges, strips and decodes arrives at the path of the rules."""
+    """An upstream that resolves, merges, strips and decodes arrives at the path of the rules."""
     parsed = reading(target)
     if isinstance(parsed, Reason):
         return
@@ -260,8 +271,9 @@ def test_no_accepted_path_means_something_else_upstream(target: bytes) -> None:
 
 
 @given(rooted)
+@pytest.mark.rule("R230", "R238")
 def test_encoding_an_unreserved_character_changes_nothing_for_the_rules(target: bytes) -> None:
-    """R230, R238: /%61dmin is /admin, and a refused path stays refused."""
+    """/%61dmin is /admin, and a refused path stays refused."""
     letter = re.search(rb"(?<!%)(?<!%[0-9A-Fa-f])[A-Za-z.~]", target.partition(b"?")[0].partition(b"#")[0])
     if letter is None:
         return

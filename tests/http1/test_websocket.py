@@ -57,13 +57,15 @@ def frame(opcode: int, payload: bytes, *, final: bool = True, masked: bool = Fal
         ([], False),
     ],
 )
+@pytest.mark.rule("R321")
 def test_request_asks_for_a_websocket_by_its_upgrade_fields(values: Sequence[bytes], asks: bool) -> None:
-    """R321: RFC 9110 section 7.8, a list, in any case."""
+    """RFC 9110 section 7.8, a list, in any case."""
     assert asks_for_websocket(values) is asks
 
 
+@pytest.mark.rule("R323")
 def test_sound_handshake_gives_its_key() -> None:
-    """R323: RFC 6455 section 4.2.1."""
+    """RFC 6455 section 4.2.1."""
     assert check_request("GET", True, GOOD) == KEY
 
 
@@ -93,10 +95,11 @@ def test_sound_handshake_gives_its_key() -> None:
         ),
     ],
 )
+@pytest.mark.rule("R323")
 def test_unsound_handshake_is_refused(
     method: str, http_11: bool, headers: Sequence[tuple[bytes, bytes]], reason: Reason
 ) -> None:
-    """R323: 400, or 426 for another version."""
+    """400, or 426 for another version."""
     with pytest.raises(GatewayError) as refusal:
         check_request(method, http_11, headers)
     assert refusal.value.reason is reason
@@ -104,14 +107,16 @@ def test_unsound_handshake_is_refused(
 
 
 @given(st.binary(min_size=16, max_size=16))
+@pytest.mark.rule("R324")
 def test_accept_value_is_the_one_that_others_compute(random: bytes) -> None:
-    """R324: RFC 6455 section 4.2.2."""
+    """RFC 6455 section 4.2.2."""
     key = base64.b64encode(random)
     assert accept_value(key).decode() == accept_key(key.decode())
 
 
+@pytest.mark.rule("R324")
 def test_accept_value_of_the_standards_example() -> None:
-    """R324: RFC 6455 section 1.3."""
+    """RFC 6455 section 1.3."""
     assert accept_value(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
@@ -119,8 +124,9 @@ AGREED = ((b"upgrade", b"WebSocket"), (b"Connection", b"upgrade"), (b"Sec-WebSoc
 
 
 @pytest.mark.parametrize("missing", range(3))
+@pytest.mark.rule("R324")
 def test_upstreams_101_must_answer_this_very_handshake(missing: int) -> None:
-    """R324: no fake 101."""
+    """No fake 101."""
     check_response(AGREED, KEY)
     with pytest.raises(GatewayError) as failure:
         check_response([pair for place, pair in enumerate(AGREED) if place != missing], KEY)
@@ -140,10 +146,11 @@ def test_upstreams_101_must_answer_this_very_handshake(missing: int) -> None:
         pytest.param([b"xbearer, t"], None, [b"xbearer, t"], id="another-name"),
     ],
 )
+@pytest.mark.rule("R327")
 def test_token_is_taken_out_of_the_subprotocols(
     offered: Sequence[bytes], token: bytes | None, passed: Sequence[bytes]
 ) -> None:
-    """R327: neither the literal nor the token is left for the upstream."""
+    """Neither the literal nor the token is left for the upstream."""
     headers = [(b"Host", b"h"), *((b"Sec-WebSocket-Protocol", value) for value in offered), (b"X", b"y")]
     left = without_token(headers)
     assert offered_token(offered) == token
@@ -160,16 +167,18 @@ def test_token_is_taken_out_of_the_subprotocols(
         pytest.param([b"bearer, t", b"bearer, u"], Reasons.SEVERAL_CREDENTIALS, id="two-lines"),
     ],
 )
+@pytest.mark.rule("R327", "R102")
 def test_token_that_is_not_one_is_refused(offered: Sequence[bytes], reason: Reason) -> None:
-    """R327, R102: one credential, or 400."""
+    """One credential, or 400."""
     with pytest.raises(GatewayError) as refusal:
         offered_token(offered)
     assert refusal.value.reason is reason
 
 
 @pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.rule("R326")
 def test_close_frame_says_its_code_to_others(masked: bool) -> None:
-    """R326: RFC 6455 sections 5.3 and 5.5.1."""
+    """RFC 6455 sections 5.3 and 5.5.1."""
     data = close_frame(POLICY_VIOLATION, b"token expired", masked=masked)
     assert bool(data[1] & 0x80) is masked
     payload = data[6:] if masked else data[2:]
@@ -191,10 +200,11 @@ FRAMES = st.lists(
 
 
 @given(FRAMES, st.lists(st.integers(1, 70_000), max_size=8))
+@pytest.mark.rule("R326")
 def test_everything_passes_whatever_the_pieces_and_ends_are_known(
     frames: Sequence[tuple[int, int, bool, bool]], cuts: Sequence[int]
 ) -> None:
-    """R326: no byte changes, and between two frames nothing is left."""
+    """No byte changes, and between two frames nothing is left."""
     whole, borders = b"", {0}
     for opcode, length, final, masked in frames:
         length = min(length, 125) if opcode >= 8 else length
@@ -210,8 +220,9 @@ def test_everything_passes_whatever_the_pieces_and_ends_are_known(
     assert (passed, tracker.fault, tracker.closed) == (whole, 0, False)
 
 
+@pytest.mark.rule("R326")
 def test_bytes_one_by_one_pass_with_whole_headers() -> None:
-    """R326: half a header never passes, so that the gateway's own frame can follow what has passed."""
+    """Half a header never passes, so that the gateway's own frame can follow what has passed."""
     whole = frame(1, bytes(70_000), masked=True)[:14]
     tracker = FrameTracker(0)
     assert [len(tracker.feed(whole[place : place + 1])) for place in range(14)] == [0] * 9 + [10, 1, 1, 1, 1]
@@ -227,8 +238,9 @@ def test_bytes_one_by_one_pass_with_whole_headers() -> None:
         pytest.param([1000, 70_000], id="long-fragment"),
     ],
 )
+@pytest.mark.rule("R326", "C64")
 def test_message_over_the_limit_stops_before_the_frame_that_passes_it(sizes: Sequence[int], masked: bool) -> None:
-    """R326, C64: 1009; what came before has passed."""
+    """1009; what came before has passed."""
     frames = [frame(1 if not place else 0, bytes(size), final=False, masked=masked) for place, size in enumerate(sizes)]
     before = frame(2, bytes(1000), masked=masked) + frame(9, b"ping", masked=masked)
     tracker = FrameTracker(1000)
@@ -238,8 +250,9 @@ def test_message_over_the_limit_stops_before_the_frame_that_passes_it(sizes: Seq
     assert tracker.feed(frame(1, b"more")) == b""
 
 
+@pytest.mark.rule("R326", "C64")
 def test_messages_at_the_limit_pass_and_control_frames_do_not_count() -> None:
-    """R326, C64: under the limit, intact."""
+    """Under the limit, intact."""
     data = b"".join(
         [
             frame(1, bytes(500), final=False),
@@ -253,30 +266,34 @@ def test_messages_at_the_limit_pass_and_control_frames_do_not_count() -> None:
     assert tracker.fault == 0
 
 
+@pytest.mark.rule("R326")
 def test_limit_cannot_be_evaded_by_beginning_a_message_in_a_message() -> None:
-    """R326: only a final frame ends a message."""
+    """Only a final frame ends a message."""
     tracker = FrameTracker(1000)
     tracker.feed(frame(1, bytes(900), final=False))
     assert tracker.feed(frame(1, bytes(900), final=False)) == b""
     assert tracker.fault == MESSAGE_TOO_BIG
 
 
+@pytest.mark.rule("R326")
 def test_control_frame_that_is_too_long_is_a_protocol_error() -> None:
-    """R326: RFC 6455 section 5.5; else it would be a way around the limit."""
+    """RFC 6455 section 5.5; else it would be a way around the limit."""
     tracker = FrameTracker(1000)
     assert tracker.feed(bytes([0x89, 126, 0, 126]) + bytes(126)) == b""
     assert tracker.fault == PROTOCOL_ERROR
 
 
+@pytest.mark.rule("R326")
 def test_longest_length_that_can_be_written_is_no_fault_of_the_gateway() -> None:
-    """R326: 64 bits."""
+    """64 bits."""
     head = bytes([0x82, 127]) + b"\xff" * 8
     assert FrameTracker(0).feed(head + b"x") == head + b"x"
     assert FrameTracker(1 << 40).feed(head + b"x") == b""
 
 
+@pytest.mark.rule("R326")
 def test_close_frame_is_seen_when_it_is_whole() -> None:
-    """R326: also behind a fault, where nothing passes any more."""
+    """Also behind a fault, where nothing passes any more."""
     data = close_frame(1000, b"bye", masked=True)
     tracker = FrameTracker(10)
     tracker.feed(frame(1, b"x") + data[:-1])

@@ -10,9 +10,9 @@ import pytest
 from gateway.jwt.issuers.key_sources import Fetched
 from gateway.jwt.issuers.refresher import IssuerKeys
 from tests.support.clock import FakeClock
-from tests.support.fetching import ScriptedSource
-from tests.support.idp import FakeIdp, issuer_settings
-from tests.support.minting import SigningKey
+from tests.support.issuers.fetching import ScriptedSource
+from tests.support.issuers.identity_provider import FakeIdp, issuer_settings
+from tests.support.tokens.minting import SigningKey
 
 Make = Callable[..., tuple[IssuerKeys, ScriptedSource]]
 

@@ -17,9 +17,9 @@ from gateway.jwt.issuers.key_sources import FileSource, RemoteSource
 from gateway.jwt.issuers.registry import build_issuers
 from tests.support.clock import eventually
 from tests.support.composed import Tokens
-from tests.support.idp import FakeIdp, gateway_settings, issuer_settings
-from tests.support.minting import ABSENT, ISSUER, SigningKey, jwks
-from tests.support.rig import rig, rig_with_idp
+from tests.support.gateways.authenticating import rig, rig_with_idp
+from tests.support.issuers.identity_provider import FakeIdp, gateway_settings, issuer_settings
+from tests.support.tokens.minting import ABSENT, ISSUER, SigningKey, jwks
 
 A, B = SigningKey.ec("a"), SigningKey.ec("b")
 ES = {"algorithms": ["ES256"]}
@@ -50,25 +50,28 @@ IMPLAUSIBLE: dict[str, tuple[dict[str, Any], dict[str, Any], Reason]] = {
 
 
 @pytest.mark.parametrize(("claims", "header", "reason"), IMPLAUSIBLE.values(), ids=IMPLAUSIBLE)
+@pytest.mark.rule("R163")
 async def test_only_a_plausible_token_causes_a_fetch(
     claims: dict[str, Any], header: dict[str, Any], reason: Reason
 ) -> None:
-    """R163: whatever is wrong apart from the key is found before any key is asked for."""
+    """Whatever is wrong apart from the key is found before any key is asked for."""
     async with rig_with_idp(A, **ES) as (made, idp):
         assert await made.reason(made.mint(B, header, **claims)) is reason
         assert idp.key_fetches() == 1
 
 
+@pytest.mark.rule("R113")
 async def test_an_implausible_token_is_401_even_while_keys_are_missing() -> None:
-    """R113: "no" needs no keys; only a token that could be good is answered 503."""
+    """ "no" needs no keys; only a token that could be good is answered 503."""
     async with FakeIdp() as idp, rig(issuer_settings(jwks_url=idp.jwks_url, **ES)) as made:
         assert await made.reason(made.mint(A, exp=1)) is Reasons.EXPIRED
         assert await made.reason(made.mint(A)) is Reasons.NO_KEYS
         assert await made.reason(b"junk") is Reasons.NOT_A_JWS
 
 
+@pytest.mark.rule("C25")
 async def test_a_token_over_the_limit_is_refused_unread() -> None:
-    """C25: it is not even hashed, and nothing is remembered of it."""
+    """It is not even hashed, and nothing is remembered of it."""
     async with rig_with_idp(A, **ES) as (made, _):
         token = b"x" * 8193
         assert await made.reason(token) is Reasons.TOKEN_TOO_LONG
@@ -82,8 +85,8 @@ FORMS = [b"junk", b"a.b.c.d.e", b"a.b.", b"!!.!!.!!", b"e30.e30.eA", b"bnVsbA.e3
 
 
 @pytest.mark.parametrize("token", FORMS)
+@pytest.mark.rule("C77", "R188")
 async def test_what_is_wrong_for_ever_is_not_looked_at_again(token: bytes) -> None:
-    """C77, R188."""
     async with rig_with_idp(A, **ES) as (made, _):
         first = await made.reason(token)
         assert first is not None
@@ -91,8 +94,8 @@ async def test_what_is_wrong_for_ever_is_not_looked_at_again(token: bytes) -> No
         assert made.authenticator.cache.bad_hits == 1
 
 
+@pytest.mark.rule("C77", "R189")
 async def test_verdicts_that_time_or_keys_can_change_are_looked_at_again() -> None:
-    """C77, R189."""
     async with rig_with_idp(A, **ES) as (made, _):
         now = made.clock.wall()
         for token in (made.mint(B), made.mint(A, exp=1), made.mint(A, nbf=now + 99), made.mint(A, iat=now + 99)):
@@ -101,8 +104,8 @@ async def test_verdicts_that_time_or_keys_can_change_are_looked_at_again() -> No
         assert made.authenticator.cache.bad_hits == 0
 
 
+@pytest.mark.rule("R346", "R188")
 async def test_a_claim_that_cannot_be_a_header_is_remembered_with_the_keys() -> None:
-    """R346, R188."""
     async with rig_with_idp(A, **ES) as (made, _):
         token = made.mint(A, sub="a\nb")
         assert await made.reason(token) is Reasons.UNSAFE_CLAIM
@@ -111,10 +114,11 @@ async def test_a_claim_that_cannot_be_a_header_is_remembered_with_the_keys() -> 
 
 
 @pytest.mark.parametrize("error", [RuntimeError("secret"), RecursionError(), KeyError("secret"), MemoryError()])
+@pytest.mark.rule("R094")
 async def test_an_unforeseen_fault_is_a_refusal_that_quotes_nothing(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R094, D7: and the token is looked at again the next time."""
+    """And the token is looked at again the next time."""
     async with rig_with_idp(A, **ES) as (made, _):
         token = made.mint(A)
         with monkeypatch.context() as patch:
@@ -128,8 +132,9 @@ async def test_an_unforeseen_fault_is_a_refusal_that_quotes_nothing(
         assert await made.reason(token) is None
 
 
+@pytest.mark.rule("R285")
 async def test_cancellation_passes() -> None:
-    """R285: a client that leaves is no refused token."""
+    """A client that leaves is no refused token."""
     async with FakeIdp() as idp:
         idp.publish(A, gate=asyncio.Event())
         async with rig(issuer_settings(jwks_url=idp.jwks_url, **ES), wait=False) as made:
@@ -140,8 +145,9 @@ async def test_cancellation_passes() -> None:
                 await asking
 
 
+@pytest.mark.rule("R166", "C30", "R113")
 async def test_stale_keys_are_503_for_warm_and_cold_tokens() -> None:
-    """R166, C30, R113: with the seconds until the next try."""
+    """With the seconds until the next try."""
     async with rig_with_idp(A, jwks_max_stale_seconds=280, **ES) as (made, idp):
         warm, cold = made.mint(A, jti="warm"), made.mint(A, jti="cold")
         assert await made.reason(warm) is None
@@ -157,8 +163,9 @@ async def test_stale_keys_are_503_for_warm_and_cold_tokens() -> None:
             assert 1 <= (caught.value.retry_after or 0) <= 30
 
 
+@pytest.mark.rule("R181")
 async def test_a_token_that_expires_while_keys_are_fetched_is_refused() -> None:
-    """R181: the time is looked at again after waiting."""
+    """The time is looked at again after waiting."""
     gate = asyncio.Event()
     async with rig_with_idp(A, leeway_seconds=0, **ES) as (made, idp):
         idp.publish(A, B, gate=gate)
@@ -169,8 +176,9 @@ async def test_a_token_that_expires_while_keys_are_fetched_is_refused() -> None:
         assert await asking is Reasons.EXPIRED
 
 
+@pytest.mark.rule("C27", "C33")
 async def test_a_missing_name_beside_nameless_keys_is_still_looked_for() -> None:
-    """C27, C33: nameless keys are tried first, but when they did not sign, the named one may be new."""
+    """Nameless keys are tried first, but when they did not sign, the named one may be new."""
     nameless = SigningKey.ec(None, variant=7)
     async with rig_with_idp(nameless, **ES) as (made, idp):
         assert await made.reason(made.mint(nameless, {"kid": "elsewhere"})) is None
@@ -180,16 +188,18 @@ async def test_a_missing_name_beside_nameless_keys_is_still_looked_for() -> None
         assert idp.key_fetches() == 2
 
 
+@pytest.mark.rule("R163", "R010")
 async def test_a_known_name_that_does_not_fit_causes_no_fetch() -> None:
-    """R163, R010: the key is there, it just is not for this algorithm."""
+    """The key is there, it just is not for this algorithm."""
     async with rig_with_idp(A, algorithms=["ES256", "ES384"]) as (made, idp):
         other = SigningKey.ec("a", "P-384")
         assert await made.reason(made.mint(other)) is Reasons.UNKNOWN_KEY
         assert idp.key_fetches() == 1
 
 
+@pytest.mark.rule("C94", "R197")
 async def test_an_unknown_issuer_is_told_from_a_similar_one_in_the_log(tmp_path: Path) -> None:
-    """C94, R197: both values, escaped and short, however many issuers there are."""
+    """Both values, escaped and short, however many issuers there are."""
     file = tmp_path / "keys"
     file.write_bytes(jwks(A))
     issuers = [issuer_settings(name=f"i{n}", issuer=f"https://t{n}.test", jwks_file=str(file), **ES) for n in range(50)]
@@ -233,8 +243,9 @@ async def test_a_cache_of_size_zero_verifies_each_time() -> None:
 BOUND_TO = {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}
 
 
+@pytest.mark.rule("R096")
 async def test_a_bound_token_comes_out_of_no_step_that_looks_for_bearer_tokens() -> None:
-    """R096: only ``authenticate`` gives it out, and whoever asks that asks for the proof."""
+    """Only ``authenticate`` gives it out, and whoever asks that asks for the proof."""
     async with rig_with_idp(A, **ES) as (made, _):
         authenticator, token = made.authenticator, made.mint(A, cnf=BOUND_TO)
         digest = sha256(token).digest()
@@ -252,8 +263,9 @@ async def test_a_bound_token_comes_out_of_no_step_that_looks_for_bearer_tokens()
         assert authenticator.recall(sha256(fresh).digest()) is None
 
 
+@pytest.mark.rule("R169", "R181")
 async def test_a_bound_token_is_remembered_and_looked_at_again_like_any_other() -> None:
-    """R169, R181: its signature is checked once; its key and its times each time."""
+    """Its signature is checked once; its key and its times each time."""
     async with rig_with_idp(A, **ES) as (made, _):
         authenticator, token = made.authenticator, made.mint(A, cnf=BOUND_TO)
         identity = await authenticator.authenticate(token)
@@ -267,8 +279,8 @@ async def test_a_bound_token_is_remembered_and_looked_at_again_like_any_other() 
         assert not authenticator.knows_bound(sha256(token).digest())
 
 
+@pytest.mark.rule("R164", "R096")
 async def test_many_requests_with_a_bound_token_share_the_wait_for_its_key() -> None:
-    """R164, R096."""
     async with rig_with_idp(A, **ES) as (made, idp):
         idp.publish(A, B)
         await made.clock.advance(10)

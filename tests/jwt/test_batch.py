@@ -14,9 +14,9 @@ from gateway.identity import Identity
 from gateway.jwt.authenticator import Authenticator, Examined
 from gateway.jwt.batch import MAX_VERIFICATIONS_PER_TURN, Outcome, VerificationBatch
 from gateway.tasks import failures
-from tests.support.idp import FakeIdp, issuer_settings
-from tests.support.minting import SigningKey
-from tests.support.rig import Rig, rig, rig_with_idp
+from tests.support.gateways.authenticating import Rig, rig, rig_with_idp
+from tests.support.issuers.identity_provider import FakeIdp, issuer_settings
+from tests.support.tokens.minting import SigningKey
 
 A, B = SigningKey.ec("a"), SigningKey.ec("b")
 ES: dict[str, Any] = {"algorithms": ["ES256"]}
@@ -64,8 +64,8 @@ async def test_each_token_of_a_turn_gets_its_own_outcome_at_the_turns_end() -> N
         assert await batch.turn() == {}
 
 
+@pytest.mark.rule("R193")
 async def test_requests_with_one_new_token_share_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R193."""
     checked: list[Examined] = []
     whole = Authenticator.key_that_signed
 
@@ -83,8 +83,8 @@ async def test_requests_with_one_new_token_share_its_check(monkeypatch: pytest.M
         assert len({id(outcome) for _, outcome in batch.outcomes}) == 1
 
 
+@pytest.mark.rule("R163")
 async def test_what_is_wrong_apart_from_the_signature_is_said_at_once() -> None:
-    """R163."""
     async with rig_with_idp(A, **ES) as (made, _):
         batch = Batch(made)
         for token, reason in ((made.mint(A, exp=1), Reasons.EXPIRED), (b"junk", Reasons.NOT_A_JWS)):
@@ -94,16 +94,17 @@ async def test_what_is_wrong_apart_from_the_signature_is_said_at_once() -> None:
         assert await batch.turn() == {}
 
 
+@pytest.mark.rule("R113")
 async def test_keys_that_were_never_loaded_have_to_be_waited_for() -> None:
-    """R113."""
     async with FakeIdp() as idp, rig(issuer_settings(jwks_url=idp.jwks_url, **ES)) as made:
         batch = Batch(made)
         batch.add("a", made.mint(A))
         assert await batch.turn() == {"a": None}
 
 
+@pytest.mark.rule("R346")
 async def test_unsafe_claim_is_found_when_the_signature_is_good() -> None:
-    """R346: and only then."""
+    """And only then."""
     async with rig_with_idp(A, **ES) as (made, _):
         batch = Batch(made)
         batch.add("a", made.mint(A, sub="a\nb"))
@@ -112,8 +113,9 @@ async def test_unsafe_claim_is_found_when_the_signature_is_good() -> None:
 
 
 @pytest.mark.parametrize("step", ["examine", "key_that_signed", "remember"])
+@pytest.mark.rule("R094")
 async def test_unforeseen_fault_refuses_that_token_and_no_other(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R094: whatever breaks on foreign input is a refusal."""
+    """Whatever breaks on foreign input is a refusal."""
     whole = getattr(Authenticator, step)
 
     def breaking(self: Authenticator, subject: Any, *others: Any) -> object:
@@ -148,8 +150,9 @@ async def test_burst_of_new_tokens_lets_the_loop_turn_in_between() -> None:
         assert [name for name, _ in batch.outcomes] == [str(number) for number in range(len(tokens))]
 
 
+@pytest.mark.rule("R096")
 async def test_bound_tokens_are_for_somebody_who_asks_for_the_proof() -> None:
-    """R096: new and known, alone and beside others; never an identity."""
+    """New and known, alone and beside others; never an identity."""
     async with rig_with_idp(A, **ES) as (made, _):
         batch = Batch(made)
         bound = made.mint(A, cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"})
@@ -162,8 +165,9 @@ async def test_bound_tokens_are_for_somebody_who_asks_for_the_proof() -> None:
         assert await batch.turn() == {"known": None}
 
 
+@pytest.mark.rule("R406")
 async def test_a_request_that_fails_on_hearing_does_not_keep_the_others_from_it() -> None:
-    """R406: they would wait for good."""
+    """They would wait for good."""
     before = failures["new tokens"]
     async with rig_with_idp(A, **ES) as (made, _):
         batch = Batch(made)

@@ -18,8 +18,8 @@ from gateway.jwt.issuers.key_sources import FileSource
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.jose.keys import KeySet, import_jwks
 from tests.support.clock import FakeClock
-from tests.support.idp import gateway_settings, issuer_settings
-from tests.support.minting import SigningKey, jwks
+from tests.support.issuers.identity_provider import gateway_settings, issuer_settings
+from tests.support.tokens.minting import SigningKey, jwks
 
 NOW, MONOTONIC = 1_800_000_000.0, 1000.0
 KEYS = import_jwks(jwks(SigningKey.ec("a"), SigningKey.ec("b")))
@@ -56,8 +56,9 @@ def _entry(
     return CachedToken(Identity(**values | fields), KEYS.keys[key], issuer, policy, stored_at)
 
 
+@pytest.mark.rule("R180")
 def test_a_stored_token_is_found_and_counted() -> None:
-    """R180: by the digest of the whole token."""
+    """By the digest of the whole token."""
     cache, entry = TokenCache(10, 300, FakeClock()), _entry(_issuer())
     cache.put(_digest(1), entry)
     assert cache.get(_digest(1)) is entry.identity
@@ -66,8 +67,9 @@ def test_a_stored_token_is_found_and_counted() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "found"), [(629.9, True), (630, False), (700, False), (math.inf, False)])
+@pytest.mark.rule("R181", "C73")
 def test_expiry_is_looked_at_on_every_hit(seconds: float, found: bool) -> None:
-    """R181, C73: until exp + leeway, and the entry is gone afterwards."""
+    """Until exp + leeway, and the entry is gone afterwards."""
     clock = FakeClock(NOW)
     cache = TokenCache(10, 10_000, clock)
     cache.put(_digest(1), _entry(_issuer()))
@@ -78,8 +80,9 @@ def test_expiry_is_looked_at_on_every_hit(seconds: float, found: bool) -> None:
     assert (cache.bytes_used > 0) is found
 
 
+@pytest.mark.rule("R182")
 def test_not_before_is_looked_at_on_every_hit() -> None:
-    """R182: the wall clock was stepped back."""
+    """The wall clock was stepped back."""
     clock = FakeClock(NOW)
     cache = TokenCache(10, 300, clock)
     cache.put(_digest(1), _entry(_issuer(), not_before=NOW))
@@ -90,8 +93,9 @@ def test_not_before_is_looked_at_on_every_hit() -> None:
 
 
 @pytest.mark.parametrize("expires_at", [NOW + 10 * 365 * 86400, math.inf])
+@pytest.mark.rule("R183", "C73")
 def test_an_entry_is_verified_anew_after_its_age(expires_at: float) -> None:
-    """R183, C73: whatever exp says, also without one."""
+    """Whatever exp says, also without one."""
     clock = FakeClock(NOW)
     cache = TokenCache(10, 300, clock)
     cache.put(_digest(1), _entry(_issuer(), expires_at=expires_at))
@@ -101,8 +105,9 @@ def test_an_entry_is_verified_anew_after_its_age(expires_at: float) -> None:
     assert cache.get(_digest(1)) is None
 
 
+@pytest.mark.rule("R183")
 def test_an_entry_rests_while_its_keys_are_too_old_and_is_good_again_with_them() -> None:
-    """R183: keys that cannot be believed decide nothing, also about an entry that was found good before."""
+    """Keys that cannot be believed decide nothing, also about an entry that was found good before."""
     issuer, clock = _issuer(), FakeClock(NOW)
     cache = TokenCache(10, 300, clock)
     cache.put(_digest(1), _entry(issuer))
@@ -116,8 +121,9 @@ def test_an_entry_rests_while_its_keys_are_too_old_and_is_good_again_with_them()
     assert (cache.get(_digest(1)), len(cache)) == (None, 0)
 
 
+@pytest.mark.rule("R185", "C78")
 def test_an_entry_goes_when_its_key_goes_and_others_stay() -> None:
-    """R185, C78: at the first look after the swap; no sweep is needed."""
+    """At the first look after the swap; no sweep is needed."""
     issuer, cache = _issuer(), TokenCache(10, 300, FakeClock())
     cache.put(_digest("a"), _entry(issuer, key=0))
     cache.put(_digest("b"), _entry(issuer, key=1))
@@ -128,8 +134,9 @@ def test_an_entry_goes_when_its_key_goes_and_others_stay() -> None:
     assert len(cache) == 1
 
 
+@pytest.mark.rule("R185")
 def test_an_entry_stored_after_the_swap_is_judged_by_the_new_set() -> None:
-    """R185: also when the key left between verification and storing."""
+    """Also when the key left between verification and storing."""
     issuer, cache = _issuer(), TokenCache(10, 300, FakeClock())
     entry = _entry(issuer, key=0)
     issuer.keys = import_jwks(jwks(SigningKey.ec("b")))
@@ -137,16 +144,16 @@ def test_an_entry_stored_after_the_swap_is_judged_by_the_new_set() -> None:
     assert cache.get(_digest("a")) is None
 
 
+@pytest.mark.rule("R170", "C78")
 def test_same_name_with_new_material_is_another_key() -> None:
-    """R170, C78."""
     issuer, cache = _issuer(), TokenCache(10, 300, FakeClock())
     cache.put(_digest(1), _entry(issuer, key=0))
     issuer.keys = import_jwks(jwks(SigningKey.ec("a", variant=1)))
     assert cache.get(_digest(1)) is None
 
 
+@pytest.mark.rule("C81", "R191")
 def test_size_is_bounded_and_the_least_recently_used_goes() -> None:
-    """C81, R191."""
     cache, issuer = TokenCache(3, 300, FakeClock()), _issuer()
     for name in range(3):
         cache.put(_digest(name), _entry(issuer))
@@ -156,8 +163,9 @@ def test_size_is_bounded_and_the_least_recently_used_goes() -> None:
     assert (len(cache), cache.evictions) == (3, 1)
 
 
+@pytest.mark.rule("C81")
 def test_putting_a_token_again_replaces_it() -> None:
-    """C81: the count of bytes stays right."""
+    """The count of bytes stays right."""
     cache, issuer = TokenCache(3, 300, FakeClock()), _issuer()
     cache.put(_digest(1), _entry(issuer))
     used = cache.bytes_used
@@ -165,8 +173,9 @@ def test_putting_a_token_again_replaces_it() -> None:
     assert (len(cache), cache.bytes_used, cache.evictions) == (1, used, 0)
 
 
+@pytest.mark.rule("R191")
 def test_memory_is_bounded_in_bytes() -> None:
-    """R191: big identities push out sooner; one that exceeds the bound alone is not kept."""
+    """Big identities push out sooner; one that exceeds the bound alone is not kept."""
     cache, issuer = TokenCache(1000, 300, FakeClock(), max_total_bytes=50_000), _issuer()
     for name in range(50):
         cache.put(_digest(name), _entry(issuer, lines=b"r" * 5000))
@@ -179,8 +188,9 @@ def test_memory_is_bounded_in_bytes() -> None:
 
 
 @pytest.mark.parametrize(("size", "bound"), [(2, MIN_MEMORY_BYTES), (1000, 1000 * BYTES_PER_ENTRY)])
+@pytest.mark.rule("R191")
 def test_default_byte_bound_follows_the_size(size: int, bound: int) -> None:
-    """R191: a small cache still has room for a few large identities."""
+    """A small cache still has room for a few large identities."""
     cache, issuer = TokenCache(size, 300, FakeClock()), _issuer()
     fits = bound // 2 - 5000
     cache.put(_digest(1), _entry(issuer, lines=b"r" * fits))
@@ -192,8 +202,9 @@ def test_default_byte_bound_follows_the_size(size: int, bound: int) -> None:
         assert (len(cache), cache.evictions) == (2, 1)
 
 
+@pytest.mark.rule("R191")
 def test_estimated_cost_covers_what_claims_really_take() -> None:
-    """R191: nested claims count with their containers."""
+    """Nested claims count with their containers."""
 
     def real(value: Any) -> int:
         size = sys.getsizeof(value)
@@ -218,8 +229,8 @@ def test_size_zero_switches_everything_off() -> None:
     assert (len(cache), cache.get(_digest(1)), cache.bad(_digest(2))) == (0, None, None)
 
 
+@pytest.mark.rule("R188")
 def test_bad_tokens_are_remembered_briefly() -> None:
-    """R188."""
     clock = FakeClock(NOW)
     cache = TokenCache(10, 300, clock)
     cache.put_bad(_digest(1), Reasons.NOT_A_JWS)
@@ -232,8 +243,9 @@ def test_bad_tokens_are_remembered_briefly() -> None:
     assert cache.bad_hits == 1
 
 
+@pytest.mark.rule("R188", "R170")
 def test_a_verdict_by_keys_ends_with_these_keys() -> None:
-    """R188, R170: a new key may have signed the token that the old one did not."""
+    """A new key may have signed the token that the old one did not."""
     cache, issuer = TokenCache(10, 300, FakeClock()), _issuer()
     cache.put_bad(_digest(1), Reasons.BAD_SIGNATURE, issuer)
     assert cache.bad(_digest(1)) is Reasons.BAD_SIGNATURE
@@ -241,8 +253,8 @@ def test_a_verdict_by_keys_ends_with_these_keys() -> None:
     assert cache.bad(_digest(1)) is None
 
 
+@pytest.mark.rule("R190", "C81")
 def test_bad_tokens_have_their_own_bound_and_never_push_out_good_ones() -> None:
-    """R190, C81."""
     cache, issuer = TokenCache(10, 300, FakeClock()), _issuer()
     for name in range(10):
         cache.put(_digest(name), _entry(issuer))

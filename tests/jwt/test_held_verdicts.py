@@ -7,17 +7,18 @@ import pytest
 from gateway.errors import GatewayError, Reasons
 from tests.support.clock import eventually
 from tests.support.composed import Tokens
-from tests.support.idp import FakeIdp, issuer_settings
-from tests.support.minting import SigningKey
-from tests.support.rig import rig, rig_with_idp
+from tests.support.gateways.authenticating import rig, rig_with_idp
+from tests.support.issuers.identity_provider import FakeIdp, issuer_settings
+from tests.support.tokens.minting import SigningKey
 
 A, B = SigningKey.ec("a"), SigningKey.ec("b")
 ES = {"algorithms": ["ES256"], "leeway_seconds": 10}
 
 
 @pytest.mark.parametrize("cache_size", [0, 1, 1000])
+@pytest.mark.rule("C65")
 async def test_verdict_can_be_held_whatever_the_cache_keeps(cache_size: int) -> None:
-    """C65: pushed out or never kept, it rests on the same."""
+    """Pushed out or never kept, it rests on the same."""
     async with FakeIdp() as idp:
         idp.publish(A)
         async with rig(issuer_settings(jwks_url=idp.jwks_url, **ES), tokens=Tokens(cache_size=cache_size)) as made:
@@ -29,8 +30,9 @@ async def test_verdict_can_be_held_whatever_the_cache_keeps(cache_size: int) -> 
             assert made.authenticator.still_good(held) is None
 
 
+@pytest.mark.rule("C65", "R073")
 async def test_held_verdict_ends_with_its_token() -> None:
-    """C65, R073: at exp plus leeway, as for a request."""
+    """At exp plus leeway, as for a request."""
     async with rig_with_idp(A, **ES) as (made, _):
         token = made.mint(A, exp=made.clock.wall() + 20)
         await made.ask(token)
@@ -41,8 +43,9 @@ async def test_held_verdict_ends_with_its_token() -> None:
         assert made.authenticator.still_good(held) is Reasons.EXPIRED
 
 
+@pytest.mark.rule("C65", "R169")
 async def test_held_verdict_ends_with_its_key() -> None:
-    """C65, R169: and with no other one."""
+    """And with no other one."""
     async with rig_with_idp(A, B, **ES) as (made, idp):
         old, new = made.mint(A), made.mint(B)
         held = []
@@ -57,8 +60,9 @@ async def test_held_verdict_ends_with_its_key() -> None:
         assert made.authenticator.still_good(held[1]) is None
 
 
+@pytest.mark.rule("C65", "R154")
 async def test_held_verdict_ends_when_the_keys_are_too_old_to_be_believed() -> None:
-    """C65, R154: nobody can say then, as for a request."""
+    """Nobody can say then, as for a request."""
     async with rig_with_idp(A, jwks_max_stale_seconds=1000, **ES) as (made, _):
         token = made.mint(A)
         await made.ask(token)
@@ -67,8 +71,9 @@ async def test_held_verdict_ends_when_the_keys_are_too_old_to_be_believed() -> N
         assert made.authenticator.still_good(held) is Reasons.STALE_KEYS
 
 
+@pytest.mark.rule("R322")
 async def test_verdict_that_would_not_be_given_again_cannot_be_held() -> None:
-    """R322: a token that ended between its check and the upstream's answer, and that the cache has forgotten."""
+    """A token that ended between its check and the upstream's answer, and that the cache has forgotten."""
     async with FakeIdp() as idp:
         idp.publish(A)
         async with rig(issuer_settings(jwks_url=idp.jwks_url, **ES), tokens=Tokens(cache_size=0)) as made:

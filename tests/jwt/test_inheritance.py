@@ -22,10 +22,10 @@ from gateway.jwt.revocations.table import EntryKind
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from tests.support.composed import Settings
-from tests.support.gateway import configuration
-from tests.support.idp import FakeIdp
-from tests.support.minting import SigningKey
-from tests.support.revocation import caller, revoked
+from tests.support.gateways.revoking import caller, revoked
+from tests.support.gateways.running import configuration
+from tests.support.issuers.identity_provider import FakeIdp
+from tests.support.tokens.minting import SigningKey
 
 KEY = SigningKey.ec("a")
 
@@ -71,8 +71,9 @@ class Worker:
         return found
 
 
+@pytest.mark.rule("R442")
 async def test_keys_and_revocations_are_left_with_their_age(tmp_path: Path) -> None:
-    """R442: the heir asks no server, believes them no longer than the other one, and passes them on."""
+    """The heir asks no server, believes them no longer than the other one, and passes them on."""
     async with FakeIdp() as idp, Worker(idp, tmp_path) as one, Worker(idp, tmp_path) as heir:
         idp.publish(KEY)
         one.issuers["main"].start()
@@ -116,8 +117,9 @@ async def test_nothing_is_left_by_a_worker_that_knows_nothing(tmp_path: Path) ->
         assert not heir.revocations.complete
 
 
+@pytest.mark.rule("R442")
 async def test_key_sets_are_left_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R442: the heir fetches the others itself."""
+    """The heir fetches the others itself."""
     monkeypatch.setattr(inheritance, "MAX_KEY_BYTES", 10)
     async with FakeIdp() as idp, Worker(idp, tmp_path) as one:
         idp.publish(KEY)
@@ -127,10 +129,11 @@ async def test_key_sets_are_left_up_to_a_bound(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("fits", [True, False])
+@pytest.mark.rule("R438", "R442")
 async def test_a_list_of_revocations_is_left_whole_or_not_at_all(
     fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R438, R442: an heir reads on behind what it inherits, and would never read what is missing from that."""
+    """An heir reads on behind what it inherits, and would never read what is missing from that."""
     monkeypatch.setattr(inheritance, "MAX_RECORD_BYTES", 28 * (5000 if fits else 4999))
     monkeypatch.setattr(inheritance, "PIECE_BYTES", 28 * 100)
     async with FakeIdp() as idp, Worker(idp, tmp_path) as one, Worker(idp, tmp_path) as heir:
@@ -143,8 +146,9 @@ async def test_a_list_of_revocations_is_left_whole_or_not_at_all(
         assert heir.source._read == (5000 if fits else 0)
 
 
+@pytest.mark.rule("R442")
 async def test_a_file_that_is_there_counts_and_not_what_was_left(tmp_path: Path) -> None:
-    """R442: entries that were removed from it meanwhile are in force no longer; without it the others are."""
+    """Entries that were removed from it meanwhile are in force no longer; without it the others are."""
     async with FakeIdp() as idp, Worker(idp, tmp_path) as one, Worker(idp, tmp_path) as heir:
         (tmp_path / "revoked").write_text('{"jti": "a"}\n')
         await one.file.start()

@@ -7,14 +7,16 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any
 
+import pytest
+
 from gateway.errors import Reasons
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.issuers.registry import build_tenants
 from gateway.jwt.issuers.tenants import SWEEP_SECONDS, Tenants
 from tests.support.clock import FakeClock, eventually, settle
-from tests.support.idp import FakeIdp, gateway_settings, issuer_settings
-from tests.support.minting import SigningKey, good_claims, mint
-from tests.support.rig import Rig
+from tests.support.gateways.authenticating import Rig
+from tests.support.issuers.identity_provider import FakeIdp, gateway_settings, issuer_settings
+from tests.support.tokens.minting import SigningKey, good_claims, mint
 
 A, B = SigningKey.ec("a"), SigningKey.ec("b")
 #: The provider has keys at ``/jwks`` only, so that is the tenant that has any.
@@ -47,8 +49,9 @@ def token(made: Rig, key: SigningKey = A, **claims: Any) -> bytes:
     return mint(key, good_claims(now, **{"iss": TENANT, "exp": now + 80_000, **claims}))
 
 
+@pytest.mark.rule("R169", "R185")
 async def test_withdrawn_key_of_a_tenant_ends_its_cached_tokens() -> None:
-    """R169, R185: as for any issuer, within one refresh."""
+    """As for any issuer, within one refresh."""
     async with tenant_rig() as (made, table, idp):
         shown = token(made)
         identity = await made.ask(shown)
@@ -62,8 +65,9 @@ async def test_withdrawn_key_of_a_tenant_ends_its_cached_tokens() -> None:
         assert await made.reason(token(made, B)) is None
 
 
+@pytest.mark.rule("R185")
 async def test_cached_token_of_a_tenant_that_was_given_up_is_verified_with_keys_of_now() -> None:
-    """R185: nobody refreshes the old keys, so nothing is believed on their word."""
+    """Nobody refreshes the old keys, so nothing is believed on their word."""
     async with tenant_rig(tenant_idle_seconds=60) as (made, table, idp):
         shown = token(made)
         await made.ask(shown)
@@ -79,8 +83,9 @@ async def test_cached_token_of_a_tenant_that_was_given_up_is_verified_with_keys_
         assert table.begun == 2
 
 
+@pytest.mark.rule("C65")
 async def test_held_verdict_keeps_its_tenant_in_use() -> None:
-    """C65: a WebSocket of a tenant that nobody else uses is no reason to give up the keys that it rests on."""
+    """A WebSocket of a tenant that nobody else uses is no reason to give up the keys that it rests on."""
     async with tenant_rig(tenant_idle_seconds=60) as (made, table, _):
         shown = token(made)
         await made.ask(shown)
@@ -108,8 +113,9 @@ async def test_unverified_tokens_do_not_keep_a_tenant_in_use() -> None:
         assert table.idle == 1
 
 
+@pytest.mark.rule("R354")
 async def test_two_tokens_of_one_subject_at_two_tenants_are_two_callers() -> None:
-    """R354: the cache and the identity keep the tenants apart."""
+    """The cache and the identity keep the tenants apart."""
     async with tenant_rig(tenants=["jwks", "other"], tenant_pattern="") as (made, table, _):
         assert (await made.ask(token(made))).tenant == "jwks"
         assert await made.reason(token(made, iss="https://idp.test/other")) is Reasons.NO_KEYS

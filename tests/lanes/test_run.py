@@ -13,8 +13,9 @@ from tests.lanes.run import main
 pytestmark = pytest.mark.untraced
 
 
+@pytest.mark.rule("R400", "C112")
 def test_answers_do_not_show_lane_or_log(capsys: pytest.CaptureFixture[str]) -> None:
-    """R400, C112: kept connections and new ones, both lanes, log on and off, ids of 1 to 128 characters."""
+    """Kept connections and new ones, both lanes, log on and off, ids of 1 to 128 characters."""
     assert main(["--count", "4000"]) == 0, capsys.readouterr().out
 
 

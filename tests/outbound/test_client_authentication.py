@@ -19,7 +19,7 @@ from gateway.outbound import client_authentication
 from gateway.outbound.client_authentication import ClientAuthentication, OutboundRequest
 from gateway.outbound.http import FetchError
 from tests.support.clock import FakeClock
-from tests.support.introspection import CLIENT_ID, ISSUER, introspecting
+from tests.support.issuers.introspection import CLIENT_ID, ISSUER, introspecting
 
 URL = "https://as.test/introspect"
 
@@ -39,8 +39,9 @@ def basic(made: OutboundRequest) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("secret", ["a:b%c+é", "plain", "with space", "%41", "ü:&=?/#", "日本"])
+@pytest.mark.rule("R127")
 async def test_basic_is_form_encoded_before_it_is_joined(secret: str, tmp_path: Path) -> None:
-    """R127: what a server decodes by RFC 6749 section 2.3.1 is the secret itself."""
+    """What a server decodes by RFC 6749 section 2.3.1 is the secret itself."""
     made = await request(tmp_path, secret=secret)
     assert basic(made) == (CLIENT_ID, secret)
     assert parse_qs(made.body, strict_parsing=True) == {"token": ["t+&=%é"]}
@@ -48,8 +49,8 @@ async def test_basic_is_form_encoded_before_it_is_joined(secret: str, tmp_path: 
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\0"), min_size=1, max_size=40))
+@pytest.mark.rule("R127")
 async def test_any_secret_arrives(secret: str) -> None:
-    """R127."""
     import tempfile  # noqa: PLC0415  (a fixture would be shared by all examples)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -147,10 +148,11 @@ async def test_changed_secret_is_used_within_a_second(tmp_path: Path, caplog: py
     assert "second" not in caplog.text
 
 
+@pytest.mark.rule("R406")
 async def test_secret_that_could_not_be_read_for_now_is_read_as_the_same_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R406: as when files ran out."""
+    """As when files ran out."""
     clock, file = FakeClock(), tmp_path / "client-secret"
     client = ClientAuthentication(client_of(introspecting(tmp_path, URL)), clock)
     file.write_text("first")

@@ -31,8 +31,9 @@ ISSUER = "https://idp.example.com"
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080/.well-known/openid-configuration"),
     ],
 )
+@pytest.mark.rule("R141", "C94")
 def test_discovery_address_is_appended_with_exactly_one_slash(issuer: str, url: str) -> None:
-    """R141, C94: the form of OpenID Connect; the RFC 8414 form is not tried."""
+    """The form of OpenID Connect; the RFC 8414 form is not tried."""
     assert str(discovery_url(issuer)) == url
 
 
@@ -49,8 +50,9 @@ def test_discovery_address_is_appended_with_exactly_one_slash(issuer: str, url: 
         "https://[::1",
     ],
 )
+@pytest.mark.rule("R141")
 def test_an_issuer_that_is_no_address_cannot_be_discovered(issuer: str) -> None:
-    """R141: the error names the way out."""
+    """The error names the way out."""
     with pytest.raises(DiscoveryError, match="set jwks_url") as caught:
         discovery_url(issuer)
     assert caught.value.code == "issuer_not_a_url"
@@ -59,8 +61,8 @@ def test_an_issuer_that_is_no_address_cannot_be_discovered(issuer: str) -> None:
 @pytest.mark.parametrize(
     "named", [ISSUER + "/", "https://idp.example.org", "HTTPS://idp.example.com", "", None, 5, [ISSUER]]
 )
+@pytest.mark.rule("R140", "C94")
 def test_a_document_for_another_issuer_is_refused_with_both_shown(named: object) -> None:
-    """R140, C94."""
     with pytest.raises(DiscoveryError) as caught:
         jwks_uri_of({"issuer": named, "jwks_uri": ISSUER + "/jwks"}, ISSUER, allow_http=False)
     assert caught.value.code == "issuer_mismatch"
@@ -69,8 +71,8 @@ def test_a_document_for_another_issuer_is_refused_with_both_shown(named: object)
         assert named in str(caught.value)
 
 
+@pytest.mark.rule("R197")
 def test_a_foreign_issuer_is_shown_escaped_and_short() -> None:
-    """R197."""
     with pytest.raises(DiscoveryError) as caught:
         jwks_uri_of({"issuer": "x\n\x1b[31m" + "y" * 5000}, ISSUER, allow_http=False)
     assert str(caught.value).isprintable()
@@ -78,8 +80,8 @@ def test_a_foreign_issuer_is_shown_escaped_and_short() -> None:
 
 
 @pytest.mark.parametrize("uri", [None, 5, ["https://idp.example.com/jwks"], {}])
+@pytest.mark.rule("R142")
 def test_a_document_without_key_address_is_refused(uri: object) -> None:
-    """R142."""
     with pytest.raises(DiscoveryError, match="no jwks_uri"):
         jwks_uri_of({"issuer": ISSUER, "jwks_uri": uri}, ISSUER, allow_http=False)
 
@@ -94,8 +96,8 @@ def test_a_document_without_key_address_is_refused(uri: object) -> None:
         "https://[2606:4700::1111]/jwks",
     ],
 )
+@pytest.mark.rule("R142")
 def test_public_https_addresses_pass(uri: str) -> None:
-    """R142."""
     assert str(vet_jwks_uri(uri, URL(ISSUER), allow_http=False)) == uri
 
 
@@ -146,16 +148,17 @@ def test_public_https_addresses_pass(uri: str) -> None:
         "https://[2002:7f00:1::]/jwks",
     ],
 )
+@pytest.mark.rule("R142")
 def test_addresses_that_lead_inside_or_nowhere_are_refused(uri: str) -> None:
-    """R142: CWE-918."""
+    """CWE-918."""
     with pytest.raises(DiscoveryError) as caught:
         vet_jwks_uri(uri, URL(ISSUER), allow_http=False)
     assert caught.value.code == "jwks_uri_refused"
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.rule("R196")
 def test_userinfo_and_query_of_a_refused_address_are_not_shown() -> None:
-    """R196."""
     with pytest.raises(DiscoveryError) as caught:
         vet_jwks_uri("https://user:secret@idp.example.com/jwks?key=hidden", URL(ISSUER), allow_http=False)
     assert not {"user:", "secret", "hidden"} & set(str(caught.value).replace("@", " ").split())
@@ -174,13 +177,15 @@ def test_userinfo_and_query_of_a_refused_address_are_not_shown() -> None:
         ("https://idp.example.com", "http://idp.example.com/jwks", True),
     ],
 )
+@pytest.mark.rule("R142")
 def test_an_issuer_inside_may_name_an_address_inside(issuer: str, uri: str, allow_http: bool) -> None:
-    """R142: when the operator has said so."""
+    """When the operator has said so."""
     assert str(vet_jwks_uri(uri, URL(issuer), allow_http=allow_http)) == uri
 
 
+@pytest.mark.rule("R142")
 def test_allow_http_opens_no_private_literal() -> None:
-    """R142: plain HTTP is one thing, the metadata service another."""
+    """Plain HTTP is one thing, the metadata service another."""
     with pytest.raises(DiscoveryError, match="private network"):
         vet_jwks_uri("http://169.254.169.254/", URL("http://idp.internal"), allow_http=True)
 
@@ -188,8 +193,9 @@ def test_allow_http_opens_no_private_literal() -> None:
 @pytest.mark.parametrize(
     ("host", "local"), [(None, False), ("", False), ("idp.example.com", False), ("8.8.8.8", False), ("localhost", True)]
 )
+@pytest.mark.rule("R158")
 def test_names_are_not_local_by_themselves(host: str | None, local: bool) -> None:
-    """R158: what a name leads to is looked at when it is looked up."""
+    """What a name leads to is looked at when it is looked up."""
     assert is_local(host) is local
 
 
@@ -213,15 +219,16 @@ class _FixedResolver(AbstractResolver):
 @pytest.mark.parametrize(
     "address", ["127.0.0.1", "169.254.169.254", "::ffff:10.0.0.1", "10.0.0.1", "fe80::1%eth0", "::1", "64:ff9b::a00:1"]
 )
+@pytest.mark.rule("R158")
 async def test_a_name_that_leads_inside_is_refused_on_connect(address: str) -> None:
-    """R158: DNS rebinding."""
+    """DNS rebinding."""
     guard = GuardedResolver("idp.example.com", _FixedResolver(address))
     with pytest.raises(OSError, match="no public address"):
         await guard.resolve("keys.example.net", 443)
 
 
+@pytest.mark.rule("R158")
 async def test_public_addresses_and_the_issuers_own_host_pass_the_guard() -> None:
-    """R158."""
     inner = _FixedResolver("10.0.0.1", "8.8.8.8")
     guard = GuardedResolver("idp.example.com", inner)
     assert [found["host"] for found in await guard.resolve("keys.example.net", 443)] == ["8.8.8.8"]
@@ -230,8 +237,9 @@ async def test_public_addresses_and_the_issuers_own_host_pass_the_guard() -> Non
     assert inner.closed
 
 
+@pytest.mark.rule("R158")
 async def test_the_systems_resolver_is_guarded_too() -> None:
-    """R158: with the real look-up of a name."""
+    """With the real look-up of a name."""
     guard = GuardedResolver("idp.example.com")
     await guard.close()
     with pytest.raises(OSError, match="no public address"):
@@ -243,6 +251,7 @@ async def test_the_systems_resolver_is_guarded_too() -> None:
     ("address", "public"),
     [("8.8.8.8", True), ("2606:4700::1111", True), ("junk", False), ("2001:0:4136:e378:8000:63bf:f5ff:fffe", False)],
 )
+@pytest.mark.rule("R158")
 def test_public_addresses(address: str, public: bool) -> None:
-    """R158: the last one is Teredo around 10.0.0.1."""
+    """The last one is Teredo around 10.0.0.1."""
     assert is_global(address) is public

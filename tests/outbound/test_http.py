@@ -11,7 +11,7 @@ import pytest
 from yarl import URL
 
 from gateway.outbound.http import FetchError, ProviderSession, shown_url, translated
-from tests.support.idp import private_authority
+from tests.support.issuers.identity_provider import private_authority
 
 PLACE = URL("https://idp.test/jwks?key=s3cr3t")
 

@@ -170,8 +170,9 @@ def test_a_caller_who_is_not_known_is_no_matter_to_the_table() -> None:
     assert len(buckets) == 0
 
 
+@pytest.mark.rule("R332")
 def test_the_table_has_a_bound_and_whoever_was_asked_last_stays() -> None:
-    """R332, OWASP API4: an attacker with many addresses cannot make it grow, nor reset those who are asked about."""
+    """OWASP API4: an attacker with many addresses cannot make it grow, nor reset those who are asked about."""
     buckets = Buckets(limit(2, 100, burst=2), 100)
     assert len(admitted(buckets, [START] * 3, b"busy")) == 2
     for number in range(1000):

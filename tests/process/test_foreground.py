@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from gateway.process.foreground import calm_collector
-from tests.support.gateway import RawClient, request, until
-from tests.support.upstream import Received, raw_upstream
+from tests.support.gateways.running import RawClient, request, until
+from tests.support.upstreams.recording import Received, raw_upstream
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -77,8 +77,9 @@ async def gateway_process(upstream_url: str, tmp_path: Path, **server: Any) -> A
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.rule("R370", "C86")
 async def test_signal_under_load_fails_no_request_and_exits_0(number: signal.Signals, tmp_path: Path) -> None:
-    """R370, C86: requests that had begun are answered in full; the exit code is 0, in time."""
+    """Requests that had begun are answered in full; the exit code is 0, in time."""
 
     release = asyncio.Event()
 
@@ -102,9 +103,8 @@ async def test_signal_under_load_fails_no_request_and_exits_0(number: signal.Sig
             await client.close()
 
 
+@pytest.mark.rule("R372")
 async def test_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
-    """R372."""
-
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
@@ -135,8 +135,9 @@ async def test_hangup_changes_nothing_and_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.rule("R370")
 async def test_signal_after_the_end_does_not_change_the_exit_code(number: signal.Signals, tmp_path: Path) -> None:
-    """R370: who asks twice, a moment too late, still hears that all went well."""
+    """Who asks twice, a moment too late, still hears that all went well."""
     async with raw_upstream() as upstream, gateway_process(upstream.url, tmp_path) as gateway:
         gateway.process.send_signal(signal.SIGTERM)
         await gateway.says(b"stopped")

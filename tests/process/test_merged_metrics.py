@@ -12,9 +12,9 @@ from prometheus_client.registry import Collector
 
 from gateway.process.merged_metrics import Merged, Wire, to_wire
 from gateway.telemetry.prometheus import Gauge, Merge
-from tests.support.gateway import running_gateway
-from tests.support.redis import RedisServer
-from tests.support.upstream import raw_upstream
+from tests.support.gateways.running import running_gateway
+from tests.support.stores.redis import RedisServer
+from tests.support.upstreams.recording import raw_upstream
 
 
 def worker(count: float, age: float, usable: float) -> Wire:

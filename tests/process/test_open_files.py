@@ -53,10 +53,11 @@ FITS: dict[str, tuple[int, int, int]] = {
 
 
 @pytest.mark.parametrize("case", FITS)
+@pytest.mark.rule("R385")
 def test_a_limit_that_is_high_enough_or_can_be_raised_is_no_news(
     case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R385: nobody has to know of it then."""
+    """Nobody has to know of it then."""
     soft, hard, after = FITS[case]
     limits = Limits(monkeypatch, soft, hard)
     wanted = settings(1000, pool=10, urls=2)
@@ -66,10 +67,11 @@ def test_a_limit_that_is_high_enough_or_can_be_raised_is_no_news(
 
 
 @pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.rule("R385")
 def test_a_limit_that_is_too_low_is_told_and_kept(
     refuses: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R385: with fewer connections, so that the others still get an answer."""
+    """With fewer connections, so that the others still get an answer."""
     limits = Limits(monkeypatch, 200, 200 if not refuses else 5000, refuses=refuses)
     with caplog.at_level(logging.WARNING, "gateway"):
         fitted = fit_open_files(settings(1000))
@@ -90,15 +92,17 @@ def test_a_limit_that_is_too_low_is_told_and_kept(
         pytest.param(-50, 5000, 256, 1, id="never none"),
     ],
 )
+@pytest.mark.rule("R431")
 def test_clients_get_what_pools_leave_and_at_least_half(room: int, connections: int, pools: int, result: int) -> None:
-    """R431: with those that are turned away, or linger."""
+    """With those that are turned away, or linger."""
     fit = connections_within(room, connections, pools)
     assert fit == result
     assert fit + lingering_places(fit) <= max(room - pools, room // 2, 2)
 
 
+@pytest.mark.rule("R431")
 def test_what_issuers_and_redis_need_is_kept_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R431: clients cannot take the files that keys, introspection and revocation need."""
+    """Clients cannot take the files that keys, introspection and revocation need."""
     Limits(monkeypatch, 1000, 1000)
     plain = settings(5000)
     issuer = Issuer.model_validate({"name": "a", "issuer": "https://idp.test/", "audience": ["api"]})

@@ -9,10 +9,10 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
-from tests.support.gateway import request
-from tests.support.redis import RedisServer
-from tests.support.upstream import raw_upstream
-from tests.support.workers import WorkersGateway, config_text, workers_gateway
+from tests.support.gateways.running import request
+from tests.support.gateways.workers import WorkersGateway, config_text, workers_gateway
+from tests.support.stores.redis import RedisServer
+from tests.support.upstreams.recording import raw_upstream
 
 #: What is offered and measured: connections to each gateway, and seconds.
 CONNECTIONS, SECONDS = 8, 10

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import request, until
+from tests.support.gateways.running import request, until
 from tests.support.ports import free_port
-from tests.support.upstream import raw_upstream
+from tests.support.upstreams.recording import raw_upstream
 
 SHELL = 'exec "$@" '
 
@@ -23,8 +23,9 @@ FULL = "1>/dev/full 2>/dev/full"
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.rule("R415", "C107")
 def test_a_closed_stream_is_replaced_before_anything_can_take_its_number(closed: str, tmp_path: Path) -> None:
-    """R415, C107: by a file that takes everything and gives nothing."""
+    """By a file that takes everything and gives nothing."""
     found = tmp_path / "found"
     program = (
         "import os, sys\n"
@@ -68,10 +69,11 @@ async def _status(port: int, path: str = "/") -> bytes:
 
 
 @pytest.mark.parametrize(("closed", "workers"), [("2>&-", 1), ("0<&- 1>&- 2>&-", 1), ("0<&- 1>&- 2>&-", 2), (FULL, 1)])
+@pytest.mark.rule("R415", "C107")
 async def test_a_gateway_without_standard_streams_serves_and_ends_in_order(
     closed: str, workers: int, tmp_path: Path
 ) -> None:
-    """R415, C107: exit code 0 after SIGTERM; its log goes nowhere, and its lines never to a socket."""
+    """Exit code 0 after SIGTERM; its log goes nowhere, and its lines never to a socket."""
     port, admin = free_port(), free_port()
     config = tmp_path / "gateway.toml"
     async with raw_upstream() as upstream:
@@ -113,8 +115,9 @@ async def test_a_gateway_without_standard_streams_serves_and_ends_in_order(
 
 
 @pytest.mark.parametrize("command", ["version", "config"])
+@pytest.mark.rule("R415")
 def test_commands_without_standard_output_end_with_their_code(command: str) -> None:
-    """R415: what they print goes nowhere."""
+    """What they print goes nowhere."""
     shell = ["/bin/sh", "-c", SHELL + ">&-", "sh", sys.executable, "-m", "gateway", command]
     ended = subprocess.run(shell, stderr=subprocess.PIPE, timeout=60, check=False)
     assert ended.returncode == (0 if command == "version" else 2)
@@ -122,8 +125,9 @@ def test_commands_without_standard_output_end_with_their_code(command: str) -> N
 
 
 @pytest.mark.parametrize("command", ["version", "config --schema"])
+@pytest.mark.rule("R415")
 def test_commands_whose_output_cannot_be_written_say_so(command: str) -> None:
-    """R415: one line, and exit code 1."""
+    """One line, and exit code 1."""
     shell = ["/bin/sh", "-c", f"exec {sys.executable} -m gateway {command} >/dev/full"]
     ended = subprocess.run(shell, stderr=subprocess.PIPE, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (1, b"the output cannot be written: no space left on device\n")

@@ -18,9 +18,9 @@ from gateway.process.worker_pages import Slot
 from gateway.server.sockets.listen import Reservation
 from gateway.tasks import failures
 from tests.support.composed import Settings
-from tests.support.gateway import RawClient, configuration, request, until
-from tests.support.upstream import Received, raw_upstream
-from tests.support.workers import PATIENCE
+from tests.support.gateways.running import RawClient, configuration, request, until
+from tests.support.gateways.workers import PATIENCE
+from tests.support.upstreams.recording import Received, raw_upstream
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
@@ -56,7 +56,7 @@ async def test_workers_accept_from_one_unix_socket(tmp_path: Path) -> None:
         settings["issuers"] = []
         supervisor = await _supervised(Settings.model_validate(settings))
         try:
-            slot = supervisor._fleet.slots[0]
+            slot = supervisor.fleet.slots[0]
             _kill(slot, signal.SIGKILL)
             for _ in range(10):
                 client = RawClient(*await asyncio.open_unix_connection(path))
@@ -88,7 +88,7 @@ async def test_worker_that_is_told_to_go_drains_and_is_replaced(tmp_path: Path) 
             for client in clients:
                 await client.send(request(b"GET", "/"))
             await until(lambda: len(upstream.requests) == 12)
-            slot = supervisor._fleet.slots[0]
+            slot = supervisor.fleet.slots[0]
             _kill(slot, signal.SIGTERM)
             await asyncio.sleep(0.1)
             release.set()
@@ -96,7 +96,7 @@ async def test_worker_that_is_told_to_go_drains_and_is_replaced(tmp_path: Path) 
             for client in clients:
                 await client.close()
             await _replaced(slot, 1)
-            samples = [one for family in (await supervisor._fleet.metrics()).collect() for one in family.samples]
+            samples = [one for family in (await supervisor.fleet.metrics()).collect() for one in family.samples]
             assert [one.value for one in samples if one.name == "gateway_requests_total"] == [12]
         finally:
             await supervisor.stop()
@@ -111,15 +111,16 @@ async def test_taken_address_is_found_before_any_worker_is_started(name: str, tm
         supervisor = Supervisor(Settings.model_validate(settings), 2)
         with pytest.raises(OSError, match="in use"):
             await supervisor.start()
-        assert [slot.state for slot in supervisor._fleet.slots] == ["down", "down"]
+        assert [slot.state for slot in supervisor.fleet.slots] == ["down", "down"]
         await supervisor.stop()
 
 
 @pytest.mark.usefixtures("loading")
+@pytest.mark.rule("R215")
 async def test_worker_that_cannot_start_ends_the_gateway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What a single process answers with exit code 1 is not tried for ever (R215 as the example)."""
+    """What a single process answers with exit code 1 is not tried for ever."""
     monkeypatch.setenv("AIOHTTP_NO_EXTENSIONS", "1")
     settings = configuration("http://127.0.0.1:1", tmp_path, routes=PUBLIC)
     settings["issuers"] = []
@@ -148,18 +149,19 @@ def test_one_worker_is_the_single_process_without_a_supervisor(tmp_path: Path, m
     assert workers.run_gateway(_settings(tmp_path, 1)) == 42
 
 
+@pytest.mark.rule("R174")
 async def test_first_fetches_of_workers_are_spread_and_later_ones_are_not(tmp_path: Path) -> None:
-    """R174: the first worker asks at once, the others at moments of their own within two seconds."""
+    """The first worker asks at once, the others at moments of their own within two seconds."""
     supervisor = Supervisor(_settings(tmp_path, 8), 8)
     supervisor._reservation = await Reservation.make(["127.0.0.1:0"])
     try:
         for _ in range(50):
-            waits = [supervisor._plan(slot)["first_wait"] for slot in supervisor._fleet.slots]
+            waits = [supervisor._plan(slot)["first_wait"] for slot in supervisor.fleet.slots]
             assert waits[0] == 0
             assert len(set(waits)) == 8
             assert all(0 <= wait <= min(2.0, 0.3 * number) for number, wait in enumerate(waits))
-        supervisor._fleet.slots[7].restarts = 1
-        assert supervisor._plan(supervisor._fleet.slots[7])["first_wait"] == 0
+        supervisor.fleet.slots[7].restarts = 1
+        assert supervisor._plan(supervisor.fleet.slots[7])["first_wait"] == 0
     finally:
         supervisor._reservation.close()
 
@@ -178,16 +180,17 @@ async def test_workers_that_die_early_come_back_ever_later(tmp_path: Path, monke
     monkeypatch.setattr(workers, "FIRST_WAIT", 0.02)
     monkeypatch.setattr(workers, "LAST_WAIT", 0.1)
     supervisor = Supervisor(_settings(tmp_path, 2), 1)
-    await supervisor._keep(supervisor._fleet.slots[0])
+    await supervisor._keep(supervisor.fleet.slots[0])
     waits = [later - earlier for earlier, later in itertools.pairwise(began)]
     assert all(wait > least - 0.005 for wait, least in zip(waits, (0.02, 0.04, 0.08, 0.1, 0.1), strict=True))
-    assert supervisor._fleet.slots[0].restarts == 5
+    assert supervisor.fleet.slots[0].restarts == 5
 
 
+@pytest.mark.rule("R406")
 async def test_a_fault_in_keeping_a_worker_is_the_end_of_that_worker_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R406: the place is filled again."""
+    """The place is filled again."""
     before, lives = failures["worker"], iter([RuntimeError(), asyncio.CancelledError(), MemoryError()])
     supervisor = Supervisor(_settings(tmp_path, 2), 1)
     supervisor.up.set_result(True)
@@ -201,5 +204,5 @@ async def test_a_fault_in_keeping_a_worker_is_the_end_of_that_worker_only(
 
     monkeypatch.setattr(Supervisor, "_live", broken)
     monkeypatch.setattr(workers, "FIRST_WAIT", 0.01)
-    assert await supervisor._keep(supervisor._fleet.slots[0])
-    assert (supervisor._fleet.slots[0].restarts, failures["worker"]) == (3, before + 3)
+    assert await supervisor._keep(supervisor.fleet.slots[0])
+    assert (supervisor.fleet.slots[0].restarts, failures["worker"]) == (3, before + 3)

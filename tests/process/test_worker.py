@@ -117,7 +117,7 @@ async def test_page_that_fails_is_no_answer_and_ends_nothing(caplog: pytest.LogC
 
     ours, theirs = socket.socketpair()
     supervisor, channel = await Channel.open(ours), await Channel.open(theirs)
-    answering = spawn(worker._answer(channel, {"status": fails, "metrics": lambda: [1]}), "answers")
+    answering = spawn(worker.answer_supervisor(channel, {"status": fails, "metrics": lambda: [1]}), "answers")
     for number, page in enumerate(("status", "metrics", "nonsense", "metrics")):
         supervisor.send({"id": number, "page": page})
     answers = [await supervisor.receive() for _ in range(4)]
@@ -130,12 +130,13 @@ async def test_page_that_fails_is_no_answer_and_ends_nothing(caplog: pytest.LogC
     await channel.close()
 
 
+@pytest.mark.rule("R406")
 async def test_a_question_that_makes_no_sense_is_passed_over() -> None:
-    """R406: the answers go on, or the worker would pass for dead."""
+    """The answers go on, or the worker would pass for dead."""
     before = failures["answers to the supervisor"]
     ours, theirs = socket.socketpair()
     supervisor, channel = await Channel.open(ours), await Channel.open(theirs)
-    answering = spawn(worker._answer(channel, {"odd": object, "metrics": lambda: [1]}), "answers")
+    answering = spawn(worker.answer_supervisor(channel, {"odd": object, "metrics": lambda: [1]}), "answers")
     supervisor._writer.write((4).to_bytes(4, "big") + b"none")
     supervisor.send({"page": "metrics"})
     supervisor.send({"id": 0, "page": "odd"})  # an answer that cannot be sent
@@ -157,5 +158,5 @@ async def test_end_of_the_supervisor_is_the_end_at_once(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "_exit", end)
     with pytest.raises(SystemExit, match="1"):
-        await worker._answer(channel, {})
+        await worker.answer_supervisor(channel, {})
     await channel.close()

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import pytest
+
 from gateway.process.merged_metrics import Wire
 from gateway.process.worker_pages import Slot, Workers
 from gateway.process.worker_process import WorkerProcess
@@ -66,8 +68,9 @@ async def test_health_needs_one_living_worker() -> None:
     assert await fleet(None, Process(alive=False)).health() == (503, {"status": "no_worker", "workers": 0})
 
 
+@pytest.mark.rule("R378")
 async def test_readiness_names_each_worker_and_why_an_issuer_is_not_usable() -> None:
-    """R378: the first worker that is not ready gives the reason."""
+    """The first worker that is not ready gives the reason."""
     status, body = await fleet(
         Process({"readiness": [200, READY]}),
         Process({"readiness": [503, STALE]}),
@@ -83,8 +86,9 @@ async def test_readiness_names_each_worker_and_why_an_issuer_is_not_usable() -> 
     assert body["issuers"] == {"main": {"ready": False, "reason": "down"}}
 
 
+@pytest.mark.rule("R442")
 async def test_a_gateway_that_was_ready_stays_so_without_what_others_have() -> None:
-    """R442: workers that are replaced may have no keys while the provider is away; all gateways are in that place."""
+    """Workers that are replaced may have no keys while the provider is away; all gateways are in that place."""
     one = fleet(*(Process({"readiness": [200, READY]}) for _ in range(2)))
     assert (await one.readiness())[0] == 200
     lacking = Process({"readiness": [503, STALE]})
@@ -101,8 +105,9 @@ async def test_a_gateway_that_was_ready_stays_so_without_what_others_have() -> N
         assert (await one.readiness())[0] == status, others
 
 
+@pytest.mark.rule("R442")
 async def test_a_worker_that_takes_a_place_during_a_question_does_not_hang() -> None:
-    """R442: it was not asked yet; the answer that is missing was another one's."""
+    """It was not asked yet; the answer that is missing was another one's."""
     one = fleet(*(Process({"readiness": [200, READY]}) for _ in range(2)))
     await one.readiness()
     waiting = one.slots[0].process = cast(WorkerProcess, Process({"readiness": [200, READY]}, gate=asyncio.Event()))
@@ -115,8 +120,9 @@ async def test_a_worker_that_takes_a_place_during_a_question_does_not_hang() -> 
     assert (status, [worker["state"] for worker in body["workers"]]) == (200, ["running", "starting"])
 
 
+@pytest.mark.rule("R442")
 async def test_the_eldest_that_answers_leaves_what_it_has() -> None:
-    """R442: all pieces, or it is the next one's turn; no worker inherits from itself."""
+    """All pieces, or it is the next one's turn; no worker inherits from itself."""
     whole = Process({"estate": {"keys": [], "sources": {"redis": {}}, "records": []}}, pieces=[["redis", "a"], []])
     dies = Process({"estate": {"keys": [], "sources": {}, "records": []}}, pieces=[["redis", "b"], None])
     one = fleet(whole, dies, None, Process())
@@ -126,8 +132,9 @@ async def test_the_eldest_that_answers_leaves_what_it_has() -> None:
     assert await one.estate(one.slots[0]) is None
 
 
+@pytest.mark.rule("R438")
 async def test_every_worker_takes_what_was_revoked_before_it_is_answered() -> None:
-    """R438: one that does not answer holds nothing up for longer than its own time."""
+    """One that does not answer holds nothing up for longer than its own time."""
     processes, gate = [Process({"revoked": None}), Process()], asyncio.Event()
     processes[1].gate = gate
     taking = asyncio.ensure_future(fleet(processes[0], None, processes[1]).take_revoked(b"\0\xff", b"0123456789abcdef"))
@@ -139,8 +146,9 @@ async def test_every_worker_takes_what_was_revoked_before_it_is_answered() -> No
     assert [process.given for process in processes] == [[("revoked", "AP8=", "0123456789abcdef")]] * 2
 
 
+@pytest.mark.rule("R370")
 async def test_readiness_ends_with_the_drain_whatever_workers_say() -> None:
-    """R370: no worker needs to have heard of it yet."""
+    """No worker needs to have heard of it yet."""
     ready = fleet(*(Process({"readiness": [200, READY]}) for _ in range(2)))
     assert (await ready.readiness())[0] == 200
     ready.draining = True

@@ -15,8 +15,8 @@ from gateway.process.channel import Channel
 from gateway.process.worker_process import WorkerProcess
 from gateway.server.sockets.listen import SharedAddress
 from gateway.tasks import cancelled, failures, spawn
-from tests.support.gateway import until
-from tests.support.workers import PATIENCE
+from tests.support.gateways.running import until
+from tests.support.gateways.workers import PATIENCE
 
 NOWHERE = [SharedAddress("127.0.0.1:0")]
 
@@ -42,8 +42,9 @@ async def test_exit_tells_the_signal_that_ended_it() -> None:
     assert await process.ask("status") is None
 
 
+@pytest.mark.rule("R384")
 async def test_settings_and_keys_are_on_no_command_line() -> None:
-    """R384: what others can see of a process is that it is a worker."""
+    """What others can see of a process is that it is a worker."""
     process = await WorkerProcess.start(NOWHERE, GatewaySettings.listed)
     try:
         await until(lambda: process.loaded, within=PATIENCE)
@@ -75,8 +76,9 @@ async def test_worker_is_this_package_whatever_lies_in_the_current_directory(
         await process.kill()
 
 
+@pytest.mark.rule("R406")
 async def test_message_that_makes_no_sense_is_passed_over() -> None:
-    """R406: what comes after it is heard, or the worker would pass for dead."""
+    """What comes after it is heard, or the worker would pass for dead."""
     before = failures["channel of a worker"]
     process = await WorkerProcess.start(NOWHERE, GatewaySettings.listed)
     try:

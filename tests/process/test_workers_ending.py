@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import request, until
-from tests.support.upstream import Received, raw_upstream
-from tests.support.workers import PATIENCE, children, config_text, environment, gone, start, workers_gateway
+from tests.support.gateways.running import request, until
+from tests.support.gateways.workers import PATIENCE, children, config_text, environment, gone, start, workers_gateway
+from tests.support.upstreams.recording import Received, raw_upstream
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+@pytest.mark.rule("R370")
 async def test_signal_to_every_process_at_once_drains_in_order(tmp_path: Path, cache: Path) -> None:
-    """R370: as service managers send it to a group; requests that had begun are answered, exit code 0."""
+    """As service managers send it to a group; requests that had begun are answered, exit code 0."""
 
     release = asyncio.Event()
 
@@ -47,9 +48,8 @@ async def test_signal_to_every_process_at_once_drains_in_order(tmp_path: Path, c
             await client.close()
 
 
+@pytest.mark.rule("R372")
 async def test_second_signal_ends_everything_at_once(tmp_path: Path, cache: Path) -> None:
-    """R372."""
-
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 

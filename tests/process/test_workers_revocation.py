@@ -9,15 +9,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from gateway.features.revocation.redis_source import SETTLING_SECONDS
-from tests.support.gateway import RawClient, request
-from tests.support.idp import FakeIdp
-from tests.support.minting import SigningKey, good_claims, mint
+from tests.support.gateways.revoking import SECRET, revoke_by_call
+from tests.support.gateways.running import RawClient, request
+from tests.support.gateways.workers import WorkersGateway, config_text, environment, workers_gateway
+from tests.support.issuers.identity_provider import FakeIdp
 from tests.support.pace import paced
-from tests.support.redis import RedisServer
-from tests.support.revocation import SECRET, revoke_by_call
-from tests.support.upstream import raw_upstream
-from tests.support.workers import WorkersGateway, config_text, environment, workers_gateway
+from tests.support.stores.redis import RedisServer
+from tests.support.tokens.minting import SigningKey, good_claims, mint
+from tests.support.upstreams.recording import raw_upstream
 
 #: Connections to each gateway: enough that both of its workers have some.
 CONNECTIONS = 30
@@ -45,10 +47,11 @@ async def all_refused(clients: Sequence[RawClient], token: bytes) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.rule("C79", "R128")
 async def test_a_revocation_is_in_force_on_all_workers_of_all_gateways_within_a_second(
     tmp_path: Path, cache: Path
 ) -> None:
-    """C79, R128: by the command, by the admin call of either gateway, and after an outage of Redis."""
+    """By the command, by the admin call of either gateway, and after an outage of Redis."""
     key = SigningKey.ec("a")
     secret = tmp_path / "secret"
     secret.write_bytes(SECRET)
@@ -101,8 +104,8 @@ async def test_a_revocation_is_in_force_on_all_workers_of_all_gateways_within_a_
                 await client.close()
 
 
+@pytest.mark.rule("R128")
 async def test_without_redis_the_file_tells_all_workers(tmp_path: Path, cache: Path) -> None:
-    """R128."""
     key = SigningKey.ec("a")
     secret, file = tmp_path / "secret", tmp_path / "revoked.jsonl"
     secret.write_bytes(SECRET)

@@ -10,17 +10,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.fleet import remembering_server
-from tests.support.gateway import RawClient, RawResponse, request, until
-from tests.support.idp import FakeIdp
-from tests.support.keys import KEY, OTHER, entry, write_keys
-from tests.support.minting import SigningKey, good_claims, mint
+from tests.support.gateways.fleet import remembering_server
+from tests.support.gateways.running import RawClient, RawResponse, request, until
+from tests.support.gateways.workers import PATIENCE, WorkersGateway, config_text, gone, workers_gateway
+from tests.support.issuers.identity_provider import FakeIdp
 from tests.support.pace import paced
-from tests.support.proofs import bound_to, make_proof, with_proof
-from tests.support.upstream import Received, raw_upstream
-from tests.support.workers import PATIENCE, WorkersGateway, config_text, gone, workers_gateway
+from tests.support.tokens.api_keys import KEY, OTHER, entry, write_keys
+from tests.support.tokens.minting import SigningKey, good_claims, mint
+from tests.support.tokens.proofs import bound_to, make_proof, with_proof
+from tests.support.upstreams.recording import Received, raw_upstream
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -103,8 +104,9 @@ async def _ask_for_ever(gateway: WorkersGateway, served: list[float], end: async
     return failed
 
 
+@pytest.mark.rule("R386")
 async def test_killed_worker_costs_what_it_held_and_is_replaced(tmp_path: Path, cache: Path) -> None:
-    """R386: everybody else is served all the time, new connections too; no counter goes down."""
+    """Everybody else is served all the time, new connections too; no counter goes down."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         await asyncio.sleep(0.01)
@@ -171,8 +173,9 @@ async def test_worker_that_hangs_is_shown_and_killed_after_the_drain(tmp_path: P
     assert any("killed" in line for line in gateway.lines)
 
 
+@pytest.mark.rule("R174", "R378", "R442")
 async def test_ready_when_each_worker_has_keys_and_each_asks_once(tmp_path: Path, cache: Path) -> None:
-    """R174, R378, R442: one worker without keys is enough to be unready; a replaced one has the others' keys."""
+    """One worker without keys is enough to be unready; a replaced one has the others' keys."""
     key, gate = SigningKey.ec("a"), asyncio.Event()
     async with FakeIdp() as idp, raw_upstream() as upstream:
         idp.publish(key, gate=gate)
@@ -246,8 +249,9 @@ async def test_every_worker_reads_the_file_of_keys_again(tmp_path: Path, cache: 
                 await client.close()
 
 
+@pytest.mark.rule("R137", "R138")
 async def test_workers_share_nonces_and_what_was_used(tmp_path: Path, cache: Path) -> None:
-    """R137, R138: what one worker gave out is good with all, and what was used with one is used with all."""
+    """What one worker gave out is good with all, and what was used with one is used with all."""
     key, client_key = SigningKey.ec("a"), SigningKey.ec("client")
     async with FakeIdp() as idp, raw_upstream() as upstream, remembering_server(tmp_path / "redis") as redis:
         idp.publish(key)

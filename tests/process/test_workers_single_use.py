@@ -8,14 +8,16 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.support.fleet import remembering_server
-from tests.support.gateway import request
-from tests.support.idp import FakeIdp
-from tests.support.minting import SigningKey, good_claims, mint
-from tests.support.proofs import bound_to, make_proof, with_proof
-from tests.support.proving import BASE, CLIENT
-from tests.support.upstream import raw_upstream
-from tests.support.workers import WorkersGateway, config_text, workers_gateway
+import pytest
+
+from tests.support.clients.proving import BASE, CLIENT
+from tests.support.gateways.fleet import remembering_server
+from tests.support.gateways.running import request
+from tests.support.gateways.workers import WorkersGateway, config_text, workers_gateway
+from tests.support.issuers.identity_provider import FakeIdp
+from tests.support.tokens.minting import SigningKey, good_claims, mint
+from tests.support.tokens.proofs import bound_to, make_proof, with_proof
+from tests.support.upstreams.recording import raw_upstream
 
 KEY = SigningKey.ec("a")
 
@@ -42,8 +44,9 @@ async def statuses(gateway: WorkersGateway, requests: list[bytes]) -> Counter[in
     return found
 
 
+@pytest.mark.rule("R439", "C122")
 async def test_what_was_used_stays_used_at_every_worker_old_or_new(tmp_path: Path, cache: Path) -> None:
-    """R439, C122: Redis restarts without persistence; a worker dies besides."""
+    """Redis restarts without persistence; a worker dies besides."""
     async with raw_upstream() as upstream, FakeIdp() as idp, remembering_server(tmp_path / "redis") as server:
         idp.publish(KEY)
         text = config_text(upstream.url, idp.jwks_url)

@@ -21,15 +21,15 @@ import pytest
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.jwt.revocations.table import EntryKind
 from tests.support.clock import eventually
-from tests.support.fleet import Member, Relay, fleet, remembering_server
-from tests.support.gateway import request
-from tests.support.idp import FakeIdp
-from tests.support.minting import SigningKey, good_claims, mint
+from tests.support.gateways.fleet import Member, Relay, fleet, remembering_server
+from tests.support.gateways.revoking import SECRET, revoke_by_call, revoked, until_status
+from tests.support.gateways.running import request
+from tests.support.gateways.workers import WorkersGateway, config_text, workers_gateway
+from tests.support.issuers.identity_provider import FakeIdp
 from tests.support.pace import paced
-from tests.support.redis import RedisServer
-from tests.support.revocation import SECRET, revoke_by_call, revoked, until_status
-from tests.support.upstream import raw_upstream
-from tests.support.workers import WorkersGateway, config_text, workers_gateway
+from tests.support.stores.redis import RedisServer
+from tests.support.tokens.minting import SigningKey, good_claims, mint
+from tests.support.upstreams.recording import raw_upstream
 
 ROOT = Path(__file__).parents[2]
 KEY = SigningKey.ec("a")
@@ -379,8 +379,9 @@ async def staged(folder: Path, cache: Path) -> AsyncIterator[Stage]:
 
 
 @pytest.mark.timeout(60 + 8 * SECONDS)
+@pytest.mark.rule("R438", "R439", "R441", "R442", "R444", "R445", "C121", "C122", "C123")
 async def test_whatever_becomes_of_redis_nothing_revoked_or_used_passes(tmp_path: Path, cache: Path) -> None:
-    """R438, R439, R441, R442, R444, R445, C121, C122, C123: each row of the table, one after the other.
+    """Each row of the table, one after the other.
 
     One gateway has the express lane, the other one has not.
     """
@@ -399,8 +400,9 @@ async def test_whatever_becomes_of_redis_nothing_revoked_or_used_passes(tmp_path
             print(f"{name}: {time.monotonic() - began:.1f} s")
 
 
+@pytest.mark.rule("R438", "R440")
 async def test_clocks_and_settings_that_differ(tmp_path: Path) -> None:
-    """R438, R440: gateways whose clocks are 180 s apart, with other leeways: nothing revoked or used passes anywhere.
+    """Gateways whose clocks are 180 s apart, with other leeways: nothing revoked or used passes anywhere.
 
     Redis restarts empty besides.
     """

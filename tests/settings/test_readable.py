@@ -14,8 +14,9 @@ from tests.settings.configs import changed, faults_of
 from tests.support.certificates import authority
 
 
+@pytest.mark.rule("R381")
 def test_certificates_are_looked_at_before_the_start(tmp_path: Path) -> None:
-    """R381: what would fail when the listener starts, or with the first client, is named by `check`."""
+    """What would fail when the listener starts, or with the first client, is named by `check`."""
     ca = authority(tmp_path / "ca")
     one, other = ca.sign("one", "localhost"), ca.sign("other", "localhost")
     nothing, text = str(tmp_path / "nothing"), tmp_path / "text.pem"
@@ -51,8 +52,8 @@ def test_certificates_are_looked_at_before_the_start(tmp_path: Path) -> None:
     assert faults_of(tmp_path, changed("issuers", jwks_ca_file=str(ca.bundle))) == []
 
 
+@pytest.mark.rule("R384")
 def test_a_key_pasted_instead_of_its_file_is_not_repeated(tmp_path: Path) -> None:
-    """R384."""
     secret = "-----BEGIN PRIVATE KEY-----\nMIG-secret"
     config = changed("server", tls_cert=secret, tls_key=secret, tls_client_ca=secret)
     config["issuers"][0]["jwks_ca_file"] = secret * 200
@@ -84,22 +85,25 @@ def test_pipe_in_the_place_of_a_file_holds_nobody_up(tmp_path: Path) -> None:
 WIDE = ["utf-16", "utf-16-le", "utf-16-be", "utf-32"]
 
 
+@pytest.mark.rule("C109")
 def test_a_byte_order_mark_of_utf_8_counts_for_nothing() -> None:
-    """C109: Windows editors write one in front of text."""
+    """Windows editors write one in front of text."""
     assert without_mark(b"\xef\xbb\xbf[server]\n") == b"[server]\n"
     assert without_mark(b"[server]\n") == b"[server]\n"
     assert without_mark(b"") == b""
 
 
 @pytest.mark.parametrize("encoding", WIDE)
+@pytest.mark.rule("C109")
 def test_text_in_another_unicode_encoding_is_named(encoding: str) -> None:
-    """C109: not "invalid statement at line 1"."""
+    """Not "invalid statement at line 1"."""
     with pytest.raises(ValueError, match="UTF-16 or UTF-32: save it as UTF-8"):
         without_mark("[server]\n".encode(encoding))
 
 
+@pytest.mark.rule("C109")
 def test_a_pem_file_with_a_byte_order_mark_is_named(tmp_path: Path) -> None:
-    """C109: OpenSSL passes over the first certificate of such a file without a word, and reads the others."""
+    """OpenSSL passes over the first certificate of such a file without a word, and reads the others."""
     one, other = authority(tmp_path / "one"), authority(tmp_path / "other")
     marked = tmp_path / "marked.pem"
     marked.write_bytes(b"\xef\xbb\xbf" + Path(one.bundle).read_bytes() + Path(other.bundle).read_bytes())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.store.agreement import what_must_agree
-from tests.support.verifying import make_settings
+from tests.support.tokens.verifying import make_settings
 
 
+@pytest.mark.rule("R440")
 def test_leeway_lives_and_caches_are_published_by_the_names_of_their_options() -> None:
-    """R440."""
     published = what_must_agree(make_settings({"leeway_seconds": 2}))
     assert published["issuers.main.leeway_seconds"] == 2
     assert {name.rpartition(".")[2] for name in published} == {

@@ -15,8 +15,8 @@ from gateway.store.conditions import LOOK_SECONDS, SOON_SECONDS, Conditions
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import eventually
 from tests.support.composed import Settings
-from tests.support.gateway import configuration
-from tests.support.redis import RedisServer
+from tests.support.gateways.running import configuration
+from tests.support.stores.redis import RedisServer
 
 LIMIT: dict[str, Any] = {"rate_limit": {"requests": 1, "seconds": 1}}
 
@@ -50,8 +50,9 @@ def test_what_must_not_be_lost(made: Settings, kept: list[str]) -> None:
     assert [one.what for rules in made.features for one in rules.kept_in_redis(made) if one.durable] == kept
 
 
+@pytest.mark.rule("R444")
 async def test_persistence_and_eviction_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """R444: and no more once they are put right."""
+    """And no more once they are put right."""
     async with looking(tmp_path, settings({"path": "/", "single_use": True, **LIMIT})) as (server, conditions):
         for _ in range(2):
             await conditions.look()
@@ -80,8 +81,9 @@ async def test_persistence_and_eviction_are_named_once(tmp_path: Path, caplog: p
     assert len([line for line in caplog.records if line.name == "gateway.redis"]) == 3
 
 
+@pytest.mark.rule("R444")
 async def test_what_needs_none_of_it_is_not_warned_of(tmp_path: Path) -> None:
-    """R444: shared introspection answers may be evicted and lost; limits may be lost."""
+    """Shared introspection answers may be evicted and lost; limits may be lost."""
     for made, problems in ((settings(revocation={"redis": False}), 0), (settings(LIMIT | {"path": "/"}), 2)):
         async with looking(tmp_path, made) as (server, conditions):
             server.run("CONFIG", "SET", "maxmemory", "100mb")
@@ -90,8 +92,8 @@ async def test_what_needs_none_of_it_is_not_warned_of(tmp_path: Path) -> None:
             assert len(conditions.problems) == problems
 
 
+@pytest.mark.rule("R444")
 async def test_what_a_user_may_not_see_is_said(tmp_path: Path) -> None:
-    """R444."""
     async with looking(tmp_path, settings()) as (server, conditions):
         server.run("ACL", "SETUSER", "default", "-config")
         await conditions.look()

@@ -17,8 +17,8 @@ from gateway.store.names import FLEET
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, OffsetClock, eventually
 from tests.support.composed import Settings
-from tests.support.redis import RedisServer
-from tests.support.verifying import make_settings
+from tests.support.stores.redis import RedisServer
+from tests.support.tokens.verifying import make_settings
 
 
 def settings(listen: str = "127.0.0.1:8080", **issuer: Any) -> Settings:
@@ -45,10 +45,11 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "gateway.fleet"]
 
 
+@pytest.mark.rule("R440")
 async def test_a_difference_is_told_once_with_option_and_gateway(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R440: by one of the workers of a gateway, and shown as long as it lasts."""
+    """By one of the workers of a gateway, and shown as long as it lasts."""
     async with (
         RedisServer(tmp_path) as server,
         member(server, settings("10.0.0.1:80", leeway_seconds=2)) as one,
@@ -71,8 +72,9 @@ async def test_a_difference_is_told_once_with_option_and_gateway(
         assert (one.status()["differences"], one.others) == ([], 1)
 
 
+@pytest.mark.rule("R440")
 async def test_clocks_that_differ_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """R440: from each other, and from that of Redis, which is a setting of neither, but must be known."""
+    """From each other, and from that of Redis, which is a setting of neither, but must be known."""
     async with (
         RedisServer(tmp_path) as server,
         member(server, settings("10.0.0.1:80"), 20) as one,
@@ -91,8 +93,9 @@ async def test_clocks_that_differ_are_told(tmp_path: Path, caplog: pytest.LogCap
         assert sum(differs in line for line in logged) == 1
 
 
+@pytest.mark.rule("R440")
 async def test_another_version_is_told(tmp_path: Path) -> None:
-    """R440: old and new side by side are seen."""
+    """Old and new side by side are seen."""
     async with RedisServer(tmp_path) as server, member(server, settings()) as one:
         now = server.run("TIME")[0]
         record = {"gateway": "old", "values": {"version": "0.1.9", "format": 1, "of.another": 5}}
@@ -101,8 +104,9 @@ async def test_another_version_is_told(tmp_path: Path) -> None:
         assert [(each.option, each.there) for each in one.found] == [("version", "0.1.9"), ("format", "1")]
 
 
+@pytest.mark.rule("R440")
 async def test_records_end_and_what_is_none_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """R440, CWE-117: they are foreign text, and bounded."""
+    """CWE-117: they are foreign text, and bounded."""
     async with RedisServer(tmp_path) as server, member(server, settings()) as one:
         now = server.run("TIME")[0]
         hostile = {"gateway": "x\r\ny" * 100, "values": {"version": "a\n" * 100, "dpop.max_age_seconds": 1e999}}
@@ -139,8 +143,9 @@ async def test_a_crowd_is_bounded(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         assert len(lines(caplog)) <= MAX_DIFFERENCES
 
 
+@pytest.mark.rule("R435")
 async def test_a_store_that_is_away_or_answers_oddly_is_left_alone(tmp_path: Path) -> None:
-    """R435: nothing waits for it, and nothing depends on it."""
+    """Nothing waits for it, and nothing depends on it."""
     async with RedisServer(tmp_path) as server, member(server, settings()) as one:
         server.run("SET", FLEET, "x")
         await one.look()

@@ -26,10 +26,10 @@ from gateway.store.one_time_ids import (
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.store.used_ids import NEW, USED, UsedIds
 from tests.support.clock import FakeClock, eventually, settle
-from tests.support.fleet import remembering_server
+from tests.support.gateways.fleet import remembering_server
 from tests.support.pace import paced
-from tests.support.redis import RedisServer
-from tests.support.verifying import make_settings
+from tests.support.stores.redis import RedisServer
+from tests.support.tokens.verifying import make_settings
 
 A, B, C = (digest_of("key", name) for name in "abc")
 
@@ -59,15 +59,17 @@ async def linked(url: str) -> AsyncIterator[RedisLink]:
         await link.stop()
 
 
+@pytest.mark.rule("R131")
 def test_no_two_ids_are_one() -> None:
-    """R131: whatever the parts hold."""
+    """Whatever the parts hold."""
     assert digest_of("a", "bc") != digest_of("ab", "c") != digest_of("abc") != digest_of("abc", "")
     assert digest_of("a\0b", "c") != digest_of("a", "b\0c")
     assert len({len(digest_of(text)) for text in ("", "x" * 10_000, "\ud800", "a:b\r\nDEL x")}) == 1
 
 
+@pytest.mark.rule("R137")
 async def test_an_id_is_used_once_until_its_time_is_over() -> None:
-    """R137: and its room is free again."""
+    """And its room is free again."""
     clock = FakeClock()
     memory = ReplayMemory(10, clock)
     assert [await memory.use(once(A, 60, wall=clock.wall())) for _ in range(3)] == [True, False, False]
@@ -81,8 +83,9 @@ async def test_an_id_is_used_once_until_its_time_is_over() -> None:
     assert memory.entries == 1
 
 
+@pytest.mark.rule("R137")
 async def test_a_step_of_the_wall_clock_admits_nothing() -> None:
-    """R137: what was used is remembered by time that only goes forward."""
+    """What was used is remembered by time that only goes forward."""
     clock = FakeClock()
     memory = ReplayMemory(10, clock)
     assert await memory.use(once(A, 60, wall=clock.wall()))
@@ -90,8 +93,9 @@ async def test_a_step_of_the_wall_clock_admits_nothing() -> None:
     assert not await memory.use(once(A, 60, wall=clock.wall()))
 
 
+@pytest.mark.rule("R137")
 async def test_a_full_memory_decides_nothing_and_forgets_nothing() -> None:
-    """R137: bounded, and a client that fills it lets no replay pass."""
+    """Bounded, and a client that fills it lets no replay pass."""
     clock = FakeClock()
     memory = ReplayMemory(2, clock)
     assert await memory.use(once(A, 60, wall=clock.wall()))
@@ -105,8 +109,8 @@ async def test_a_full_memory_decides_nothing_and_forgets_nothing() -> None:
     assert await memory.use(once(C, 60, wall=clock.wall()))
 
 
+@pytest.mark.rule("R137")
 async def test_of_many_at_a_time_one_is_the_first() -> None:
-    """R137."""
     clock = FakeClock()
     memory = ReplayMemory(10, clock)
     assert sum(await asyncio.gather(*(memory.use(once(A, 60, wall=clock.wall())) for _ in range(100)))) == 1
@@ -116,8 +120,9 @@ def made(link: RedisLink, purpose: str = "proof", size: int = 10) -> ReplayRedis
     return ReplayRedis(link, purpose, size, SystemClock())
 
 
+@pytest.mark.rule("R137", "R131")
 async def test_gateways_that_share_a_redis_share_what_was_used(tmp_path: Path) -> None:
-    """R137, R131: across workers, under a name that tells nothing; each purpose for itself."""
+    """Across workers, under a name that tells nothing; each purpose for itself."""
     async with remembering_server(tmp_path) as server, linked(server.url) as one, linked(server.url) as other:
         stores = [made(one), made(other)]
         assert sum(await asyncio.gather(*(store.use(once(A, 60)) for store in stores for _ in range(20)))) == 1
@@ -134,16 +139,17 @@ async def test_gateways_that_share_a_redis_share_what_was_used(tmp_path: Path) -
         ]
 
 
+@pytest.mark.rule("R129", "R137")
 async def test_in_redis_an_id_is_kept_at_most_for_years(tmp_path: Path) -> None:
-    """R129, R137."""
     async with remembering_server(tmp_path) as server, linked(server.url) as link:
         assert await made(link).use(once(A, 1e300))
         assert server.run("ZSCORE", "gateway:2:used:proof", A) <= (time.time() + MAX_SECONDS) * 1000
         assert server.run("PTTL", f"gateway:proof:{A.hex()}") <= MAX_SECONDS * 1000
 
 
+@pytest.mark.rule("R439")
 async def test_a_worker_asks_its_own_ids_first(tmp_path: Path) -> None:
-    """R439: what was used here stays used, whatever became of Redis; a replay costs it nothing."""
+    """What was used here stays used, whatever became of Redis; a replay costs it nothing."""
     async with remembering_server(tmp_path) as server, linked(server.url) as link:
         store, other = made(link), made(link)
         assert await store.use(once(A, 60))
@@ -157,8 +163,8 @@ async def test_a_worker_asks_its_own_ids_first(tmp_path: Path) -> None:
         server.resume()
 
 
+@pytest.mark.rule("R439")
 async def test_own_ids_have_a_bound_and_redis_knows_the_others(tmp_path: Path) -> None:
-    """R439."""
     async with remembering_server(tmp_path) as server, linked(server.url) as link:
         store = made(link, size=2)
         for number in range(5):
@@ -176,10 +182,11 @@ async def _decided(store: ReplayRedis, digest: bytes) -> bool | Reason:
     return outcome
 
 
+@pytest.mark.rule("R439")
 async def test_what_was_made_before_redis_began_to_remember_is_undecided(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R439: flushed or restarted empty; unless it may pass, which is once for each worker."""
+    """Flushed or restarted empty; unless it may pass, which is once for each worker."""
     async with remembering_server(tmp_path) as server, linked(server.url) as one, linked(server.url) as two:
         first, second = made(one), made(two)
         for store in (first, second):
@@ -221,8 +228,9 @@ def scripted(link: RedisLink) -> tuple[ReplayRedis, Answers]:
     return store, answers
 
 
+@pytest.mark.rule("R137")
 async def test_the_first_passes_though_the_second_hears_first_that_it_is_late() -> None:
-    """R137: answers come over several connections, in any order."""
+    """Answers come over several connections, in any order."""
     store, answers = scripted(RedisLink(Redis(url="redis://127.0.0.1:1/0"), SystemClock()))
     first, second = (asyncio.ensure_future(store.use(once(A, 60))) for _ in range(2))
     await settle()
@@ -232,8 +240,9 @@ async def test_the_first_passes_though_the_second_hears_first_that_it_is_late() 
     assert await first
 
 
+@pytest.mark.rule("R439")
 async def test_what_passed_without_an_answer_is_not_new_with_the_next_one() -> None:
-    """R439: one question fails, another one that was asked at the same time does not."""
+    """One question fails, another one that was asked at the same time does not."""
     store, answers = scripted(RedisLink(Redis(url="redis://127.0.0.1:1/0"), SystemClock()))
     first, second = (asyncio.ensure_future(store.use(once(A, 60), undecided_passes=True)) for _ in range(2))
     await settle()
@@ -243,8 +252,9 @@ async def test_what_passed_without_an_answer_is_not_new_with_the_next_one() -> N
     assert not await second
 
 
+@pytest.mark.rule("R439")
 async def test_a_store_that_cannot_be_asked_lets_pass_what_may_once(tmp_path: Path) -> None:
-    """R439: also of many at a time."""
+    """Also of many at a time."""
     async with remembering_server(tmp_path) as server, linked(server.url) as link:
         store = made(link)
         server.pause()
@@ -256,8 +266,9 @@ async def test_a_store_that_cannot_be_asked_lets_pass_what_may_once(tmp_path: Pa
         assert not await store.use(once(A, 60))
 
 
+@pytest.mark.rule("R439")
 async def test_whoever_starts_while_redis_is_away_looks_when_it_is_there(tmp_path: Path) -> None:
-    """R439: and nothing that was made before passes then."""
+    """And nothing that was made before passes then."""
     server = RedisServer(tmp_path)
     async with linked(server.url) as link:
         store = made(link)
@@ -293,8 +304,9 @@ async def test_who_uses_nothing_looks_seldom(tmp_path: Path) -> None:
             await link.stop()
 
 
+@pytest.mark.rule("R130", "R137")
 async def test_while_redis_is_away_nothing_is_admitted_and_nobody_waits(tmp_path: Path) -> None:
-    """R130, R137: fail closed, within the link's time limit."""
+    """Fail closed, within the link's time limit."""
     async with remembering_server(tmp_path) as server, linked(server.url) as link:
         store = made(link)
         assert await made(link).use(once(A, 60))

@@ -42,8 +42,9 @@ def line_of(form: Literal["json", "text", "off"], **values: Any) -> str:
     return out.getvalue()
 
 
+@pytest.mark.rule("R389")
 def test_json_line_tells_what_is_known_and_nothing_else() -> None:
-    """R389: request id, status, times, cache hit, issuer; fields without a value are left out."""
+    """Request id, status, times, cache hit, issuer; fields without a value are left out."""
     plain = json.loads(line_of("json", request_id="r1", route="/a"))
     assert plain == {
         "time": "2027-01-15T08:00:00.000+00:00",
@@ -91,8 +92,9 @@ def test_json_line_tells_what_is_known_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.rule("R196", "R389")
 def test_subject_is_only_a_hash_and_the_same_for_the_same_subject(form: Literal["json", "text"]) -> None:
-    """R196, R389: who it was cannot be read, but two lines of one caller can be told to be his."""
+    """Who it was cannot be read, but two lines of one caller can be told to be his."""
     lines = [line_of(form, identity=make_identity(subject)) for subject in ("alice@example", "alice@example", "bob")]
     assert lines[0] == lines[1] != lines[2]
     assert "alice" not in lines[0]
@@ -110,15 +112,17 @@ def test_subject_is_only_a_hash_and_the_same_for_the_same_subject(form: Literal[
         ("A" * 17, "(other)"),
     ],
 )
+@pytest.mark.rule("R196", "R197")
 def test_only_what_looks_like_a_method_is_shown_as_one(method: str, shown: str) -> None:
-    """R196, R197: a client may put a secret in its place, and any token is a method to HTTP."""
+    """A client may put a secret in its place, and any token is a method to HTTP."""
     assert json.loads(line_of("json", method=method))["method"] == shown
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
 @pytest.mark.parametrize("name", ["path", "detail", "request_id", "client", "route"])
+@pytest.mark.rule("R197")
 def test_hostile_text_stays_one_line_of_printable_ascii(form: Literal["json", "text"], name: str) -> None:
-    """R197: line ends of any kind, terminal sequences and quotes are escaped; a lone surrogate is no fault."""
+    """Line ends of any kind, terminal sequences and quotes are escaped; a lone surrogate is no fault."""
     line = line_of(form, **{name: HOSTILE})
     assert line.endswith("\n")
     assert line[:-1].isascii()
@@ -143,13 +147,14 @@ def test_hostile_text_stays_one_line_of_printable_ascii(form: Literal["json", "t
         ("café", '"caf\\u00e9"'),
     ],
 )
+@pytest.mark.rule("R197")
 def test_text_line_quotes_what_could_be_taken_for_another_field(value: str, written: str) -> None:
-    """R197: name=value pairs can be told apart whatever a value holds."""
+    """Name=value pairs can be told apart whatever a value holds."""
     assert f" path={written} route=" in line_of("text", path=value)
 
 
+@pytest.mark.rule("R389")
 def test_text_line_writes_numbers_and_flags_as_they_are() -> None:
-    """R389."""
     line = line_of("text", cache_hit=True, upstream_seconds=0.5)
     assert " status=200 " in line
     assert " cache_hit=true upstream_ms=500.0 bytes_in=0 " in line
@@ -285,8 +290,9 @@ def test_closed_output_is_survived() -> None:
     assert log.dropped == 1
 
 
+@pytest.mark.rule("R198", "R389")
 def test_outcome_is_counted_once_with_bounded_labels() -> None:
-    """R198, R389: one request is one of each, and only refusals and observations count as such."""
+    """One request is one of each, and only refusals and observations count as such."""
     counters = Telemetry(AccessLog("off", io.StringIO(), FakeClock()))
     counters.finish(record(route="/a", started=1.0), 1.002)
     refused = record(route="/a", status=401, outcome="refused", reason="expired", verify_seconds=0.0, method="PATCH")
@@ -321,7 +327,8 @@ def test_buckets_rise() -> None:
     assert list(BUCKETS) == sorted(set(BUCKETS))
 
 
+@pytest.mark.rule("R198")
 def test_method_class_is_one_of_three() -> None:
-    """R198: case counts, as in RFC 9110 section 9.1."""
+    """Case counts, as in RFC 9110 section 9.1."""
     given = ("GET", "HEAD", "OPTIONS", "QUERY", "POST", "PUT", "PATCH", "DELETE", "get", "PROPFIND", "")
     assert [method_class(method) for method in given] == ["read"] * 4 + ["write"] * 4 + ["other"] * 3

@@ -49,8 +49,9 @@ async def test_stop_waits_for_jobs_that_follow_jobs() -> None:
     assert done == [1]
 
 
+@pytest.mark.rule("R406")
 async def test_a_job_that_fails_is_not_the_last_one() -> None:
-    """R406: neither one in the thread nor what follows it on the loop."""
+    """Neither one in the thread nor what follows it on the loop."""
     before, done = failures["access log"], list[int]()
     thread = LogThread()
 
@@ -130,8 +131,9 @@ async def _requests(port: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("reader", ["stuck", "gone"])
+@pytest.mark.rule("R370", "R432")
 async def test_gateway_serves_and_ends_in_order_whoever_reads_its_log(reader: str, tmp_path: Path) -> None:
-    """R370, R432: a full pipe, or one without a reader, costs log lines; requests are served and the exit code is 0.
+    """A full pipe, or one without a reader, costs log lines; requests are served and the exit code is 0.
 
     On every Python: from 3.13 on an output that cannot be written at the end is a traceback and the exit code 120.
     """

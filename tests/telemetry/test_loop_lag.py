@@ -19,8 +19,9 @@ def telemetry() -> Telemetry:
     return Telemetry(AccessLog("off", io.StringIO(), SystemClock()))
 
 
+@pytest.mark.rule("R334")
 async def test_a_loop_that_stands_still_is_seen() -> None:
-    """R334: the longest stop is shown, and stays for a while."""
+    """The longest stop is shown, and stays for a while."""
     counters = telemetry()
     lag = LoopLag(counters)
     lag.start()

@@ -31,8 +31,9 @@ def _hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     last_resort.counts.clear()
 
 
+@pytest.mark.rule("R432")
 def test_a_thread_that_ends_by_itself_is_not_an_error() -> None:
-    """R432: as Python does (``threading.excepthook``)."""
+    """As Python does (``threading.excepthook``)."""
     thread = threading.Thread(target=sys.exit)
     thread.start()
     thread.join()
@@ -91,10 +92,11 @@ def _event_loop() -> None:
         (_event_loop, "event_loop", "ValueError at _event_loop.<locals>.main.<locals>.fail"),
     ],
 )
+@pytest.mark.rule("R432")
 def test_an_error_is_logged_by_its_place_and_counted(
     cause: object, hook: str, place: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R432: one line, however often it comes; nothing else on standard error."""
+    """One line, however often it comes; nothing else on standard error."""
     assert callable(cause)
     with caplog.at_level(logging.ERROR, "gateway"):
         for _ in range(3):

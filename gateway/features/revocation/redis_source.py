@@ -47,11 +47,11 @@ _LOG_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
 
 #: Every so many looks a part of the log is swept.
-_SWEEP_LOOKS = 8
+SWEEP_LOOKS = 8
 
 #: The wait for a message of the channel, after which the server is asked whether it is there, in seconds; and how many
 #: such questions in a row may stay without an answer before the connection is given up.
-_MESSAGE_SECONDS, _MAX_SILENCES = 1.0, 3
+MESSAGE_SECONDS, _MAX_SILENCES = 1.0, 3
 
 #: While Redis is away, the channel is tried with every so many rounds only.
 _AWAY_ROUNDS = 4
@@ -60,7 +60,7 @@ _AWAY_ROUNDS = 4
 _ANOTHER_LOG = b"?"
 
 #: Records that are written back at one time, and the seconds between two looks whether another worker has done it.
-_RESTORED, _RESTORE_SECONDS = MAX_RECORDS // 4, 0.1
+_RESTORED, RESTORE_SECONDS = MAX_RECORDS // 4, 0.1
 
 
 class RedisRevocations(RevocationSource):
@@ -207,7 +207,7 @@ class RedisRevocations(RevocationSource):
         await self.look()
         self.table.clean(self._wall())
         self._looks += 1
-        if self.known and self._looks % _SWEEP_LOOKS == 0:
+        if self.known and self._looks % SWEEP_LOOKS == 0:
             with contextlib.suppress(StoreUnavailableError):
                 await self._entries.sweep()
 
@@ -227,7 +227,7 @@ class RedisRevocations(RevocationSource):
             await channel.subscribe(self._entries.channel)
         silences = 0
         while silences < _MAX_SILENCES:
-            message = await channel.get_message(timeout=_MESSAGE_SECONDS)
+            message = await channel.get_message(timeout=MESSAGE_SECONDS)
             if message is None:
                 silences += 1
                 await channel.ping()
@@ -258,7 +258,7 @@ class RedisRevocations(RevocationSource):
             written = 0
             while self._there is there and await self._lacking(there):
                 if not await self._entries.may_restore():
-                    await self._sleep(_RESTORE_SECONDS)
+                    await self._sleep(RESTORE_SECONDS)
                     continue
                 for records in self.table.records(_RESTORED, self._wall(), there):
                     if records:

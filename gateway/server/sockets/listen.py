@@ -188,12 +188,13 @@ class Reservation:
     Attributes:
         shared: what they are to listen on.
         ports: the TCP port of each; 0 for a Unix socket.
+        sockets: those that it holds.
     """
 
     def __init__(self) -> None:
         self.shared: tuple[SharedAddress, ...] = ()
         self.ports: tuple[int, ...] = ()
-        self._sockets: list[socket.socket] = []
+        self.sockets: list[socket.socket] = []
         self._files: list[SocketFile] = []
 
     @classmethod
@@ -219,7 +220,7 @@ class Reservation:
     async def _add(self, address: str) -> None:
         if address.startswith("unix:"):
             listening, file = unix_listener(address.removeprefix("unix:"))
-            self._sockets.append(listening)
+            self.sockets.append(listening)
             self._files.append(file)
             shared, port = SharedAddress(address, listening.fileno()), 0
         else:
@@ -227,7 +228,7 @@ class Reservation:
                 # A port may be shared with any process that asks for it, another gateway included: ask for it alone.
                 close_all(await tcp_sockets(address, share=False))
             sockets = await tcp_sockets(address, share=True)
-            self._sockets += sockets
+            self.sockets += sockets
             port = sockets[0].getsockname()[1]
             shared = SharedAddress(f"{address.rpartition(':')[0]}:{port}")
         self.shared += (shared,)
@@ -235,7 +236,7 @@ class Reservation:
 
     def close(self) -> None:
         """Let go of them. Connections to a Unix socket are refused once every process has done so."""
-        close_all(self._sockets)
+        close_all(self.sockets)
 
     def remove_files(self) -> None:
         """Remove the files of Unix sockets."""

@@ -35,6 +35,11 @@ class UnsentWatch:
         self._idle = 0
         self.stalled = False
 
+    @property
+    def watching(self) -> bool:
+        """Whether it will look again."""
+        return self._timer is not None
+
     def start(self, transport: asyncio.WriteTransport | None) -> None:
         """Begin to look, if there is something for the client to take and it is not done already."""
         if self._timer is None and self._seconds and transport is not None and transport.get_write_buffer_size():

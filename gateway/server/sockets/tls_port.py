@@ -103,6 +103,11 @@ class TlsPort:
             one.listen(BACKLOG)
             self._resume(one)
 
+    @property
+    def paused(self) -> bool:
+        """Whether it accepts nothing for a moment, because files have run out."""
+        return bool(self._paused)
+
     def close(self) -> None:
         """Accept nothing more, and end handshakes that are under way."""
         for one in self._sockets:

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.features.abuse_watch.options import FINDERS
 from tests.settings.configs import SMALL, faults_of
-from tests.support.keys import entry
+from tests.support.tokens.api_keys import entry
 
 NOTHING = dict.fromkeys(FINDERS, 0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.errors import Reasons
 from gateway.features.abuse_watch.options import FINDERS, Watch
 from gateway.features.abuse_watch.part import AbuseWatchPart
@@ -9,11 +11,12 @@ from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 from tests.support.parts import samples_of
 from tests.support.pipeline import core_of
-from tests.support.verifying import make_settings
+from tests.support.tokens.verifying import make_settings
 
 
+@pytest.mark.rule("R198")
 def test_finds_and_refusals_are_counted_by_what_they_are() -> None:
-    """R198: labels are fixed words."""
+    """Labels are fixed words."""
     watch = Watch.model_validate({**dict.fromkeys(FINDERS, 0), "bad_signatures": 1, "refuse_seconds": 60})
     part = AbuseWatchPart(core_of(make_settings(watch=watch), FakeClock()))
     nothing = {("gateway_abuse_flags_total", finder): 0 for finder in FINDERS} | {

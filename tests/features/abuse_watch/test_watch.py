@@ -117,8 +117,9 @@ def test_exempt_addresses_and_those_without_one_are_never_found() -> None:
 
 
 @pytest.mark.parametrize("exempt", [[], ["unix"]])
+@pytest.mark.rule("R411")
 def test_all_clients_of_a_unix_socket_are_one_address(exempt: list[str]) -> None:
-    """R411: found like any other, and exempt by its name."""
+    """Found like any other, and exempt by its name."""
     watch, _ = watching(bad_signatures=1, refuse_seconds=60, exempt=exempt)
     refusals(watch, Reasons.BAD_SIGNATURE, 3, "unix")
     assert watch.bars("unix") is not bool(exempt)

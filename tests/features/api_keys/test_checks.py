@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.settings.configs import SMALL, faults_of, load_text, toml, warnings_of
-from tests.support.keys import KEY, OTHER, entry, write_keys
+from tests.support.tokens.api_keys import KEY, OTHER, entry, write_keys
 
 
 def config(*keys: dict[str, Any], **route: Any) -> dict[str, Any]:
@@ -94,8 +94,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("made", "fault"), FAULTS)
+@pytest.mark.rule("C82", "R381")
 def test_what_has_no_effect_or_two_meanings_stops_the_start(made: dict[str, Any], fault: str, tmp_path: Path) -> None:
-    """C82, R381: named by the path of its key."""
+    """Named by the path of its key."""
     (found,) = faults_of(tmp_path, made)
     assert found.startswith(fault)
 
@@ -110,8 +111,9 @@ def test_options_that_have_an_effect_elsewhere_are_no_faults(tmp_path: Path) -> 
         assert faults_of(tmp_path, config(entry(), **options)) == []
 
 
+@pytest.mark.rule("R381")
 def test_faults_of_the_file_are_faults_of_the_configuration(tmp_path: Path) -> None:
-    """R381: beside all others, with file, line and key."""
+    """Beside all others, with file, line and key."""
     file = tmp_path / "keys.jsonl"
     write_keys(file, "{", {"id": "b"}, entry(KEY, "c"))
     made = with_file(file, entry(), {"id": "x", "hash": "y"})

@@ -77,8 +77,9 @@ def test_apikey_new_prints_a_line_for_the_file(tmp_path: Path) -> None:
         pytest.param(["--id", "-", "--scope", '"', "--expires", "x"], ["--id: ", "--scope: ", "--expires: "], id="all"),
     ],
 )
+@pytest.mark.rule("C82", "R381")
 def test_apikey_new_makes_no_key_of_a_faulty_entry(arguments: list[str], faults: list[str]) -> None:
-    """C82, R381: every fault at once, exit code 2, and no key on standard output."""
+    """Every fault at once, exit code 2, and no key on standard output."""
     result = _run("apikey", "new", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert [fault for fault in faults if fault not in result.stderr] == []

@@ -18,8 +18,8 @@ from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 from tests.support.composed import Route as RouteSettings
 from tests.support.composed import Tokens
-from tests.support.keys import KEY, OTHER, entry
-from tests.support.verifying import make_settings
+from tests.support.tokens.api_keys import KEY, OTHER, entry
+from tests.support.tokens.verifying import make_settings
 
 FIELD = b"x-api-key"
 
@@ -58,8 +58,9 @@ async def test_a_key_is_looked_up_at_once_and_a_wrong_one_is_refused_at_once() -
     assert kind.lookups == 5
 
 
+@pytest.mark.rule("R437")
 def test_keys_in_force_and_expired_ones_are_owned(tmp_path: Path) -> None:
-    """R437: wherever one stands; while the file was never read, also what looks like one."""
+    """Wherever one stands; while the file was never read, also what looks like one."""
     kind, _ = kind_of(entry(), entry(OTHER, "old", expires="2020-01-01T00:00:00Z"))
     assert kind.owns(KEY)
     assert kind.owns(OTHER)
@@ -69,8 +70,8 @@ def test_keys_in_force_and_expired_ones_are_owned(tmp_path: Path) -> None:
     assert not unread.owns(b"opaque")
 
 
+@pytest.mark.rule("C65")
 def test_a_key_in_use_ends_with_it() -> None:
-    """C65."""
     kind, clock = kind_of(entry(expires="2027-01-15T08:00:10Z"))
     in_use = kind.in_use(Shown(KEY, "", FIELD))
     assert (in_use.identity.subject, in_use.ended()) == ("partner", None)

@@ -13,7 +13,7 @@ from gateway.features.api_keys import key_file
 from gateway.features.api_keys.key_file import KeyFileError, read_keys
 from gateway.features.api_keys.options import ApiKey
 from gateway.settings.tables.root import DEFAULT_IDENTITY
-from tests.support.keys import KEY, OTHER, entry, hash_of
+from tests.support.tokens.api_keys import KEY, OTHER, entry, hash_of
 
 SECRET = OTHER.decode()
 
@@ -71,10 +71,11 @@ BAD = [
 
 
 @pytest.mark.parametrize(("line", "fault"), BAD)
+@pytest.mark.rule("R196")
 def test_fault_names_line_and_key_and_repeats_nothing(
     line: str | bytes | dict[str, Any], fault: str, tmp_path: Path
 ) -> None:
-    """R196: what stands in the wrong place may be a key."""
+    """What stands in the wrong place may be a key."""
     found = faults(written(tmp_path, entry(), line))
     assert len(found) == 1
     assert found[0].startswith(fault)
@@ -123,8 +124,8 @@ def test_file_that_cannot_be_read_is_one_fault(tmp_path: Path, monkeypatch: pyte
     assert faults(written(tmp_path, entry())) == ["this file has more than 10 bytes"]
 
 
+@pytest.mark.rule("C109")
 def test_a_byte_order_mark_is_forgiven_and_utf_16_is_named(tmp_path: Path) -> None:
-    """C109."""
     marked = written(tmp_path, b"\xef\xbb\xbf" + json.dumps(entry()).encode())
     assert [key.id for key in read_keys(marked, [], DEFAULT_IDENTITY)] == ["partner"]
     assert faults(written(tmp_path, json.dumps(entry()).encode("utf-16"))) == [

@@ -28,9 +28,9 @@ from gateway.jwt.claims.rules import make_identity
 from gateway.jwt.jose.compact import Unverified
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.composed import Route, Tokens
-from tests.support.idp import gateway_settings, issuer_settings
-from tests.support.keys import FOREIGN, KEY, OTHER, entry, write_keys
-from tests.support.keys import hash_of as expected_hash
+from tests.support.issuers.identity_provider import gateway_settings, issuer_settings
+from tests.support.tokens.api_keys import FOREIGN, KEY, OTHER, entry, write_keys
+from tests.support.tokens.api_keys import hash_of as expected_hash
 
 ROUTES = [Route(path="/", upstream="default", credentials=["api_key"], claims={"role": "x", "sub": "y"})]
 IDENTITY: dict[str, Any] = {"x-user-id": "sub", "x-client": "$client", "x-scope": "$scopes", "x-iss": "$issuer"}
@@ -55,8 +55,9 @@ def reason(known: ApiKeys, key: bytes) -> Reason | None:
     return None
 
 
+@pytest.mark.rule("R347")
 def test_identity_is_that_of_a_token_with_the_same_claims() -> None:
-    """R347: one way from claims to headers, scopes and rules; but no issuer."""
+    """One way from claims to headers, scopes and rules; but no issuer."""
     given = entry(owner="Ångström", scopes=["a", "b"], claims={"role": ["x", "y"], "level": 1})
     found = keys(given).identify(KEY)
     policy = compile_policy(issuer_settings(), gateway_settings(routes=ROUTES, identity=IDENTITY))
@@ -74,8 +75,9 @@ def test_scopes_of_a_key_do_not_depend_on_where_issuers_put_theirs() -> None:
     assert keys(entry(claims={"scp": "admin"}), scope_claims=["scp"]).identify(KEY).scopes == ()
 
 
+@pytest.mark.rule("R097")
 def test_any_key_whose_hash_is_stored_works_and_no_other() -> None:
-    """R097: looked up by its SHA-256, so how much of a key is right cannot be measured."""
+    """Looked up by its SHA-256, so how much of a key is right cannot be measured."""
     known = keys(entry(), entry(FOREIGN, "foreign"))
     assert known.identify(FOREIGN).subject == "foreign"
     others = (b"", KEY[:-1], KEY + b"0", KEY.upper(), OTHER, entry()["hash"].encode(), hashlib.sha256(KEY).digest())
@@ -83,8 +85,9 @@ def test_any_key_whose_hash_is_stored_works_and_no_other() -> None:
     assert known.lookups == 1 + len(others)
 
 
+@pytest.mark.rule("R097")
 def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R097: whatever the table says, the comparison has the last word."""
+    """Whatever the table says, the comparison has the last word."""
     compared: list[tuple[bytes, bytes]] = []
 
     def compare(one: bytes, other: bytes) -> bool:
@@ -118,9 +121,8 @@ def test_long_keys_are_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason(known, longest + b"k") is API_KEY_TOO_LONG
 
 
+@pytest.mark.rule("R094", "R196")
 def test_unforeseen_fault_is_a_refusal_that_quotes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R094, R196."""
-
     def fault(key: bytes) -> None:
         raise ValueError(f"about {key.decode()}")
 
@@ -152,8 +154,8 @@ def test_new_keys_are_random_and_say_where_they_belong(name: str) -> None:
 # --- held verdicts ---
 
 
+@pytest.mark.rule("C65")
 def test_held_verdict_ends_with_the_key() -> None:
-    """C65."""
     clock = FakeClock()
     known = keys(entry(expires="2027-01-15T08:00:10Z"), clock=clock)
     held = known.find(KEY)
@@ -259,10 +261,11 @@ async def test_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pyt
         assert reason(known, KEY) is None
 
 
+@pytest.mark.rule("R406")
 async def test_file_that_could_not_be_read_for_now_is_read_as_the_same_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R406: as when memory or files ran out, or no thread could be had; logged once each."""
+    """As when memory or files ran out, or no thread could be had; logged once each."""
     file = tmp_path / "keys"
     write_keys(file, entry())
     real, faults = read_keys, [MemoryError(), MemoryError(), KeyFileError(["unreadable"], for_now=True)]
@@ -282,8 +285,9 @@ async def test_file_that_could_not_be_read_for_now_is_read_as_the_same_version(
     assert len(caplog.records) == 2
 
 
+@pytest.mark.rule("R113", "R196")
 async def test_bad_version_is_told_once_and_the_keys_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """R113, R196: whatever is wrong; the next good version is taken, also when it is the old one."""
+    """Whatever is wrong; the next good version is taken, also when it is the old one."""
     file = tmp_path / "keys"
     write_keys(file, entry())
     async with watched(file, entry(FOREIGN, "foreign")) as (known, clock):
@@ -301,8 +305,9 @@ async def test_bad_version_is_told_once_and_the_keys_stay(tmp_path: Path, caplog
     assert OTHER.decode()[:20] not in caplog.text
 
 
+@pytest.mark.rule("R113")
 async def test_file_that_could_not_be_read_at_first_leaves_open_who_is_known(tmp_path: Path) -> None:
-    """R113: "no decision" is no 401; nor is it for keys that need no file."""
+    """ "no decision" is no 401; nor is it for keys that need no file."""
     file = tmp_path / "keys"
     async with watched(file, entry(FOREIGN, "foreign")) as (known, clock):
         assert [reason(known, key) for key in (KEY, FOREIGN)] == [NO_API_KEYS, None]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from gateway.features.api_keys.options import ApiKey, claims_of, expires_at, key_hash
 from gateway.settings.values import moment
 from tests.support.composed import Settings
-from tests.support.keys import entry
+from tests.support.tokens.api_keys import entry
 
 
 def made(**options: Any) -> ApiKey:

@@ -5,23 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gateway.features.api_keys.keys import LOOK_SECONDS
 from gateway.features.api_keys.part import ApiKeysPart
 from tests.server.admin.test_collector import scrape, value
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.composed import Tokens
-from tests.support.gateway import running_gateway
-from tests.support.keys import KEY, OTHER, entry, write_keys
+from tests.support.gateways.running import running_gateway
 from tests.support.parts import samples_of
 from tests.support.pipeline import core_of
-from tests.support.upstream import raw_upstream
-from tests.support.verifying import make_settings
+from tests.support.tokens.api_keys import KEY, OTHER, entry, write_keys
+from tests.support.tokens.verifying import make_settings
+from tests.support.upstreams.recording import raw_upstream
 
 KEYS, FAILURES = ("gateway_api_keys",), ("gateway_api_key_reload_failures_total",)
 
 
+@pytest.mark.rule("R198")
 async def test_credentials_and_keys_are_counted_without_a_name(tmp_path: Path) -> None:
-    """R198: the kinds of credentials are a fixed set; a key's id and owner are no labels."""
+    """The kinds of credentials are a fixed set; a key's id and owner are no labels."""
     routes: tuple[dict[str, Any], ...] = ({"path": "/", "credentials": ["jwt", "api_key"]},)
     keys = [entry(owner="somebody"), entry(OTHER, "another")]
     async with (

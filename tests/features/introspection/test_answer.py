@@ -17,7 +17,7 @@ from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.jose.strict_json import parse_object
 from gateway.settings.tables.upstreams import UpstreamSettings
 from tests.support.composed import Issuer, Route, Settings
-from tests.support.introspection import ISSUER, json_answer, said
+from tests.support.issuers.introspection import ISSUER, json_answer, said
 
 NOW = 1_800_000_000.0
 
@@ -42,8 +42,9 @@ def reason(answer: dict[str, Any], **options: Any) -> Reason:
     return caught.value.reason
 
 
+@pytest.mark.rule("R121")
 def test_answer_becomes_an_identity() -> None:
-    """R121: as a JWT with the same claims does."""
+    """As a JWT with the same claims does."""
     found = judged(said(NOW, jti="7", sid="s", role=["x"], nbf=NOW - 1))
     assert (found.issuer_name, found.issuer, found.subject, found.scopes) == ("as", ISSUER, "alice", ("read", "write"))
     assert (found.credential, found.token_id, found.session_id) == ("opaque", "7", "s")
@@ -51,8 +52,9 @@ def test_answer_becomes_an_identity() -> None:
     assert dict(found.claims) == {"role": ("x",)}
 
 
+@pytest.mark.rule("R121")
 def test_answer_without_an_issuer_is_of_the_one_that_was_asked() -> None:
-    """R121: ``iss`` is optional there (RFC 7662 section 2.2), and must fit when it is told."""
+    """``iss`` is optional there (RFC 7662 section 2.2), and must fit when it is told."""
     assert judged(said(NOW, iss=None)).issuer == ISSUER
     assert judged(said(NOW, iss="https://as.test/2")).issuer == "https://as.test/2"
     assert reason(said(NOW, iss="https://as.test")) is Reasons.UNKNOWN_ISSUER
@@ -60,18 +62,19 @@ def test_answer_without_an_issuer_is_of_the_one_that_was_asked() -> None:
 
 
 @pytest.mark.parametrize("active", ["true", "false", "", 1, 0, 1.0, None, [True], {"a": True}, False])
+@pytest.mark.rule("R120")
 def test_only_true_is_active(active: Any) -> None:
-    """R120."""
     assert reason({**said(NOW), "active": active}) is INACTIVE_TOKEN
 
 
+@pytest.mark.rule("R120")
 def test_absent_is_not_active() -> None:
-    """R120."""
     assert reason(said(NOW, active=None)) is INACTIVE_TOKEN
 
 
+@pytest.mark.rule("R121")
 def test_absent_audience_is_refused_unless_the_configuration_says_otherwise() -> None:
-    """R121: and one that is told counts all the same."""
+    """And one that is told counts all the same."""
     assert reason(said(NOW, aud=None)) is Reasons.MISSING_CLAIM
     assert judged(said(NOW, aud=None), introspection_require_audience=False).subject == "alice"
     assert reason(said(NOW, aud="other"), introspection_require_audience=False) is Reasons.WRONG_AUDIENCE
@@ -98,8 +101,9 @@ def test_kinds_of_access_tokens(kind: str) -> None:
         ({"token_type": "DPoP"}, Reasons.SENDER_CONSTRAINED),
     ],
 )
+@pytest.mark.rule("R048", "R121")
 def test_other_kinds_of_tokens(members: dict[str, Any], expected: Reason) -> None:
-    """R048, R121: some servers call a refresh token active, too."""
+    """Some servers call a refresh token active, too."""
     assert reason(said(NOW, **members)) is expected
 
 
@@ -133,8 +137,9 @@ MEMBERS = st.sampled_from(
 
 
 @given(st.dictionaries(MEMBERS, ANY, max_size=4))
+@pytest.mark.rule("R126", "C95")
 def test_any_answer_is_an_identity_or_a_refusal(members: dict[str, Any]) -> None:
-    """R126, C95: whatever JSON holds, and never anything else; who passes was called active, and is for this API."""
+    """Whatever JSON holds, and never anything else; who passes was called active, and is for this API."""
     answer = {**said(NOW), **members}
     found, kind = None, None
     try:
@@ -152,6 +157,7 @@ def test_any_answer_is_an_identity_or_a_refusal(members: dict[str, Any]) -> None
 
 
 @given(st.dictionaries(MEMBERS, ANY, max_size=4))
+@pytest.mark.rule("R126")
 def test_answers_are_read_as_they_were_written(members: dict[str, Any]) -> None:
-    """R126: the strict reader gives back what any server's JSON says."""
+    """The strict reader gives back what any server's JSON says."""
     assert parse_object(json_answer(members).body) == members

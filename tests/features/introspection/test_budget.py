@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,8 +10,8 @@ from gateway.features.introspection.budget import Gate
 from tests.support.clock import FakeClock
 
 
+@pytest.mark.rule("R125")
 def test_places_are_bounded_and_a_quarter_is_for_tokens_that_were_good() -> None:
-    """R125."""
     gate = Gate(8, 0, FakeClock())
     assert [gate.enter(known=False) for _ in range(7)] == [True] * 6 + [False]
     assert [gate.enter(known=True) for _ in range(3)] == [True, True, False]
@@ -36,8 +37,8 @@ def ask(gate: Gate, count: int, *, good: bool = False, known: bool = False) -> i
     return begun
 
 
+@pytest.mark.rule("R125")
 def test_budget_is_spent_by_what_leads_to_nothing_and_comes_back_with_time() -> None:
-    """R125."""
     clock = FakeClock()
     gate = Gate(1000, 10, clock)
     assert ask(gate, 1000, good=True) == 1000
@@ -63,8 +64,9 @@ def test_no_budget_is_no_limit() -> None:
     assert ask(Gate(10, 0, FakeClock()), 1000) == 1000
 
 
+@pytest.mark.rule("R125")
 def test_after_a_start_all_places_are_for_tokens_that_nobody_knows_yet() -> None:
-    """R125: they turn out good, and cost nothing of the budget, which is smaller than their number."""
+    """They turn out good, and cost nothing of the budget, which is smaller than their number."""
     gate = Gate(400, 10, FakeClock())
     assert [gate.enter(known=False) for _ in range(300)] == [True] * 300
     for _ in range(300):
@@ -72,8 +74,9 @@ def test_after_a_start_all_places_are_for_tokens_that_nobody_knows_yet() -> None
     assert not gate.closed()
 
 
+@pytest.mark.rule("R125")
 def test_in_a_flood_no_more_run_than_may_be_wasted() -> None:
-    """R125: what the last ones came to is expected of those that run."""
+    """What the last ones came to is expected of those that run."""
     clock = FakeClock()
     gate = Gate(400, 10, clock)
     for _ in range(100):
@@ -84,8 +87,9 @@ def test_in_a_flood_no_more_run_than_may_be_wasted() -> None:
     assert 9 <= begun <= 11
 
 
+@pytest.mark.rule("R125")
 def test_closed_gate_says_for_how_long_it_is_at_least() -> None:
-    """R125: a flood need not ask again and again; no answer is older than a moment."""
+    """A flood need not ask again and again; no answer is older than a moment."""
     clock = FakeClock()
     gate = Gate(10, 100, clock)
     ask(gate, 100)
@@ -102,8 +106,9 @@ def test_closed_gate_says_for_how_long_it_is_at_least() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["known", "new", "good", "bad", "time"]), st.floats(0, 2))))
+@pytest.mark.rule("R125")
 def test_no_order_of_events_opens_more_places_or_a_larger_budget(events: list[tuple[str, float]]) -> None:
-    """R125: in whatever order questions begin and end."""
+    """In whatever order questions begin and end."""
     clock = FakeClock()
     gate = Gate(5, 3, clock)
     inside: list[bool] = []

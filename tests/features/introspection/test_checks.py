@@ -164,8 +164,9 @@ def two(folder: Path, second: dict[str, Any], **route: Any) -> dict[str, Any]:
     return made
 
 
+@pytest.mark.rule("R118")
 def test_nobody_guesses_whose_a_token_is(tmp_path: Path) -> None:
-    """R118: one route, two servers that could be asked."""
+    """One route, two servers that could be asked."""
     (fault,) = faults_of(tmp_path, two(tmp_path, {}))
     assert fault.startswith("routes[0].issuers: leaves open which of `main` and `other` introspects tokens")
     assert faults_of(tmp_path, two(tmp_path, {"introspect": "jwt"})) == []

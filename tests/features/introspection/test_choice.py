@@ -11,9 +11,9 @@ from gateway.features.introspection.choice import OpaqueTokens, build_introspect
 from gateway.policy.routes import RouteTable
 from tests.support.clock import FakeClock
 from tests.support.composed import Route
-from tests.support.idp import gateway_settings, issuer_settings
-from tests.support.introspection import introspecting
-from tests.support.minting import SigningKey, good_claims, mint
+from tests.support.issuers.identity_provider import gateway_settings, issuer_settings
+from tests.support.issuers.introspection import introspecting
+from tests.support.tokens.minting import SigningKey, good_claims, mint
 
 KEY = SigningKey.ec("a")
 
@@ -47,8 +47,9 @@ JWT, OPAQUE, BOTH = {"credentials": ["jwt"]}, {"credentials": ["opaque"]}, {"cre
         ("jwt", [[None] * 4, [None, None, "as", None], [None, None, "as", None]]),
     ],
 )
+@pytest.mark.rule("R118")
 def test_who_is_asked(introspect: str, expected: list[list[str | None]], tmp_path: Path) -> None:
-    """R118; what becomes of the others is test_credential.py's."""
+    """What becomes of the others is test_credential.py's."""
     made, routes, introspectors = choice(tmp_path, JWT, OPAQUE, BOTH, introspect=introspect)
     tokens = (b"opaque", of("https://idp.test/"), of("urn:as"), of("https://elsewhere.test/"))
     found = [[made.asker(route, token) for token in tokens] for route in routes]
@@ -56,8 +57,8 @@ def test_who_is_asked(introspect: str, expected: list[list[str | None]], tmp_pat
     assert [made.asks_about_jwts(route) for route in routes] == [False, *[introspect != "opaque"] * 2]
 
 
+@pytest.mark.rule("R118")
 def test_jwt_that_cannot_be_read_names_nobody(tmp_path: Path) -> None:
-    """R118."""
     made, (route,), _ = choice(tmp_path, BOTH, introspect="all")
     for token in (b"eyJhbGciOiJub25lIn0.e30.x", of("urn:as")[:-5] + b"!!!!!", mint(KEY, good_claims(1, iss=5))):
         assert made.asker(route, token) is None
@@ -69,8 +70,8 @@ def test_route_that_does_not_accept_the_issuer_asks_nobody(tmp_path: Path) -> No
     assert made.asker(routes[1], of("https://idp.test/")) is None
 
 
+@pytest.mark.rule("R125")
 def test_only_who_is_asked_about_opaque_tokens_turns_them_away(tmp_path: Path) -> None:
-    """R125."""
     made, routes, introspectors = choice(tmp_path, JWT, OPAQUE, introspect="opaque")
     assert made.sheds(routes[1]) == introspectors["as"].turns_away
     assert made.sheds(routes[0]) is None

@@ -13,13 +13,8 @@ from joserfc.jwk import ECKey
 from gateway.features.introspection.client import MAX_ANSWER, IntrospectionClient
 from gateway.outbound.http import FetchError
 from tests.support.clock import FakeClock
-from tests.support.idp import private_authority, raw_server
-from tests.support.introspection import (
-    authorization_server,
-    introspecting,
-    json_answer,
-    said,
-)
+from tests.support.issuers.identity_provider import private_authority, raw_server
+from tests.support.issuers.introspection import authorization_server, introspecting, json_answer, said
 
 TOKEN = b"2YotnFZFEjr1zCsicMWpAA+/="
 
@@ -39,8 +34,9 @@ async def failure(folder: Path, url: str, **options: Any) -> FetchError:
     return caught.value
 
 
+@pytest.mark.rule("R119", "R267")
 async def test_question_is_a_form_that_names_no_token_elsewhere(tmp_path: Path) -> None:
-    """R119, R267: POST, what is accepted, nothing compressed, no cookie."""
+    """POST, what is accepted, nothing compressed, no cookie."""
     async with authorization_server() as server:
         server.tokens[TOKEN.decode()] = said(1)
         assert await ask(tmp_path, server.url) == said(1)
@@ -77,16 +73,17 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("answer", "code"), FAILURES)
+@pytest.mark.rule("R122")
 async def test_everything_else_is_no_answer(answer: Any, code: str, tmp_path: Path) -> None:
-    """R122, CWE-918: nothing is followed, and nothing is read beyond the limit."""
+    """CWE-918: nothing is followed, and nothing is read beyond the limit."""
     async with authorization_server() as server:
         server.answer = answer
         assert (await failure(tmp_path, server.url)).code == code
     assert len(server.asked) == 1
 
 
+@pytest.mark.rule("R122")
 async def test_endless_answer_is_cut_at_the_limit(tmp_path: Path) -> None:
-    """R122."""
     sent = 0
 
     async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -102,9 +99,8 @@ async def test_endless_answer_is_cut_at_the_limit(tmp_path: Path) -> None:
     assert sent < 1 << 27
 
 
+@pytest.mark.rule("R122")
 async def test_broken_and_absent_servers(tmp_path: Path) -> None:
-    """R122."""
-
     async def nonsense(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail ready\r\n\r\n")
         await writer.drain()
@@ -122,8 +118,9 @@ async def test_broken_and_absent_servers(tmp_path: Path) -> None:
     assert (await failure(tmp_path, "http://127.0.0.1:1/")).code == "connect"
 
 
+@pytest.mark.rule("R122")
 async def test_kept_connection_that_was_closed_costs_nobody_an_answer(tmp_path: Path) -> None:
-    """R122: asked again over another one, once, with another assertion."""
+    """Asked again over another one, once, with another assertion."""
     seen: list[bytes] = []
     answer = b'{"active": false}'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
@@ -156,8 +153,9 @@ async def test_kept_connection_that_was_closed_costs_nobody_an_answer(tmp_path: 
     assert (len(seen), len(answered), len(set(answered))) == (5, 2, 2)
 
 
+@pytest.mark.rule("R119", "R122")
 async def test_certificate_must_be_of_a_known_authority(tmp_path: Path) -> None:
-    """R119, R122: the configured one instead of the system's."""
+    """The configured one instead of the system's."""
     bundle, context = private_authority(tmp_path)
     async with authorization_server(tls=context) as server:
         assert (await failure(tmp_path, server.url)).code == "tls"

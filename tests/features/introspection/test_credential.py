@@ -18,9 +18,9 @@ from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.seam.credential import CredentialKind, Shown
 from tests.support.clock import FakeClock
 from tests.support.composed import Route as RouteSettings
-from tests.support.idp import gateway_settings, issuer_settings
-from tests.support.introspection import introspecting
-from tests.support.minting import SigningKey, good_claims, mint
+from tests.support.issuers.identity_provider import gateway_settings, issuer_settings
+from tests.support.issuers.introspection import introspecting
+from tests.support.tokens.minting import SigningKey, good_claims, mint
 
 KEY = SigningKey.ec("a")
 JWT, OPAQUE, BOTH = {"credentials": ["jwt"]}, {"credentials": ["opaque"]}, {"credentials": ["jwt", "opaque"]}
@@ -71,8 +71,8 @@ class Desk:
         ("jwt", [["jwt"] * 4, [NO, NO, "as", NO], ["jwt", "jwt", "as", "jwt"]]),
     ],
 )
+@pytest.mark.rule("R118")
 def test_whose_a_token_is(introspect: str, expected: list[list[Any]], tmp_path: Path) -> None:
-    """R118."""
     desk = Desk(tmp_path, JWT, OPAQUE, BOTH, introspect=introspect)
     tokens = (b"opaque", of("https://idp.test/"), of("urn:as"), of("https://elsewhere.test/"))
     assert [[desk.judge(route, token) for token in tokens] for route in desk.routes] == expected
@@ -82,8 +82,9 @@ def test_whose_a_token_is(introspect: str, expected: list[list[Any]], tmp_path: 
     assert overridden == [False, *[introspect != "opaque"] * 2]
 
 
+@pytest.mark.rule("R118")
 def test_jwt_that_cannot_be_read_is_verified_by_keys(tmp_path: Path) -> None:
-    """R118: nobody is asked about it."""
+    """Nobody is asked about it."""
     desk = Desk(tmp_path, BOTH, introspect="all")
     for token in (b"eyJhbGciOiJub25lIn0.e30.x", of("urn:as")[:-5] + b"!!!!!", mint(KEY, good_claims(1, iss=5))):
         assert desk.judge(desk.routes[0], token) == "jwt"
@@ -95,8 +96,8 @@ def test_route_that_does_not_accept_the_issuer_asks_nobody(tmp_path: Path) -> No
     assert desk.judge(desk.routes[1], of("https://idp.test/")) is NO
 
 
+@pytest.mark.rule("R125")
 def test_only_who_is_asked_about_opaque_tokens_turns_them_away(tmp_path: Path) -> None:
-    """R125."""
     desk = Desk(tmp_path, JWT, OPAQUE, introspect="opaque")
     assert desk.credentials.sheds(desk.routes[1]) == desk.introspectors["as"].turns_away
     assert not desk.credentials.sheds(desk.routes[0])(b"opaque")

@@ -22,10 +22,16 @@ from gateway.identity import Identity
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, eventually, settle
-from tests.support.idp import gateway_settings
-from tests.support.introspection import AuthorizationServer, authorization_server, introspecting, json_answer, said
+from tests.support.issuers.identity_provider import gateway_settings
+from tests.support.issuers.introspection import (
+    AuthorizationServer,
+    authorization_server,
+    introspecting,
+    json_answer,
+    said,
+)
 from tests.support.pace import paced
-from tests.support.redis import RedisServer
+from tests.support.stores.redis import RedisServer
 
 
 def make(folder: Path, url: str, clock: FakeClock, *, redis: RedisLink | None = None, **options: Any) -> Introspector:
@@ -59,8 +65,9 @@ def refused_now(asker: Introspector, token: bytes) -> Reason:
     return caught.value.reason
 
 
+@pytest.mark.rule("R123")
 async def test_first_look_begins_the_question_and_the_second_knows(tmp_path: Path) -> None:
-    """R123: a hit needs no network, and no turn of the loop."""
+    """A hit needs no network, and no turn of the loop."""
     async with asking(tmp_path) as (asker, server, clock):
         assert asker.known(b"t") is None
         assert (asker.in_flight, asker.waiting) == (1, 0)
@@ -80,8 +87,9 @@ async def test_first_look_begins_the_question_and_the_second_knows(tmp_path: Pat
     assert len(server.asked) == 3
 
 
+@pytest.mark.rule("R124")
 async def test_many_who_wait_share_one_question(tmp_path: Path) -> None:
-    """R124: also when the first of them leaves."""
+    """Also when the first of them leaves."""
     async with asking(tmp_path) as (asker, server, _):
         server.gate = asyncio.Event()
         first = asyncio.ensure_future(asker.identify(b"t"))
@@ -97,8 +105,9 @@ async def test_many_who_wait_share_one_question(tmp_path: Path) -> None:
     assert len(server.asked) == 1
 
 
+@pytest.mark.rule("R122", "R189")
 async def test_failure_is_everybodys_and_is_not_remembered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """R122, R189: each who waits gets a refusal of its own; the log tells it once in a while."""
+    """Each who waits gets a refusal of its own; the log tells it once in a while."""
     async with asking(tmp_path) as (asker, server, clock):
         server.answer = json_answer({}, 500)
         found = await asyncio.gather(*(asker.identify(b"t") for _ in range(5)), return_exceptions=True)
@@ -116,8 +125,9 @@ async def test_failure_is_everybodys_and_is_not_remembered(tmp_path: Path, caplo
     assert len(server.asked) == 4
 
 
+@pytest.mark.rule("R122")
 async def test_question_has_one_time_limit_for_all_of_it(tmp_path: Path) -> None:
-    """R122: the wait for a turn included."""
+    """The wait for a turn included."""
     limits = {"introspection_timeout_seconds": 0.2, "introspection_max_concurrent": 1}
     async with asking(tmp_path, **limits) as (asker, server, _):
         server.gate = asyncio.Event()
@@ -128,8 +138,9 @@ async def test_question_has_one_time_limit_for_all_of_it(tmp_path: Path) -> None
         assert asker.outcomes == {"timeout": 3}
 
 
+@pytest.mark.rule("R125")
 async def test_flood_takes_no_more_than_its_places(tmp_path: Path) -> None:
-    """R125: so many run, so many wait, the rest is refused at once and leaves nothing behind."""
+    """So many run, so many wait, the rest is refused at once and leaves nothing behind."""
     limits = {"introspection_max_concurrent": 4, "introspection_max_waiting": 4}
     async with asking(tmp_path, **limits) as (asker, server, _):
         server.gate = asyncio.Event()
@@ -145,8 +156,9 @@ async def test_flood_takes_no_more_than_its_places(tmp_path: Path) -> None:
     assert (len(server.asked), server.most_running) == (6, 4)
 
 
+@pytest.mark.rule("R125")
 async def test_flood_is_turned_away_without_an_exception(tmp_path: Path) -> None:
-    """R125: the same tokens as ``known`` refuses, and no other."""
+    """The same tokens as ``known`` refuses, and no other."""
     limits = {"introspection_max_concurrent": 1, "introspection_max_waiting": 0}
     async with asking(tmp_path, **limits) as (asker, server, _):
         await asker.identify(b"t")
@@ -163,8 +175,9 @@ async def test_flood_is_turned_away_without_an_exception(tmp_path: Path) -> None
         await eventually(lambda: asker.gate.taken == 0)
 
 
+@pytest.mark.rule("R125")
 async def test_tokens_that_no_server_can_have_issued_are_not_asked_about(tmp_path: Path) -> None:
-    """R125: too long, or no printable ASCII."""
+    """Too long, or no printable ASCII."""
     async with asking(tmp_path) as (asker, server, _):
         assert refused_now(asker, b"x" * 8193) is Reasons.TOKEN_TOO_LONG
         for token in (b"a\x00", b"\xe9", b"\x7f"):
@@ -174,8 +187,9 @@ async def test_tokens_that_no_server_can_have_issued_are_not_asked_about(tmp_pat
     assert [asked.token for asked in server.asked] == ["00Dxx!AQ.Uo_.x"]
 
 
+@pytest.mark.rule("R126")
 async def test_unforeseen_fault_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R126: of the judgement 401, of anything else 503; its text is in no log."""
+    """Of the judgement 401, of anything else 503; its text is in no log."""
 
     def broken(*_: Any) -> None:
         raise RuntimeError("s3cr3t")
@@ -228,8 +242,9 @@ async def test_asking_again_needs_a_place(tmp_path: Path) -> None:
         assert verdict.identity is not None
 
 
+@pytest.mark.rule("R440", "R443")
 async def test_a_shared_answer_is_believed_for_as_long_as_its_reader_may(tmp_path: Path) -> None:
-    """R440, R443: the gateway that got it may believe answers for ten minutes; here five seconds are allowed."""
+    """The gateway that got it may believe answers for ten minutes; here five seconds are allowed."""
     clock = FakeClock()
     async with RedisServer(tmp_path / "redis") as redis, authorization_server() as server:
         server.tokens["t"] = said(clock.wall())
@@ -262,8 +277,9 @@ async def test_a_shared_answer_is_believed_for_as_long_as_its_reader_may(tmp_pat
             await link.stop()
 
 
+@pytest.mark.rule("R123")
 async def test_gateways_with_one_redis_ask_once(tmp_path: Path) -> None:
-    """R123: and what one of them knows is good for what is left of its time."""
+    """And what one of them knows is good for what is left of its time."""
     clock = FakeClock()
     async with RedisServer(tmp_path / "redis") as redis, authorization_server() as server:
         server.tokens["t"] = said(clock.wall())

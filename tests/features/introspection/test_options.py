@@ -30,8 +30,8 @@ def names(issuers: Iterable[CoreIssuer]) -> list[str]:
     return [one.name for one in issuers]
 
 
+@pytest.mark.rule("R118")
 def test_asked_is_who_the_route_accepts_and_who_wants_to_be() -> None:
-    """R118."""
     open_route, one = route("jwt", "opaque"), route("opaque", issuers=["plain", "all"])
     assert names(introspection.asked_about_opaque(open_route, EVERYBODY)) == ["asked", "all"]
     assert names(introspection.asked_about_jwts(open_route, EVERYBODY)) == ["jwts", "all"]
@@ -40,8 +40,8 @@ def test_asked_is_who_the_route_accepts_and_who_wants_to_be() -> None:
 
 
 @pytest.mark.parametrize("closed", [route("jwt"), route("api_key"), route("opaque", auth="public")])
+@pytest.mark.rule("R118")
 def test_nobody_is_asked_where_no_opaque_token_is_taken(closed: Route) -> None:
-    """R118."""
     assert not introspection.takes_opaque(closed)
     assert introspection.asked_about_opaque(closed, EVERYBODY) == []
     assert introspection.asked_about_jwts(closed, EVERYBODY) == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from gateway.features.introspection.choice import introspection_policy
 from gateway.features.introspection.introspector import Introspector
 from gateway.features.introspection.part import IntrospectionPart
@@ -11,14 +13,15 @@ from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, eventually
-from tests.support.idp import gateway_settings
-from tests.support.introspection import authorization_server, introspecting, said
+from tests.support.issuers.identity_provider import gateway_settings
+from tests.support.issuers.introspection import authorization_server, introspecting, said
 from tests.support.parts import samples_of
 from tests.support.pipeline import core_of
 
 
+@pytest.mark.rule("R198")
 async def test_counters_are_by_issuer(tmp_path: Path) -> None:
-    """R198: labels are configured or fixed names."""
+    """Labels are configured or fixed names."""
     clock = FakeClock()
     redis = Redis(url="redis://127.0.0.1:1/0")
     async with authorization_server() as server:

@@ -18,9 +18,9 @@ from gateway.settings.client_credentials import ClientKey
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock
-from tests.support.introspection import introspecting, said
+from tests.support.issuers.introspection import introspecting, said
 from tests.support.pace import paced
-from tests.support.redis import RedisServer
+from tests.support.stores.redis import RedisServer
 
 TOKEN = b"2YotnFZFEjr1zCsicMWpAA"
 DIGEST = sha256(TOKEN).digest()
@@ -49,8 +49,9 @@ def keys(server: RedisServer) -> list[bytes]:
     return sorted(server.run("KEYS", "*"))
 
 
+@pytest.mark.rule("R123")
 async def test_answer_is_shared_for_its_time(server: RedisServer, tmp_path: Path) -> None:
-    """R123: by whoever has the same client's secret, for what is left of its time."""
+    """By whoever has the same client's secret, for what is left of its time."""
     clock = FakeClock()
     async with sharing(server, tmp_path, clock) as one, sharing(server, tmp_path, clock) as other:
         assert await one.find(DIGEST, SECRET) is None
@@ -70,8 +71,9 @@ async def test_answer_is_shared_for_its_time(server: RedisServer, tmp_path: Path
     assert (one.misses, other.hits, other.misses) == (1, 1, 2)
 
 
+@pytest.mark.rule("R131")
 async def test_neither_token_nor_claims_can_be_read_there(server: RedisServer, tmp_path: Path) -> None:
-    """R131: keys are hashes, values are sealed."""
+    """Keys are hashes, values are sealed."""
     async with sharing(server, tmp_path, FakeClock()) as one:
         await one.put(DIGEST, SECRET, ANSWER, 30)
     (key,) = keys(server)
@@ -81,8 +83,9 @@ async def test_neither_token_nor_claims_can_be_read_there(server: RedisServer, t
     assert not [text for text in (TOKEN, SECRET.encode(), b"alice", b"active", b"read") if text in content]
 
 
+@pytest.mark.rule("R122", "R195")
 async def test_what_does_not_open_is_a_miss(server: RedisServer, tmp_path: Path) -> None:
-    """R122, R195: garbage, cut and changed values, another token's, another secret's, another type."""
+    """Garbage, cut and changed values, another token's, another secret's, another type."""
     async with sharing(server, tmp_path, FakeClock()) as one:
         await one.put(DIGEST, SECRET, ANSWER, 30)
         (key,) = keys(server)
@@ -139,8 +142,9 @@ async def test_what_has_ended_is_not_shared(seconds: float, server: RedisServer,
     assert keys(server) == []
 
 
+@pytest.mark.rule("R130")
 async def test_redis_away_is_a_miss_and_never_a_wait(server: RedisServer, tmp_path: Path) -> None:
-    """R130: standing still it costs the time limit at most; dead, nothing."""
+    """Standing still it costs the time limit at most; dead, nothing."""
     clock = FakeClock()
     async with sharing(server, tmp_path, clock) as one:
         await one.put(DIGEST, SECRET, ANSWER, 30)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from gateway.features.introspection.reasons import INACTIVE_TOKEN
 from gateway.features.introspection.verdict_cache import Verdict, VerdictMemory
 from gateway.identity import Identity
 from tests.support.clock import FakeClock
-from tests.support.introspection import ISSUER
+from tests.support.issuers.introspection import ISSUER
 
 
 def good(clock: FakeClock, seconds: float = 30, *, exp: float = math.inf, nbf: float = -math.inf) -> Verdict:
@@ -20,8 +22,8 @@ def bad(clock: FakeClock, seconds: float = 5) -> Verdict:
     return Verdict(None, INACTIVE_TOKEN, "", clock.monotonic() + seconds)
 
 
+@pytest.mark.rule("R123")
 def test_verdicts_hold_for_their_time() -> None:
-    """R123."""
     clock = FakeClock()
     memory = VerdictMemory(10, 0, clock)
     fine, no = good(clock), bad(clock)
@@ -36,8 +38,9 @@ def test_verdicts_hold_for_their_time() -> None:
     assert (memory.was_good(b"a"), memory.was_good(b"b"), memory.last(b"a")) == (True, False, fine)
 
 
+@pytest.mark.rule("R123", "R181")
 def test_token_that_ends_ends_its_verdict() -> None:
-    """R123, R181: exp and nbf with the leeway, by the wall clock."""
+    """exp and nbf with the leeway, by the wall clock."""
     clock = FakeClock()
     memory = VerdictMemory(10, 2, clock)
     memory.put(b"exp", good(clock, 1000, exp=clock.wall() + 3))
@@ -62,8 +65,9 @@ def test_later_verdict_replaces_the_earlier_one() -> None:
     assert memory.last(b"b") == bad(clock)
 
 
+@pytest.mark.rule("R125")
 def test_memory_is_bounded_by_number_and_bytes() -> None:
-    """R125: bad tokens push out bad ones only; of good ones, the least recently used goes."""
+    """Bad tokens push out bad ones only; of good ones, the least recently used goes."""
     clock = FakeClock()
     memory = VerdictMemory(3, 0, clock)
     for name in (b"a", b"b", b"c"):

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from gateway.errors import Reasons
 from gateway.features.introspection.choice import introspection_policy
 from gateway.features.introspection.reasons import INACTIVE_TOKEN, INTROSPECTION_FAILED
@@ -14,7 +16,7 @@ from gateway.features.introspection.verdict_in_use import GRACE_SECONDS, HeldVer
 from gateway.identity import Identity
 from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from tests.support.clock import FakeClock
-from tests.support.idp import gateway_settings, issuer_settings
+from tests.support.issuers.identity_provider import gateway_settings, issuer_settings
 
 ALICE = Identity("as", "https://as.test/", "alice", ("a",), {}, b"", 1_800_001_000.0, 0.0, None, "opaque")
 
@@ -60,8 +62,8 @@ async def test_fresh_verdict_is_not_asked_about() -> None:
     assert (held.ended(), asker.asked) == (None, 0)
 
 
+@pytest.mark.rule("R322", "R123")
 async def test_old_verdict_is_asked_about_once_and_goes_on_meanwhile() -> None:
-    """R322, R123."""
     asker = Asker()
     held = asker.held()
     asker.clock.jump(30)
@@ -105,8 +107,9 @@ async def test_token_ends_by_the_clock() -> None:
     assert (held.ended(), asker.asked) == (Reasons.EXPIRED, 0)
 
 
+@pytest.mark.rule("R113", "R322")
 async def test_without_an_answer_it_ends_after_a_while() -> None:
-    """R113, R322: failed, cancelled or not even asked."""
+    """Failed, cancelled or not even asked."""
     asker = Asker()
     held = asker.held()
     asker.clock.jump(30)

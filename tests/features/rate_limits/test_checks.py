@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.settings.configs import SMALL, faults_of
-from tests.support.keys import entry
+from tests.support.tokens.api_keys import entry
 
 BY_SUB, BY_KEY, BY_ADDRESS = ({"requests": 5, "by": by} for by in ("sub", "api_key", "address"))
 NOBODY = 'can never apply: with auth = "public" every caller is anonymous; use by = "address"'

@@ -18,7 +18,7 @@ from gateway.server.seam.credential import Shown
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 from tests.support.composed import Settings
-from tests.support.keys import entry
+from tests.support.tokens.api_keys import entry
 
 UPSTREAM = {"name": "main", "urls": ["http://127.0.0.1:9"]}
 ALICE = Identity("main", "https://idp.test/", "alice", (), MappingProxyType({"tenant": "a"}), b"", 0.0, 0.0, None)

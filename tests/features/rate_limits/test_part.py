@@ -15,11 +15,12 @@ from tests.support.clock import FakeClock
 from tests.support.composed import Route
 from tests.support.parts import samples_of
 from tests.support.pipeline import core_of
-from tests.support.verifying import make_settings
+from tests.support.tokens.verifying import make_settings
 
 
+@pytest.mark.rule("R198")
 def test_requests_are_counted_by_route_and_limit_and_callers_by_number() -> None:
-    """R198: labels are configured names; no caller is one."""
+    """Labels are configured names; no caller is one."""
     limit = {"requests": 2, "seconds": 60, "by": "address", "burst": 2}
     routes = [Route.model_validate({"path": "/a", "upstream": "orders", "rate_limit": limit})]
     settings = make_settings(routes=routes, limits=Limits(max_callers=100))

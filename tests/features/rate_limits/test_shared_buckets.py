@@ -16,7 +16,7 @@ from gateway.settings.tables.redis import Redis
 from gateway.store.names import BUCKET_PREFIX
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from tests.support.pace import paced
-from tests.support.redis import RedisServer
+from tests.support.stores.redis import RedisServer
 
 A, B = b"\x01" * 16, b"\x02" * 16
 #: Three at once, and one more each hundred seconds.
@@ -68,8 +68,9 @@ async def test_two_links_share_one_bucket_by_redis_clock(tmp_path: Path) -> None
         assert link.commands == 20  # one exchange each
 
 
+@pytest.mark.rule("R131")
 async def test_nothing_is_kept_longer_than_a_bucket_takes_to_fill(tmp_path: Path) -> None:
-    """R131: keys are digests; and what a client can make many of is gone by itself."""
+    """Keys are digests; and what a client can make many of is gone by itself."""
     async with linked(tmp_path) as (server, link):
         await SharedBuckets(link, [(0.05, 10.0)]).take([A])
         await SharedBuckets(link, [THREE]).take([B])
@@ -94,8 +95,9 @@ async def test_rates_that_are_no_whole_microseconds_are_kept(tmp_path: Path) -> 
 ODD_MOMENTS = ("", "nonsense", "inf", "-inf", "nan", "-5", "1e30", "0x10", " 5", "99999999999999999999")
 
 
+@pytest.mark.rule("R435")
 async def test_what_is_no_moment_is_an_outage_and_stays_as_it_is(tmp_path: Path) -> None:
-    """R435: another program's data under our key neither admits nor refuses a caller."""
+    """Another program's data under our key neither admits nor refuses a caller."""
     async with linked(tmp_path) as (server, link):
         key, both = BUCKET_PREFIX + A.hex(), SharedBuckets(link, [THREE, THREE])
         for value in ODD_MOMENTS:
@@ -122,8 +124,9 @@ async def test_a_full_server_is_as_good_as_none(tmp_path: Path) -> None:
         assert (await SharedBuckets(link, [THREE]).take([A]))[0][0]
 
 
+@pytest.mark.rule("R130")
 async def test_a_server_that_stands_still_is_not_waited_for(tmp_path: Path) -> None:
-    """R130: no longer than ``timeout_seconds``."""
+    """No longer than ``timeout_seconds``."""
     async with linked(tmp_path, 0.1) as (server, link):
         shared = SharedBuckets(link, [THREE])
         await shared.take([A])

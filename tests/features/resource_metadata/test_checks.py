@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.settings.configs import SMALL, faults_of, warnings_of
-from tests.support.keys import entry
+from tests.support.tokens.api_keys import entry
 
 
 def config(*resources: dict[str, Any], routes: tuple[dict[str, Any], ...] = (), **issuer: Any) -> dict[str, Any]:
@@ -83,8 +83,8 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.rule("R115", "R116")
 def test_faults_are_told_with_their_keys_and_no_others(name: str, tmp_path: Path) -> None:
-    """R115, R116."""
     given, wanted = FAULTS[name]
     assert sorted(faults_of(tmp_path, given)) == sorted(wanted)
 

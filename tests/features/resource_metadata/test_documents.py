@@ -40,8 +40,9 @@ def test_without_resources_there_is_nothing() -> None:
     assert found.find("gateway.test", WELL_KNOWN) is None
 
 
+@pytest.mark.rule("R116")
 def test_the_smallest_document_says_what_follows_from_the_routes() -> None:
-    """R116: RFC 9728 section 2; members without a value are left out (section 3.2)."""
+    """RFC 9728 section 2; members without a value are left out (section 3.2)."""
     assert body(compiled({"resource": "https://a.test"}), "a.test", WELL_KNOWN) == {
         "resource": "https://a.test",
         "authorization_servers": ["https://idp.test/"],
@@ -53,8 +54,9 @@ def test_the_smallest_document_says_what_follows_from_the_routes() -> None:
     }
 
 
+@pytest.mark.rule("R116")
 def test_the_largest_document_says_what_is_configured() -> None:
-    """R116: under the names of RFC 9728 section 2."""
+    """Under the names of RFC 9728 section 2."""
     given = {
         "resource": "https://A.test:8443/Orders/",
         "authorization_servers": ["https://one.test"],
@@ -77,13 +79,14 @@ def test_the_largest_document_says_what_is_configured() -> None:
 
 
 @pytest.mark.parametrize("host", ["a.test", "other.test", ""])
+@pytest.mark.rule("R116")
 def test_a_path_of_one_document_is_served_whatever_the_host(host: str) -> None:
-    """R116: and the document says the same to all."""
+    """And the document says the same to all."""
     assert body(compiled({"resource": "https://a.test/x"}), host, f"{WELL_KNOWN}/x")["resource"] == "https://a.test/x"
 
 
+@pytest.mark.rule("R116")
 def test_the_host_decides_between_documents_of_one_path() -> None:
-    """R116."""
     found = compiled({"resource": "https://a.test/x"}, {"resource": "https://b.test/x"}, {"resource": "https://b.test"})
     for host, resource in (("a.test", "https://a.test/x"), ("b.test", "https://b.test/x")):
         assert body(found, host, f"{WELL_KNOWN}/x")["resource"] == resource
@@ -114,8 +117,9 @@ def test_a_route_that_names_the_path_serves_it_instead(options: dict[str, Any], 
     assert {host for host in ("a.test", "b.test") if found.find(host, f"{WELL_KNOWN}/x") is None} == hidden
 
 
+@pytest.mark.rule("R115")
 def test_the_routes_of_a_resource_lead_to_its_document() -> None:
-    """R115: by their names, which log and metrics have, too."""
+    """By their names, which log and metrics have, too."""
     found = compiled(
         {"resource": "https://a.test/api"},
         {"resource": "https://b.test:8443/"},
@@ -134,8 +138,8 @@ def test_the_routes_of_a_resource_lead_to_its_document() -> None:
     }
 
 
+@pytest.mark.rule("R116")
 def test_the_answer_is_json_that_everybody_may_keep_for_a_while() -> None:
-    """R116."""
     document = compiled({"resource": "https://a.test/x"}).find("a.test", f"{WELL_KNOWN}/x")
     assert document is not None
     for method in ("GET", "HEAD"):
@@ -148,6 +152,7 @@ def test_the_answer_is_json_that_everybody_may_keep_for_a_while() -> None:
         }
 
 
+@pytest.mark.rule("R116")
 def test_other_methods_are_told_which_ones_there_are() -> None:
     """R116, RFC 9110 sections 9.3.7, 15.5.6."""
     document = compiled({"resource": "https://a.test/x"}).find("a.test", f"{WELL_KNOWN}/x")
@@ -175,10 +180,11 @@ def test_a_document_stands_under_its_own_path_in_log_and_metrics() -> None:
         (["optional", "dpop"], None, ["ES256", "EdDSA", "PS256", "RS256"], None),
     ],
 )
+@pytest.mark.rule("R116", "R133", "R139")
 def test_a_document_says_how_tokens_must_be_bound(
     wanted: list[str], certificates: Any, algorithms: Any, required: Any
 ) -> None:
-    """R116, R133, R139: RFC 9728 section 2; nothing is said where no route asks for it."""
+    """RFC 9728 section 2; nothing is said where no route asks for it."""
     routes = tuple({"path": f"/{number}", "sender_constrained": one} for number, one in enumerate(wanted))
     said = body(compiled({"resource": "https://a.test"}, routes=routes), "a.test", WELL_KNOWN)
     assert said.get("tls_client_certificate_bound_access_tokens") == certificates

@@ -42,8 +42,9 @@ SEGMENTS = st.text(
         "http://[::1]:8080",
     ],
 )
+@pytest.mark.rule("R116")
 def test_an_identifier_stays_as_it_is_written(text: str) -> None:
-    """R116: `resource` is exact."""
+    """`resource` is exact."""
     assert resource_identifier(text) == text
     assert Resource(resource=text).resource == text
 
@@ -66,8 +67,9 @@ def test_an_identifier_stays_as_it_is_written(text: str) -> None:
      ("https://a.test//a", "empty segment"), ("https://a.test/a//", "empty segment"), ("https://", "is missing"),
      ("https://a.test:99999", "malformed"), ("https://*.a.test", "wildcards")],
 )
+@pytest.mark.rule("R110", "R116")
 def test_an_identifier_with_two_readings_or_none_is_a_fault(text: str, problem: str) -> None:
-    """R110, R116: nothing of it would need an escape in a challenge, and every path can be asked for."""
+    """Nothing of it would need an escape in a challenge, and every path can be asked for."""
     with pytest.raises(ValueError, match=problem):
         resource_identifier(text)
 # fmt: on
@@ -120,14 +122,16 @@ def test_other_options_are_checked_too(given: dict[str, Any]) -> None:
         ("http://[::1]:80/%C3%B6", "http://[::1]:80/.well-known/oauth-protected-resource/%C3%B6"),
     ],
 )
+@pytest.mark.rule("R115", "R116")
 def test_the_document_is_between_host_and_path(identifier: str, url: str) -> None:
-    """R115, R116: the examples of RFC 9728 section 3.1, and odd ones."""
+    """The examples of RFC 9728 section 3.1, and odd ones."""
     assert document_url(identifier) == url
 
 
 @given(st.lists(SEGMENTS, max_size=4), st.booleans(), st.sampled_from(["a.test", "A.test:8443", "[2001:DB8::1]"]))
+@pytest.mark.rule("R115", "R116")
 def test_a_request_for_the_url_of_a_document_has_its_path(segments: list[str], slash: bool, netloc: str) -> None:
-    """R115, R116: URL and path of a document agree for every identifier, through the path guard (RFC 9728 section 3.1).
+    """URL and path of a document agree for every identifier, through the path guard (RFC 9728 section 3.1).
 
     Taking the well-known part out of the URL gives the identifier back, but for
     a slash alone behind the host.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.features.resource_metadata.options import Resource
 from gateway.features.resource_metadata.part import ResourceMetadataPart
 from gateway.policy.routes import RouteTable
 from tests.support.clock import FakeClock
 from tests.support.composed import Route
 from tests.support.pipeline import core_of
-from tests.support.verifying import make_settings
+from tests.support.tokens.verifying import make_settings
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 
+@pytest.mark.rule("R115")
 def test_challenges_of_a_resources_routes_name_its_document() -> None:
-    """R115: and no others; it stands at the end of each challenge for a token."""
+    """And no others; it stands at the end of each challenge for a token."""
     routes = [Route(path="/orders", upstream="orders"), Route(path="/", upstream="orders")]
     settings = make_settings(routes=routes, resources=[Resource(resource="https://a.test/orders")])
     table = RouteTable(settings.routes)

@@ -41,8 +41,8 @@ def route(path: str, **options: Any) -> Route:
      ("/api", {"credentials": ["api_key"]}, None), ("/api", {"credentials": ["api_key", "jwt"]}, 1),
      ("/api", {"resource": "https://b.test/other"}, 3), ("/api", {"resource": "https://nowhere.test"}, None)],
 )
+@pytest.mark.rule("R115")
 def test_the_most_specific_resource_that_fits_is_taken(path: str, options: dict[str, Any], index: int | None) -> None:
-    """R115."""
     assert fitting_resources(route(path, **options), ALL) == ([] if index is None else [index])
 # fmt: on
 
@@ -97,8 +97,9 @@ def learned(*routes: Route, **options: Any) -> tuple[list[str], list[str]]:
         ((route("/api", auth="public"), route("/x", scopes=["x"])), [], []),
     ],
 )
+@pytest.mark.rule("R116")
 def test_servers_and_scopes_follow_from_the_routes(routes: Any, servers: list[str], scopes: list[str]) -> None:
-    """R116: in the order of the issuers, of each its first value; scopes sorted."""
+    """In the order of the issuers, of each its first value; scopes sorted."""
     assert learned(*routes) == (servers, scopes)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from gateway.features.revocation.admin_call import MAX_ENTRIES
-from tests.support.gateway import RawResponse, RunningGateway, running_gateway
+from tests.support.gateways.revoking import SECRET, revoke_by_call, until_status
+from tests.support.gateways.running import RawResponse, RunningGateway, running_gateway
 from tests.support.pace import paced
-from tests.support.redis import RedisServer
-from tests.support.revocation import SECRET, revoke_by_call, until_status
-from tests.support.upstream import raw_upstream
+from tests.support.stores.redis import RedisServer
+from tests.support.upstreams.recording import raw_upstream
 
 
 async def call(gateway: RunningGateway, *entries: Any, **options: bytes) -> RawResponse:
@@ -34,8 +34,8 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "revoked.jsonl"
 
 
+@pytest.mark.rule("R128")
 async def test_an_entry_is_written_and_in_force_within_a_second(tmp_path: Path) -> None:
-    """R128."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, **options(tmp_path)) as gateway,

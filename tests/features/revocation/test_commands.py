@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import cli
 from tests.settings.configs import SMALL, toml
-from tests.support.redis import RedisServer
+from tests.support.stores.redis import RedisServer
 
 
 def revoke(*arguments: str, env: dict[str, str] | None = None) -> Result:

@@ -22,7 +22,7 @@ from gateway.features.revocation.file_source import (
 )
 from gateway.jwt.revocations.table import RevocationTable
 from tests.support.clock import FakeClock, eventually
-from tests.support.revocation import caller
+from tests.support.gateways.revoking import caller
 
 MAX_AGE = 60.0
 
@@ -63,8 +63,9 @@ async def watched(file: Path) -> AsyncIterator[Watched]:
         await made.source.stop()
 
 
+@pytest.mark.rule("R128")
 async def test_a_changed_file_is_in_force_within_a_second(tmp_path: Path) -> None:
-    """R128: entries come and go."""
+    """Entries come and go."""
     file = tmp_path / "revoked.jsonl"
     file.write_bytes(lines({"jti": "a"}) + b"\n  \n" + lines({"jti": "b", "expires": 5}))
     async with watched(file) as made:
@@ -162,10 +163,11 @@ async def test_whatever_a_file_provokes_is_a_file_that_cannot_be_used(
         assert made.source.last_error == f"internal: {fault.__name__}"
 
 
+@pytest.mark.rule("R406")
 async def test_what_the_file_said_is_believed_for_its_time_after_it_has_become_unusable(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R406: by its age whenever it is asked; what was known stays revoked, and a good file is believed at once."""
+    """By its age whenever it is asked; what was known stays revoked, and a good file is believed at once."""
     file = tmp_path / "revoked.jsonl"
     file.write_bytes(lines({"jti": "a"}))
     async with watched(file) as made:
@@ -182,8 +184,9 @@ async def test_what_the_file_said_is_believed_for_its_time_after_it_has_become_u
         assert (made.source.known, made.covers("ab")) == (True, [False, True])
 
 
+@pytest.mark.rule("R406")
 async def test_a_look_that_hangs_keeps_nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R406: nor does one that ended, for there is nothing that it would have to take back."""
+    """Nor does one that ended, for there is nothing that it would have to take back."""
     file, release = tmp_path / "revoked.jsonl", threading.Event()
     file.write_bytes(lines({"jti": "a"}))
     async with watched(file) as made:
@@ -197,10 +200,11 @@ async def test_a_look_that_hangs_keeps_nothing_known(tmp_path: Path, monkeypatch
         release.set()
 
 
+@pytest.mark.rule("R406")
 async def test_a_file_that_the_system_did_not_let_be_read_is_tried_again_as_it_is(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """R406: its version stays the same when it is a matter of permissions, memory or open files; logged once each."""
+    """Its version stays the same when it is a matter of permissions, memory or open files; logged once each."""
     file = tmp_path / "revoked.jsonl"
     file.write_bytes(lines({"jti": "a"}))
     good, faults = read_revocations, [OSError(24, "Too many open files"), MemoryError(), MemoryError()]
@@ -220,8 +224,9 @@ async def test_a_file_that_the_system_did_not_let_be_read_is_tried_again_as_it_i
         assert (made.source.known, made.covers("a"), made.source.failures) == (True, [True], 2)
 
 
+@pytest.mark.rule("R406")
 async def test_a_reading_that_breaks_off_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R406: the file is not in force with a part of its entries, and is read anew."""
+    """The file is not in force with a part of its entries, and is read anew."""
     file, faults = tmp_path / "revoked.jsonl", [MemoryError("secret")]
     file.write_bytes(lines({"jti": "a"}))
     apply = RevocationTable.apply
@@ -308,8 +313,9 @@ async def test_a_long_file_leaves_others_their_turn(tmp_path: Path) -> None:
         assert made.told == 1
 
 
+@pytest.mark.rule("C109")
 def test_a_byte_order_mark_is_forgiven_and_utf_16_is_named(tmp_path: Path) -> None:
-    """C109: a list of revocations that is not read is an outage of every route."""
+    """A list of revocations that is not read is an outage of every route."""
     file = tmp_path / "revoked.jsonl"
     file.write_bytes(b'\xef\xbb\xbf{"jti": "a"}\n{"jti": "b"}\n')
     table = RevocationTable()

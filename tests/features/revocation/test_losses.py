@@ -18,9 +18,9 @@ from gateway.jwt.revocations.source import Inheritance
 from gateway.jwt.revocations.table import EntryKind, RevocationTable
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, eventually
-from tests.support.fleet import Relay
-from tests.support.redis import RedisServer
-from tests.support.revocation import caller, covers, following, linked, revoked, size, token
+from tests.support.gateways.fleet import Relay
+from tests.support.gateways.revoking import caller, covers, following, linked, revoked, size, token
+from tests.support.stores.redis import RedisServer
 
 
 @contextlib.asynccontextmanager
@@ -64,8 +64,9 @@ async def test_one_of_several_writes_back(tmp_path: Path, monkeypatch: pytest.Mo
         assert sum(source.restored for source in sources) == 1500
 
 
+@pytest.mark.rule("R438")
 async def test_a_number_that_went_back_is_a_loss(tmp_path: Path) -> None:
-    """R438: the last write was removed by hand, and its number."""
+    """The last write was removed by hand, and its number."""
     async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
         log = RevocationLog(link)
         await log.add(token("a"))
@@ -90,8 +91,9 @@ async def test_writing_back_goes_on_after_an_outage(tmp_path: Path) -> None:
         await eventually(lambda: source.restored == 1)
 
 
+@pytest.mark.rule("R438", "C121")
 async def test_several_records_of_one_entry_that_a_late_replica_lacks_are_written_back(tmp_path: Path) -> None:
-    """R438, C121: the replica has more records than there are entries, and a third gateway knows all the same."""
+    """The replica has more records than there are entries, and a third gateway knows all the same."""
     subjects = [revoked(EntryKind.SUBJECT, "s", expires=time.time() + end) for end in (90, 900, 3600)]
     async with (
         RedisServer(tmp_path / "one") as server,
@@ -117,8 +119,9 @@ async def test_several_records_of_one_entry_that_a_late_replica_lacks_are_writte
             assert third.table.covers(caller(subject="s"), time.time() + 1800)
 
 
+@pytest.mark.rule("R438")
 async def test_what_was_told_and_lost_before_any_look_is_written_back(tmp_path: Path) -> None:
-    """R438: the store is as empty as it was at the last look."""
+    """The store is as empty as it was at the last look."""
     async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
         source = RedisRevocations(link, SystemClock())
         await source.look()
@@ -130,8 +133,9 @@ async def test_what_was_told_and_lost_before_any_look_is_written_back(tmp_path: 
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["empty", "with records"])
+@pytest.mark.rule("R438")
 async def test_a_fresh_gateway_knows_at_its_first_look(tmp_path: Path, written: bool) -> None:
-    """R438: it waits for no other gateway, neither then nor at the first revocation."""
+    """It waits for no other gateway, neither then nor at the first revocation."""
     async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
         log = RevocationLog(link)
         if written:
@@ -144,8 +148,9 @@ async def test_a_fresh_gateway_knows_at_its_first_look(tmp_path: Path, written: 
 
 
 @pytest.mark.parametrize("known", ["", "a"], ids=["knows nothing", "knows one"])
+@pytest.mark.rule("R438")
 async def test_after_a_loss_it_is_not_known_what_is_revoked_until_others_had_time(tmp_path: Path, known: str) -> None:
-    """R438: others may know what this one has never read, also where this one knows nothing."""
+    """Others may know what this one has never read, also where this one knows nothing."""
     async with (
         RedisServer(tmp_path) as server,
         linked(server.url, timeout_seconds=2) as link,
@@ -166,8 +171,9 @@ async def test_after_a_loss_it_is_not_known_what_is_revoked_until_others_had_tim
         assert source.place
 
 
+@pytest.mark.rule("R438")
 async def test_it_is_not_known_while_writing_back_goes_on(tmp_path: Path) -> None:
-    """R438: a long list takes others longer as well."""
+    """A long list takes others longer as well."""
     async with (
         RedisServer(tmp_path) as server,
         linked(server.url, timeout_seconds=2) as link,
@@ -188,8 +194,9 @@ async def test_it_is_not_known_while_writing_back_goes_on(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("way", ["taken", "heard"])
+@pytest.mark.rule("R438")
 async def test_what_comes_after_its_log_was_lost_is_written_back(tmp_path: Path, way: str) -> None:
-    """R438: the loss was noticed, and all that was known written back, before this was known."""
+    """The loss was noticed, and all that was known written back, before this was known."""
     async with (
         RedisServer(tmp_path) as server,
         linked(server.url, timeout_seconds=2) as link,
@@ -226,8 +233,9 @@ async def test_what_is_taken_of_the_same_log_is_not_compared(tmp_path: Path) -> 
         assert (source._there, source._read, covers(source, "ab")) == (None, 1, [True, True])
 
 
+@pytest.mark.rule("R442")
 async def test_a_worker_that_began_with_less_than_all_does_not_claim_to_know(tmp_path: Path) -> None:
-    """R442: its sibling was still waiting for others."""
+    """Its sibling was still waiting for others."""
     async with (
         RedisServer(tmp_path) as server,
         linked(server.url, timeout_seconds=2) as link,

@@ -21,10 +21,10 @@ from gateway.jwt.revocations.table import EntryKind, RevocationTable
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from tests.support.clock import eventually
-from tests.support.fleet import Relay
+from tests.support.gateways.fleet import Relay
+from tests.support.gateways.revoking import LOG, caller, revoked
 from tests.support.pace import paced
-from tests.support.redis import RedisServer
-from tests.support.revocation import LOG, caller, revoked
+from tests.support.stores.redis import RedisServer
 
 #: Orders of events that are tried, and how many at the same time. By hand: ``STORE_ORDERS=300``.
 ORDERS, TOGETHER = int(os.environ.get("STORE_ORDERS", "8")), 4
@@ -205,10 +205,11 @@ NAMES = [
 
 
 @pytest.mark.parametrize("first", range(0, ORDERS, TOGETHER))
+@pytest.mark.rule("R438", "R442")
 async def test_whatever_the_order_of_events_all_workers_know_again_what_any_of_them_knew(
     first: int, tmp_path: Path
 ) -> None:
-    """R438, R442: within a second after the end of the outage; no worker claims to know all before that."""
+    """Within a second after the end of the outage; no worker claims to know all before that."""
     async with asyncio.TaskGroup() as group:
         for seed in range(first, min(first + TOGETHER, ORDERS)):
             group.create_task(one_order(seed, tmp_path / str(seed)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.server.admin.test_collector import scrape, value
-from tests.support.gateway import running_gateway
+from tests.support.gateways.revoking import until_status
+from tests.support.gateways.running import running_gateway
 from tests.support.pace import paced
-from tests.support.redis import RedisServer
-from tests.support.revocation import until_status
-from tests.support.upstream import raw_upstream
+from tests.support.stores.redis import RedisServer
+from tests.support.upstreams.recording import raw_upstream
 
 ROUTES = ({"path": "/"}, {"path": "/open", "revocation_failure": "open"})
 
@@ -22,8 +24,9 @@ async def test_without_either_there_are_no_such_metrics(tmp_path: Path) -> None:
         assert (status["redis"], status["revocation"]) == (None, {"known": True, "passed_unknown": 0})
 
 
+@pytest.mark.rule("R130")
 async def test_state_entries_and_outage_are_seen(tmp_path: Path) -> None:
-    """R130: the failure policy is visible."""
+    """The failure policy is visible."""
     file = tmp_path / "revoked.jsonl"
     file.write_text(
         '{"jti": "a"}\n{"sub": "b", "before": 5}\n{"issuer": "c", "before": 5}\n{"sid": "d"}\n{"sid": "e"}\n'

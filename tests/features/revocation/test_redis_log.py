@@ -20,7 +20,7 @@ from gateway.jwt.revocations.table import MAX_RECORDS, RECORD
 from gateway.settings.tables.redis import Redis
 from gateway.store.names import KEY_PREFIX
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
-from tests.support.redis import RedisServer
+from tests.support.stores.redis import RedisServer
 
 LOG, EPOCH, HEAD = (f"gateway:{{revocation}}:{part}" for part in ("log", "epoch", "head"))
 
@@ -101,8 +101,9 @@ def test_a_message_of_somebody_else_is_nothing(message: bytes) -> None:
     assert read_message(b"a 1 2 ") == (b"a", 1, 2, b"")
 
 
+@pytest.mark.rule("R129")
 async def test_ended_records_are_swept_part_by_part(tmp_path: Path) -> None:
-    """R129: and none before its time."""
+    """And none before its time."""
     async with opened(tmp_path) as (server, log):
         now = int(time.time() / 60)
         for start in range(0, 1000, 100):
@@ -155,8 +156,9 @@ LOSSES: dict[str, Callable[[RedisServer], object]] = {
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("first", ["read", "written"])
+@pytest.mark.rule("R438")
 async def test_records_number_and_epoch_live_and_die_together(loss: str, first: str, tmp_path: Path) -> None:
-    """R438: the first to come begins another epoch, once; no number is given twice."""
+    """The first to come begins another epoch, once; no number is given twice."""
     async with opened(tmp_path) as (server, log):
         await log.add(record(1) + record(2) + record(3))
         before = await log.page(0)
@@ -171,8 +173,9 @@ async def test_records_number_and_epoch_live_and_die_together(loss: str, first: 
         assert (await log.page(after.head)).records == record(10)
 
 
+@pytest.mark.rule("R438")
 async def test_a_log_that_is_whole_keeps_its_epoch(tmp_path: Path) -> None:
-    """R438: also when it has been swept empty, and for a user who may not ask for the server's name."""
+    """Also when it has been swept empty, and for a user who may not ask for the server's name."""
     async with opened(tmp_path) as (server, log):
         await log.add(record(1, end=1))
         epoch = (await log.page(0)).epoch
@@ -183,8 +186,9 @@ async def test_a_log_that_is_whole_keeps_its_epoch(tmp_path: Path) -> None:
         assert (await log.page(1)) == (epoch, 2, 2, record(2))
 
 
+@pytest.mark.rule("R438")
 async def test_a_log_without_records_is_missed_when_it_is_lost(tmp_path: Path) -> None:
-    """R438: another gateway may have known records that were written between two looks, and are gone."""
+    """Another gateway may have known records that were written between two looks, and are gone."""
     async with opened(tmp_path) as (server, log):
         first = await log.page(0)
         assert await log.page(0) == first
@@ -194,8 +198,9 @@ async def test_a_log_without_records_is_missed_when_it_is_lost(tmp_path: Path) -
         assert second.epoch != first.epoch
 
 
+@pytest.mark.rule("R444")
 async def test_a_replica_says_nothing(tmp_path: Path) -> None:
-    """R444: it is not known how old it is."""
+    """It is not known how old it is."""
     async with opened(tmp_path) as (server, log):
         await log.add(record(1))
         server.run("REPLICAOF", "127.0.0.1", 1)
@@ -218,8 +223,9 @@ ODD_VALUES: tuple[tuple[bool, tuple[Any, ...]], ...] = (
 )
 
 
+@pytest.mark.rule("R406")
 async def test_what_is_no_log_is_not_believed_and_not_written_on(tmp_path: Path) -> None:
-    """R406: another program's values there are a log that is unavailable; it is one again without them."""
+    """Another program's values there are a log that is unavailable; it is one again without them."""
     async with opened(tmp_path) as (server, log):
         for written_on, command in ODD_VALUES:
             server.run("FLUSHALL")

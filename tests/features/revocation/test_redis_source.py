@@ -17,10 +17,10 @@ from gateway.jwt.revocations.source import Inheritance
 from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, RevocationTable
 from gateway.store import redis_link
 from tests.support.clock import eventually
-from tests.support.fleet import Relay
+from tests.support.gateways.fleet import Relay
+from tests.support.gateways.revoking import all_of, covers, following, linked, size, token
 from tests.support.pace import paced
-from tests.support.redis import RedisServer
-from tests.support.revocation import all_of, covers, following, linked, size, token
+from tests.support.stores.redis import RedisServer
 
 
 async def subscribed(server: RedisServer, count: int = 1) -> None:
@@ -38,8 +38,9 @@ async def test_what_is_there_is_known_from_the_start(tmp_path: Path) -> None:
             assert source.age < 1
 
 
+@pytest.mark.rule("R128")
 async def test_a_new_one_is_told_at_once(tmp_path: Path) -> None:
-    """R128: over the channel, long before the next look."""
+    """Over the channel, long before the next look."""
     async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
         changes = []
         source.changed = lambda: changes.append(source.known)
@@ -77,8 +78,9 @@ async def test_a_gap_in_what_is_told_is_read_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "lost"])
+@pytest.mark.rule("R128", "R130")
 async def test_a_server_that_comes_back_is_caught_up_with_and_nothing_is_forgotten(tmp_path: Path, keep: bool) -> None:
-    """R128, R130: what was revoked meanwhile is in force within a second; what the server lost is written back."""
+    """What was revoked meanwhile is in force within a second; what the server lost is written back."""
     async with RedisServer(tmp_path, keep=keep) as server, linked(server.url) as link, following(link) as source:
         await RevocationLog(link).add(token("a") + token("b"))
         await eventually(lambda: covers(source, "ab") == [True, True])
@@ -99,8 +101,8 @@ async def test_a_server_that_comes_back_is_caught_up_with_and_nothing_is_forgott
             assert source.restored == (0 if keep else 2)
 
 
+@pytest.mark.rule("R130")
 async def test_a_server_that_stands_still_is_not_known_and_holds_nobody(tmp_path: Path) -> None:
-    """R130."""
     async with (
         RedisServer(tmp_path) as server,
         linked(server.url, timeout_seconds=paced(0.1)) as link,
@@ -140,7 +142,7 @@ class RevocationLogOf:
 
 
 async def test_the_log_is_swept_in_the_course_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revocation_redis, "_SWEEP_LOOKS", 1)
+    monkeypatch.setattr(revocation_redis, "SWEEP_LOOKS", 1)
     async with RedisServer(tmp_path) as server, linked(server.url) as link:
         log = RevocationLog(link)
         await log.add(token("ended", -120) + token("a"))
@@ -153,10 +155,11 @@ async def test_the_log_is_swept_in_the_course_of_time(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("error", [ValueError, MemoryError, asyncio.CancelledError])
+@pytest.mark.rule("R406")
 async def test_whatever_ends_a_look_is_a_failed_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    """R406: not the end of the looks; what was known grows old meanwhile, and is known again with the next good one."""
+    """Not the end of the looks; what was known grows old meanwhile, and is known again with the next good one."""
     async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
         await RevocationLog(link).add(token("a"))
         await source.look()
@@ -175,8 +178,9 @@ async def test_whatever_ends_a_look_is_a_failed_look(
         assert source.failures == before + 4
 
 
+@pytest.mark.rule("R406", "R441")
 async def test_what_is_known_grows_old_whatever_has_become_of_the_looks(tmp_path: Path) -> None:
-    """R406, R441: with no task left to look, and with a question under way that is never answered."""
+    """With no task left to look, and with a question under way that is never answered."""
     async with (
         RedisServer(tmp_path) as server,
         linked(server.url, timeout_seconds=5) as link,
@@ -195,8 +199,8 @@ async def test_what_is_known_grows_old_whatever_has_become_of_the_looks(tmp_path
         await eventually(lambda: not source.known)
 
 
+@pytest.mark.rule("R441")
 async def test_a_look_is_as_old_as_its_question(tmp_path: Path) -> None:
-    """R441."""
     async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=5) as link:
         source = RedisRevocations(link, SystemClock())
         server.pause()
@@ -217,8 +221,9 @@ async def test_less_than_the_bound_may_be_configured(tmp_path: Path) -> None:
             await source.stop()
 
 
+@pytest.mark.rule("R442")
 async def test_what_is_inherited_is_as_old_as_it_was_and_goes_on_from_there(tmp_path: Path) -> None:
-    """R442: without a server, and with one that has lost some of it."""
+    """Without a server, and with one that has lost some of it."""
     async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
         async with following(link) as source:
             await RevocationLog(link).add(token("a") + token("b"))
@@ -242,8 +247,9 @@ async def test_what_is_inherited_is_as_old_as_it_was_and_goes_on_from_there(tmp_
         assert size(server) == 2
 
 
+@pytest.mark.rule("R441")
 async def test_a_look_is_as_old_as_its_last_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R441: a long list takes a while, and is known all the same."""
+    """A long list takes a while, and is known all the same."""
     monkeypatch.setattr(revocation_redis, "MAX_RECORDS", 1)
     async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
         await RevocationLog(link).add(b"".join(map(token, "abcd")))
@@ -262,8 +268,9 @@ async def test_a_look_is_as_old_as_its_last_page(tmp_path: Path, monkeypatch: py
         await source.stop()
 
 
+@pytest.mark.rule("R442", "R438")
 async def test_a_place_is_left_only_by_who_has_compared(tmp_path: Path) -> None:
-    """R442, R438: a worker that begins in the middle would compare nothing."""
+    """A worker that begins in the middle would compare nothing."""
     async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
         source = RedisRevocations(link, SystemClock())
         assert source.place == ""
@@ -275,8 +282,9 @@ async def test_a_place_is_left_only_by_who_has_compared(tmp_path: Path) -> None:
         await source.stop()
 
 
+@pytest.mark.rule("R445")
 async def test_a_slow_server_is_followed_though_requests_cannot_wait_for_it(tmp_path: Path) -> None:
-    """R445: each answer takes three times as long as requests wait."""
+    """Each answer takes three times as long as requests wait."""
     async with (
         RedisServer(tmp_path) as server,
         Relay(server.port) as relay,
@@ -296,10 +304,11 @@ async def test_a_slow_server_is_followed_though_requests_cannot_wait_for_it(tmp_
         assert not link.available
 
 
+@pytest.mark.rule("R445")
 async def test_a_silent_channel_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R445: a connection that nothing comes through, not even an answer, may be none."""
+    """A connection that nothing comes through, not even an answer, may be none."""
     wait = paced(0.05)
-    monkeypatch.setattr(revocation_redis, "_MESSAGE_SECONDS", wait)
+    monkeypatch.setattr(revocation_redis, "MESSAGE_SECONDS", wait)
     async with (
         RedisServer(tmp_path) as server,
         Relay(server.port) as relay,
@@ -316,10 +325,11 @@ async def test_a_silent_channel_is_given_up(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("inherited", [True, False])
+@pytest.mark.rule("R442")
 async def test_only_who_knows_nothing_waits_for_a_silent_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inherited: bool
 ) -> None:
-    """R442: a worker that starts with what its siblings know serves like them; another one reads first."""
+    """A worker that starts with what its siblings know serves like them; another one reads first."""
     for module in (redis_link, revocation_redis):
         monkeypatch.setattr(module, "START_SECONDS", 0.1)
     async with RedisServer(tmp_path) as server:

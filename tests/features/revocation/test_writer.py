@@ -19,7 +19,7 @@ from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import StoreUnavailableError
 from tests.support.clock import FakeClock
 from tests.support.composed import Issuer, Settings
-from tests.support.redis import RedisServer
+from tests.support.stores.redis import RedisServer
 
 NOW = 1_800_000_000.0
 
@@ -37,8 +37,9 @@ def settings(*lives: float, **tables: Any) -> Settings:
 @pytest.mark.parametrize(
     ("lives", "wanted"), [((60.0, 3600.0), NOW + 3660), ((60.0, 0.0), None), ((), None), ((86400.0,), NOW + 86460)]
 )
+@pytest.mark.rule("R129")
 def test_without_an_end_an_entry_outlives_every_token(lives: tuple[float, ...], wanted: float | None) -> None:
-    """R129: the longest lifetime, and the leeway at either end."""
+    """The longest lifetime, and the leeway at either end."""
     assert default_expires(settings(*lives), NOW) == wanted
 
 
@@ -79,8 +80,9 @@ async def test_the_file_gets_it_where_there_is_no_redis(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.rule("R131")
 async def test_redis_gets_it_where_there_is_one(tmp_path: Path) -> None:
-    """R131: nothing of it can be read there."""
+    """Nothing of it can be read there."""
     tables = {"revocation": Table(file=str(tmp_path / "unused"))}
     nasty = 'a:b\r\nDEL "x'
     async with RedisServer(tmp_path / "redis") as server:

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.features.sender_constrained.checks import MAX_SECRET, read_nonce_secret
 from tests.settings.configs import SMALL, faults_of, warnings_of
-from tests.support.keys import entry
+from tests.support.tokens.api_keys import entry
 
 REDIS = {"url": "redis://127.0.0.1/0"}
 NONE = {"redis": False}
@@ -96,13 +96,15 @@ def test_what_fits_is_no_fault_and_not_doubtful(made: dict[str, Any], tmp_path: 
 
 
 @pytest.mark.parametrize(("made", "fault"), FAULTS)
+@pytest.mark.rule("R244")
 def test_what_cannot_apply_is_a_fault(made: dict[str, Any], fault: str, tmp_path: Path) -> None:
-    """R244: each names its key."""
+    """Each names its key."""
     assert faults_of(tmp_path, made) == [fault]
 
 
+@pytest.mark.rule("R138")
 def test_a_secret_has_a_least_and_a_greatest_length(tmp_path: Path) -> None:
-    """R138: nobody guesses it, and what is read has a bound."""
+    """Nobody guesses it, and what is read has a bound."""
     file = tmp_path / "secret"
     made = config(dpop={"nonce_secret_file": str(file), "nonce_seconds": 60})
     for size, good in ((0, False), (31, False), (32, True), (MAX_SECRET, True), (MAX_SECRET + 1, False)):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.features.sender_constrained.client_certificate import MAX_VALUE, forwarded_thumbprint, thumbprint
 from tests.support.certificates import authority
-from tests.support.minting import b64
+from tests.support.tokens.minting import b64
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +48,17 @@ def spellings(pem: str, der: bytes) -> dict[str, str]:
     }
 
 
+@pytest.mark.rule("R139")
 def test_every_proxys_spelling_is_the_same_certificate(pem: str, der: bytes, wanted: str) -> None:
-    """R139: RFC 8705 section 3.1."""
+    """RFC 8705 section 3.1."""
     assert thumbprint(der) == wanted
     for who, value in spellings(pem, der).items():
         assert forwarded_thumbprint(value.encode()) == wanted, who
 
 
+@pytest.mark.rule("R139")
 def test_what_is_not_exactly_one_certificate_is_none(pem: str, der: bytes) -> None:
-    """R139: nothing is guessed about a field with two readings."""
+    """Nothing is guessed about a field with two readings."""
     plain = base64.b64encode(der).decode()
     escaped = quote(pem)
     values = [
@@ -91,8 +93,9 @@ def test_any_bytes_are_read_without_a_fault(value: bytes) -> None:
     assert forwarded_thumbprint(value) is None or len(forwarded_thumbprint(value) or "") == 43
 
 
+@pytest.mark.rule("R139")
 def test_an_escaped_quote_does_not_end_a_value(pem: str, wanted: str) -> None:
-    """R139: a subject that tries to bring a certificate of its own."""
+    """A subject that tries to bring a certificate of its own."""
     forged = quote(pem)
     value = f'Hash={"0" * 64};Subject="CN=a\\";Cert={forged};X=\\""'
     assert forwarded_thumbprint(value.encode()) not in (None, wanted)

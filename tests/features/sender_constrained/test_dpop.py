@@ -30,8 +30,8 @@ from gateway.features.sender_constrained.reasons import (
     UNUSABLE_PROOF_KEY,
     WRONG_PROOF_KEY,
 )
-from tests.support.minting import ABSENT, SigningKey, b64, mint_raw
-from tests.support.proofs import make_proof, proof_claims
+from tests.support.tokens.minting import ABSENT, SigningKey, b64, mint_raw
+from tests.support.tokens.proofs import make_proof, proof_claims
 
 NOW = 1_800_000_000.0
 TOKEN = b"aaa.bbb.ccc"
@@ -69,13 +69,14 @@ def proof(key: SigningKey = KEY, **options: Any) -> bytes:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
+@pytest.mark.rule("R134")
 def test_a_proof_of_each_algorithm_is_good(key: SigningKey, alg: str) -> None:
-    """R134."""
     assert judge(proof(key, alg=alg), key) is None
 
 
+@pytest.mark.rule("R134", "R135", "R136")
 def test_the_example_of_the_standard_is_read() -> None:
-    """R134, R135, R136: RFC 9449 section 7.1, figures 12 and 13."""
+    """RFC 9449 section 7.1, figures 12 and 13."""
     token = b"Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU"
     value = (
         b"eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0Rs"
@@ -131,13 +132,15 @@ MALFORMED: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
+@pytest.mark.rule("R134")
 def test_a_proof_of_another_form_is_malformed(name: str) -> None:
-    """R134: RFC 9449 section 4.3, points 2 to 5."""
+    """RFC 9449 section 4.3, points 2 to 5."""
     assert judge(MALFORMED[name]()) is MALFORMED_PROOF
 
 
+@pytest.mark.rule("R134")
 def test_members_that_stand_twice_are_malformed() -> None:
-    """R134: two readers would see two proofs."""
+    """Two readers would see two proofs."""
     header = json.dumps({"typ": "dpop+jwt", "alg": "ES256", "jwk": KEY.public_jwk()}).encode()
     claims = json.dumps(proof_claims(TOKEN, NOW, uri=URI)).encode()
     assert judge(mint_raw(KEY, header, claims[:-1] + b', "htm": "GET"}', "ES256")) is MALFORMED_PROOF
@@ -164,13 +167,15 @@ UNUSABLE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
+@pytest.mark.rule("R134")
 def test_only_a_sound_public_key_makes_a_proof(name: str) -> None:
-    """R134: RFC 9449 section 4.3, points 6 and 7; keys are judged like those of issuers."""
+    """RFC 9449 section 4.3, points 6 and 7; keys are judged like those of issuers."""
     assert judge(proof(header={"jwk": UNUSABLE[name]})) is UNUSABLE_PROOF_KEY
 
 
+@pytest.mark.rule("R134")
 def test_a_signature_of_another_key_or_over_other_bytes_is_refused() -> None:
-    """R134: RFC 9449 section 4.3, point 6."""
+    """RFC 9449 section 4.3, point 6."""
     other = SigningKey.ec("other")
     assert judge(proof(other, header={"jwk": KEY.public_jwk()})) is PROOF_SIGNATURE
     head, _, signature = proof().split(b".")
@@ -179,8 +184,8 @@ def test_a_signature_of_another_key_or_over_other_bytes_is_refused() -> None:
     assert judge(proof(header={"alg": "RS256"})) is PROOF_SIGNATURE  # an algorithm of another kind of key
 
 
+@pytest.mark.rule("R136")
 def test_another_key_than_the_tokens_is_refused_before_its_signature_is_looked_at() -> None:
-    """R136."""
     other = SigningKey.ec("other")
     assert judge(proof(other)) is WRONG_PROOF_KEY
     assert judge(proof(KEY, header={"jwk": other.public_jwk()})) is WRONG_PROOF_KEY
@@ -202,24 +207,26 @@ def test_another_key_than_the_tokens_is_refused_before_its_signature_is_looked_a
     ],
     ids=str,
 )
+@pytest.mark.rule("R135", "R136")
 def test_a_proof_for_another_request_or_token_is_foreign(claims: dict[str, Any]) -> None:
-    """R135, R136: RFC 9449 section 4.3, points 8, 9 and 12."""
+    """RFC 9449 section 4.3, points 8, 9 and 12."""
     assert judge(proof(**claims)) is FOREIGN_PROOF
 
 
+@pytest.mark.rule("R135")
 def test_query_and_fragment_of_the_uri_do_not_count() -> None:
-    """R135."""
     assert judge(proof(htu=URI + "?a=1#b")) is None
 
 
 @pytest.mark.parametrize(("age", "good"), [(0, True), (60, True), (61, False), (-5, True), (-6, False), (600, False)])
+@pytest.mark.rule("R137")
 def test_the_time_of_a_proof_has_a_window(age: int, good: bool) -> None:
-    """R137: RFC 9449 section 4.3, point 11."""
+    """RFC 9449 section 4.3, point 11."""
     assert judge(proof(iat=NOW - age)) is (None if good else STALE_PROOF)
 
 
+@pytest.mark.rule("R137")
 def test_times_beyond_all_measure_are_stale() -> None:
-    """R137."""
     assert judge(proof(iat=-1e300)) is judge(proof(iat=2**63)) is STALE_PROOF
 
 
@@ -243,14 +250,16 @@ JWK = st.dictionaries(
 
 
 @given(st.binary(max_size=300) | st.lists(st.binary(max_size=60), min_size=3, max_size=3).map(b".".join))
+@pytest.mark.rule("R134")
 def test_any_bytes_are_a_refusal(value: bytes) -> None:
-    """R134: never another exception."""
+    """Never another exception."""
     assert judge(value) is MALFORMED_PROOF
 
 
 @given(MEMBERS, CLAIMS, JWK)
+@pytest.mark.rule("R134")
 def test_any_members_are_a_refusal(members: dict[str, Any], claims: dict[str, Any], jwk: dict[str, Any]) -> None:
-    """R134: whatever JSON can say in the place of each member."""
+    """Whatever JSON can say in the place of each member."""
     good = {"typ": "dpop+jwt", "alg": "ES256", "jwk": KEY.public_jwk()}
     for header in ({**good, **members}, {**good, "jwk": jwk}, {**good, "jwk": {**KEY.public_jwk(), **jwk}}):
         whole = {**proof_claims(TOKEN, NOW, uri=URI), **claims}

@@ -12,8 +12,9 @@ from tests.support.clock import FakeClock
 SECRET = bytes(range(32))
 
 
+@pytest.mark.rule("R138")
 def test_a_nonce_outlives_two_changes_and_no_more() -> None:
-    """R138: it is good while its slice is the last one, this one or the next."""
+    """It is good while its slice is the last one, this one or the next."""
     clock = FakeClock(1_800_000_000.0)
     nonces = Nonces(SECRET, 60, clock.wall)
     first = nonces.newest
@@ -33,8 +34,9 @@ def test_a_nonce_outlives_two_changes_and_no_more() -> None:
     assert not nonces.accepts(first)
 
 
+@pytest.mark.rule("R138")
 def test_all_who_have_the_secret_agree_and_nobody_else_knows() -> None:
-    """R138: workers, and gateways that share a file."""
+    """Workers, and gateways that share a file."""
     clock = FakeClock()
     one, same = Nonces(SECRET, 60, clock.wall), Nonces(SECRET, 60, clock.wall)
     assert one.newest == same.newest

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.support.gateway import running_gateway
-from tests.support.proving import bound_token, proved
-from tests.support.upstream import raw_upstream
+import pytest
+
+from tests.support.clients.proving import bound_token, proved
+from tests.support.gateways.running import running_gateway
+from tests.support.upstreams.recording import raw_upstream
 
 
+@pytest.mark.rule("R198")
 async def test_proofs_and_used_tokens_are_counted(tmp_path: Path) -> None:
-    """R198: labels are fixed words; nothing of a token is among them."""
+    """Labels are fixed words; nothing of a token is among them."""
     routes = ({"path": "/"}, {"path": "/once", "single_use": True})
     options: dict[str, Any] = {"routes": routes, "tokens": {"replay_size": 2}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:

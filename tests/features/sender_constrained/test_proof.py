@@ -34,9 +34,9 @@ from gateway.telemetry.counters import Record
 from tests.server.pipeline.test_runner import RecordingClient
 from tests.support.clock import FakeClock
 from tests.support.composed import Route
-from tests.support.minting import SigningKey, b64
-from tests.support.proofs import make_proof
-from tests.support.verifying import make_settings
+from tests.support.tokens.minting import SigningKey, b64
+from tests.support.tokens.proofs import make_proof
+from tests.support.tokens.verifying import make_settings
 
 KEY = SigningKey.ec("proof")
 TOKEN, BEARER = Shown(b"a.b.c", "DPoP"), Shown(b"a.b.c")
@@ -92,8 +92,9 @@ async def test_a_bearer_token_is_asked_for_nothing() -> None:
     assert desk.proofs.outcomes == {}
 
 
+@pytest.mark.rule("R137")
 async def test_a_proof_is_remembered_as_long_as_it_could_be_used() -> None:
-    """R137: also one whose clock is ahead."""
+    """Also one whose clock is ahead."""
     desk = Desk()
     ahead = desk.proof(iat=desk.clock.wall() + 5)
     assert await desk.judge(ahead) is None
@@ -105,24 +106,26 @@ async def test_a_proof_is_remembered_as_long_as_it_could_be_used() -> None:
     assert desk.proofs.used.entries == 1
 
 
+@pytest.mark.rule("R137")
 async def test_the_window_is_the_configurations() -> None:
-    """R137."""
     desk = Desk(max_age_seconds=10, max_future_seconds=0)
     assert await desk.judge(desk.proof(iat=desk.clock.wall() - 10)) is None
     assert await desk.judge(desk.proof(iat=desk.clock.wall() - 11)) is STALE_PROOF
     assert await desk.judge(desk.proof(iat=desk.clock.wall() + 1)) is STALE_PROOF
 
 
+@pytest.mark.rule("R137")
 async def test_a_proof_that_is_refused_is_not_used_up() -> None:
-    """R137: neither a bad one, nor one that has no nonce yet."""
+    """Neither a bad one, nor one that has no nonce yet."""
     desk = Desk(nonce_seconds=60)
     for options in ({}, {"nonce": "x"}, {"htm": "POST"}, {"header": {"alg": "RS256"}}):
         assert await desk.judge(desk.proof(**options)) is not None
     assert desk.proofs.used.entries == 0
 
 
+@pytest.mark.rule("R138")
 async def test_a_new_nonce_comes_before_the_old_one_ends() -> None:
-    """R138: RFC 9449 section 8.2: clients that follow are never asked again."""
+    """RFC 9449 section 8.2: clients that follow are never asked again."""
     desk = Desk(nonce_seconds=60)
     assert await desk.judge(desk.proof()) is PROOF_NONCE
     ((name, first),) = desk.answer_fields
@@ -140,8 +143,9 @@ async def test_a_new_nonce_comes_before_the_old_one_ends() -> None:
     assert await desk.judge(desk.proof(nonce=nonce)) is PROOF_NONCE
 
 
+@pytest.mark.rule("R138")
 async def test_those_who_share_a_secret_take_each_others_nonces(tmp_path: Path) -> None:
-    """R138: workers by the supervisor's, gateways by a file; a file goes before the supervisor's."""
+    """Workers by the supervisor's, gateways by a file; a file goes before the supervisor's."""
     file = tmp_path / "secret"
     file.write_bytes(b"f" * 32)
     one, same, other = Desk(nonce_seconds=60), Desk(nonce_seconds=60), Desk(b"o" * 32, nonce_seconds=60)
@@ -156,8 +160,9 @@ async def test_those_who_share_a_secret_take_each_others_nonces(tmp_path: Path) 
     assert len(set(nonces)) == 5
 
 
+@pytest.mark.rule("R135")
 async def test_a_websocket_may_be_named_by_either_scheme() -> None:
-    """R135: clients know it as ws, and its handshake is a GET of http (RFC 6455 section 4.1)."""
+    """Clients know it as ws, and its handshake is a GET of http (RFC 6455 section 4.1)."""
     desk = Desk()
     for uri, websocket, wanted in (
         ("ws://gateway.test/", True, None),
@@ -170,8 +175,9 @@ async def test_a_websocket_may_be_named_by_either_scheme() -> None:
     assert await secure.judge(secure.proof(uri="wss://gateway.test/"), websocket=True) is None
 
 
+@pytest.mark.rule("R135")
 async def test_a_request_without_a_host_has_no_uri_that_could_be_named() -> None:
-    """R135: HTTP/1.0."""
+    """HTTP/1.0."""
     desk = Desk()
     head = RequestHead("GET", b"/", False, (desk.proof(uri="http://gateway.test/"),), Peer(b"192.0.2.1", False, 80))
     admitted = Admitted(ROUTE, parse_target("GET", b"/"), "", scan(head.headers))
@@ -181,8 +187,9 @@ async def test_a_request_without_a_host_has_no_uri_that_could_be_named() -> None
     assert caught.value.reason is FOREIGN_PROOF
 
 
+@pytest.mark.rule("R096")
 async def test_both_bindings_are_asked_for() -> None:
-    """R096: a certificate does not stand for a proof, nor a proof for a certificate."""
+    """A certificate does not stand for a proof, nor a proof for a certificate."""
     desk = Desk()
     both = Confirmation(KEY.jwk_thumbprint, THUMBPRINT)
     assert await desk.judge(desk.proof(), bound=both, certificate=CERTIFICATE) is None
@@ -192,8 +199,8 @@ async def test_both_bindings_are_asked_for() -> None:
     assert await desk.judge(bound=both, certificate=CERTIFICATE, shown=BEARER) is Reasons.SENDER_CONSTRAINED
 
 
+@pytest.mark.rule("R139")
 async def test_a_certificate_is_the_connections_unless_a_trusted_proxy_speaks() -> None:
-    """R139."""
     desk = Desk()
     assert await desk.judge(bound=BY_CERTIFICATE, shown=BEARER, certificate=CERTIFICATE) is None
     assert await desk.judge(bound=BY_CERTIFICATE, shown=BEARER) is WRONG_CERTIFICATE

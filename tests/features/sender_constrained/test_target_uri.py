@@ -65,8 +65,9 @@ NONE = [
 
 
 @pytest.mark.parametrize(("uri", "normal"), SAME, ids=[uri for uri, _ in SAME])
+@pytest.mark.rule("R135")
 def test_uris_that_mean_the_same_are_one(uri: str, normal: str) -> None:
-    """R135: RFC 9449 section 4.3, RFC 3986 sections 6.2.2 and 6.2.3."""
+    """RFC 9449 section 4.3, RFC 3986 sections 6.2.2 and 6.2.3."""
     assert normal_uri(uri) == normal
 
 
@@ -87,8 +88,9 @@ def test_what_is_no_http_uri_equals_nothing(uri: str) -> None:
         "https://api.test./orders",
     ],
 )
+@pytest.mark.rule("R135")
 def test_uris_that_differ_stay_different(uri: str) -> None:
-    """R135: scheme, port, letter case of the path and a final slash count."""
+    """Scheme, port, letter case of the path and a final slash count."""
     assert normal_uri(uri) not in (None, "https://api.test/orders")
 
 
@@ -104,10 +106,11 @@ def test_any_text_has_a_normal_form_of_itself_or_none(uri: str) -> None:
     st.lists(st.text(alphabet=string.ascii_letters + string.digits + "-_~!$&'()*+,=:@;", min_size=1), min_size=1),
     st.randoms(use_true_random=False),
 )
+@pytest.mark.rule("R135")
 def test_every_spelling_of_a_uri_has_its_normal_form(
     scheme: str, host: str, segments: list[str], random: object
 ) -> None:
-    """R135: whatever is escaped that need not be, however the host is written."""
+    """Whatever is escaped that need not be, however the host is written."""
     choose = random.choice  # type: ignore[attr-defined]
     unreserved = string.ascii_letters + string.digits + "-_~"
     path = "/" + "/".join(segments)

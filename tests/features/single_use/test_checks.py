@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.settings.configs import SMALL, faults_of, warnings_of
-from tests.support.keys import entry
+from tests.support.tokens.api_keys import entry
 
 REDIS = {"url": "redis://127.0.0.1/0"}
 NONE = {"redis": False}
@@ -70,6 +70,7 @@ def test_what_fits_is_no_fault_and_not_doubtful(made: dict[str, Any], tmp_path: 
 
 
 @pytest.mark.parametrize(("made", "fault"), FAULTS)
+@pytest.mark.rule("R244")
 def test_what_cannot_apply_is_a_fault(made: dict[str, Any], fault: str, tmp_path: Path) -> None:
-    """R244: each names its key."""
+    """Each names its key."""
     assert faults_of(tmp_path, made) == [fault]

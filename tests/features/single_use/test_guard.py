@@ -19,7 +19,7 @@ from gateway.server.seam.credential import Shown
 from gateway.store.one_time_ids import Once, ReplayMemory
 from tests.support.clock import FakeClock
 from tests.support.composed import Route as RouteSettings
-from tests.support.verifying import make_settings
+from tests.support.tokens.verifying import make_settings
 
 #: The guard does not look at it.
 RUN = cast(Run, None)
@@ -64,8 +64,9 @@ def test_it_watches_the_routes_that_say_so() -> None:
     assert not made.covers(plain)
 
 
+@pytest.mark.rule("R129")
 async def test_a_token_is_remembered_as_long_as_it_could_be_used() -> None:
-    """R129: to its expiry, and the leeway behind it."""
+    """To its expiry, and the leeway behind it."""
     clock = FakeClock()
     made, who = guard(clock), identity(clock)
     assert await outcome(made, who) is None
@@ -77,8 +78,8 @@ async def test_a_token_is_remembered_as_long_as_it_could_be_used() -> None:
     assert made.used.entries == 1
 
 
+@pytest.mark.rule("R354")
 async def test_two_issuers_may_use_the_same_id() -> None:
-    """R354."""
     clock = FakeClock()
     made = guard(clock)
     assert await outcome(made, identity(clock)) is None
@@ -104,10 +105,11 @@ class Recorder(ReplayMemory):
         ({"expires_at": 4000.0}, 0, 0.0),
     ],
 )
+@pytest.mark.rule("R439", "R440")
 async def test_a_token_says_when_it_can_have_been_used_first(
     fields: dict[str, Any], longest: float, earliest: float
 ) -> None:
-    """R439, R440: and it is kept for the greatest leeway that any gateway may have, and a margin for clocks."""
+    """And it is kept for the greatest leeway that any gateway may have, and a margin for clocks."""
     clock = FakeClock(1000)
     settings = make_settings({"leeway_seconds": 2, "max_lifetime_seconds": longest})
     used = Recorder(10, clock)
@@ -118,8 +120,9 @@ async def test_a_token_says_when_it_can_have_been_used_first(
     assert passes
 
 
+@pytest.mark.rule("R439")
 async def test_a_full_memory_decides_by_the_route() -> None:
-    """R439: ``closed`` is the default."""
+    """``closed`` is the default."""
     clock = FakeClock()
     made = SingleUse(make_settings(), ReplayMemory(1, clock), clock)
     assert await outcome(made, identity(clock)) is None

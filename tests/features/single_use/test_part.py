@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gateway.features.single_use.part import SingleUsePart
 from tests.support.clock import FakeClock
-from tests.support.gateway import running_gateway
+from tests.support.gateways.running import running_gateway
 from tests.support.parts import part_of, samples_of
 from tests.support.pipeline import core_of
-from tests.support.upstream import raw_upstream
-from tests.support.verifying import make_settings
+from tests.support.tokens.verifying import make_settings
+from tests.support.upstreams.recording import raw_upstream
 
 PASSED = ("gateway_single_use_passed_undecided_total",)
 
@@ -25,8 +27,9 @@ def test_tokens_that_passed_undecided_are_counted() -> None:
     assert dict(part.status()) == {}
 
 
+@pytest.mark.rule("R129")
 async def test_a_full_memory_lets_pass_where_the_route_says_so(tmp_path: Path) -> None:
-    """R129: and no token takes a proof's place."""
+    """And no token takes a proof's place."""
     routes = ({"path": "/once", "single_use": True, "single_use_failure": "open"},)
     options: dict[str, Any] = {"routes": routes, "tokens": {"replay_size": 1}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:

@@ -28,8 +28,9 @@ def test_a_token_without_a_confirmation_is_a_bearer_token() -> None:
     assert read_confirmation({"cnf": None, "jkt": OTHER}) is None
 
 
+@pytest.mark.rule("R133", "R139")
 def test_keys_and_certificates_are_read() -> None:
-    """R133, R139: RFC 9449 section 6.1, RFC 8705 section 3.1; members beside them that are unknown do not count."""
+    """RFC 9449 section 6.1, RFC 8705 section 3.1; members beside them that are unknown do not count."""
     assert read_confirmation({"cnf": {"jkt": OTHER}}) == Confirmation(OTHER, None)
     assert read_confirmation({"cnf": {"x5t#S256": ONE, "kid": "a"}}) == Confirmation(None, ONE)
     assert read_confirmation({"cnf": {"jkt": OTHER, "x5t#S256": ONE}}) == Confirmation(OTHER, ONE)
@@ -59,8 +60,9 @@ def test_keys_and_certificates_are_read() -> None:
     ],
     ids=str,
 )
+@pytest.mark.rule("R096")
 def test_what_is_not_understood_is_refused(cnf: Any) -> None:
-    """R096: never a plain bearer token, and never half of what it demands."""
+    """Never a plain bearer token, and never half of what it demands."""
     assert judged(cnf) is Reasons.SENDER_CONSTRAINED
 
 
@@ -70,6 +72,6 @@ def test_what_is_not_understood_is_refused(cnf: Any) -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["jkt", "x5t#S256"]) | st.text(), inner),
     ).filter(lambda value: value is not None)
 )
+@pytest.mark.rule("R096")
 def test_any_confirmation_is_a_refusal_or_a_demand(cnf: Any) -> None:
-    """R096."""
     assert judged(cnf) not in (None, (None, None))

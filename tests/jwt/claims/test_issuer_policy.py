@@ -7,12 +7,12 @@ import pytest
 from gateway.identity import HeaderRule
 from gateway.jwt.claims.issuer_policy import compile_policy, tenant_policy
 from tests.support.composed import Route, Tokens
-from tests.support.minting import SigningKey
-from tests.support.verifying import keys_of, make_policy, make_settings
+from tests.support.tokens.minting import SigningKey
+from tests.support.tokens.verifying import keys_of, make_policy, make_settings
 
 
+@pytest.mark.rule("R001", "R084", "R087", "R090")
 def test_every_option_of_the_issuer_arrives() -> None:
-    """R001, R084, R087, R090."""
     policy = make_policy(
         {
             "name": "second",
@@ -43,13 +43,13 @@ def test_every_option_of_the_issuer_arrives() -> None:
 
 
 @pytest.mark.parametrize("name", ["EdDSA", "Ed25519"])
+@pytest.mark.rule("R020", "C24")
 def test_either_name_of_ed25519_stands_for_both(name: str) -> None:
-    """R020, C24."""
     assert make_policy({"algorithms": [name, "RS256"]}).algorithms == {"EdDSA", "Ed25519", "RS256"}
 
 
+@pytest.mark.rule("R187", "R191")
 def test_kept_claims_are_those_of_all_routes() -> None:
-    """R187, R191."""
     routes = [
         Route(path="/a", upstream="orders", claims={"role": "x"}),
         Route(path="/b", upstream="orders", claims={"role": "y", "https://x/groups": ["z"]}),
@@ -84,8 +84,9 @@ def test_policy_of_a_tenant_is_its_template_filled() -> None:
         ("", False),
     ],
 )
+@pytest.mark.rule("C88")
 def test_key_of_a_shared_set_may_sign_for_whom_it_names(named: str | None, *, may: bool) -> None:
-    """C88: "Validate the signing key issuer"."""
+    """ "Validate the signing key issuer"."""
     options = {"issuer": ["https://a.test/{tenantid}/v2", "https://b.test/{tenantid}/"], "tenants": ["t", "u"]}
     settings = make_settings(options)
     policy = tenant_policy(compile_policy(settings.issuers[0], settings), settings.issuers[0], "t")

@@ -13,8 +13,8 @@ from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt.claims.rules import check_claims, is_current, unknown_issuer
 from gateway.jwt.jose.compact import parse_token
 from tests.support.composed import Route
-from tests.support.minting import SigningKey, good_claims, mint
-from tests.support.verifying import DEFAULT_POLICY, NOW, accepted, judge_claims, make_policy
+from tests.support.tokens.minting import SigningKey, good_claims, mint
+from tests.support.tokens.verifying import DEFAULT_POLICY, NOW, accepted, judge_claims, make_policy
 
 MARKER = "marker-of-a-claim"
 
@@ -30,20 +30,22 @@ MARKER = "marker-of-a-claim"
         (1e9, Reasons.EXPIRED),
     ],
 )
+@pytest.mark.rule("R078", "R081", "R181", "R182", "C14")
 def test_one_rule_on_time_for_cold_and_warm(now: float, reason: Reason | None) -> None:
-    """R078, R081, R181, R182, C14: not before 100, expires at 200, leeway 30."""
+    """Not before 100, expires at 200, leeway 30."""
     assert is_current(200, 100, 30, now) is reason
 
 
+@pytest.mark.rule("R079")
 def test_infinite_times_never_end() -> None:
-    """R079."""
     assert is_current(math.inf, -math.inf, 30, 1e12) is None
     assert is_current(-math.inf, -math.inf, 30, 0) is Reasons.EXPIRED
     assert is_current(math.inf, math.inf, 30, 1e12) is Reasons.NOT_YET_VALID
 
 
+@pytest.mark.rule("R187", "R191", "R350")
 def test_an_identity_holds_what_routes_and_upstreams_need() -> None:
-    """R187, R191, R350: the kept claims are those that some route looks at, frozen."""
+    """The kept claims are those that some route looks at, frozen."""
     policy = make_policy(
         routes=[
             Route(path="/a", upstream="orders", claims={"role": "admin"}),
@@ -63,8 +65,9 @@ def test_an_identity_holds_what_routes_and_upstreams_need() -> None:
     assert (identity.expires_at, identity.not_before, identity.token_id) == (NOW + 600, NOW - 1, "7")
 
 
+@pytest.mark.rule("R350")
 def test_what_is_absent_is_absent() -> None:
-    """R350: no kept claim, no role header, no nbf, no jti."""
+    """No kept claim, no role header, no nbf, no jti."""
     identity = accepted(judge_claims())
     assert dict(identity.claims) == {}
     assert [name for name, _ in identity.headers] == [b"x-user-id", b"x-scope"]
@@ -73,26 +76,29 @@ def test_what_is_absent_is_absent() -> None:
 
 
 @pytest.mark.parametrize("jti", [5, None, ["x"], {}])
+@pytest.mark.rule("R034")
 def test_a_jti_that_is_no_text_is_no_id(jti: object) -> None:
-    """R034: the token is good, it just cannot be told apart by it."""
+    """The token is good, it just cannot be told apart by it."""
     assert accepted(judge_claims(jti=jti)).token_id is None
 
 
 @pytest.mark.parametrize("role", ["a\r\nX-Admin: 1", "a\0b", "\x7f", "x" * 8193, ["a", "b\n"]])
+@pytest.mark.rule("R346", "C69")
 def test_claims_that_cannot_be_headers_refuse_the_token(role: object) -> None:
-    """R346, C69."""
     assert judge_claims(role=role) is Reasons.UNSAFE_CLAIM
 
 
+@pytest.mark.rule("C97")
 def test_a_scope_with_a_space_does_not_read_as_two() -> None:
-    """C97: one scope to routes, and one to whoever splits the header at spaces."""
+    """One scope to routes, and one to whoever splits the header at spaces."""
     identity = accepted(judge_claims(scope=["read", "admin all"]))
     assert identity.scopes == ("read", "admin all")
     assert dict(identity.headers)[b"x-scope"].split(b" ") == [b"read", b"admin%20all"]
 
 
+@pytest.mark.rule("C94", "R197")
 def test_both_issuers_are_shown_to_operators() -> None:
-    """C94, R197: quoted, escaped and cut, because one side is foreign text."""
+    """Quoted, escaped and cut, because one side is foreign text."""
     detail = unknown_issuer("https://idp.test", {"https://idp.test/", "https://b.test"}).detail
     assert "'https://idp.test'" in detail
     assert "'https://idp.test/'" in detail
@@ -103,8 +109,9 @@ def test_both_issuers_are_shown_to_operators() -> None:
 
 
 @pytest.mark.parametrize("claim", ["aud", "sub", "exp", "nbf", "iat", "cnf", "events", "token_use"])
+@pytest.mark.rule("R196")
 def test_no_detail_quotes_a_claim(claim: str) -> None:
-    """R196: whatever is wrong, the log shows the claim's name and not its value."""
+    """Whatever is wrong, the log shows the claim's name and not its value."""
     policy = make_policy({"required_claims": ["exp", "sub", "azp"], "claims": {"token_use": "access"}})
     good = {"azp": "x", "token_use": "access"}
     bad = good | {claim: {"urn:x": MARKER}}
@@ -122,8 +129,9 @@ def test_the_default_policy_is_the_contracts() -> None:
     assert (DEFAULT_POLICY.leeway, DEFAULT_POLICY.max_lifetime) == (30, 86400)
 
 
+@pytest.mark.rule("R340")
 def test_tenant_is_the_policys_word_and_no_claims() -> None:
-    """R340: for headers and for rules alike, whatever the token says."""
+    """For headers and for rules alike, whatever the token says."""
     routes = [Route(path="/", upstream="orders", claims={"$tenant": "acme", "role": "admin"})]
     policy = make_policy(routes=routes, identity={"x-tenant": "$tenant"})
     spoofed: dict[str, Any] = {"$tenant": "acme"}

@@ -11,15 +11,16 @@ import pytest
 from gateway.jwt.issuers.key_sources import make_source
 from gateway.jwt.jose.keys import MAX_BYTES
 from gateway.outbound.http import FetchError
-from tests.support.fetching import failure, fetch, kids
-from tests.support.idp import Answer, FakeIdp, issuer_settings, private_authority, raw_server
-from tests.support.minting import SigningKey, jwks
+from tests.support.issuers.fetching import failure, fetch, kids
+from tests.support.issuers.identity_provider import Answer, FakeIdp, issuer_settings, private_authority, raw_server
+from tests.support.tokens.minting import SigningKey, jwks
 
 A = SigningKey.ec("a")
 
 
+@pytest.mark.rule("C40", "R151", "R267")
 async def test_what_the_gateway_asks_for(idp: FakeIdp) -> None:
-    """C40, R151, R267: both types, nothing compressed, no cookie, no credential."""
+    """Both types, nothing compressed, no cookie, no credential."""
     idp.keys_answer.headers = {"Set-Cookie": "session=1"}
     source = make_source(issuer_settings(jwks_url=idp.jwks_url))
     await source.fetch(discover=True)
@@ -31,36 +32,39 @@ async def test_what_the_gateway_asks_for(idp: FakeIdp) -> None:
 
 
 @pytest.mark.parametrize("status", [201, 204, 206, 301, 302, 304, 307, 401, 403, 404, 429, 500, 503])
+@pytest.mark.rule("R153")
 async def test_only_200_is_an_answer(idp: FakeIdp, status: int) -> None:
-    """R153: also an unsolicited 304, and 2xx that carry something else."""
+    """Also an unsolicited 304, and 2xx that carry something else."""
     idp.keys_answer.status = status
     assert (await failure(jwks_url=idp.jwks_url)).code == f"status_{status}"
 
 
 @pytest.mark.parametrize("target", ["/other", "http://127.0.0.1:1/", "//evil.test/", "file:///etc/passwd"])
+@pytest.mark.rule("R150")
 async def test_redirects_are_not_followed(idp: FakeIdp, target: str) -> None:
-    """R150."""
     idp.keys_answer = Answer(b"", 302, {"Location": target})
     assert (await failure(jwks_url=idp.jwks_url)).code == "status_302"
     assert len(idp.seen) == 1
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "x"])
+@pytest.mark.rule("R151")
 async def test_a_coded_answer_is_a_failure(idp: FakeIdp, coding: str) -> None:
-    """R151: nothing is decompressed, so nothing can expand."""
+    """Nothing is decompressed, so nothing can expand."""
     idp.keys_answer = Answer(gzip.compress(jwks(A)), 200, {"Content-Encoding": coding})
     assert (await failure(jwks_url=idp.jwks_url)).code == "encoded"
 
 
+@pytest.mark.rule("R151")
 async def test_an_answer_that_says_identity_is_none_coded(idp: FakeIdp) -> None:
-    """R151."""
     idp.keys_answer = Answer(jwks(A), 200, {"Content-Encoding": "Identity"})
     assert kids(await fetch(make_source(issuer_settings(jwks_url=idp.jwks_url)))) == ["a"]
 
 
 @pytest.mark.parametrize("head", [b"", b"Content-Length: 1000000000\r\n"])
+@pytest.mark.rule("R151")
 async def test_an_endless_answer_is_cut_at_the_limit(head: bytes) -> None:
-    """R151: with and without a length; no more is read than the limit and what buffers hold."""
+    """With and without a length; no more is read than the limit and what buffers hold."""
     sent = 0
 
     async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,8 +80,9 @@ async def test_an_endless_answer_is_cut_at_the_limit(head: bytes) -> None:
     assert sent < 80 * MAX_BYTES
 
 
+@pytest.mark.rule("R151")
 async def test_the_largest_accepted_document() -> None:
-    """R151: exactly the limit passes."""
+    """Exactly the limit passes."""
     async with FakeIdp() as idp:
         idp.keys_answer = Answer(jwks(A).ljust(MAX_BYTES))
         assert kids(await fetch(make_source(issuer_settings(jwks_url=idp.jwks_url)))) == ["a"]
@@ -85,9 +90,8 @@ async def test_the_largest_accepted_document() -> None:
         assert (await failure(jwks_url=idp.jwks_url)).code == "too_large"
 
 
+@pytest.mark.rule("R152")
 async def test_a_dripping_answer_ends_at_the_total_timeout() -> None:
-    """R152."""
-
     async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         while True:
@@ -99,8 +103,8 @@ async def test_a_dripping_answer_ends_at_the_total_timeout() -> None:
         assert (await failure(jwks_url=origin + "/jwks", jwks_timeout_seconds=0.2)).code == "timeout"
 
 
+@pytest.mark.rule("R152")
 async def test_a_silent_server_ends_at_the_total_timeout(idp: FakeIdp) -> None:
-    """R152."""
     idp.keys_answer.gate = asyncio.Event()
     assert (await failure(jwks_url=idp.jwks_url, jwks_timeout_seconds=0.1)).code == "timeout"
 
@@ -116,8 +120,9 @@ async def test_a_silent_server_ends_at_the_total_timeout(idp: FakeIdp) -> None:
         (b"HTTP/1.1 200 OK\r\n\r\n" + jwks(A)[:-9], "bad_key_set"),
     ],
 )
+@pytest.mark.rule("C30", "R286")
 async def test_a_broken_exchange_is_a_failure(answer: bytes, code: str) -> None:
-    """C30, R286 in the other direction: a cut answer never passes for a whole one."""
+    """A cut answer never passes for a whole one."""
 
     async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
@@ -127,14 +132,15 @@ async def test_a_broken_exchange_is_a_failure(answer: bytes, code: str) -> None:
         assert (await failure(jwks_url=origin + "/jwks")).code == code
 
 
+@pytest.mark.rule("C30", "C32")
 async def test_a_refused_connection_is_a_failure(idp: FakeIdp) -> None:
-    """C30, C32."""
     await idp.stop()
     assert (await failure(jwks_url=idp.jwks_url)).code == "connect"
 
 
+@pytest.mark.rule("R157", "C100")
 async def test_the_certificate_is_checked_with_the_issuers_authorities(tmp_path: Path) -> None:
-    """R157, C100: a private authority works when named, and only then."""
+    """A private authority works when named, and only then."""
     bundle, tls = private_authority(tmp_path)
     async with FakeIdp(tls=tls) as idp:
         idp.publish(A)
@@ -143,8 +149,9 @@ async def test_the_certificate_is_checked_with_the_issuers_authorities(tmp_path:
         assert kids(await fetch(make_source(named))) == ["a"]
 
 
+@pytest.mark.rule("C100")
 async def test_a_changed_authority_file_is_read_again(tmp_path: Path) -> None:
-    """C100: authorities rotate, too."""
+    """Authorities rotate, too."""
     (tmp_path / "other").mkdir()
     other, _ = private_authority(tmp_path / "other")
     bundle, tls = private_authority(tmp_path)
@@ -161,8 +168,9 @@ async def test_a_changed_authority_file_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"junk"])
+@pytest.mark.rule("R157")
 async def test_an_unusable_authority_file_is_a_failure(tmp_path: Path, content: bytes | None) -> None:
-    """R157: never a fetch without verification instead."""
+    """Never a fetch without verification instead."""
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_bytes(content)
@@ -172,15 +180,16 @@ async def test_an_unusable_authority_file_is_a_failure(tmp_path: Path, content: 
         assert idp.seen == []
 
 
+@pytest.mark.rule("R157")
 async def test_proxy_variables_have_no_say(idp: FakeIdp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R157."""
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert kids(await fetch(make_source(issuer_settings(jwks_url=idp.jwks_url)))) == ["a"]
 
 
+@pytest.mark.rule("C100")
 async def test_the_bearer_token_is_read_at_each_fetch(idp: FakeIdp, tmp_path: Path) -> None:
-    """C100: the file rotates."""
+    """The file rotates."""
     file = tmp_path / "token"
     file.write_text("first\n")
     source = make_source(issuer_settings(issuer=idp.issuer, jwks_token_file=str(file)))
@@ -192,8 +201,9 @@ async def test_the_bearer_token_is_read_at_each_fetch(idp: FakeIdp, tmp_path: Pa
     ]
 
 
+@pytest.mark.rule("C100")
 async def test_the_bearer_token_goes_to_no_other_host(idp: FakeIdp, tmp_path: Path) -> None:
-    """C100: discovered addresses elsewhere do not get it, and no redirect carries it on."""
+    """Discovered addresses elsewhere do not get it, and no redirect carries it on."""
     file = tmp_path / "token"
     file.write_text("secret")
     async with FakeIdp() as elsewhere:
@@ -208,10 +218,10 @@ async def test_the_bearer_token_goes_to_no_other_host(idp: FakeIdp, tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", [None, b"", b"a b", b"a\nb", b"\xff", b"a\x00"])
+@pytest.mark.rule("C100", "R196")
 async def test_an_unusable_token_file_is_a_failure_that_does_not_quote_it(
     tmp_path: Path, content: bytes | None
 ) -> None:
-    """C100, R196."""
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
@@ -220,8 +230,9 @@ async def test_an_unusable_token_file_is_a_failure_that_does_not_quote_it(
     assert "a b" not in str(error)
 
 
+@pytest.mark.rule("R196")
 async def test_a_query_in_the_address_is_not_shown(idp: FakeIdp) -> None:
-    """R196: it may hold a key of the provider's API."""
+    """It may hold a key of the provider's API."""
     idp.keys_answer.status = 500
     source = make_source(issuer_settings(jwks_url=idp.jwks_url + "?key=hidden"))
     with pytest.raises(FetchError) as caught:

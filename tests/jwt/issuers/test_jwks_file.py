@@ -13,9 +13,9 @@ from gateway.jwt.issuers import key_sources as jwks_fetch
 from gateway.jwt.issuers.key_sources import make_source
 from gateway.jwt.jose.keys import MAX_BYTES, KeySet, import_jwks
 from gateway.outbound.http import FetchError
-from tests.support.fetching import failure, fetch, kids
-from tests.support.idp import Answer, FakeIdp, issuer_settings
-from tests.support.minting import SigningKey, jwks
+from tests.support.issuers.fetching import failure, fetch, kids
+from tests.support.issuers.identity_provider import Answer, FakeIdp, issuer_settings
+from tests.support.tokens.minting import SigningKey, jwks
 
 A, B = SigningKey.ec("a"), SigningKey.ec("b")
 
@@ -40,8 +40,9 @@ async def test_a_file_is_read_and_read_again_when_it_changes(tmp_path: Path) -> 
     assert [key.kid for key in pem.keys.keys] == [None]
 
 
+@pytest.mark.rule("C30")
 async def test_a_broken_file_is_a_failure_until_it_is_mended(tmp_path: Path) -> None:
-    """C30 for files."""
+    """What holds for addresses holds for files."""
     file = tmp_path / "keys"
     file.write_bytes(jwks(A))
     source = make_source(issuer_settings(jwks_file=str(file), jwks_refresh_seconds=2))
@@ -70,8 +71,9 @@ async def test_what_is_no_readable_regular_file_is_a_failure(tmp_path: Path) -> 
         assert (await failure(jwks_file=str(path))).code == code
 
 
+@pytest.mark.rule("R156", "R175")
 async def test_a_large_set_is_imported_beside_the_event_loop(idp: FakeIdp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R156, R175: a hundred keys cost 30 ms; the rest is cut. A usual set is not worth a thread."""
+    """A hundred keys cost 30 ms; the rest is cut. A usual set is not worth a thread."""
     threads: list[threading.Thread] = []
 
     def spy(data: bytes) -> KeySet:

@@ -13,9 +13,9 @@ from gateway.jwt.jose.keys import import_jwks
 from gateway.outbound.http import FetchError
 from tests.jwt.conftest import Make
 from tests.support.clock import FakeClock, settle
-from tests.support.fetching import ScriptedSource
-from tests.support.idp import issuer_settings
-from tests.support.minting import SigningKey, jwks
+from tests.support.issuers.fetching import ScriptedSource
+from tests.support.issuers.identity_provider import issuer_settings
+from tests.support.tokens.minting import SigningKey, jwks
 
 A = import_jwks(jwks(SigningKey.ec("a")))
 AB = import_jwks(jwks(SigningKey.ec("a"), SigningKey.ec("b")))
@@ -28,8 +28,9 @@ async def _started(keys: IssuerKeys) -> None:
     await settle()
 
 
+@pytest.mark.rule("C29", "R164", "R165")
 async def test_everybody_waits_for_the_one_first_fetch(make: Make) -> None:
-    """C29, R164: from the very start, and a caller that leaves does not end it (R165)."""
+    """From the very start, and a caller that leaves does not end it."""
     keys, source = make(GOOD)
     source.gate = asyncio.Event()
     keys.start()
@@ -43,8 +44,9 @@ async def test_everybody_waits_for_the_one_first_fetch(make: Make) -> None:
     assert (keys.loaded, keys.fetches, len(source.discovered)) == (True, 1, 1)
 
 
+@pytest.mark.rule("C32")
 async def test_nobody_waits_while_backing_off(clock: FakeClock, make: Make) -> None:
-    """C32: the answer is at once, with the seconds until the next try."""
+    """The answer is at once, with the seconds until the next try."""
     keys, source = make(DOWN, jitter=1.0)
     await _started(keys)
     await clock.advance(1 + 2 + 4)
@@ -67,8 +69,9 @@ async def test_keys_come_on_demand_when_no_refresher_runs(make: Make) -> None:
     assert (keys.loaded, keys.fetches) == (True, 1)
 
 
+@pytest.mark.rule("R164", "C27", "R143")
 async def test_an_unknown_key_causes_one_shared_fetch(make: Make) -> None:
-    """R164, C27: all are answered after it, and it does not run discovery (R143)."""
+    """All are answered after it, and it does not run discovery."""
     keys, source = make(GOOD, Fetched(AB, 100))
     await _started(keys)
     source.gate = asyncio.Event()
@@ -79,8 +82,8 @@ async def test_an_unknown_key_causes_one_shared_fetch(make: Make) -> None:
     assert (keys.keys, source.discovered, keys.unknown_key_refetches) == (AB, [True, False], 1)
 
 
+@pytest.mark.rule("R165")
 async def test_a_caller_that_leaves_does_not_cancel_the_shared_fetch(make: Make) -> None:
-    """R165."""
     keys, source = make(GOOD, Fetched(AB, 100))
     await _started(keys)
     source.gate = asyncio.Event()
@@ -94,8 +97,9 @@ async def test_a_caller_that_leaves_does_not_cancel_the_shared_fetch(make: Make)
     assert keys.keys is AB
 
 
+@pytest.mark.rule("R030", "R162")
 async def test_a_flood_of_unknown_keys_causes_one_fetch_per_cooldown(clock: FakeClock, make: Make) -> None:
-    """R030, R162: counted from the start of the last one; nobody sleeps."""
+    """Counted from the start of the last one; nobody sleeps."""
     keys, source = make(Fetched(A, 86400), jwks_cooldown_seconds=10)
     await _started(keys)
     outcomes = []
@@ -106,8 +110,8 @@ async def test_a_flood_of_unknown_keys_causes_one_fetch_per_cooldown(clock: Fake
     assert sum(outcomes) == 3
 
 
+@pytest.mark.rule("R162")
 async def test_the_cooldown_counts_from_the_start_of_the_fetch(clock: FakeClock, make: Make) -> None:
-    """R162."""
     keys, source = make(GOOD, jwks_cooldown_seconds=10)
     await _started(keys)
     source.gate = asyncio.Event()
@@ -122,8 +126,9 @@ async def test_the_cooldown_counts_from_the_start_of_the_fetch(clock: FakeClock,
     assert await keys.refetch_for_unknown_key()
 
 
+@pytest.mark.rule("C30")
 async def test_the_cooldown_holds_after_a_failed_fetch_too(clock: FakeClock, make: Make) -> None:
-    """C30: the set is unchanged, the next forced try comes only after the cooldown."""
+    """The set is unchanged, the next forced try comes only after the cooldown."""
     keys, source = make(GOOD, DOWN, jwks_cooldown_seconds=10)
     await _started(keys)
     assert await keys.refetch_for_unknown_key()
@@ -131,8 +136,9 @@ async def test_the_cooldown_holds_after_a_failed_fetch_too(clock: FakeClock, mak
     assert (keys.keys, keys.usable(), keys.failures, len(source.discovered)) == (A, None, 1, 2)
 
 
+@pytest.mark.rule("R162")
 async def test_a_fetch_that_is_running_is_joined(clock: FakeClock, make: Make) -> None:
-    """R162: a scheduled one serves as well, and counts for the cooldown."""
+    """A scheduled one serves as well, and counts for the cooldown."""
     keys, source = make(GOOD, Fetched(AB, 100))
     await _started(keys)
     source.gate = asyncio.Event()
@@ -149,8 +155,9 @@ async def test_a_fetch_that_is_running_is_joined(clock: FakeClock, make: Make) -
     assert await keys.refetch_for_unknown_key()
 
 
+@pytest.mark.rule("R143")
 async def test_forced_fetches_never_put_off_scheduled_ones(clock: FakeClock, make: Make) -> None:
-    """R143: else a flood of unknown keys would keep a changed jwks_uri from being found."""
+    """Else a flood of unknown keys would keep a changed jwks_uri from being found."""
     keys, source = make(GOOD, jwks_cooldown_seconds=1)
     await _started(keys)
     for _ in range(84):
@@ -161,8 +168,9 @@ async def test_forced_fetches_never_put_off_scheduled_ones(clock: FakeClock, mak
     assert source.discovered[-1] is True
 
 
+@pytest.mark.rule("C98")
 async def test_a_forced_fetch_may_bring_the_schedule_forward(clock: FakeClock, make: Make) -> None:
-    """C98: the answer that it got is fresh for a shorter time."""
+    """The answer that it got is fresh for a shorter time."""
     keys, _ = make(Fetched(A, 86400), Fetched(A, 15))
     await _started(keys)
     assert await keys.refetch_for_unknown_key()
@@ -170,8 +178,9 @@ async def test_a_forced_fetch_may_bring_the_schedule_forward(clock: FakeClock, m
     assert clock.naps == [pytest.approx(12.75)]
 
 
+@pytest.mark.rule("R174")
 async def test_first_fetch_waits_its_turn_and_so_does_who_needs_it(clock: FakeClock) -> None:
-    """R174: workers that start together ask one after the other; nobody is refused for it, and later nobody waits."""
+    """Workers that start together ask one after the other; nobody is refused for it, and later nobody waits."""
     source = ScriptedSource(GOOD)
     keys = IssuerKeys(issuer_settings(), source, clock, jitter=lambda: 0.0, first_wait=0.25)
     keys.start()

@@ -12,15 +12,16 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.jwt.issuers.key_sources import RemoteSource, make_source
 from gateway.outbound.http import FetchError
-from tests.support.fetching import failure, fetch, kids
-from tests.support.idp import WELL_KNOWN, Answer, FakeIdp, issuer_settings, private_authority
-from tests.support.minting import SigningKey, jwks
+from tests.support.issuers.fetching import failure, fetch, kids
+from tests.support.issuers.identity_provider import WELL_KNOWN, Answer, FakeIdp, issuer_settings, private_authority
+from tests.support.tokens.minting import SigningKey, jwks
 
 A, B = SigningKey.ec("a"), SigningKey.ec("b")
 
 
+@pytest.mark.rule("C100")
 async def test_a_given_address_is_fetched_without_discovery(idp: FakeIdp) -> None:
-    """C100: jwks_url overrides discovery."""
+    """jwks_url overrides discovery."""
     source = make_source(issuer_settings(jwks_url=idp.jwks_url, jwks_refresh_seconds=120))
     fetched = await fetch(source)
     assert (kids(fetched), fetched.lifetime, source.url) == (["a"], 120, idp.jwks_url)
@@ -28,8 +29,9 @@ async def test_a_given_address_is_fetched_without_discovery(idp: FakeIdp) -> Non
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/realms/x", "/realms/x/"])
+@pytest.mark.rule("R141", "C94")
 async def test_keys_are_found_by_discovery(suffix: str) -> None:
-    """R141, C94: exactly one slash before the well-known part, whatever the issuer ends with."""
+    """Exactly one slash before the well-known part, whatever the issuer ends with."""
     async with FakeIdp(suffix) as idp:
         idp.publish(A)
         source = make_source(issuer_settings(issuer=[idp.issuer, "https://other.test/"]))
@@ -56,8 +58,8 @@ async def test_keys_are_found_by_discovery(suffix: str) -> None:
         b'{"keys":' + b"[" * 100_000,
     ],
 )
+@pytest.mark.rule("R154", "R155", "C30", "C38")
 async def test_what_is_no_key_set_is_a_failure(idp: FakeIdp, body: bytes) -> None:
-    """R154, R155, C30, C38."""
     idp.keys_answer = Answer(body)
     assert (await failure(jwks_url=idp.jwks_url)).code == "bad_key_set"
 
@@ -66,16 +68,18 @@ async def test_what_is_no_key_set_is_a_failure(idp: FakeIdp, body: bytes) -> Non
     "content_type", ["application/jwk-set+json", "application/json; charset=UTF-8", "text/plain", "text/html", "junk"]
 )
 @pytest.mark.parametrize("prefix", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.rule("R154", "C40")
 async def test_a_key_set_is_judged_by_its_content(idp: FakeIdp, content_type: str, prefix: bytes) -> None:
-    """R154, C40: any content type, a byte order mark; for discovery as well."""
+    """Any content type, a byte order mark; for discovery as well."""
     headers = {"Content-Type": content_type}
     idp.keys_answer = Answer(prefix + jwks(A), 200, headers)
     idp.discovery_answer = Answer(prefix + idp.discovery_document(), 200, headers)
     assert kids(await fetch(make_source(issuer_settings(issuer=idp.issuer)))) == ["a"]
 
 
+@pytest.mark.rule("R160", "C98")
 async def test_an_unchanged_set_is_revalidated(idp: FakeIdp) -> None:
-    """R160, C98: 304 means that the keys stay; a changed set comes whole."""
+    """304 means that the keys stay; a changed set comes whole."""
     idp.revalidates = True
     source = make_source(issuer_settings(jwks_url=idp.jwks_url))
     assert kids(await source.fetch(discover=True)) == ["a"]
@@ -86,8 +90,8 @@ async def test_an_unchanged_set_is_revalidated(idp: FakeIdp) -> None:
     assert ["If-None-Match" in seen.headers for seen in idp.seen] == [False, True, True, True]
 
 
+@pytest.mark.rule("R160")
 async def test_last_modified_revalidates_as_well(idp: FakeIdp) -> None:
-    """R160."""
     moment = "Wed, 21 Oct 2015 07:28:00 GMT"
     idp.keys_answer.headers = {"Last-Modified": moment, "Cache-Control": "max-age=100"}
     source = make_source(issuer_settings(jwks_url=idp.jwks_url))
@@ -98,8 +102,8 @@ async def test_last_modified_revalidates_as_well(idp: FakeIdp) -> None:
     assert idp.seen[-1].headers["If-Modified-Since"] == moment
 
 
+@pytest.mark.rule("R160", "C98")
 async def test_304_brings_its_own_lifetime(idp: FakeIdp) -> None:
-    """R160, C98."""
     idp.keys_answer.headers = {"ETag": '"1"', "Cache-Control": "max-age=100"}
     source = make_source(issuer_settings(jwks_url=idp.jwks_url))
     await source.fetch(discover=True)
@@ -108,8 +112,9 @@ async def test_304_brings_its_own_lifetime(idp: FakeIdp) -> None:
 
 
 @pytest.mark.parametrize("etag", ['"\u20ac"', '"' + "x" * 2000 + '"'])
+@pytest.mark.rule("R160")
 async def test_an_odd_validator_is_not_sent_back(idp: FakeIdp, etag: str) -> None:
-    """R160: it must not break each later fetch."""
+    """It must not break each later fetch."""
     idp.keys_answer.headers = {"ETag": etag}
     source = make_source(issuer_settings(jwks_url=idp.jwks_url))
     await source.fetch(discover=True)
@@ -117,8 +122,9 @@ async def test_an_odd_validator_is_not_sent_back(idp: FakeIdp, etag: str) -> Non
     assert "If-None-Match" not in idp.seen[-1].headers
 
 
+@pytest.mark.rule("R160", "C30")
 async def test_a_validator_of_a_set_that_was_not_taken_is_forgotten(idp: FakeIdp) -> None:
-    """R160, C30: else the next 304 would confirm a set that nobody has."""
+    """Else the next 304 would confirm a set that nobody has."""
     source = make_source(issuer_settings(jwks_url=idp.jwks_url))
     idp.keys_answer = Answer(b"{}", 200, {"ETag": '"bad"'})
     with pytest.raises(FetchError):
@@ -137,16 +143,17 @@ async def test_a_validator_of_a_set_that_was_not_taken_is_forgotten(idp: FakeIdp
         ({"jwks_uri": "http://u:p@127.0.0.1/jwks"}, "jwks_uri_refused"),
     ],
 )
+@pytest.mark.rule("R140", "R142")
 async def test_a_lying_discovery_document_is_a_failure(idp: FakeIdp, document: dict[str, Any], code: str) -> None:
-    """R140, R142."""
     idp.discovery_answer = Answer(idp.discovery_document(**document))
     assert (await failure(issuer=idp.issuer)).code == code
     assert idp.key_fetches() == 0
 
 
 @pytest.mark.parametrize("suffix", ["", "/"])
+@pytest.mark.rule("R140", "C94")
 async def test_an_issuer_that_differs_by_a_slash_is_a_failure_that_shows_both(suffix: str) -> None:
-    """R140, C94: configured with a slash and answered without, and the reverse."""
+    """Configured with a slash and answered without, and the reverse."""
     async with FakeIdp(suffix) as idp:
         idp.publish(A)
         configured = idp.issuer.rstrip("/") if suffix else idp.issuer + "/"
@@ -156,19 +163,20 @@ async def test_an_issuer_that_differs_by_a_slash_is_a_failure_that_shows_both(su
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"issuer":1,"issuer":2}', b""])
+@pytest.mark.rule("R140")
 async def test_a_discovery_answer_that_is_no_object_is_a_failure(idp: FakeIdp, body: bytes) -> None:
-    """R140."""
     idp.discovery_answer = Answer(body)
     assert (await failure(issuer=idp.issuer)).code == "bad_discovery"
 
 
+@pytest.mark.rule("R141")
 async def test_an_issuer_that_is_no_address_is_a_failure_that_says_what_to_set() -> None:
-    """R141."""
     assert (await failure(issuer="accounts")).code == "issuer_not_a_url"
 
 
+@pytest.mark.rule("R143")
 async def test_a_moved_key_set_is_found_by_a_scheduled_fetch_only(idp: FakeIdp) -> None:
-    """R143: a fetch that a request caused uses the known address."""
+    """A fetch that a request caused uses the known address."""
     async with FakeIdp() as moved:
         moved.publish(B)
         source = make_source(issuer_settings(issuer=idp.issuer))
@@ -180,8 +188,8 @@ async def test_a_moved_key_set_is_found_by_a_scheduled_fetch_only(idp: FakeIdp) 
         assert kids(await fetch(source, discover=False)) == ["b"]
 
 
+@pytest.mark.rule("R160", "R143")
 async def test_validators_of_one_address_are_not_sent_to_another(idp: FakeIdp) -> None:
-    """R160, R143."""
     async with FakeIdp() as moved:
         idp.revalidates = moved.revalidates = True
         moved.publish(A)
@@ -193,8 +201,9 @@ async def test_validators_of_one_address_are_not_sent_to_another(idp: FakeIdp) -
         assert (await fetch(source)).keys is None
 
 
+@pytest.mark.rule("R160")
 async def test_discovery_is_revalidated(idp: FakeIdp) -> None:
-    """R160: an unchanged document keeps the address that was believed."""
+    """An unchanged document keeps the address that was believed."""
     idp.revalidates = True
     source = make_source(issuer_settings(issuer=idp.issuer))
     await source.fetch(discover=True)
@@ -215,10 +224,11 @@ class _Names(AbstractResolver):
 
 
 @pytest.mark.parametrize(("allow_http", "code"), [(False, "connect"), (True, "")])
+@pytest.mark.rule("R158")
 async def test_a_discovered_name_that_leads_inside_is_not_connected_to(
     tmp_path: Path, allow_http: bool, code: str
 ) -> None:
-    """R158: the issuer's own name may be private, the name in its document may not, unless the operator said so."""
+    """The issuer's own name may be private, the name in its document may not, unless the operator said so."""
     bundle, tls = private_authority(tmp_path, "idp.test", "keys.test")
     async with FakeIdp(tls=tls) as idp:
         idp.publish(A)

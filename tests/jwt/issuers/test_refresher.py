@@ -1,7 +1,7 @@
 """``gateway/jwt/issuers/refresher.py``: when keys are fetched, and whether they are believed.
 
 The source is a script, not a socket: what is tested is the schedule. The same
-over real sockets is in ``tests/rules`` and ``tests/cases``.
+over real sockets is in ``test_keys_in_use.py`` and ``test_keys_that_change.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.jwt.jose.keys import KeySet, import_jwks
 from gateway.outbound.http import FetchError
 from tests.jwt.conftest import Make
 from tests.support.clock import FakeClock, settle
-from tests.support.minting import SigningKey, jwks
+from tests.support.tokens.minting import SigningKey, jwks
 
 A = import_jwks(jwks(SigningKey.ec("a")))
 AB = import_jwks(jwks(SigningKey.ec("a"), SigningKey.ec("b")))
@@ -34,10 +34,11 @@ async def _started(keys: IssuerKeys) -> None:
 
 
 @pytest.mark.parametrize(("jitter", "due"), [(0.0, 80), (0.5, 85), (0.999, 89.99)])
+@pytest.mark.rule("R159", "R174")
 async def test_the_next_fetch_is_before_the_lifetime_ends(
     clock: FakeClock, make: Make, jitter: float, due: float
 ) -> None:
-    """R159, R174: within 80 to 90 %, so that gateways started together drift apart."""
+    """Within 80 to 90 %, so that gateways started together drift apart."""
     keys, source = make(GOOD, jitter=jitter)
     await _started(keys)
     assert clock.naps == [pytest.approx(due)]
@@ -48,8 +49,9 @@ async def test_the_next_fetch_is_before_the_lifetime_ends(
     assert source.discovered == [True, True]
 
 
+@pytest.mark.rule("R153", "C32")
 async def test_back_off_doubles_from_one_second_to_thirty(clock: FakeClock, make: Make) -> None:
-    """R153, C32: with jitter, and from the start again after a success."""
+    """With jitter, and from the start again after a success."""
     keys, source = make(DOWN, jitter=1.0)
     await _started(keys)
     waits = []
@@ -64,15 +66,17 @@ async def test_back_off_doubles_from_one_second_to_thirty(clock: FakeClock, make
     assert clock.naps == [pytest.approx(1)]
 
 
+@pytest.mark.rule("R153")
 async def test_back_off_has_jitter(clock: FakeClock, make: Make) -> None:
-    """R153: down to half of each step."""
+    """Down to half of each step."""
     keys, _ = make(DOWN, jitter=0.0)
     await _started(keys)
     assert clock.naps == [pytest.approx(0.5)]
 
 
+@pytest.mark.rule("R166")
 async def test_back_off_stays_bounded_after_many_failures(clock: FakeClock, make: Make) -> None:
-    """R166: an outage of days overflows nothing."""
+    """An outage of days overflows nothing."""
     keys, _ = make(DOWN, jitter=1.0)
     await _started(keys)
     for _ in range(1200):
@@ -96,8 +100,9 @@ async def test_back_off_stays_bounded_after_many_failures(clock: FakeClock, make
         StopAsyncIteration(),
     ],
 )
+@pytest.mark.rule("R167")
 async def test_no_error_ends_the_refresher(clock: FakeClock, make: Make, error: BaseException) -> None:
-    """R167: each is a counted failure, also the cancellation of something inside a fetch."""
+    """Each is a counted failure, also the cancellation of something inside a fetch."""
     keys, _ = make(GOOD, error, error, Fetched(AB, 100))
     await _started(keys)
     await clock.advance(85)
@@ -110,10 +115,11 @@ async def test_no_error_ends_the_refresher(clock: FakeClock, make: Make, error: 
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), asyncio.CancelledError()])
+@pytest.mark.rule("R167", "R406")
 async def test_an_error_outside_a_fetch_does_not_end_the_refresher(
     clock: FakeClock, make: Make, error: BaseException
 ) -> None:
-    """R167, R406: also a cancellation that was not meant for the refresher itself."""
+    """Also a cancellation that was not meant for the refresher itself."""
     broken = iter([True])
     keys, source = make(GOOD)
     original = keys._sleep_until_due
@@ -131,8 +137,9 @@ async def test_an_error_outside_a_fetch_does_not_end_the_refresher(
     assert keys.usable() is None
 
 
+@pytest.mark.rule("R167")
 async def test_a_cancelled_fetch_is_begun_again(clock: FakeClock, make: Make) -> None:
-    """R167: whoever cancels the task of a fetch, before or while it runs."""
+    """Whoever cancels the task of a fetch, before or while it runs."""
     keys, source = make(GOOD)
     source.gate = asyncio.Event()
     keys.start()
@@ -144,8 +151,9 @@ async def test_a_cancelled_fetch_is_begun_again(clock: FakeClock, make: Make) ->
     assert keys.loaded
 
 
+@pytest.mark.rule("R167", "R370")
 async def test_stop_ends_everything(make: Make) -> None:
-    """R167, R370: refresher, nap and fetch; the source is closed; nothing is logged as a failure."""
+    """Refresher, nap and fetch; the source is closed; nothing is logged as a failure."""
     keys, source = make(GOOD)
     source.gate = asyncio.Event()
     await _started(keys)
@@ -155,8 +163,9 @@ async def test_stop_ends_everything(make: Make) -> None:
     assert (source.closed, keys.failures) == (1, 0)
 
 
+@pytest.mark.rule("R166", "R168", "C30")
 async def test_keys_are_believed_up_to_the_stated_age(clock: FakeClock, make: Make) -> None:
-    """R166, R168, C30: measured by the monotonic clock alone."""
+    """Measured by the monotonic clock alone."""
     keys, source = make(GOOD, DOWN, jwks_max_stale_seconds=3600)
     await _started(keys)
     clock.step_wall(-86400)
@@ -172,8 +181,8 @@ async def test_keys_are_believed_up_to_the_stated_age(clock: FakeClock, make: Ma
     assert keys.usable() is None
 
 
+@pytest.mark.rule("R168")
 async def test_wall_clock_steps_do_not_move_the_schedule(clock: FakeClock, make: Make) -> None:
-    """R168."""
     keys, _ = make(GOOD)
     await _started(keys)
     for step in (-86400, 2 * 86400):
@@ -183,8 +192,9 @@ async def test_wall_clock_steps_do_not_move_the_schedule(clock: FakeClock, make:
     assert keys.fetches == 1
 
 
+@pytest.mark.rule("R166")
 async def test_keys_are_fetched_before_they_are_too_old_to_be_believed(clock: FakeClock, make: Make) -> None:
-    """R166: a lifetime above jwks_max_stale_seconds must not cause an outage of its own."""
+    """A lifetime above jwks_max_stale_seconds must not cause an outage of its own."""
     keys, _ = make(Fetched(A, 86400), jwks_max_stale_seconds=60)
     await _started(keys)
     for _ in range(10):
@@ -192,8 +202,9 @@ async def test_keys_are_fetched_before_they_are_too_old_to_be_believed(clock: Fa
         assert keys.usable() is None
 
 
+@pytest.mark.rule("R160", "C98")
 async def test_not_modified_keeps_the_set_and_renews_it(clock: FakeClock, make: Make) -> None:
-    """R160, C98: it counts as success."""
+    """It counts as success."""
     keys, _ = make(GOOD, Fetched(None, 200), jwks_max_stale_seconds=150)
     await _started(keys)
     await clock.advance(100)
@@ -203,8 +214,8 @@ async def test_not_modified_keeps_the_set_and_renews_it(clock: FakeClock, make: 
     assert keys.usable() is None
 
 
+@pytest.mark.rule("R153")
 async def test_not_modified_before_anything_was_loaded_is_a_failure(make: Make) -> None:
-    """R153."""
     keys, _ = make(Fetched(None, 100))
     await _started(keys)
     assert (keys.loaded, keys.failures, keys.usable()) == (False, 1, Reasons.NO_KEYS)
@@ -237,10 +248,11 @@ async def test_status_shows_what_an_operator_needs(clock: FakeClock, make: Make)
     assert 0 < later["next_refresh_seconds"] <= 1
 
 
+@pytest.mark.rule("C30", "C34", "R197")
 async def test_failures_and_odd_keys_are_logged_without_repetition(
     clock: FakeClock, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """C30, C34, R197: a rejected key once per change, a failure once per try, and the recovery."""
+    """A rejected key once per change, a failure once per try, and the recovery."""
     caplog.set_level(logging.INFO, "gateway.jwks")
     keys, _ = make(Fetched(ODD, 100), Fetched(ODD, 100), DOWN, Fetched(ODD, 100), Fetched(A, 100), Fetched(ODD, 100))
     await _started(keys)
@@ -256,8 +268,9 @@ async def test_failures_and_odd_keys_are_logged_without_repetition(
     assert all(text.startswith("issuer main: ") and text.isprintable() for text in texts)
 
 
+@pytest.mark.rule("R173")
 async def test_the_set_is_swapped_whole(make: Make) -> None:
-    """R173: readers hold one immutable set or the other, never a part."""
+    """Readers hold one immutable set or the other, never a part."""
     keys, _ = make(GOOD, Fetched(AB, 100))
     await _started(keys)
     held = keys.keys

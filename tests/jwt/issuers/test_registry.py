@@ -9,7 +9,7 @@ from gateway.errors import GatewayError, Reasons
 from gateway.jwt.issuers.registry import Issuers, build_issuers, build_tenants, cannot_decide
 from gateway.jwt.jose.compact import Unverified
 from gateway.settings.tables import tenants
-from tests.support.idp import gateway_settings, issuer_settings
+from tests.support.issuers.identity_provider import gateway_settings, issuer_settings
 
 ONE, OTHER = "https://one.test/", "https://other.test"
 
@@ -51,8 +51,9 @@ def test_near_miss_is_shown_and_not_accepted(value: str | None, shown: str) -> N
     assert (caught.value.reason, caught.value.detail) == (Reasons.UNKNOWN_ISSUER, shown)
 
 
+@pytest.mark.rule("R113")
 def test_issuer_without_keys_cannot_be_decided_about() -> None:
-    """R113: 503 with Retry-After, never 401."""
+    """503 with Retry-After, never 401."""
     _, keys = issuers().of(token(ONE))
     assert keys is not None
     error = cannot_decide(keys)
@@ -106,8 +107,9 @@ def test_exact_values_come_before_listed_tenants_and_these_before_patterns(
     "value",
     ["https://idp.test/realms/", "https://idp.test/realms/A", "https://login.test/x/v2.0", "https://sts.test/4"],
 )
+@pytest.mark.rule("R085")
 def test_what_fits_no_template_is_unknown(value: str) -> None:
-    """R085: with the templates in the detail, for the operator."""
+    """With the templates in the detail, for the operator."""
     with pytest.raises(GatewayError) as caught:
         families().of(token(value))
     assert caught.value.reason is Reasons.UNKNOWN_ISSUER

@@ -1,7 +1,7 @@
 """``gateway/jwt/issuers/tenants.py``: which tenants have keys, whoever names them, and when they are given up.
 
 The sources are scripts, not sockets: what is tested is who gets a place. The
-same through the whole gateway is in ``tests/e2e/test_tenants.py``.
+same through the whole gateway is in ``tests/e2e/issuers/test_tenants.py``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from gateway.jwt.issuers.tenants import FAILED_SIZE, MAX_SHOWN, SWEEP_SECONDS, T
 from gateway.jwt.jose.keys import import_jwks
 from gateway.outbound.http import FetchError
 from tests.support.clock import FakeClock, settle
-from tests.support.fetching import ScriptedSource
-from tests.support.idp import issuer_settings
-from tests.support.minting import SigningKey, jwks
+from tests.support.issuers.fetching import ScriptedSource
+from tests.support.issuers.identity_provider import issuer_settings
+from tests.support.tokens.minting import SigningKey, jwks
 
 REALMS = "https://idp.test/realms/{tenant}"
 GOOD = Fetched(import_jwks(jwks(SigningKey.ec("a"))), 100)
@@ -115,8 +115,9 @@ async def test_keys_begin_with_the_first_token_that_may_begin_them_and_are_then_
 
 
 @pytest.mark.parametrize("options", [LISTED, ANY], ids=["listed", "pattern"])
+@pytest.mark.rule("R172")
 async def test_each_tenant_has_a_refresher_of_its_own(make: Make, options: dict[str, Any]) -> None:
-    """R172: what is wrong with one tenant's keys is nobody else's matter."""
+    """What is wrong with one tenant's keys is nobody else's matter."""
     table = make(**options)
     await table.use("acme", "other")
     table.sources["acme"][0].steps = [DOWN]
@@ -155,8 +156,9 @@ async def test_unlisted_tenant_without_keys_is_given_up_and_not_tried_again_for_
     assert table.tenants.status()["failures"] == 2
 
 
+@pytest.mark.rule("R162")
 async def test_flood_of_tenants_without_keys_pushes_nobody_out(make: Make) -> None:
-    """R162 for tenants: a good one keeps its place, its keys and its refresher; what is remembered has a bound."""
+    """A good one keeps its place, its keys and its refresher; what is remembered has a bound."""
     table = make(**ANY, max_tenants=100)
     await table.use("acme")
     keys = table.tenants.get("acme")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt.jose.base64url import decode_segment
-from tests.support.minting import b64
+from tests.support.tokens.minting import b64
 
 ALPHABET = (string.ascii_letters + string.digits + "-_").encode()
 
@@ -24,8 +24,9 @@ def judged(text: bytes) -> bytes | Reason:
 
 
 @given(st.binary(max_size=40))
+@pytest.mark.rule("R060", "R061", "C23")
 def test_bytes_have_exactly_one_spelling(data: bytes) -> None:
-    """R060, R061, C23: RFC 4648 section 3.5: no other last character, no padding, no other alphabet."""
+    """RFC 4648 section 3.5: no other last character, no padding, no other alphabet."""
     text = b64(data)
     assert decode_segment(text) == data
     others = [text + b"=", text + b"\n", b" " + text, text.replace(b"-", b"+") + b"+"]
@@ -36,13 +37,14 @@ def test_bytes_have_exactly_one_spelling(data: bytes) -> None:
 
 
 @given(st.text("ABCXYZabcxyz0189-_+/=. \n", max_size=12))
+@pytest.mark.rule("R060", "R061")
 def test_whatever_decodes_is_the_canonical_text(text: str) -> None:
-    """R060, R061: two different texts never give the same bytes."""
+    """Two different texts never give the same bytes."""
     data = judged(text.encode())
     assert isinstance(data, Reason) or b64(data) == text.encode()
 
 
 @pytest.mark.parametrize("text", [b"A", b"AAAAA", b"AA==", b"A A", b"AA+/", b"\xc3\xa9", b"AB", b"AAB", b"AA\x00A"])
+@pytest.mark.rule("R060")
 def test_other_text_is_refused(text: bytes) -> None:
-    """R060."""
     assert judged(text) is Reasons.BAD_ENCODING

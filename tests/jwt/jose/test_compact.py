@@ -15,8 +15,8 @@ from gateway.identity import Identity
 from gateway.jwt.claims.rules import check_header
 from gateway.jwt.jose.compact import MAX_HEADER, Unverified, parse_header, parse_token, verify_signature
 from gateway.jwt.jose.keys import VerifyingKey
-from tests.support.minting import SigningKey, b64, good_claims, mint, mint_raw
-from tests.support.verifying import MAX_BYTES, NOW, judge, keys_of, make_policy
+from tests.support.tokens.minting import SigningKey, b64, good_claims, mint, mint_raw
+from tests.support.tokens.verifying import MAX_BYTES, NOW, judge, keys_of, make_policy
 
 KEY = SigningKey.rsa("a")
 TOKEN = mint(KEY, good_claims(NOW))
@@ -28,8 +28,9 @@ def refusal(token: bytes, max_bytes: int = MAX_BYTES) -> GatewayError:
     return caught.value
 
 
+@pytest.mark.rule("R062")
 def test_a_token_comes_apart() -> None:
-    """R062: what was signed is the text before the second dot, byte for byte."""
+    """What was signed is the text before the second dot, byte for byte."""
     token = mint(KEY, good_claims(NOW), header={"nonce": "n"})
     parsed = parse_token(token, MAX_BYTES)
     assert (parsed.algorithm, parsed.key_id, parsed.token_type) == ("RS256", "a", "JWT")
@@ -41,15 +42,17 @@ def test_a_token_comes_apart() -> None:
 
 
 @pytest.mark.parametrize("iss", [None, 5, ["https://idp.test/"]])
+@pytest.mark.rule("R085")
 def test_an_issuer_that_is_no_text_is_none(iss: Any) -> None:
-    """R085: the claim itself stays as it was."""
+    """The claim itself stays as it was."""
     parsed = parse_token(mint(KEY, good_claims(NOW, iss=iss)), MAX_BYTES)
     assert parsed.issuer is None
     assert parsed.claims["iss"] == iss
 
 
+@pytest.mark.rule("R052")
 def test_the_bounds_are_exact() -> None:
-    """R052: the last allowed length passes, one more does not."""
+    """The last allowed length passes, one more does not."""
     assert parse_token(TOKEN, len(TOKEN))
     assert refusal(TOKEN, len(TOKEN) - 1).reason is Reasons.TOKEN_TOO_LONG
     base = b'{"alg":"RS256","kid":"a","x":""}'
@@ -64,8 +67,9 @@ def test_the_bounds_are_exact() -> None:
 
 @given(st.binary(max_size=300) | st.text(".eyJ0bGciOA_-=", max_size=60).map(str.encode))
 @settings(deadline=None)
+@pytest.mark.rule("R094")
 def test_arbitrary_bytes_are_a_token_or_a_refusal(token: bytes) -> None:
-    """R094: no other exception leaves the parser."""
+    """No other exception leaves the parser."""
     with contextlib.suppress(GatewayError):
         assert isinstance(parse_token(token, MAX_BYTES), Unverified)
 
@@ -80,10 +84,11 @@ NAMES = ["alg", "kid", "typ", "crit", "b64", "cty", "iss", "sub", "aud", "exp", 
 
 @given(st.dictionaries(st.sampled_from(NAMES), JSON), st.dictionaries(st.sampled_from(NAMES), JSON), st.booleans())
 @settings(deadline=None)
+@pytest.mark.rule("R094", "C13")
 def test_signed_nonsense_is_an_identity_or_a_refusal(
     header: dict[str, Any], claims: dict[str, Any], wholly: bool
 ) -> None:
-    """R094, C13: odd members in a header and claims that are right otherwise, or in nothing else."""
+    """Odd members in a header and claims that are right otherwise, or in nothing else."""
     good_header: dict[str, Any] = {} if wholly else {"alg": "RS256", "kid": "a"}
     good: dict[str, Any] = {} if wholly else good_claims(NOW)
     token = mint_raw(KEY, json.dumps(good_header | header).encode(), json.dumps(good | claims).encode())
@@ -92,16 +97,18 @@ def test_signed_nonsense_is_an_identity_or_a_refusal(
 
 @given(st.data())
 @settings(deadline=None, max_examples=200)
+@pytest.mark.rule("R027", "R061", "R094")
 def test_no_damaged_token_passes(data: st.DataObject) -> None:
-    """R027, R061, R094: one byte anywhere."""
+    """One byte anywhere."""
     token = bytearray(TOKEN)
     place = data.draw(st.integers(0, len(token) - 1))
     token[place] = data.draw(st.integers(0, 255).filter(lambda byte: byte != token[place]))
     assert isinstance(judge(bytes(token), key_set=keys_of(KEY)), Reason)
 
 
+@pytest.mark.rule("R196", "R197")
 def test_refusals_quote_nothing_but_header_names() -> None:
-    """R196, R197: what an operator reads is printable, short, and holds no claim and no signature."""
+    """What an operator reads is printable, short, and holds no claim and no signature."""
     marker = "MARKER-in-the-token"
     policy = make_policy()
     for header in ({"alg": marker + "\r\n" + "x" * 500}, {"typ": "\x1b" + "+jwt"}):
@@ -122,8 +129,9 @@ def test_remembered_headers_are_bounded() -> None:
     assert parse_header.cache_info().currsize <= 256
 
 
+@pytest.mark.rule("R031", "R185")
 def test_the_key_that_signed_is_named() -> None:
-    """R031, R185: the cache ties an entry to it."""
+    """The cache ties an entry to it."""
     other = SigningKey.rsa("a", variant=1)
     keys = keys_of(other, KEY)
     token = parse_token(TOKEN, MAX_BYTES)
@@ -133,8 +141,9 @@ def test_the_key_that_signed_is_named() -> None:
     assert caught.value.reason is Reasons.BAD_SIGNATURE
 
 
+@pytest.mark.rule("R009", "R010")
 def test_keys_of_other_algorithms_are_not_tried() -> None:
-    """R009, R010: whatever the caller hands over."""
+    """Whatever the caller hands over."""
     (key,) = keys_of(KEY.public_jwk(alg="PS256")).keys
     with pytest.raises(GatewayError) as caught:
         verify_signature(parse_token(TOKEN, MAX_BYTES), (key,))
@@ -148,8 +157,9 @@ class BrokenKey:
         raise RecursionError("text that must not be shown")
 
 
+@pytest.mark.rule("R094")
 def test_a_check_that_breaks_is_a_refusal_and_stops_no_other_key() -> None:
-    """R094: of the exception only the name is told."""
+    """Of the exception only the name is told."""
     broken = VerifyingKey("a", frozenset({"RS256"}), "x", BrokenKey())  # type: ignore[arg-type]
     token = parse_token(TOKEN, MAX_BYTES)
     with pytest.raises(GatewayError) as caught:
@@ -160,8 +170,9 @@ def test_a_check_that_breaks_is_a_refusal_and_stops_no_other_key() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "ES256K", "Ed448", "x"])
+@pytest.mark.rule("R003", "R005")
 def test_there_is_no_verifier_for_other_algorithms(algorithm: str) -> None:
-    """R003, R005: even if everything before had failed."""
+    """Even if everything before had failed."""
     with pytest.raises(GatewayError) as caught:
         verify_signature(Unverified(algorithm, None, None, {}, None, b"", b""), keys_of(KEY).keys)
     assert caught.value.reason is Reasons.ALGORITHM_REFUSED

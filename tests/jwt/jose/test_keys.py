@@ -24,7 +24,7 @@ from gateway.jwt.jose.keys import (
     import_keys,
     import_pem,
 )
-from tests.support.minting import ABSENT, SigningKey, b64, jwks, unb64
+from tests.support.tokens.minting import ABSENT, SigningKey, b64, jwks, unb64
 
 RSA, EC, ED = SigningKey.rsa("a"), SigningKey.ec("b"), SigningKey.ed25519("c")
 
@@ -48,8 +48,8 @@ def certificate(key: SigningKey) -> bytes:
         (ED, {"EdDSA", "Ed25519"}),
     ],
 )
+@pytest.mark.rule("R009", "R021", "C35")
 def test_type_and_curve_decide_the_algorithms(key: SigningKey, algorithms: set[str]) -> None:
-    """R009, R021, C35."""
     (imported,) = import_jwks(jwks(key)).keys
     assert imported.algorithms == algorithms
     assert imported.kid == key.kid
@@ -57,28 +57,29 @@ def test_type_and_curve_decide_the_algorithms(key: SigningKey, algorithms: set[s
 
 
 @pytest.mark.parametrize(("named", "algorithms"), [("EdDSA", {"EdDSA", "Ed25519"}), ("Ed25519", {"EdDSA", "Ed25519"})])
+@pytest.mark.rule("R020", "C24")
 def test_both_names_of_ed25519_mean_one_algorithm(named: str, algorithms: set[str]) -> None:
-    """R020, C24."""
     assert import_jwks(jwks(ED.public_jwk(alg=named))).keys[0].algorithms == algorithms
 
 
+@pytest.mark.rule("R010")
 def test_the_alg_member_binds() -> None:
-    """R010."""
     keys = import_jwks(jwks(RSA.public_jwk(alg="PS256")))
     assert keys.keys[0].algorithms == {"PS256"}
     assert keys.candidates("a", "RS256") == ()
 
 
+@pytest.mark.rule("R170")
 def test_the_identity_is_the_numbers_not_their_spelling() -> None:
-    """R170: a leading zero byte in n changes nothing, nor does PEM."""
+    """A leading zero byte in n changes nothing, nor does PEM."""
     jwk = RSA.public_jwk()
     padded = {**jwk, "n": b64(b"\0" + unb64(jwk["n"].encode())).decode()}
     assert import_jwks(jwks(padded)).keys == import_jwks(jwks(RSA)).keys
     assert import_pem(RSA.public_bytes()).keys[0].thumbprint == RSA.jwk_thumbprint
 
 
+@pytest.mark.rule("R169", "R170", "C78")
 def test_trust_is_name_material_and_algorithms() -> None:
-    """R169, R170, C78."""
     old = import_jwks(jwks(RSA))
     key = old.keys[0]
     assert old.trusts(key)
@@ -90,8 +91,9 @@ def test_trust_is_name_material_and_algorithms() -> None:
     assert not KeySet().trusts(key)
 
 
+@pytest.mark.rule("R032", "C33")
 def test_candidates_follow_the_kid() -> None:
-    """R032, C33: repeated names all count, a name that nobody has means the nameless keys."""
+    """Repeated names all count, a name that nobody has means the nameless keys."""
     twin = SigningKey.rsa("a", variant=1)
     nameless = SigningKey.rsa(None)
     keys = import_jwks(jwks(RSA, SigningKey.ec("a"), twin, nameless, EC))
@@ -104,8 +106,9 @@ def test_candidates_follow_the_kid() -> None:
     assert KeySet().candidates(None, "RS256") == KeySet().candidates("a", "RS256") == ()
 
 
+@pytest.mark.rule("R031")
 def test_nameless_tokens_try_a_bounded_number_of_keys() -> None:
-    """R031: the cost of one token does not grow with the set."""
+    """The cost of one token does not grow with the set."""
     jwk = EC.public_jwk()
     keys = import_jwks(jwks(*({**jwk, "kid": str(number)} for number in range(20))))
     assert len(keys.candidates(None, "ES256")) == MAX_CANDIDATES
@@ -152,8 +155,9 @@ def test_nameless_tokens_try_a_bounded_number_of_keys() -> None:
         pytest.param(SigningKey.hmac("s", b"secret" * 8).public_jwk(), "symmetric", id="symmetric"),
     ],
 )
+@pytest.mark.rule("R007", "R011", "R012", "R013", "R014", "R015", "R016", "R017", "R021", "C34", "C38")
 def test_an_odd_key_harms_only_itself(odd: object, problem: str) -> None:
-    """R007, R011, R012, R013, R014, R015, R016, R017, R021, C34, C38: it is left out, and told."""
+    """It is left out, and told."""
     keys = import_jwks(json.dumps({"keys": [odd, SigningKey.ec("good").public_jwk()]}).encode())
     assert keys.kids == ("good",)
     (rejected,) = keys.rejected
@@ -162,8 +166,9 @@ def test_an_odd_key_harms_only_itself(odd: object, problem: str) -> None:
     assert import_jwks(json.dumps({"keys": [SigningKey.ec("good").public_jwk(), odd]}).encode()).kids == ("good",)
 
 
+@pytest.mark.rule("R033", "R197")
 def test_what_is_told_of_a_rejected_key_is_short_and_printable() -> None:
-    """R033, R197: names of keys are foreign text."""
+    """Names of keys are foreign text."""
     keys = import_jwks(jwks(RSA, {"kty": "oct", "kid": "a\r\n\x1b" + "é" * 500, "k": "c2VjcmV0"}))
     (rejected,) = keys.rejected
     assert rejected.kid.startswith("a\\r\\n\\x1b")
@@ -173,8 +178,9 @@ def test_what_is_told_of_a_rejected_key_is_short_and_printable() -> None:
 
 
 @pytest.mark.parametrize("key", [RSA, EC, ED])
+@pytest.mark.rule("R008", "C38")
 def test_private_members_are_dropped_and_told(key: SigningKey) -> None:
-    """R008, C38: the key works, without its private half."""
+    """The key works, without its private half."""
     keys = import_jwks(jwks(key.private_jwk()))
     assert keys.keys == import_jwks(jwks(key)).keys
     assert not hasattr(keys.keys[0].key.public, "sign")
@@ -182,8 +188,9 @@ def test_private_members_are_dropped_and_told(key: SigningKey) -> None:
     assert str(key.private_jwk()["d"]) not in repr(keys)
 
 
+@pytest.mark.rule("C35", "C88")
 def test_other_members_are_ignored() -> None:
-    """C35, C88: as real issuers publish their keys."""
+    """As real issuers publish their keys."""
     jwk = RSA.public_jwk(use="sig", x5t="AA", x5c=["AA"], issuer="https://idp.test/", key_ops=["verify"], ext=True)
     assert import_jwks(jwks(jwk)).kids == ("a",)
     assert import_jwks(b"\xef\xbb\xbf" + jwks(jwk)).kids == ("a",)  # C40
@@ -208,15 +215,17 @@ def test_other_members_are_ignored() -> None:
         jwks(RSA)[:-5],
     ],
 )
+@pytest.mark.rule("R154", "R155", "C38")
 def test_an_unusable_set_is_one_error(data: bytes) -> None:
-    """R154, R155, C38: the caller keeps its old keys; the text shows no key material."""
+    """The caller keeps its old keys; the text shows no key material."""
     with pytest.raises(KeySetError) as caught:
         import_jwks(data)
     assert "c2VjcmV0" not in str(caught.value)
 
 
+@pytest.mark.rule("R156")
 def test_the_number_of_keys_is_bounded() -> None:
-    """R156: the rest is ignored, and told."""
+    """The rest is ignored, and told."""
     keys = import_jwks(jwks(*[EC] * (MAX_KEYS + 50)))
     assert len(keys.keys) == MAX_KEYS
     assert "more than" in keys.rejected[0].problem
@@ -232,8 +241,9 @@ def test_pem_files_hold_keys_and_certificates_without_names() -> None:
     assert keys.candidates("any", "ES256") == keys.keys[:1]
 
 
+@pytest.mark.rule("R008", "R014", "R016")
 def test_odd_pem_blocks_harm_only_themselves() -> None:
-    """R008, R014, R016: a private key, a weak key, another curve, a damaged block."""
+    """A private key, a weak key, another curve, a damaged block."""
     assert isinstance(EC.private, ec.EllipticCurvePrivateKey)
     private = EC.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     odd = [
@@ -253,16 +263,18 @@ def test_odd_pem_blocks_harm_only_themselves() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"-----BEGIN ", b"x" * (MAX_BYTES + 1), b"-----BEGIN PUBLIC KEY-----"])
+@pytest.mark.rule("R154")
 def test_a_file_without_keys_is_one_error(data: bytes) -> None:
-    """R154: neither PEM nor JWKS."""
+    """Neither PEM nor JWKS."""
     with pytest.raises(KeySetError):
         import_keys(data)
     with pytest.raises(KeySetError):
         import_pem(data)
 
 
+@pytest.mark.rule("R156")
 def test_many_pem_blocks_are_bounded() -> None:
-    """R156: and a file of nothing but beginnings costs no time."""
+    """And a file of nothing but beginnings costs no time."""
     assert len(import_pem(ED.public_bytes() * (MAX_KEYS + 1)).keys) == MAX_KEYS
     with pytest.raises(KeySetError):
         import_pem(b"-----BEGIN A-----" * 15_000)
@@ -284,14 +296,16 @@ def test_a_key_file_is_known_by_its_content() -> None:
         ([], ""),
     ],
 )
+@pytest.mark.rule("C88")
 def test_key_keeps_whose_tokens_it_says_to_sign(member: Any, issuer: str | None) -> None:
-    """C88: Microsoft's member ``issuer``; an odd one harms no key, but stands for nobody."""
+    """Microsoft's member ``issuer``; an odd one harms no key, but stands for nobody."""
     [key] = import_jwks(jwks(SigningKey.ec("a").public_jwk(issuer=member))).keys
     assert key.issuer == issuer
 
 
+@pytest.mark.rule("R169")
 def test_key_that_signs_for_somebody_else_from_now_on_is_another_one() -> None:
-    """R169: a cached verdict rests on it."""
+    """A cached verdict rests on it."""
     mine = import_jwks(jwks(SigningKey.ec("a").public_jwk(issuer="https://a.test/x")))
     theirs = import_jwks(jwks(SigningKey.ec("a").public_jwk(issuer="https://a.test/y")))
     assert mine.trusts(mine.keys[0])

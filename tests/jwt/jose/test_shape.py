@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.jwt.jose.shape import is_jws
-from tests.support.minting import SigningKey, good_claims, mint
+from tests.support.tokens.minting import SigningKey, good_claims, mint
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,9 @@ from tests.support.minting import SigningKey, good_claims, mint
         urlsafe_b64encode(b'{"alg":"RS256","crit":["x"]}').rstrip(b"=") + b".a.b",
     ],
 )
+@pytest.mark.rule("R118")
 def test_jws_is_one_however_broken(token: bytes) -> None:
-    """R118: so it is never sent to somebody whom it does not name."""
+    """So it is never sent to somebody whom it does not name."""
     assert is_jws(token)
 
 
@@ -45,8 +46,8 @@ def test_jws_is_one_however_broken(token: bytes) -> None:
         b"v1.local.payload",
     ],
 )
+@pytest.mark.rule("C95")
 def test_everything_else_is_opaque(token: bytes) -> None:
-    """C95."""
     assert not is_jws(token)
 
 

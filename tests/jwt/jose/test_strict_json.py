@@ -29,10 +29,11 @@ def nested(depth: int, compact: bool = True) -> bytes:
 
 @settings(deadline=None)
 @given(st.dictionaries(st.text(), VALUES, max_size=5), st.booleans(), st.booleans())
+@pytest.mark.rule("R070", "R351")
 def test_every_object_is_read_as_the_standard_reader_reads_it(
     value: dict[str, Any], compact: bool, ascii_only: bool
 ) -> None:
-    """R070, R351: values arrive exactly, by the fast and by the thorough way."""
+    """Values arrive exactly, by the fast and by the thorough way."""
     data = json.dumps(value, separators=(",", ":") if compact else None, ensure_ascii=ascii_only).encode()
     parsed = parse_object(data)
     assert parsed == value
@@ -41,16 +42,18 @@ def test_every_object_is_read_as_the_standard_reader_reads_it(
 
 @settings(deadline=None)
 @given(st.binary(max_size=200))
+@pytest.mark.rule("R094")
 def test_arbitrary_bytes_give_an_object_or_the_one_error(data: bytes) -> None:
-    """R094: no other exception leaves the reader."""
+    """No other exception leaves the reader."""
     with contextlib.suppress(StrictJsonError):
         assert isinstance(parse_object(data), dict)
 
 
 @settings(deadline=None)
 @given(st.dictionaries(st.text(), VALUES, max_size=4), st.data())
+@pytest.mark.rule("R094")
 def test_damaged_objects_give_an_object_or_the_one_error(value: dict[str, Any], data: st.DataObject) -> None:
-    """R094: neither do near misses."""
+    """Neither do near misses."""
     text = bytearray(json.dumps(value).encode())
     text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(StrictJsonError):
@@ -68,8 +71,9 @@ def test_damaged_objects_give_an_object_or_the_one_error(value: dict[str, Any], 
         b'{"":1,"":2}',
     ],
 )
+@pytest.mark.rule("R046", "R071")
 def test_a_member_name_that_appears_twice_is_told_apart(data: bytes) -> None:
-    """R046, R071: also deep inside, and also when spelled by an escape."""
+    """Also deep inside, and also when spelled by an escape."""
     with pytest.raises(StrictJsonError) as caught:
         parse_object(data)
     assert caught.value.duplicate
@@ -108,39 +112,43 @@ def test_a_member_name_that_appears_twice_is_told_apart(data: bytes) -> None:
         pytest.param(b'{"a":1}\x00', id="NUL behind"),
     ],
 )
+@pytest.mark.rule("R047", "R053", "R054", "R070", "R072", "R073", "C12")
 def test_everything_but_one_strict_object_is_refused(data: bytes) -> None:
-    """R047, R053, R054, R070, R072, R073, C12."""
     with pytest.raises(StrictJsonError) as caught:
         parse_object(data)
     assert not caught.value.duplicate
 
 
 @pytest.mark.parametrize("compact", [True, False])
+@pytest.mark.rule("R053", "R074")
 def test_depth_is_bounded_whatever_the_spelling(compact: bool) -> None:
-    """R053, R074: the bound is the same on the fast and the thorough way."""
+    """The bound is the same on the fast and the thorough way."""
     assert parse_object(nested(MAX_DEPTH, compact))
     with pytest.raises(StrictJsonError):
         parse_object(nested(MAX_DEPTH + 1, compact))
 
 
+@pytest.mark.rule("R053")
 def test_many_flat_containers_are_not_deep() -> None:
-    """R053: the bound is on nesting, not on number."""
+    """The bound is on nesting, not on number."""
     assert len(parse_object(json.dumps({"a": [[]] * 500}, separators=(",", ":")).encode())["a"]) == 500
 
 
 @pytest.mark.parametrize(
     "data", [b"[" * 100_000, b'{"a":' * 5000, b'{"a":' * 5000 + b"1" + b"}" * 5000, b'[{"":' * 9000]
 )
+@pytest.mark.rule("R053", "R074")
 def test_abysses_are_refused_at_once(data: bytes) -> None:
-    """R053, R074: no RecursionError, no crash."""
+    """No RecursionError, no crash."""
     started = time.perf_counter()
     with pytest.raises(StrictJsonError):
         parse_object(data)
     assert time.perf_counter() - started < 1
 
 
+@pytest.mark.rule("R351", "R079")
 def test_numbers_are_exact_and_whole_pairs_are_characters() -> None:
-    """R351, R079: integers beyond 64 bits are not rounded."""
+    """Integers beyond 64 bits are not rounded."""
     parsed = parse_object(b'{"a":9007199254740993,"b":1' + b"0" * 400 + b',"c":"\\ud83d\\ude00","d":1.5,"e":-0}')
     assert parsed == {"a": 2**53 + 1, "b": 10**400, "c": "\U0001f600", "d": 1.5, "e": 0}
     assert type(parsed["b"]) is int

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import GatewayError, Reasons
 from gateway.jwt.jose.compact import parse_token
-from tests.support.vectors import key_set, load_vectors, vector_path, verify_jws
+from tests.support.tokens.vectors import key_set, load_vectors, vector_path, verify_jws
 
 FOLDER = "rfc7520-cookbook"
 
@@ -23,8 +23,9 @@ FOLDER = "rfc7520-cookbook"
         ("curve25519/jws", "EdDSA"),
     ],
 )
+@pytest.mark.rule("R001", "R008", "R020")
 def test_the_signed_examples_verify(name: str, algorithm: str) -> None:
-    """R001, R008, R020: with the published key, private members and all; not with one bit changed."""
+    """With the published key, private members and all; not with one bit changed."""
     example: dict[str, Any] = load_vectors(f"{FOLDER}/{name}.json")
     keys, token = key_set(example["input"]["key"]), example["output"]["compact"].encode()
     assert algorithm in verify_jws(token, keys).algorithms
@@ -53,16 +54,18 @@ def test_the_signed_examples_verify(name: str, algorithm: str) -> None:
         "rfc7797/hmac-sha2_b64_false",
     ],
 )
+@pytest.mark.rule("R037", "R042", "R051", "R063", "R065", "R070")
 def test_no_example_is_an_access_token(name: str) -> None:
-    """R037, R042, R051, R063, R065, R070: text, detached, unencoded, encrypted, JSON serialisation."""
+    """Text, detached, unencoded, encrypted, JSON serialisation."""
     for form in load_vectors(f"{FOLDER}/{name}.json")["output"].values():
         token = form if isinstance(form, str) else json.dumps(form)
         with pytest.raises(GatewayError):
             parse_token(token.encode(), 8192)
 
 
+@pytest.mark.rule("R037", "R038")
 def test_every_encrypted_example_is_refused() -> None:
-    """R037, R038: RFC 7520 section 5, compressed content among it."""
+    """RFC 7520 section 5, compressed content among it."""
     files = sorted(vector_path(f"{FOLDER}/jwe").glob("*.json"))
     assert len(files) == 13
     for file in files:
@@ -74,8 +77,9 @@ def test_every_encrypted_example_is_refused() -> None:
             assert caught.value.reason in (Reasons.ENCRYPTED_TOKEN, Reasons.NOT_A_JWS)
 
 
+@pytest.mark.rule("R037", "R051")
 def test_the_nested_example_is_refused_inside_and_out() -> None:
-    """R037, R051: the outer JWE as such; its inner JWS is signed with PS256 and verifies."""
+    """The outer JWE as such; its inner JWS is signed with PS256 and verifies."""
     example = load_vectors(f"{FOLDER}/6.nesting_signatures_and_encryption.json")
     with pytest.raises(GatewayError) as caught:
         parse_token(example["encrypt"]["output"]["compact"].encode(), 1 << 20)
@@ -96,8 +100,9 @@ def test_the_nested_example_is_refused_inside_and_out() -> None:
         ("3_6.symmetric_key_encryption", False),
     ],
 )
+@pytest.mark.rule("R007", "R008")
 def test_the_example_keys(name: str, usable: bool) -> None:
-    """R007, R008: RFC 7520 section 3."""
+    """RFC 7520 section 3."""
     keys = key_set(load_vectors(f"{FOLDER}/jwk/{name}.json"))
     assert bool(keys.keys) is usable
     assert not any(hasattr(key.key.public, "sign") for key in keys.keys)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.identity import Identity
 from gateway.jwt.jose.compact import parse_token
-from tests.support.minting import SigningKey, good_claims, mint_raw
-from tests.support.vectors import vector_path
-from tests.support.verifying import NOW, judge, keys_of, make_policy
+from tests.support.tokens.minting import SigningKey, good_claims, mint_raw
+from tests.support.tokens.vectors import vector_path
+from tests.support.tokens.verifying import NOW, judge, keys_of, make_policy
 
 KEY = SigningKey.ed25519("a")
 KEYS = keys_of(KEY)
@@ -43,8 +45,9 @@ def refusal(token: bytes) -> Reason | None:
     return None
 
 
+@pytest.mark.rule("R044", "R047", "R053", "R054", "R070", "R071", "R072", "R073", "R074")
 def test_as_payloads_and_headers_only_strict_objects_are_read() -> None:
-    """R044, R047, R053, R054, R070-R074: acceptance of a valid object or the refusal of a bad token, nothing else."""
+    """Acceptance of a valid object or the refusal of a bad token, nothing else."""
     for file in suite():
         data = file.read_bytes()
         if not data:
@@ -59,15 +62,17 @@ def test_as_payloads_and_headers_only_strict_objects_are_read() -> None:
         assert header in FORM, file.name  # none of them has an alg
 
 
+@pytest.mark.rule("R046", "R071")
 def test_duplicate_members_are_valid_json_and_no_token() -> None:
-    """R046, R071: the two files of the suite that RFC 7519 section 4 rules out."""
+    """The two files of the suite that RFC 7519 section 4 rules out."""
     for name in ("y_object_duplicated_key.json", "y_object_duplicated_key_and_value.json"):
         token = mint_raw(KEY, HEADER, vector_path(f"jsontestsuite/{name}").read_bytes())
         assert refusal(token) is Reasons.DUPLICATE_MEMBER
 
 
+@pytest.mark.rule("R072", "R073", "R074", "R094")
 def test_as_a_member_of_a_good_token_they_pass_or_are_refused() -> None:
-    """R072, R073, R074, R094: every file inside otherwise perfect claims, verified to the end."""
+    """Every file inside otherwise perfect claims, verified to the end."""
     claims = json.dumps(good_claims(NOW)).encode()
     for file in suite():
         payload = claims[:-1] + b', "x": ' + file.read_bytes() + b"}"

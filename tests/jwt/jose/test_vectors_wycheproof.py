@@ -23,7 +23,7 @@ from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt.jose.base64url import decode_segment
 from gateway.jwt.jose.compact import Unverified, parse_token, verify_signature
 from gateway.jwt.jose.keys import KeySet, KeySetError, VerifyingKey, import_pem
-from tests.support.vectors import key_set, verify_jws, wycheproof_cases
+from tests.support.tokens.vectors import key_set, verify_jws, wycheproof_cases
 
 ALG_MEMBER_BINDS = {346, 347, 350, 351}
 NOT_REAL_CASES = {367, 370, 372, 373}
@@ -62,8 +62,50 @@ def is_symmetric(jwk: dict[str, Any]) -> bool:
     return all(key.get("kty") == "oct" for key in jwk.get("keys", [jwk]))
 
 
+@pytest.mark.rule(
+    "R001",
+    "R002",
+    "R003",
+    "R004",
+    "R005",
+    "R006",
+    "R007",
+    "R008",
+    "R009",
+    "R010",
+    "R011",
+    "R012",
+    "R013",
+    "R014",
+    "R015",
+    "R016",
+    "R017",
+    "R018",
+    "R019",
+    "R020",
+    "R021",
+    "R022",
+    "R023",
+    "R024",
+    "R025",
+    "R026",
+    "R027",
+    "R028",
+    "R029",
+    "R030",
+    "R031",
+    "R032",
+    "R033",
+    "R034",
+    "R035",
+    "R036",
+    "R037",
+    "R038",
+    "R060",
+    "R061",
+)
 def test_json_web_signatures() -> None:
-    """R001-R038, R060, R061: 401 vectors."""
+    """401 vectors."""
     accepted = 0
     for group, test in wycheproof_cases("json_web_signature_test"):
         expected = (
@@ -74,8 +116,9 @@ def test_json_web_signatures() -> None:
     assert accepted == 32
 
 
+@pytest.mark.rule("R007", "R011", "R015", "R016", "R017", "R018", "R019", "R032")
 def test_json_web_keys() -> None:
-    """R007, R011, R015-R019, R032: mixed and duplicate sets, ROCA, short RSA, e = 1, wrong use, alg, curve, point."""
+    """Mixed and duplicate sets, ROCA, short RSA, e = 1, wrong use, alg, curve, point."""
     accepted = 0
     for group, test in wycheproof_cases("json_web_key_test"):
         expected = test["result"] == "valid" and not is_symmetric(published(group))
@@ -84,8 +127,9 @@ def test_json_web_keys() -> None:
     assert accepted == 1
 
 
+@pytest.mark.rule("R003", "R006", "R036", "R037")
 def test_json_web_crypto() -> None:
-    """R003, R006, R036, R037: none, confusion of families, embedded keys, JWE."""
+    """none, confusion of families, embedded keys, JWE."""
     accepted = 0
     for group, test in wycheproof_cases("json_web_crypto_test"):
         expected = test["result"] == "valid" and "jws" in test and not is_symmetric(published(group))
@@ -95,8 +139,9 @@ def test_json_web_crypto() -> None:
     assert accepted == 2
 
 
+@pytest.mark.rule("R060", "R061")
 def test_base64_of_the_signature_vectors() -> None:
-    """R060, R061: their keys are HMAC keys, so the spelling of the segments is judged alone."""
+    """Their keys are HMAC keys, so the spelling of the segments is judged alone."""
     seen = 0
     for group, test in wycheproof_cases("json_web_signature_test"):
         if group.get("comment") != "base64" or test["tcId"] in NOT_REAL_CASES:
@@ -108,8 +153,9 @@ def test_base64_of_the_signature_vectors() -> None:
     assert seen > 10
 
 
+@pytest.mark.rule("R037", "R038", "C25", "C95")
 def test_encrypted_tokens_are_refused_before_anything_is_decoded() -> None:
-    """R037, R038, C25, C95: valid or not, compact or JSON."""
+    """Valid or not, compact or JSON."""
     for _, test in wycheproof_cases("json_web_encryption_test"):
         token = test["jwe"] if isinstance(test["jwe"], str) else repr(test["jwe"])
         with pytest.raises(GatewayError) as caught:
@@ -131,8 +177,9 @@ def test_encrypted_tokens_are_refused_before_anything_is_decoded() -> None:
         ("rsa_pss_2048_sha256_mgf1_32_test", "PS256", 60),
     ],
 )
+@pytest.mark.rule("R009", "R023", "R025", "R027")
 def test_raw_signatures(name: str, algorithm: str, fewest: int) -> None:
-    """R009, R023, R025, R027: each vector's own verdict; "acceptable" may be either."""
+    """Each vector's own verdict; "acceptable" may be either."""
     valid = 0
     for group, test in wycheproof_cases(name):
         keys = import_pem(group["publicKeyPem"].encode()).candidates(None, algorithm)
@@ -144,8 +191,9 @@ def test_raw_signatures(name: str, algorithm: str, fewest: int) -> None:
     assert valid >= fewest
 
 
+@pytest.mark.rule("R024", "C24")
 def test_der_signatures_are_not_jws_signatures() -> None:
-    """R024, C24: even valid ones."""
+    """Even valid ones."""
     for group, test in wycheproof_cases("ecdsa_secp256r1_sha256_test"):
         keys = import_pem(group["publicKeyPem"].encode()).keys
         token = Unverified("ES256", None, None, {}, None, bytes.fromhex(test["msg"]), bytes.fromhex(test["sig"]))
@@ -154,16 +202,18 @@ def test_der_signatures_are_not_jws_signatures() -> None:
 
 
 @pytest.mark.parametrize("name", ["ecdsa_secp256k1_sha256_p1363_test", "ed448_test"])
+@pytest.mark.rule("R009", "R022")
 def test_other_curves_are_no_keys_here(name: str) -> None:
-    """R009, R022: refused at import."""
+    """Refused at import."""
     for group, _ in wycheproof_cases(name):
         with pytest.raises(KeySetError):
             import_pem(group["publicKeyPem"].encode())
         assert key_set(group.get("publicKeyJwk", {})) == KeySet((), ())
 
 
+@pytest.mark.rule("R007", "R019")
 def test_hmac_secrets_are_no_keys_here() -> None:
-    """R007, R019: of any length."""
+    """Of any length."""
     for group, test in wycheproof_cases("hmac_sha256_test"):
         assert group["type"] == "MacTest"
         assert key_set({"kty": "oct", "k": test["key"], "alg": "HS256"}).keys == ()

@@ -8,11 +8,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from gateway.jwt.jose.weak_keys import _POWERS, has_roca_fingerprint, rsa_problem
-from tests.support.minting import SigningKey
+from tests.support.tokens.minting import SigningKey
 
 
+@pytest.mark.rule("R018")
 def test_sound_moduli_have_no_fingerprint() -> None:
-    """R018: chance alone would flag one sound key in more than 2**27."""
+    """Chance alone would flag one sound key in more than 2**27."""
     for variant in range(3):
         key = SigningKey.rsa("sound", variant=variant).private
         assert isinstance(key, rsa.RSAPrivateKey)
@@ -20,8 +21,9 @@ def test_sound_moduli_have_no_fingerprint() -> None:
     assert -sum(math.log2(len(powers) / (prime - 1)) for prime, powers in _POWERS.items()) > 27
 
 
+@pytest.mark.rule("R018")
 def test_powers_of_the_generator_have_the_fingerprint() -> None:
-    """R018: any product of numbers of the broken form, whatever its size."""
+    """Any product of numbers of the broken form, whatever its size."""
     product = math.prod(prime for prime in range(2, 168) if all(prime % divisor for divisor in range(2, prime)))
     first, second = ((product << 810) + pow(65537, power, product) for power in (3, 12345))
     assert has_roca_fingerprint(first * second)
@@ -40,12 +42,12 @@ def test_powers_of_the_generator_have_the_fingerprint() -> None:
         (0, 0),
     ],
 )
+@pytest.mark.rule("R016", "R017")
 def test_numbers_out_of_bounds_are_a_problem(modulus: int, exponent: int) -> None:
-    """R016, R017."""
     assert rsa_problem(modulus, exponent)
 
 
+@pytest.mark.rule("R016", "R017")
 def test_the_bounds_themselves_are_fine() -> None:
-    """R016, R017."""
     assert rsa_problem((1 << 2047) + 3, 3) == ""
     assert rsa_problem((1 << 8191) + 3, (1 << 32) - 1) == ""

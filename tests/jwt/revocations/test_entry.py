@@ -89,20 +89,22 @@ def test_where_nobody_knows_the_end_it_must_be_said() -> None:
 
 
 @given(st.text(min_size=1), st.sampled_from(["jti", "sub", "sid"]))
+@pytest.mark.rule("R131")
 def test_a_record_is_short_and_holds_nothing_of_the_value(value: str, name: str) -> None:
-    """R131: whatever the value, 28 bytes of digest and numbers."""
+    """Whatever the value, 28 bytes of digest and numbers."""
     record = parse_revocation(json.dumps({name: value}), END).record()
     assert len(record) == RECORD.size == 28
     assert len(value) < 8 or value.encode("utf-8", "surrogatepass") not in record
 
 
 @pytest.mark.parametrize("value", ["a:b\r\nDEL x", "x" * 10240])
+@pytest.mark.rule("R131")
 def test_a_value_made_to_break_a_key_is_only_hashed(value: str) -> None:
-    """R131."""
     assert len(parse_revocation(json.dumps({"jti": value}), END).record()) == RECORD.size
 
 
+@pytest.mark.rule("R129")
 def test_an_end_is_kept_to_the_next_minute() -> None:
-    """R129: never earlier than it was said."""
+    """Never earlier than it was said."""
     for expires, end in ((60.0, 1), (60.1, 2), (math.inf, NEVER), (1e12, NEVER)):
         assert RECORD.unpack(RevocationEntry(EntryKind.TOKEN, "j", "", 0.0, expires).record())[2] == end

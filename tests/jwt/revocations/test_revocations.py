@@ -13,8 +13,8 @@ from gateway.features.revocation.file_source import FileRevocations
 from gateway.jwt.revocations.revocations import CATCH_UP_SECONDS, STILL_SECONDS, Revocations
 from gateway.jwt.revocations.table import EntryKind, RevocationTable
 from tests.support.clock import FakeClock, eventually
+from tests.support.gateways.revoking import caller, revoked
 from tests.support.pace import paced
-from tests.support.revocation import caller, revoked
 
 
 def file_with(tmp_path: Path, name: str, text: str) -> FileRevocations:
@@ -51,8 +51,8 @@ async def test_every_source_is_asked(tmp_path: Path) -> None:
     await made.stop()
 
 
+@pytest.mark.rule("R130")
 async def test_one_unknown_source_makes_all_unknown_and_the_route_says_what_then(tmp_path: Path) -> None:
-    """R130."""
     sources = [file_with(tmp_path, "one", ""), FileRevocations(str(tmp_path / "nowhere"), FakeClock(), 60)]
     made = Revocations(sources, FakeClock())
     await made.start()
@@ -101,8 +101,9 @@ async def test_a_second_look_at_the_same_caller_hashes_nothing_until_there_is_so
     await made.stop()
 
 
+@pytest.mark.rule("R441")
 async def test_after_a_standstill_everything_is_looked_at_again_before_it_is_used(tmp_path: Path) -> None:
-    """R441: no look has failed meanwhile; the age at which entries count as unknown has nothing to do with it."""
+    """No look has failed meanwhile; the age at which entries count as unknown has nothing to do with it."""
     file, clock = tmp_path / "revoked", FakeClock()
     file.write_text("")
     made = Revocations([FileRevocations(str(file), clock, 60)], clock)
@@ -121,8 +122,9 @@ async def test_after_a_standstill_everything_is_looked_at_again_before_it_is_use
     await made.stop()
 
 
+@pytest.mark.rule("R441")
 async def test_a_standstill_is_noticed_without_a_request(tmp_path: Path) -> None:
-    """R441: requests that come a moment later find it looked at."""
+    """Requests that come a moment later find it looked at."""
     file, clock = tmp_path / "revoked", FakeClock()
     file.write_text("")
     made = Revocations([FileRevocations(str(file), clock, 60)], clock)
@@ -134,8 +136,9 @@ async def test_a_standstill_is_noticed_without_a_request(tmp_path: Path) -> None
     await made.stop()
 
 
+@pytest.mark.rule("R441", "R445")
 async def test_a_source_that_says_nothing_is_not_waited_for_again_and_again(tmp_path: Path) -> None:
-    """R441, R445: half a second after a standstill, and not at all without one."""
+    """Half a second after a standstill, and not at all without one."""
     file, clock = tmp_path / "nowhere", FakeClock()
     made = Revocations([FileRevocations(str(file), clock, 60)], clock)
     await made.start()

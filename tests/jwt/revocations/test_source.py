@@ -21,8 +21,9 @@ class Source(RevocationSource):
         return True
 
 
+@pytest.mark.rule("R406", "R441")
 def test_it_is_known_by_the_age_of_the_last_good_look_and_by_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    """R406, R441: the age counts from the beginning of a look, at the moment of asking."""
+    """The age counts from the beginning of a look, at the moment of asking."""
     caplog.set_level("INFO", "gateway.revocation")
     clock, moved = FakeClock(), list[float]()
     source = Source(clock, 10.0)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.jwt.revocations.table import CLEANED, NEVER, RECORD, SHARDS, EntryKind, RevocationTable, digest
-from tests.support.revocation import HOUR, NOW, caller, revoked
+from tests.support.gateways.revoking import HOUR, NOW, caller, revoked
 
 
 def table(*records: bytes) -> RevocationTable:
@@ -42,10 +42,11 @@ MAIN, OTHER = "https://idp.test/", "https://other.test/"
         (revoked(EntryKind.ISSUER_BEFORE, MAIN, before=NOW), {}, [{"issuer": OTHER}, {"issued": NOW}, {"issuer": ""}]),
     ],
 )
+@pytest.mark.rule("R132")
 def test_each_kind_covers_what_it_names_and_nothing_else(
     record: bytes, hit: dict[str, Any], misses: list[dict[str, Any]]
 ) -> None:
-    """R132: a token without ``iat`` counts as issued before any moment."""
+    """A token without ``iat`` counts as issued before any moment."""
     made = table(record)
     assert made.covers(caller(**hit), NOW)
     assert not any(made.covers(caller(**miss), NOW) for miss in misses)
@@ -70,8 +71,9 @@ _ENTRIES = st.tuples(
 
 
 @given(st.lists(st.one_of(_ENTRIES, st.just(None)), max_size=40))
+@pytest.mark.rule("R129")
 def test_the_table_is_as_good_as_a_dictionary(steps: list[tuple[EntryKind, str, int, int] | None]) -> None:
-    """Entries come in any order, time passes, ended ones are cleaned away: R129."""
+    """Entries come in any order, time passes, ended ones are cleaned away."""
     made, now = RevocationTable(), NOW
     model: dict[tuple[EntryKind, str], tuple[float, float]] = {}
     for step in steps:

@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from gateway.features.listed import reasons
-from tests.support.gateway import RunningGateway, request, running_gateway
-from tests.support.minting import SigningKey, good_claims, mint
-from tests.support.upstream import Received, raw_upstream
+from tests.support.gateways.running import RunningGateway, request, running_gateway
+from tests.support.tokens.minting import SigningKey, good_claims, mint
+from tests.support.upstreams.recording import Received, raw_upstream
 
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/"},
@@ -44,9 +44,8 @@ def value(samples: dict[str, list[Sample]], name: str, **labels: str) -> float:
     return found[0] if found else 0.0
 
 
+@pytest.mark.rule("R389")
 async def test_each_request_is_counted_once_by_route_method_status_and_outcome(tmp_path: Path) -> None:
-    """Contract (metrics), R389."""
-
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
         if received.target == b"/public/closes":
             return None
@@ -107,8 +106,9 @@ async def test_histograms_are_cumulative_and_end_with_everything(tmp_path: Path)
     assert 0 < value(samples, "gateway_request_duration_seconds_sum") < 60
 
 
+@pytest.mark.rule("R198", "R196")
 async def test_nothing_that_a_client_chose_is_a_label(tmp_path: Path) -> None:
-    """R198, R196: a thousand odd requests add no label value that the configuration does not know."""
+    """A thousand odd requests add no label value that the configuration does not know."""
     marker = "zq9marker"
     key = SigningKey.rsa("a")
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, key=key, routes=ROUTES) as gateway:

@@ -11,11 +11,11 @@ import pytest
 from gateway import __version__
 from tests.support.clock import FakeClock, eventually
 from tests.support.composed import Settings
-from tests.support.gateway import ISSUER, configuration, request, running_gateway
-from tests.support.keys import OTHER, entry, write_keys
-from tests.support.minting import SigningKey, jwks
-from tests.support.timed import timed_gateway
-from tests.support.upstream import Received, raw_upstream
+from tests.support.gateways.running import ISSUER, configuration, request, running_gateway
+from tests.support.gateways.timed import timed_gateway
+from tests.support.tokens.api_keys import OTHER, entry, write_keys
+from tests.support.tokens.minting import SigningKey, jwks
+from tests.support.upstreams.recording import Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 
@@ -68,8 +68,9 @@ async def test_status_counts_failures_of_an_upstream_by_reason(tmp_path: Path) -
     assert status["upstreams"]["main"]["failures"] == {"upstream_disconnected": 1, "upstream_protocol": 2}
 
 
+@pytest.mark.rule("R378", "R379")
 async def test_readiness_needs_the_keys_of_every_issuer(tmp_path: Path) -> None:
-    """R378, R379: one issuer without keys is enough to be unready; liveness does not care."""
+    """One issuer without keys is enough to be unready; liveness does not care."""
     key, good, late = SigningKey.rsa("a"), tmp_path / "jwks.json", tmp_path / "late.json"
     good.write_bytes(jwks(key))
     settings = configuration("http://127.0.0.1:1", good)
@@ -94,8 +95,9 @@ async def test_readiness_needs_the_keys_of_every_issuer(tmp_path: Path) -> None:
         assert (ready.status, ready.json["ready"]) == (200, True)
 
 
+@pytest.mark.rule("R378", "R379")
 async def test_readiness_ends_when_keys_become_too_old_and_liveness_does_not(tmp_path: Path) -> None:
-    """R378, R379, D5: jwks_max_stale_seconds without a good fetch."""
+    """jwks_max_stale_seconds without a good fetch."""
     key, file = SigningKey.rsa("a"), tmp_path / "jwks.json"
     file.write_bytes(jwks(key))
     options = {"jwks_max_stale_seconds": 60, "jwks_refresh_seconds": 3600}
@@ -157,8 +159,9 @@ TRICKS = [
 
 @pytest.mark.parametrize("target", TRICKS)
 @pytest.mark.parametrize("host", [b"gateway.test", b"127.0.0.1:ADMIN", b"localhost"])
+@pytest.mark.rule("R380")
 async def test_no_path_on_the_public_port_leads_to_the_admin_pages(target: bytes, host: bytes, tmp_path: Path) -> None:
-    """R380: an upstream's answer or a refusal, never a page of the gateway."""
+    """An upstream's answer or a refusal, never a page of the gateway."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         named = host.replace(b"ADMIN", b"%d" % gateway.app.admin_port)
         response = await gateway.get(target, (b"Host", named))
@@ -169,8 +172,9 @@ async def test_no_path_on_the_public_port_leads_to_the_admin_pages(target: bytes
     assert ISSUER.encode() not in response.body
 
 
+@pytest.mark.rule("R380")
 async def test_public_paths_on_the_admin_port_lead_nowhere(tmp_path: Path) -> None:
-    """R380, the other way round: the admin port forwards nothing."""
+    """The admin port forwards nothing."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         assert (await gateway.admin("/orders")).status == 404
     assert upstream.connections == 0

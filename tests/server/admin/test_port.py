@@ -18,10 +18,10 @@ from gateway.server.admin import port as admin_port
 from gateway.server.admin.port import MAX_CONNECTIONS, PIECE, is_known, known_names, most_connections
 from gateway.settings.tables.server import Server
 from gateway.tasks import cancelled, spawn
-from tests.support.gateway import RawClient, RawResponse, RunningGateway, request, running_gateway, until
+from tests.support.gateways.revoking import SECRET
+from tests.support.gateways.running import RawClient, RawResponse, RunningGateway, request, running_gateway, until
+from tests.support.gateways.workers import config_text, workers_gateway
 from tests.support.pace import paced
-from tests.support.revocation import SECRET
-from tests.support.workers import config_text, workers_gateway
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 
@@ -48,10 +48,11 @@ async def ask(gateway: RunningGateway, data: bytes) -> RawResponse:
     return await client.exchange(data)
 
 
+@pytest.mark.rule("R436")
 async def test_only_hosts_that_no_stranger_can_name_are_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R436, CWE-350: a page of evil.example whose name now leads to this address reads and calls nothing."""
+    """CWE-350: a page of evil.example whose name now leads to this address reads and calls nothing."""
     secret = tmp_path / "secret"
     secret.write_bytes(SECRET)
     (tmp_path / "revoked").touch()
@@ -94,8 +95,9 @@ async def test_only_hosts_that_no_stranger_can_name_are_served(
         pytest.param(b"GET http://localhost/healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n", 200, id="which wins"),
     ],
 )
+@pytest.mark.rule("R436", "R220", "R221")
 async def test_requests_without_one_plain_host(data: bytes, status: int, tmp_path: Path) -> None:
-    """R436, R220, R221: RFC 9112 section 3.2."""
+    """RFC 9112 section 3.2."""
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=PUBLIC) as gateway:
         assert (await ask(gateway, data)).status == status
 
@@ -104,8 +106,9 @@ async def test_requests_without_one_plain_host(data: bytes, status: int, tmp_pat
     ("listen", "host"),
     [("gateway.internal:9090", "gateway.internal"), ("[::1]:9090", "[::1]"), ("[0::0:1]:9090", "[::1]")],
 )
+@pytest.mark.rule("R436")
 def test_the_name_that_it_listens_on_is_its_own(listen: str, host: str) -> None:
-    """R436: own addresses."""
+    """Own addresses."""
     names = known_names(Server(admin_listen=listen))
     assert host in names
     assert is_known(host, names)
@@ -116,8 +119,9 @@ def test_names_are_needed_for_tcp_only() -> None:
     assert known_names(Server(admin_listen="unix:/run/admin.sock")) == {"localhost"}
 
 
+@pytest.mark.rule("R436")
 async def test_a_unix_socket_is_asked_by_any_name(tmp_path: Path) -> None:
-    """R436: no browser has a way to it, and its clients make a Host up."""
+    """No browser has a way to it, and its clients make a Host up."""
     socket = tmp_path / "admin.sock"
     server = {"admin_listen": f"unix:{socket}"}
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=PUBLIC, server=server):
@@ -126,8 +130,9 @@ async def test_a_unix_socket_is_asked_by_any_name(tmp_path: Path) -> None:
         await client.close()
 
 
+@pytest.mark.rule("R436", "R413")
 async def test_no_answer_names_software_or_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R436, CWE-200, R413: not the pages, not their refusals, not the answers to what is no HTTP; each has its date."""
+    """CWE-200: not the pages, not their refusals, not the answers to what is no HTTP; each has its date."""
     asked = [
         request(b"GET", "/healthz", (b"Host", b"localhost")),
         request(b"GET", "/metrics", (b"Host", b"localhost")),
@@ -159,8 +164,9 @@ async def test_no_answer_names_software_or_versions(tmp_path: Path, monkeypatch:
     assert statuses == [200, 503, 404, 404, 405, 421, 400, 417, 400, 400, 400, 431, 503]
 
 
+@pytest.mark.rule("R436")
 async def test_heads_without_an_end_are_closed_in_time(tmp_path: Path) -> None:
-    """R436: whether they say nothing, little, or a byte now and then."""
+    """Whether they say nothing, little, or a byte now and then."""
     server = {"request_head_timeout_seconds": 0.3}
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=PUBLIC, server=server) as gateway:
         loop = asyncio.get_running_loop()
@@ -183,8 +189,9 @@ async def _trickle(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.rule("R436")
 async def test_a_flood_of_unfinished_heads_keeps_no_one_out(tmp_path: Path) -> None:
-    """R436: of 1,500 no more than the bound are held, and scrapes and probes in between are answered at once."""
+    """Of 1,500 no more than the bound are held, and scrapes and probes in between are answered at once."""
     open_now: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     waits = []
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=PUBLIC) as gateway:
@@ -212,8 +219,9 @@ def _ended(reader: asyncio.StreamReader) -> bool:
     return reader.at_eof() or reader.exception() is not None
 
 
+@pytest.mark.rule("R436")
 async def test_content_that_is_sent_slowly_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R436: a call whose content never comes holds its place for a bounded time."""
+    """A call whose content never comes holds its place for a bounded time."""
     monkeypatch.setattr(admin_port, "ANSWER_SECONDS", 0.2)
     (tmp_path / "secret").write_bytes(SECRET)
     (tmp_path / "revoked").touch()
@@ -228,8 +236,9 @@ async def test_content_that_is_sent_slowly_ends(tmp_path: Path, monkeypatch: pyt
         assert (await gateway.admin("/healthz")).status == 200
 
 
+@pytest.mark.rule("R436")
 async def test_a_connection_is_for_one_request(tmp_path: Path) -> None:
-    """R436: what is kept open by those who have been answered would need a bound of its own."""
+    """What is kept open by those who have been answered would need a bound of its own."""
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=PUBLIC) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.app.admin_port)
         writer.write(request(b"GET", "/healthz", (b"Host", b"localhost")) * 2)
@@ -239,8 +248,9 @@ async def test_a_connection_is_for_one_request(tmp_path: Path) -> None:
     assert b"Connection: close" in answers
 
 
+@pytest.mark.rule("R429", "R436")
 async def test_what_follows_the_request_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R429, R436: a read full of requests of a few bytes would hold all others up, and fill the memory."""
+    """A read full of requests of a few bytes would hold all others up, and fill the memory."""
     looked_at: list[int] = []
     take = RequestHandler.data_received
 
@@ -259,10 +269,11 @@ async def test_what_follows_the_request_is_not_looked_at(tmp_path: Path, monkeyp
     assert sum(looked_at) <= PIECE
 
 
+@pytest.mark.rule("R429")
 async def test_content_in_chunks_of_a_byte_is_looked_at_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R429: and it is the content all the same."""
+    """And it is the content all the same."""
     pieces: list[int] = []
     take = RequestHandler.data_received
 
@@ -286,8 +297,9 @@ async def test_content_in_chunks_of_a_byte_is_looked_at_in_pieces(
     assert max(pieces) <= PIECE
 
 
+@pytest.mark.rule("R436")
 def test_a_connection_with_a_whole_request_is_not_closed_for_others() -> None:
-    """R436: only connections that wait make room; when none waits, the newest is turned away."""
+    """Only connections that wait make room; when none waits, the newest is turned away."""
 
     class Stub:
         gone = False
@@ -314,8 +326,9 @@ def test_a_connection_with_a_whole_request_is_not_closed_for_others() -> None:
     assert len(port) == MAX_CONNECTIONS
 
 
+@pytest.mark.rule("R436")
 async def test_several_workers_have_one_admin_port_with_the_same_rules(tmp_path: Path, cache: Path) -> None:
-    """R436: it is the supervisor's."""
+    """It is the supervisor's."""
     text = config_text("http://127.0.0.1:1", admin_hosts=["admin.internal"], request_head_timeout_seconds=0.5)
     async with workers_gateway(tmp_path, cache, text) as gateway:
         silent, writer = await asyncio.open_connection("127.0.0.1", gateway.admin_port)
@@ -332,6 +345,7 @@ async def test_several_workers_have_one_admin_port_with_the_same_rules(tmp_path:
 @pytest.mark.parametrize(
     ("files", "most"), [(64, 8), (1024, 32), (4096, 128), (1_000_000, 128), (resource.RLIM_INFINITY, 128)]
 )
+@pytest.mark.rule("R436", "R431")
 def test_few_open_files_leave_few_places(files: int, most: int) -> None:
-    """R436, R431: what the admin port holds must not be missing elsewhere."""
+    """What the admin port holds must not be missing elsewhere."""
     assert most_connections(files) == most

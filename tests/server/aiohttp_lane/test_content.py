@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.clock import eventually
-from tests.support.gateway import request, running_gateway, until
-from tests.support.upstream import Received, raw_upstream
+from tests.support.gateways.running import request, running_gateway, until
+from tests.support.upstreams.recording import Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 CHUNKED = (b"Transfer-Encoding", b"chunked")
@@ -39,8 +39,9 @@ AT_THE_LIMIT = [
 
 @pytest.mark.parametrize(("data", "status"), AT_THE_LIMIT)
 @pytest.mark.parametrize("slowly", [False, True])
+@pytest.mark.rule("R283")
 async def test_limit_is_exact_to_the_byte(data: bytes, status: int, slowly: bool, tmp_path: Path) -> None:
-    """R283: framing does not count, whole or byte by byte; what is over never completes upstream."""
+    """Framing does not count, whole or byte by byte; what is over never completes upstream."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=LIMIT) as gateway,
@@ -78,10 +79,11 @@ async def test_no_limit_by_default(tmp_path: Path) -> None:
     ("framing", "body"),
     [(length(6), (b"abc", b"def")), (CHUNKED, (b"3\r\nabc\r\n", b"3\r\ndef\r\n0\r\n\r\n"))],
 )
+@pytest.mark.rule("R293")
 async def test_continue_is_sent_once_for_content_in_pieces(
     framing: tuple[bytes, bytes], body: tuple[bytes, bytes], tmp_path: Path
 ) -> None:
-    """R293, RFC 9110 section 10.1.1: one 100, then the final response."""
+    """RFC 9110 section 10.1.1: one 100, then the final response."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         client = await gateway.client()
         assert (await client.exchange(request(b"POST", "/", framing, EXPECT))).status == 100
@@ -109,8 +111,9 @@ async def test_continue_is_not_sent_to_who_did_not_wait_or_has_nothing_to_send(t
 
 
 @pytest.mark.parametrize("cause", ["no-upstream", "too-large", "no-route"])
+@pytest.mark.rule("R293", "R294")
 async def test_refused_upload_that_waits_gets_no_continue_and_a_closed_connection(cause: str, tmp_path: Path) -> None:
-    """R293, R294: what the client does next, send or not, cannot be told apart from a request."""
+    """What the client does next, send or not, cannot be told apart from a request."""
     routes = ({"path": "/only", "auth": "public"},) if cause == "no-route" else PUBLIC
     count = 11 if cause == "too-large" else 5
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=routes, server=LIMIT) as gateway:
@@ -121,8 +124,9 @@ async def test_refused_upload_that_waits_gets_no_continue_and_a_closed_connectio
         assert await client.at_end()
 
 
+@pytest.mark.rule("R294", "R427")
 async def test_upstream_that_refuses_before_the_content_is_not_kept_when_that_has_come(tmp_path: Path) -> None:
-    """R294, R427: 100 was sent when the upstream stood ready; its own final answer passes, then the content."""
+    """100 was sent when the upstream stood ready; its own final answer passes, then the content."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         return b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"
@@ -143,8 +147,9 @@ async def test_upstream_that_refuses_before_the_content_is_not_kept_when_that_ha
 
 @pytest.mark.parametrize("body", [b"zz\r\n", b"3\r\nabcd\r\n", b"-1\r\n", b"3\nabc\r\n", b"0\r\nX y\r\n\r\n"])
 @pytest.mark.parametrize("together", [True, False])
+@pytest.mark.rule("R211")
 async def test_content_that_makes_no_sense_is_a_bad_request(body: bytes, together: bool, tmp_path: Path) -> None:
-    """R211: told at once, whether it comes with the head or later; the connection is closed."""
+    """Told at once, whether it comes with the head or later; the connection is closed."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         client = await gateway.client()
         head = request(b"POST", "/", CHUNKED)

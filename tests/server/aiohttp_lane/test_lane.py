@@ -25,8 +25,8 @@ from gateway.server.request.request import RequestHead
 from gateway.upstream.exchange import exchange as forward
 from gateway.upstream.pool.connection import UpstreamConnection
 from tests.support.clock import eventually
-from tests.support.gateway import request, running_gateway
-from tests.support.upstream import OK, Received, raw_upstream, reset
+from tests.support.gateways.running import request, running_gateway
+from tests.support.upstreams.recording import OK, Received, raw_upstream, reset
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 FULL: dict[str, Any] = {"express": False}
@@ -66,10 +66,11 @@ FAULTS |= PARSER_FAULTS
 
 
 @pytest.mark.parametrize("step", FAULTS)
+@pytest.mark.rule("R108", "R196", "R333")
 async def test_fault_anywhere_is_503_one_line_and_never_its_text(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R108, R196, R333, D7: no 500, no stack trace, no text of an exception; the log says where to look."""
+    """No 500, no stack trace, no text of an exception; the log says where to look."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         return CHUNKED if step in PARSER_FAULTS else OK
@@ -97,10 +98,11 @@ async def test_fault_anywhere_is_503_one_line_and_never_its_text(
     assert token.decode() not in everything
 
 
+@pytest.mark.rule("R286")
 async def test_fault_in_the_middle_of_a_response_cuts_the_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R286: nothing that could be taken for the end of the response, nor a second answer behind it."""
+    """Nothing that could be taken for the end of the response, nor a second answer behind it."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=FULL) as gateway,
@@ -136,10 +138,11 @@ STALE = [
 
 @pytest.mark.parametrize(("method", "body", "again"), STALE)
 @pytest.mark.parametrize("express", [False, True])
+@pytest.mark.rule("R310", "R311")
 async def test_request_is_sent_again_after_a_reset_only_if_that_is_safe(
     method: bytes, body: bytes, again: bool, express: bool, tmp_path: Path
 ) -> None:
-    """R310, R311: a kept connection that is reset before a byte of the response; both lanes alike."""
+    """A kept connection that is reset before a byte of the response; both lanes alike."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
         if received.target == b"/again" and received.connection == 1:
@@ -164,10 +167,11 @@ async def test_request_is_sent_again_after_a_reset_only_if_that_is_safe(
 @pytest.mark.parametrize("data", [b"H", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nX:"])
 @pytest.mark.parametrize("by_reset", [False, True])
 @pytest.mark.parametrize("express", [False, True])
+@pytest.mark.rule("R310")
 async def test_request_is_not_sent_again_once_a_byte_of_a_response_came(
     data: bytes, by_reset: bool, express: bool, tmp_path: Path
 ) -> None:
-    """R310: the upstream has begun to answer, so it may have acted."""
+    """The upstream has begun to answer, so it may have acted."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
         if received.target != b"/again":
@@ -190,8 +194,9 @@ async def test_request_is_not_sent_again_once_a_byte_of_a_response_came(
 
 
 @pytest.mark.parametrize("express", [False, True])
+@pytest.mark.rule("R389")
 async def test_line_tells_how_much_went_out_before_the_end(express: bool, tmp_path: Path) -> None:
-    """R389: a response that breaks off, and a client that leaves, are counted as far as they came."""
+    """A response that breaks off, and a client that leaves, are counted as far as they came."""
     hold = asyncio.Event()
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -224,8 +229,9 @@ async def test_line_tells_how_much_went_out_before_the_end(express: bool, tmp_pa
     ]
 
 
+@pytest.mark.rule("R283", "R284")
 async def test_bad_content_after_an_early_answer_is_the_clients_fault_alone(tmp_path: Path) -> None:
-    """R283, R284: the response is cut, the upstream freed, and the upstream's failures are not counted."""
+    """The response is cut, the upstream freed, and the upstream's failures are not counted."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
@@ -317,10 +323,11 @@ async def test_nothing_is_broken_off_once_the_connection_is_gone(tmp_path: Path)
 
 
 @pytest.mark.parametrize("fields", [(), ((b"Upgrade", b"websocket"), (b"Connection", b"upgrade"))])
+@pytest.mark.rule("R429")
 async def test_requests_that_are_refused_without_waiting_take_a_turn_of_the_loop_each(
     fields: tuple[tuple[bytes, bytes], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R429, CWE-400: from Python 3.12 on, aiohttp by itself serves all that wait on a connection in one turn."""
+    """CWE-400: from Python 3.12 on, aiohttp by itself serves all that wait on a connection in one turn."""
     turn = 0
     ended: list[int] = []
     finish = Outcomes.finish

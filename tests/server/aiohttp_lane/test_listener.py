@@ -16,8 +16,8 @@ from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES, MAX_AHEAD_REQU
 from gateway.server.aiohttp_lane.protocol import CONTENT_AHEAD_BYTES
 from tests.support.certificates import authority
 from tests.support.clock import settle
-from tests.support.gateway import RawClient, request, running_gateway, until
-from tests.support.upstream import OK, Received, raw_upstream
+from tests.support.gateways.running import RawClient, request, running_gateway, until
+from tests.support.upstreams.recording import OK, Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 
@@ -30,8 +30,9 @@ PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
         pytest.param(tuple((b"X", b"") for _ in range(1100)), id="count"),
     ],
 )
+@pytest.mark.rule("R273", "R274", "C63")
 async def test_head_over_the_limit_is_431_and_closes(headers: tuple[tuple[bytes, bytes], ...], tmp_path: Path) -> None:
-    """R273, R274, C63: nothing of the head is in the answer."""
+    """Nothing of the head is in the answer."""
     server = {"max_head_bytes": 2048 if len(headers) < 1000 else 65536}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=server) as gateway:
         client = await gateway.client()
@@ -42,15 +43,17 @@ async def test_head_over_the_limit_is_431_and_closes(headers: tuple[tuple[bytes,
     assert upstream.connections == 0
 
 
+@pytest.mark.rule("R273")
 async def test_long_target_is_431(tmp_path: Path) -> None:
-    """R273: the request line counts too."""
+    """The request line counts too."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         assert (await gateway.get("/" + "a" * 70_000)).status == 431
         assert (await gateway.get("/" + "a" * 60_000)).status == 200
 
 
+@pytest.mark.rule("R273", "R316")
 async def test_head_that_never_ends_is_cut_off_at_the_limit(tmp_path: Path) -> None:
-    """R273, R316: bytes without an end of the head are bounded before a parser would complain."""
+    """Bytes without an end of the head are bounded before a parser would complain."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, server={"max_head_bytes": 4096}) as gateway,
@@ -67,8 +70,9 @@ async def test_head_that_never_ends_is_cut_off_at_the_limit(tmp_path: Path) -> N
     assert response.status == 431
 
 
+@pytest.mark.rule("C63")
 async def test_large_token_and_cookies_under_the_limit_pass(tmp_path: Path) -> None:
-    """C63: a token of 9,000 characters and cookies of 8.4 kB."""
+    """A token of 9,000 characters and cookies of 8.4 kB."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, tokens={"max_bytes": 16384}) as gateway,
@@ -79,8 +83,9 @@ async def test_large_token_and_cookies_under_the_limit_pass(tmp_path: Path) -> N
     assert response.status == 200
 
 
+@pytest.mark.rule("R316")
 async def test_slow_head_is_ended_in_time(tmp_path: Path) -> None:
-    """R316: from the first byte, however regularly more bytes come."""
+    """From the first byte, however regularly more bytes come."""
     server = {"request_head_timeout_seconds": 0.3}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=server) as gateway:
         client = await gateway.client()
@@ -100,8 +105,9 @@ async def test_slow_head_is_ended_in_time(tmp_path: Path) -> None:
     assert log[0]["reason"] == "head_timeout"
 
 
+@pytest.mark.rule("R316")
 async def test_head_time_counts_anew_for_each_request_of_a_connection(tmp_path: Path) -> None:
-    """R316: a kept connection may idle longer than a head may take."""
+    """A kept connection may idle longer than a head may take."""
     server = {"request_head_timeout_seconds": 0.2}
     async with (
         raw_upstream() as upstream,
@@ -113,8 +119,9 @@ async def test_head_time_counts_anew_for_each_request_of_a_connection(tmp_path: 
             await asyncio.sleep(0.3)
 
 
+@pytest.mark.rule("R316")
 async def test_idle_connection_is_closed_after_the_keep_alive_time(tmp_path: Path) -> None:
-    """R316: before the first request and between two."""
+    """Before the first request and between two."""
     server = {"keepalive_timeout_seconds": 0.3}
     async with (
         raw_upstream() as upstream,
@@ -126,8 +133,9 @@ async def test_idle_connection_is_closed_after_the_keep_alive_time(tmp_path: Pat
         assert await used.at_end()
 
 
+@pytest.mark.rule("R318")
 async def test_connections_over_the_limit_get_503_and_the_others_are_served(tmp_path: Path) -> None:
-    """R318: and a place that becomes free is given away again."""
+    """And a place that becomes free is given away again."""
     server = {"max_connections": 2}
     async with (
         raw_upstream() as upstream,
@@ -149,8 +157,8 @@ async def test_connections_over_the_limit_get_503_and_the_others_are_served(tmp_
 
 
 @pytest.mark.parametrize("version", [b"HTTP/2.0", b"HTTP/1.2", b"HTTP/0.9"])
+@pytest.mark.rule("R217")
 async def test_other_http_versions_are_refused(version: bytes, tmp_path: Path) -> None:
-    """R217."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         client = await gateway.client()
         response = await client.exchange(b"GET / " + version + b"\r\nHost: h\r\n\r\n")
@@ -211,8 +219,9 @@ async def test_tls_listener_demands_a_client_certificate_when_told_to(tmp_path: 
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.rule("R411")
 async def test_unix_socket_listener_replaces_the_socket_of_an_earlier_run(tmp_path: Path) -> None:
-    """Contract: unix:/path; the peer is an address of its own (R411)."""
+    """The peer of ``unix:/path`` is an address of its own."""
     path = tmp_path / "gateway.sock"
     server = {"listen": f"unix:{path}"}
     for _ in range(2):
@@ -239,8 +248,9 @@ async def test_file_that_is_no_socket_is_not_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("on", [True, False])
+@pytest.mark.rule("R286")
 async def test_end_of_a_connection_is_a_reset_only_where_that_was_chosen(on: bool) -> None:
-    """R286: a FIN says that content without a marked end is complete."""
+    """A FIN says that content without a marked end is complete."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         far = socket.create_connection(listening.getsockname())
         near, _ = listening.accept()
@@ -260,8 +270,9 @@ async def test_end_of_a_connection_is_a_reset_only_where_that_was_chosen(on: boo
         reset_at_end(transport, on)  # it is gone
 
 
+@pytest.mark.rule("R429", "C119")
 async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp_path: Path) -> None:
-    """R429, C119: a head in memory takes many times its bytes; the rest stays as it came."""
+    """A head in memory takes many times its bytes; the rest stays as it came."""
     turns = asyncio.Semaphore(0)
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -290,8 +301,9 @@ async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp
         await until(lambda: not gateway.app.listener.connections)
 
 
+@pytest.mark.rule("R429")
 async def test_many_chunks_that_nothing_takes_are_read_to_a_bound(tmp_path: Path) -> None:
-    """R429: each is an object of its own in memory, so what has come behind them stays as it came.
+    """Each is an object of its own in memory, so what has come behind them stays as it came.
 
     Smaller ones become one chunk, or they would have to be fewer bytes.
     """
@@ -341,10 +353,11 @@ async def test_long_head_of_an_idle_connection_is_not_kept(tmp_path: Path) -> No
             assert (protocol.last_head is not None) is kept
 
 
+@pytest.mark.rule("R429")
 async def test_nothing_behind_a_request_that_was_refused_is_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R429: aiohttp's parser kept a fault for each read; fifty uploads with too long extensions took 350 MB."""
+    """aiohttp's parser kept a fault for each read; fifty uploads with too long extensions took 350 MB."""
     fed: list[bytes] = []
     passed = RequestHandler.data_received
 

@@ -40,10 +40,11 @@ def parsed(stand_in: bytes) -> Any:
         pytest.param([b"Accept: a", b"Host: x", b"Expect: odd", b"Cookie: y"], b"1.1", None, False, False, id="others"),
     ],
 )
+@pytest.mark.rule("R210", "R215")
 async def test_stand_in_has_the_framing_and_the_connection_of_its_head_and_nothing_else(
     lines: list[bytes], version: bytes, length: str | None, chunked: bool, closes: bool
 ) -> None:
-    """R210, R215: whatever the method, no field of the request reaches aiohttp's parser."""
+    """Whatever the method, no field of the request reaches aiohttp's parser."""
     for method in (b"GET", b"HEAD", b"PURGE", b"M-SEARCH"):
         stand_in = StandIns().make(head(*lines, method=method, version=version))
         ((message, _),) = parsed(stand_in)
@@ -56,8 +57,9 @@ async def test_stand_in_has_the_framing_and_the_connection_of_its_head_and_nothi
         assert b"real" not in stand_in
 
 
+@pytest.mark.rule("R210")
 async def test_heads_are_given_out_in_order_each_for_its_own_stand_in() -> None:
-    """R210: two parsers in a row can never mean two requests."""
+    """Two parsers in a row can never mean two requests."""
     stand_ins = StandIns()
     first, second = head(b"X: 1"), head(b"X: 2")
     targets = [parsed(stand_ins.make(each))[0][0].path for each in (first, second)]
@@ -68,15 +70,17 @@ async def test_heads_are_given_out_in_order_each_for_its_own_stand_in() -> None:
     assert len(stand_ins) == 0
 
 
+@pytest.mark.rule("R210")
 async def test_what_is_no_request_is_an_error_wherever_it_comes() -> None:
-    """R210: as a request, as the size of a chunk, and behind one."""
+    """As a request, as the size of a chunk, and behind one."""
     for before in (b"", b"Transfer-Encoding: chunked\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx"):
         with pytest.raises(HttpProcessingError):
             parsed((b"POST / HTTP/1.1\r\nHost: h\r\n" + before if before else b"") + NO_REQUEST)
 
 
+@pytest.mark.rule("R429")
 async def test_long_heads_weigh_more() -> None:
-    """R429: how many are kept is a matter of their length."""
+    """How many are kept is a matter of their length."""
     stand_ins = StandIns()
     parsed_heads = [parsed(stand_ins.make(one))[0][0] for one in (head(), head(b"X: " + b"a" * 58_000))]
     assert (len(stand_ins), stand_ins.weight) == (2, 1 + 8)

@@ -12,8 +12,9 @@ import pytest
 from gateway.server.aiohttp_lane import protocol
 
 
+@pytest.mark.rule("R215")
 def test_pure_python_parser_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R215: the name that aiohttp resolves to decides."""
+    """The name that aiohttp resolves to decides."""
     protocol.demand_native_parser()
 
     class HttpRequestParserPy:
@@ -24,8 +25,9 @@ def test_pure_python_parser_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         protocol.demand_native_parser()
 
 
+@pytest.mark.rule("R215", "C55")
 def test_gateway_does_not_start_without_the_native_parser(tmp_path: Path) -> None:
-    """R215, C55: with AIOHTTP_NO_EXTENSIONS=1 the process ends with 1 and says why."""
+    """With AIOHTTP_NO_EXTENSIONS=1 the process ends with 1 and says why."""
     environment = {**os.environ, "AIOHTTP_NO_EXTENSIONS": "1", "GATEWAY_ISSUER": "https://idp.test/"}
     environment |= {"GATEWAY_AUDIENCE": "api", "GATEWAY_UPSTREAM": "http://127.0.0.1:1"}
     environment |= {"GATEWAY_SERVER_LISTEN": "127.0.0.1:0", "GATEWAY_SERVER_ADMIN_LISTEN": "127.0.0.1:0"}

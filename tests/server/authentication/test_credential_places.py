@@ -34,22 +34,24 @@ def _reason(authorization: list[bytes], query: bytes = b"") -> Reason | None:
         b" Bearer " + TOKEN + b" \t",
     ],
 )
+@pytest.mark.rule("R102", "C20")
 def test_scheme_in_any_case_and_spaces_before_the_token_are_accepted(value: bytes) -> None:
-    """R102, C20."""
     assert bearer_token([value], b"") == Shown(TOKEN, "Bearer", b"")
 
 
 @pytest.mark.parametrize(
     "token", [b"a", b"00Dxx!AQ.Uo_.x", b"a.b.c==", b"\xff\xfe", b"'--", b"{}", b"a\x00b", b"Bearer"]
 )
+@pytest.mark.rule("C06", "C95")
 def test_odd_characters_are_left_to_the_verifier(token: bytes) -> None:
-    """C06, C95: not a malformed request but an invalid token."""
+    """Not a malformed request but an invalid token."""
     assert bearer_token([b"Bearer " + token], b"") == Shown(token, "Bearer", b"")
 
 
 @pytest.mark.parametrize("value", [b"DPoP a.b.c", b"dpop  a.b.c", b" DPOP a.b.c\t"])
+@pytest.mark.rule("R133")
 def test_the_scheme_dpop_is_told_from_bearer(value: bytes) -> None:
-    """R133: RFC 9449 section 7.1."""
+    """RFC 9449 section 7.1."""
     assert bearer_token([value], b"") == Shown(b"a.b.c", "DPoP", b"")
     assert bearer_token([b"Bearer a.b.c"], b"") == Shown(b"a.b.c", "Bearer", b"")
 
@@ -64,27 +66,30 @@ def test_the_scheme_dpop_is_told_from_bearer(value: bytes) -> None:
         ([b"x", b"DPoP y"], True),
     ],
 )
+@pytest.mark.rule("R133")
 def test_what_a_request_says_of_its_scheme_is_known_without_the_token(authorization: list[bytes], said: bool) -> None:
-    """R133: an error belongs into the challenge of the scheme in use, also when there is no one token."""
+    """An error belongs into the challenge of the scheme in use, also when there is no one token."""
     assert sent_as_dpop(authorization) is said
     assert not sent_as_dpop([])
 
 
+@pytest.mark.rule("R104", "R133")
 def test_two_schemes_at_once_are_several_credentials() -> None:
-    """R104, R133."""
     for values in ([b"DPoP a", b"Bearer a"], [b"DPoP a, Bearer a"], [b"Basic a, DPoP b"], [b"DPoP a, DPoP a"]):
         assert _reason(values) is Reasons.SEVERAL_CREDENTIALS
     assert _reason([b"DPoP a"], b"access_token=x") is Reasons.SEVERAL_CREDENTIALS
 
 
+@pytest.mark.rule("R199")
 def test_the_token_keeps_its_bytes() -> None:
-    """R199: no case folding, no decoding."""
+    """No case folding, no decoding."""
     assert bearer_token([b"Bearer AbC%2e.dEf"], b"").value == b"AbC%2e.dEf"
 
 
 @pytest.mark.parametrize("query", [b"", b"a=1", b"access_token=" + TOKEN])
+@pytest.mark.rule("R100", "R106")
 def test_no_field_is_no_credential_even_with_a_token_in_the_query(query: bytes) -> None:
-    """R100, R106: a query token is never used."""
+    """A query token is never used."""
     assert _reason([], query) is Reasons.NO_CREDENTIAL
 
 
@@ -92,8 +97,8 @@ def test_no_field_is_no_credential_even_with_a_token_in_the_query(query: bytes) 
     "value",
     [b"Basic abc", b"Token " + TOKEN, b'Digest username="x", realm="y"', TOKEN, b"BearerX y", b"Bearer.x y"],
 )
+@pytest.mark.rule("R103", "C20")
 def test_other_scheme_or_bare_token_is_other_scheme(value: bytes) -> None:
-    """R103, C20."""
     assert _reason([value]) is Reasons.OTHER_SCHEME
 
 
@@ -117,8 +122,8 @@ def test_other_scheme_or_bare_token_is_other_scheme(value: bytes) -> None:
         b"\xff x",
     ],
 )
+@pytest.mark.rule("R101", "R102", "C20")
 def test_malformed_field_is_malformed(value: bytes) -> None:
-    """R101, R102 (TAB), C20."""
     assert _reason([value]) is Reasons.MALFORMED_AUTHORIZATION
 
 
@@ -138,8 +143,8 @@ def test_malformed_field_is_malformed(value: bytes) -> None:
         [b"Bearer, Bearer x"],
     ],
 )
+@pytest.mark.rule("R104", "C20", "C21")
 def test_two_credentials_are_refused_never_chosen_from(authorization: list[bytes]) -> None:
-    """R104, C20, C21."""
     assert _reason(authorization) is Reasons.SEVERAL_CREDENTIALS
 
 
@@ -156,16 +161,17 @@ def test_two_credentials_are_refused_never_chosen_from(authorization: list[bytes
         b"&&access_token=x",
     ],
 )
+@pytest.mark.rule("R105", "C21")
 def test_a_second_token_in_the_query_is_refused(query: bytes) -> None:
-    """R105, C21: whoever reads the query would use another credential than the one checked."""
+    """Whoever reads the query would use another credential than the one checked."""
     assert _reason([b"Bearer " + TOKEN], query) is Reasons.SEVERAL_CREDENTIALS
 
 
 @pytest.mark.parametrize(
     "query", [b"a=access_token", b"xaccess_token=1", b"access_tokens=1", b"access=1", b"%zz=1", b"Access_Token=1"]
 )
+@pytest.mark.rule("R105")
 def test_other_parameters_are_no_credentials(query: bytes) -> None:
-    """R105."""
     assert bearer_token([b"Bearer " + TOKEN], query).value == TOKEN
 
 
@@ -181,8 +187,9 @@ def test_any_bytes_give_a_token_or_a_refusal(authorization: list[bytes], query: 
     assert (token.scheme in ("Bearer", "DPoP"), token.field) == (True, b"")
 
 
+@pytest.mark.rule("R101")
 def test_long_hostile_values_cost_linear_time() -> None:
-    """R101: a head of commas and blanks is scanned once."""
+    """A head of commas and blanks is scanned once."""
     for value in (b"," * 60_000, b", " * 30_000, b"Basic x" + b" ," * 30_000 + b"bearer", b" " * 60_000 + b"x"):
         assert _reason([value]) is not None
 
@@ -202,8 +209,9 @@ def _key_reason(keys: list[bytes], authorization: list[bytes], query: bytes = b"
     return None
 
 
+@pytest.mark.rule("R102")
 def test_one_key_alone_is_the_credential() -> None:
-    """R102: byte for byte, without the white space around a field's value; its field tells it from a token."""
+    """Byte for byte, without the white space around a field's value; its field tells it from a token."""
     for value in (KEY, b" \t" + KEY + b"\t "):
         assert _shown([value], [], b"a=1&key=x") == Shown(KEY, "", FIELD)
     assert _shown([b"a, b\xff c"], [], b"") == Shown(b"a, b\xff c", "", FIELD)
@@ -224,10 +232,11 @@ def test_one_key_alone_is_the_credential() -> None:
         ([b""], [b"Bearer " + TOKEN], b"", Reasons.SEVERAL_CREDENTIALS),
     ],
 )
+@pytest.mark.rule("R102", "R103", "R105", "C20", "C21")
 def test_key_beside_anything_else_is_refused(
     keys: list[bytes], authorization: list[bytes], query: bytes, reason: Reason
 ) -> None:
-    """R102, R103, R105, C20, C21: which one is meant is not guessed."""
+    """Which one is meant is not guessed."""
     assert _key_reason(keys, authorization, query) is reason
 
 
@@ -236,10 +245,11 @@ def test_key_beside_anything_else_is_refused(
     st.lists(st.binary(max_size=20), max_size=2),
     st.sampled_from([b"", b"a=1", b"access_token=x", b"%61ccess_token"]) | st.binary(max_size=20),
 )
+@pytest.mark.rule("R105")
 def test_key_is_taken_only_when_it_is_all_that_there_is(
     keys: list[bytes], authorization: list[bytes], query: bytes
 ) -> None:
-    """D7, R105: no other exception; and what is returned is the one value, of which nothing is lost but blanks."""
+    """No other exception; and what is returned is the one value, of which nothing is lost but blanks."""
     reason = _key_reason(keys, authorization, query)
     assert reason in (None, Reasons.SEVERAL_CREDENTIALS, MALFORMED_API_KEY)
     if reason is not None:

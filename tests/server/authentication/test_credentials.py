@@ -28,10 +28,10 @@ from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 from tests.support.composed import Route as RouteSettings
 from tests.support.composed import Settings
-from tests.support.keys import KEY, entry
-from tests.support.minting import SigningKey
-from tests.support.rig import Rig, rig_with_idp
-from tests.support.verifying import make_settings
+from tests.support.gateways.authenticating import Rig, rig_with_idp
+from tests.support.tokens.api_keys import KEY, entry
+from tests.support.tokens.minting import SigningKey
+from tests.support.tokens.verifying import make_settings
 
 CLOCK = FakeClock()
 KINDS: list[CredentialKind] = [
@@ -89,10 +89,10 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("options", "pairs", "found"), CHOICES)
+@pytest.mark.rule("R102", "R103", "R104", "R105", "C20", "C21")
 def test_route_says_which_kinds_count(
     options: dict[str, Any], pairs: tuple[tuple[bytes, bytes], ...], found: bytes | Reason
 ) -> None:
-    """R102-R105, C20, C21."""
     given_back = shown(options, *pairs)
     assert value(given_back) == found
     field = str(options.get("api_key_header", "x-api-key")).lower().encode()
@@ -100,13 +100,14 @@ def test_route_says_which_kinds_count(
         assert (given_back.scheme, given_back.field) == (("", field) if found == KEY else ("Bearer", b""))
 
 
+@pytest.mark.rule("R100", "R106")
 def test_token_in_the_query_is_no_credential_where_keys_are_taken_either() -> None:
-    """R100, R106."""
     assert shown({"credentials": ["api_key"]}, query=b"access_token=x") is Reasons.NO_CREDENTIAL
 
 
+@pytest.mark.rule("R105")
 def test_token_among_the_subprotocols_is_a_second_credential() -> None:
-    """R105: beside a key as beside a header; and only where the route takes it from there."""
+    """Beside a key as beside a header; and only where the route takes it from there."""
     offers = {**BOTH, "websocket_protocol_token": True}
     assert value(shown(offers, OFFERED, websocket=True)) == TOKEN
     assert shown(offers, OFFERED, FIELD, websocket=True) is Reasons.SEVERAL_CREDENTIALS
@@ -120,10 +121,11 @@ _PAIRS = st.lists(
 
 
 @given(st.sampled_from([{}, BOTH, {"credentials": ["api_key"]}]), _PAIRS, st.sampled_from([b"", b"access_token=x"]))
+@pytest.mark.rule("R105", "C21")
 def test_no_request_with_two_credentials_gets_through(
     options: dict[str, Any], pairs: list[tuple[bytes, bytes]], query: bytes
 ) -> None:
-    """R105, C21: of those that the route looks at."""
+    """Of those that the route looks at."""
     found = shown(options, *pairs, query=query)
     names = [name.lower() for name, _ in pairs]
     keys = names.count(b"x-api-key") if "api_key" in options.get("credentials", ()) else 0
@@ -150,8 +152,9 @@ async def both_kinds() -> AsyncIterator[tuple[Credentials, Route, Rig, SigningKe
 BothKinds = tuple[Credentials, Route, Rig, SigningKey]
 
 
+@pytest.mark.rule("C65")
 async def test_callers_are_known_by_the_kind_of_their_credential(both_kinds: BothKinds) -> None:
-    """C65: a key never counts as a token, nor the other way round."""
+    """A key never counts as a token, nor the other way round."""
     credentials, route, rig, key = both_kinds
     token = rig.mint(key, exp=rig.clock.wall() + 100)
     of_key, of_token = Record(0.0), Record(0.0)
@@ -168,8 +171,8 @@ async def test_callers_are_known_by_the_kind_of_their_credential(both_kinds: Bot
         assert caught.value.reason is reason
 
 
+@pytest.mark.rule("C65")
 async def test_verdicts_in_use_end_as_their_kind_says(both_kinds: BothKinds) -> None:
-    """C65."""
     credentials, route, rig, key = both_kinds
     token = rig.mint(key, exp=rig.clock.wall() + 100)
     for shown in (as_key(KEY), Shown(token)):

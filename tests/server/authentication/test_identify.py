@@ -11,16 +11,17 @@ from gateway.jwt import authenticator as authenticate
 from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.claims.rules import make_identity
 from gateway.jwt.jose.compact import Unverified
-from tests.support.gateway import request, running_gateway
+from tests.support.gateways.running import request, running_gateway
 from tests.support.parts import proofs
-from tests.support.upstream import raw_upstream
+from tests.support.upstreams.recording import raw_upstream
 
 
 @pytest.mark.parametrize("express", [False, True])
+@pytest.mark.rule("R096", "R133", "R139")
 async def test_bound_token_is_nobodys_bearer_token_the_first_time_and_the_next(
     express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R096, R133, R139: whatever hands out an identity with a confirmation, no request goes on with it."""
+    """Whatever hands out an identity with a confirmation, no request goes on with it."""
 
     def bound(token: Unverified, policy: IssuerPolicy) -> Identity:
         identity = make_identity(token, policy)
@@ -43,10 +44,11 @@ async def test_bound_token_is_nobodys_bearer_token_the_first_time_and_the_next(
 
 
 @pytest.mark.parametrize("express", [False, True])
+@pytest.mark.rule("R133")
 async def test_scheme_dpop_is_for_tokens_that_are_bound_to_a_key(
     express: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R133: neither a bearer token nor one that is bound to a certificate alone; no proof of either is asked for."""
+    """Neither a bearer token nor one that is bound to a certificate alone; no proof of either is asked for."""
 
     def bound(token: Unverified, policy: IssuerPolicy) -> Identity:
         identity = make_identity(token, policy)

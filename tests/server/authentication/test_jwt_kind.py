@@ -10,8 +10,8 @@ from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.seam.credential import Shown
 from gateway.settings.tables.routes import RouteSettings
 from gateway.telemetry.counters import Record
-from tests.support.minting import SigningKey
-from tests.support.rig import rig_with_idp
+from tests.support.gateways.authenticating import rig_with_idp
+from tests.support.tokens.minting import SigningKey
 
 KEY, LATER = SigningKey.ec("a"), SigningKey.ec("later")
 (ROUTE,) = RouteTable([RouteSettings(path="/", upstream="u")]).routes
@@ -52,8 +52,8 @@ async def test_what_no_other_kind_takes_is_refused_as_no_jwt(token: bytes, reaso
             await kind.resolve(Shown(token))
 
 
+@pytest.mark.rule("C65")
 async def test_a_held_token_ends_and_one_that_was_never_good_is_not_held() -> None:
-    """C65."""
     async with rig_with_idp(KEY) as (rig, _):
         kind = JwtKind(rig.authenticator, rig.clock)
         shown = Shown(rig.mint(KEY, exp=rig.clock.wall() + 100))

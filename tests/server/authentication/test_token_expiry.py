@@ -60,8 +60,8 @@ async def watched() -> AsyncIterator[Tokens]:
         await tokens.watch.stop()
 
 
+@pytest.mark.rule("C65", "R322")
 async def test_each_token_is_looked_at_once_a_second_and_its_end_is_reported_once() -> None:
-    """C65, R322."""
     ended = list[tuple[int, Reason]]()
     async with watched() as tokens:
         with (
@@ -78,8 +78,8 @@ async def test_each_token_is_looked_at_once_a_second_and_its_end_is_reported_onc
         assert tokens.looks == 6
 
 
+@pytest.mark.rule("C65")
 async def test_token_is_not_looked_at_when_its_use_is_over() -> None:
-    """C65."""
     ended = list[Reason]()
     async with watched() as tokens:
         with tokens.watch.watching(tokens(1), ended.append):
@@ -92,8 +92,8 @@ async def test_token_is_not_looked_at_when_its_use_is_over() -> None:
         assert ended == [Reasons.EXPIRED]
 
 
+@pytest.mark.rule("C65")
 async def test_nobodys_token_never_ends() -> None:
-    """C65."""
     ended = list[Reason]()
     async with watched() as tokens:
         with tokens.watch.watching(None, ended.append):
@@ -101,8 +101,9 @@ async def test_nobodys_token_never_ends() -> None:
         assert (tokens.looks, ended) == (0, [])
 
 
+@pytest.mark.rule("C65")
 async def test_many_tokens_are_all_looked_at_and_one_may_leave_meanwhile() -> None:
-    """C65: between two slices other work has its turn."""
+    """Between two slices other work has its turn."""
     ended = list[int]()
     count = 2 * SLICE + 10
     async with watched() as tokens:
@@ -122,10 +123,11 @@ async def test_many_tokens_are_all_looked_at_and_one_may_leave_meanwhile() -> No
             watch.__exit__(None, None, None)
 
 
+@pytest.mark.rule("R406")
 async def test_a_token_that_cannot_be_judged_ends_and_the_others_are_looked_at(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """R406: neither a fault in the judging nor one in what is called about it keeps another token from its end."""
+    """Neither a fault in the judging nor one in what is called about it keeps another token from its end."""
     ended = list[tuple[int, Reason]]()
     before = failures["token watch"]
 
@@ -147,8 +149,8 @@ async def test_a_token_that_cannot_be_judged_ends_and_the_others_are_looked_at(
     assert "secret" not in caplog.text
 
 
+@pytest.mark.rule("R371")
 async def test_stop_ends_the_looking() -> None:
-    """R371."""
     tokens = Tokens()
     await tokens.watch.stop()
     with tokens.watch.watching(tokens(1), lambda reason: None):

@@ -14,8 +14,8 @@ from gateway.server.express_lane import connection as express_connection
 from gateway.server.express_lane import response as express_response
 from gateway.server.express_lane.connection import ExpressConnection
 from gateway.server.express_lane.memory import MAX_CONTENT
-from tests.support.gateway import RunningGateway, request, running_gateway, until
-from tests.support.upstream import OK, Received, raw_upstream
+from tests.support.gateways.running import RunningGateway, request, running_gateway, until
+from tests.support.upstreams.recording import OK, Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 
@@ -44,8 +44,9 @@ async def test_idle_connection_is_closed_without_a_word(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sent", [b"G", b"GET / HTTP/1.1\r\nHost: a\r\n"])
 @pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.rule("R317")
 async def test_head_that_does_not_end_is_408(sent: bytes, before: int, tmp_path: Path) -> None:
-    """R317: whether it is the first of its connection or not."""
+    """Whether it is the first of its connection or not."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, **settings(request_head_timeout_seconds=0.2)) as gateway,
@@ -60,8 +61,9 @@ async def test_head_that_does_not_end_is_408(sent: bytes, before: int, tmp_path:
     assert log[-1]["reason"] == "head_timeout"
 
 
+@pytest.mark.rule("R317")
 async def test_time_for_a_head_is_not_renewed_by_its_bytes(tmp_path: Path) -> None:
-    """R317: a byte at a time does not hold the connection."""
+    """A byte at a time does not hold the connection."""
     async with running_gateway("http://127.0.0.1:9", tmp_path, **settings(request_head_timeout_seconds=5)) as gateway:
         client = await gateway.client()
         connection = await only(gateway)
@@ -126,8 +128,8 @@ async def test_what_is_not_plain_is_handed_over_with_every_byte(
         assert len(gateway.app.express.connections) == (1 if kept else 0)
 
 
+@pytest.mark.rule("R318")
 async def test_connection_beyond_the_limit_is_handed_over_to_be_refused(tmp_path: Path) -> None:
-    """R318."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, **settings(max_connections=1)) as gateway,
@@ -175,8 +177,9 @@ async def test_wait_for_content_ends_with_the_connection(tmp_path: Path, monkeyp
         assert connection._content_timer is None
 
 
+@pytest.mark.rule("R317")
 async def test_client_that_sends_far_ahead_is_not_read_until_its_turn(tmp_path: Path) -> None:
-    """R317: the requests behind a slow one do not fill the memory, and none of them is lost."""
+    """The requests behind a slow one do not fill the memory, and none of them is lost."""
     hold = asyncio.Event()
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -198,8 +201,9 @@ async def test_client_that_sends_far_ahead_is_not_read_until_its_turn(tmp_path: 
     assert [received.target for received in upstream.requests] == [b"/first", *(b"/%d" % n for n in range(50))]
 
 
+@pytest.mark.rule("R429", "C119")
 async def test_client_that_sends_far_ahead_is_not_read_after_each_request_either(tmp_path: Path) -> None:
-    """R429, C119: only when less is left than may be; what is left is not copied for each request."""
+    """Only when less is left than may be; what is left is not copied for each request."""
     turns = asyncio.Semaphore(0)
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:

@@ -12,8 +12,8 @@ import pytest
 
 from gateway.server.express_lane.exchange import ExpressExchange
 from gateway.server.pipeline.judge_steps import Pipeline
-from tests.support.gateway import RawClient, RunningGateway, request, running_gateway, until
-from tests.support.upstream import OK, Received, raw_upstream
+from tests.support.gateways.running import RawClient, RunningGateway, request, running_gateway, until
+from tests.support.upstreams.recording import OK, Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 OPTIONS: dict[str, Any] = {"routes": PUBLIC, "server": {"express": True}}
@@ -118,8 +118,9 @@ async def test_fault_of_the_gateway_is_answered_and_costs_no_connection(
 
 
 @pytest.mark.parametrize("warm", [True, False])
+@pytest.mark.rule("R285")
 async def test_client_that_leaves_ends_its_request(warm: bool, tmp_path: Path) -> None:
-    """R285: whether the shared run has it or not, the upstream's connection is closed, and one line says so."""
+    """Whether the shared run has it or not, the upstream's connection is closed, and one line says so."""
     async with raw_upstream(hold) as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         if warm:
             await gateway.get()
@@ -133,8 +134,9 @@ async def test_client_that_leaves_ends_its_request(warm: bool, tmp_path: Path) -
         assert gateway.app.telemetry.running == 0
 
 
+@pytest.mark.rule("R282")
 async def test_client_that_does_not_read_holds_its_upstream_back(tmp_path: Path) -> None:
-    """R282: what it does not take is not read; once it reads, it gets everything."""
+    """What it does not take is not read; once it reads, it gets everything."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         if received.target != b"/large":
@@ -158,8 +160,9 @@ async def test_client_that_does_not_read_holds_its_upstream_back(tmp_path: Path)
     assert upstream.connections == 1
 
 
+@pytest.mark.rule("R282")
 async def test_connection_whose_last_bytes_a_client_does_not_take_serves_others(tmp_path: Path) -> None:
-    """R282: it went back to the pool unread, and the next request, another client's, waited for its answer in vain."""
+    """It went back to the pool unread, and the next request, another client's, waited for its answer in vain."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         size = 60_000 if received.target == b"/large" else 2

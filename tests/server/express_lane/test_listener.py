@@ -10,8 +10,8 @@ import pytest
 
 from gateway.server.express_lane.connection import ExpressConnection
 from gateway.tasks import failures
-from tests.support.gateway import request, running_gateway, until
-from tests.support.upstream import Received, raw_upstream
+from tests.support.gateways.running import request, running_gateway, until
+from tests.support.upstreams.recording import Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 EXPRESS = {"express": True}
@@ -82,10 +82,11 @@ async def test_only_connections_whose_time_is_over_are_told(tmp_path: Path) -> N
         assert (await early.exchange(request(b"GET", "/"))).status == 200
 
 
+@pytest.mark.rule("R406")
 async def test_a_fault_with_one_connection_keeps_no_other_from_its_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R406: the one is cut, the others get their answers, and the next look comes."""
+    """The one is cut, the others get their answers, and the next look comes."""
     before, real = failures["time limits"], ExpressConnection.too_late
 
     def fail(connection: ExpressConnection) -> None:

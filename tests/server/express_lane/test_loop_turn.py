@@ -25,8 +25,8 @@ from gateway.server.express_lane.loop_turn import (
 from gateway.tasks import failures, spawn
 from gateway.telemetry.counters import AccessLog, Telemetry
 from tests.support.clock import FakeClock
-from tests.support.gateway import request, running_gateway, until
-from tests.support.upstream import raw_upstream
+from tests.support.gateways.running import request, running_gateway, until
+from tests.support.upstreams.recording import raw_upstream
 
 #: What it takes to turn to one request, and the length of a turn of a busy loop, in seconds.
 COST, BUSY_TURN = 0.00005, 0.001
@@ -108,8 +108,9 @@ async def test_a_gateway_with_nothing_else_to_do_turns_to_them_within_a_few_turn
     assert len(bench.resumed) == 1
 
 
+@pytest.mark.rule("R429")
 async def test_a_client_that_pipelines_has_one_request_in_a_turn_of_the_loop(bench: Bench) -> None:
-    """R429: what comes again while the queue is empty asks for no second turn, or each turn would make two of it."""
+    """What comes again while the queue is empty asks for no second turn, or each turn would make two of it."""
     [client] = bench.add()
     client.ahead = 2000
     in_each = []
@@ -192,8 +193,9 @@ def known_refusal(bench: Bench, client: Client) -> DeferredRefusal:
     return DeferredRefusal(client, b"data", lambda seconds: client.answers.append(seconds))
 
 
+@pytest.mark.rule("R406")
 async def test_a_fault_with_one_gives_up_that_one_and_no_other(bench: Bench) -> None:
-    """R406: or the queue would stand still from then on, and the client wait for good."""
+    """Or the queue would stand still from then on, and the client wait for good."""
     before, first = failures["deferred requests"], Client(bench)
     first.fault = RuntimeError("secret")
     bench.deferred.add(DeferredRequest(first, b"data"))

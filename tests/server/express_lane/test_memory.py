@@ -15,10 +15,10 @@ from gateway.server.express_lane.memory import KnownRequests
 from gateway.server.express_lane.plan import MAX_PLANS, MAX_PLANS_BYTES, MAX_SECTION, Plan
 from tests.support.clock import FakeClock
 from tests.support.composed import Settings
-from tests.support.gateway import RawClient, RunningGateway, configuration, request, running_gateway, until
-from tests.support.minting import SigningKey, good_claims, jwks, mint
-from tests.support.timed import timed_gateway
-from tests.support.upstream import OK, Received, raw_upstream
+from tests.support.gateways.running import RawClient, RunningGateway, configuration, request, running_gateway, until
+from tests.support.gateways.timed import timed_gateway
+from tests.support.tokens.minting import SigningKey, good_claims, jwks, mint
+from tests.support.upstreams.recording import OK, Received, raw_upstream
 
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/"},
@@ -181,8 +181,9 @@ async def test_memory_of_request_lines_is_bounded(tmp_path: Path) -> None:
         assert len(connection_of(gateway, client)._plans) == 3
 
 
+@pytest.mark.rule("R191")
 async def test_memory_of_request_lines_is_bounded_in_bytes(tmp_path: Path) -> None:
-    """R191: what one connection makes the gateway remember is little, whatever it sends."""
+    """What one connection makes the gateway remember is little, whatever it sends."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await warm(gateway)
         assert await statuses(client, request(b"GET", "/public")) == [200]
@@ -195,8 +196,8 @@ async def test_memory_of_request_lines_is_bounded_in_bytes(tmp_path: Path) -> No
         assert not any(len(line) > 20_000 for line in connection._plans)
 
 
+@pytest.mark.rule("R191")
 async def test_long_header_section_is_read_each_time(known: list[bool], tmp_path: Path) -> None:
-    """R191."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         token = gateway.token()
         client = await warm(gateway, token)
@@ -207,8 +208,9 @@ async def test_long_header_section_is_read_each_time(known: list[bool], tmp_path
     assert known == [True, False]
 
 
+@pytest.mark.rule("R273")
 async def test_known_head_with_a_longer_token_is_not_too_long_for_nothing(known: list[bool], tmp_path: Path) -> None:
-    """R273: the bound on the head is that of any other request."""
+    """The bound on the head is that of any other request."""
     options = {**OPTIONS, "server": {"express": True, "max_head_bytes": 2048}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         token = gateway.token()
@@ -248,10 +250,11 @@ async def test_content_of_a_known_request_is_its_own(known: list[bool], tmp_path
 
 
 @pytest.mark.parametrize("cut", [-2, -4, -30])
+@pytest.mark.rule("R213")
 async def test_known_head_whose_content_is_not_all_there_waits_for_it(
     cut: int, known: list[bool], tmp_path: Path
 ) -> None:
-    """R213: and what comes behind the content is the next request."""
+    """And what comes behind the content is the next request."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         token = gateway.token(sub="ann")
         client = await warm(gateway, token)
@@ -265,8 +268,9 @@ async def test_known_head_whose_content_is_not_all_there_waits_for_it(
     assert [received.body for received in upstream.requests[-3:]] == [b"one"] * 3
 
 
+@pytest.mark.rule("R100")
 async def test_same_refusal_is_given_again_under_an_id_of_its_own(known: list[bool], tmp_path: Path) -> None:
-    """R100: and it is counted like the first."""
+    """And it is counted like the first."""
     options = {**OPTIONS, "server": {"express": True, "access_log": "off"}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         client = await gateway.client()
@@ -297,10 +301,11 @@ async def test_refusal_of_a_logged_request_goes_the_long_way(known: list[bool], 
 
 
 @pytest.mark.parametrize("behind", [b"X", b"GET /"])
+@pytest.mark.rule("R213")
 async def test_bytes_behind_a_refused_request_are_not_swallowed(
     behind: bytes, known: list[bool], tmp_path: Path
 ) -> None:
-    """R213: a request is known only when it is all that has come; also when what follows was a token before."""
+    """A request is known only when it is all that has come; also when what follows was a token before."""
     options = {**OPTIONS, "server": {"express": True, "access_log": "off"}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         client = await gateway.client()
@@ -334,10 +339,11 @@ def bare(line: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", ["new", "forged", "forged again", "expired", "no scope"])
+@pytest.mark.rule("R047", "R101")
 async def test_token_that_is_not_remembered_is_judged_as_on_the_long_way(
     way: str, known: list[bool], tmp_path: Path
 ) -> None:
-    """R047, R101: the same answer, the same line, the same counts; and what is refused does not get through."""
+    """The same answer, the same line, the same counts; and what is refused does not get through."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await warm(gateway, *[gateway.token(sub="w", scope="write")])
         target = "/scoped" if way == "no scope" else "/a"
@@ -366,8 +372,9 @@ async def test_token_that_is_not_remembered_is_judged_as_on_the_long_way(
     assert forwarded == ([b"ann", b"ann"] if way == "new" else [])
 
 
+@pytest.mark.rule("R171")
 async def test_token_whose_key_has_to_be_asked_for_is_judged_once(known: list[bool], tmp_path: Path) -> None:
-    """R147: by the shared run, which can wait; and nothing is counted as being served for ever."""
+    """By the shared run, which can wait; and nothing is counted as being served for ever."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await warm(gateway, gateway.token())
         other = mint(SigningKey.ec("other"), good_claims(time.time()))
@@ -411,10 +418,11 @@ async def test_field_that_is_new_each_time_is_sent_on_as_it_comes(known: list[bo
     assert [line["request_id"] for line in lines[-6:]] == ["r-0", "r-1", "r-20", "r-3", "r-4", "r-5"]
 
 
+@pytest.mark.rule("R310")
 async def test_varied_request_over_a_connection_that_has_died_is_sent_again_as_it_was(
     known: list[bool], tmp_path: Path
 ) -> None:
-    """R310: the fields are those of this request, not those of the one that was remembered."""
+    """The fields are those of this request, not those of the one that was remembered."""
 
     async def respond(received: Received, *_: object) -> bytes | None:
         first = [one.one(b"x-trace") for one in upstream.requests].count(b"3") == 1
@@ -431,8 +439,8 @@ async def test_varied_request_over_a_connection_that_has_died_is_sent_again_as_i
     assert [one.one(b"x-trace") for one in upstream.requests[-4:]] == [b"1", b"2", b"3", b"3"]
 
 
+@pytest.mark.rule("R340")
 async def test_field_that_does_not_pass_is_read_anew(known: list[bool], tmp_path: Path) -> None:
-    """R340."""
     names = {**OPTIONS, "identity": {"x-user-id": "sub", "x-trace": "jti"}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **names) as gateway:
         token = gateway.token()
@@ -463,8 +471,9 @@ async def test_client_that_leaves_while_its_token_is_verified_causes_nothing(
     assert [received.one(b"x-user-id") for received in upstream.requests].count(b"ann") == 0
 
 
+@pytest.mark.rule("R214")
 async def test_what_comes_while_a_token_is_verified_waits_for_its_answer(known: list[bool], tmp_path: Path) -> None:
-    """R214: pipelined requests are answered in their order, whose token is new or not."""
+    """Pipelined requests are answered in their order, whose token is new or not."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         old, new = gateway.token(sub="old"), gateway.token(sub="new")
         client = await warm(gateway, old)
@@ -499,10 +508,11 @@ async def test_new_callers_are_judged_one_by_one_and_counted(known: list[bool], 
     assert known == [True] * 4 + [False]
 
 
+@pytest.mark.rule("R094")
 async def test_unforeseen_fault_after_verification_is_answered(
     known: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R094: with no 500, and the connection serves the next request."""
+    """With no 500, and the connection serves the next request."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await warm(gateway, gateway.token())
         assert await statuses(client, request(b"GET", "/a", token=gateway.token())) == [200]
@@ -549,8 +559,9 @@ async def test_nobody_in_particular_is_sent_nowhere_but_where_nobody_is_asked_fo
         leased[1].release()
 
 
+@pytest.mark.rule("R101")
 async def test_refusals_of_new_tokens_are_alike_but_for_their_ids(known: list[bool], tmp_path: Path) -> None:
-    """R101: and each is counted, with its verification; another reason has another answer."""
+    """And each is counted, with its verification; another reason has another answer."""
     options = {**OPTIONS, "server": {"express": True, "access_log": "off"}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         good = gateway.token(sub="ann", scope="read")

@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from gateway.server.express_lane.output import ClientOutput
-from tests.support.gateway import running_gateway, until
+from tests.support.gateways.running import running_gateway, until
 
 MUCH = b"x" * 400_000
 
@@ -117,8 +117,9 @@ async def test_close_lets_the_client_have_what_was_sent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("closing", [True, False])
+@pytest.mark.rule("R317")
 async def test_client_that_takes_nothing_is_cut_off(closing: bool, tmp_path: Path) -> None:
-    """R317: also when the connection is closed already but for what is still to be sent."""
+    """Also when the connection is closed already but for what is still to be sent."""
     async with wired(tmp_path, seconds=0.2) as (output, _):
         output.send(MUCH)
         if closing:
@@ -145,8 +146,9 @@ async def test_connection_is_kept_unless_the_gateway_is_on_its_way_out(tmp_path:
         assert (output.keep_alive, output.draining) == (False, True)
 
 
+@pytest.mark.rule("R286", "R426")
 async def test_broken_response_ends_behind_what_was_sent(tmp_path: Path) -> None:
-    """R286, R426: what the log counts reaches the client."""
+    """What the log counts reaches the client."""
     async with wired(tmp_path) as (output, far):
         output.send(MUCH)
         output.without_end(True)

@@ -10,7 +10,7 @@ from gateway.server.express_lane.plan import Plan, plannable
 from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.upstream.pool.upstream_url import Origin
 from tests.support.clock import FakeClock
-from tests.support.sections import HEAD, PIPELINE, admitted, known
+from tests.support.gateways.sections import HEAD, PIPELINE, admitted, known
 
 UPSTREAM = UpstreamSettings(name="orders", urls=["http://127.0.0.1:1"])
 
@@ -44,8 +44,9 @@ def test_plan_counts_under_its_route_and_method_class() -> None:
 
 
 @pytest.mark.parametrize("id_", [b"1", b"401", b"X-Request-Id:", b"a" * 128])
+@pytest.mark.rule("R400")
 async def test_start_of_an_upstream_head_is_completed_by_what_is_one_requests_own(id_: bytes) -> None:
-    """R400: no head is made by looking for bytes in another one, so none can be found in the wrong place."""
+    """No head is made by looking for bytes in another one, so none can be found in the wrong place."""
     section, _ = known(b"Host: api.test", b"X-A: X-Request-Id: ")
     where, origin = admitted(b"/a", section), Origin("http://127.0.0.1:1", UPSTREAM, clock=FakeClock())
     start = PIPELINE.upstream_head_start(HEAD._replace(headers=section.headers), where, origin)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import request, running_gateway, until
-from tests.support.upstream import OK, Received, Responder, raw_upstream
+from tests.support.gateways.running import request, running_gateway, until
+from tests.support.upstreams.recording import OK, Received, Responder, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 OPTIONS: dict[str, Any] = {"routes": PUBLIC, "server": {"express": True}}
@@ -111,10 +111,11 @@ async def test_upstream_that_does_not_answer_is_504_and_its_connection_closed(tm
         pytest.param((HEAD + b"abc",), None, "upstream_disconnected", id="closes"),
     ],
 )
+@pytest.mark.rule("R286")
 async def test_response_that_breaks_off_is_cut_for_the_client_too(
     pieces: tuple[bytes, ...], end: bytes | None, reason: str, tmp_path: Path
 ) -> None:
-    """R286: it must not be taken for complete, and the log tells how it was begun."""
+    """It must not be taken for complete, and the log tells how it was begun."""
     async with (
         raw_upstream(in_pieces(*pieces, end=end)) as upstream,
         running_gateway(upstream.url, tmp_path, **OPTIONS, upstream={"idle_timeout_seconds": 0.3}) as gateway,
@@ -130,10 +131,11 @@ async def test_response_that_breaks_off_is_cut_for_the_client_too(
 
 
 @pytest.mark.parametrize(("method", "tries"), [(b"GET", 2), (b"DELETE", 2), (b"POST", 1)])
+@pytest.mark.rule("R310")
 async def test_request_on_a_closed_connection_is_sent_again_if_it_may_be(
     method: bytes, tries: int, tmp_path: Path
 ) -> None:
-    """R310: over a new connection, once."""
+    """Over a new connection, once."""
     seen: list[int] = []
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
@@ -179,8 +181,9 @@ async def test_response_that_is_not_plain_is_read_by_the_parser_from_its_first_b
 
 
 @pytest.mark.parametrize("log", ["json", "off"])
+@pytest.mark.rule("R426")
 async def test_head_and_content_of_a_broken_response_reach_the_client_before_the_cut(log: str, tmp_path: Path) -> None:
-    """R426: what the log counts as sent was."""
+    """What the log counts as sent was."""
     respond = in_pieces(HEAD, b"abc", end=None)
     options: dict[str, Any] = {"routes": PUBLIC, "server": {"express": True, "access_log": log}}
     async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
@@ -196,10 +199,11 @@ async def test_head_and_content_of_a_broken_response_reach_the_client_before_the
 
 @pytest.mark.parametrize("log", ["json", "off"])
 @pytest.mark.parametrize(("size", "connections"), [(1000, 1), (40_000, 2)])
+@pytest.mark.rule("R425")
 async def test_connection_of_a_refused_upload_serves_no_other_request(
     size: int, connections: int, log: str, tmp_path: Path
 ) -> None:
-    """R425: a service that did not read it closes in a moment, and the next request would be lost."""
+    """A service that did not read it closes in a moment, and the next request would be lost."""
 
     async def respond(*_: object) -> bytes:
         return b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"

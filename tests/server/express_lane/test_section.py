@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.server.express_lane.section import MAX_FIELDS
-from tests.support.sections import known, read, section_of
+from tests.support.gateways.sections import known, read, section_of
 
 USUAL = (b"Host: api.test", b"Authorization: Bearer abc.DEF-123_~+/=", b"X-Request-Id: mine-1", b"Content-Length: 3")
 
@@ -61,8 +61,8 @@ def test_credential_of_another_form_is_read_anew_each_time(credential: bytes) ->
     assert section.token(section_of(b"Host: a", credential)) is None
 
 
+@pytest.mark.rule("R104")
 def test_two_credentials_are_no_token() -> None:
-    """R104."""
     section, token = known(b"Host: a", b"Authorization: Bearer a", b"Authorization: Bearer b")
     assert (token, section.after) == (None, b"")
 

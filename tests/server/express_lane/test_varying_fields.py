@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.server.express_lane.varying_fields import Kind, Shape, Template, Variation
-from tests.support.sections import PIPELINE, known, section_of
+from tests.support.gateways.sections import PIPELINE, known, section_of
 
 LINES = (
     b"Host: api.test",
@@ -80,8 +80,9 @@ def test_what_differs_is_told_by_its_kind() -> None:
         b"",
     ],
 )
+@pytest.mark.rule("R207", "R208")
 def test_value_of_another_form_is_read_anew(line: bytes) -> None:
-    """R207, R208: whatever is not plainly one field with one visible value."""
+    """Whatever is not plainly one field with one visible value."""
     assert compared(*changed(2, line)) is None
 
 

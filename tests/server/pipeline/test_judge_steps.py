@@ -11,10 +11,10 @@ import pytest
 
 from tests.support.clock import FakeClock
 from tests.support.composed import Settings
-from tests.support.gateway import RunningGateway, configuration, request, running_gateway
-from tests.support.minting import SigningKey, good_claims, jwks, mint
-from tests.support.timed import timed_gateway
-from tests.support.upstream import RawUpstream, raw_upstream
+from tests.support.gateways.running import RunningGateway, configuration, request, running_gateway
+from tests.support.gateways.timed import timed_gateway
+from tests.support.tokens.minting import SigningKey, good_claims, jwks, mint
+from tests.support.upstreams.recording import RawUpstream, raw_upstream
 
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/need"},
@@ -132,8 +132,9 @@ async def test_observed_route_lets_every_kind_of_refusal_pass_and_nobody_is_name
 
 
 @BOTH_LANES
+@pytest.mark.rule("R113")
 async def test_observed_route_lets_pass_what_could_not_be_decided(express: bool, tmp_path: Path) -> None:
-    """Contract: observe, R113: no keys and keys that are too old would have been 503; the request passes."""
+    """No keys and keys that are too old would have been 503; the request passes."""
     key, file, clock = SigningKey.rsa("a"), tmp_path / "jwks.json", FakeClock()
     issuer = {"jwks_max_stale_seconds": 60, "jwks_refresh_seconds": 3600, "max_lifetime_seconds": 0}
     async with raw_upstream() as upstream:
@@ -180,6 +181,7 @@ OPTIONAL = [
 
 @BOTH_LANES
 @pytest.mark.parametrize(("headers", "token", "status", "user"), OPTIONAL)
+@pytest.mark.rule("R357")
 async def test_optional_route_takes_nobody_or_somebody_but_nothing_bad(
     headers: tuple[tuple[bytes, bytes], ...],
     token: bytes,
@@ -188,7 +190,7 @@ async def test_optional_route_takes_nobody_or_somebody_but_nothing_bad(
     express: bool,
     tmp_path: Path,
 ) -> None:
-    """R357; and with observe the bad ones pass as nobody."""
+    """And with observe the bad ones pass as nobody."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, routes=ROUTES, server={"express": express}) as gateway,
@@ -203,8 +205,9 @@ async def test_optional_route_takes_nobody_or_somebody_but_nothing_bad(
 
 
 @BOTH_LANES
+@pytest.mark.rule("R357")
 async def test_public_route_looks_at_no_credential(express: bool, tmp_path: Path) -> None:
-    """R357: neither refused nor verified, and still not sent on."""
+    """Neither refused nor verified, and still not sent on."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, routes=ROUTES, server={"express": express}) as gateway,
@@ -220,8 +223,9 @@ async def test_public_route_looks_at_no_credential(express: bool, tmp_path: Path
 
 
 @BOTH_LANES
+@pytest.mark.rule("R196", "R197")
 async def test_bad_path_is_shown_in_one_line_without_its_query(express: bool, tmp_path: Path) -> None:
-    """R196, R197: what an operator needs to find the client, and nothing that could be a secret."""
+    """What an operator needs to find the client, and nothing that could be a secret."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, routes=ROUTES, server={"express": express}) as gateway,

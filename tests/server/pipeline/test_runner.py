@@ -19,8 +19,8 @@ from gateway.server.request.outcome import CLIENT_CLOSED_REQUEST
 from gateway.server.request.request import RequestHead
 from gateway.telemetry.counters import Record
 from gateway.upstream.exchange.exchange import exchange
-from tests.support.gateway import RunningGateway, running_gateway, until
-from tests.support.upstream import Received, raw_upstream
+from tests.support.gateways.running import RunningGateway, running_gateway, until
+from tests.support.upstreams.recording import Received, raw_upstream
 from tests.upstream.pools import GET
 
 
@@ -102,8 +102,9 @@ async def test_client_that_left_is_no_fault_and_gets_nothing(error: BaseExceptio
         assert (line["outcome"], line["status"]) == ("client_gone", CLIENT_CLOSED_REQUEST)
 
 
+@pytest.mark.rule("R289")
 async def test_client_that_is_still_there_gets_an_answer_when_another_connection_breaks(tmp_path: Path) -> None:
-    """R289: whatever breaks on the way, only a client that left gets nothing."""
+    """Whatever breaks on the way, only a client that left gets nothing."""
     async with serving_of(tmp_path) as (serving, gateway):
         run, client = new_run(serving)
         await serving.settle(run, raising(ConnectionResetError("not the client's")))
@@ -120,8 +121,9 @@ async def test_cancelled_request_is_accounted_for_and_the_cancellation_goes_on(t
         assert (await gateway.log())[0]["outcome"] == "client_gone"
 
 
+@pytest.mark.rule("R286")
 async def test_failure_after_the_first_byte_breaks_the_connection(tmp_path: Path) -> None:
-    """R286: a second answer would be taken for a part of the first."""
+    """A second answer would be taken for a part of the first."""
     async with serving_of(tmp_path) as (serving, _):
         run, client = new_run(serving)
         run.started_reply = True
@@ -146,8 +148,9 @@ async def test_answer_names_the_request(tmp_path: Path) -> None:
         assert json.loads(client.got.partition(b"\r\n\r\n")[2])["request_id"] == "abc"
 
 
+@pytest.mark.rule("R426")
 async def test_client_that_left_before_its_response_began_got_none(tmp_path: Path) -> None:
-    """R426: the log does not say that the upstream's status was sent, and the upstream's connection is given up."""
+    """The log does not say that the upstream's status was sent, and the upstream's connection is given up."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
         serving, service = gateway.app.express.serving, gateway.app.upstreams["main"]
         run, client = new_run(serving)
@@ -161,8 +164,9 @@ async def test_client_that_left_before_its_response_began_got_none(tmp_path: Pat
         assert service.origins[0].state().in_use == 0
 
 
+@pytest.mark.rule("R426")
 async def test_response_that_is_broken_before_it_began_is_a_502(tmp_path: Path) -> None:
-    """R426: while nothing was sent, the client can still get the truth; so do the log and the metrics."""
+    """While nothing was sent, the client can still get the truth; so do the log and the metrics."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
@@ -182,8 +186,9 @@ async def test_response_that_is_broken_before_it_began_is_a_502(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.rule("R426")
 async def test_content_of_an_answer_is_counted_only_if_it_was_sent(method: str, tmp_path: Path) -> None:
-    """R426: an answer to HEAD has none."""
+    """An answer to HEAD has none."""
     async with serving_of(tmp_path) as (serving, gateway):
         run, client = new_run(serving)
         run.head = run.head._replace(method=method)
@@ -193,8 +198,9 @@ async def test_content_of_an_answer_is_counted_only_if_it_was_sent(method: str, 
         assert bool(sent) is (method == "GET")
 
 
+@pytest.mark.rule("R427")
 async def test_end_of_the_client_behind_its_response_is_no_fault(tmp_path: Path) -> None:
-    """R427: its upload ended with it, but it had all of its answer."""
+    """Its upload ended with it, but it had all of its answer."""
     async with serving_of(tmp_path) as (serving, gateway):
         run, _ = new_run(serving)
         run.delivered, run.record.status = True, 202

@@ -26,15 +26,17 @@ def length(count: int) -> tuple[bytes, bytes]:
         ((EXPECT,), False),
     ],
 )
+@pytest.mark.rule("R300")
 def test_content_is_announced_by_length_or_coding_alone(
     headers: tuple[tuple[bytes, bytes], ...], announced: bool
 ) -> None:
-    """R300: RFC 9112 section 6.3; a length of zero is no content."""
+    """RFC 9112 section 6.3; a length of zero is no content."""
     assert has_content(scan(headers)) is announced
 
 
+@pytest.mark.rule("R427")
 async def test_nothing_is_left_of_content_that_came_whole() -> None:
-    """R427: what is read and dropped; the rest of an upload is in tests/e2e/test_early_answers.py."""
+    """What is read and dropped; the rest of an upload is in tests/e2e/http/test_early_answers.py."""
     content = CollectedContent(b"abc")
     assert await content.read_rest()
     assert not content.unread

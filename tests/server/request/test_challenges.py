@@ -37,8 +37,9 @@ def parameters(value: bytes) -> dict[str, str]:
 
 
 @REASONS
+@pytest.mark.rule("R108", "R109", "R110")
 def test_challenge_follows_the_grammar(reason: Reason) -> None:
-    """R108-R110: bare without a credential, else error and error_description; scope only when told to."""
+    """Bare without a credential, else error and error_description; scope only when told to."""
     value = fields(answer(GatewayError(reason), TOKENS, "r")).get(b"www-authenticate")
     if reason.kind.challenge is Challenge.NONE:
         assert value is None
@@ -54,8 +55,9 @@ def test_challenge_follows_the_grammar(reason: Reason) -> None:
     }
 
 
+@pytest.mark.rule("R110")
 def test_realm_and_scope_may_hold_every_character_that_the_configuration_admits() -> None:
-    """R110: settings checks and challenge grammar agree on every one."""
+    """Settings checks and challenge grammar agree on every one."""
     scope = f"{ODD_SCOPE} orders:read"
     tokens = Tokens(realm=ODD_REALM)
     reply = answer(GatewayError(Reasons.MISSING_SCOPE, scope=scope), tokens, "r")
@@ -82,10 +84,11 @@ CREDENTIALS = [
 
 
 @pytest.mark.parametrize(("challenges", "wanted", "text"), CREDENTIALS)
+@pytest.mark.rule("R108")
 def test_challenges_are_those_of_the_credentials_that_the_route_takes(
     challenges: RouteChallenges, wanted: list[bytes], text: str
 ) -> None:
-    """R108, RFC 9110 section 11.6.1: one for each kind; what is wrong with a key is in the body only."""
+    """RFC 9110 section 11.6.1: one for each kind; what is wrong with a key is in the body only."""
     for reason in (Reasons.NO_CREDENTIAL, UNKNOWN_API_KEY, Reasons.MISSING_SCOPE, Reasons.SEVERAL_CREDENTIALS):
         reply = answer(GatewayError(reason, scope="a b"), TOKENS, "r", challenges)
         found = [value for name, value in reply.headers if name == b"WWW-Authenticate"]
@@ -95,8 +98,8 @@ def test_challenges_are_those_of_the_credentials_that_the_route_takes(
         assert described == (text if reason is Reasons.NO_CREDENTIAL else reason.text)
 
 
+@pytest.mark.rule("R113")
 def test_answers_without_a_challenge_have_none_for_keys_either() -> None:
-    """R113."""
     reply = answer(GatewayError(NO_API_KEYS), TOKENS, "r", RouteChallenges(others=(KEYS,)))
     assert not [name for name, _ in reply.headers if name == b"WWW-Authenticate"]
 
@@ -108,8 +111,9 @@ def test_scope_is_not_told_with_a_bare_challenge() -> None:
 
 
 @REASONS
+@pytest.mark.rule("R110", "R115")
 def test_challenges_of_a_resource_lead_to_its_document(reason: Reason) -> None:
-    """R110, R115: one more parameter, also of a bare challenge (RFC 9728 section 5.1); no challenge, no parameter."""
+    """One more parameter, also of a bare challenge (RFC 9728 section 5.1); no challenge, no parameter."""
     url = document_url(ODD_IDENTIFIER)
     error = GatewayError(reason, scope="a b")
     leading = RouteChallenges(parameters={"": f'resource_metadata="{url}"'})
@@ -141,10 +145,11 @@ DPOP, BEARER = b'DPoP realm="gateway", algs="ES256 EdDSA"', b'Bearer realm="gate
         ),
     ],
 )
+@pytest.mark.rule("R133", "R138")
 def test_each_scheme_has_its_challenge_and_the_one_in_use_the_error(
     schemes: tuple[str, ...], about: str, reason: Reason, starts: list[bytes]
 ) -> None:
-    """R133, R138: RFC 9449 section 7.1, RFC 9110 section 11.6.1."""
+    """RFC 9449 section 7.1, RFC 9110 section 11.6.1."""
     parameters = {"": 'resource_metadata="https://a.test/m"', "DPoP": 'algs="ES256 EdDSA"'}
     reply = answer(
         GatewayError(reason, scheme=about), TOKENS, "r", RouteChallenges(schemes=schemes, parameters=parameters)

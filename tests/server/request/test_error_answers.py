@@ -28,8 +28,9 @@ def fields(reply: Answer) -> dict[bytes, bytes]:
 
 
 @REASONS
+@pytest.mark.rule("R108", "R109", "R110", "R111", "R113", "R333")
 def test_every_reason_has_a_sound_answer(reason: Reason) -> None:
-    """Contract (answers table), R108-R111, R113, R333: parsed strictly, whatever the reason."""
+    """Parsed strictly, whatever the reason."""
     reply = answer(GatewayError(reason, detail="DETAIL"), TOKENS, "r-1")
     assert reply.status == reason.kind.status
     assert json.loads(reply.body) == {
@@ -56,8 +57,9 @@ def test_a_document_that_can_only_be_read_says_so() -> None:
 
 
 @given(st.text(max_size=40))
+@pytest.mark.rule("R108", "R110", "R333")
 def test_detail_never_reaches_an_answer(detail: str) -> None:
-    """R108, R110, R333: whatever an error's detail quotes, the bytes are the same without it."""
+    """Whatever an error's detail quotes, the bytes are the same without it."""
     for reason in (Reasons.UNKNOWN_ISSUER, Reasons.UPSTREAM_CONNECT):
         with_detail = answer(GatewayError(reason, detail=detail), TOKENS, "r")
         assert with_detail == answer(GatewayError(reason), TOKENS, "r")
@@ -78,8 +80,9 @@ def test_status_of_bad_tokens_is_configured_and_of_nothing_else(status: Any, bad
 
 
 @pytest.mark.parametrize(("given_seconds", "told"), [(None, b"1"), (0, b"1"), (-5, b"1"), (1, b"1"), (86400, b"86400")])
+@pytest.mark.rule("R113")
 def test_retry_after_is_at_least_a_second(given_seconds: int | None, told: bytes) -> None:
-    """R113: delay-seconds (RFC 9110 section 10.2.3); 0 would ask for a storm."""
+    """Delay-seconds (RFC 9110 section 10.2.3); 0 would ask for a storm."""
     reply = answer(GatewayError(Reasons.NO_KEYS, retry_after=given_seconds), TOKENS, "r")
     assert fields(reply)[b"retry-after"] == told
 

@@ -18,7 +18,7 @@ from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 from tests.support.composed import Route
 from tests.support.pipeline import pipeline_of
-from tests.support.verifying import make_settings
+from tests.support.tokens.verifying import make_settings
 
 PATH = b"/.well-known/oauth-protected-resource/orders"
 HOST, ORIGIN = (b"Host", b"a.test"), (b"Origin", b"https://app.test")
@@ -55,8 +55,9 @@ def test_requests_to_an_upstream_have_no_own_answer(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("headers", [(), (ORIGIN,), ((b"Authorization", b"Bearer junk"),)])
+@pytest.mark.rule("R116")
 def test_the_document_is_given_to_everybody(method: str, headers: tuple[tuple[bytes, bytes], ...]) -> None:
-    """R116: with and without a page, and no token is looked at."""
+    """With and without a page, and no token is looked at."""
     answer = ask(method, PATH, *headers)
     assert answer is not None
     assert json.loads(answer.body)["resource"] == "https://a.test/orders"
@@ -72,21 +73,22 @@ def test_the_document_is_given_to_everybody(method: str, headers: tuple[tuple[by
 
 
 @pytest.mark.parametrize("target", [PATH + b"?x=1", PATH.replace(b"orders", b"%6frders"), PATH + b";v=1"])
+@pytest.mark.rule("R116")
 def test_every_spelling_of_the_path_that_the_guard_lets_through_is_the_document(target: bytes) -> None:
-    """R116."""
     assert asked("GET", target)[0] == 200
 
 
 @pytest.mark.parametrize("change", [b"/x/../orders", b"//orders", b"/orders/..;", b"/orders%00"])
+@pytest.mark.rule("R116", "R229", "R233")
 def test_the_path_guard_comes_first(change: bytes) -> None:
-    """R116, R229, R233."""
     with pytest.raises(GatewayError) as caught:
         ask("GET", PATH.replace(b"/orders", change))
     assert caught.value.reason is Reasons.BAD_PATH
 
 
+@pytest.mark.rule("R114", "R116")
 def test_a_page_may_ask_whether_it_may_read_with_fields_of_its_own() -> None:
-    """R114, R116: MCP clients in browsers send `MCP-Protocol-Version`."""
+    """MCP clients in browsers send `MCP-Protocol-Version`."""
     wanted = (b"Access-Control-Request-Headers", b"mcp-protocol-version")
     status, fields = asked("OPTIONS", PATH, ORIGIN, (b"Access-Control-Request-Method", b"GET"), wanted)
     assert status == 204
@@ -101,8 +103,9 @@ def test_a_page_may_not_ask_for_more_than_reading() -> None:
     assert caught.value.reason is Reasons.CORS_METHOD
 
 
+@pytest.mark.rule("R414")
 def test_the_last_recipient_tells_the_methods_and_nothing_else() -> None:
-    """R414, RFC 9110 section 9.3.7: 204 has no content."""
+    """RFC 9110 section 9.3.7: 204 has no content."""
     answer = last_recipient(["GET", "OPTIONS"], ((b"RateLimit", b"1"),), b"r-1")
     assert (answer.status, answer.body, answer.close) == (204, b"", False)
     assert answer.headers == ((b"Allow", b"GET, OPTIONS"), (b"RateLimit", b"1"), (b"X-Request-Id", b"r-1"))
@@ -115,15 +118,15 @@ def test_options_without_a_page_tells_the_methods() -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "PROPFIND", "get"])
+@pytest.mark.rule("R116")
 def test_nothing_else_can_be_done_with_a_document(method: str) -> None:
-    """R116."""
     with pytest.raises(GatewayError) as caught:
         ask(method, PATH)
     assert caught.value.reason is DOCUMENT_METHOD
 
 
+@pytest.mark.rule("R114")
 def test_a_preflight_for_a_route_is_answered_by_its_rules() -> None:
-    """R114."""
     status, fields = asked("OPTIONS", b"/cors", ORIGIN, (b"Access-Control-Request-Method", b"PUT"))
     assert (status, fields[b"Access-Control-Allow-Methods"]) == (204, b"PUT")
     assert fields[b"X-Request-Id"] == b"r-1"

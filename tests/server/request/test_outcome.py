@@ -75,15 +75,15 @@ def lease(*, reused: bool = True, heard: bool = False) -> Any:
         (True, False, False, "POST", False),
     ],
 )
+@pytest.mark.rule("R310")
 def test_request_is_sent_again_only_if_nothing_can_have_come_of_it(
     reused: bool, heard: bool, content: bool, method: str, again: bool
 ) -> None:
-    """R310."""
     assert may_repeat(lease(reused=reused, heard=heard), method, content=content) is again
 
 
+@pytest.mark.rule("R310")
 def test_only_idempotent_methods_are_sent_again() -> None:
-    """R310."""
     assert REPEATABLE.isdisjoint({"POST", "PATCH", "CONNECT", "TRACE"})
     assert {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"} == REPEATABLE
 
@@ -185,8 +185,9 @@ def test_refusal_that_is_not_logged_is_written_for_its_own_request(request_id: b
 
 
 @pytest.mark.parametrize("unread", [None, False, True])
+@pytest.mark.rule("R286")
 def test_response_that_breaks_off_keeps_its_status(unread: bool | None) -> None:
-    """R286: a second answer would be taken for a part of the first."""
+    """A second answer would be taken for a part of the first."""
     ends = Ends()
     run = new_run(ends)
     run.record.status = 200

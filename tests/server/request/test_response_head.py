@@ -37,8 +37,9 @@ def fields(head: bytes) -> list[bytes]:
         pytest.param({"date": b"now", "keep_alive": False}, [b"Connection: close", b"Date: now"], id="dated"),
     ],
 )
+@pytest.mark.rule("R250", "R271")
 def test_upstreams_fields_stay_in_order_and_the_gateways_follow(options: dict[str, Any], last: list[bytes]) -> None:
-    """R250, R271: hop-by-hop fields go, several lines of one name stay several."""
+    """Hop-by-hop fields go, several lines of one name stay several."""
     head = client_head(200, b"Fine", HEADERS, b"gw", **{**USUAL, **options})
     assert fields(head) == [
         *(b"HTTP/1.1 200 Fine", b"Server: x", b"Content-Length: 5", b"set-cookie: a", b"Set-Cookie: b", b"Via: 1.1 gw"),
@@ -47,8 +48,9 @@ def test_upstreams_fields_stay_in_order_and_the_gateways_follow(options: dict[st
 
 
 @pytest.mark.parametrize("name", [b"Date", b"date"])
+@pytest.mark.rule("R413")
 def test_an_upstreams_own_date_is_the_only_one(name: bytes) -> None:
-    """R413: unless it was for the next hop alone."""
+    """Unless it was for the next hop alone."""
     own = (*HEADERS, (name, b"then"))
     assert [line for line in fields(client_head(200, b"", own, b"gw", **USUAL, date=b"now")) if b"now" in line] == []
     nominated = (*own, (b"Connection", b"date"))
@@ -76,10 +78,11 @@ def test_204_has_no_length() -> None:
         pytest.param(b"v1", b"bearer", [b"v1"], id="both"),
     ],
 )
+@pytest.mark.rule("R325", "R327")
 def test_101_says_upgrade_anew_and_a_subprotocol(
     chosen: bytes | None, offered: bytes | None, told: list[bytes]
 ) -> None:
-    """R325, R327: the upstream's choice comes before the gateway's."""
+    """The upstream's choice comes before the gateway's."""
     own = [(b"Upgrade", b"WebSocket"), (b"connection", b"upgrade"), (b"Sec-WebSocket-Accept", b"k")]
     headers = [*own, *HEADERS, *([] if chosen is None else [(b"sec-websocket-protocol", chosen)])]
     lines = fields(switching_head(b"Switching", headers, b"gw", offered, b"now"))
@@ -93,8 +96,9 @@ def test_101_says_upgrade_anew_and_a_subprotocol(
 
 
 @pytest.mark.parametrize("value", [b"a\r\nX: y", b"a\0"])
+@pytest.mark.rule("R267")
 def test_what_would_not_arrive_as_one_field_is_an_error(value: bytes) -> None:
-    """R267: never written."""
+    """Never written."""
     with pytest.raises(ValueError, match="control character"):
         client_head(200, b"", ((b"X", value),), b"gw", **USUAL)
     with pytest.raises(ValueError, match="control character"):

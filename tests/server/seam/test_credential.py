@@ -126,8 +126,9 @@ def test_a_kind_that_the_route_does_not_take_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize("takes_both", [True, False])
+@pytest.mark.rule("R437")
 async def test_a_remote_kind_is_not_given_what_another_kind_owns(takes_both: bool) -> None:
-    """R437: also on a route that does not take that kind; whoever gets to see it could use it."""
+    """Also on a route that does not take that kind; whoever gets to see it could use it."""
     keys = Toy("api_key", field=b"x-key", owns=b"key-")
     remote = Toy("opaque", is_remote=True)
     credentials, route = made(remote, keys, credentials=["opaque", *(["api_key"] if takes_both else [])])
@@ -166,8 +167,9 @@ def test_a_credential_in_a_field_is_the_kinds_that_has_the_field_and_no_others()
     assert judged(credentials, Shown(b"key-1"), route) == "jwt"
 
 
+@pytest.mark.rule("R105")
 def test_fields_of_two_kinds_at_once_are_two_credentials() -> None:
-    """R105: each kind has a field of its own; an empty one is refused for the kind's own reason."""
+    """Each kind has a field of its own; an empty one is refused for the kind's own reason."""
     credentials, route = made(Toy("api_key", field=b"x-key"), Toy("opaque", field=b"x-ticket"), Toy("jwt"))
 
     def found(*fields: tuple[bytes, bytes]) -> Shown | Reason:
@@ -199,8 +201,9 @@ class Revoked:
 
 
 @pytest.mark.parametrize("knows", [True, False])
+@pytest.mark.rule("R130")
 def test_what_is_revoked_is_asked_by_the_kind_itself_or_for_it(knows: bool) -> None:
-    """R130: at each request and while it is in use; never twice."""
+    """At each request and while it is in use; never twice."""
     kind, revoked = Toy("jwt", knows_revocations=knows), Revoked()
     (route,) = RouteTable([RouteSettings(path="/", upstream="u")]).routes
     credentials = Credentials([kind], [route], revoked)  # type: ignore[arg-type]

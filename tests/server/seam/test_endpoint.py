@@ -13,8 +13,8 @@ from gateway.server.request.endpoint import Endpoint
 from gateway.server.request.error_answers import Answer
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.tables.routes import RouteSettings
-from tests.support.gateway import RunningGateway, request, running_gateway
-from tests.support.upstream import raw_upstream
+from tests.support.gateways.running import RunningGateway, request, running_gateway
+from tests.support.upstreams.recording import raw_upstream
 
 WRONG_METHOD = Reason("clock_method", READ_ONLY)
 
@@ -87,8 +87,9 @@ async def test_it_is_answered_without_a_credential_and_without_an_upstream(expre
 
 
 @pytest.mark.parametrize("express", [False, True])
+@pytest.mark.rule("R114")
 async def test_its_route_says_what_pages_of_other_origins_may_do(express: bool, tmp_path: Path) -> None:
-    """R114: the core answers preflights for it."""
+    """The core answers preflights for it."""
     origin = (b"Origin", b"https://app.test")
     async with running_gateway(
         "http://127.0.0.1:9", tmp_path, features=(ClockFeature(),), server={"express": express}

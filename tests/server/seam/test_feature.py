@@ -19,10 +19,10 @@ from gateway.server.seam.credential import Shown
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.server.seam.guard import Guard
 from tests.server.admin.test_collector import scrape
-from tests.support.gateway import RunningGateway, request, running_gateway
-from tests.support.proofs import with_proof
-from tests.support.proving import bound_token, challenges, proof_for
-from tests.support.upstream import raw_upstream
+from tests.support.clients.proving import bound_token, challenges, proof_for
+from tests.support.gateways.running import RunningGateway, request, running_gateway
+from tests.support.tokens.proofs import with_proof
+from tests.support.upstreams.recording import raw_upstream
 
 BOTH_LANES = pytest.mark.parametrize("express", [False, True])
 NOWHERE = "http://127.0.0.1:9"
@@ -52,10 +52,11 @@ async def test_without_features_tokens_are_verified_and_requests_forwarded(expre
 
 @BOTH_LANES
 @pytest.mark.parametrize("left_out", [True, False], ids=["none", "all-but-one"])
+@pytest.mark.rule("R096")
 async def test_a_bound_token_is_refused_where_no_guard_confirms_it(
     left_out: bool, express: bool, tmp_path: Path
 ) -> None:
-    """R096: whatever it comes with; it never passes for a bearer token because nothing looks at what it is bound to."""
+    """Whatever it comes with; it never passes for a bearer token because nothing looks at what it is bound to."""
     others = tuple(one for one in FEATURES if not isinstance(one, SenderConstrainedFeature))
     features: tuple[Feature, ...] = () if left_out else others
     async with (
@@ -208,8 +209,9 @@ async def seen(gateway: RunningGateway, **claims: Any) -> int:
     return (await gateway.get("/", token=bound_token(gateway, **claims))).status
 
 
+@pytest.mark.rule("R096")
 async def test_all_guards_that_confirm_must_and_on_any_route(tmp_path: Path) -> None:
-    """R096: on routes that they do not cover, too; a plain bearer token is not theirs."""
+    """On routes that they do not cover, too; a plain bearer token is not theirs."""
     said: list[str] = []
     features = (Confirmer(Confirming(said, "alice"), Guard(), Confirming(said, "alice")),)
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, features=features) as gateway:

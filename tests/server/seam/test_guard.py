@@ -18,8 +18,8 @@ from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.server.seam.guard import Guard
-from tests.support.gateway import RunningGateway, request, running_gateway
-from tests.support.upstream import RawUpstream, raw_upstream
+from tests.support.gateways.running import RunningGateway, request, running_gateway
+from tests.support.upstreams.recording import RawUpstream, raw_upstream
 
 ROUTES: tuple[dict[str, Any], ...] = (
     {"path": "/free"},

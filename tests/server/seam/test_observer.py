@@ -11,8 +11,8 @@ from gateway.features.listed import FEATURES
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.server.seam.observer import NoObserver, only
 from gateway.telemetry.counters import Record
-from tests.support.gateway import running_gateway
-from tests.support.upstream import raw_upstream
+from tests.support.gateways.running import running_gateway
+from tests.support.upstreams.recording import raw_upstream
 
 
 class Watching:

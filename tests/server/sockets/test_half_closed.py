@@ -12,7 +12,7 @@ import pytest
 from gateway.http1.plain_response import CONTINUE
 from gateway.server.sockets import half_closed
 from gateway.server.sockets.half_closed import HalfClosed, was_reset
-from tests.support.gateway import until
+from tests.support.gateways.running import until
 
 
 class Socket:
@@ -55,8 +55,9 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sent", "waits", "may be asked"])
+@pytest.mark.rule("R285")
 async def test_client_is_kept_while_nothing_says_that_it_has_left(kind: str) -> None:
-    """R285: sent something, or asked once, it would have reset the connection."""
+    """Sent something, or asked once, it would have reset the connection."""
     transport, pieces = Transport(), 0
     watch = HalfClosed(cast(asyncio.Transport, transport), lambda: pieces, lambda: kind == "may be asked")
     pieces, transport.waiting = (kind == "sent"), 5 * (kind == "waits")
@@ -69,8 +70,9 @@ async def test_client_is_kept_while_nothing_says_that_it_has_left(kind: str) -> 
     watch.stop()
 
 
+@pytest.mark.rule("R285")
 async def test_client_that_is_sent_nothing_and_cannot_be_asked_is_cut() -> None:
-    """R285: whether it has left does not come out."""
+    """Whether it has left does not come out."""
     transport = Transport()
     HalfClosed(cast(asyncio.Transport, transport), lambda: 0, lambda: False)
     await until(lambda: transport.cut)
@@ -107,8 +109,9 @@ async def connection() -> AsyncIterator[tuple[asyncio.Transport, socket.socket]]
     server.close()
 
 
+@pytest.mark.rule("R285")
 async def test_reset_is_seen_though_nothing_is_read(connection: tuple[asyncio.Transport, socket.socket]) -> None:
-    """R285: neither event loop reports it by itself, once the client has ended its sending."""
+    """Neither event loop reports it by itself, once the client has ended its sending."""
     transport, client = connection
     transport.write(b"a")
     assert client.recv(1) == b"a"

@@ -12,9 +12,9 @@ import pytest
 
 from gateway.server.sockets import half_closed
 from tests.support.certificates import authority
-from tests.support.gateway import RunningGateway, request, running_gateway, until
-from tests.support.lanes import running_in
-from tests.support.upstream import raw_upstream
+from tests.support.gateways.lanes import running_in
+from tests.support.gateways.running import RunningGateway, request, running_gateway, until
+from tests.support.upstreams.recording import raw_upstream
 
 ROUTES: tuple[dict[str, Any], ...] = ({"path": "/"}, {"path": "/pub", "auth": "public"})
 
@@ -73,16 +73,18 @@ async def none_is_left(gateway: RunningGateway) -> None:
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
+@pytest.mark.rule("R285", "R431")
 async def test_client_that_closes_right_behind_its_answer_leaves_no_socket(kind: str, tmp_path: Path) -> None:
-    """R285, R431: whatever the answer is."""
+    """Whatever the answer is."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway:
         assert await asyncio.gather(*(calls(gateway, 300, REQUESTS[kind]) for _ in range(2))) == [300, 300]
         await none_is_left(gateway)
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
+@pytest.mark.rule("R285", "R431")
 async def test_client_over_tls_that_closes_right_behind_its_answer_leaves_no_socket(kind: str, tmp_path: Path) -> None:
-    """R285, R431: whatever the answer is; there is no close_notify either."""
+    """Whatever the answer is; there is no close_notify either."""
     ca = authority(tmp_path / "ca")
     own = ca.sign("gateway", "localhost", "127.0.0.1")
     server = {"tls_cert": str(own.cert), "tls_key": str(own.key)}

@@ -20,8 +20,8 @@ from gateway.server.sockets.listen import (
     shown_addresses,
     unix_listener,
 )
-from tests.support.gateway import until
-from tests.support.kernel import require_ipv6
+from tests.support.gateways.running import until
+from tests.support.socket_buffers import require_ipv6
 
 
 class Echo(asyncio.Protocol):
@@ -152,7 +152,7 @@ async def test_port_that_another_gateway_listens_on_is_refused(shared: bool) -> 
 async def test_every_address_of_a_name_gets_the_same_port() -> None:
     """``localhost`` may be two addresses."""
     reserved = await Reservation.make(["localhost:0"])
-    ports = {one.getsockname()[1] for one in reserved._sockets}
+    ports = {one.getsockname()[1] for one in reserved.sockets}
     assert ports == {reserved.ports[0]}
     reserved.close()
 
@@ -197,16 +197,18 @@ async def test_reserved_unix_socket_is_listened_on_by_all(tmp_path: Path) -> Non
         await Reservation.make([f"unix:{tmp_path / 'file'}"])
 
 
+@pytest.mark.rule("C111")
 async def test_a_reservation_that_fails_lets_go_of_what_it_had(tmp_path: Path) -> None:
-    """C111: one address that is taken leaves nothing of the others behind."""
+    """One address that is taken leaves nothing of the others behind."""
     path = tmp_path / "gateway.sock"
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         await Reservation.make([f"unix:{path}", f"127.0.0.1:{taken.getsockname()[1]}"])
     assert not path.exists()
 
 
+@pytest.mark.rule("R424")
 def test_the_file_of_a_socket_is_removed_by_its_owner_only(tmp_path: Path) -> None:
-    """R424: not when another one has taken its place."""
+    """Not when another one has taken its place."""
     path = tmp_path / "gateway.sock"
     listening, file = unix_listener(str(path))
     listening.close()
@@ -223,8 +225,9 @@ def test_the_file_of_a_socket_is_removed_by_its_owner_only(tmp_path: Path) -> No
     listening.close()
 
 
+@pytest.mark.rule("R424", "C114")
 async def test_a_server_that_closes_leaves_a_shared_file_alone(tmp_path: Path) -> None:
-    """R424, C114: from Python 3.13 on event loops remove it, though other processes still listen there."""
+    """From Python 3.13 on event loops remove it, though other processes still listen there."""
     path = tmp_path / "gateway.sock"
     reserved = await Reservation.make([f"unix:{path}"])
     copy = SharedAddress(reserved.shared[0].address, os.dup(reserved.shared[0].fileno))
@@ -254,8 +257,9 @@ class Counting(asyncio.Protocol):
 
 
 @pytest.mark.parametrize("where", ["127.0.0.1:0", "unix"])
+@pytest.mark.rule("R429")
 async def test_those_who_connect_at_once_are_accepted_in_few_turns_of_the_loop(where: str, tmp_path: Path) -> None:
-    """R429: one in each turn, and whoever comes behind fifty others waits for fifty turns of a busy loop."""
+    """One in each turn, and whoever comes behind fifty others waits for fifty turns of a busy loop."""
     made = [0]
     path = tmp_path / "socket"
     port = await listen(lambda: Counting(made), f"unix:{path}" if where == "unix" else where, backlog=BACKLOG)
@@ -274,8 +278,9 @@ async def test_those_who_connect_at_once_are_accepted_in_few_turns_of_the_loop(w
     await port.wait_closed()
 
 
+@pytest.mark.rule("R431")
 async def test_a_connection_that_fails_or_finds_no_file_is_for_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R431: the next one is accepted, and without a file none is."""
+    """The next one is accepted, and without a file none is."""
     made = [0]
     port = await listen(lambda: Counting(made), "127.0.0.1:0", backlog=BACKLOG)
     faults: list[OSError] = [ConnectionAbortedError(), OSError(errno.EMFILE, "no file")]

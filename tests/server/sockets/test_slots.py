@@ -15,8 +15,9 @@ def telemetry() -> Telemetry:
     return Telemetry(AccessLog("off", io.StringIO(), SystemClock()))
 
 
+@pytest.mark.rule("R431")
 def test_places_are_counted_and_come_back_once() -> None:
-    """R431: a place that is given back twice takes no other one's."""
+    """A place that is given back twice takes no other one's."""
     counts = telemetry()
     places = Places(counts, 2)
     first, second = places.serve(), places.serve()
@@ -30,8 +31,9 @@ def test_places_are_counted_and_come_back_once() -> None:
     assert places.serve() is None
 
 
+@pytest.mark.rule("R431")
 def test_those_that_linger_have_places_of_their_own() -> None:
-    """R431: fewer, and none of them is one to be served at."""
+    """Fewer, and none of them is one to be served at."""
     counts = telemetry()
     places = Places(counts, 16)
     held = [places.linger() for _ in range(3)]

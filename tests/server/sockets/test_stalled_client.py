@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from gateway.server.sockets.stalled_client import CHECKS_PER_TIMEOUT, UnsentWatch, outstanding
-from tests.support.gateway import until
+from tests.support.gateways.running import until
 
 MUCH = b"x" * 400_000
 
@@ -45,11 +45,11 @@ async def test_nothing_is_watched_while_nothing_waits() -> None:
         watch = UnsentWatch(10)
         watch.start(transport)
         watch.start(None)
-        assert watch._timer is None
+        assert not watch.watching
 
 
+@pytest.mark.rule("R317")
 async def test_a_client_that_takes_nothing_is_cut_off() -> None:
-    """R317."""
     async with connection() as (transport, sender, _):
         transport.write(MUCH)
         watch = UnsentWatch(0.2)
@@ -60,8 +60,9 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
         assert watch.stalled
 
 
+@pytest.mark.rule("R317")
 async def test_a_connection_that_waits_to_be_closed_is_cut_off_too() -> None:
-    """R317: what the client does not take would keep a closed connection open for ever."""
+    """What the client does not take would keep a closed connection open for ever."""
     async with connection() as (transport, sender, _):
         transport.write(MUCH)
         watch = UnsentWatch(0.2)
@@ -71,8 +72,9 @@ async def test_a_connection_that_waits_to_be_closed_is_cut_off_too() -> None:
         assert watch.stalled
 
 
+@pytest.mark.rule("R317")
 async def test_a_client_that_takes_little_is_served() -> None:
-    """R317: a byte now and then is a slow line, not an attack."""
+    """A byte now and then is a slow line, not an attack."""
     async with connection() as (transport, sender, far):
         transport.write(MUCH)
         watch = UnsentWatch(0.4)
@@ -95,7 +97,7 @@ async def test_the_watch_ends_when_everything_is_taken() -> None:
             await asyncio.sleep(0)
             with contextlib.suppress(BlockingIOError):
                 taken += len(far.recv(65536))
-        await until(lambda: watch._timer is None)
+        await until(lambda: not watch.watching)
         assert not sender.lost
 
 
@@ -116,7 +118,7 @@ async def test_zero_is_no_limit() -> None:
         transport.write(MUCH)
         watch = UnsentWatch(0)
         watch.start(transport)
-        assert watch._timer is None
+        assert not watch.watching
 
 
 async def test_a_watch_that_was_stopped_can_begin_anew() -> None:

@@ -77,10 +77,11 @@ async def test_files_are_looked_at_as_time_passes(tmp_path: Path) -> None:
         await watching.stop()
 
 
+@pytest.mark.rule("R406")
 async def test_files_that_could_not_be_read_for_now_are_read_as_the_same_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R406: as when files ran out; logged once."""
+    """As when files ran out; logged once."""
     async with listening(tmp_path) as server:
         server.use(server.ca.sign("second", "localhost"))
 
@@ -182,8 +183,9 @@ async def test_weak_tls_is_not_spoken(version: ssl.TLSVersion, ciphers: str, tmp
         assert await server.subject(modern) == "first"
 
 
+@pytest.mark.rule("R316")
 async def test_handshake_that_does_not_come_is_ended(tmp_path: Path) -> None:
-    """R316: a client that connects and says nothing, or not enough, holds nothing for long."""
+    """A client that connects and says nothing, or not enough, holds nothing for long."""
     async with listening(tmp_path, patience=0.2) as server:
         loop = asyncio.get_running_loop()
         for beginning in (b"", b"\x16\x03\x01\x02\x00\x01"):

@@ -15,7 +15,7 @@ import pytest
 from gateway.server.sockets import tls_handshake as handshake
 from gateway.server.sockets.tls_handshake import offered_protocols
 from tests.support.certificates import authority
-from tests.support.gateway import until
+from tests.support.gateways.running import until
 from tests.support.tls_listening import Listening, listening
 
 Context = Callable[[Listening, Path], ssl.SSLContext]
@@ -62,10 +62,11 @@ FAILURES: dict[str, tuple[Context, str, str]] = {
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 @pytest.mark.parametrize("case", FAILURES)
+@pytest.mark.rule("R433")
 async def test_a_failure_is_reported_to_the_client_counted_and_logged(
     case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R433: RFC 8446 section 6.2; RFC 7301 section 3.2. One line a second, whatever the rate."""
+    """RFC 8446 section 6.2; RFC 7301 section 3.2. One line a second, whatever the rate."""
     make, cause, alert = FAILURES[case]
     with caplog.at_level(logging.INFO, "gateway"):
         async with listening(tmp_path, ask_clients=True) as server:
@@ -79,8 +80,9 @@ async def test_a_failure_is_reported_to_the_client_counted_and_logged(
     assert line == f"a TLS handshake failed: {cause}, client 127.0.0.1"
 
 
+@pytest.mark.rule("R433")
 async def test_a_client_that_does_not_trust_the_server_is_distinguished_from_one_that_leaves(tmp_path: Path) -> None:
-    """R433: it sends an alert: the certificate here is wrong, or expired."""
+    """It sends an alert: the certificate here is wrong, or expired."""
     context = ssl.create_default_context(cafile=str(authority(tmp_path / "elsewhere", "elsewhere").bundle))
 
     def connect(port: int) -> None:
@@ -102,8 +104,9 @@ async def test_a_client_that_does_not_trust_the_server_is_distinguished_from_one
         (b"\x16\x03\x01\x02\x00", handshake.CLIENT_GONE, b""),
     ],
 )
+@pytest.mark.rule("R418", "R433")
 async def test_what_is_no_handshake_is_ended_at_once(sent: bytes, cause: str, answer: bytes, tmp_path: Path) -> None:
-    """R418, R433: the time limit of handshakes is for those that go on."""
+    """The time limit of handshakes is for those that go on."""
     async with listening(tmp_path, patience=60) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(sent)
@@ -122,8 +125,9 @@ async def test_what_is_no_handshake_is_ended_at_once(sent: bytes, cause: str, an
         await until(lambda: server.telemetry.connections == 0)
 
 
+@pytest.mark.rule("R198")
 def test_causes_are_a_bounded_list() -> None:
-    """R198: what OpenSSL says is no label."""
+    """What OpenSSL says is no label."""
     odd = ssl.SSLError(1, "text")
     odd.reason = "SOMETHING_NEW"
     errors = (TimeoutError(), ConnectionResetError(), OSError(), odd)
@@ -142,8 +146,9 @@ def _hello(protocols: list[str]) -> bytes:
 
 
 @pytest.mark.parametrize("protocols", [[], ["h2"], ["http/1.1"], ["h2", "http/1.1", "spdy/3"]])
+@pytest.mark.rule("R433")
 def test_offered_protocols_are_read(protocols: list[str]) -> None:
-    """R433: RFC 7301 section 3.1; also when the message comes in several records (RFC 8446 section 5.1)."""
+    """RFC 7301 section 3.1; also when the message comes in several records (RFC 8446 section 5.1)."""
     hello = _hello(protocols)
     expected = tuple(name.encode() for name in protocols)
     assert offered_protocols(hello) == expected
@@ -164,8 +169,9 @@ def test_what_is_no_whole_hello_offers_nothing() -> None:
         offered_protocols(bytes(changed))
 
 
+@pytest.mark.rule("R429")
 async def test_nothing_of_a_failed_handshake_stays_until_cycles_are_looked_for(tmp_path: Path) -> None:
-    """R429: a kept exception holds its frames, and they hold the connection's TLS."""
+    """A kept exception holds its frames, and they hold the connection's TLS."""
     async with listening(tmp_path) as server:
         gc.collect()
         gc.disable()

@@ -15,7 +15,7 @@ import pytest
 from gateway.server.sockets import tls_port
 from gateway.server.sockets.listen import tcp_sockets
 from gateway.server.sockets.slots import Place, Places
-from tests.support.gateway import until
+from tests.support.gateways.running import until
 from tests.support.tls_listening import Connections, Echo, Listening, listening
 
 _Kind = TypeVar("_Kind", bound=socket.socket)
@@ -34,8 +34,9 @@ async def _silent(port: int, count: int) -> list[socket.socket]:
     return made
 
 
+@pytest.mark.rule("R431")
 async def test_silent_sockets_have_places_and_the_others_are_closed_at_once(tmp_path: Path) -> None:
-    """R431: counted from accept on: 8 that are served, 1 that is turned away, and no others."""
+    """Counted from accept on: 8 that are served, 1 that is turned away, and no others."""
     async with listening(tmp_path, patience=60, most=8) as server:
         silent = await _silent(server.port, 30)
         await until(lambda: server.telemetry.connections_refused == 21)
@@ -47,8 +48,9 @@ async def test_silent_sockets_have_places_and_the_others_are_closed_at_once(tmp_
         assert await server.subject() == "first"
 
 
+@pytest.mark.rule("R429")
 async def test_a_connection_holds_no_more_than_one_without_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """R429: by default it would hold 256 KiB that nobody has asked for and 512 KiB that nobody takes, each."""
+    """By default it would hold 256 KiB that nobody has asked for and 512 KiB that nobody takes, each."""
     made: list[Echo] = []
 
     def serve(connections: Connections, place: Place) -> Echo:
@@ -78,8 +80,9 @@ async def test_a_connection_above_the_limit_gets_its_answer_after_the_handshake(
         await until(lambda: server.telemetry.connections == server.telemetry.lingering == 0)
 
 
+@pytest.mark.rule("R316", "R431")
 async def test_time_runs_from_the_accepted_socket(tmp_path: Path) -> None:
-    """R316, R431: for those that say nothing and for those that stop in the middle."""
+    """For those that say nothing and for those that stop in the middle."""
     async with listening(tmp_path, patience=0.2) as server:
         silent = await _silent(server.port, 2)
         silent[1].send(b"\x16\x03\x01\x02\x00\x01")
@@ -89,8 +92,9 @@ async def test_time_runs_from_the_accepted_socket(tmp_path: Path) -> None:
             one.close()
 
 
+@pytest.mark.rule("R370")
 async def test_a_port_that_closes_ends_handshakes_and_nothing_else(tmp_path: Path) -> None:
-    """R370: a drain does not wait for strangers; connections that are open go on."""
+    """A drain does not wait for strangers; connections that are open go on."""
     async with listening(tmp_path, patience=60) as server:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", server.port, ssl=server.trusting(), server_hostname="localhost"
@@ -129,15 +133,16 @@ class _OutOfFiles(socket.socket):
         return super().accept()
 
 
+@pytest.mark.rule("R319")
 async def test_accepting_pauses_while_no_file_is_left_and_then_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R319: the connection waits in the system's queue; the loop does not spin."""
+    """The connection waits in the system's queue; the loop does not spin."""
     monkeypatch.setattr(tls_port, "PAUSE", 0.01)
     async with listening(tmp_path) as server:
         full, port = await _move(server, _OutOfFiles)
         waiting = asyncio.ensure_future(server.subject())
-        await until(lambda: bool(port._paused))
+        await until(lambda: port.paused)
         assert not waiting.done()
         full.full = False
         assert await asyncio.wait_for(waiting, 5) == "first"
@@ -156,10 +161,11 @@ class _Aborting(socket.socket):
         return super().accept()
 
 
+@pytest.mark.rule("R319")
 async def test_a_connection_that_is_gone_before_it_is_accepted_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R319: accept() reports it as its own failure, which is not a lack of files."""
+    """Accept() reports it as its own failure, which is not a lack of files."""
     monkeypatch.setattr(tls_port, "PAUSE", 600.0)
     async with listening(tmp_path) as server:
         aborting, port = await _move(server, _Aborting)
@@ -168,8 +174,9 @@ async def test_a_connection_that_is_gone_before_it_is_accepted_holds_up_no_other
         await port.stop()
 
 
+@pytest.mark.rule("R430", "C120")
 async def test_a_session_of_tls_12_is_not_resumed_where_certificates_are_asked_for(tmp_path: Path) -> None:
-    """R430, C120: by its id as little as by a ticket; without client certificates sessions go on."""
+    """By its id as little as by a ticket; without client certificates sessions go on."""
     for ask_clients in (False, True):
         async with listening(tmp_path / str(ask_clients), ask_clients=ask_clients) as server:
             context = server.trusting(server.ca.sign("client", "client"))

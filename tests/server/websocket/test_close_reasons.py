@@ -20,8 +20,9 @@ from gateway.server.websocket.close_reasons import BAD_FRAME, DRAINED, TOO_LARGE
         (Reasons.REVOKED, "revoked", 1008),
     ],
 )
+@pytest.mark.rule("C65", "R322")
 def test_each_end_of_a_token_has_its_goodbye(reason: Reason, cause: str, code: int) -> None:
-    """C65, R322: 1013 where nobody can say whether the token is good."""
+    """1013 where nobody can say whether the token is good."""
     ending = reason.ending
     assert (ending.cause, ending.code) == (cause, code)
     assert len(ending.text) < 100

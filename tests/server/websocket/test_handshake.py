@@ -12,9 +12,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.http11 import Request, Response
 
 from gateway.http1.websocket import accept_value
-from tests.support.gateway import request, running_gateway, until
-from tests.support.sockets import HANDSHAKE, KEY, PUBLIC, SWITCHING, dial, shake, socket_upstream
-from tests.support.upstream import Received, raw_upstream
+from tests.support.clients.websockets import HANDSHAKE, KEY, PUBLIC, SWITCHING, dial, shake, socket_upstream
+from tests.support.gateways.running import request, running_gateway, until
+from tests.support.upstreams.recording import Received, raw_upstream
 
 PROTOCOL_TOKEN = ({"path": "/", "websocket_protocol_token": True},)
 
@@ -25,8 +25,9 @@ def without(name: bytes) -> list[tuple[bytes, bytes]]:
 
 
 @pytest.mark.parametrize("status", [403, 503, 200, 401])
+@pytest.mark.rule("R324", "C64")
 async def test_upstreams_refusal_is_passed_on_and_nothing_stays_open(status: int, tmp_path: Path) -> None:
-    """R324, C64: no fake 101, and the connection serves requests again."""
+    """No fake 101, and the connection serves requests again."""
 
     def refuse(connection: ServerConnection, received: Request) -> Response:
         return connection.respond(HTTPStatus(status), "not now")
@@ -55,11 +56,10 @@ async def test_upstreams_refusal_is_passed_on_and_nothing_stays_open(status: int
         pytest.param(SWITCHING[:-2] + b"Content-Length: 5\r\nX-Y: z\r\n\r\n", 101, id="sound"),
     ],
 )
+@pytest.mark.rule("R324")
 async def test_101_that_is_no_answer_to_the_handshake_is_a_bad_gateway(
     head: bytes, status: int, tmp_path: Path
 ) -> None:
-    """R324."""
-
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(head)
         await reader.read()
@@ -88,8 +88,9 @@ async def test_101_that_is_no_answer_to_the_handshake_is_a_bad_gateway(
         ),
     ],
 )
+@pytest.mark.rule("R323")
 async def test_unsound_handshake_never_reaches_the_upstream(data: bytes, status: int, tmp_path: Path) -> None:
-    """R323: 400, or 426 with the version that is served."""
+    """400, or 426 with the version that is served."""
     async with socket_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         client = await gateway.client()
         response = await client.exchange(data)
@@ -112,10 +113,11 @@ async def test_unsound_handshake_never_reaches_the_upstream(data: bytes, status:
         pytest.param([(b"Sec-WebSocket-Protocol", b"bearer, TOKEN")], 401, "no_credential", id="not-offered-here"),
     ],
 )
+@pytest.mark.rule("R322", "C64")
 async def test_without_a_good_token_there_is_no_connection_to_the_upstream(
     credentials: list[tuple[bytes, bytes]], status: int, reason: str, tmp_path: Path
 ) -> None:
-    """R322, C64: before 101 and before anything else."""
+    """Before 101 and before anything else."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path) as gateway:
         token = gateway.token()
         _, response = await shake(
@@ -128,8 +130,9 @@ async def test_without_a_good_token_there_is_no_connection_to_the_upstream(
     assert upstream.connections == 0
 
 
+@pytest.mark.rule("R327")
 async def test_token_among_the_subprotocols_is_the_credential_and_stays_here(tmp_path: Path) -> None:
-    """R327: the browser gets `bearer` back; the upstream sees neither of the two, and no log the token."""
+    """The browser gets `bearer` back; the upstream sees neither of the two, and no log the token."""
     async with socket_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PROTOCOL_TOKEN) as gateway:
         token = gateway.token(sub="bob").decode()
         async with dial(gateway, subprotocols=["bearer", token]) as client:
@@ -143,8 +146,8 @@ async def test_token_among_the_subprotocols_is_the_credential_and_stays_here(tmp
     assert token not in str(log)
 
 
+@pytest.mark.rule("R325", "R327")
 async def test_other_subprotocols_beside_the_token_are_still_the_upstreams_choice(tmp_path: Path) -> None:
-    """R325, R327."""
     async with (
         socket_upstream(subprotocols=["v1"]) as upstream,
         running_gateway(upstream.url, tmp_path, routes=PROTOCOL_TOKEN) as gateway,
@@ -167,10 +170,11 @@ async def test_other_subprotocols_beside_the_token_are_still_the_upstreams_choic
         pytest.param([b"v1, v2"], 401, "no_credential", id="none"),
     ],
 )
+@pytest.mark.rule("R327", "R102")
 async def test_token_among_the_subprotocols_is_judged_like_any_other(
     headers: list[bytes | None], status: int, reason: str, tmp_path: Path
 ) -> None:
-    """R327, R102: exactly one credential; nothing of a refused one reaches the upstream."""
+    """Exactly one credential; nothing of a refused one reaches the upstream."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PROTOCOL_TOKEN) as gateway:
         token = gateway.token()
         fields = [
@@ -196,10 +200,11 @@ async def test_token_among_the_subprotocols_is_judged_like_any_other(
         pytest.param(["https://app.test"], None, 200, id="no-browser"),
     ],
 )
+@pytest.mark.rule("R322")
 async def test_pages_that_a_route_does_not_list_get_no_websocket(
     origins: list[str], origin: bytes | None, status: int, tmp_path: Path
 ) -> None:
-    """R322: RFC 6455 section 10.2; browsers do not ask before they open one."""
+    """RFC 6455 section 10.2: browsers do not ask before they open one."""
     routes = ({"path": "/", "cors_origins": origins},)
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
         fields = [] if origin is None else [(b"Origin", origin)]

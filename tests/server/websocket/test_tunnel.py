@@ -16,7 +16,7 @@ from gateway.http1.websocket import MAX_FRAMES_PER_TURN, FrameTracker, close_fra
 from gateway.server.websocket import tunnel as module
 from gateway.server.websocket.close_reasons import DRAINED
 from gateway.server.websocket.tunnel import Side, Tunnel, end_all
-from tests.support.gateway import RawClient, until
+from tests.support.gateways.running import RawClient, until
 
 GOODBYE = Ending("tested", 4000, b"bye")
 FROM_CLIENT = b"\x81\x82\0\0\0\0hi"
@@ -101,8 +101,9 @@ async def rest(far: RawClient) -> bytes:
     return await asyncio.wait_for(far.reader.read(), 1)
 
 
+@pytest.mark.rule("R326")
 async def test_bytes_pass_both_ways_and_are_counted() -> None:
-    """R326: what came early first."""
+    """What came early first."""
     async with joined(early=FROM_CLIENT, tail=FROM_UPSTREAM) as it:
         await it.client.send(b"\x82\x80\0\0\0\0")
         await it.upstream.send(b"\x82\x00")
@@ -117,10 +118,11 @@ EMPTY = {"client": b"\x82\x80\0\0\0\0", "upstream": b"\x82\x00"}
 
 @pytest.mark.parametrize("end", ["eof", "reset", "open"])
 @pytest.mark.parametrize("name", ["client", "upstream"])
+@pytest.mark.rule("R429")
 async def test_frames_of_nothing_are_followed_in_turns_and_all_arrive(
     name: str, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R429: a read full of them would hold all others up; how the connection ends makes no difference to them."""
+    """A read full of them would hold all others up; how the connection ends makes no difference to them."""
     followed: list[int] = []
     feed = FrameTracker.feed
 
@@ -148,8 +150,9 @@ async def test_frames_of_nothing_are_followed_in_turns_and_all_arrive(
             assert it.tunnel.cause == f"{name}_closed"
 
 
+@pytest.mark.rule("R429")
 async def test_frames_that_cannot_be_delivered_any_more_are_not_followed_to_their_end() -> None:
-    """R429: when both ends have left, there is nothing to do."""
+    """When both ends have left, there is nothing to do."""
     async with joined() as it:
         side = it.tunnel.client
         side.data_received(EMPTY["client"] * 30_000)
@@ -162,8 +165,9 @@ async def test_frames_that_cannot_be_delivered_any_more_are_not_followed_to_thei
 
 
 @pytest.mark.parametrize("name", ["client", "upstream"])
+@pytest.mark.rule("R326")
 async def test_end_of_one_connection_is_the_end_of_the_other(name: str) -> None:
-    """R326: both owners are told, the client's when all is over."""
+    """Both owners are told, the client's when all is over."""
     async with joined() as it:
         other = "upstream" if name == "client" else "client"
         await it.far(name).close()
@@ -175,8 +179,9 @@ async def test_end_of_one_connection_is_the_end_of_the_other(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["client", "upstream"])
+@pytest.mark.rule("R326")
 async def test_what_was_said_before_the_end_still_arrives(name: str) -> None:
-    """R326: nothing is lost with the connection that brought it."""
+    """Nothing is lost with the connection that brought it."""
     async with joined() as it:
         other = "upstream" if name == "client" else "client"
         frame = b"\x82\x7f" + (1 << 20).to_bytes(8) + bytes(1 << 20)
@@ -185,8 +190,9 @@ async def test_what_was_said_before_the_end_still_arrives(name: str) -> None:
         assert await rest(it.far(other)) == frame
 
 
+@pytest.mark.rule("R326")
 async def test_side_that_said_goodbye_and_half_closed_gets_the_answer() -> None:
-    """R326: then both are closed."""
+    """Then both are closed."""
     async with joined() as it:
         await it.client.send(CLIENT_CLOSE)
         it.client.writer.write_eof()
@@ -198,8 +204,9 @@ async def test_side_that_said_goodbye_and_half_closed_gets_the_answer() -> None:
         assert it.tunnel.cause == "client_closed"
 
 
+@pytest.mark.rule("R326")
 async def test_answer_that_never_comes_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R326: half-closed connections have a bound."""
+    """Half-closed connections have a bound."""
     monkeypatch.setattr(module, "CLOSING_SECONDS", 0.05)
     async with joined() as it:
         await it.client.send(CLIENT_CLOSE)
@@ -208,8 +215,9 @@ async def test_answer_that_never_comes_is_not_waited_for_for_ever(monkeypatch: p
         await it.over()
 
 
+@pytest.mark.rule("C65", "R326")
 async def test_gateways_goodbye_goes_to_both_and_their_answers_end_it() -> None:
-    """C65, R326: masked towards the upstream; nothing passes any more."""
+    """Masked towards the upstream; nothing passes any more."""
     async with joined() as it:
         it.tunnel.end(GOODBYE)
         it.tunnel.end(DRAINED)  # too late
@@ -225,8 +233,9 @@ async def test_gateways_goodbye_goes_to_both_and_their_answers_end_it() -> None:
         assert (it.tunnel.cause, it.tunnel.client.passed, it.tunnel.upstream.passed) == ("tested", 0, 0)
 
 
+@pytest.mark.rule("R326")
 async def test_goodbye_is_not_said_twice_in_the_name_of_one_side() -> None:
-    """R326: a client that has closed already, and an upstream that has not answered."""
+    """A client that has closed already, and an upstream that has not answered."""
     async with joined() as it:
         await it.client.send(CLIENT_CLOSE)
         assert await received(it.upstream, 8) == CLIENT_CLOSE
@@ -238,8 +247,9 @@ async def test_goodbye_is_not_said_twice_in_the_name_of_one_side() -> None:
         assert it.tunnel.cause == "client_closed"
 
 
+@pytest.mark.rule("R326")
 async def test_side_that_leaves_instead_of_answering_does_not_take_the_goodbye_from_the_other() -> None:
-    """R326: the other one is still waited for."""
+    """The other one is still waited for."""
     async with joined() as it:
         it.tunnel.end(GOODBYE)
         await it.upstream.close()
@@ -250,8 +260,8 @@ async def test_side_that_leaves_instead_of_answering_does_not_take_the_goodbye_f
         await it.over()
 
 
+@pytest.mark.rule("R326")
 async def test_goodbye_that_nobody_answers_ends_with_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R326."""
     monkeypatch.setattr(module, "CLOSING_SECONDS", 0.05)
     async with joined() as it:
         it.tunnel.end(GOODBYE)
@@ -259,8 +269,9 @@ async def test_goodbye_that_nobody_answers_ends_with_a_cut(monkeypatch: pytest.M
         await it.over()
 
 
+@pytest.mark.rule("R326")
 async def test_frame_that_breaks_off_behind_a_goodbye_ends_the_other_side_at_once() -> None:
-    """R326: no goodbye can stand in the middle of a frame."""
+    """No goodbye can stand in the middle of a frame."""
     async with joined() as it:
         await it.client.send(FROM_CLIENT[:-1])
         await received(it.upstream, 7)
@@ -272,8 +283,9 @@ async def test_frame_that_breaks_off_behind_a_goodbye_ends_the_other_side_at_onc
         assert it.tunnel.cause == "tested"
 
 
+@pytest.mark.rule("R326", "C65")
 async def test_goodbye_follows_the_rest_of_the_frame_in_the_same_bytes() -> None:
-    """R326, C65: and what stands behind that frame does not pass."""
+    """And what stands behind that frame does not pass."""
     async with joined() as it:
         await it.upstream.send(FROM_UPSTREAM[:3])
         assert await received(it.client, 3) == FROM_UPSTREAM[:3]
@@ -292,10 +304,11 @@ async def test_goodbye_follows_the_rest_of_the_frame_in_the_same_bytes() -> None
         pytest.param(b"\x89\x7e\x00\x7e" + bytes(126), "bad_frame", 1002, id="ping"),
     ],
 )
+@pytest.mark.rule("R326")
 async def test_frame_that_may_not_pass_ends_the_tunnel_and_nothing_of_it_passes(
     data: bytes, cause: str, code: int
 ) -> None:
-    """R326: in pieces or whole; a goodbye behind it is still heard."""
+    """In pieces or whole; a goodbye behind it is still heard."""
     async with joined(max_message=10) as it:
         await it.upstream.send(FROM_UPSTREAM + data[:5])
         assert await received(it.client, 4) == FROM_UPSTREAM
@@ -308,8 +321,9 @@ async def test_frame_that_may_not_pass_ends_the_tunnel_and_nothing_of_it_passes(
         assert it.tunnel.cause == cause
 
 
+@pytest.mark.rule("R326")
 async def test_client_that_cannot_take_more_at_first_holds_the_upstream_back() -> None:
-    """R326: the state of the connection is taken over with it."""
+    """The state of the connection is taken over with it."""
     async with joined(paused=True) as it:
         assert not it.tunnel.upstream.transport.is_reading()
         it.tunnel.client.resume_writing()
@@ -320,8 +334,9 @@ async def test_client_that_cannot_take_more_at_first_holds_the_upstream_back() -
         assert it.tunnel.upstream.transport.is_reading()
 
 
+@pytest.mark.rule("R371")
 async def test_cancelled_wait_cuts_both_connections() -> None:
-    """R371: the stop of the gateway."""
+    """The stop of the gateway."""
     async with joined() as it:
         waiting = asyncio.ensure_future(it.tunnel.run())
         await asyncio.sleep(0)
@@ -334,8 +349,8 @@ async def test_cancelled_wait_cuts_both_connections() -> None:
         assert it.tunnel.cause == "drained"
 
 
+@pytest.mark.rule("R370")
 async def test_all_tunnels_are_ended_together_and_waited_for_within_a_bound() -> None:
-    """R370."""
     await end_all([], DRAINED, 0.01)
     async with joined() as one, joined() as other:
         ending = asyncio.ensure_future(end_all([one.tunnel, other.tunnel], DRAINED, 0.2))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.settings.configs import SMALL, changed, faults_of, warnings_of
-from tests.support.keys import entry
+from tests.support.tokens.api_keys import entry
 
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 PROXIES = {"server": {"trusted_proxies": ["0.0.0.0/0"]}}
@@ -52,10 +52,10 @@ def rows() -> list[Any]:
 
 
 @pytest.mark.parametrize(("options", "key", "verdict", "opens", "instead"), rows())
+@pytest.mark.rule("R403", "R407", "R408", "R436")
 def test_each_line_of_the_table_is_what_check_says(
     options: str, key: str, verdict: str, opens: str, instead: str, tmp_path: Path
 ) -> None:
-    """R403, R407, R408, R436."""
     config = laid_over(options)
     faults = faults_of(tmp_path, config)
     assert verdict in ("refused", "warning")
@@ -66,8 +66,9 @@ def test_each_line_of_the_table_is_what_check_says(
     assert instead
 
 
+@pytest.mark.rule("R408")
 def test_the_table_has_every_kind() -> None:
-    """R408: those of the rule, and those that were found beside."""
+    """Those of the rule, and those that were found beside."""
     assert len(rows()) >= 30
 
 
@@ -88,8 +89,8 @@ MOST_ADDRESSES = [
 
 
 @pytest.mark.parametrize("networks", MOST_ADDRESSES)
+@pytest.mark.rule("R408")
 def test_most_addresses_are_found_in_whatever_pieces(networks: list[str], tmp_path: Path) -> None:
-    """R408."""
     key = "server.trusted_proxies"
     (line,) = about(tmp_path, changed("server", trusted_proxies=networks), key)
     assert "list the addresses of the proxies in front" in line
@@ -112,10 +113,11 @@ def test_other_networks_are_not_most_addresses(networks: list[str], tmp_path: Pa
         ({"watch": {"refuse_seconds": 60}}, "watch.refuse_seconds"),
     ],
 )
+@pytest.mark.rule("R408")
 def test_most_addresses_are_refused_where_decisions_depend_on_the_address(
     more: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    """R408: a client that names its own address has no limit, and one that names its own certificate has any."""
+    """A client that names its own address has no limit, and one that names its own certificate has any."""
     (line,) = faults_of(tmp_path, {**copy.deepcopy(SMALL), **PROXIES, **more})
     assert line.startswith("server.trusted_proxies: covers most addresses")
     assert reason in line
@@ -137,8 +139,9 @@ PLAIN = ["/", "/orders", "/v1/shop:checkout", "/$batch", "/Products(1)", "/@me",
 
 @pytest.mark.parametrize("path", PLACEHOLDERS)
 @pytest.mark.parametrize("match", ["prefix", "exact"])
+@pytest.mark.rule("R408")
 def test_a_placeholder_in_a_plain_path_is_named(path: str, match: str, tmp_path: Path) -> None:
-    """R408: the route protects nothing, and what is behind it takes the requests."""
+    """The route protects nothing, and what is behind it takes the requests."""
     (line,) = warnings_of(tmp_path, changed("routes", path=path, match=match))
     assert line.startswith("routes[0].path: is compared as it is written")
 
@@ -149,8 +152,9 @@ def test_other_paths_are_plain(path: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/(a+)+", "/(.*/)*x", "/.*a.*a.*b"])
+@pytest.mark.rule("R408")
 def test_a_slow_pattern_is_named(path: str, tmp_path: Path) -> None:
-    """R408, CWE-1333."""
+    """CWE-1333."""
     (line,) = warnings_of(tmp_path, changed("routes", path=path, match="regex"))
     assert line.startswith("routes[0].path: ")
 
@@ -169,10 +173,11 @@ PATHS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("table", "options", "key"), PATHS)
+@pytest.mark.rule("R408")
 def test_a_path_into_claims_that_is_written_as_a_name_is_named(
     table: str, options: dict[str, Any], key: str, tmp_path: Path
 ) -> None:
-    """R408: a claim within another is not found by a name with a dot."""
+    """A claim within another is not found by a name with a dot."""
     lines = warnings_of(tmp_path, changed(table, **options))
     assert [line.partition(": ")[0] for line in lines] == [key]
 
@@ -187,8 +192,9 @@ def test_a_path_into_claims_that_is_written_as_a_name_is_named(
         "role",
     ],
 )
+@pytest.mark.rule("R408")
 def test_collision_resistant_names_are_names(name: str, tmp_path: Path) -> None:
-    """R408: RFC 7519 section 4.2."""
+    """RFC 7519 section 4.2."""
     assert warnings_of(tmp_path, changed("routes", claims={name: "a"})) == []
     assert warnings_of(tmp_path, changed("identity", **{"x-user-id": "sub", "x-role": name})) == []
 
@@ -198,16 +204,18 @@ def test_nested_claims_as_lists_are_paths(tmp_path: Path) -> None:
     assert warnings_of(tmp_path, changed("identity", **sources)) == []
 
 
+@pytest.mark.rule("R408")
 def test_a_star_as_a_value_is_named(tmp_path: Path) -> None:
-    """R408: it is the text "*"."""
+    """It is the text "*"."""
     (line,) = warnings_of(tmp_path, changed("routes", claims={"role": ["admin", "*"]}))
     assert line.startswith("routes[0].claims.role: is compared as it is written")
     (line,) = warnings_of(tmp_path, changed("issuers", claims={"role": "*"}))
     assert line.startswith("issuers[0].claims.role: is compared as it is written")
 
 
+@pytest.mark.rule("R408")
 def test_an_address_that_is_verified_may_be_a_rule(tmp_path: Path) -> None:
-    """R408: by the route, or by every issuer that it accepts."""
+    """By the route, or by every issuer that it accepts."""
     email = {"claims": {"email": "a@b.test"}}
     assert warnings_of(tmp_path, changed("routes", **email))
     assert warnings_of(tmp_path, changed("routes", claims={"email": "a@b.test", "email_verified": True})) == []
@@ -243,10 +251,11 @@ BOUND = {"sender_constrained": "dpop"}
         ({"hosts": ["api.test"]}, {"nonce_seconds": 60}, False),
     ],
 )
+@pytest.mark.rule("R407")
 def test_proofs_that_are_bound_to_no_server_are_named(
     route: dict[str, Any], dpop: dict[str, Any], warns: bool, tmp_path: Path
 ) -> None:
-    """R407: RFC 9449 section 11.1."""
+    """RFC 9449 section 11.1."""
     config = {**changed("routes", **route), "dpop": dpop}
     assert bool(about(tmp_path, config, "dpop.origins")) == warns
 
@@ -265,10 +274,11 @@ REDIS = {"redis": {"url": "redis://127.0.0.1/0"}}
         ({"routes": [{**SMALL["routes"][0], "auth": "public"}]}, False),
     ],
 )
+@pytest.mark.rule("R408")
 def test_a_redis_that_every_credential_depends_on_is_named_unless_that_is_written(
     more: dict[str, Any], warns: bool, tmp_path: Path
 ) -> None:
-    """R408: it may have been meant for rate limits only."""
+    """It may have been meant for rate limits only."""
     assert bool(about(tmp_path, {**copy.deepcopy(SMALL), **REDIS, **more}, "redis.url")) == warns
 
 
@@ -287,7 +297,8 @@ def test_no_sentence_quotes_what_is_not_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost:3000", "app.localhost", "127.0.0.2", "[::1]:3000"])
+@pytest.mark.rule("R408")
 def test_pages_of_this_machine_may_have_credentials_over_http(host: str, tmp_path: Path) -> None:
-    """R408: an attacker on the network does not change them."""
+    """An attacker on the network does not change them."""
     config = changed("routes", cors_origins=[f"http://{host}"], cors_credentials=True)
     assert about(tmp_path, config, "routes[0].cors_origins") == []

@@ -113,10 +113,11 @@ BY_HOST: dict[str, tuple[list[dict[str, Any]], str]] = {
         for name, case in cases.items()
     ],
 )
+@pytest.mark.rule("R403")
 def test_a_route_for_some_methods_or_hosts_over_a_weaker_one_is_named(
     option: str, routes: list[dict[str, Any]], sentence: str
 ) -> None:
-    """R403, CWE-650: the key, which requests pass, and what to write instead."""
+    """CWE-650: the key, which requests pass, and what to write instead."""
     found = [text for key, text in warnings(*routes) if key.endswith(f".{option}")]
     assert found
     assert sentence in found[0]
@@ -160,8 +161,9 @@ MEANT: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", MEANT)
+@pytest.mark.rule("R403")
 def test_what_is_meant_is_not_named(case: str) -> None:
-    """R403: a warning that is not about anything hides those that are."""
+    """A warning that is not about anything hides those that are."""
     assert warnings(*MEANT[case]) == []
 
 
@@ -183,16 +185,18 @@ SAME_SERVICE: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", SAME_SERVICE)
+@pytest.mark.rule("R403")
 def test_a_weaker_way_to_the_same_paths_of_a_service_is_named(case: str) -> None:
-    """R403: `/public/admin` is `/admin` to the service when `/public` is stripped."""
+    """`/public/admin` is `/admin` to the service when `/public` is stripped."""
     ((key, text),) = warnings(*SAME_SERVICE[case])
     assert key == "routes[0].upstream"
     assert text.startswith("routes[1] leads to the same paths of this service, under /")
     assert "and is public: what this route protects is reached there" in text
 
 
+@pytest.mark.rule("R403")
 def test_base_paths_beside_each_other_are_no_way_around() -> None:
-    """R403: what the sentence says to write."""
+    """What the sentence says to write."""
     stripped: dict[str, Any] = {"strip_prefix": True}
     assert keys({"path": "/admin"}, {"path": "/docs", "upstream": "beside", **stripped, **PUBLIC}) == []
     below, beside = {"path": "/api", "upstream": "below"}, {"path": "/docs", "upstream": "beside"}
@@ -217,8 +221,9 @@ EXACT = {"path": "/admin", "match": "exact"}
         ([EXACT], False),
     ],
 )
+@pytest.mark.rule("R403")
 def test_an_exact_path_that_a_final_slash_leaves_is_named(routes: list[dict[str, Any]], is_named: bool) -> None:
-    """R403: `/admin/` is `/admin` to many services."""
+    """`/admin/` is `/admin` to many services."""
     assert ("routes[0].match" in keys(*routes)) == is_named
 
 
@@ -231,8 +236,9 @@ def test_a_route_in_between_closes_the_other_way() -> None:
     assert keys(*routes) == []
 
 
+@pytest.mark.rule("R403")
 def test_the_sentence_comes_with_the_load_and_nothing_is_refused(tmp_path: Path) -> None:
-    """R403: `check` and the start print it."""
+    """`check` and the start print it."""
     config = {**SMALL, "routes": [{**POST, "upstream": "orders"}, {**ANY, **PUBLIC, "upstream": "orders"}]}
     warnings = [str(warning) for warning in load_text(tmp_path, toml(config)).warnings]
     assert [text for text in warnings if text.startswith("routes[0].methods: only POST must follow")]
@@ -262,10 +268,11 @@ MADE = st.builds(
     method=st.sampled_from(["GET", "POST", "PUT"]),
     host=st.sampled_from(["x.test", "y.test", "z.test"]),
 )
+@pytest.mark.rule("R403")
 def test_routes_are_compared_in_the_order_in_which_requests_find_them(
     routes: list[Route], path: str, method: str, host: str
 ) -> None:
-    """R403: the warnings would be wrong if the two orders differed."""
+    """The warnings would be wrong if the two orders differed."""
     served = RouteTable(routes).match(host, method, path)
     table = _Table(routes, FEATURES)
     chosen = table.chosen(table.covering(path), method, host)

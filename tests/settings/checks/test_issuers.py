@@ -19,16 +19,18 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", CONTRADICTIONS)
+@pytest.mark.rule("R381", "R383")
 def test_a_contradiction_is_a_fault_at_its_key(case: str, tmp_path: Path) -> None:
-    """R381, R383: what can never apply or points nowhere stops the start."""
+    """What can never apply or points nowhere stops the start."""
     table, options, fault = CONTRADICTIONS[case]
     assert faults_of(tmp_path, changed(table, **options)) == [fault]
 
 
 @pytest.mark.parametrize("url", ["http://idp.internal/", "http://10.0.0.1:8080", "http://127.0.0.1.example/"])
 @pytest.mark.parametrize("key", ["issuer", "jwks_url"])
+@pytest.mark.rule("R141", "R381")
 def test_keys_over_http_must_be_allowed(key: str, url: str, tmp_path: Path) -> None:
-    """R141, R381: an http:// issuer whose keys are fetched from there."""
+    """An http:// issuer whose keys are fetched from there."""
     (fault,) = faults_of(tmp_path, changed("issuers", **{key: url}))
     assert fault.startswith(f"issuers[0].{key}: keys over http:// can be replaced")
     assert faults_of(tmp_path, changed("issuers", allow_http=True, **{key: url})) == []
@@ -42,8 +44,9 @@ def test_keys_over_loopback_or_https_need_no_permission(url: str, tmp_path: Path
     assert faults_of(tmp_path, changed("issuers", issuer="any text", jwks_url=url)) == []
 
 
+@pytest.mark.rule("R141")
 def test_an_issuer_that_is_no_url_needs_a_place_for_its_keys(tmp_path: Path) -> None:
-    """R141: discovery starts from the first issuer value."""
+    """Discovery starts from the first issuer value."""
     (fault,) = faults_of(tmp_path, changed("issuers", issuer=["accounts.test", "https://accounts.test"]))
     assert fault.startswith("issuers[0].issuer: keys are discovered at this address, but it must begin")
     (fault,) = faults_of(tmp_path, changed("issuers", issuer="https://idp.test/?tenant=a"))

@@ -60,14 +60,16 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize(("url", "address"), LEADS)
+@pytest.mark.rule("R436")
 def test_a_url_leads_to_what_it_reaches_on_this_machine(url: str, address: str) -> None:
-    """R436, CWE-918."""
+    """CWE-918."""
     assert leads_to(url, address)
 
 
 @pytest.mark.parametrize(("url", "address"), ELSEWHERE)
+@pytest.mark.rule("R436")
 def test_other_services_of_the_machine_are_no_fault(url: str, address: str) -> None:
-    """R436: the same port at another address, another port, another machine."""
+    """The same port at another address, another port, another machine."""
     assert not leads_to(url, address)
 
 
@@ -77,8 +79,9 @@ def _config(*urls: str, **server: Any) -> dict[str, Any]:
     return {"server": server, **config}
 
 
+@pytest.mark.rule("R436")
 def test_the_url_and_the_port_are_named(tmp_path: Path) -> None:
-    """R436: `check` refuses both, also by the defaults of the options."""
+    """`check` refuses both, also by the defaults of the options."""
     found = faults_of(tmp_path, _config("http://192.0.2.1:9000", "http://127.0.0.1:9090", "http://localhost:8080"))
     assert [line.partition(":")[0] for line in found] == ["upstreams[0].urls[1]", "upstreams[0].urls[2]"]
     assert "leads to the gateway's own `server.admin_listen`: clients would reach the admin pages" in found[0]
@@ -92,8 +95,8 @@ def test_an_address_with_a_fault_of_its_own_gives_no_second_one(tmp_path: Path) 
     assert [line.partition(":")[0] for line in found] == ["server.admin_listen"]
 
 
+@pytest.mark.rule("R436")
 def test_names_for_a_unix_socket_have_no_effect(tmp_path: Path) -> None:
-    """R436."""
     config = _config("http://127.0.0.1:9000", admin_listen="unix:/run/admin.sock", admin_hosts=["admin.internal"])
     assert faults_of(tmp_path, config) == [
         "server.admin_hosts: has no effect: `admin_listen` is a Unix socket, where the Host header is not checked"

@@ -22,14 +22,15 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", CONTRADICTIONS)
+@pytest.mark.rule("R381", "R383")
 def test_a_contradiction_is_a_fault_at_its_key(case: str, tmp_path: Path) -> None:
-    """R381, R383: what can never apply or points nowhere stops the start."""
+    """What can never apply or points nowhere stops the start."""
     table, options, fault = CONTRADICTIONS[case]
     assert faults_of(tmp_path, changed(table, **options)) == [fault]
 
 
+@pytest.mark.rule("R381")
 def test_names_and_issuer_values_belong_to_one_entry(tmp_path: Path) -> None:
-    """R381."""
     config = copy.deepcopy(SMALL)
     config["issuers"].append({"name": "main", "issuer": ["https://b.test", "https://idp.test/"], "audience": ["b"]})
     config["upstreams"].append({"name": "orders", "urls": ["http://127.0.0.1:9001"]})
@@ -41,8 +42,9 @@ def test_names_and_issuer_values_belong_to_one_entry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("auth", ["required", "optional"])
+@pytest.mark.rule("R382")
 def test_a_route_that_looks_at_tokens_needs_an_issuer(auth: str, tmp_path: Path) -> None:
-    """R382: without `auth` a route requires a token, so no issuer is no open door."""
+    """Without `auth` a route requires a token, so no issuer is no open door."""
     config = changed("routes", auth=auth)
     del config["issuers"]
     assert faults_of(tmp_path, config) == [
@@ -52,8 +54,9 @@ def test_a_route_that_looks_at_tokens_needs_an_issuer(auth: str, tmp_path: Path)
     assert faults_of(tmp_path, config) == []
 
 
+@pytest.mark.rule("R341", "R359")
 def test_two_identity_headers_that_services_fold_together_are_one(tmp_path: Path) -> None:
-    """R341, R359: and names that differ in case only are not lost silently."""
+    """And names that differ in case only are not lost silently."""
     config = {**SMALL, "identity": {"X-User-Id": "sub", "x_user_id": "email", "x-user-id": "name"}}
     assert faults_of(tmp_path, config) == [
         'identity.x_user_id: is the same header as X-User-Id for services that treat "_" and "-" alike',
@@ -61,8 +64,9 @@ def test_two_identity_headers_that_services_fold_together_are_one(tmp_path: Path
     ]
 
 
+@pytest.mark.rule("R381")
 def test_a_faulty_name_does_not_hide_a_misspelt_one(tmp_path: Path) -> None:
-    """R381: what cannot be the faulty one is still told; what may be it is not told twice."""
+    """What cannot be the faulty one is still told; what may be it is not told twice."""
     config = copy.deepcopy(SMALL)
     config["issuers"].append({**config["issuers"][0], "name": "not a name", "issuer": "https://other.test/"})
     name_fault = (

@@ -29,8 +29,8 @@ def _route(path: str, match: str = "prefix", **options: Any) -> Route:
      ("/a\x7f", "control character"), ("/a\x85", "control character")],
 )
 @pytest.mark.parametrize("match", ["prefix", "exact"])
+@pytest.mark.rule("R229", "R233", "R235", "R236", "R381")
 def test_a_path_that_no_request_can_have_is_a_fault(path: str, match: str, problem: str) -> None:
-    """R229, R233, R235, R236, R381."""
     assert problem in " / ".join(path_problems(_route(path, match)))
 # fmt: on
 
@@ -84,16 +84,17 @@ NO_TIES = {
 
 
 @pytest.mark.parametrize("case", TIES)
+@pytest.mark.rule("R244")
 def test_a_tie_is_found(case: str) -> None:
-    """R244: no order is ever guessed."""
+    """No order is ever guessed."""
     one, other = TIES[case]
     assert ties([one, other]) == [(1, 0)]
     assert ties([other, None, one]) == [(2, 0)]
 
 
 @pytest.mark.parametrize("case", NO_TIES)
+@pytest.mark.rule("R244")
 def test_what_can_be_told_apart_is_no_tie(case: str) -> None:
-    """R244."""
     assert ties(list(NO_TIES[case])) == []
 
 
@@ -107,8 +108,9 @@ _PLAIN = st.builds(
 
 
 @given(st.lists(_PLAIN, min_size=2, max_size=4), st.randoms())
+@pytest.mark.rule("R244")
 def test_without_ties_the_order_of_the_file_means_nothing(routes: list[Route], random: Any) -> None:
-    """R244: the check here and the choice of the data path follow one order."""
+    """The check here and the choice of the data path follow one order."""
     if ties(routes):
         return
     shuffled = routes[:]
@@ -125,10 +127,11 @@ _PATTERN = st.lists(st.sampled_from(["/", "a", "b", "[ab]", "a?", "b*", "(a|b)",
 
 
 @given(_PATTERN, _PATTERN, st.text("/ab.", max_size=5))
+@pytest.mark.rule("R244")
 def test_patterns_that_both_match_a_path_are_not_told_apart_by_their_ends(
     one: list[str], other: list[str], text: str
 ) -> None:
-    """R244: the shortcut for patterns may find too many ties, never too few."""
+    """The shortcut for patterns may find too many ties, never too few."""
     patterns, path = ["/" + "".join(one), "/" + "".join(other)], "/" + text
     try:
         both = all(re.fullmatch(pattern, path) for pattern in patterns)
@@ -183,7 +186,8 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", CONTRADICTIONS)
+@pytest.mark.rule("R381", "R383")
 def test_a_contradiction_is_a_fault_at_its_key(case: str, tmp_path: Path) -> None:
-    """R381, R383: what can never apply or points nowhere stops the start."""
+    """What can never apply or points nowhere stops the start."""
     table, options, fault = CONTRADICTIONS[case]
     assert faults_of(tmp_path, changed(table, **options)) == [fault]

@@ -43,8 +43,9 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", CONTRADICTIONS)
+@pytest.mark.rule("R381", "R383")
 def test_a_contradiction_is_a_fault_at_its_key(case: str, tmp_path: Path) -> None:
-    """R381, R383: what can never apply or points nowhere stops the start."""
+    """What can never apply or points nowhere stops the start."""
     table, options, fault = CONTRADICTIONS[case]
     assert faults_of(tmp_path, changed(table, **options)) == [fault]
 
@@ -64,8 +65,9 @@ def test_different_addresses_are_no_contradiction(listen: str | list[str], tmp_p
     assert faults_of(tmp_path, changed("server", listen=listen, admin_listen=admin)) == []
 
 
+@pytest.mark.rule("C111")
 def test_a_certificate_without_a_tcp_address_is_a_fault(tmp_path: Path) -> None:
-    """C111: a Unix socket stays plain, and nobody should believe otherwise."""
+    """A Unix socket stays plain, and nobody should believe otherwise."""
     own = authority(tmp_path).sign("own", "localhost")
     config = changed("server", listen="unix:/run/g.sock", tls_cert=str(own.cert), tls_key=str(own.key))
     (fault,) = faults_of(tmp_path, config)

@@ -41,26 +41,30 @@ NO_CHAINS = ["/.*/items/.*", "/.*a.*b", "/.*/.*/.*", "/[^/]*/[^/]*/[^/]*/x", "/a
 
 
 @pytest.mark.parametrize("pattern", EXPONENTIAL)
+@pytest.mark.rule("R408")
 def test_a_pattern_with_two_ways_round_for_one_text_is_found(pattern: str) -> None:
-    """R408, CWE-1333."""
+    """CWE-1333."""
     assert slow_problem(pattern).startswith("can be made to backtrack exponentially")
 
 
 @pytest.mark.parametrize("pattern", CHAINS)
+@pytest.mark.rule("R408")
 def test_three_repetitions_that_can_hold_the_same_text_are_found(pattern: str) -> None:
-    """R408: the work grows with the third power of the path's length."""
+    """The work grows with the third power of the path's length."""
     assert slow_problem(pattern).startswith("has three or more repetitions")
 
 
 @pytest.mark.parametrize("pattern", [*SOUND, *NO_CHAINS])
+@pytest.mark.rule("R408")
 def test_a_pattern_with_one_way_for_each_text_is_not(pattern: str) -> None:
-    """R408: repetitions that differ, or that take the rest, are fine, also within each other."""
+    """Repetitions that differ, or that take the rest, are fine, also within each other."""
     assert slow_problem(pattern) == ""
 
 
 @pytest.mark.parametrize("pattern", ["/" + "a" * (MAX_POSITIONS + 1), r"/(a)(?:\1)+", "/(" * 90 + ")" * 90])
+@pytest.mark.rule("R408")
 def test_what_cannot_be_judged_gives_no_warning(pattern: str) -> None:
-    """R408: stated in docs/operations.md."""
+    """Stated in docs/operations.md."""
     assert slow_problem(pattern) == ""
 
 
@@ -68,8 +72,9 @@ def test_what_cannot_be_judged_gives_no_warning(pattern: str) -> None:
     "pattern",
     ["/orders/[0-9]+", "/(a|b)/.{3}", r"/\w+@\d+", "(?i)/[A-Z]+", "/[^a-z]+x?", "/(?:x{2,})?y", "(?=/)/.", "/é|/中"],
 )
+@pytest.mark.rule("R403")
 def test_a_sample_is_a_path_of_the_pattern(pattern: str) -> None:
-    """R403: by it a pattern is compared with the routes behind."""
+    """By it a pattern is compared with the routes behind."""
     text = sample(pattern)
     assert text is not None
     assert re.fullmatch(pattern, text)

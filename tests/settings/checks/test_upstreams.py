@@ -100,8 +100,9 @@ def test_tls_options_without_an_https_url_are_a_fault(tmp_path: Path) -> None:
     assert lines == [f"upstreams[0].{name}: has no effect: none of the `urls` is https://" for name in names]
 
 
+@pytest.mark.rule("R381")
 def test_tls_files_must_be_there_and_fit(tmp_path: Path) -> None:
-    """R381: what would fail at the start, or with the first request, is named by `check`."""
+    """What would fail at the start, or with the first request, is named by `check`."""
     ca = authority(tmp_path / "ca")
     one, other = ca.sign("one", "one.test"), ca.sign("other", "other.test")
     text = tmp_path / "text.pem"

@@ -101,8 +101,9 @@ def test_the_users_own_tables_are_json() -> None:
     [("{", "character 2"), ("", "character 1"), ("[NaN]", "NaN is not a JSON number"), ("[" * 100_000, "nested too"),
      ('[{"name": "a", "name": "b"}]', "duplicate key name"), ("[1] s3cret", "character 5")],
 )
+@pytest.mark.rule("R384")
 def test_broken_json_is_a_fault_without_its_text(text: str, problem: str) -> None:
-    """R384; and a duplicate key is refused as in TOML."""
+    """And a duplicate key is refused as in TOML."""
     (fault,) = read_environment(GatewaySettings, {"GATEWAY_ROUTES": text}).faults
     assert (fault.path, fault.origin) == ("routes", "GATEWAY_ROUTES")
     assert fault.message.startswith("is not JSON")
@@ -129,8 +130,9 @@ def test_a_list_that_begins_like_json_must_be_json() -> None:
         ("GATEWAY_", None),
     ],
 )
+@pytest.mark.rule("C82")
 def test_a_misspelt_variable_is_a_fault(name: str, meant: str | None) -> None:
-    """C82: what would be ignored elsewhere stops the start."""
+    """What would be ignored elsewhere stops the start."""
     (fault,) = read_environment(GatewaySettings, {name: "x"}).faults
     assert fault.path == name
     assert fault.message.startswith("unknown variable")

@@ -59,8 +59,9 @@ def test_tables_from_the_environment_replace_those_of_the_file(tmp_path: Path) -
     assert loaded.origin(("issuers", 0, "name")) == ValueOrigin("file")
 
 
+@pytest.mark.rule("R382", "R383")
 def test_the_smallest_configuration_is_the_secure_one(tmp_path: Path) -> None:
-    """R382, R383: a route without a word about it requires a token of any configured issuer."""
+    """A route without a word about it requires a token of any configured issuer."""
     settings = load_text(tmp_path, toml(SMALL)).settings
     assert settings.routes[0].auth == "required"
     assert not settings.routes[0].forward_authorization
@@ -159,8 +160,9 @@ def test_a_file_that_is_no_toml_is_one_fault_with_its_line(content: bytes, probl
     assert "s3cret" not in fault.message
 
 
+@pytest.mark.rule("R381", "C82")
 def test_all_faults_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
-    """R381, C82: field faults and cross faults of all tables, and of the environment, in one run."""
+    """Field faults and cross faults of all tables, and of the environment, in one run."""
     text = """
     verbose = true
     [server]
@@ -239,16 +241,17 @@ def test_flags_are_named_in_their_faults() -> None:
     assert str(fault) == "server.drain_seconds (--server-drain-seconds): must be a number"
 
 
+@pytest.mark.rule("C109", "R381")
 def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
-    """C109, R381."""
     file = tmp_path / "gateway.toml"
     file.write_bytes(b"\xef\xbb\xbf" + toml(SMALL).encode())
     assert load(file, {}, {}).settings.routes[0].path == "/orders"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.rule("C109")
 def test_a_file_in_another_unicode_encoding_is_one_fault_that_says_so(encoding: str, tmp_path: Path) -> None:
-    """C109: what PowerShell's `>` writes."""
+    """What PowerShell's `>` writes."""
     file = tmp_path / "gateway.toml"
     file.write_bytes(toml(SMALL).encode(encoding))
     with pytest.raises(ConfigError) as caught:

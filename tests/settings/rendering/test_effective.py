@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import pytest
 from pydantic import SecretStr
 
 from gateway.features.abuse_watch.options import Watch
@@ -46,8 +47,9 @@ def test_the_text_loads_as_the_same_configuration(tmp_path: Path) -> None:
     assert load(again, {}, {}).settings == loaded.settings
 
 
+@pytest.mark.rule("R384")
 def test_secrets_are_masked(tmp_path: Path) -> None:
-    """R384: an API key in the query of an address, and every option declared as a secret."""
+    """An API key in the query of an address, and every option declared as a secret."""
     config = {**SMALL, "issuers": [{**SMALL["issuers"][0], "jwks_url": "https://idp.test/keys?api_key=s3cret"}]}
     text = effective_toml(load_text(tmp_path, toml(config)))
     assert 'jwks_url = "https://idp.test/keys?***"  # from: file' in text

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from gateway.settings.tables.dpop import Dpop
 
 
+@pytest.mark.rule("R137")
 def test_defaults_are_those_of_the_field() -> None:
-    """R137: a proof is good for a minute, and nonces are off."""
+    """A proof is good for a minute, and nonces are off."""
     options = Dpop()
     assert (options.max_age_seconds, options.max_future_seconds, options.nonce_seconds) == (60, 5, 0)
     assert "ES256" in options.algorithms
@@ -38,7 +39,8 @@ def test_origins_are_written_as_clients_write_them() -> None:
     ],
     ids=str,
 )
+@pytest.mark.rule("R134", "R137")
 def test_values_beyond_their_bounds_are_refused(options: dict[str, Any]) -> None:
-    """R134: no symmetric algorithm, R137: no proof for ever."""
+    """No symmetric algorithm, and no proof for ever."""
     with pytest.raises(ValidationError):
         Dpop.model_validate(options)

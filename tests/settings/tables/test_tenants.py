@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.settings.tables import tenants
-from tests.support.idp import issuer_settings
+from tests.support.issuers.identity_provider import issuer_settings
 
 REALMS = "https://idp.test/realms/{tenant}"
 ENTRA = ["https://login.microsoftonline.com/{tenantid}/v2.0", "https://sts.windows.net/{tenantid}/"]

@@ -16,7 +16,7 @@ from gateway.upstream.exchange.relay import relay
 from gateway.upstream.exchange.reply import Reply
 from gateway.upstream.pool.upstream_url import Lease
 from tests.support.clock import eventually, settle
-from tests.support.upstream import OK, Received, raw_upstream, reset
+from tests.support.upstreams.recording import OK, Received, raw_upstream, reset
 from tests.upstream.pools import GET, opened
 
 POST = b"POST / HTTP/1.1\r\nHost: up\r\nContent-Length: 6\r\n\r\n"
@@ -67,8 +67,9 @@ async def fault(sending: Awaitable[Reply]) -> GatewayError:
         (True, b"", POST_CHUNKED + b"0\r\n\r\n"),
     ],
 )
+@pytest.mark.rule("R280", "R300")
 async def test_content_that_is_there_goes_out_with_the_head(chunked: bool, whole: bytes, sent: bytes) -> None:
-    """R280, R300: one write, no task, and the framing that the head announces."""
+    """One write, no task, and the framing that the head announces."""
     seen = b""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -86,8 +87,9 @@ async def test_content_that_is_there_goes_out_with_the_head(chunked: bool, whole
         assert origin.state().idle == 1
 
 
+@pytest.mark.rule("R280")
 async def test_content_that_comes_in_pieces_keeps_the_connection_when_all_went_well() -> None:
-    """R280: the upload ends before the response; the connection is used again."""
+    """The upload ends before the response; the connection is used again."""
     async with raw_upstream() as upstream, opened(upstream.url) as origin:
         reply = await send(await origin.lease(), POST_CHUNKED, Pieces(b"abc", b"def", b""))
         assert await reply.content.read() == b"ok"
@@ -97,8 +99,9 @@ async def test_content_that_comes_in_pieces_keeps_the_connection_when_all_went_w
 
 
 @pytest.mark.parametrize("reason", [Reasons.BODY_TOO_LARGE, Reasons.MALFORMED_HTTP, Reasons.CLIENT_GONE])
+@pytest.mark.rule("R211", "R283", "R284")
 async def test_fault_of_the_clients_content_ends_the_exchange(reason: Reason) -> None:
-    """R211, R283, R284: with the client's reason; the upstream's request never looks complete."""
+    """With the client's reason; the upstream's request never looks complete."""
     async with raw_upstream() as upstream, opened(upstream.url) as origin:
         content = Pieces(b"abc")
         sending = spawn(send(await origin.lease(), POST_CHUNKED, content), "sends", awaited=True)
@@ -110,8 +113,9 @@ async def test_fault_of_the_clients_content_ends_the_exchange(reason: Reason) ->
         assert not upstream.requests[0].complete
 
 
+@pytest.mark.rule("R284", "R393")
 async def test_cancelled_exchange_leaves_no_upload_and_no_connection() -> None:
-    """R284, R393: the client left, so the handler is cancelled."""
+    """The client left, so the handler is cancelled."""
     async with raw_upstream() as upstream, opened(upstream.url) as origin:
         sending = spawn(send(await origin.lease(), POST_CHUNKED, Pieces(b"abc")), "sends", awaited=True)
         await eventually(lambda: upstream.requests)
@@ -159,10 +163,11 @@ WITH_UPLOADS = [
 
 
 @pytest.mark.parametrize(("data", "then", "reason", "upload"), WITH_UPLOADS)
+@pytest.mark.rule("R285", "R393")
 async def test_every_fault_of_an_upstream_ends_connection_and_upload(
     data: bytes, then: Callable[[asyncio.StreamWriter], Awaitable[None]], reason: Reason, upload: str
 ) -> None:
-    """Contract: 502 and 504; R285, R393: neither a task nor a place in the pool is left."""
+    """502 and 504; neither a task nor a place in the pool is left."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
@@ -192,10 +197,11 @@ ENDS = [
 
 @pytest.mark.parametrize("reused", [False, True])
 @pytest.mark.parametrize(("data", "then", "unanswered"), ENDS)
+@pytest.mark.rule("R310")
 async def test_only_an_end_without_a_single_byte_counts_as_unanswered(
     data: bytes, then: Callable[[asyncio.StreamWriter], Awaitable[None]], unanswered: bool, reused: bool
 ) -> None:
-    """R310: after any byte, interim responses included, the upstream may have acted on the request."""
+    """After any byte, interim responses included, the upstream may have acted on the request."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
         if reused and len(upstream.requests) == 1:
@@ -216,8 +222,9 @@ async def test_only_an_end_without_a_single_byte_counts_as_unanswered(
         assert (ended_by_upstream(error) and not lease.protocol.heard) is unanswered
 
 
+@pytest.mark.rule("R310")
 async def test_connection_that_closed_between_lease_and_request_is_unanswered() -> None:
-    """R310: nothing was sent at all."""
+    """Nothing was sent at all."""
     async with raw_upstream() as upstream, opened(upstream.url) as origin:
         lease = await origin.lease()
         assert lease.protocol.transport is not None
@@ -247,8 +254,9 @@ async def test_answer_before_the_end_of_the_upload_passes_although_the_upstream_
 
 
 @pytest.mark.parametrize("reason", [Reasons.BODY_TOO_LARGE, Reasons.MALFORMED_HTTP])
+@pytest.mark.rule("R283", "R284")
 async def test_bad_content_after_an_early_answer_ends_the_response(reason: Reason) -> None:
-    """R283, R284: the upstream waits for content that will never be whole, and the client for its echo of it."""
+    """The upstream waits for content that will never be whole, and the client for its echo of it."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -275,8 +283,9 @@ async def test_bad_content_after_an_early_answer_ends_the_response(reason: Reaso
         await eventually(lambda: upstream.open_connections == 0)
 
 
+@pytest.mark.rule("R315")
 async def test_time_for_the_response_begins_when_the_request_is_complete() -> None:
-    """R315: a long upload is no slow upstream; a silent upstream after it is."""
+    """A long upload is no slow upstream; a silent upstream after it is."""
     async with raw_upstream(early=True, respond=_never) as upstream, opened(upstream.url) as origin:
         content = Pieces(b"abc")
         sending = spawn(send(await origin.lease(), POST_CHUNKED, content, response_timeout=0.05), "sends", awaited=True)

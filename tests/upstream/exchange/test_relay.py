@@ -15,7 +15,7 @@ from gateway.upstream.exchange.relay import relay
 from gateway.upstream.exchange.reply import Reply
 from gateway.upstream.pool.connection import BUFFER
 from tests.support.clock import eventually
-from tests.support.upstream import Received, breaking_off, raw_upstream
+from tests.support.upstreams.recording import Received, breaking_off, raw_upstream
 from tests.upstream.exchange.test_exchange import Pieces
 from tests.upstream.pools import GET, opened
 
@@ -79,10 +79,11 @@ WHOLE = [
 
 
 @pytest.mark.parametrize(("data", "closes", "chunked", "expected"), WHOLE)
+@pytest.mark.rule("R287", "R288", "R289", "R301", "R328")
 async def test_whole_response_is_sent_once_and_its_connection_comes_back(
     data: bytes, closes: bool, chunked: bool, expected: bytes
 ) -> None:
-    """R287-R289, R301, R328: small ones leave in one write with their head."""
+    """Small ones leave in one write with their head."""
     async with raw_upstream(answering(data, closes=closes)) as upstream, opened(upstream.url) as origin:
         reply = await replied(origin)
         if closes:
@@ -95,8 +96,9 @@ async def test_whole_response_is_sent_once_and_its_connection_comes_back(
 
 
 @pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.rule("R429")
 async def test_no_piece_is_larger_than_a_client_may_leave_waiting(chunked: bool) -> None:
-    """R429: whatever the kernel hands over at once; a client that takes nothing keeps all of a piece in memory."""
+    """Whatever the kernel hands over at once; a client that takes nothing keeps all of a piece in memory."""
     content = b"a" * (5 * BUFFER + 1)
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(content)
     data = b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n"
@@ -111,8 +113,9 @@ async def test_no_piece_is_larger_than_a_client_may_leave_waiting(chunked: bool)
     assert max(map(len, client.writes)) <= BUFFER + len(HEAD)
 
 
+@pytest.mark.rule("R281")
 async def test_head_does_not_wait_for_content() -> None:
-    """R281: it goes out while nothing of the content is there."""
+    """It goes out while nothing of the content is there."""
     release = asyncio.Event()
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -141,10 +144,11 @@ BROKEN = [
 
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize(("data", "reason"), BROKEN)
+@pytest.mark.rule("R286")
 async def test_response_that_breaks_off_is_a_fault_and_never_gets_its_end(
     data: bytes, reason: Reason, chunked: bool
 ) -> None:
-    """R286: no last chunk, and the connection is closed."""
+    """No last chunk, and the connection is closed."""
     async with raw_upstream(answering(data, closes=True)) as upstream, opened(upstream.url) as origin:
         reply, client = await replied(origin), Client()
         with pytest.raises(GatewayError) as raised:
@@ -155,8 +159,9 @@ async def test_response_that_breaks_off_is_a_fault_and_never_gets_its_end(
 
 
 @pytest.mark.parametrize("data", [fault.values[0] for fault in BROKEN], ids=[fault.id for fault in BROKEN])
+@pytest.mark.rule("R426")
 async def test_response_that_is_known_to_be_broken_is_not_begun(data: bytes) -> None:
-    """R426: nothing was sent, so that the client can be given a 502."""
+    """Nothing was sent, so that the client can be given a 502."""
     async with raw_upstream(answering(data, closes=True)) as upstream, opened(upstream.url) as origin:
         reply, client = await replied(origin), Client()
         await eventually(lambda: reply.content.exception() is not None)
@@ -168,8 +173,9 @@ async def test_response_that_is_known_to_be_broken_is_not_begun(data: bytes) -> 
 
 
 @pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.rule("R426", "C116")
 async def test_content_without_length_is_passed_on_as_far_as_it_came(chunked: bool) -> None:
-    """R426, C116: the head and what came, in one write, and no end."""
+    """The head and what came, in one write, and no end."""
     go = asyncio.Event()
     respond = breaking_off(b"HTTP/1.1 200 OK\r\n\r\nabcd", go)
     async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
@@ -192,8 +198,9 @@ async def uploading(origin: Any, content: Pieces) -> Reply:
 
 
 @pytest.mark.parametrize("at", ["after the answer", "while the client takes it"])
+@pytest.mark.rule("R427")
 async def test_upload_ends_behind_an_early_answer(at: str) -> None:
-    """R427: the client has the answer at once, the upstream all of the content, and the connection serves no other."""
+    """The client has the answer at once, the upstream all of the content, and the connection serves no other."""
     taken = asyncio.Event()
     taken.set()
 
@@ -226,8 +233,9 @@ async def test_upload_ends_behind_an_early_answer(at: str) -> None:
         await eventually(lambda: upstream.requests[0].body == b"abcdefghi")
 
 
+@pytest.mark.rule("R427")
 async def test_upload_that_stands_still_behind_an_early_answer_is_broken_off() -> None:
-    """R427: bounded by the idle timeout; the upstream's request never looks complete."""
+    """Bounded by the idle timeout; the upstream's request never looks complete."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(EARLY)
@@ -248,8 +256,9 @@ async def test_upload_that_stands_still_behind_an_early_answer_is_broken_off() -
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n", Reasons.UPSTREAM_TIMEOUT),
     ],
 )
+@pytest.mark.rule("R315")
 async def test_stalled_content_is_a_timeout(data: bytes, reason: Reason) -> None:
-    """R315: idle_timeout_seconds between two reads."""
+    """idle_timeout_seconds between two reads."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
@@ -264,8 +273,9 @@ async def test_stalled_content_is_a_timeout(data: bytes, reason: Reason) -> None
         await eventually(lambda: upstream.open_connections == 0)
 
 
+@pytest.mark.rule("R286")
 async def test_chunks_that_make_no_sense_are_a_protocol_fault() -> None:
-    """R286: the reader is told at once, though the upstream keeps the connection open."""
+    """The reader is told at once, though the upstream keeps the connection open."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n")
@@ -285,8 +295,9 @@ async def test_chunks_that_make_no_sense_are_a_protocol_fault() -> None:
 
 
 @pytest.mark.parametrize("leaves_after", [0, 1])
+@pytest.mark.rule("R285")
 async def test_client_that_leaves_ends_the_upstream_connection(leaves_after: int) -> None:
-    """R285, CWE-772: what the upstream still wants to send is not read."""
+    """CWE-772: what the upstream still wants to send is not read."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -304,8 +315,9 @@ async def test_client_that_leaves_ends_the_upstream_connection(leaves_after: int
         await eventually(lambda: upstream.open_connections == 0)
 
 
+@pytest.mark.rule("R426")
 async def test_client_that_leaves_at_the_last_byte_costs_no_connection() -> None:
-    """R426: the upstream's connection is back already, and only what the client took is counted."""
+    """The upstream's connection is back already, and only what the client took is counted."""
     data = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"
     async with raw_upstream(answering(data)) as upstream, opened(upstream.url) as origin:
         reply = await replied(origin)
@@ -337,8 +349,9 @@ async def test_client_that_leaves_at_the_last_byte_does_not_end_the_next_exchang
         assert (upstream.connections, origin.state().in_use, origin.state().idle) == (1, 0, 1)
 
 
+@pytest.mark.rule("R285")
 async def test_cancelled_relay_frees_the_upstream() -> None:
-    """R285: the handler is cancelled when its client leaves."""
+    """The handler is cancelled when its client leaves."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")

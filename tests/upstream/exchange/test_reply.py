@@ -74,10 +74,10 @@ FRAMED = [
 
 
 @pytest.mark.parametrize(("headers", "facts", "framing"), FRAMED)
+@pytest.mark.rule("R276", "R287", "R288", "R289")
 async def test_framing_is_what_rfc_9112_section_6_3_says(
     headers: tuple[tuple[bytes, bytes], ...], facts: dict[str, Any], framing: tuple[int | None, bool, bool]
 ) -> None:
-    """R276, R287-R289."""
     reply = check(*headers, **facts)
     assert (reply.length, reply.bodyless, reply.until_close) == framing
     assert reply.headers == headers
@@ -114,10 +114,11 @@ REFUSED = [
 
 @pytest.mark.parametrize("head_only", [False, True])
 @pytest.mark.parametrize(("headers", "facts"), REFUSED)
+@pytest.mark.rule("R271", "R275", "R276", "R291", "R292")
 async def test_head_without_one_reading_is_a_bad_gateway(
     headers: tuple[tuple[bytes, bytes], ...], facts: dict[str, Any], head_only: bool
 ) -> None:
-    """R271, R275, R276, R291, R292: also where no content follows: a cache behind would store what it says."""
+    """Also where no content follows: a cache behind would store what it says."""
     with pytest.raises(GatewayError) as raised:
         check(*headers, head_only=head_only, **facts)
     assert raised.value.reason is Reasons.UPSTREAM_PROTOCOL
@@ -133,8 +134,8 @@ async def test_value_may_hold_every_other_octet(octet: int) -> None:
     ("reason", "phrase"),
     [("OK", b"OK"), ("", b""), ("Not Here!", b"Not Here!"), ("caf\xe9", b""), ("a\tb", b""), ("a\x00b", b"")],
 )
+@pytest.mark.rule("R272")
 async def test_phrase_is_kept_only_if_it_is_plain(reason: str, phrase: bytes) -> None:
-    """R272."""
     assert check(reason=reason).phrase == phrase
 
 
@@ -196,10 +197,11 @@ async def test_connection_is_kept_only_after_a_whole_exchange(upload: str, ended
 @pytest.mark.parametrize(
     ("code", "closes", "reads_on"), [(202, False, True), (202, True, False), (399, False, True), (400, False, False)]
 )
+@pytest.mark.rule("R427")
 async def test_upstream_that_refuses_or_says_it_closes_does_not_keep_the_clients_connection(
     code: int, closes: bool, reads_on: bool
 ) -> None:
-    """R427: the client is asked to stop sending when the rest may not be read."""
+    """The client is asked to stop sending when the rest may not be read."""
     sending = _Sending("running")
     said = message(LENGTH, code=code, closes=closes)
     reply = checked_reply(said, stream(ended=True), cast(Lease, CountingLease()), cast(Any, sending), head_only=False)
@@ -233,8 +235,8 @@ async def test_plain_response_in_one_piece_is_complete() -> None:
 
 @pytest.mark.parametrize("broken", [False, True])
 @pytest.mark.parametrize(("headers", "until_close"), [((), True), ((LENGTH,), False), ((CHUNKED,), False)])
+@pytest.mark.rule("R287")
 async def test_content_that_ends_with_its_connection_is_whole_only_after_an_orderly_end(
     headers: tuple[tuple[bytes, bytes], ...], until_close: bool, broken: bool
 ) -> None:
-    """R287."""
     assert check(*headers, lease=CountingLease(broken)).truncated() is (until_close and broken)

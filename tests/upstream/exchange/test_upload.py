@@ -19,8 +19,8 @@ from gateway.upstream.exchange.upload import (
 )
 from gateway.upstream.pool.upstream_url import Lease
 from tests.support.clock import eventually
-from tests.support.kernel import MIB, most_buffered
-from tests.support.upstream import Received, raw_upstream
+from tests.support.socket_buffers import MIB, most_buffered
+from tests.support.upstreams.recording import Received, raw_upstream
 from tests.upstream.exchange.test_exchange import POST_CHUNKED, Pieces
 from tests.upstream.pools import opened
 
@@ -75,13 +75,13 @@ def sending(lease: Lease, content: Pieces) -> tuple[Upload, list[int]]:
         (False, None, None),
     ],
 )
+@pytest.mark.rule("R280", "R300")
 def test_content_that_is_there_is_framed_in_one_piece(chunked: bool, whole: bytes | None, framed: bytes | None) -> None:
-    """R280, R300."""
     assert whole_content(Pieces(chunked=chunked, whole=whole)) == framed
 
 
+@pytest.mark.rule("R280")
 async def test_upload_is_whole_when_everything_was_written() -> None:
-    """R280."""
     async with leased() as (service, lease):
         upload, reports = sending(lease, Pieces(b"abc", b"def", b""))
         service.read.set()
@@ -103,8 +103,9 @@ async def test_upstream_that_leaves_ends_an_upload_without_a_fault() -> None:
         assert (upload.whole, reports) == (False, [1])
 
 
+@pytest.mark.rule("R211", "R284")
 async def test_content_that_cannot_be_had_is_a_fault_of_its_reader() -> None:
-    """R211, R284: and the request is not reported as sent."""
+    """And the request is not reported as sent."""
     async with leased() as (_, lease):
         upload, reports = sending(lease, Pieces(b"abc", GatewayError(Reasons.BODY_TOO_LARGE)))
         with pytest.raises(GatewayError):
@@ -112,8 +113,9 @@ async def test_content_that_cannot_be_had_is_a_fault_of_its_reader() -> None:
         assert (upload.whole, reports) == (False, [])
 
 
+@pytest.mark.rule("R427")
 async def test_end_of_an_upload_is_when_the_kernel_has_all_of_it() -> None:
-    """R427: what waits in memory would be lost with the connection."""
+    """What waits in memory would be lost with the connection."""
     size = most_buffered(1) + 8 * MIB
     async with leased() as (service, lease):
         upload, _ = sending(lease, Pieces(b"x" * size, b""))
@@ -128,8 +130,9 @@ async def test_end_of_an_upload_is_when_the_kernel_has_all_of_it() -> None:
         assert lease.protocol.transport.get_write_buffer_size() == 0
 
 
+@pytest.mark.rule("R427")
 async def test_upload_ends_when_its_upstream_closes_although_its_client_is_silent() -> None:
-    """R427: no answer can come any more."""
+    """No answer can come any more."""
     async with leased() as (service, lease):
         upload, _ = sending(lease, Pieces(b"abc"))
         ending = asyncio.ensure_future(upload.finished(0))
@@ -142,8 +145,9 @@ async def test_upload_ends_when_its_upstream_closes_although_its_client_is_silen
 
 
 @pytest.mark.parametrize("silent", ["client", "upstream"])
+@pytest.mark.rule("R427")
 async def test_upload_that_stands_still_ends(silent: str) -> None:
-    """R427: after the idle timeout, whichever side does nothing."""
+    """After the idle timeout, whichever side does nothing."""
     async with leased() as (_, lease):
         content = Pieces(b"abc") if silent == "client" else Pieces(b"x" * (most_buffered(1) + 8 * MIB), b"")
         upload, _ = sending(lease, content)
@@ -153,8 +157,9 @@ async def test_upload_that_stands_still_ends(silent: str) -> None:
         await cancelled(upload.task)
 
 
+@pytest.mark.rule("R427")
 async def test_upload_that_moves_is_not_given_up() -> None:
-    """R427: the time limit is for standing still."""
+    """The time limit is for standing still."""
     async with leased() as (service, lease):
         service.read.set()
         content = Pieces(b"abc")
@@ -168,8 +173,8 @@ async def test_upload_that_moves_is_not_given_up() -> None:
         assert upload.whole
 
 
+@pytest.mark.rule("R284")
 async def test_fault_of_the_content_comes_out_of_the_end() -> None:
-    """R284."""
     async with leased() as (_, lease):
         content = Pieces(b"abc")
         upload, _ = sending(lease, content)
@@ -181,8 +186,9 @@ async def test_fault_of_the_content_comes_out_of_the_end() -> None:
         assert not upload.whole
 
 
+@pytest.mark.rule("R285")
 async def test_end_that_is_not_waited_for_any_more_leaves_no_task() -> None:
-    """R285: the client left."""
+    """The client left."""
     async with leased() as (_, lease):
         upload, _ = sending(lease, Pieces(b"abc"))
         ending = asyncio.ensure_future(upload.finished(0))
@@ -202,13 +208,15 @@ async def test_end_that_is_not_waited_for_any_more_leaves_no_task() -> None:
         (503, 1 << 30, True),
     ],
 )
+@pytest.mark.rule("R425")
 def test_connection_of_a_refused_upload_may_be_about_to_close(status: int, size: int, closes: bool) -> None:
-    """R425: the next request would be lost on it; small ones are refused often and are read with their heads."""
+    """The next request would be lost on it; small ones are refused often and are read with their heads."""
     assert may_close_unread(status, size) is closes
 
 
+@pytest.mark.rule("R427")
 async def test_what_the_peer_has_not_taken_is_counted() -> None:
-    """R427: all of it at a peer that does not read, nothing without a connection."""
+    """All of it at a peer that does not read, nothing without a connection."""
     assert unacknowledged(None) == 0
     async with leased() as (service, lease):
         transport = lease.protocol.transport

@@ -17,7 +17,7 @@ from gateway.upstream.exchange.reply import Reply
 from gateway.upstream.pool.connection import BUFFER
 from gateway.upstream.pool.upstream_url import Origin
 from tests.support.clock import eventually
-from tests.support.upstream import OK, RawUpstream, Received, raw_upstream
+from tests.support.upstreams.recording import OK, RawUpstream, Received, raw_upstream
 from tests.upstream.exchange.test_exchange import ENDS, FAULTS, POST, POST_CHUNKED, Pieces, fault, send
 from tests.upstream.exchange.test_relay import WHOLE, Client, answering
 from tests.upstream.pools import opened
@@ -78,8 +78,9 @@ async def test_request_with_content_that_is_there_is_sent_in_the_same_way() -> N
         reply.finish()
 
 
+@pytest.mark.rule("R280")
 async def test_content_that_still_comes_leaves_the_response_to_the_parser() -> None:
-    """R280: an upload may end late, or badly; that is watched in one place."""
+    """An upload may end late, or badly; that is watched in one place."""
     async with raw_upstream() as upstream, opened(upstream.url) as origin:
         reply = await send(await origin.lease(), POST_CHUNKED, Pieces(b"abc", b""), heads=memory())
         assert reply.whole is None
@@ -90,10 +91,11 @@ async def test_content_that_still_comes_leaves_the_response_to_the_parser() -> N
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(("data", "closes", "chunked", "expected"), WHOLE)
+@pytest.mark.rule("R287", "R288", "R289")
 async def test_client_gets_the_same_either_way(
     data: bytes, closes: bool, chunked: bool, expected: bytes, known: bool
 ) -> None:
-    """R287-R289: whatever the form of the response, and who reads it."""
+    """Whatever the form of the response, and who reads it."""
     async with raw_upstream(answering(data, closes=closes)) as upstream, opened(upstream.url) as origin:
         reply = await send(await origin.lease(), heads=memory() if known else None)
         if closes:
@@ -127,10 +129,11 @@ NOT_WHOLE = [
 
 
 @pytest.mark.parametrize(("first", "then", "content", "idle"), NOT_WHOLE)
+@pytest.mark.rule("R276", "R287")
 async def test_every_other_response_goes_to_the_parser_whole(
     silent: tuple[RawUpstream, Origin], first: bytes, then: bytes, content: bytes, idle: int
 ) -> None:
-    """R276, R287: no byte is lost between the readers, and a connection with bytes to spare is not used again."""
+    """No byte is lost between the readers, and a connection with bytes to spare is not used again."""
     upstream, origin = silent
     lease = await origin.lease()
     sending = spawn(send(lease, heads=memory()), "sends", awaited=True)
@@ -171,8 +174,9 @@ async def test_no_more_than_a_buffer_is_held_at_once(size: int) -> None:
 
 
 @pytest.mark.parametrize(("data", "then", "reason"), FAULTS)
+@pytest.mark.rule("R393")
 async def test_faults_are_the_parsers(data: bytes, then: Then, reason: Reason) -> None:
-    """Contract: 502 and 504; R393: no place in the pool is left."""
+    """502 and 504; no place in the pool is left."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
@@ -188,8 +192,9 @@ async def test_faults_are_the_parsers(data: bytes, then: Then, reason: Reason) -
 
 
 @pytest.mark.parametrize(("data", "then", "unanswered"), ENDS)
+@pytest.mark.rule("R310")
 async def test_a_single_byte_counts_as_an_answer(data: bytes, then: Then, unanswered: bool) -> None:
-    """R310: only a request of which nothing was heard may be sent again."""
+    """Only a request of which nothing was heard may be sent again."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
@@ -202,8 +207,9 @@ async def test_a_single_byte_counts_as_an_answer(data: bytes, then: Then, unansw
         assert (ended_by_upstream(error) and not lease.protocol.heard) is unanswered
 
 
+@pytest.mark.rule("R284", "R393")
 async def test_client_that_leaves_ends_the_wait(silent: tuple[RawUpstream, Origin]) -> None:
-    """R284, R393: the handler is cancelled, and what may still come has no reader."""
+    """The handler is cancelled, and what may still come has no reader."""
     upstream, origin = silent
     lease = await origin.lease()
     sending = spawn(send(lease, heads=memory()), "sends", awaited=True)

@@ -59,8 +59,9 @@ Api-Username Sudo
 
 
 @pytest.mark.parametrize("name", [*TARGETS.split(), *SENDERS.split(), *CONNECTIONS.split()])
+@pytest.mark.rule("R227", "R259", "R260", "R401", "R402")
 def test_what_services_believe_of_proxies_is_no_clients_to_say(name: str) -> None:
-    """R227, R259, R260, R401, R402: in every letter case, with other characters for the hyphens, pass or drop."""
+    """In every letter case, with other characters for the hyphens, pass or drop."""
     for spelling in (name, name.lower(), name.upper(), name.replace("-", "_"), name.replace("-", ".")):
         for plain_only in (True, False):
             policy = header_policy(("x-id",), b"gw", plain_only=plain_only)
@@ -69,15 +70,17 @@ def test_what_services_believe_of_proxies_is_no_clients_to_say(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", HARMLESS.split())
+@pytest.mark.rule("R264")
 def test_what_clients_have_to_say_passes(name: str) -> None:
-    """R264: tracing, credentials that services check themselves, and what browsers and libraries add."""
+    """Tracing, credentials that services check themselves, and what browsers and libraries add."""
     policy = header_policy(("x-id",), b"gw")
     assert policy.learn(name.encode()) is Action.KEEP
     assert policy.learn(name.upper().encode()) is Action.KEEP
 
 
+@pytest.mark.rule("R264")
 def test_a_name_that_only_begins_like_a_listed_one_passes() -> None:
-    """R264: whole names are whole names."""
+    """Whole names are whole names."""
     for name in (b"script-names", b"x-hosted-by", b"https-only", b"x-roles-count", b"proxying", b"wl-proxies", b""):
         assert not is_claimed(name)
 
@@ -94,8 +97,9 @@ def test_every_name_is_in_the_spelling_that_is_compared() -> None:
 
 
 @pytest.mark.parametrize("spelling", [b"X-Team", b"x-team", b"X_Team", b"X.TEAM"])
+@pytest.mark.rule("R402")
 def test_the_configuration_adds_names(spelling: bytes) -> None:
-    """R402: ``strip_headers``, in every spelling; and nothing else goes with them."""
+    """``strip_headers``, in every spelling; and nothing else goes with them."""
     for plain_only in (True, False):
         policy = header_policy((), b"gw", stripped=["x_team"], plain_only=plain_only)
         assert policy.learn(spelling) is Action.DROP

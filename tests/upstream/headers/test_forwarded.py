@@ -56,8 +56,9 @@ def sent(
     return found
 
 
+@pytest.mark.rule("C54", "R256", "R258")
 def test_strangers_are_not_believed() -> None:
-    """C54 (a), R256, R258: one line each with the real values, Forwarded dropped; by default nobody is trusted."""
+    """One line each with the real values, Forwarded dropped; by default nobody is trusted."""
     real = {
         b"x-forwarded-for": [b"192.0.2.7"],
         b"x-forwarded-proto": [b"http"],
@@ -70,8 +71,9 @@ def test_strangers_are_not_believed() -> None:
     assert sent(*SPOOFED, peer=PROXY, policy=nobody) == real | {b"x-forwarded-for": [b"10.0.0.1"]}
 
 
+@pytest.mark.rule("C54", "R256", "R258")
 def test_trusted_proxy_is_continued() -> None:
-    """C54 (b), R256, R258: appended to one line."""
+    """Appended to one line."""
     assert sent(*SPOOFED) == {
         b"x-forwarded-for": [b"1.1.1.1, 10.0.0.1"],
         b"x-forwarded-proto": [b"https"],
@@ -81,8 +83,9 @@ def test_trusted_proxy_is_continued() -> None:
     }
 
 
+@pytest.mark.rule("C54", "R256")
 def test_several_lines_of_a_trusted_proxy_become_one() -> None:
-    """C54, R256: in order; of single values the last is the proxy's own."""
+    """In order; of single values the last is the proxy's own."""
     found = sent(
         (b"X-Forwarded-For", b"1.1.1.1,2.2.2.2"),
         (b"x-forwarded-for", b" 3.3.3.3 ,, "),
@@ -99,15 +102,17 @@ def test_several_lines_of_a_trusted_proxy_become_one() -> None:
     assert found[b"forwarded"] == [b"for=1.1.1.1, for=2.2.2.2, for=10.0.0.1;host=api.test;proto=http"]
 
 
+@pytest.mark.rule("R258")
 def test_what_a_trusted_proxy_quotes_in_forwarded_is_continued_byte_for_byte() -> None:
-    """R258, RFC 7239 section 4: a comma within quotes ends nothing."""
+    """RFC 7239 section 4: a comma within quotes ends nothing."""
     received = b'for=1.1.1.1;secret="a ,b",  for="[2001:db8::1]"'
     (continued,) = sent((b"Forwarded", b" " + received))[b"forwarded"]
     assert continued == received + b", for=10.0.0.1;host=api.test;proto=http"
 
 
+@pytest.mark.rule("R258")
 def test_trusted_proxy_that_says_nothing_adds_nothing_but_its_address() -> None:
-    """R258: Forwarded is continued, not begun."""
+    """Forwarded is continued, not begun."""
     assert sent() == {
         b"x-forwarded-for": [b"10.0.0.1"],
         b"x-forwarded-proto": [b"http"],
@@ -124,22 +129,25 @@ def test_trusted_proxy_that_says_nothing_adds_nothing_but_its_address() -> None:
         *((b"X-Forwarded-Port", value) for value in (b"x", b"-1", b"123456", b"8 0", b"")),
     ],
 )
+@pytest.mark.rule("R256")
 def test_nonsense_from_a_trusted_proxy_is_replaced(name: bytes, value: bytes) -> None:
-    """R256: a value that cannot be what its name says is the gateway's own instead."""
+    """A value that cannot be what its name says is the gateway's own instead."""
     assert sent((name, value)) == sent()
 
 
 @pytest.mark.parametrize(
     "value", [b"for", b"for=", b'for="a', b"for=a;", b"for=a;for=b", b"a=b c=d", b"for=\xe9", b";"]
 )
+@pytest.mark.rule("R258")
 def test_malformed_forwarded_is_not_passed_on(value: bytes) -> None:
-    """R258: the peer's own element begins a new one."""
+    """The peer's own element begins a new one."""
     assert parse_forwarded(value) is None
     assert sent((b"Forwarded", value))[b"forwarded"] == [b"for=10.0.0.1;host=api.test;proto=http"]
 
 
+@pytest.mark.rule("R258")
 def test_ipv6_and_ports_are_quoted_in_forwarded() -> None:
-    """R258: RFC 7239 section 6. Over TLS the proto is https."""
+    """RFC 7239 section 6. Over TLS the proto is https."""
     peer = Peer(b"2001:db8:1::5", True, 443)
     found = sent((b"Forwarded", b"for=_x"), peer=peer, client_host=b"api.test:8443")
     assert found[b"forwarded"] == [b'for=_x, for="[2001:db8:1::5]";host="api.test:8443";proto=https']
@@ -165,10 +173,11 @@ WRITTEN_BY_PROXY = {
 
 
 @pytest.mark.parametrize(("kind", "other"), [("x-forwarded", "forwarded"), ("forwarded", "x-forwarded")])
+@pytest.mark.rule("R417", "C110")
 def test_the_kind_of_field_that_the_proxy_does_not_write_is_the_clients_and_never_counts(
     kind: ForwardedFields, other: str
 ) -> None:
-    """R417, C110, CWE-348: neither for the rules nor for the service, alone or beside the proxy's own."""
+    """CWE-348: neither for the rules nor for the service, alone or beside the proxy's own."""
     policy = header_policy((), b"gw", PROXIES, fields=kind)
     swapped = {"203.0.113.9": "6.6.6.6", "https": "http", "api.test": "evil.test"}
     forged = tuple(
@@ -184,8 +193,9 @@ def test_the_kind_of_field_that_the_proxy_does_not_write_is_the_clients_and_neve
 
 
 @pytest.mark.parametrize("kind", ["x-forwarded", "forwarded", "both"])
+@pytest.mark.rule("R256", "R417")
 def test_the_service_gets_what_the_rules_have_seen(kind: ForwardedFields) -> None:
-    """R256, R417: whichever kind the proxy writes."""
+    """Whichever kind the proxy writes."""
     policy = header_policy((), b"gw", PROXIES, fields=kind)
     found = sent(*WRITTEN_BY_PROXY["forwarded" if kind == "both" else kind], policy=policy)
     assert found[b"x-forwarded-for"] == [b"203.0.113.9, 10.0.0.1"]
@@ -205,10 +215,11 @@ def test_the_service_gets_what_the_rules_have_seen(kind: ForwardedFields) -> Non
         (((b"Forwarded", b"for=192.0.2.1;proto=Ws"),), b"http", b"ws"),
     ],
 )
+@pytest.mark.rule("R410", "C106")
 def test_schemes_of_websockets_mean_those_of_http(
     headers: tuple[tuple[bytes, bytes], ...], scheme: bytes, said: bytes
 ) -> None:
-    """R410, C106: Traefik writes them; services know http and https."""
+    """Traefik writes them; services know http and https."""
     assert sent(*headers)[b"x-forwarded-proto"] == [scheme]
     assert external_origin(headers, TRUSTING.trusted, PROXY, b"h")[0] == said
     assert http_scheme(said) == scheme
@@ -217,8 +228,9 @@ def test_schemes_of_websockets_mean_those_of_http(
 SOCKET = Peer(UNIX, False, 0)
 
 
+@pytest.mark.rule("R411", "C103")
 def test_the_peer_of_a_unix_socket_is_believed_where_it_is_named() -> None:
-    """R411, C103: and is an address of its own, for the log and for limits, where it is not."""
+    """And is an address of its own, for the log and for limits, where it is not."""
     policy = header_policy((), b"gw", ["unix", "10.0.0.0/8"])
     written = WRITTEN_BY_PROXY["x-forwarded"]
     assert client_of(policy, *written, peer=SOCKET) == (b"203.0.113.9", b"https", b"api.test")
@@ -230,8 +242,9 @@ def test_the_peer_of_a_unix_socket_is_believed_where_it_is_named() -> None:
         assert sent(*written, policy=stranger, peer=SOCKET)[b"x-forwarded-for"] == [b"unix"]
 
 
+@pytest.mark.rule("R411")
 def test_a_unix_socket_between_two_trusted_proxies_hides_no_client() -> None:
-    """R411: what the first gateway of a chain wrote of its own peer is read by the second."""
+    """What the first gateway of a chain wrote of its own peer is read by the second."""
     chain = (b"X-Forwarded-For", b"6.6.6.6, 203.0.113.9, unix, 10.0.0.2")
     assert client_of(header_policy((), b"gw", ["unix", "10.0.0.0/8"]), chain)[0] == b"203.0.113.9"
     assert client_of(header_policy((), b"gw", ["10.0.0.0/8"]), chain)[0] == b"unix"
@@ -242,8 +255,9 @@ def test_a_unix_socket_between_two_trusted_proxies_hides_no_client() -> None:
     assert client_of(policy, (b"Forwarded", continued), peer=SOCKET)[0] == b"203.0.113.9"
 
 
+@pytest.mark.rule("R256")
 def test_what_is_no_socket_has_neither_address_nor_port() -> None:
-    """R256: nobody to trust, nothing made up."""
+    """Nobody to trust, nothing made up."""
     peer = Peer(address_text(""), False, 0)
     assert sent(*SPOOFED, peer=peer, client_host=b"") == {
         b"x-forwarded-for": [b"unknown"],
@@ -275,8 +289,9 @@ def test_what_is_no_socket_has_neither_address_nor_port() -> None:
         ([], b"10.0.0.1"),
     ],
 )
+@pytest.mark.rule("R257")
 def test_client_address_is_the_first_untrusted_one_from_the_right(chain: list[bytes], address: bytes) -> None:
-    """R257: what stands left of it is the client's story."""
+    """What stands left of it is the client's story."""
     headers = [(b"X-Forwarded-For", value) for value in chain]
     assert client_address(headers, TRUSTING, PROXY) == address
     assert client_address(headers, TRUSTING, STRANGER) == b"192.0.2.7"
@@ -297,13 +312,15 @@ def test_client_address_is_the_first_untrusted_one_from_the_right(chain: list[by
         (b'for=1.1.1.1;host="a, for=2.2.2.2"', b"1.1.1.1"),
     ],
 )
+@pytest.mark.rule("R258", "R257")
 def test_client_address_from_forwarded(value: bytes, address: bytes) -> None:
-    """R258, R257: quoted addresses, obfuscated ids; a comma inside a quoted host begins no element."""
+    """Quoted addresses, obfuscated ids; a comma inside a quoted host begins no element."""
     assert client_address([(b"forwarded", value)], TRUSTING, PROXY) == address
 
 
+@pytest.mark.rule("R257")
 def test_x_forwarded_for_comes_before_forwarded() -> None:
-    """R257: most proxies write only the former and let the latter through."""
+    """Most proxies write only the former and let the latter through."""
     headers = [(b"Forwarded", b"for=1.1.1.1"), (b"X-Forwarded-For", b"2.2.2.2"), (b"X_Forwarded_For", b"3.3.3.3")]
     assert client_address(headers, TRUSTING, PROXY) == b"2.2.2.2"
 
@@ -320,8 +337,9 @@ _ELEMENTS = st.lists(
 
 
 @given(_ELEMENTS)
+@pytest.mark.rule("R258")
 def test_forwarded_is_read_as_it_was_written(elements: list[dict[bytes, bytes]]) -> None:
-    """R258: every quoted value, with commas, semicolons, quotes and backslashes."""
+    """Every quoted value, with commas, semicolons, quotes and backslashes."""
 
     def quoted(value: bytes) -> bytes:
         return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
@@ -331,8 +349,9 @@ def test_forwarded_is_read_as_it_was_written(elements: list[dict[bytes, bytes]])
 
 
 @given(st.binary(max_size=60) | st.text('for=";,\\ab ', max_size=30).map(str.encode), st.booleans())
+@pytest.mark.rule("R256", "R257", "R258")
 def test_any_forwarding_field_gives_one_line_each(value: bytes, trusted: bool) -> None:
-    """R256-R258: nothing raises, no address is made up, the peer always stands last."""
+    """Nothing raises, no address is made up, the peer always stands last."""
     received = [(b"X-Forwarded-For", value), (b"Forwarded", value), (b"X-Forwarded-Host", value)]
     policy = TRUSTING if trusted else header_policy((), b"gw")
     headers = forwarding_headers(received, PROXY, b"h", trusted=policy.trusted)
@@ -371,14 +390,15 @@ HTTPS = Peer(b"10.0.0.1", True, 8443)
         (((b"Forwarded", b"for=192.0.2.1;host=a.test"), (b"X-Forwarded-Host", b"c.test")), (b"http", b"c.test")),
     ],
 )
+@pytest.mark.rule("R135", "R256")
 def test_the_clients_address_of_the_gateway_is_a_trusted_proxys_word(
     headers: tuple[tuple[bytes, bytes], ...], origin: tuple[bytes, bytes]
 ) -> None:
-    """R135, R256: nobody else's."""
+    """Nobody else's."""
     assert external_origin(headers, TRUSTING.trusted, PROXY, b"inner.test") == origin
     assert external_origin(headers, TRUSTING.trusted, STRANGER, b"inner.test") == (b"http", b"inner.test")
 
 
+@pytest.mark.rule("R135")
 def test_without_a_word_the_connection_counts() -> None:
-    """R135."""
     assert external_origin((), TRUSTING.trusted, HTTPS, b"a.test") == (b"https", b"a.test")

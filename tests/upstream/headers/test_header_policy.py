@@ -14,8 +14,8 @@ from tests.support.pipeline import pipeline_of
 IDENTITY_NAMES = ("x-user-id", "x-user-role", "x-scope")
 
 
+@pytest.mark.rule("R341")
 def test_fold_makes_one_name_of_all_spellings() -> None:
-    """R341."""
     for spelling in (b"X-User-Id", b"x_user_id", b"X.User.ID", b"HTTP_X_USER_ID", b"x-user~id", b"X-User\xa0Id"):
         assert fold(spelling) == b"x-user-id"
     for spelling in (b"Grpc-Metadata-X-User-Id", b"grpc_metadata_x_user_id"):  # as grpc-gateway takes it apart
@@ -49,15 +49,18 @@ def test_fold_makes_one_name_of_all_spellings() -> None:
         (b"Grpc-Metadata-X-Page", Action.KEEP),
     ],
 )
+@pytest.mark.rule(
+    "R250", "R251", "R252", "R253", "R254", "R255", "R256", "R257", "R258", "R259", "R260", "R341", "R342"
+)
 def test_each_name_has_one_meaning(name: bytes, action: Action) -> None:
-    """R250-R260, R341, R342."""
     policy = header_policy(IDENTITY_NAMES, b"gw")
     assert policy.learn(name) is action
     assert policy.actions == {name: action}
 
 
+@pytest.mark.rule("R340")
 def test_identity_wins_over_every_other_meaning() -> None:
-    """R340: even where the configuration chose a name that would pass otherwise."""
+    """Even where the configuration chose a name that would pass otherwise."""
     assert header_policy(["via"], b"gw").learn(b"Via") is Action.DROP
 
 
@@ -66,8 +69,9 @@ _POLICY = header_policy(IDENTITY_NAMES, b"gw")
 
 
 @given(_NAMES)
+@pytest.mark.rule("R264", "R341")
 def test_a_name_means_the_same_each_time(name: bytes) -> None:
-    """R264, R341: what is remembered is what would be decided anew; an identity name is never kept."""
+    """What is remembered is what would be decided anew; an identity name is never kept."""
     action = _POLICY.learn(name)
     assert header_policy(IDENTITY_NAMES, b"gw").learn(name) is action
     assert fold(name) not in _POLICY.identity_names or action is Action.DROP
@@ -89,8 +93,9 @@ def test_policy_is_blind_to_what_passes_unread() -> None:
     assert [name for name in names if policy.blind_to(name)] == [b"X-Trace", b"cookie"]
 
 
+@pytest.mark.rule("R340", "R341")
 def test_policy_is_never_blind_to_a_field_that_may_hold_a_key() -> None:
-    """R340, R341: in no spelling; its value decides who is asking, so no section with another one is the same."""
+    """In no spelling; its value decides who is asking, so no section with another one is the same."""
     policy = header_policy(IDENTITY_NAMES, b"gw", (), ["x-api-key", "partner_key"], plain_only=False)
     for name in (b"X-Api-Key", b"x-api-key", b"X_API_KEY", b"Http-X-Api-Key", b"Partner-Key", b"partner_key"):
         assert not policy.blind_to(name)
@@ -114,8 +119,9 @@ def test_key_fields_are_those_of_the_routes_that_take_keys() -> None:
     assert pipeline_of(settings, FakeClock()).header_policy.key_names == policy.key_names
 
 
+@pytest.mark.rule("R139")
 def test_the_field_of_a_clients_certificate_passes_in_no_spelling() -> None:
-    """R139: whoever sends it, trusted or not; and nothing may be remembered past it."""
+    """Whoever sends it, trusted or not; and nothing may be remembered past it."""
     settings = Settings.model_validate(
         {
             "server": {"client_certificate_header": "X-Client-TLS", "trusted_proxies": ["10.0.0.1"]},

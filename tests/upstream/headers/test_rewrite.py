@@ -13,7 +13,7 @@ from gateway.http1.trusted_proxies import Peer
 from gateway.upstream.headers.header_policy import HeaderPolicy, compile_header_policy, fold, header_policy
 from gateway.upstream.headers.rewrite import passed_before, render_head, request_headers, response_headers, without_key
 from tests.support.composed import Settings
-from tests.support.fields import fields
+from tests.support.wire.fields import fields
 
 IDENTITY_NAMES = ("x-user-id", "x-user-role", "x-scope")
 IDENTITY = ((b"x-user-id", b"alice"), (b"x-scope", b"read"))
@@ -52,8 +52,9 @@ def passed(*headers: tuple[bytes, bytes], policy: HeaderPolicy = POLICY, **optio
     return section[1 : len(section) - len(ADDED)]
 
 
+@pytest.mark.rule("R252", "R261", "R344")
 def test_section_is_built_in_a_fixed_order() -> None:
-    """R252, R261, R344: Host first, the client's fields as they came, then the gateway's."""
+    """Host first, the client's fields as they came, then the gateway's."""
     section = built(
         (b"accept", b"*/*"), (b"Host", b"api.test"), (b"X-A", b"1"), framing=((b"Content-Length", b"2"),), identity=()
     )
@@ -81,8 +82,9 @@ def test_section_is_built_in_a_fixed_order() -> None:
         *(b"X-User-Id", b"X-User-Role", b"X-Scope"),
     ],
 )
+@pytest.mark.rule("R227", "R250", "R256", "R259", "R260", "R340", "R341", "R342", "R344", "C51", "C52")
 def test_protected_fields_never_pass_in_any_spelling(name: bytes) -> None:
-    """R227, R250, R256, R259, R260, R340-R342, R344, C51, C52: every fold, several copies, any peer's."""
+    """Every fold, several copies, any peer's."""
     spellings = {name, name.lower(), name.upper(), name.replace(b"-", b"_"), name.replace(b"-", b".")}
     spellings |= {b"HTTP_" + name.upper().replace(b"-", b"_"), b"Http-" + name, name.replace(b"-", b"_", 1)}
     for spelling in spellings:
@@ -90,14 +92,16 @@ def test_protected_fields_never_pass_in_any_spelling(name: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", [b"HTTP_VIA", b"Http-Via"])
+@pytest.mark.rule("R254")
 def test_via_passes_only_as_itself(name: bytes) -> None:
-    """R254: a list that others wrote before us stays; another spelling of it does not."""
+    """A list that others wrote before us stays; another spelling of it does not."""
     assert passed((name, b"1.1 evil")) == []
     assert passed((b"via", b"1.1 front"), (b"VIA", b"2 edge")) == [(b"via", b"1.1 front"), (b"VIA", b"2 edge")]
 
 
+@pytest.mark.rule("R262", "R263", "R264", "R268", "C48")
 def test_other_fields_pass_byte_for_byte() -> None:
-    """R262-R264, R268, C48: order, case, repetition, and odd bytes."""
+    """Order, case, repetition, and odd bytes."""
     headers = fields(b"""
 Cookie: a="b;c", =x
 X-A: 1
@@ -114,8 +118,9 @@ Early-Data: 1
     assert passed(*headers) == list(headers)
 
 
+@pytest.mark.rule("R342")
 def test_names_of_other_characters_pass_only_where_the_configuration_says_so() -> None:
-    """R342: none by default; with ``pass`` those that cannot be read as a name with a meaning."""
+    """none by default; with ``pass`` those that cannot be read as a name with a meaning."""
     free = fields(b"Content_Types: x\nmy_app_token: y\nX.Foo: z\n!#$%&'*+.^`|~: odd")
     names = b"X_User_Id SCRIPT_NAME X_Forwarded_For Content_Length $WSRU X.Original.Url Max_Forwards HTTP_VIA"
     twins = [(name, b"evil") for name in (names + b" Transfer.Encoding x~scope").split()]
@@ -123,8 +128,9 @@ def test_names_of_other_characters_pass_only_where_the_configuration_says_so() -
     assert passed(*free, *twins, policy=header_policy(IDENTITY_NAMES, b"gw", plain_only=False)) == list(free)
 
 
+@pytest.mark.rule("C51")
 def test_identity_is_found_behind_many_other_fields() -> None:
-    """C51: there is no number of fields after which nobody looks; the memory for names may overflow meanwhile."""
+    """There is no number of fields after which nobody looks; the memory for names may overflow meanwhile."""
     policy = header_policy(IDENTITY_NAMES, b"gw")
     filler = tuple((b"X-Filler-%d" % number, b"1") for number in range(3000))
     assert passed(*filler, (b"X-USER-ID", b"admin"), policy=policy) == list(filler)
@@ -135,8 +141,9 @@ def test_identity_is_found_behind_many_other_fields() -> None:
     assert max(map(len, policy.actions)) <= 64
 
 
+@pytest.mark.rule("R340", "R343")
 def test_configured_names_are_the_protected_ones() -> None:
-    """R340, R343: the configuration's headers, in every spelling; no more than these."""
+    """The configuration's headers, in every spelling; no more than these."""
     settings = Settings.model_validate(
         {
             "upstreams": [{"name": "u", "urls": ["http://127.0.0.1:1"]}],
@@ -154,8 +161,9 @@ def test_configured_names_are_the_protected_ones() -> None:
     assert not policy.trusted.believes(b"11.1.2.3")
 
 
+@pytest.mark.rule("R251")
 def test_nominated_fields_go() -> None:
-    """R251: all Connection lines together, empty members skipped, wherever they stand."""
+    """All Connection lines together, empty members skipped, wherever they stand."""
     headers = (
         (b"X-Foo", b"1"),
         (b"Connection", b""),
@@ -174,8 +182,9 @@ def test_nominated_fields_go() -> None:
     "nominated",
     [b"close, X-User-Id, X-Forwarded-For, Authorization, Host", b"via, x-request-id, content-length, x-scope"],
 )
+@pytest.mark.rule("R252", "R345")
 def test_connection_cannot_remove_what_the_gateway_says(nominated: bytes) -> None:
-    """R252, R345, CVE-2025-48865: removed first, added after."""
+    """CVE-2025-48865: removed first, added after."""
     token = (b"Authorization", b"Bearer t")
     framing = ((b"Content-Length", b"2"),)
     via = (b"Via", b"1.0 front")
@@ -183,30 +192,33 @@ def test_connection_cannot_remove_what_the_gateway_says(nominated: bytes) -> Non
     assert section == [(b"Host", b"upstream:9000"), token, via, *framing, *ADDED]
 
 
+@pytest.mark.rule("R253")
 def test_te_expect_and_trailers_are_answered_here() -> None:
-    """R253: nothing of this hop's dealings passes."""
+    """Nothing of this hop's dealings passes."""
     headers = ((b"TE", b"trailers, gzip"), (b"Connection", b"TE"), (b"Trailer", b"X-A"), (b"Expect", b"100-continue"))
     assert passed(*headers) == []
 
 
+@pytest.mark.rule("R252", "C85")
 def test_authorization_passes_only_where_the_route_asks() -> None:
-    """R252, C85: its other spellings and the proxy's own credential never do."""
+    """Its other spellings and the proxy's own credential never do."""
     token = (b"authorization", b"Bearer t")
     others = ((b"Proxy-Authorization", b"Basic x"), (b"HTTP_AUTHORIZATION", b"Bearer u"))
     assert passed(token, *others) == []
     assert passed(token, *others, forward_authorization=True) == [token]
 
 
+@pytest.mark.rule("R254")
 def test_via_names_the_version_received() -> None:
-    """R254."""
     assert (b"Via", b"1.0 gw") in built(http_version=b"1.0")
 
 
 # --- responses ---
 
 
+@pytest.mark.rule("R250", "R251", "R263", "R266", "C48")
 def test_response_keeps_everything_but_hop_by_hop() -> None:
-    """R250, R251, R263, R266, C48: order and case, two Set-Cookie, two Link."""
+    """Order and case, two Set-Cookie, two Link."""
     kept = [
         (b"Server", b"nginx"),
         (b"date", b"now"),
@@ -232,14 +244,16 @@ def test_response_keeps_everything_but_hop_by_hop() -> None:
     assert response_headers([*gone[:4], *kept, *gone[4:]], b"gw") == [*kept, (b"Via", b"1.1 gw")]
 
 
+@pytest.mark.rule("R254")
 def test_response_via_is_appended() -> None:
-    """R254: on its own line, after those that were there."""
+    """On its own line, after those that were there."""
     headers = [(b"Via", b"1.1 inner"), (b"Connection", b"via")]
     assert response_headers(headers, b"gw", b"1.0") == [(b"Via", b"1.1 inner"), (b"Via", b"1.0 gw")]
 
 
+@pytest.mark.rule("R255")
 def test_what_the_gateway_sends_is_recognised_when_it_comes_back() -> None:
-    """R255: one turn, also behind a proxy that joins lines."""
+    """One turn, also behind a proxy that joins lines."""
     assert passed_before(built((b"Via", b"1.1 front")), b"gw")
     joined = b", ".join(value for name, value in built((b"Via", b"1.1 front")) if name == b"Via")
     assert passed_before([(b"via", joined)], b"gw")
@@ -259,10 +273,11 @@ _TRUSTING = header_policy(IDENTITY_NAMES, b"gw", ["192.0.2.0/24"])
 
 
 @given(_SECTIONS, st.booleans(), st.booleans())
+@pytest.mark.rule("R340", "R341", "R342", "R343", "R344", "R345", "R346", "R271")
 def test_no_section_lets_a_folded_identity_name_or_a_line_end_through(
     section: list[tuple[bytes, bytes]], trusted: bool, authorization: bool
 ) -> None:
-    """R340-R346, R271: the identity is the gateway's alone, and a head has as many lines as fields."""
+    """The identity is the gateway's alone, and a head has as many lines as fields."""
     out = built(*section, policy=_TRUSTING if trusted else POLICY, forward_authorization=authorization)
     assert [pair for pair in out if fold(pair[0]) in POLICY.identity_names] == list(IDENTITY)
     assert out[-3:-1] == list(IDENTITY)
@@ -278,8 +293,9 @@ def test_no_section_lets_a_folded_identity_name_or_a_line_end_through(
         assert b"\x00" not in head
 
 
+@pytest.mark.rule("R340", "R341", "R342")
 def test_field_of_a_key_is_taken_out_in_every_spelling() -> None:
-    """R340-R342: what an upstream may read as it, several of them, and nothing else."""
+    """What an upstream may read as it, several of them, and nothing else."""
     spellings = (b"X-Api-Key", b"x-api-key", b"X_API_KEY", b"x.api.key", b"HTTP_X_API_KEY", b"X-Api\xa0Key")
     others = [(b"X-Api-Keys", b"1"), (b"Api-Key", b"2"), (b"X-Api-Key-Id", b"3")]
     assert without_key([*((name, b"k") for name in spellings), *others], b"x-api-key") == others

@@ -12,17 +12,18 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.upstream.exchange.exchange import exchange
 from gateway.upstream.pool.connection import BUFFER
 from gateway.upstream.pool.upstream_url import Lease
-from tests.support.blunt import End, blunt_upstream
 from tests.support.clock import eventually
-from tests.support.upstream import Received, breaking_off, raw_upstream
+from tests.support.upstreams.early_closing import End, blunt_upstream
+from tests.support.upstreams.recording import Received, breaking_off, raw_upstream
 from tests.upstream.pools import GET, opened
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(("by_reset", "broken"), [(False, False), (True, True)])
+@pytest.mark.rule("R287")
 async def test_fault_is_told_from_an_orderly_end(by_reset: bool, broken: bool) -> None:
-    """R287: content that ends with its connection is whole only after a FIN."""
+    """Content that ends with its connection is whole only after a FIN."""
     leave = asyncio.Event()
     respond = breaking_off(b"HTTP/1.1 200 OK\r\n\r\nhalf", leave, by_reset=by_reset)
     async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
@@ -35,8 +36,9 @@ async def test_fault_is_told_from_an_orderly_end(by_reset: bool, broken: bool) -
         reply.abort()
 
 
+@pytest.mark.rule("R310")
 async def test_nothing_was_heard_until_a_byte_comes_and_again_for_each_exchange() -> None:
-    """R310: the mark is about the running exchange, not about the connection's life."""
+    """The mark is about the running exchange, not about the connection's life."""
     answer = asyncio.Event()
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -63,8 +65,9 @@ async def test_nothing_was_heard_until_a_byte_comes_and_again_for_each_exchange(
     assert upstream.connections == 1
 
 
+@pytest.mark.rule("R286")
 async def test_reader_of_content_that_makes_no_sense_is_told_at_once() -> None:
-    """R286: aiohttp alone leaves it waiting for ever, the connection being open."""
+    """aiohttp alone leaves it waiting for ever, the connection being open."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(CHUNKED + b"2\r\nab\r\n")
@@ -88,8 +91,9 @@ async def test_reader_of_content_that_makes_no_sense_is_told_at_once() -> None:
         assert origin.state().idle == 0
 
 
+@pytest.mark.rule("R429")
 async def test_content_in_chunks_of_a_byte_is_read_in_turns() -> None:
-    """R429: aiohttp would go through all that has come before others have a turn."""
+    """aiohttp would go through all that has come before others have a turn."""
     count = 60_000
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -131,8 +135,9 @@ async def test_fault_after_the_end_of_content_does_not_spoil_it() -> None:
         assert (origin.state().in_use, origin.state().idle) == (0, 0)
 
 
+@pytest.mark.rule("R324")
 async def test_connection_is_handed_over_with_what_came_behind_the_101() -> None:
-    """R324: nothing of it is lost, and no time limit of responses is left."""
+    """Nothing of it is lost, and no time limit of responses is left."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nfirst")
@@ -182,8 +187,9 @@ class Sending:
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("end", [End.CLOSE, End.FIN, End.RESET])
+@pytest.mark.rule("R425")
 async def test_answer_that_has_arrived_is_read_when_a_write_fails(end: End, secure: bool, tmp_path: Path) -> None:
-    """R425: also what the kernel holds because its reader was slow, and reading was paused."""
+    """Also what the kernel holds because its reader was slow, and reading was paused."""
     with blunt_upstream(tmp_path, LONG, end, secure=secure, arrived=True) as (url, options):
         async with opened(url, **options) as origin:
             content, lease = Sending(), await origin.lease()
@@ -198,8 +204,9 @@ async def test_answer_that_has_arrived_is_read_when_a_write_fails(end: End, secu
 
 
 @pytest.mark.parametrize("end", [End.CLOSE, End.FIN, End.ALERT])
+@pytest.mark.rule("R425", "R409")
 async def test_answer_over_tls_is_whole_although_it_ended_while_reading_was_paused(end: End, tmp_path: Path) -> None:
-    """R425, R409: uvloop ends such a connection with a FIN, whatever TLS still holds."""
+    """uvloop ends such a connection with a FIN, whatever TLS still holds."""
     with blunt_upstream(tmp_path, LONG, end, secure=True, arrived=True) as (url, options):
         async with opened(url, **options) as origin:
             lease = await origin.lease()
@@ -220,10 +227,11 @@ async def test_answer_over_tls_is_whole_although_it_ended_while_reading_was_paus
         (End.FIN, True, True),
     ],
 )
+@pytest.mark.rule("R409", "R287", "C105")
 async def test_content_without_length_is_whole_over_tls_only_with_a_closure_alert(
     end: End, secure: bool, broken: bool, tmp_path: Path
 ) -> None:
-    """R409, R287, C105: a FIN is enough where no machine in between could have made it."""
+    """A FIN is enough where no machine in between could have made it."""
     answer = b"HTTP/1.1 200 OK\r\nX: y\r\n\r\nall"
     with blunt_upstream(tmp_path, answer, end, secure=secure, arrived=True) as (url, options):
         async with opened(url, **options) as origin:

@@ -17,7 +17,7 @@ from gateway.errors import GatewayError, Reasons
 from gateway.upstream.pool.dialer import CHECKER, DNS_SECONDS
 from gateway.upstream.pool.upstream_url import Origin
 from tests.support.clock import FakeClock, eventually
-from tests.support.upstream import RawUpstream, Received, raw_upstream
+from tests.support.upstreams.recording import RawUpstream, Received, raw_upstream
 from tests.upstream.pools import opened, refusal, served, settings
 
 
@@ -34,8 +34,9 @@ from tests.upstream.pools import opened, refusal, served, settings
         ("unix:/run/up.sock:/a/b%2F/", "unix:/run/up.sock:/a/b%2F", b"localhost", b"/a/b%2F"),
     ],
 )
+@pytest.mark.rule("R261")
 async def test_url_is_taken_apart(url: str, shown: str, host: bytes, base: bytes) -> None:
-    """R261: Host without the default port (RFC 9110 section 7.2); the base path as configured."""
+    """Host without the default port (RFC 9110 section 7.2); the base path as configured."""
     async with opened(url) as origin:
         assert (origin.url, origin.host, origin.base_path) == (shown, host, base)
 
@@ -67,8 +68,9 @@ def no_files_left() -> Iterator[None]:
             os.close(one)
 
 
+@pytest.mark.rule("R431")
 async def test_a_want_of_files_is_no_failure_of_the_upstream() -> None:
-    """R431: it is neither ejected nor unhealthy because this process could not ask."""
+    """It is neither ejected nor unhealthy because this process could not ask."""
     async with raw_upstream() as upstream, opened(upstream.url, eject_after_failures=1, health_path="/up") as origin:
         with no_files_left():
             assert await refusal(origin) is Reasons.OUT_OF_FILES

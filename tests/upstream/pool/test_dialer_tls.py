@@ -13,12 +13,13 @@ from gateway.errors import Reasons
 from gateway.upstream.pool.dialer import client_tls
 from gateway.upstream.pool.upstream import Upstream
 from tests.support.certificates import authority
-from tests.support.upstream import raw_upstream
+from tests.support.upstreams.recording import raw_upstream
 from tests.upstream.pools import opened, refusal, served, settings
 
 
+@pytest.mark.rule("R330")
 async def test_tls_faults_have_their_own_reason(tmp_path: Path) -> None:
-    """R330: a certificate that nobody vouches for, one for another name, and a server that does not speak TLS."""
+    """A certificate that nobody vouches for, one for another name, and a server that does not speak TLS."""
     ca = authority(tmp_path)
     async with raw_upstream(tls=ca.server_tls("127.0.0.1")) as upstream, opened(upstream.url) as origin:
         assert await refusal(origin) is Reasons.UPSTREAM_TLS
@@ -40,8 +41,9 @@ async def test_tls_faults_have_their_own_reason(tmp_path: Path) -> None:
     server.close()
 
 
+@pytest.mark.rule("R315")
 async def test_handshake_that_is_not_answered_is_a_connect_timeout() -> None:
-    """R315: 504; connect_timeout_seconds covers TLS."""
+    """504; connect_timeout_seconds covers TLS."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
@@ -60,10 +62,11 @@ async def test_authority_of_the_configuration_is_believed_instead_of_the_systems
 
 
 @pytest.mark.parametrize(("name", "asked"), [("up.test", "up.test"), ("127.0.0.9", None)])
+@pytest.mark.rule("R330")
 async def test_server_name_is_asked_for_and_found_in_the_certificate(
     name: str, asked: str | None, tmp_path: Path
 ) -> None:
-    """R330: SNI for names; an address is never sent (RFC 6066 section 3) but must be in the certificate."""
+    """SNI for names; an address is never sent (RFC 6066 section 3) but must be in the certificate."""
     ca, seen = authority(tmp_path), []
     context = ca.server_tls(name)
     context.sni_callback = lambda _, sni, __: seen.append(sni)
@@ -91,8 +94,9 @@ async def test_client_certificate_is_presented_to_services_and_in_health_checks(
     assert [received.target for received in upstream.requests] == [b"/", b"/up"]
 
 
+@pytest.mark.rule("R330")
 def test_tls_is_always_verified_and_modern(tmp_path: Path) -> None:
-    """R330: whatever is configured; no context for services that are not spoken to by TLS."""
+    """Whatever is configured; no context for services that are not spoken to by TLS."""
     own = authority(tmp_path).sign("gateway", "gateway.test")
     for options in ({}, {"tls_client_cert": str(own.cert), "tls_client_key": str(own.key)}):
         context = client_tls(settings("http://127.0.0.1", "https://127.0.0.1", **options))

@@ -14,8 +14,8 @@ from gateway.errors import GatewayError, Reasons
 from gateway.tasks import spawn
 from gateway.upstream.pool.upstream import Upstream, open_upstreams
 from tests.support.clock import FakeClock, eventually, settle
-from tests.support.service import Service, services
-from tests.support.upstream import Received
+from tests.support.upstreams.coming_and_going import Service, services
+from tests.support.upstreams.recording import Received
 from tests.upstream.pools import served, settings
 
 
@@ -198,8 +198,9 @@ async def test_ejection_can_be_switched_off() -> None:
         assert healths(upstream) == ["healthy", "healthy"]
 
 
+@pytest.mark.rule("R314")
 async def test_full_pool_is_passed_over_while_another_has_a_place() -> None:
-    """R314: each URL has its own pool; only when all are full a request waits, and then 503."""
+    """Each URL has its own pool; only when all are full a request waits, and then 503."""
     async with (
         services(2) as members,
         balanced(members, pool_size=1, pool_wait_seconds=0.01) as upstream,
@@ -215,8 +216,9 @@ async def test_full_pool_is_passed_over_while_another_has_a_place() -> None:
         assert healths(upstream) == ["healthy", "healthy"]
 
 
+@pytest.mark.rule("R314")
 async def test_request_waits_for_one_pool_only_but_takes_a_place_that_came_free_elsewhere() -> None:
-    """R314: the wait is `pool_wait_seconds`, not that for each URL."""
+    """The wait is `pool_wait_seconds`, not that for each URL."""
     async with services(2) as members, balanced(members, pool_size=1, pool_wait_seconds=0.05) as upstream:
         held = [await upstream.lease() for _ in range(2)]
         waiting = [0, 0]
@@ -290,8 +292,9 @@ async def test_health_checks_take_urls_out_and_put_them_back() -> None:
         assert healths(upstream) == ["healthy", "healthy"]
 
 
+@pytest.mark.rule("R431")
 async def test_checks_that_could_not_be_made_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R431: a process without a file to spare could not ask, which is not a bad answer."""
+    """A process without a file to spare could not ask, which is not a bad answer."""
     clock = FakeClock()
     async with services(1) as members, balanced(members, clock, health_path="/up") as upstream:
         (origin,) = upstream.origins

@@ -12,12 +12,13 @@ from gateway.errors import GatewayError, Reasons
 from gateway.tasks import spawn
 from gateway.upstream.pool.upstream_url import Lease
 from tests.support.clock import eventually, settle
-from tests.support.upstream import raw_upstream
+from tests.support.upstreams.recording import raw_upstream
 from tests.upstream.pools import opened
 
 
+@pytest.mark.rule("R314")
 async def test_places_are_handed_on_in_order() -> None:
-    """R314: who waited longest is next; in_use never leaves the limit meanwhile."""
+    """Who waited longest is next; in_use never leaves the limit meanwhile."""
     async with raw_upstream() as upstream, opened(upstream.url, pool_size=1) as origin:
         held = await origin.lease()
         order: list[int] = []
@@ -83,8 +84,9 @@ async def test_waiter_whose_time_is_up_as_the_place_comes_free_is_refused_in_ord
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.rule("R314", "R393")
 async def test_no_place_is_lost_or_made_under_random_cancels(seed: int) -> None:
-    """R314, R393: 150 users of 3 places that leave at any moment; afterwards every place is free."""
+    """150 users of 3 places that leave at any moment; afterwards every place is free."""
     choice = random.Random(seed)
     most = 0
     async with raw_upstream() as upstream, opened(upstream.url, pool_size=3, pool_wait_seconds=5) as origin:

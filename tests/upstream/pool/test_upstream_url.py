@@ -14,14 +14,15 @@ from gateway.errors import GatewayError, Reasons
 from gateway.tasks import spawn
 from gateway.upstream.pool.upstream_url import Origin
 from tests.support.clock import FakeClock, eventually, settle
-from tests.support.kernel import MIB, most_buffered
-from tests.support.service import services
-from tests.support.upstream import Received, raw_upstream
+from tests.support.socket_buffers import MIB, most_buffered
+from tests.support.upstreams.coming_and_going import services
+from tests.support.upstreams.recording import Received, raw_upstream
 from tests.upstream.pools import opened, refusal, served, settings
 
 
+@pytest.mark.rule("R312")
 async def test_connection_is_used_again_and_state_tells_of_it() -> None:
-    """Contract (admin port): in use, idle, waiting; R312."""
+    """In use, idle, waiting."""
     async with raw_upstream() as upstream, opened(upstream.url) as origin:
         first = await origin.lease()
         assert (first.reused, origin.state().in_use, origin.state().idle) == (False, 1, 0)
@@ -44,8 +45,9 @@ async def test_lease_ends_once_however_often_it_is_told() -> None:
             assert origin.state().in_use == 0
 
 
+@pytest.mark.rule("R326")
 async def test_connection_that_leaves_the_pool_frees_its_place_and_stays_open() -> None:
-    """R326: what a tunnel keeps for hours is no place that requests wait for."""
+    """What a tunnel keeps for hours is no place that requests wait for."""
     async with raw_upstream() as upstream, opened(upstream.url, pool_size=1) as origin:
         lease = await origin.lease()
         connection = lease.detach()
@@ -62,8 +64,9 @@ async def test_connection_that_leaves_the_pool_frees_its_place_and_stays_open() 
     kept.close()
 
 
+@pytest.mark.rule("R310")
 async def test_fresh_lease_is_never_a_used_connection() -> None:
-    """R310: what is sent again goes over a connection that cannot have been closed meanwhile."""
+    """What is sent again goes over a connection that cannot have been closed meanwhile."""
     async with raw_upstream() as upstream, opened(upstream.url) as origin:
         leases = [await origin.lease() for _ in range(3)]
         for lease in leases:
@@ -193,8 +196,9 @@ async def test_health_checks_that_change_something_are_said(caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.rule("R427")
 async def test_connection_with_unsent_bytes_serves_no_other_exchange(reads: bool) -> None:
-    """R427: an answer came early; its service gets the rest if it takes it, and the connection is closed behind it."""
+    """An answer came early; its service gets the rest if it takes it, and the connection is closed behind it."""
     size, go = most_buffered(1) + 8 * MIB, asyncio.Event()
     got = 0
 
