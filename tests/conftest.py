@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 from gateway import tasks
+from tests.support.kinds import kind_of
 
 #: Under CI=true nothing may be skipped because something is missing.
 CI = os.environ.get("CI", "").lower() == "true"
@@ -41,6 +42,17 @@ def require(condition: bool, reason: str) -> None:
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run the tests on the loop that the gateway runs on."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test its kind before ``-m`` chooses among them; a search through many inputs is slow."""
+    for item in items:
+        kind = kind_of(item)
+        if item.get_closest_marker(kind) is None:
+            item.add_marker(kind)
+        if item.get_closest_marker("untraced") is not None:
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True)
