@@ -14,7 +14,7 @@ import pytest
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock, eventually
 from tests.support.composed import Settings
-from tests.support.gateways.discovering import OTHER_A, A, Scene, Started, scene
+from tests.support.gateways.discovering import OTHER_A, A, Scene, scene
 from tests.support.gateways.running import configuration, request, until
 from tests.support.gateways.timed import TimedGateway, timed_gateway
 from tests.support.issuers.identity_provider import Answer, FakeIdp
@@ -89,7 +89,7 @@ async def test_provider_that_lies_from_the_start_is_an_outage_and_never_401(
     async with FakeIdp("/") as idp:
         idp.publish(A)
         lie(idp)
-        async with scene(tmp_path, idp=Started(idp)) as it:
+        async with scene(tmp_path, idp=idp) as it:
             token = it.token(A)
             await _assert_cannot_decide(it, token, "no_keys")
             assert (await it.gateway.get("/public")).status == 200
@@ -123,7 +123,7 @@ async def test_unreachable_provider_at_the_start_is_asked_again_soon(tmp_path: P
     await idp.start()
     await idp.stop()
     idp.publish(A)
-    async with scene(tmp_path, idp=Started(idp)) as it:
+    async with scene(tmp_path, idp=idp) as it:
         for _ in range(3):
             await it.refresh()
         await _assert_cannot_decide(it, it.token(A), "no_keys")
@@ -141,7 +141,7 @@ async def test_cold_start_under_load_fetches_once_and_serves_everybody(tmp_path:
     async with FakeIdp("/") as idp:
         gate = asyncio.Event()
         idp.publish(A, gate=gate)
-        async with scene(tmp_path, idp=Started(idp), wait=False) as it:
+        async with scene(tmp_path, idp=idp, wait=False) as it:
             clients = [await it.gateway.client() for _ in range(201)]
             for number, client in enumerate(clients):
                 await client.send(request(b"GET", "/", token=it.token(A, jti=str(number))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,12 @@ class Scene:
 async def scene(
     directory: Path, *published: SigningKey, idp: FakeIdp | None = None, wait: bool = True, **issuer: Any
 ) -> AsyncIterator[Scene]:
-    """Run a gateway that finds its keys by discovery, at a provider that publishes these."""
-    async with raw_upstream() as upstream, idp or FakeIdp("/") as provider:
+    """Run a gateway that finds its keys by discovery, at a provider that publishes these.
+
+    ``idp`` is a provider that runs already, and goes on to run; without it there is one for the time of the scene.
+    """
+    running = FakeIdp("/") if idp is None else nullcontext(idp)
+    async with raw_upstream() as upstream, running as provider:
         if published:
             provider.publish(*published)
         options = {"issuer": provider.issuer, "jwks_file": "", **issuer}
@@ -55,17 +59,3 @@ async def scene(
         )
         async with timed_gateway(settings, A, FakeClock(), wait=wait) as gateway:
             yield Scene(gateway, provider, upstream)
-
-
-class Started(FakeIdp):
-    """A provider that runs already."""
-
-    def __init__(self, idp: FakeIdp) -> None:
-        super().__init__()
-        self.__dict__ = idp.__dict__
-
-    async def start(self) -> None:
-        return
-
-    async def stop(self) -> None:
-        return
