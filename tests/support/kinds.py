@@ -54,8 +54,7 @@ def reached(*functions: FunctionType) -> frozenset[str]:
     unread, seen = list(functions), set(functions)
     while unread:
         function = unread.pop()
-        for name in _names(function.__code__):
-            value = function.__globals__.get(name)
+        for name, value in _used(function):
             where = (getattr(value, "__module__", ""), getattr(value, "__name__", ""))
             if name in _STARTS or where in _WHOLE or (isinstance(value, ModuleType) and value.__name__ in _STARTERS):
                 found.add("e2e")
@@ -76,6 +75,16 @@ def _begins(item: pytest.Item) -> Iterator[FunctionType]:
     callspec = getattr(item, "callspec", None)
     for value in callspec.params.values() if callspec else ():
         yield from _functions(value)
+
+
+def _used(function: FunctionType) -> Iterator[tuple[str, object]]:
+    """Yield what a function looks up among its module's names, and of our modules that it has as a whole."""
+    names = set(_names(function.__code__))
+    for name in names:
+        value = function.__globals__.get(name)
+        yield name, value
+        if isinstance(value, ModuleType) and _is_ours(value.__name__):
+            yield from ((member, vars(value)[member]) for member in names & vars(value).keys())
 
 
 def _names(code: CodeType) -> Iterator[str]:
