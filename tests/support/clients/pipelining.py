@@ -1,8 +1,8 @@
 """Clients that pipeline as fast as the socket takes it, in a process of their own, so that others do not wait.
 
-``python -m tests.support.clients.pipelining PORT CONNECTIONS KIND [--read] [--tls CA] [--seconds S]``. They send without a
-credential, as any client can. Prints how many bytes went out. Nothing of the gateway is imported
-here: that would take longer than the sending.
+``python -m tests.support.clients.pipelining PORT CONNECTIONS KIND [--read] [--tls CA]
+[--seconds S]``. They send without a credential, as any client can. Prints how many bytes went out. Nothing of the
+gateway is imported here: that would take longer than the sending.
 """
 
 from __future__ import annotations
