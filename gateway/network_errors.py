@@ -14,6 +14,18 @@ import ssl
 from aiohttp import ServerDisconnectedError
 
 
+class WordedError(OSError):
+    """A fault that the gateway found itself, as connecting fails: its text is for a log.
+
+    Args:
+        text: printable, without a secret.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(None, text)
+        self.text = text
+
+
 def cause(error: BaseException) -> str:
     """Return why an exchange failed: "connection refused", "timed out", "name not found".
 
@@ -21,6 +33,8 @@ def cause(error: BaseException) -> str:
     are looked through first.
     """
     inner = _innermost(error)
+    if isinstance(inner, WordedError):
+        return inner.text
     if isinstance(inner, ssl.SSLCertVerificationError):
         why = getattr(inner, "verify_message", "")  # OpenSSL's own words
         return f"certificate not accepted: {why}" if why else "certificate not accepted"

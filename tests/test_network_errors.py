@@ -8,7 +8,7 @@ import pytest
 from aiohttp import ClientConnectorCertificateError, ClientConnectorError, ServerDisconnectedError
 from aiohttp.client_reqrep import ConnectionKey
 
-from gateway.network_errors import cause
+from gateway.network_errors import WordedError, cause
 
 SECRET = "hunter2"
 
@@ -30,6 +30,7 @@ def _wrapped(inner: Exception) -> Exception:
         (ClientConnectorError(KEY, OSError(SECRET)), "connection failed"),
         (ClientConnectorCertificateError(KEY, ssl.CertificateError(SECRET)), "certificate not accepted"),
         (ssl.SSLError(1, SECRET), "TLS handshake failed: unknown reason"),
+        (ClientConnectorError(KEY, WordedError("the gateway's own words")), "the gateway's own words"),
         (TimeoutError(SECRET), "timed out"),
         (ConnectionResetError(SECRET), "connection closed by the server"),
         (EOFError(SECRET), "connection closed by the server"),

@@ -77,9 +77,9 @@ async def test_it_is_posted_only(tmp_path: Path) -> None:
 
 
 BAD: list[tuple[list[Any], str]] = [
-    ([], "The content must be 1 to 1000 JSON objects, one a line."),
-    ([b"\n \n"], "The content must be 1 to 1000 JSON objects, one a line."),
-    ([{"jti": str(number)} for number in range(MOST + 1)], "The content must be 1 to 1000 JSON objects, one a line."),
+    ([], "The content must be 1 to 1000 JSON objects, one per line."),
+    ([b"\n \n"], "The content must be 1 to 1000 JSON objects, one per line."),
+    ([{"jti": str(number)} for number in range(MOST + 1)], "The content must be 1 to 1000 JSON objects, one per line."),
     ([{"jti": "a"}, {"jtl": "secret"}], "Object 2 has a name that is none of"),
     ([{"jti": "secret", "expires": 5}], "Object 1 has expires in the past."),
     ([b'{"jti": "\xff"}'], "Object 1 is not UTF-8 text."),
