@@ -110,7 +110,7 @@ def parse_proof(value: bytes, algorithms: frozenset[str]) -> Proof:
         raise _malformed("not a signed JWT")
     header = _read_header(segments[0])
     if header.algorithm not in algorithms:
-        raise _malformed(f'alg is "{printable(header.algorithm)}", which is not in `dpop.algorithms`')
+        raise _malformed("alg is not in `dpop.algorithms`")
     claims = _object(segments[1], "payload")
     method, uri, proof_id = (_text(claims, name) for name in ("htm", "htu", "jti"))
     if len(proof_id) > MAX_ID:
