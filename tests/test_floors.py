@@ -24,6 +24,7 @@ FLOORS = {
     "identity": 0,
     "clock": 0,
     "tasks": 0,
+    "network_errors": 0,
     "paced_log": 0,
     "spare_memory": 0,
     "tls_contexts": 0,

@@ -24,5 +24,5 @@ def test_one_line_of_a_kind_a_second_and_the_next_says_how_many_were_held_back(
         paced.write(logging.INFO, "a", "it was %s", "a")
         now += PACE
         paced.write(logging.INFO, "a", "it was %s", "a")
-    held = "it was a (and 4 more since the last such line)"
+    held = "it was a (4 similar messages suppressed)"
     assert [record.getMessage() for record in caplog.records] == ["it was a", "it was b", held, "it was a"]

@@ -52,7 +52,7 @@ async def test_fault_is_logged_once_by_type_and_place_without_its_text(caplog: p
     await settle(4)
     gc.collect()
     assert len(lines(caplog)) == 1
-    assert lines(caplog)[0].startswith("gateway ERROR task refresher ended by ValueError at fails:")
+    assert lines(caplog)[0].startswith("gateway ERROR task refresher failed: ValueError at fails:")
     assert caplog.records[0].exc_info is None
     assert SECRET not in caplog.text
 

@@ -56,7 +56,7 @@ def check_request(method: str, http_11: bool, headers: RawHeaders) -> bytes:
     if method != "GET" or not http_11:
         raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="not a GET of HTTP/1.1")
     if b"upgrade" not in connection_options(headers):
-        raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="Connection does not say upgrade")
+        raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="Connection does not list upgrade")
     if values_of(headers, b"sec-websocket-version") != [VERSION]:
         raise GatewayError(Reasons.WEBSOCKET_VERSION)
     keys = values_of(headers, b"sec-websocket-key")

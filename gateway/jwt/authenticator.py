@@ -108,7 +108,7 @@ class Authenticator:
     def _refuse_bad(self, digest: bytes) -> None:
         reason = self.cache.bad(digest)
         if reason is not None:
-            raise GatewayError(reason, detail="refused a moment ago")
+            raise GatewayError(reason, detail="refused from the cache of bad tokens")
         entry = self.cache.peek(digest) or self.cache.peek(_BOUND + digest)
         if entry is not None and self.cache.revokes(entry):
             raise GatewayError(Reasons.REVOKED)
@@ -300,5 +300,7 @@ class Authenticator:
                 raise
             return None
         if unverified.key_id is None or unverified.key_id in keys.kids:
-            raise GatewayError(Reasons.UNKNOWN_KEY, detail=f"no such key is for {printable(unverified.algorithm)}")
+            raise GatewayError(
+                Reasons.UNKNOWN_KEY, detail=f"no key with this kid is for {printable(unverified.algorithm)}"
+            )
         return None

@@ -119,7 +119,7 @@ class ClientAuthentication:
             self._looked_at = now
             await asyncio.to_thread(self._look)
         if self._credential is None:
-            raise FetchError("client_file", "the client's secret or key cannot be read")
+            raise FetchError("client_file", "the client secret or key cannot be read")
         return self._credential
 
     def _look(self) -> None:
@@ -132,7 +132,8 @@ class ClientAuthentication:
         except ValueError as error:
             watched.forget()  # what the system does not let be read now may be read later, as the same version
             if not watched.fails_again():
-                _log.warning("issuer %s: the client's secret or key is not usable: %s", self._name, error)
+                what = "key" if self._method == "private_key_jwt" else "secret"
+                _log.warning("issuer %s: client %s file %s cannot be used: %s", self._name, what, self._file, error)
         else:
             watched.succeeds()
 

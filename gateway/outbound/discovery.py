@@ -17,6 +17,7 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from gateway.errors import PREVIEW_CHARS, printable
+from gateway.network_errors import WordedError
 
 WELL_KNOWN = "/.well-known/openid-configuration"
 
@@ -50,7 +51,8 @@ def discovery_url(issuer: str) -> URL:
     if url.scheme not in ("https", "http") or not url.host or "?" in issuer or "#" in issuer:
         raise DiscoveryError(
             "issuer_not_a_url",
-            f"issuer {printable(issuer, PREVIEW_CHARS)} is no URL to discover keys from: set jwks_url or jwks_file",
+            f'issuer "{printable(issuer, PREVIEW_CHARS)}" is not a URL, so its keys cannot be discovered:'
+            " set jwks_url or jwks_file",
         )
     return url
 
@@ -107,7 +109,9 @@ def vet_jwks_uri(uri: str, issuer: URL, *, allow_http: bool) -> URL:
     if "#" in uri:
         raise _refused(uri, "has a fragment")
     if host != issuer.host and is_local(host) and not is_local(issuer.host):
-        raise _refused(uri, "is inside a private network while the issuer is not (set jwks_url if this is right)")
+        raise _refused(
+            uri, "has a private address although the issuer has a public one (set jwks_url if that is intended)"
+        )
     return url
 
 
@@ -165,7 +169,7 @@ class GuardedResolver(AbstractResolver):
         public = [result for result in found if is_global(result["host"])]
         if not public:
             shown = printable(host, PREVIEW_CHARS)
-            raise OSError(None, f"{shown} has no public address (set jwks_url if this is right)")
+            raise WordedError(f"{shown} has no public address (set jwks_url if that is intended)")
         return public
 
     async def close(self) -> None:

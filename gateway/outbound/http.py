@@ -22,6 +22,7 @@ from yarl import URL
 
 from gateway import __version__
 from gateway.errors import PREVIEW_CHARS, printable
+from gateway.network_errors import cause
 from gateway.tls_contexts import client_context, system_context
 from gateway.watched_file import Version, file_version
 
@@ -113,8 +114,8 @@ class ProviderSession:
             raise FetchError("ca_file", f"{self._ca_option} cannot be read: {error.strerror}") from None
         try:
             return client_context(self._ca_file)
-        except OSError as error:  # ssl.SSLError is one
-            raise FetchError("ca_file", f"{self._ca_option} holds no certificates: {type(error).__name__}") from None
+        except OSError:  # ssl.SSLError is one
+            raise FetchError("ca_file", f"{self._ca_option} holds no PEM certificates") from None
 
 
 @contextmanager
@@ -125,11 +126,12 @@ def translated(url: URL) -> Iterator[None]:
     except TimeoutError:
         raise FetchError("timeout", f"{shown_url(url)} did not answer in time") from None
     except aiohttp.ClientSSLError as error:
-        raise FetchError("tls", f"{shown_url(url)}: {printable(str(error), PREVIEW_CHARS)}") from None
+        raise FetchError("tls", f"{shown_url(url)}: {cause(error)}") from None
     except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, OSError) as error:
-        raise FetchError("connect", f"{shown_url(url)}: {printable(str(error), PREVIEW_CHARS)}") from None
+        raise FetchError("connect", f"{shown_url(url)}: {cause(error)}") from None
     except (aiohttp.ClientError, ValueError) as error:
-        raise FetchError("protocol", f"{shown_url(url)}: {type(error).__name__}") from None
+        what = "broke off" if isinstance(error, aiohttp.ClientPayloadError) else "is not valid HTTP"
+        raise FetchError("protocol", f"the answer of {shown_url(url)} {what}") from None
 
 
 async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -142,7 +144,8 @@ async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
         raise FetchError(f"status_{response.status}", f"{shown_url(response.url)} answered {response.status}")
     codings = response.headers.getall(hdrs.CONTENT_ENCODING, [])
     if any(coding.strip().lower() not in ("", "identity") for coding in codings):
-        raise FetchError("encoded", f"{shown_url(response.url)} sent a coded answer although none was accepted")
+        text = f"{shown_url(response.url)} sent a compressed answer (Content-Encoding), which was not requested"
+        raise FetchError("encoded", text)
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk

@@ -60,7 +60,7 @@ def _demand_bound(route: Route, identity: Identity) -> None:
     if (wanted == "dpop" and bound.jwk_thumbprint is None) or (
         wanted == "mtls" and bound.certificate_thumbprint is None
     ):
-        raise GatewayError(Reasons.UNBOUND_TOKEN, detail=f"bound otherwise than by {wanted}")
+        raise GatewayError(Reasons.UNBOUND_TOKEN, detail=f"not bound by {wanted}")
 
 
 def _accepts(rule: ClaimRule, value: Any) -> bool:

@@ -120,7 +120,7 @@ def on_signals(stopping: asyncio.Event, at_once: Callable[[], None]) -> None:
 
     for number in _STOPPING:
         loop.add_signal_handler(number, received)
-    loop.add_signal_handler(signal.SIGHUP, _log.warning, "SIGHUP is ignored: a changed configuration needs a restart")
+    loop.add_signal_handler(signal.SIGHUP, _log.warning, "SIGHUP ignored: restart to load a changed configuration")
 
 
 def deaf() -> None:

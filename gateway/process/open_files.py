@@ -40,8 +40,8 @@ def fit_open_files(settings: Settings) -> Settings:
         return settings
     connections = connections_within(limit - reserve - most_connections(limit), most, _pools(settings))
     _log.warning(
-        "the limit of open files is %d: too low for max_connections and the pools, which need %d; "
-        "%d connections are accepted",
+        "open-files limit is %d, but server.max_connections and the pools need %d: "
+        "only %d connections are accepted; raise it (LimitNOFILE, ulimit -n)",
         limit,
         wanted,
         connections,

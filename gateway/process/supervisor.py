@@ -118,9 +118,10 @@ class Supervisor:
         """
         self._end(signal.SIGTERM)
         self._reservation.close()
-        late = (await asyncio.wait(self._keepers, timeout=self._settings.server.drain_seconds + CLOSING_SECONDS))[1]
+        allowed = self._settings.server.drain_seconds + CLOSING_SECONDS
+        late = (await asyncio.wait(self._keepers, timeout=allowed))[1]
         if late:
-            _log.error("%d workers have not drained in time and are killed", len(late))
+            _log.error("killing %d workers that did not drain within %g s", len(late), allowed)
             self._end(signal.SIGKILL)
         return OK if all(await asyncio.gather(*self._keepers)) and not late else FAILED
 
@@ -164,7 +165,7 @@ class Supervisor:
             early += 1
             slot.restarts += 1
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            _log.warning("worker %d ended after %.1f s (%s); the next begins in %g s", slot.number, lived, how, wait)
+            _log.warning("worker %d ended after %.1f s (%s); restarting in %g s", slot.number, lived, how, wait)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._ending.wait()
@@ -224,7 +225,7 @@ class Supervisor:
         if not self.up.done():
             self.up.set_result(True)
         if self._spare is None:
-            self._spare = spawn(self._stand_by(), "worker that stands by", awaited=True)
+            self._spare = spawn(self._stand_by(), "standby worker", awaited=True)
 
     async def _stand_by(self) -> WorkerProcess:
         process = await WorkerProcess.start(self._reservation.shared, self._settings.listed)

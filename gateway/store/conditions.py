@@ -63,7 +63,10 @@ class Conditions:
         except StoreUnavailableError:
             if not self._link.available:
                 return
-            found = ("this user may not look at the settings of Redis (INFO): whether they are fit is not known",)
+            found = (
+                "Redis settings cannot be checked: this Redis user may not run INFO; allow it, or check "
+                "maxmemory-policy and appendonly yourself",
+            )
         for problem in found:
             if problem not in self.problems:
                 _log.warning("%s", problem)
@@ -93,11 +96,11 @@ class Conditions:
         try:
             saved = await self._link.command("CONFIG", "GET", "save", read=_save)
         except StoreUnavailableError:
-            hidden = "whether it saves them otherwise is not for this user to see"
-            return f"Redis writes {at_risk} to no log (appendonly no), and {hidden}; {advice}"
+            hidden = "whether it takes snapshots is unknown: this Redis user may not run CONFIG GET save"
+            return f"Redis does not log writes (appendonly no): {at_risk} can be lost at a restart; {hidden}; {advice}"
         if saved:
             return f"Redis loses the last {at_risk} at a restart (appendonly no, snapshots only); {advice}"
-        return f"Redis keeps no {at_risk} over a restart (appendonly no, and no save); {advice}"
+        return f"Redis loses all {at_risk} at a restart (appendonly no, no snapshots); {advice}"
 
     async def _facts(self, section: str) -> dict[str, str]:
         facts: dict[str, str] = await self._link.command("INFO", section, read=read_info)

@@ -203,9 +203,19 @@ class Fleet:
             self._told.add((gateway, option))
             if gateway == _REDIS:
                 side = "behind" if here.startswith("-") else "ahead of"
-                _log.warning("the clock here is %s s %s that of Redis: set both right", here.removeprefix("-"), side)
+                _log.warning(
+                    "the clock of this host is %s s %s the clock of Redis: synchronise both (NTP)",
+                    here.removeprefix("-"),
+                    side,
+                )
             else:
-                _log.warning("%s, which shares this Redis, has %s = %s; here it is %s", gateway, option, there, here)
+                _log.warning(
+                    "gateway %s, which shares this Redis, has %s = %s; this gateway has %s",
+                    gateway,
+                    option,
+                    there,
+                    here,
+                )
 
 
 def _rows(answer: Any) -> list[bytes]:

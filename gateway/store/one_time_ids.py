@@ -178,6 +178,7 @@ class ReplayMemory(ReplayStore):
     def __init__(self, size: int, clock: Clock) -> None:
         super().__init__()
         self._wall = clock.wall
+        self._size = size
         self._used = UsedHere(size, clock.monotonic)
 
     @property
@@ -195,7 +196,11 @@ class ReplayMemory(ReplayStore):
         if self._used.has(once.digest):
             return False
         if (wait := self._used.wait) is not None:
-            raise GatewayError(Reasons.REPLAY_STORE, detail="the memory is full", retry_after=min(int(wait) + 1, 60))
+            raise GatewayError(
+                Reasons.REPLAY_STORE,
+                detail=f"tokens.replay_size ({self._size}) used ids are in memory",
+                retry_after=min(int(wait) + 1, 60),
+            )
         self._used.add(once.digest, once.here - self._wall())
         return True
 
@@ -274,7 +279,7 @@ class ReplayRedis(ReplayStore):
             raise GatewayError(Reasons.REPLAY_STORE, detail=str(error)) from None
         self._note_loss()
         if outcome == UNDECIDED:
-            raise GatewayError(Reasons.REPLAY_UNDECIDED, detail="made before Redis began to remember")
+            raise GatewayError(Reasons.REPLAY_UNDECIDED, detail="issued before the record of used ids in Redis begins")
         return outcome
 
     def _remember(self, once: Once) -> None:
@@ -290,7 +295,9 @@ class ReplayRedis(ReplayStore):
         """Tell of a loss, once."""
         before, self._since = self._since, self._shared.since
         if before not in (None, self._since):
-            _log.warning("Redis may have lost used %ss: those made before now are undecided", self._purpose)
+            _log.warning(
+                "Redis lost used %ss: %ss issued before now get 503 (replay_undecided)", self._purpose, self._purpose
+            )
 
     async def _watch(self) -> None:
         self._looks += 1

@@ -60,4 +60,4 @@ def _warned(
 
 def _report(hook: str, place: str) -> None:
     counts[hook] += 1
-    _paced.write(logging.ERROR, hook, "an unexpected error (%s): %s", hook, place)
+    _paced.write(logging.ERROR, hook, "unexpected error in %s: %s", hook, place)

@@ -141,7 +141,7 @@ async def test_changed_secret_is_used_within_a_second(tmp_path: Path, caplog: py
         for _ in range(3):
             clock.jump(1)
             assert basic(await client.request({}))[1] == "second"
-    assert len([record for record in caplog.records if "secret or key is not usable" in record.message]) == 2
+    assert len([record for record in caplog.records if "cannot be used: " in record.message]) == 2
     file.write_text("third")
     clock.jump(1)
     assert basic(await client.request({}))[1] == "third"

@@ -186,7 +186,7 @@ def test_an_issuer_inside_may_name_an_address_inside(issuer: str, uri: str, allo
 @pytest.mark.rule("R142")
 def test_allow_http_opens_no_private_literal() -> None:
     """Plain HTTP is one thing, the metadata service another."""
-    with pytest.raises(DiscoveryError, match="private network"):
+    with pytest.raises(DiscoveryError, match="has a private address"):
         vet_jwks_uri("http://169.254.169.254/", URL("http://idp.internal"), allow_http=True)
 
 

@@ -170,7 +170,7 @@ async def test_worker_that_hangs_is_shown_and_killed_after_the_drain(tmp_path: P
         gateway.process.send_signal(signal.SIGTERM)
         assert await gateway.ended(6) == 1
         assert all(map(gone, pids))
-    assert any("killed" in line for line in gateway.lines)
+    assert any("killing 1 workers" in line for line in gateway.lines)
 
 
 @pytest.mark.rule("R174", "R378", "R442")

@@ -261,7 +261,9 @@ async def demoted(stage: Stage) -> None:
         deadline = time.monotonic() + paced(2)
         while set(await stage.ask(gateway, "/me", mint(KEY, good_claims(time.time())))) != {503}:
             assert time.monotonic() < deadline
-        assert {worker["redis"]["last_error"] for worker in (await gateway.status())["workers"]} == {"it is a replica"}
+        assert {worker["redis"]["last_error"] for worker in (await gateway.status())["workers"]} == {
+            "the server is a replica, not a master"
+        }
     await stage.nothing_passes()
     stage.redis.run("REPLICAOF", "NO", "ONE")
 

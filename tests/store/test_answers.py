@@ -120,11 +120,11 @@ async def test_odd_answers_are_logged_once_in_a_while_and_never_quoted(caplog: p
     async with linked() as (server, link):
         for odd in (b"$6\r\nsecret\r\n", b"%secret\r\n", b"-WRONGTYPE secret\r\n"):
             server.odd = {b"EVALSHA": odd}
-            with pytest.raises(StoreUnavailableError, match=r"makes no sense$"):
+            with pytest.raises(StoreUnavailableError, match=r"^unexpected answer from Redis at \S+$"):
                 await RevocationLog(link).page(0)
     warnings = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert "makes no sense (1 so far)" in warnings[0]
+    assert "(1 so far)" in warnings[0]
     assert "secret" not in caplog.text
 
 

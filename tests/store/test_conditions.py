@@ -58,7 +58,7 @@ async def test_persistence_and_eviction_are_named_once(tmp_path: Path, caplog: p
             await conditions.look()
         (problem,) = conditions.problems
         assert problem == (
-            "Redis keeps no revocations and used tokens over a restart (appendonly no, and no save); set appendonly yes"
+            "Redis loses all revocations and used tokens at a restart (appendonly no, no snapshots); set appendonly yes"
         )
         server.run("CONFIG", "SET", "save", "3600 1")
         server.run("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
@@ -98,7 +98,7 @@ async def test_what_a_user_may_not_see_is_said(tmp_path: Path) -> None:
         server.run("ACL", "SETUSER", "default", "-config")
         await conditions.look()
         (problem,) = conditions.problems
-        assert "whether it saves them otherwise is not for this user to see" in problem
+        assert "whether it takes snapshots is unknown: this Redis user may not run CONFIG GET save" in problem
 
 
 async def test_a_user_who_may_not_ask_for_facts_is_no_fault(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ async def test_a_user_who_may_not_ask_for_facts_is_no_fault(tmp_path: Path) -> N
         server.run("ACL", "SETUSER", "default", "-info")
         await conditions.look()
         (problem,) = conditions.problems
-        assert problem.startswith("this user may not look")
+        assert problem.startswith("Redis settings cannot be checked: this Redis user may not run INFO")
 
 
 async def test_a_cluster_is_named(tmp_path: Path) -> None:

@@ -87,9 +87,9 @@ async def test_clocks_that_differ_are_told(tmp_path: Path, caplog: pytest.LogCap
         }
         assert [round(fleet.status()["clock_offset_seconds"]) for fleet in (one, two)] == [20, -20]
         logged = lines(caplog)
-        assert "the clock here is 20 s ahead of that of Redis: set both right" in logged
-        assert "the clock here is 20 s behind that of Redis: set both right" in logged
-        differs = "10.0.0.2:80, which shares this Redis, has clock = -20; here it is 20"
+        assert "the clock of this host is 20 s ahead of the clock of Redis: synchronise both (NTP)" in logged
+        assert "the clock of this host is 20 s behind the clock of Redis: synchronise both (NTP)" in logged
+        differs = "10.0.0.2:80, which shares this Redis, has clock = -20; this gateway has 20"
         assert sum(differs in line for line in logged) == 1
 
 

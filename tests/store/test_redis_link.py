@@ -126,7 +126,7 @@ async def test_one_slow_answer_is_no_outage_for_long(tmp_path: Path) -> None:
     """After a failure the heartbeat asks at once."""
     async with RedisServer(tmp_path) as server, linked(server.url) as link:
         await asyncio.sleep(0.06)
-        with pytest.raises(StoreUnavailableError, match="TimeoutError"):
+        with pytest.raises(StoreUnavailableError, match="timed out"):
             await link.command("BLPOP", "nobody-writes-this", 5)
         began = time.monotonic()
         await eventually(lambda: link.available)
@@ -136,7 +136,7 @@ async def test_one_slow_answer_is_no_outage_for_long(tmp_path: Path) -> None:
 async def test_a_refused_command_is_told_from_a_server_that_is_away(tmp_path: Path) -> None:
     async with RedisServer(tmp_path) as server, linked(server.url) as link:
         for attempt in (link.command("GET"), link.evaluate("return nonsense(", [], [])):
-            with pytest.raises(StoreUnavailableError, match=r"^Redis refused a command: \w+$"):
+            with pytest.raises(StoreUnavailableError, match=r"^Redis refused a command: [a-z ]+$"):
                 await attempt
         assert link.available
         assert (link.failures, link.odd_answers) == (2, 0)
@@ -150,7 +150,7 @@ async def test_the_password_is_used_and_never_shown(tmp_path: Path, caplog: pyte
         async with linked(server.url.replace("hunter2", "hunter3")) as link:
             with pytest.raises(StoreUnavailableError):
                 await link.command("PING")
-            assert link.last_error == "AuthenticationError"
+            assert link.last_error == "authentication failed"
     assert "hunter" not in caplog.text
     assert "hunter" not in repr(Redis(url=server.url))
 
@@ -231,9 +231,9 @@ async def test_a_replica_is_away_with_a_master_and_without(tmp_path: Path) -> No
             server.run("REPLICAOF", host, port)
             with pytest.raises(StoreUnavailableError):
                 await link.command("SET", "a", "1")
-            assert (link.available, link.last_error) == (False, "it is a replica")
+            assert (link.available, link.last_error) == (False, "the server is a replica, not a master")
             await link._ask()
-            assert (link.available, link.last_error) == (False, "it is a replica")
+            assert (link.available, link.last_error) == (False, "the server is a replica, not a master")
             server.run("REPLICAOF", "NO", "ONE")
             await eventually(lambda: link.available)
         server.run("REPLICAOF", "127.0.0.1", 1)
@@ -249,7 +249,7 @@ async def test_a_user_who_may_not_ask_for_the_role_writes_instead(tmp_path: Path
         assert 0 < server.run("PTTL", "gateway:heartbeat") <= 10_000
         server.run("REPLICAOF", "127.0.0.1", 1)
         await link._ask()
-        assert (link.available, link.last_error) == (False, "it is a replica")
+        assert (link.available, link.last_error) == (False, "the server is a replica, not a master")
 
 
 @pytest.mark.rule("R445")

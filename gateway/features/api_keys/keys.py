@@ -192,10 +192,12 @@ class ApiKeys:
                     return  # the same fault at another look at the same file
             self.reload_failures += 1
             self.last_error = found.text
-            _log.warning("API keys of the file %s are not usable, those from before stay: %s", self.file, found.text)
+            _log.warning(
+                "API key file %s cannot be used: %s; the keys loaded before stay in force", self.file, found.text
+            )
             return
         if self._complete:
-            _log.info("the file of API keys has changed: %d keys are in force", len(found))
+            _log.info("API key file %s reloaded: %d keys", self.file, len(found))
         self._known, self._complete, self.last_error = found, True, ""
 
     def _compile(self, entries: Iterable[ApiKey]) -> dict[bytes, KnownKey]:

@@ -84,11 +84,15 @@ class IntrospectionClient:
                     # with new credentials: an assertion is for one use.
                     kinds, body = await self._exchange(form)
             if len(kinds) != 1 or kinds[0].partition(";")[0].strip().lower() != "application/json":
-                raise FetchError("content_type", f"{shown_url(self._url)} sent no application/json")
+                raise FetchError(
+                    "content_type", f"{shown_url(self._url)} sent a Content-Type other than application/json"
+                )
             return parse_object(body)
         except StrictJsonError as error:
             problem = printable(str(error), PREVIEW_CHARS)
-            raise FetchError("bad_answer", f"{shown_url(self._url)} sent no JSON object: {problem}") from None
+            raise FetchError(
+                "bad_answer", f"the answer of {shown_url(self._url)} is not a JSON object: {problem}"
+            ) from None
 
     async def _exchange(self, form: dict[str, str]) -> tuple[Sequence[str], bytes]:
         """Return the content types and the content of one answer."""

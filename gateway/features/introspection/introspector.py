@@ -209,7 +209,7 @@ class Introspector:
         digest = sha256(token).digest()
         verdict = self.memory.last(digest)
         if verdict is None:
-            raise GatewayError(INTROSPECTION_FAILED, detail="the verdict was forgotten")
+            raise GatewayError(INTROSPECTION_FAILED, detail="the cached answer was dropped")
         return HeldVerdict(self, token, digest, verdict, _identity(verdict))
 
     def ask_again(self, token: bytes, digest: bytes) -> asyncio.Task[Verdict | None] | None:
@@ -295,7 +295,7 @@ class Introspector:
         now = self._monotonic()
         if now - self._logged_at >= _LOG_SECONDS:
             self._logged_at = now
-            _log.warning("issuer %s: introspection failed: %s", self.name, self.last_error)
+            _log.warning("issuer %s: introspection request failed: %s", self.name, self.last_error)
         return "status" if code.startswith("status_") else code
 
     def status(self) -> dict[str, Any]:

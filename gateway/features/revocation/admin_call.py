@@ -58,7 +58,7 @@ def revoke_call(settings: Settings, clock: Clock, take: Take) -> list[web.RouteD
         except _RefusedError as error:
             body: dict[str, Any] = {"error": error.error, "error_description": error.text}
             return _answer(error.status, body)
-        _log.info("%d revocations were written to the %s", len(revocations), writer.store)
+        _log.info("wrote %d revocations to %s", len(revocations), writer.store)
         return _answer(200, {"revoked": len(revocations), "store": writer.store})
 
     return [web.post("/revoke", revoke)]
@@ -70,8 +70,8 @@ async def _demand_secret(request: web.Request, file: str) -> None:
     try:
         secret = await asyncio.to_thread(read_admin_token, file)
     except ValueError as error:
-        _log.error("nobody may revoke: revocation.admin_token_file: %s", error)
-        raise _RefusedError(503, "unavailable", "The gateway cannot tell who may do this.") from None
+        _log.error("POST /revoke is disabled: revocation.admin_token_file: %s", error)
+        raise _RefusedError(503, "unavailable", "The admin token file cannot be read; nothing was revoked.") from None
     # Of digests, so that not even the length is told.
     same = hmac.compare_digest(sha256(shown.encode("utf-8", "surrogateescape")).digest(), sha256(secret).digest())
     if scheme.lower() != "bearer" or not same:
@@ -82,7 +82,9 @@ def _revocations(body: bytes, writer: RevocationWriter) -> list[RevocationEntry]
     """Read one entry a line, as the file has them."""
     lines = [line for line in body.split(b"\n") if line.strip()]
     if not 1 <= len(lines) <= MAX_ENTRIES:
-        raise _RefusedError(400, "invalid_request", f"The content must be 1 to {MAX_ENTRIES} JSON objects, one a line.")
+        raise _RefusedError(
+            400, "invalid_request", f"The content must be 1 to {MAX_ENTRIES} JSON objects, one per line."
+        )
     found = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -97,7 +99,9 @@ async def _write(writer: RevocationWriter, revocations: list[RevocationEntry]) -
         await writer.write(revocations)
     except StoreUnavailableError as error:
         _log.error("nothing was revoked: %s", error)
-        raise _RefusedError(503, "unavailable", "Redis is away: not all of it was revoked.") from None
+        raise _RefusedError(
+            503, "unavailable", "Redis is unavailable; some entries may not have been revoked."
+        ) from None
     except OSError as error:
         _log.error("nothing was revoked: the file cannot be written: %s", error.strerror)
         raise _RefusedError(503, "unavailable", "The file cannot be written: nothing was revoked.") from None

@@ -94,7 +94,7 @@ def read_revocations(file: str, end: int = 0, digest: bytes = b"") -> Read:
                 raise RevocationFileError(f"this file has more than {MAX_BYTES} bytes")
             further = 0 < end <= found.st_size and _digest(stream, end) == digest
             stream.seek(end if further else 0)
-            records, whole = _records(stream, " behind those that are in force" if further else "")
+            records, whole = _records(stream, " of those added after the last load" if further else "")
             end = (end if further else 0) + whole
             stream.seek(0)
             return Read(records, end, _digest(stream, end), further)
@@ -226,7 +226,7 @@ class FileRevocations(RevocationSource):
             self.applied += table.apply(bytes(read.records[start : start + _SLICE * RECORD.size]), self._wall())
             await asyncio.sleep(0)
         if self.filled and read.records:
-            _log.info("the file of revocations has changed: %d entries are in force", len(table))
+            _log.info("revocation file %s reloaded: %d entries", self._file, len(table))
         self.table, self.last_error, self._in_force = table, "", True
         self._end, self._digest = read.end, read.digest
         self.changed()
@@ -243,8 +243,10 @@ class FileRevocations(RevocationSource):
             return  # the same fault at another look at the same file
         self.failures += 1
         self.last_error = text
-        what = "those from before stay for now" if self.known else "so what is revoked is not known"
-        _log.warning("revocations of the file %s are not usable, %s: %s", self._file, what, text)
+        what = "no revocation list is available"
+        if self.known:
+            what = f"the entries loaded before stay in force for up to {self._max_age:g} s"
+        _log.warning("revocation file %s cannot be used: %s; %s", self._file, text, what)
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows."""

@@ -155,7 +155,7 @@ class RedisRevocations(RevocationSource):
         now = self._monotonic()
         if not isinstance(error, StoreUnavailableError) and now - self._logged_at >= _LOG_SECONDS:
             self._logged_at = now
-            _log.error("revocations were not read from Redis (%d so far): %s", self.failures, where(error))
+            _log.error("reading revocations from Redis failed (%d so far): %s", self.failures, where(error))
 
     async def _read_page(self) -> bool:
         """Read the next page; return whether nothing is left to read."""
@@ -268,7 +268,7 @@ class RedisRevocations(RevocationSource):
                 await self._entries.restored()
             if written:
                 self.restored += written
-                _log.warning("Redis had lost revocations: %d were written back", written)
+                _log.warning("Redis had lost revocations: wrote %d entries back", written)
             if self._there is there:
                 self._there = None
         except BaseException as error:  # the next good look begins this again

@@ -110,7 +110,7 @@ def parse_proof(value: bytes, algorithms: frozenset[str]) -> Proof:
         raise _malformed("not a signed JWT")
     header = _read_header(segments[0])
     if header.algorithm not in algorithms:
-        raise _malformed("alg is none of those in `dpop.algorithms`")
+        raise _malformed("alg is not in `dpop.algorithms`")
     claims = _object(segments[1], "payload")
     method, uri, proof_id = (_text(claims, name) for name in ("htm", "htu", "jti"))
     if len(proof_id) > MAX_ID:
@@ -174,7 +174,7 @@ def _read_header(segment: bytes) -> ProofHeader:
     if not isinstance(kind, str) or kind.lower().removeprefix("application/") != _TYPE:
         raise _malformed("typ is not dpop+jwt")
     if "crit" in members or "b64" in members:  # RFC 7515 section 4.1.11: no extension is understood here
-        raise _malformed("the header demands an extension")
+        raise _malformed("the header has `crit` or `b64`")
     if not isinstance(algorithm, str):
         raise _malformed("alg is absent or not a string")
     if not isinstance(entry, dict):
@@ -204,7 +204,7 @@ def _decoded(segment: bytes, part: str) -> bytes:
 def _text(claims: dict[str, Any], name: str) -> str:
     value = claims.get(name)
     if not isinstance(value, str) or not value:
-        raise _malformed(f"'{name}' is absent or not a text")
+        raise _malformed(f"'{name}' is missing or not a string")
     return value
 
 
@@ -213,7 +213,7 @@ def _moment(value: Any) -> float:
     if type(value) is float:
         return value
     if type(value) is not int or value.bit_length() > 64:
-        raise _malformed("'iat' is not a number, or no time")
+        raise _malformed("'iat' is not a valid time")
     return float(value)
 
 

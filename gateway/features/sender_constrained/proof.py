@@ -150,7 +150,9 @@ class Proofs(Guard):
             return
         run.answer_fields.append((b"DPoP-Nonce", newest.encode("ascii")))
         if proof.nonce is None or not self._nonces.accepts(proof.nonce):
-            raise GatewayError(PROOF_NONCE, detail="absent" if proof.nonce is None else "not a current one")
+            raise GatewayError(
+                PROOF_NONCE, detail="absent" if proof.nonce is None else "the nonce is expired or unknown"
+            )
 
     def _uris(self, head: RequestHead, admitted: Admitted) -> frozenset[str]:
         """Return the normal forms of the request's URI as its client knows it (RFC 9449 section 4.3).

@@ -68,7 +68,7 @@ class SingleUse(Guard):
         if identity.token_id is None:
             raise GatewayError(NO_TOKEN_ID, detail="no 'jti'")
         if isinf(identity.expires_at):
-            raise GatewayError(NO_TOKEN_ID, detail="no 'exp': nobody could remember it for ever")
+            raise GatewayError(NO_TOKEN_ID, detail="the token has no 'exp', so its use cannot be recorded")
         passes = SingleUseRouteOptions.of(admitted.route.settings).single_use_failure == "open"
         return self._spend(self._once(identity, identity.token_id), passes)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from gateway.errors import INVALID_TOKEN, Reason
 
-NO_TOKEN_ID = Reason("no_token_id", INVALID_TOKEN, "The access token cannot be told from others.")
+NO_TOKEN_ID = Reason(
+    "no_token_id", INVALID_TOKEN, "The access token needs an id (jti) and an expiry (exp) on this route."
+)
 REPLAYED_TOKEN = Reason("replayed_token", INVALID_TOKEN, "The access token was used before.")
 
 #: All of them.

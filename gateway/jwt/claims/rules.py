@@ -81,7 +81,7 @@ def check_claims(token: Unverified, policy: IssuerPolicy, now: float) -> None:
             raise GatewayError(Reasons.MISSING_CLAIM, detail=f"'{printable(name)}' is required")
     for name, expected in policy.exact_claims:
         if not _same(claims.get(name), expected):
-            raise GatewayError(Reasons.WRONG_CLAIM, detail=f"'{printable(name)}' has not the configured value")
+            raise GatewayError(Reasons.WRONG_CLAIM, detail=f"'{printable(name)}' does not have the configured value")
     read_confirmation(claims)  # whose proof nobody could check
     # Security event and logout tokens are signed by the same keys. Their 'events'
     # name URIs (RFC 8417 section 2.2), and not all of them carry their own 'typ'.

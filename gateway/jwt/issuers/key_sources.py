@@ -167,7 +167,7 @@ class RemoteSource:
             raise FetchError(error.code, str(error)) from None
         except StrictJsonError as error:
             problem = printable(str(error), PREVIEW_CHARS)
-            raise FetchError("bad_discovery", f"the discovery document is no JSON object: {problem}") from None
+            raise FetchError("bad_discovery", f"the discovery document is not a JSON object: {problem}") from None
         assert self._discovered is not None  # 304 comes only after a document was believed
         return self._discovered
 

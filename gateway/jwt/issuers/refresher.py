@@ -102,7 +102,7 @@ class IssuerKeys:
         self._flight_started = -math.inf
         self._nap: asyncio.Task[None] | None = None
         self._due = -math.inf
-        self._failures_in_a_row = 0
+        self._failures_in_a_row = self._failed_before = 0
         self._good_at = -math.inf
         self._document = b""
         self._own = bool(issuer.jwks_file)
@@ -291,17 +291,19 @@ class IssuerKeys:
 
     def _accept(self, fetched: Fetched, *, scheduled: bool) -> None:
         if fetched.keys is None and not self.loaded:
-            raise FetchError("protocol", "the source says that nothing has changed, but nothing was loaded")
+            raise FetchError("protocol", "the server answered 304 Not Modified, but no keys were loaded before")
         if fetched.keys is not None:
             self.keys, self._document = fetched.keys, fetched.document
             self._report_rejected(fetched.keys.rejected)
         self.loaded = True
         self._good_at = self._clock.monotonic()
         self.stale_at = self._good_at + self._max_stale
-        if self._last_error:
-            _log.info("issuer %s: keys are fetched again", self.name)
+        if failed := self._failed_before:
+            _log.info(
+                "issuer %s: key fetch succeeded after %d failure%s", self.name, failed, "" if failed == 1 else "s"
+            )
         self._last_error = ""
-        self._failures_in_a_row = 0
+        self._failures_in_a_row = self._failed_before = 0
         # Before the lifetime ends, at a moment of this gateway's own.
         lifetime = min(fetched.lifetime, self._max_stale)
         self._schedule(lifetime * (0.8 + 0.1 * self._jitter()), only_earlier=not scheduled)
@@ -309,12 +311,13 @@ class IssuerKeys:
     def _failed(self, code: str, message: str, *, scheduled: bool) -> None:
         """Count a failure, and back off. The keys stay: only ``stale_at`` ends them."""
         self.failures += 1
+        self._failed_before += 1
         self._last_error = f"{code}: {message}"
         if scheduled:  # before the line: a log that fails must not make the next fetch follow at once
             step = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(self._failures_in_a_row, 10))
             self._failures_in_a_row += 1
             self._schedule(step * (0.5 + 0.5 * self._jitter()))
-        _log.warning("issuer %s: keys not fetched: %s", self.name, self._last_error)
+        _log.warning("issuer %s: key fetch failed: %s", self.name, self._last_error)
 
     def _schedule(self, wait: float, *, only_earlier: bool = False) -> None:
         """Set when the next scheduled fetch begins.

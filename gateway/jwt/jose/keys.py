@@ -278,7 +278,7 @@ def _from_pem(block: bytes) -> VerifyingKey:
         elif label in (b"PUBLIC KEY", b"RSA PUBLIC KEY"):
             public = load_pem_public_key(_BEGIN + block)
         else:
-            raise UnusableKeyError("neither PUBLIC KEY nor CERTIFICATE")
+            raise UnusableKeyError("not a PEM block of type PUBLIC KEY or CERTIFICATE")
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if isinstance(error, UnusableKeyError):
             raise
@@ -302,6 +302,6 @@ def _verifying_key(public: Any, kid: str | None, algorithm: str | None, issuer: 
         raise UnusableKeyError("not an RSA, P-256, P-384, P-521 or Ed25519 key")
     if algorithm is not None:
         if algorithm not in algorithms:
-            raise UnusableKeyError("'alg' is no signature algorithm of this key")
+            raise UnusableKeyError("'alg' is not a signature algorithm for this kind of key")
         algorithms = ED25519_NAMES if algorithm in ED25519_NAMES else frozenset({algorithm})
     return VerifyingKey(kid, algorithms, key.thumbprint(), PreparedKey(key), issuer)

@@ -132,7 +132,7 @@ class RevocationSource(ABC):
     def unknown(self, why: str) -> None:
         """Note that the entries are not all there is, until the next good look that says so."""
         self.known_until, self._told = float("-inf"), False
-        _log.warning("what is revoked is not known: %s", why)
+        _log.warning("revocation list unavailable: %s", why)
         self.moved()
 
     def tell(self) -> None:
@@ -140,9 +140,14 @@ class RevocationSource(ABC):
         if (known := self.known) is not self._told:
             self._told = known
             if known:
-                _log.info("revocations of the %s are known: %d entries", self.name, len(self.table))
+                _log.info("revocation list loaded from %s: %d entries", self.name, len(self.table))
             else:
-                _log.warning("what is revoked is not known: the %s was last read %.1f s ago", self.name, self.age)
+                _log.warning(
+                    "revocation list unavailable: the %s was last read %.1f s ago;"
+                    ' routes with revocation_failure = "closed" answer 503',
+                    self.name,
+                    self.age,
+                )
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows."""

@@ -139,8 +139,7 @@ def _guarded(settings: Server) -> Any:
         if not logged:
             logged = True
             _log.warning(
-                "a request to the admin port was answered 421: its Host is not an IP address, localhost or one of"
-                " server.admin_hosts; further ones are not logged"
+                "admin port: answered 421, Host is not an IP address, localhost or in server.admin_hosts (logged once)"
             )
         return _refusal(421, "misdirected_request", _UNKNOWN_HOST)
 
@@ -336,13 +335,13 @@ class _Connection(ServerProtocol):
         elif status < 500:
             self._write(400, b"Bad Request")
         else:
-            _log.error("a page of the admin port failed: %s", where(exc) if exc is not None else "no answer")
+            _log.error("admin port: page failed: %s", where(exc) if exc is not None else "no answer")
             self._write(503, b"Service Unavailable")
         return sent(keep_alive=False)
 
     def log_fault(self, error: object) -> None:
         _log.error(
-            "a connection to the admin port was ended by %s",
+            "admin port: unexpected error, connection closed: %s",
             where(error) if isinstance(error, BaseException) else "a fault",
         )
 

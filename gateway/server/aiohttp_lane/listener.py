@@ -396,14 +396,16 @@ class ClientProtocol(ServerProtocol):
             listener.telemetry.not_http[kind] += 1
             peer = self.peername
             client = address_text(peer[0]).decode("ascii") if isinstance(peer, tuple) else "unknown"
-            message = "a client does not speak HTTP: %s, client %s, after %.1f s"
-            listener.paced.write(logging.WARNING, kind, message, kind, client, self.lasted())
+            message = "not HTTP: client %s sent %s, closed after %.1f s"
+            listener.paced.write(logging.WARNING, kind, message, client, kind, self.lasted())
         return kind
 
     def log_fault(self, error: object) -> None:
         if isinstance(error, MalformedContentError):
             return  # answered already; aiohttp tried to read it to its end
-        _log.error("a connection was ended by %s", where(error) if isinstance(error, BaseException) else "a fault")
+        _log.error(
+            "unexpected error, connection closed: %s", where(error) if isinstance(error, BaseException) else "a fault"
+        )
 
     def head_too_slow(self) -> None:
         """Refuse the head that does not end, in its turn."""

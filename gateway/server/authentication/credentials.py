@@ -130,7 +130,7 @@ class Credentials:
                 if kind.is_remote and (owner := self._owner(shown.value, kind)):
                     raise GatewayError(Reasons.CREDENTIAL_NOT_ACCEPTED, detail=f"{owner.title}, sent as a bearer token")
                 return kind, verifier
-        raise GatewayError(Reasons.CREDENTIAL_NOT_ACCEPTED, detail="no issuer of the route is asked about it")
+        raise GatewayError(Reasons.CREDENTIAL_NOT_ACCEPTED, detail="no issuer of the route introspects this token")
 
     def _owner(self, value: bytes, asking: CredentialKind) -> CredentialKind | None:
         return next((kind for kind in self.kinds.values() if kind is not asking and kind.owns(value)), None)

@@ -223,7 +223,7 @@ def _refuse_unbound(shown: Shown, identity: Identity) -> None:
         GatewayError: ``UNBOUND_TOKEN``.
     """
     if shown.scheme == "DPoP" and (identity.confirmation is None or not identity.confirmation.jwk_thumbprint):
-        raise GatewayError(Reasons.UNBOUND_TOKEN, detail="the scheme is DPoP, and no key is in the token")
+        raise GatewayError(Reasons.UNBOUND_TOKEN, detail="the scheme is DPoP, but the token is not bound to a key")
 
 
 def _name_scheme(admitted: Admitted, error: GatewayError) -> None:

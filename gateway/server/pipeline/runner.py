@@ -17,6 +17,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import HeadMemory
 from gateway.identity import Identity
+from gateway.network_errors import cause
 from gateway.policy.cors import refusal_fields, response_fields, without_own
 from gateway.server.authentication.token_expiry import TokenWatch
 from gateway.server.pipeline.judge_steps import Pipeline
@@ -84,7 +85,7 @@ class Serving:
         except ConnectionError as error:
             if not run.client.gone:
                 # Not the client's connection, then: it waits for an answer, and gets one.
-                return await self.refuse(run, GatewayError(Reasons.UPSTREAM_DISCONNECTED, detail=type(error).__name__))
+                return await self.refuse(run, GatewayError(Reasons.UPSTREAM_DISCONNECTED, detail=cause(error)))
             self.outcomes.client_left(run)
             return False
         except Exception as error:

@@ -100,11 +100,11 @@ class ServerTls:
                 return
             self._telemetry.tls_reload_failures += 1
             reason = getattr(error, "reason", None) or error.strerror or str(error)
-            _log.warning("the changed TLS files are not usable, the old certificate stays: %s", reason)
+            _log.warning("TLS files cannot be used: %s; the certificate loaded before stays in use", reason)
             return
         files.succeeds()
         self._in_force = self._doubtful = files.found
-        _log.info("the TLS files have changed: new connections get the new certificate")
+        _log.info("TLS certificate reloaded from %s: new connections use it", self._settings.tls_cert)
 
 
 def server_context(settings: Server) -> ssl.SSLContext:

@@ -56,7 +56,7 @@ class WebSockets:
             raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="content")
         _check_origin(run.cors, head.headers)
         if run.client.draining:
-            raise GatewayError(Reasons.DRAINED, detail="no new WebSocket")
+            raise GatewayError(Reasons.DRAINED, detail="draining: new WebSockets are refused")
         in_use = None if identity is None else pipeline.identification.in_use(admitted)
         reply, upstream = await serving.obtain(run, admitted, identity)
         if reply.status != 101:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import functools
 
-from aiohttp import ClientError, ServerDisconnectedError
+from aiohttp import ClientError, ClientPayloadError, ServerDisconnectedError
 from aiohttp.client_exceptions import ClientOSError, SocketTimeoutError
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import HeadMemory
+from gateway.network_errors import cause
 from gateway.tasks import spawn
 from gateway.upstream.exchange.reply import Reply, checked_reply, whole_reply
 from gateway.upstream.exchange.upload import Content, Upload, whole_content
@@ -180,7 +181,7 @@ async def _response_during(
         while not ended:
             left = upload.seconds_left(idle_timeout)
             if left == 0:
-                raise SocketTimeoutError("the content is not taken")
+                raise SocketTimeoutError("the upstream does not read the request content")
             # How long content of a client that pauses may take is for its own limit to say.
             waits = {reading, upload.task}
             ended, _ = await asyncio.wait(
@@ -227,4 +228,11 @@ def _exchange_fault(error: BaseException) -> GatewayError | None:
         reason = Reasons.UPSTREAM_DISCONNECTED
     else:
         return None  # the gateway's own: it is logged, with its place, where the request ends
-    return GatewayError(reason, detail=type(error).__name__)
+    return GatewayError(reason, detail=_in_words(error))
+
+
+def _in_words(error: BaseException) -> str:
+    """Return what ended an exchange, for the access log."""
+    if isinstance(error, HttpProcessingError):
+        return "the response is not valid HTTP"
+    return "the response broke off" if isinstance(error, ClientPayloadError) else cause(error)

@@ -31,8 +31,10 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from gateway.errors import GatewayError, Reasons
+from gateway.network_errors import cause
 from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.settings.values import split_socket_url
+from gateway.tasks import where
 from gateway.tls_contexts import client_context
 from gateway.upstream.pool.connection import (
     LentConnection,
@@ -120,7 +122,7 @@ class Dialer:
         try:
             return await open_connection(self._connector, self._template, self._timeout)
         except Exception as error:
-            raise _connect_fault(error) from error
+            raise _connect_fault(self.url, error) from error
 
     async def probe(self, path: str, seconds: float) -> bool | None:
         """Ask for ``path`` over a connection of its own; return whether a 2xx or 3xx came in time.
@@ -167,7 +169,7 @@ def _out_of_files(error: BaseException) -> bool:
     return isinstance(cause, OSError) and cause.errno in _OWN_SHORTAGES
 
 
-def _connect_fault(error: Exception) -> GatewayError:
+def _connect_fault(url: str, error: Exception) -> GatewayError:
     """Translate what connecting raised; the only place that does."""
     if _out_of_files(error):
         reason = Reasons.OUT_OF_FILES  # says nothing about the upstream
@@ -180,6 +182,6 @@ def _connect_fault(error: Exception) -> GatewayError:
     elif isinstance(error, ClientConnectionError | OSError):
         reason = Reasons.UPSTREAM_CONNECT
     else:
-        _log.error("connecting ended by %s", type(error).__name__)
+        _log.error("connecting to %s failed unexpectedly: %s", url, where(error))
         reason = Reasons.UPSTREAM_CONNECT
-    return GatewayError(reason, detail=type(error).__name__)
+    return GatewayError(reason, detail=cause(error))

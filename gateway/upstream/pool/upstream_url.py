@@ -189,7 +189,7 @@ class Origin:
                 self._connect_failed(error)
             raise
         if self.health.connected():
-            _log.info("upstream %s, %s: back after an ejection", self._settings.name, self.url)
+            _log.info("upstream %s, %s: connected again after an ejection", self._settings.name, self.url)
         return Lease(self, connection, protocol)
 
     async def probe(self) -> bool | None:
@@ -199,18 +199,18 @@ class Origin:
     def checked(self, good: bool) -> None:
         """Note the answer to a health check."""
         if self.health.checked(good):
-            _log.warning("upstream %s, %s: now %s by its checks", self._settings.name, self.url, self.health.state)
+            _log.warning("upstream %s, %s: health check: now %s", self._settings.name, self.url, self.health.state)
 
     def _connect_failed(self, error: GatewayError) -> None:
         self.connect_failures += 1
         if seconds := self.health.connect_failed(self._clock.monotonic()):
             _log.warning(
-                "upstream %s, %s: ejected for %g s, %d failures to connect in a row, the last one %s",
+                "upstream %s, %s: ejected for %g s after %d failed connects, the last one: %s",
                 self._settings.name,
                 self.url,
                 seconds,
                 self.health.connect_failures,
-                error.reason.code,
+                error.detail,
             )
 
     def _pop_idle(self) -> Lease | None:

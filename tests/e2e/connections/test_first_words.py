@@ -57,9 +57,9 @@ async def test_another_protocol_is_refused_at_once_and_named(
         assert (line["reason"], line["detail"]) == ("malformed_http", kind)
         assert 40 <= line["duration_ms"] < 2000
         assert f'gateway_not_http_total{{kind="{kind}"}} 1.0'.encode() in (await gateway.admin("/metrics")).body
-    logged = [record.getMessage() for record in caplog.records if "does not speak HTTP" in record.getMessage()]
+    logged = [record.getMessage() for record in caplog.records if "not HTTP: " in record.getMessage()]
     assert len(logged) == 1
-    assert f"HTTP: {kind}, client 127.0.0.1, after 0." in logged[0]
+    assert f"not HTTP: client 127.0.0.1 sent {kind}, closed after 0." in logged[0]
 
 
 @pytest.mark.rule("R428")

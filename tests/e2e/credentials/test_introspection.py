@@ -483,7 +483,7 @@ async def test_tokens_are_in_no_log_and_on_no_page(tmp_path: Path, caplog: pytes
         await one.gateway.log(2)
         pages = [(await one.gateway.admin(page)).body.decode() for page in ("/status", "/metrics")]
         text = one.gateway.out.getvalue() + caplog.text + "".join(pages)
-    assert "introspection failed" in caplog.text
+    assert "introspection request failed" in caplog.text
     assert [secret for secret in secrets if secret in text] == []
 
 

@@ -129,7 +129,7 @@ async def _answered(client: RawClient) -> int:
 async def test_too_few_open_files_are_told_at_start_and_not_exceeded(tmp_path: Path) -> None:
     """Who is too many gets 503, the others are served, and nothing has crashed."""
     async with raw_upstream() as upstream, FewFiles(tmp_path, upstream.url, 128) as gateway:
-        assert "the limit of open files is 128" in gateway.output()
+        assert "open-files limit is 128" in gateway.output()
         clients = await _connect(gateway.port, 100)
         statuses = [await _answered(client) for client in clients]
         assert set(statuses) == {200, 503}

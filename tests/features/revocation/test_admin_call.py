@@ -77,11 +77,11 @@ async def test_it_is_posted_only(tmp_path: Path) -> None:
 
 
 BAD: list[tuple[list[Any], str]] = [
-    ([], "The content must be 1 to 1000 JSON objects, one a line."),
-    ([b"\n \n"], "The content must be 1 to 1000 JSON objects, one a line."),
+    ([], "The content must be 1 to 1000 JSON objects, one per line."),
+    ([b"\n \n"], "The content must be 1 to 1000 JSON objects, one per line."),
     (
         [{"jti": str(number)} for number in range(MAX_ENTRIES + 1)],
-        "The content must be 1 to 1000 JSON objects, one a line.",
+        "The content must be 1 to 1000 JSON objects, one per line.",
     ),
     ([{"jti": "a"}, {"jtl": "secret"}], "Object 2 has an unknown name; the names are"),
     ([{"jti": "secret", "expires": 5}], "Object 1 has expires in the past."),

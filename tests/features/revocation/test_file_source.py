@@ -108,7 +108,10 @@ async def test_half_written_or_wrong_keeps_what_was_known_and_says_so(
     file.write_bytes(lines({"jti": "a"}))
     async with watched(file) as made:
         for text, error in (
-            (lines({"jti": "a"}) + b'{"jti": "se', "line 1 behind those that are in force, the last one, which may be"),
+            (
+                lines({"jti": "a"}) + b'{"jti": "se',
+                "line 1 of those added after the last load, the last one, which may be",
+            ),
             (lines({"jti": "x"}, {"jtl": "secret"}), "line 2 has an unknown name; the names are"),
             (b"x" * 70_000, "a line has more than 65536 bytes"),
         ):
@@ -127,7 +130,7 @@ async def test_half_written_or_wrong_keeps_what_was_known_and_says_so(
         await made.look()
         assert (made.source.last_error, made.covers("ab")) == ("", [False, True])
     assert "secret" not in caplog.text
-    assert "those from before stay" in caplog.text
+    assert "the entries loaded before stay in force" in caplog.text
 
 
 async def test_a_file_that_was_never_readable_is_not_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -135,7 +138,7 @@ async def test_a_file_that_was_never_readable_is_not_known(tmp_path: Path, caplo
     async with watched(file) as made:
         assert not made.source.known
         assert made.source.status()["age_seconds"] is None
-        assert "what is revoked is not known" in caplog.text
+        assert "no revocation list is available" in caplog.text
         file.write_bytes(lines({"jti": "a"}))
         await made.look()
         assert (made.source.known, made.told, made.covers("a")) == (True, 1, [True])

@@ -261,8 +261,8 @@ async def test_failures_and_odd_keys_are_logged_without_repetition(
     texts = [record.getMessage() for record in caplog.records]
     assert [text.split(":")[1].strip() for text in texts] == [
         "key 1 (kid x\\n)",
-        "keys not fetched",
-        "keys are fetched again",
+        "key fetch failed",
+        "key fetch succeeded after 1 failure",
         "key 1 (kid x\\n)",
     ]
     assert all(text.startswith("issuer main: ") and text.isprintable() for text in texts)

@@ -47,7 +47,7 @@ def test_it_is_known_by_the_age_of_the_last_good_look_and_by_nothing_else(caplog
     source.found_good(clock.monotonic())
     assert source.known
     assert [line.getMessage().split(":")[0] for line in caplog.records] == [
-        "revocations of the test are known",
-        "what is revoked is not known",
-        "revocations of the test are known",
+        "revocation list loaded from test",
+        "revocation list unavailable",
+        "revocation list loaded from test",
     ]

@@ -109,7 +109,7 @@ async def test_broken_files_keep_the_old_certificate_and_are_told_once(
                 server.tls.refresh()
         assert server.telemetry.tls_reload_failures == 1
         (line,) = [record.getMessage() for record in caplog.records]
-        assert "old certificate stays" in line
+        assert "the certificate loaded before stays in use" in line
         assert "secret" not in line
         assert await server.subject() == "first"
         server.use(server.ca.sign("second", "localhost"))

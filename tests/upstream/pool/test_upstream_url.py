@@ -155,14 +155,14 @@ async def test_failures_to_connect_are_counted_and_an_ejection_is_said_once(capl
             assert (state.health, state.connect_failures, state.ejections) == ("ejected", 5, 1)
             assert state.back_off_seconds == 1
             assert [record.getMessage() for record in caplog.records] == [
-                f"upstream main, {service.url}: ejected for 1 s, 3 failures to connect in a row, "
-                "the last one upstream_connect"
+                f"upstream main, {service.url}: ejected for 1 s after 3 failed connects, "
+                "the last one: connection refused"
             ]
             await service.on()
             await served(await origin.lease())
         state = origin.state()
         assert (state.health, state.connect_failures, state.back_off_seconds) == ("healthy", 5, 0)
-        assert caplog.records[1].getMessage() == f"upstream main, {service.url}: back after an ejection"
+        assert caplog.records[1].getMessage() == f"upstream main, {service.url}: connected again after an ejection"
         await origin.close()
 
 
@@ -190,8 +190,8 @@ async def test_health_checks_that_change_something_are_said(caplog: pytest.LogCa
             origin.checked(good)
             assert origin.state().last_check is good
     assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
-        "now unhealthy by its checks",
-        "now healthy by its checks",
+        "health check: now unhealthy",
+        "health check: now healthy",
     ]
 
 
