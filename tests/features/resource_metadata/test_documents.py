@@ -154,7 +154,7 @@ def test_the_answer_is_json_that_everybody_may_keep_for_a_while() -> None:
 
 @pytest.mark.rule("R116")
 def test_other_methods_are_told_which_ones_there_are() -> None:
-    """R116, RFC 9110 sections 9.3.7, 15.5.6."""
+    """RFC 9110 sections 9.3.7, 15.5.6."""
     document = compiled({"resource": "https://a.test/x"}).find("a.test", f"{WELL_KNOWN}/x")
     assert document is not None
     assert document.answer("OPTIONS") == Answer(204, ((b"Allow", b"GET, HEAD, OPTIONS"),), b"", close=False)
