@@ -119,7 +119,7 @@ def test_what_a_route_adds_never_replaces_what_the_issuer_demands(tmp_path: Path
     route = changed("routes", scopes=["a"], claims={"role": "admin"})
     assert load_text(tmp_path, toml(route)).settings.routes[0].auth == "required"
     issuers_own = set(Settings.model_json_schema()["$defs"]["Issuer"]["properties"])
-    routes_own = set(Settings.model_json_schema()["$defs"]["Route"]["properties"])
+    routes_own = set(Settings.model_json_schema()["$defs"]["RouteSettings"]["properties"])
     assert issuers_own & routes_own == {"claims"}
     both = changed("routes", claims={"token_use": "id"})
     both["issuers"][0]["claims"] = {"token_use": "access"}

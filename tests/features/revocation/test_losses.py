@@ -52,7 +52,7 @@ async def test_a_flushed_database_gets_back_what_is_known(tmp_path: Path) -> Non
 
 
 async def test_one_of_several_writes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revocation_redis, "_RESTORE_SECONDS", 0.05)
+    monkeypatch.setattr(revocation_redis, "RESTORE_SECONDS", 0.05)
     async with RedisServer(tmp_path) as server, contextlib.AsyncExitStack() as stack:
         links = [await stack.enter_async_context(linked(server.url)) for _ in range(3)]
         sources = [await stack.enter_async_context(following(link)) for link in links]
