@@ -34,6 +34,17 @@ async def looking(link: RedisLink) -> AsyncIterator[tuple[RedisRevocations, Fake
         await source.stop()
 
 
+@contextlib.asynccontextmanager
+async def stage(folder: Path) -> AsyncIterator[tuple[RedisServer, RedisLink, RedisRevocations, FakeClock]]:
+    """Run a Redis server with such a source."""
+    async with (
+        RedisServer(folder) as server,
+        linked(server.url, timeout_seconds=2) as link,
+        looking(link) as (source, clock),
+    ):
+        yield server, link, source, clock
+
+
 async def known_after_look(source: RedisRevocations) -> bool:
     await source.look()
     return source.known
@@ -151,11 +162,7 @@ async def test_a_fresh_gateway_knows_at_its_first_look(tmp_path: Path, written: 
 @pytest.mark.rule("R438")
 async def test_after_a_loss_it_is_not_known_what_is_revoked_until_others_had_time(tmp_path: Path, known: str) -> None:
     """Others may know what this one has never read, also where this one knows nothing."""
-    async with (
-        RedisServer(tmp_path) as server,
-        linked(server.url, timeout_seconds=2) as link,
-        looking(link) as (source, clock),
-    ):
+    async with stage(tmp_path) as (server, link, source, clock):
         for name in known:
             await RevocationLog(link).add(token(name))
         assert await known_after_look(source)
@@ -174,11 +181,7 @@ async def test_after_a_loss_it_is_not_known_what_is_revoked_until_others_had_tim
 @pytest.mark.rule("R438")
 async def test_it_is_not_known_while_writing_back_goes_on(tmp_path: Path) -> None:
     """A long list takes others longer as well."""
-    async with (
-        RedisServer(tmp_path) as server,
-        linked(server.url, timeout_seconds=2) as link,
-        looking(link) as (source, clock),
-    ):
+    async with stage(tmp_path) as (server, link, source, clock):
         log = RevocationLog(link)
         await log.add(token("a"))
         await source.look()
@@ -197,11 +200,7 @@ async def test_it_is_not_known_while_writing_back_goes_on(tmp_path: Path) -> Non
 @pytest.mark.rule("R438")
 async def test_what_comes_after_its_log_was_lost_is_written_back(tmp_path: Path, way: str) -> None:
     """The loss was noticed, and all that was known written back, before this was known."""
-    async with (
-        RedisServer(tmp_path) as server,
-        linked(server.url, timeout_seconds=2) as link,
-        looking(link) as (source, _),
-    ):
+    async with stage(tmp_path) as (server, link, source, _):
         log = RevocationLog(link)
         await log.add(token("a"))
         await source.look()
@@ -220,11 +219,7 @@ async def test_what_comes_after_its_log_was_lost_is_written_back(tmp_path: Path,
 
 async def test_what_is_taken_of_the_same_log_is_not_compared(tmp_path: Path) -> None:
     """A long log is not read again for each revocation."""
-    async with (
-        RedisServer(tmp_path) as server,
-        linked(server.url, timeout_seconds=2) as link,
-        looking(link) as (source, _),
-    ):
+    async with stage(tmp_path) as (_, link, source, _):
         log = RevocationLog(link)
         await log.add(token("a"))
         await source.look()
@@ -236,11 +231,7 @@ async def test_what_is_taken_of_the_same_log_is_not_compared(tmp_path: Path) -> 
 @pytest.mark.rule("R442")
 async def test_a_worker_that_began_with_less_than_all_does_not_claim_to_know(tmp_path: Path) -> None:
     """Its sibling was still waiting for others."""
-    async with (
-        RedisServer(tmp_path) as server,
-        linked(server.url, timeout_seconds=2) as link,
-        looking(link) as (source, clock),
-    ):
+    async with stage(tmp_path) as (_, _, source, clock):
         source.inherit(Inheritance(clock.monotonic(), "", [token("a")]))
         assert (source.known, source.place) == (False, "")
         clock.jump(2 * SETTLING_SECONDS)
