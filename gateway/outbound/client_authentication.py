@@ -83,6 +83,7 @@ class ClientAuthentication:
         self._credential: str | ClientKey | None = None
         self._watched = WatchedFile(self._file)
         self._looked_at = float("-inf")
+        self._looking = asyncio.Lock()
 
     async def request(self, form: dict[str, str]) -> OutboundRequest:
         """Return a request that sends ``form`` and says who asks.
@@ -117,7 +118,8 @@ class ClientAuthentication:
         now = self._monotonic()
         if self._credential is None or now - self._looked_at >= LOOK_SECONDS:
             self._looked_at = now
-            await asyncio.to_thread(self._look)
+            async with self._looking:  # whoever comes while it is read for the first time has nothing else to say
+                await asyncio.to_thread(self._look)
         if self._credential is None:
             raise FetchError("client_file", "the client secret or key cannot be read")
         return self._credential

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus
@@ -18,6 +20,7 @@ from gateway.features.introspection.client import client_of
 from gateway.outbound import client_authentication
 from gateway.outbound.client_authentication import ClientAuthentication, OutboundRequest
 from gateway.outbound.http import FetchError
+from gateway.settings.client_credentials import read_client_secret
 from tests.support.clock import FakeClock
 from tests.support.issuers.introspection import CLIENT_ID, ISSUER, introspecting
 
@@ -168,6 +171,27 @@ async def test_secret_that_could_not_be_read_for_now_is_read_as_the_same_version
         assert basic(await client.request({}))[1] == "first"
     clock.jump(1)
     assert basic(await client.request({}))[1] == "second"
+
+
+async def test_whoever_asks_while_the_secret_is_first_read_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second question of a burst after the start found a file that was looked at, and no secret."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slow(file: str) -> str:
+        reading.set()
+        assert go_on.wait(10)
+        return read_client_secret(file)
+
+    monkeypatch.setattr(client_authentication, "read_client_secret", slow)
+    asking = ClientAuthentication(client_of(introspecting(tmp_path, URL)), FakeClock())
+    first = asyncio.ensure_future(asking.credential())
+    assert await asyncio.to_thread(reading.wait, 10)
+    second = asyncio.ensure_future(asking.credential())
+    await asyncio.to_thread(second.done)  # another thread had its turn
+    go_on.set()
+    assert await first == await second
 
 
 async def test_without_a_secret_nothing_can_be_asked(tmp_path: Path) -> None:
