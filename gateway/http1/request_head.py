@@ -1,25 +1,46 @@
-"""A request's head, read strictly and before any other parser.
+"""A request's head, read once, strictly, and before any other parser.
 
-Only the grammar of one HTTP/1.1 request's head lives here (RFC 9112), as pure code over
-bytes. It decides nothing about what a request may do; it decides whether the
-bytes have one reading. llhttp, which parses after it, forgives several things
+Only the grammar of one HTTP/1.1 request's head lives here (RFC 9112), as one pass
+over its bytes. It decides nothing about what a request may do; it decides whether the
+bytes have one reading, and sorts the field lines by what their names mean to the
+gateway. llhttp, which parses behind it in the full lane, forgives several things
 that RFC 9112 does not; what two parsers in a row may read differently is what
-request smuggling is made of, so nothing is forgiven here.
+request smuggling is made of, so nothing is forgiven here. The danger of this file is
+a line that is kept although it means something: so a name that was never seen is
+classified before its line goes anywhere.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from enum import IntEnum
 from typing import NamedTuple
 
 from gateway.errors import Reason, Reasons
-from gateway.http1.fields import METHOD, is_section, parse_fields
+from gateway.http1.fields import METHOD, is_token, options_of
 
-_REQUEST_LINE = re.compile(rb"(" + METHOD + rb") ([!-~]+) HTTP/1\.([01])\r\n")
+_REQUEST_LINE = re.compile(rb"(" + METHOD + rb") ([!-~]+) HTTP/1\.([01])").fullmatch
+_OTHER_VERSION = re.compile(METHOD + rb" [!-~]+ HTTP/[0-9](?:\.[0-9])?").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
+
+#: What may stand in a line, apart from its end (RFC 9110 section 5.5; obs-text included).
+_VISIBLE = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
+
+#: A request id that is taken from the client: it can stand in logs, headers and JSON as it is.
+_IS_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}").fullmatch
 
 #: Fields of one header section; their size has its own bound.
 MAX_FIELDS = 1000
+
+#: The bytes of a head that count as one small head, where a number of heads is the bound.
+SMALL_HEAD = 8192
+
+#: Names whose meaning is remembered besides those that are known, and how long they may be: clients choose them.
+MAX_LEARNED, MAX_LEARNED_NAME = 1024, 64
+
+_NO_OPTIONS: frozenset[bytes] = frozenset()
+_METHODS = {name.encode("ascii"): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")}
 
 
 class MalformedError(ValueError):
@@ -34,76 +55,197 @@ class MalformedError(ValueError):
         self.not_http = not_http
 
 
-#: The longest head that is remembered, in bytes: connections are many, and each may send the longest.
-MAX_REMEMBERED = 8192
+class Meaning(IntEnum):
+    """What a field's name means to the gateway: where the reader puts its lines."""
+
+    KEPT = 0  # falsy: goes upstream as it is, and says nothing to the gateway
+    DROPPED = 1
+    HOST = 2
+    AUTHORIZATION = 3  # a credential; withheld too
+    CONNECTION = 4
+    REQUEST_ID = 5
+    CONTENT_LENGTH = 6
+    TRANSFER_ENCODING = 7
+    FORWARDING = 8  # says where a request came from
+    READ = 9  # goes upstream, and is read by the gateway as well
+    TAKEN = 10  # read by the gateway alone
+    WITHHELD = 11  # read, and goes upstream on routes that send credentials on
 
 
-class Head(NamedTuple):
+# Compared for each line of each request: plain numbers are faster.
+(_DROPPED, _HOST, _AUTHORIZATION, _CONNECTION, _REQUEST_ID, _LENGTH_LINE, _CODING, _FORWARDING, _READ, _TAKEN) = (
+    int(meaning) for meaning in list(Meaning)[1:11]
+)
+
+
+class RequestHead(NamedTuple):
     """A request's head that has one reading.
 
+    Values are without outer white space; lines are as received, without their ends.
+
     Attributes:
-        block: its bytes, from the request line to the empty line.
         method: see ``fields.METHOD``; never in lower case.
         target: visible ASCII, otherwise unread.
         http_11: HTTP/1.1; else HTTP/1.0.
-        headers: name and value of each field line, in order, spelled as received, without outer white space.
-        length: declared content length; 0 without one.
+        hosts: the values of all Host lines.
+        authorization: the values of all Authorization lines.
+        kept: the lines that may go upstream, in order.
+        withheld: the lines that may do so on some routes, each with its place among the kept ones.
+        forwarding: lower-case name and value of each line that says where the request came from.
+        read: lower-case name and value of each other line that the gateway reads, in order.
+        options: what the Connection lines list, in lower case.
+        content_length: the declared length; None without one.
         chunked: the content comes in chunks.
-        weight: for how many small heads it counts where a number of them is the bound.
+        request_id: the client's id for the request, if it gave one of a sane form.
+        size: bytes of the head.
     """
 
-    block: bytes
-    method: bytes
+    method: str
     target: bytes
     http_11: bool
-    headers: tuple[tuple[bytes, bytes], ...]
-    length: int
+    hosts: tuple[bytes, ...]
+    authorization: tuple[bytes, ...]
+    kept: list[bytes]
+    withheld: tuple[tuple[int, bytes], ...]
+    forwarding: tuple[tuple[bytes, bytes], ...]
+    read: tuple[tuple[bytes, bytes], ...]
+    options: frozenset[bytes]
+    content_length: int | None
     chunked: bool
-    weight: int
+    request_id: bytes | None
+    size: int
+
+    @property
+    def weight(self) -> int:
+        """For how many small heads it counts where a number of them is the bound."""
+        return 1 + self.size // SMALL_HEAD
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the request announces content (RFC 9112 section 6.3)."""
+        return self.chunked or bool(self.content_length)
+
+    @property
+    def host(self) -> bytes:
+        """The first Host as received; empty without one."""
+        return self.hosts[0] if self.hosts else b""
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Return the values of a field that the gateway reads; ``name`` in lower case."""
+        return [value for key, value in self.read if key == name]
 
 
-def parse_head(block: bytes) -> Head:
-    """Read a request's head, from the request line to the empty line.
+class HeadReader:
+    """Reads heads under one configuration.
 
-    Raises:
-        MalformedError: for anything that RFC 9112 sections 3, 5 and 6 do not allow a sender to send.
+    Args:
+        meaning: of a name in lower case... asked once for each spelling of a name, and then remembered.
+        usual: names in lower case that are known from the start, in their usual spellings, and never forgotten.
     """
-    line = _REQUEST_LINE.match(block)
-    if line is None:
-        raise MalformedError(_wrong_line(block))
-    start = line.end()
-    if is_section(block, start) is None:
-        raise MalformedError
-    headers = parse_fields(block[start:-4]) if len(block) - start > 2 else ()
-    if len(headers) > MAX_FIELDS:
-        raise MalformedError(Reasons.HEAD_TOO_LARGE)
-    http_11 = line[3] == b"1"
-    length, chunked = request_framing(headers, http_11=http_11)
-    return Head(block, line[1], line[2], http_11, headers, length, chunked, 1 + len(block) // MAX_REMEMBERED)
 
+    def __init__(self, meaning: Callable[[bytes], Meaning], usual: Iterable[bytes]) -> None:
+        self._meaning = meaning
+        self._known = {
+            spelling: int(meaning(spelling)) for name in usual for spelling in (name, name.title(), name.upper())
+        }
+        self._learned: dict[bytes, int] = {}
 
-def request_framing(headers: tuple[tuple[bytes, bytes], ...], *, http_11: bool) -> tuple[int, bool]:
-    """Return content length and whether the content is chunked (RFC 9112 sections 6.1 to 6.3).
+    def read(self, block: bytes) -> RequestHead:
+        """Read a head, from the request line to the empty line.
 
-    Raises:
-        MalformedError: both, several, or any value but one plain number or ``chunked``.
-    """
-    length: bytes | None = None
-    coding: bytes | None = None
-    for name, value in headers:
-        if len(name) == 14 and name.lower() == b"content-length":
-            if length is not None or _LENGTH(value) is None:
+        Raises:
+            MalformedError: for anything that RFC 9112 sections 3, 5 and 6 do not allow a sender to send.
+        """
+        lines = block.split(b"\r\n")
+        count = len(lines) - 1
+        # All that is no part of a line is its end: nowhere a control, nowhere a CR or LF alone.
+        if block.translate(None, _VISIBLE) != b"\r\n" * count:
+            raise MalformedError(_wrong_line(lines[0]))
+        request_line = _REQUEST_LINE(lines[0])
+        if request_line is None:
+            raise MalformedError(_wrong_line(lines[0]))
+        if count > MAX_FIELDS + 2:
+            raise MalformedError(Reasons.HEAD_TOO_LARGE)
+        method, target, version = request_line.groups()
+        kept: list[bytes] = []
+        hosts = authorization = withheld = forwarding = read = ()
+        options, given, length, chunked = _NO_OPTIONS, None, None, False
+        keep, known = kept.append, self._known.get
+        for line in lines[1:-2]:
+            name, colon, value = line.partition(b":")
+            meaning = known(name)
+            if meaning is None:
+                meaning = self._learn(name)
+            if not colon:
                 raise MalformedError
-            length = value
-        elif len(name) == 17 and name.lower() == b"transfer-encoding":
-            if coding is not None or value.lower() != b"chunked" or not http_11:
+            if not meaning:
+                keep(line)
+                continue
+            if meaning == _DROPPED:
+                continue
+            value = value.strip(b" \t")
+            if meaning == _HOST:
+                hosts += (value,)
+            elif meaning == _AUTHORIZATION:
+                authorization += (value,)
+                withheld += ((len(kept), line),)
+            elif meaning == _CONNECTION:
+                options |= options_of(value)
+            elif meaning == _REQUEST_ID:
+                given = value if given is None else b""
+            elif meaning == _FORWARDING:
+                forwarding += ((name.lower(), value),)
+            elif meaning == _LENGTH_LINE:
+                if length is not None or chunked or _LENGTH(value) is None:
+                    raise MalformedError
+                length = int(value)
+            elif meaning == _CODING:
+                if length is not None or chunked or value.lower() != b"chunked" or version == b"0":
+                    raise MalformedError
+                chunked = True
+            else:
+                read += ((name.lower(), value),)
+                if meaning == _READ:
+                    keep(line)
+                elif meaning != _TAKEN:
+                    withheld += ((len(kept), line),)
+        if given is not None and _IS_REQUEST_ID(given) is None:
+            given = None
+        return RequestHead(
+            _METHODS.get(method) or method.decode("ascii"),
+            target,
+            version == b"1",
+            hosts,
+            authorization,
+            kept,
+            withheld,
+            forwarding,
+            read,
+            options,
+            length,
+            chunked,
+            given,
+            len(block),
+        )
+
+    def _learn(self, name: bytes) -> int:
+        """Return what a name means that is not known.
+
+        Raises:
+            MalformedError: it is no name.
+        """
+        meaning = self._learned.get(name)
+        if meaning is None:
+            if is_token(name) is None:
                 raise MalformedError
-            coding = value
-    if length is not None and coding is not None:
-        raise MalformedError
-    return int(length or 0), coding is not None
+            meaning = int(self._meaning(name))
+            if len(name) <= MAX_LEARNED_NAME:
+                if len(self._learned) >= MAX_LEARNED:
+                    self._learned.clear()
+                self._learned[name] = meaning
+        return meaning
 
 
-def _wrong_line(block: bytes) -> Reason:
-    version = re.match(METHOD + rb" [!-~]+ HTTP/[0-9](?:\.[0-9])?\r\n", block)
-    return Reasons.HTTP_VERSION if version else Reasons.MALFORMED_HTTP
+def _wrong_line(line: bytes) -> Reason:
+    good = _OTHER_VERSION(line) and _REQUEST_LINE(line) is None
+    return Reasons.HTTP_VERSION if good else Reasons.MALFORMED_HTTP
