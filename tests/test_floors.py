@@ -126,7 +126,7 @@ TESTED_ELSEWHERE = {
     ),
     **dict.fromkeys(
         (f"settings/tables/{name}.py" for name in ("issuers", "root", "routes", "server", "tokens", "upstreams")),
-        "declarations; test_load.py, test_faults.py and test_render.py use all of them",
+        "declarations; test_load.py, test_faults.py and test_reference.py use all of them",
     ),
 }
 

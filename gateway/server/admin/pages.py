@@ -1,7 +1,7 @@
 """The admin port: health, readiness, status and metrics.
 
 Only these pages live here; the port that they are on, which no route reaches, is
-``admin_port.py``'s. They answer from memory: none of them waits for an issuer or an upstream.
+``port.py``'s. They answer from memory: none of them waits for an issuer or an upstream.
 """
 
 from __future__ import annotations
