@@ -66,6 +66,10 @@ STILL_LONG = {
     "server.express_lane.memory._known": 77,
 }
 
+#: Public names that several modules define: one for each feature, or for each program. Any other is found once by
+#: ``git grep``. What ``server/express_lane`` defines is not looked at: it is rewritten as a whole.
+ONE_FOR_EACH = {"REASONS", "main"}
+
 #: What works on bytes and frozen values only: no await, no aiohttp, no clock of its own. Both lanes call it.
 PURE = (
     "errors.py",
@@ -322,6 +326,29 @@ def test_no_function_is_too_long_to_be_read() -> None:
                 if (length := node.end_lineno - node.lineno + 1) > MAX_FUNCTION_LINES:
                     long[f"{name}.{node.name}"] = length
     assert long == STILL_LONG
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    """Return the names that a module defines at its top, and does not keep to itself."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            targets: list[ast.expr] = [ast.Name(node.name)]
+        elif isinstance(node, ast.Assign):
+            targets = node.targets
+        else:
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else []
+        for target in targets:
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            yield from (name.id for name in names if isinstance(name, ast.Name) and not name.id.startswith("_"))
+
+
+def test_each_public_name_is_defined_once() -> None:
+    places: dict[str, list[str]] = {}
+    for module, file in _names().items():
+        if _folder(module) != "server.express_lane":
+            for name in _defined(ast.parse(file.read_text(encoding="utf-8"))):
+                places.setdefault(name, []).append(module)
+    assert {name: found for name, found in places.items() if len(found) > 1 and name not in ONE_FOR_EACH} == {}
 
 
 def test_every_file_says_what_may_live_in_it() -> None:
