@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -358,6 +359,35 @@ def test_every_file_says_what_may_live_in_it() -> None:
         if text.strip() and not ast.get_docstring(ast.parse(text)):
             silent.append(str(file.relative_to(ROOT)))
     assert silent == []
+
+
+def test_every_folder_says_in_three_sentences_what_lives_there() -> None:
+    found = {}
+    for name in _folders():
+        text = ast.get_docstring(ast.parse(_names()[name].read_text(encoding="utf-8"))) or ""
+        found[name] = len(re.findall(r"\.(?=\s|$)", text))
+    assert {name: count for name, count in found.items() if count != 3} == {}
+
+
+def _is_found(name: str, at: Path) -> bool:
+    """Return whether a file that a text of the package names is found by that name."""
+    if (at.parent / name).exists():
+        return True
+    files = [file.relative_to(PACKAGE) for file in _names().values()]
+    places = [file for file in files if f"/{file}".endswith(f"/{name}")]
+    if "/" in name or len(places) == 1 or at.suffix == ".md":  # a page says the folder beside it
+        return bool(places) or (ROOT / name).exists()
+    return {file.parts[0] for file in places} == {"features"}  # what several features have, as a kind
+
+
+def test_the_files_that_a_text_names_are_there() -> None:
+    """Whoever moves a file is shown what still speaks of its old place."""
+    lost = []
+    for file in [*_modules(), ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"]:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            names = re.findall(r"``?((?:\w+/)*[a-z_0-9]+\.py)``?", line)
+            lost += [f"{file.relative_to(ROOT)}:{number}: {name}" for name in names if not _is_found(name, file)]
+    assert lost == []
 
 
 # --- what is pure ---
