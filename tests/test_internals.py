@@ -142,7 +142,7 @@ STREAMS = (
 
 #: By other modules.
 OTHERS = (
-    Row(EnvSettingsSource, "_load_env_vars", "settings/environment.py: else the environment is ignored, silently", ""),
+    Row(EnvSettingsSource, "_load_env_vars", "settings/loading/environment.py: else no variable is read, silently", ""),
     Row(RedisCache, "client", "introspection/shared_answers.py: else aiocache opens connections without limits"),
     Row(ECKey, "curve_key_size", "jwt/jose/keys.py: how long an EC signature is"),
     Row(ECKey, "get_op_key", "jwt/jose/keys.py: the key as the algorithms ask for it", "operation"),

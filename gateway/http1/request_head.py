@@ -35,7 +35,7 @@ class MalformedError(ValueError):
 
 
 #: The longest head that is remembered, in bytes: connections are many, and each may send the longest.
-MAX_REMEMBERED = 8192
+MAX_REMEMBERED_BYTES = 8192
 
 
 class Head(NamedTuple):
@@ -79,7 +79,7 @@ def parse_head(block: bytes) -> Head:
         raise MalformedError(Reasons.HEAD_TOO_LARGE)
     http_11 = line[3] == b"1"
     length, chunked = request_framing(headers, http_11=http_11)
-    return Head(block, line[1], line[2], http_11, headers, length, chunked, 1 + len(block) // MAX_REMEMBERED)
+    return Head(block, line[1], line[2], http_11, headers, length, chunked, 1 + len(block) // MAX_REMEMBERED_BYTES)
 
 
 def request_framing(headers: tuple[tuple[bytes, bytes], ...], *, http_11: bool) -> tuple[int, bool]:
