@@ -52,7 +52,7 @@ from gateway.telemetry.loop_lag import LoopLag
 from gateway.upstream.pool.upstream import open_upstreams
 
 #: How long the last access log lines may take when everything else has ended.
-LOG_SECONDS = 1.0
+LOG_STOP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class GatewayApp:
     async def _start(self) -> None:
         settings, clock = self.settings, self.clock
         self._writer = LogThread()
-        self._stop.push_async_callback(self._writer.stop, LOG_SECONDS)
+        self._stop.push_async_callback(self._writer.stop, LOG_STOP_SECONDS)
         self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
         self.redis = await open_link(settings.redis, clock, self._stop)
         express = frozenset().union(*(feature.express for feature in self._features))

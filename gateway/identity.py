@@ -249,7 +249,7 @@ def _percent_coded(text: str) -> bytes:
 
 def _coded_json(value: Any) -> bytes:
     try:
-        text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_thaw)
+        text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=thaw)
     except (ValueError, TypeError, RecursionError):
         raise UnsafeClaimError("the claim cannot be written as JSON") from None
     return text.encode("ascii")  # "ensure_ascii" escapes every control character, DEL too
@@ -274,8 +274,12 @@ def _scope_text(scopes: tuple[str, ...]) -> str | None:
     return " ".join(coded) or None
 
 
-def _thaw(value: Any) -> Any:
-    """Let ``json`` write what ``freeze`` made."""
+def thaw(value: Any) -> Any:
+    """Return what ``freeze`` made of an object as ``json`` can write it: its ``default``.
+
+    Raises:
+        TypeError: it is anything else.
+    """
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(type(value).__name__)

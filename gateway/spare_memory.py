@@ -18,7 +18,7 @@ from gateway.clock import Clock
 from gateway.tasks import Periodic
 
 #: Seconds between two looks.
-LOOK_SECONDS = 2.0
+MEMORY_LOOK_SECONDS = 2.0
 
 #: What is given back is not looked for below this growth, in pages of 4 KiB: 16 MiB.
 MIN_GROWTH_PAGES = 4096
@@ -66,7 +66,7 @@ class SpareMemory:
         self._smallest = 0
         self._monotonic = clock.monotonic
         self._rests_until = float("-inf")
-        self._giving_back = Periodic("spare memory", self._give_back, clock, LOOK_SECONDS)
+        self._giving_back = Periodic("spare memory", self._give_back, clock, MEMORY_LOOK_SECONDS)
 
     def start(self) -> None:
         """Begin, where there is a way."""

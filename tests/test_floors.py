@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -65,6 +66,20 @@ MAX_MODULES, MAX_LINES, MAX_FUNCTION_LINES = 14, 500, 60
 STILL_LONG = {
     "server.express_lane.memory._known": 77,
 }
+
+#: Classes that are the only heir of a class in another file: one class cut in two. ``server/express_lane`` is rewritten
+#: as a whole.
+STILL_CUT = {
+    "server.express_lane.connection.ExpressConnection",
+    "server.express_lane.exchange.ExpressExchange",
+    "server.express_lane.memory.KnownRequests",
+}
+#: What a feature says of settings is declared below the server, and has one heir there.
+NOT_CUT = {"server.seam.feature.Feature"}
+
+#: Public names that several modules define: one for each feature, or for each program. Any other is found once by
+#: ``git grep``. What ``server/express_lane`` defines is not looked at: it is rewritten as a whole.
+ONE_FOR_EACH = {"REASONS", "main"}
 
 #: What works on bytes and frozen values only: no await, no aiohttp, no clock of its own. Both lanes call it.
 PURE = (
@@ -126,7 +141,7 @@ TESTED_ELSEWHERE = {
     ),
     **dict.fromkeys(
         (f"settings/tables/{name}.py" for name in ("issuers", "root", "routes", "server", "tokens", "upstreams")),
-        "declarations; test_load.py, test_faults.py and test_render.py use all of them",
+        "declarations; test_load.py, test_faults.py and test_reference.py use all of them",
     ),
 }
 
@@ -324,6 +339,57 @@ def test_no_function_is_too_long_to_be_read() -> None:
     assert long == STILL_LONG
 
 
+def test_no_class_is_cut_over_several_files() -> None:
+    """A class with one heir, in another file, is half a class; a protocol is none."""
+    heirs: dict[tuple[str, str], list[str]] = {}
+    protocols = set()
+    for module, file in _names().items():
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        origin = {
+            alias.asname or alias.name: (node.module.removeprefix("gateway."), alias.name)
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("gateway.")
+            for alias in node.names
+        }
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                bases = [ast.unparse(base).partition("[")[0] for base in node.bases]
+                if "Protocol" in bases:
+                    protocols.add((module, node.name))
+                for base in bases:
+                    heirs.setdefault(origin.get(base, (module, base)), []).append(f"{module}.{node.name}")
+    cut = {
+        found[0]
+        for (module, name), found in heirs.items()
+        if len(found) == 1 and module in _names() and (module, name) not in protocols
+        if found[0].rpartition(".")[0] != module
+    }
+    assert cut - NOT_CUT == STILL_CUT
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    """Return the names that a module defines at its top, and does not keep to itself."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            targets: list[ast.expr] = [ast.Name(node.name)]
+        elif isinstance(node, ast.Assign):
+            targets = node.targets
+        else:
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else []
+        for target in targets:
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            yield from (name.id for name in names if isinstance(name, ast.Name) and not name.id.startswith("_"))
+
+
+def test_each_public_name_is_defined_once() -> None:
+    places: dict[str, list[str]] = {}
+    for module, file in _names().items():
+        if _folder(module) != "server.express_lane":
+            for name in _defined(ast.parse(file.read_text(encoding="utf-8"))):
+                places.setdefault(name, []).append(module)
+    assert {name: found for name, found in places.items() if len(found) > 1 and name not in ONE_FOR_EACH} == {}
+
+
 def test_every_file_says_what_may_live_in_it() -> None:
     silent = []
     for file in _sources(*SHORT, "tests"):
@@ -331,6 +397,35 @@ def test_every_file_says_what_may_live_in_it() -> None:
         if text.strip() and not ast.get_docstring(ast.parse(text)):
             silent.append(str(file.relative_to(ROOT)))
     assert silent == []
+
+
+def test_every_folder_says_in_three_sentences_what_lives_there() -> None:
+    found = {}
+    for name in _folders():
+        text = ast.get_docstring(ast.parse(_names()[name].read_text(encoding="utf-8"))) or ""
+        found[name] = len(re.findall(r"\.(?=\s|$)", text))
+    assert {name: count for name, count in found.items() if count != 3} == {}
+
+
+def _is_found(name: str, at: Path) -> bool:
+    """Return whether a file that a text of the package names is found by that name."""
+    if (at.parent / name).exists():
+        return True
+    files = [file.relative_to(PACKAGE) for file in _names().values()]
+    places = [file for file in files if f"/{file}".endswith(f"/{name}")]
+    if "/" in name or len(places) == 1 or at.suffix == ".md":  # a page says the folder beside it
+        return bool(places) or (ROOT / name).exists()
+    return {file.parts[0] for file in places} == {"features"}  # what several features have, as a kind
+
+
+def test_the_files_that_a_text_names_are_there() -> None:
+    """Whoever moves a file is shown what still speaks of its old place."""
+    lost = []
+    for file in [*_modules(), ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"]:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            names = re.findall(r"``?((?:\w+/)*[a-z_0-9]+\.py)``?", line)
+            lost += [f"{file.relative_to(ROOT)}:{number}: {name}" for name in names if not _is_found(name, file)]
+    assert lost == []
 
 
 # --- what is pure ---

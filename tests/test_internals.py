@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import pytest
 from aiocache import RedisCache
@@ -142,7 +142,7 @@ STREAMS = (
 
 #: By other modules.
 OTHERS = (
-    Row(EnvSettingsSource, "_load_env_vars", "settings/environment.py: else the environment is ignored, silently", ""),
+    Row(EnvSettingsSource, "_load_env_vars", "settings/loading/environment.py: else no variable is read, silently", ""),
     Row(RedisCache, "client", "introspection/shared_answers.py: else aiocache opens connections without limits"),
     Row(ECKey, "curve_key_size", "jwt/jose/keys.py: how long an EC signature is"),
     Row(ECKey, "get_op_key", "jwt/jose/keys.py: the key as the algorithms ask for it", "operation"),
@@ -274,7 +274,7 @@ def _parts_of_aiohttp(file: Path) -> Iterator[str]:
 def _private(owner: type) -> set[str]:
     """Return the private attributes of a class and of its objects."""
     found: set[str] = set()
-    for base in owner.__mro__[:-1]:
+    for base in _bases(owner):
         found |= {name for name in vars(base) if not name.startswith("__")}
         found |= set(re.findall(r"self\.(_\w+)", inspect.getsource(base)))
     return {name for name in found if name.startswith("_")}
@@ -284,7 +284,12 @@ def _has(owner: Any, name: str) -> bool:
     """Return whether a class has an attribute, or gives it to its objects."""
     if hasattr(owner, name):
         return True
-    return any(f"self.{name}" in inspect.getsource(base) for base in owner.__mro__ if base is not object)
+    return any(f"self.{name}" in inspect.getsource(base) for base in _bases(owner))
+
+
+def _bases(owner: type) -> list[type]:
+    """Return a class and what it derives from, but for what is Python's: that may have no source."""
+    return [base for base in owner.__mro__ if base not in (object, Generic)]
 
 
 def _parameters(method: Any) -> Iterator[str]:

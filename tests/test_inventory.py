@@ -112,6 +112,20 @@ def test_numbers_stand_in_markers_and_not_in_docstrings() -> None:
     assert found == []
 
 
+def test_every_number_is_in_a_row_of_the_page() -> None:
+    """So that a reader finds what it is about, and the folder of its tests."""
+    page = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([RC]\d.*?) \|", page, flags=re.MULTILINE)
+    ranges = [re.findall(r"([RC])(\d+)(?:\u2013[RC](\d+))?", row) for row in rows]
+    covered = {
+        f"{kind}{number:0{3 if kind == 'R' else 2}}"
+        for row in ranges
+        for kind, first, last in row
+        for number in range(int(first), int(last or first) + 1)
+    }
+    assert sorted(WANTED - covered) == []
+
+
 def test_nothing_that_is_not_offered_has_a_test() -> None:
     """A line there is an excuse; with a test it would be a lie, one way or the other."""
     assert sorted(proved() & entries("Not offered").keys()) == []

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from gateway import spare_memory
-from gateway.spare_memory import LOOK_SECONDS, MIN_GROWTH_PAGES, REST, SpareMemory, resident_pages, trim_of_c
+from gateway.spare_memory import MEMORY_LOOK_SECONDS, MIN_GROWTH_PAGES, REST, SpareMemory, resident_pages, trim_of_c
 from tests.support.clock import FakeClock, eventually, settle
 
 pytestmark = pytest.mark.skipif(
@@ -34,11 +34,11 @@ async def test_a_process_that_has_grown_gives_back_what_it_does_not_use() -> Non
     spare = SpareMemory(clock, heap.trim, lambda: heap.pages)
     spare.start()
     for _ in range(5):
-        await clock.advance(LOOK_SECONDS)
+        await clock.advance(MEMORY_LOOK_SECONDS)
     assert heap.given_back == 0
     for times in (1, 2):
         heap.pages += MIN_GROWTH_PAGES
-        await clock.advance(LOOK_SECONDS)
+        await clock.advance(MEMORY_LOOK_SECONDS)
         await eventually(lambda times=times: heap.given_back == times)  # type: ignore[misc]
         await settle()
         await clock.advance(60)
@@ -58,11 +58,11 @@ async def test_one_that_takes_long_is_rare() -> None:
     spare = SpareMemory(clock, slow, lambda: heap.pages)
     spare.start()
     heap.pages = 100_000
-    await clock.advance(LOOK_SECONDS)
+    await clock.advance(MEMORY_LOOK_SECONDS)
     await eventually(lambda: heap.given_back == 1)
     await settle()
     for _ in range(10):
-        await clock.advance(LOOK_SECONDS)
+        await clock.advance(MEMORY_LOOK_SECONDS)
         await settle()
     assert heap.given_back == 1
     await clock.advance(REST * 0.1)

@@ -35,11 +35,11 @@ DEFAULT_ADMIN_PORT = 9090
 DEFAULT_UPSTREAM_PORT = 9402
 
 #: What ``gateway token`` asks unless told otherwise.
-DEFAULT_ISSUER = f"http://127.0.0.1:{identity_provider.DEFAULT_PORT}"
+DEFAULT_ISSUER = f"http://127.0.0.1:{identity_provider.PROVIDER_PORT}"
 
 #: Who the demo's tokens speak for, and with it the headers that the upstream must see.
-SUBJECT, SCOPE, ROLE = "alice", "orders:read", "merchant"
-IDENTITY = {"x-user-id": SUBJECT, "x-user-role": ROLE, "x-scope": SCOPE}
+ALICE, SCOPE, ROLE = "alice", "orders:read", "merchant"
+IDENTITY = {"x-user-id": ALICE, "x-user-role": ROLE, "x-scope": SCOPE}
 
 #: How long the printed tokens work, and how long one request may take, in seconds.
 _TOKEN_SECONDS = 3600
@@ -118,7 +118,7 @@ def settings(issuer: str, upstream: str, port: int, admin_port: int, access_log:
 
 def requests(provider: IdentityProvider) -> tuple[DemoRequest, DemoRequest, DemoRequest]:
     """Return the three requests: no token, a valid one, and one whose claims were changed after signing."""
-    valid = provider.mint(scope=SCOPE, claims={"sub": SUBJECT, "role": ROLE}, expires_in=_TOKEN_SECONDS)
+    valid = provider.mint(scope=SCOPE, claims={"sub": ALICE, "role": ROLE}, expires_in=_TOKEN_SECONDS)
     return (
         DemoRequest("no token", "", 401, "missing_token"),
         DemoRequest("a valid token", valid, 200),
@@ -139,7 +139,7 @@ async def _demo(once: bool, port: int | None) -> int:
     stop = asyncio.Event() if once else _on_interrupt()
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(
-            IdentityProvider(0 if once else _free(identity_provider.DEFAULT_PORT))
+            IdentityProvider(0 if once else _free(identity_provider.PROVIDER_PORT))
         )
         upstream = await stack.enter_async_context(EchoUpstream(0 if once else _free(DEFAULT_UPSTREAM_PORT)))
         if port is None:

@@ -14,7 +14,7 @@ from enum import Enum
 from gateway.errors import Reason, Reasons
 from gateway.http1.fields import FIELD_LINE, values_of
 from gateway.http1.first_bytes import MAX_LOOK_BYTES, not_http
-from gateway.http1.request_head import MAX_REMEMBERED, Head, MalformedError, parse_head
+from gateway.http1.request_head import MAX_REMEMBERED_BYTES, Head, MalformedError, parse_head
 from gateway.http1.websocket import asks_for_websocket
 
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?\r\n").fullmatch
@@ -221,7 +221,7 @@ class MessageScanner:
             self._last = parse_head(block)
             self._upgrades = self._last.http_11 and asks_for_websocket(values_of(self._last.headers, b"upgrade"))
         head = self._instead = self._last
-        if size > MAX_REMEMBERED:
+        if size > MAX_REMEMBERED_BYTES:
             self._last = None
         self._empty_lines = 0
         self._start_content(head.length, head.chunked)

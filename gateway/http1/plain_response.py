@@ -31,7 +31,7 @@ MAX_RESPONSE_FIELD = 65536
 MAX_RESPONSE_FIELDS = 1000
 
 #: Bounds on what is remembered: heads, and the size of one, in bytes.
-MAX_REMEMBERED = 256
+MAX_REMEMBERED_HEADS = 256
 MAX_REMEMBERED_HEAD = 2048
 
 # Fields that make a response more than plain: they speak of the framing, or of more of the
@@ -141,7 +141,7 @@ class HeadMemory:
             dated = has_field(head.headers, b"date")
             known = KnownHead(head.status, head.length, fields, dated, head)
             if len(block) <= MAX_REMEMBERED_HEAD:
-                if len(self._known) >= MAX_REMEMBERED:
+                if len(self._known) >= MAX_REMEMBERED_HEADS:
                     self._known.clear()
                 self._known[block] = known
         return known

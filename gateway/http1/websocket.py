@@ -23,7 +23,7 @@ from gateway.http1.fields import RawHeaders, connection_options, list_members, v
 UPGRADE_FIELDS = ((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"))
 
 #: The only version that there is (RFC 6455 section 4.1).
-VERSION = b"13"
+WEBSOCKET_VERSION = b"13"
 
 #: The subprotocol name that says that the next one offered is a bearer token.
 TOKEN_PROTOCOL = b"bearer"
@@ -57,7 +57,7 @@ def check_request(method: str, http_11: bool, headers: RawHeaders) -> bytes:
         raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="not a GET of HTTP/1.1")
     if b"upgrade" not in connection_options(headers):
         raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="Connection does not list upgrade")
-    if values_of(headers, b"sec-websocket-version") != [VERSION]:
+    if values_of(headers, b"sec-websocket-version") != [WEBSOCKET_VERSION]:
         raise GatewayError(Reasons.WEBSOCKET_VERSION)
     keys = values_of(headers, b"sec-websocket-key")
     if len(keys) != 1 or not _is_key(keys[0]):

@@ -26,7 +26,7 @@ from gateway.watched_file import WatchedFile
 _log = logging.getLogger("gateway.introspection")
 
 #: How often the file is looked at, in seconds.
-LOOK_SECONDS = 1.0
+CREDENTIAL_LOOK_SECONDS = 1.0
 
 #: For how many seconds an assertion is good. It is used at once: what counts is the difference of the clocks.
 _ASSERTION_SECONDS = 60
@@ -116,7 +116,7 @@ class ClientAuthentication:
             FetchError: it never was.
         """
         now = self._monotonic()
-        if self._credential is None or now - self._looked_at >= LOOK_SECONDS:
+        if self._credential is None or now - self._looked_at >= CREDENTIAL_LOOK_SECONDS:
             self._looked_at = now
             async with self._looking:  # whoever comes while it is read for the first time has nothing else to say
                 await asyncio.to_thread(self._look)

@@ -19,7 +19,7 @@ from yarl import URL
 from gateway.errors import PREVIEW_CHARS, printable
 from gateway.network_errors import WordedError
 
-WELL_KNOWN = "/.well-known/openid-configuration"
+DISCOVERY_PATH = "/.well-known/openid-configuration"
 
 
 class DiscoveryError(ValueError):
@@ -45,7 +45,7 @@ def discovery_url(issuer: str) -> URL:
         DiscoveryError: when the issuer is no http(s) URL without query and fragment.
     """
     try:
-        url = URL(issuer.rstrip("/") + WELL_KNOWN)
+        url = URL(issuer.rstrip("/") + DISCOVERY_PATH)
     except ValueError:
         url = URL()
     if url.scheme not in ("https", "http") or not url.host or "?" in issuer or "#" in issuer:

@@ -10,13 +10,12 @@ networks where a client has as many of them as it likes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any
 
-from gateway.identity import Identity
+from gateway.identity import Identity, thaw
 
 #: Bytes of a name. No two callers share one by chance, nor can somebody find two that do (2**64 tries).
 NAME_BYTES = 16
@@ -101,10 +100,4 @@ def _claim(value: Any) -> bytes:
         return b'"' + _text(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_thawed).encode("ascii")
-
-
-def _thawed(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(type(value).__name__)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=thaw).encode("ascii")

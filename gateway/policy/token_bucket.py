@@ -2,7 +2,7 @@
 
 Only the arithmetic and the table of buckets live here; whose requests are
 counted together is ``caller_names.py``'s, and asking a store that gateways share is
-the server's. The clock is an argument: monotonic seconds.
+the business of the feature that limits (``features/rate_limits``). The clock is an argument: monotonic seconds.
 
 A bucket is one number: the moment at which it will be full again (the generic
 cell rate algorithm, ITU-T I.371: the theoretical arrival time). A request moves

@@ -35,9 +35,6 @@ _log = logging.getLogger("gateway")
 #: Most workers that "auto" makes, as many as can be configured.
 MAX_WORKERS = 256
 
-#: Bytes of the secret that all workers of a gateway have in common.
-SECRET_BYTES = 32
-
 #: The wait before a dead worker is replaced, in seconds: the first, and the longest; it doubles while they die early.
 FIRST_WAIT, LAST_WAIT = 0.1, 5.0
 
@@ -51,7 +48,7 @@ FETCH_STEP, FETCH_SPREAD = 0.3, 2.0
 SECRET_BYTES = 32
 
 #: What a worker may take beyond ``drain_seconds`` to close what is left, in seconds.
-CLOSING_SECONDS = 2.0
+WORKER_CLOSING_SECONDS = 2.0
 
 
 def run_gateway(settings: Settings) -> int:
@@ -118,7 +115,7 @@ class Supervisor:
         """
         self._end(signal.SIGTERM)
         self._reservation.close()
-        allowed = self._settings.server.drain_seconds + CLOSING_SECONDS
+        allowed = self._settings.server.drain_seconds + WORKER_CLOSING_SECONDS
         late = (await asyncio.wait(self._keepers, timeout=allowed))[1]
         if late:
             _log.error("killing %d workers that did not drain within %g s", len(late), allowed)

@@ -22,7 +22,7 @@ from gateway.server.sockets.listen import SharedAddress
 from gateway.tasks import go_on_after, spawn
 
 #: How long a worker may take to answer a question, in seconds.
-ANSWER_SECONDS = 1.0
+WORKER_ANSWER_SECONDS = 1.0
 
 #: How long what an ended process had sent may take to be read, in seconds.
 _LAST_WORDS_SECONDS = 1.0
@@ -102,7 +102,7 @@ class WorkerProcess:
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._channel.send({"id": number, "page": page, "given": given})
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(WORKER_ANSWER_SECONDS):
                 return await answer
         except TimeoutError:
             return None

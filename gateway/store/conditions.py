@@ -20,7 +20,7 @@ from gateway.tasks import Periodic
 _log = logging.getLogger("gateway.redis")
 
 #: Seconds between two looks; what an operator changes is seen after so many.
-LOOK_SECONDS = 60.0
+CONDITIONS_LOOK_SECONDS = 60.0
 
 #: Before the first look that Redis has answered, and after it was away, seconds between two.
 SOON_SECONDS = 1.0
@@ -74,7 +74,7 @@ class Conditions:
 
     def _pause(self) -> float:
         """After an outage it may be another server."""
-        return LOOK_SECONDS if self._outages == self._link.outages else SOON_SECONDS
+        return CONDITIONS_LOOK_SECONDS if self._outages == self._link.outages else SOON_SECONDS
 
     async def _problems(self) -> AsyncIterator[str]:
         at_risk = " and ".join(self._kept)

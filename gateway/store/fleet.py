@@ -29,13 +29,13 @@ from gateway.tasks import Periodic
 _log = logging.getLogger("gateway.fleet")
 
 #: Seconds between two looks at the others, and for which a record counts.
-LOOK_SECONDS, RECORD_SECONDS = 10.0, 30
+FLEET_LOOK_SECONDS, RECORD_SECONDS = 10.0, 30
 
 #: From so many seconds on, a difference of clocks is logged.
 CLOCK_SECONDS = 5.0
 
 #: Most records that are read, most bytes of one, and most differences that are logged.
-MAX_RECORDS, MAX_BYTES, MAX_DIFFERENCES = 200, 65_536, 100
+MAX_GATEWAY_RECORDS, MAX_FLEET_RECORD_BYTES, MAX_DIFFERENCES = 200, 65_536, 100
 
 #: What a difference from the clock of Redis names instead of a gateway.
 _REDIS = "Redis"
@@ -84,7 +84,7 @@ class Difference(NamedTuple):
 
 def read_record(worker: bytes, value: bytes) -> FleetRecord | None:
     """Return the record that a worker wrote; None when it is not a record."""
-    if len(value) > MAX_BYTES:
+    if len(value) > MAX_FLEET_RECORD_BYTES:
         return None
     try:
         found = json.loads(value.partition(b" ")[2])
@@ -140,7 +140,7 @@ class Fleet:
             **what_must_agree(settings),
         }
         self._told: set[tuple[str, str]] = set()
-        self._watching = Periodic("fleet", self.look, clock, LOOK_SECONDS)
+        self._watching = Periodic("fleet", self.look, clock, FLEET_LOOK_SECONDS)
 
     async def start(self) -> None:
         """Tell the others, and go on in the background; this waits for one exchange at most."""
@@ -161,7 +161,7 @@ class Fleet:
         if not self._link.available:
             return
         try:
-            arguments: list[str | int] = [self._worker, record, RECORD_SECONDS, MAX_RECORDS]
+            arguments: list[str | int] = [self._worker, record, RECORD_SECONDS, MAX_GATEWAY_RECORDS]
             rows = await self._link.evaluate(_TELL, [names.FLEET], arguments, _rows)
         except StoreUnavailableError:
             return

@@ -32,7 +32,7 @@ _log = logging.getLogger("gateway.replay")
 MAX_SECONDS = 315_360_000.0
 
 #: Seconds between two looks since when Redis remembers, once an id was used here.
-LOOK_SECONDS = 0.25
+USED_IDS_LOOK_SECONDS = 0.25
 
 #: Before that, every so many times only: a worker that uses nothing loses little.
 _IDLE_LOOKS = 20
@@ -229,7 +229,7 @@ class ReplayRedis(ReplayStore):
         self._since: int | None = None
         self._busy = False
         self._looks, self._outages = 0, link.outages
-        self._watching = Periodic("used ids", self._watch, clock, LOOK_SECONDS, about=f"{purpose}s")
+        self._watching = Periodic("used ids", self._watch, clock, USED_IDS_LOOK_SECONDS, about=f"{purpose}s")
 
     @property
     def entries(self) -> int:

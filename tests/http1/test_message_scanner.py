@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import Reason, Reasons
 from gateway.http1.message_scanner import MAX_PARTS, SMALL_CHUNKS_PART, MessageScanner
-from gateway.http1.request_head import MAX_FIELDS, MAX_REMEMBERED, Head
+from gateway.http1.request_head import MAX_FIELDS, MAX_REMEMBERED_BYTES, Head
 
 SOUND = [
     b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -313,7 +313,7 @@ def test_chunks_of_a_byte_each_do_not_hold_all_others_up() -> None:
 def test_long_head_is_not_remembered() -> None:
     """CWE-400: connections are many, and each may send one of the greatest length and be idle then."""
     scanner = MessageScanner(65536)
-    for size, same in ((100, True), (MAX_REMEMBERED + 1, False)):
+    for size, same in ((100, True), (MAX_REMEMBERED_BYTES + 1, False)):
         block = b"GET / HTTP/1.1\r\nX: " + b"a" * size + b"\r\n\r\n"
         first, second = scanner.feed(block)[0][0], scanner.feed(block)[0][0]
         assert first == second

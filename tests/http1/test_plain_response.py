@@ -8,8 +8,8 @@ import pytest
 
 from gateway.http1.date_field import DateField
 from gateway.http1.plain_response import (
-    MAX_REMEMBERED,
     MAX_REMEMBERED_HEAD,
+    MAX_REMEMBERED_HEADS,
     MAX_RESPONSE_FIELD,
     MAX_RESPONSE_FIELDS,
     HeadMemory,
@@ -142,9 +142,9 @@ def test_memory_is_bounded_in_heads() -> None:
     """An upstream that varies its heads (each has a Date, say) costs no memory."""
     translations = Translations()
     memory = HeadMemory(translations)
-    for length in range(3 * MAX_REMEMBERED):
+    for length in range(3 * MAX_REMEMBERED_HEADS):
         memory.read(block(length))
-        assert memory.remembered <= MAX_REMEMBERED
+        assert memory.remembered <= MAX_REMEMBERED_HEADS
     memory.read(block(0))
     assert translations.asked.count(0) == 2
 

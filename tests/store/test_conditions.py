@@ -11,7 +11,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.settings.tables.redis import Redis
-from gateway.store.conditions import LOOK_SECONDS, SOON_SECONDS, Conditions
+from gateway.store.conditions import CONDITIONS_LOOK_SECONDS, SOON_SECONDS, Conditions
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import eventually
 from tests.support.composed import Settings
@@ -120,7 +120,7 @@ async def test_after_an_outage_the_next_look_comes_soon(tmp_path: Path) -> None:
     async with looking(tmp_path, settings()) as (server, conditions):
         assert conditions._pause() == SOON_SECONDS
         await conditions.look()
-        assert conditions._pause() == LOOK_SECONDS
+        assert conditions._pause() == CONDITIONS_LOOK_SECONDS
         conditions._link.outages += 1
         assert conditions._pause() == SOON_SECONDS
         await server.kill()

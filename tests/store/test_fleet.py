@@ -12,7 +12,14 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.settings.tables.redis import Redis
-from gateway.store.fleet import MAX_BYTES, MAX_DIFFERENCES, MAX_RECORDS, RECORD_SECONDS, Fleet, read_record
+from gateway.store.fleet import (
+    MAX_DIFFERENCES,
+    MAX_FLEET_RECORD_BYTES,
+    MAX_GATEWAY_RECORDS,
+    RECORD_SECONDS,
+    Fleet,
+    read_record,
+)
 from gateway.store.names import FLEET
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, OffsetClock, eventually
@@ -118,7 +125,7 @@ async def test_records_end_and_what_is_none_is_passed_over(tmp_path: Path, caplo
             "empty": f"{now} {{}}",
             "deep": f"{now} " + "[" * 100_000,
             "typed": f"{now} " + json.dumps({"gateway": 1, "values": {"format": []}}),
-            "long": f"{now} " + json.dumps({"gateway": "x" * MAX_BYTES, "values": {}}),
+            "long": f"{now} " + json.dumps({"gateway": "x" * MAX_FLEET_RECORD_BYTES, "values": {}}),
             "hostile": f"{now} " + json.dumps(hostile),
         }
         for name, value in rows.items():
@@ -134,11 +141,11 @@ async def test_records_end_and_what_is_none_is_passed_over(tmp_path: Path, caplo
 async def test_a_crowd_is_bounded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with RedisServer(tmp_path) as server, member(server, settings()) as one:
         now = server.run("TIME")[0]
-        for number in range(MAX_RECORDS + 100):
+        for number in range(MAX_GATEWAY_RECORDS + 100):
             record = {"gateway": f"g{number}", "values": {"format": 7}}
             server.run("HSET", FLEET, f"w{number}", f"{now} {json.dumps(record)}")
         await one.look()
-        assert one.others <= MAX_RECORDS
+        assert one.others <= MAX_GATEWAY_RECORDS
         assert len(one.found) == MAX_DIFFERENCES
         assert len(lines(caplog)) <= MAX_DIFFERENCES
 

@@ -14,8 +14,8 @@ from gateway.clock import SystemClock
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.settings.tables.redis import Redis
 from gateway.store.one_time_ids import (
-    LOOK_SECONDS,
     MAX_SECONDS,
+    USED_IDS_LOOK_SECONDS,
     Once,
     ReplayMemory,
     ReplayRedis,
@@ -294,10 +294,10 @@ async def test_who_uses_nothing_looks_seldom(tmp_path: Path) -> None:
         try:
             begun = link.commands
             for _ in range(20):
-                await clock.advance(LOOK_SECONDS)
+                await clock.advance(USED_IDS_LOOK_SECONDS)
             await eventually(lambda: link.commands == begun + 1)
             assert await store.use(Once(A, time.time(), clock.wall() + 60, time.time() + 60))
-            await clock.advance(LOOK_SECONDS)
+            await clock.advance(USED_IDS_LOOK_SECONDS)
             await eventually(lambda: link.commands == begun + 3)
         finally:
             await store.stop()

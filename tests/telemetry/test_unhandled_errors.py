@@ -14,6 +14,7 @@ import pytest
 
 from gateway.paced_log import PacedLog
 from gateway.telemetry import unhandled_errors as last_resort
+from tests.support.clock import FakeClock
 
 SECRET = "the client's own words"
 
@@ -24,7 +25,7 @@ def _hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module, name in ((sys, "unraisablehook"), (threading, "excepthook"), (warnings, "showwarning")):
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(logging, "raiseExceptions", True)
-    monkeypatch.setattr(last_resort, "_paced", PacedLog(logging.getLogger("gateway")))
+    monkeypatch.setattr(last_resort, "_paced", PacedLog(logging.getLogger("gateway"), FakeClock().monotonic))
     last_resort.counts.clear()
     last_resort.install()
     yield

@@ -1,4 +1,4 @@
-"""The reasons for which abuse detection refuse a request."""
+"""The reasons for which abuse detection refuses a request."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _log = logging.getLogger("gateway.watch")
 MAX_LOGGED_FLAGS, TOLD_SECONDS = 10, 60.0
 
 #: The reason code of a key that does not exist, where API keys are a feature of the gateway.
-UNKNOWN_API_KEY = "unknown_api_key"
+_UNKNOWN_API_KEY = "unknown_api_key"
 
 #: Bytes of the names of things of which only the number counts.
 _SHORT = 8
@@ -78,7 +78,7 @@ class AbuseWatch(Guard):
         if settings.bad_signatures:
             self._of_refusals[Reasons.BAD_SIGNATURE.code] = "bad_signatures", self._bursts(settings.bad_signatures)
         if settings.unknown_api_keys:
-            self._of_refusals[UNKNOWN_API_KEY] = "unknown_api_keys", self._bursts(settings.unknown_api_keys)
+            self._of_refusals[_UNKNOWN_API_KEY] = "unknown_api_keys", self._bursts(settings.unknown_api_keys)
         if settings.unknown_kids:
             kids = self._varieties(settings.unknown_kids)
             # The detail of this refusal says which kid it was.

@@ -19,7 +19,7 @@ from gateway.settings.loading.literals import parse_json, place_of
 from gateway.settings.readable import read_regular, without_mark
 
 #: The longest file that is read, in bytes.
-MAX_BYTES = 16 * 1024 * 1024
+MAX_KEY_FILE_BYTES = 16 * 1024 * 1024
 
 #: Faults that are told one by one; of more, their number.
 MAX_FAULTS = 100
@@ -53,7 +53,7 @@ def read_keys(file: str, given: Sequence[ApiKey], identity: Mapping[str, str | l
         KeyFileError: with every fault.
     """
     try:
-        data = read_regular(file, MAX_BYTES)
+        data = read_regular(file, MAX_KEY_FILE_BYTES)
     except ValueError as error:
         raise KeyFileError([str(error)], for_now=True) from None
     try:

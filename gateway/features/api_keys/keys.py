@@ -33,14 +33,14 @@ from gateway.watched_file import WatchedFile
 _log = logging.getLogger("gateway.api_keys")
 
 #: How often the file is looked at, in seconds.
-LOOK_SECONDS = 1.0
+KEY_FILE_LOOK_SECONDS = 1.0
 
 #: How many looks a file that keeps changing is waited for.
 _MAX_WAITS = 5
 
 #: What a key made here consists of before its id: scanners for leaked secrets find it by this.
-PREFIX = "gwk"
-_NEW_KEY = f"{PREFIX}_".encode()
+API_KEY_PREFIX = "gwk"
+_NEW_KEY = f"{API_KEY_PREFIX}_".encode()
 
 
 class KnownKey(NamedTuple):
@@ -94,7 +94,7 @@ class ApiKeys:
         self._known = self._compile(self._given)
         self._complete = not self.file
         self._changes = WatchedFile(self.file, max_waits=_MAX_WAITS)
-        self._watching = Periodic("API key file", self._look, clock, LOOK_SECONDS, on_failure=self._not_read)
+        self._watching = Periodic("API key file", self._look, clock, KEY_FILE_LOOK_SECONDS, on_failure=self._not_read)
         if self.file:
             self._changes.take()
             self._accept(self._read())
@@ -216,7 +216,7 @@ class ApiKeys:
 
 def new_key(name: str) -> str:
     """Return a new key with 256 random bits; ``name`` is what its entry is called."""
-    return f"{PREFIX}_{name}_{secrets.token_bytes(32).hex()}"
+    return f"{API_KEY_PREFIX}_{name}_{secrets.token_bytes(32).hex()}"
 
 
 def hash_of(key: str) -> str:

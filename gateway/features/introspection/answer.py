@@ -2,7 +2,7 @@
 
 Only rules on the answer live here (RFC 7662 section 2.2), and they are few: what
 it says of the token's times, audience and subject is judged as the claims of a
-JWT are (``claims.py``). It is pure. The danger of this file is belief: an answer
+JWT are (``jwt/claims/rules.py``). It is pure. The danger of this file is belief: an answer
 that says "active" in any other way than JSON ``true``, or of another kind of
 token, must not pass.
 """

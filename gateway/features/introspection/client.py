@@ -1,8 +1,8 @@
 """One question to an authorization server about one token (RFC 7662 section 2).
 
 Only the exchange lives here: what is asked, and what counts as an answer. The
-connection and its limits are ``provider_http.py``'s; what the answer says of
-the token is ``introspection_answer.py``'s. The danger is the token: it goes
+connection and its limits are ``outbound/http.py``'s; what the answer says of
+the token is ``answer.py``'s. The danger is the token: it goes
 into the content of this one request, and into no address, log or error.
 """
 

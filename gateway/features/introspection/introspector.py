@@ -3,7 +3,7 @@
 Only the order of the steps lives here, for one issuer: memory, the answers
 that gateways share, the question. The dangers: a crowd of questions about one
 token (so all who wait for it share one, and nobody who leaves ends it), a
-flood of made-up tokens (``introspection_gate.py``), a failure taken for an
+flood of made-up tokens (``budget.py``), a failure taken for an
 answer (so only an answer is remembered, and a failure is 503), and a token that
 lives on after it was revoked (so no verdict is older than the configuration
 allows, and what runs for long is asked about again).

@@ -1,4 +1,4 @@
-"""The reasons for which introspection refuse a request."""
+"""The reasons for which introspection refuses a request."""
 
 from __future__ import annotations
 

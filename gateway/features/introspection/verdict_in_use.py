@@ -1,6 +1,6 @@
 """What a long response or a WebSocket rests on when its token was introspected, and whether that still holds.
 
-Only the looking lives here; asking is ``introspection.py``'s. The danger is a
+Only the looking lives here; asking is ``introspector.py``'s. The danger is a
 stream that outlives its token: so a verdict that has become too old is asked
 for again while the stream goes on, and when nobody can be asked, the stream
 ends after a while, too.

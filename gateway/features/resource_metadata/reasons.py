@@ -1,4 +1,4 @@
-"""The reasons for which metadata documents refuse a request."""
+"""The reasons for which a request for a metadata document is refused."""
 
 from __future__ import annotations
 

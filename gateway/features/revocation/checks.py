@@ -13,7 +13,7 @@ from gateway.settings.readable import read_problem, read_regular, without_mark
 from gateway.settings.tables.root import Settings
 
 #: The shortest secret of the admin call, and the longest, in characters.
-MIN_SECRET, MAX_SECRET = 16, 4096
+MIN_ADMIN_TOKEN, MAX_ADMIN_TOKEN = 16, 4096
 
 _NOWHERE = "has no effect: neither `revocation.file` nor `redis.url` says what is revoked"
 
@@ -34,9 +34,11 @@ def read_admin_token(file: str) -> bytes:
     Raises:
         ValueError: there is none, or it is too short.
     """
-    secret = without_mark(read_regular(file, MAX_SECRET)).strip()
-    if len(secret) < MIN_SECRET or not secret.isascii() or any(byte <= 0x20 or byte == 0x7F for byte in secret):
-        raise ValueError(f"this file must hold a secret of at least {MIN_SECRET} printable characters without spaces")
+    secret = without_mark(read_regular(file, MAX_ADMIN_TOKEN)).strip()
+    if len(secret) < MIN_ADMIN_TOKEN or not secret.isascii() or any(byte <= 0x20 or byte == 0x7F for byte in secret):
+        raise ValueError(
+            f"this file must hold a secret of at least {MIN_ADMIN_TOKEN} printable characters without spaces"
+        )
     return secret
 
 

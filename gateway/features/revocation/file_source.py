@@ -30,13 +30,13 @@ from gateway.watched_file import WatchedFile
 _log = logging.getLogger("gateway.revocation")
 
 #: How often the file is looked at, in seconds; one that has changed is read if it has stood still for one look.
-LOOK_SECONDS = 0.25
+FILE_LOOK_SECONDS = 0.25
 
 #: How many looks a file that keeps changing is waited for.
 _MAX_WAITS = 3
 
 #: The longest file, and the longest line of it, in bytes.
-MAX_BYTES, MAX_LINE = 1 << 30, 1 << 16
+MAX_REVOCATION_FILE_BYTES, MAX_LINE = 1 << 30, 1 << 16
 
 #: Entries that are added at one time: a few milliseconds.
 _SLICE = 2000
@@ -90,8 +90,8 @@ def read_revocations(file: str, end: int = 0, digest: bytes = b"") -> Read:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise RevocationFileError("this file cannot be read: not a regular file")
-            if found.st_size > MAX_BYTES:
-                raise RevocationFileError(f"this file has more than {MAX_BYTES} bytes")
+            if found.st_size > MAX_REVOCATION_FILE_BYTES:
+                raise RevocationFileError(f"this file has more than {MAX_REVOCATION_FILE_BYTES} bytes")
             further = 0 < end <= found.st_size and _digest(stream, end) == digest
             stream.seek(end if further else 0)
             records, whole = _records(stream, " of those added after the last load" if further else "")
@@ -177,7 +177,7 @@ class FileRevocations(RevocationSource):
         self._in_force = False
         self._looking = asyncio.Lock()
         self._changes = WatchedFile(file, max_waits=_MAX_WAITS)
-        self._watching = Periodic("revocation file", self._watch, clock, LOOK_SECONDS, on_failure=self._not_read)
+        self._watching = Periodic("revocation file", self._watch, clock, FILE_LOOK_SECONDS, on_failure=self._not_read)
 
     async def start(self) -> None:
         """Read the file, and keep up with it from then on in the background."""

@@ -1,4 +1,4 @@
-"""The table ``[revocation]``: where it is said which credentials are taken back.
+"""The table ``[revocation]``: where it is said which credentials are revoked.
 
 Only its declaration lives here.
 """

@@ -128,7 +128,7 @@ _MAY_RESTORE = "return redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1])"
 _RESTORED = "return redis.call('DEL', KEYS[1])"
 
 
-class Page(NamedTuple):
+class LogPage(NamedTuple):
     """Some records of the log.
 
     Attributes:
@@ -206,9 +206,11 @@ class RevocationLog:
         written: Written = await self._link.evaluate(_ADD, [*_KEYS, _RESTORING], arguments, _written, patient=True)
         return written
 
-    async def page(self, after: int) -> Page:
+    async def page(self, after: int) -> LogPage:
         """Return the records that were written after a number, the oldest first, at most ``MAX_RECORDS``."""
-        page: Page = await self._link.evaluate(_PAGE, _KEYS, [_fresh_epoch(), after, MAX_RECORDS], _page, patient=True)
+        page: LogPage = await self._link.evaluate(
+            _PAGE, _KEYS, [_fresh_epoch(), after, MAX_RECORDS], _page, patient=True
+        )
         return page
 
     async def sweep(self) -> int:
@@ -240,11 +242,11 @@ def _written(answer: Any) -> Written:
     return Written(_epoch(epoch), count(added))
 
 
-def _page(answer: Any) -> Page:
+def _page(answer: Any) -> LogPage:
     epoch, head, last, records = items(answer, 4)
     if not _sound(text(records)):
         raise OddAnswerError
-    return Page(_epoch(epoch), number(head), number(last), records)
+    return LogPage(_epoch(epoch), number(head), number(last), records)
 
 
 def _sound(records: bytes) -> bool:

@@ -31,7 +31,7 @@ from gateway.tasks import Periodic, cancelled, spawn, survivable, where
 _log = logging.getLogger("gateway.revocation")
 
 #: Seconds between two looks.
-LOOK_SECONDS = 0.25
+REDIS_LOOK_SECONDS = 0.25
 
 #: Without a good look for this long, what is revoked now is not known, however long ``max_age_seconds`` is.
 STALE_SECONDS = 0.6
@@ -92,7 +92,7 @@ class RedisRevocations(RevocationSource):
         self._looks = 0
         self._logged_at = self._began = float("-inf")
         self._watching = Periodic("revocations from Redis", self._watch, clock, self._pause)
-        self._listening = Periodic("revocation channel", self._listen, clock, LOOK_SECONDS)
+        self._listening = Periodic("revocation channel", self._listen, clock, REDIS_LOOK_SECONDS)
         self._client = link.new_client(1)
         self._first: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
@@ -148,7 +148,7 @@ class RedisRevocations(RevocationSource):
 
     def _pause(self) -> float:
         """Return the wait before the next look: the slower Redis is, the sooner it is asked again."""
-        return max(0.0, self._began + LOOK_SECONDS - self._monotonic())
+        return max(0.0, self._began + REDIS_LOOK_SECONDS - self._monotonic())
 
     def _failed(self, error: BaseException) -> None:
         self.failures += 1

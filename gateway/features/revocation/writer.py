@@ -132,5 +132,5 @@ def line(revocation: RevocationEntry) -> str:
 def shown_end(revocation: RevocationEntry) -> str:
     """Return for people until when an entry holds."""
     if math.isinf(revocation.expires):
-        return "for ever"
+        return "indefinitely"
     return "until " + datetime.fromtimestamp(revocation.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -16,7 +16,7 @@ from gateway.settings.tables.routes import RouteSettings, takes_keys, takes_toke
 from gateway.settings.values import fold_header_name
 
 #: Least bytes of a secret for nonces, and most that are read of its file.
-MIN_SECRET, MAX_SECRET = 32, 4096
+MIN_NONCE_SECRET, MAX_NONCE_SECRET = 32, 4096
 
 
 def read_nonce_secret(path: str) -> bytes:
@@ -27,9 +27,9 @@ def read_nonce_secret(path: str) -> bytes:
         ValueError: it is too short or too long to be one.
     """
     with Path(path).open("rb") as file:
-        secret = file.read(MAX_SECRET + 1)
-    if not MIN_SECRET <= len(secret) <= MAX_SECRET:
-        raise ValueError(f"needs {MIN_SECRET} to {MAX_SECRET} bytes")
+        secret = file.read(MAX_NONCE_SECRET + 1)
+    if not MIN_NONCE_SECRET <= len(secret) <= MAX_NONCE_SECRET:
+        raise ValueError(f"needs {MIN_NONCE_SECRET} to {MAX_NONCE_SECRET} bytes")
     return secret
 
 

@@ -2,7 +2,7 @@
 
 Only the parsing of a proof and the checks of section 4.3 live here; they are
 pure, and the time is an argument. Whether a proof was seen before is for
-``replay.py``, its nonce for ``nonces.py``. The danger of this file is the key:
+``store/one_time_ids.py``, its nonce for ``nonces.py``. The danger of this file is the key:
 it comes with the proof, from anybody, so it vouches for nothing before its
 thumbprint is the token's.
 """

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from gateway.features.sender_constrained.proof import MIN_WINDOW_SECONDS, PURPOSE, make_proofs
+from gateway.features.sender_constrained.proof import MIN_WINDOW_SECONDS, PROOF_PURPOSE, make_proofs
 from gateway.policy.routes import Route
 from gateway.server.seam.feature import Core, Part
 
@@ -15,7 +15,7 @@ class SenderConstrainedPart(Part):
     """The proofs that senders of bound tokens give, in one worker."""
 
     def __init__(self, core: Core) -> None:
-        used = core.used_ids(PURPOSE, max(core.settings.dpop.max_age_seconds, MIN_WINDOW_SECONDS))
+        used = core.used_ids(PROOF_PURPOSE, max(core.settings.dpop.max_age_seconds, MIN_WINDOW_SECONDS))
         self.proofs = make_proofs(core.settings, core.clock, used, core.secret)
         self.guards = (self.proofs,)
         self._algorithms = " ".join(core.settings.dpop.algorithms)

@@ -13,7 +13,7 @@ from collections import Counter
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reasons
-from gateway.features.sender_constrained.checks import MIN_SECRET, read_nonce_secret
+from gateway.features.sender_constrained.checks import MIN_NONCE_SECRET, read_nonce_secret
 from gateway.features.sender_constrained.client_certificate import forwarded_thumbprint, thumbprint
 from gateway.features.sender_constrained.dpop import (
     Proof,
@@ -46,7 +46,7 @@ from gateway.store.used_ids import CLOCK_MARGIN
 from gateway.upstream.headers.forwarded import external_origin, http_scheme
 
 #: What a used proof is remembered under.
-PURPOSE = "proof"
+PROOF_PURPOSE = "proof"
 
 #: So many seconds behind its ``iat`` a used proof is remembered at least, beside the margin for clocks: gateways with a
 #: ``max_age_seconds`` up to this can come and go without a pause for the others.
@@ -188,7 +188,7 @@ def make_proofs(settings: Settings, clock: Clock, used: ReplayStore, secret: byt
     """
     if settings.dpop.nonce_secret_file:
         secret = read_nonce_secret(settings.dpop.nonce_secret_file)
-    return Proofs(settings, used, secret or os.urandom(MIN_SECRET), clock)
+    return Proofs(settings, used, secret or os.urandom(MIN_NONCE_SECRET), clock)
 
 
 def _is_host_of(authority: bytes, hosts: frozenset[str]) -> bool:

@@ -1,4 +1,4 @@
-"""The reasons for which the proof that the sender of a bound token has its key or certificate refuse a request."""
+"""The reasons for which a bound token is refused: its sender has not proved to have the key or certificate."""
 
 from __future__ import annotations
 

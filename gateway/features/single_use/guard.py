@@ -26,7 +26,7 @@ from gateway.store.one_time_ids import Once, ReplayStore, digest_of
 from gateway.store.used_ids import CLOCK_MARGIN
 
 #: What a used token is remembered under.
-PURPOSE = "token"
+ONE_TIME_PURPOSE = "token"
 
 
 class _Lives(NamedTuple):

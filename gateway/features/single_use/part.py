@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from gateway.features.single_use.guard import PURPOSE, SingleUse
+from gateway.features.single_use.guard import ONE_TIME_PURPOSE, SingleUse
 from gateway.server.seam.feature import Core, Part
 
 
@@ -14,7 +14,7 @@ class SingleUsePart(Part):
     """Tokens that were used, in one worker."""
 
     def __init__(self, core: Core) -> None:
-        used = core.used_ids(PURPOSE)
+        used = core.used_ids(ONE_TIME_PURPOSE)
         self.single_use = SingleUse(core.settings, used, core.clock)
         self.guards = (self.single_use,)
 

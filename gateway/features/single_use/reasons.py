@@ -1,4 +1,4 @@
-"""The reasons for which tokens for one request refuse a request."""
+"""The reasons for which a single-use token is refused."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from aiohttp import hdrs
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from gateway.jwt.jose.keys import MAX_BYTES
+from gateway.jwt.jose.keys import MAX_KEY_SET_BYTES
 from gateway.outbound.cache_control import answered_lifetime
 from gateway.outbound.http import FetchError, ProviderSession, read_body, translated
 from gateway.settings.readable import MARK
@@ -101,7 +101,7 @@ async def _read_answer(response: aiohttp.ClientResponse, sent: Validators) -> Ke
     lifetime = answered_lifetime(response.headers.getall(hdrs.CACHE_CONTROL, []), response.headers.getall(hdrs.AGE, []))
     if response.status == 304 and sent.headers():
         return KeysAnswer(None, sent, lifetime)
-    body = await read_body(response, MAX_BYTES)
+    body = await read_body(response, MAX_KEY_SET_BYTES)
     validators = Validators(
         etag=_validator(response.headers.getall(hdrs.ETAG, [])),
         last_modified=_validator(response.headers.getall(hdrs.LAST_MODIFIED, [])),

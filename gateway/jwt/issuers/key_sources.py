@@ -21,7 +21,7 @@ from yarl import URL
 
 from gateway.errors import PREVIEW_CHARS, printable
 from gateway.jwt.issuers.jwks_client import JwksClient, KeysAnswer, Validators
-from gateway.jwt.jose.keys import MAX_BYTES, KeySet, KeySetError, import_jwks, import_keys
+from gateway.jwt.jose.keys import MAX_KEY_SET_BYTES, KeySet, KeySetError, import_jwks, import_keys
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
 from gateway.outbound.discovery import DiscoveryError, GuardedResolver, discovery_url, is_local, jwks_uri_of
 from gateway.outbound.http import FetchError
@@ -225,11 +225,11 @@ def _read_file(path: str) -> bytes:
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise FetchError("file", f"jwks_file {shown} is not a regular file")
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(MAX_KEY_SET_BYTES + 1)
     except OSError as error:
         raise FetchError("file", f"jwks_file {shown} cannot be read: {error.strerror}") from None
-    if len(data) > MAX_BYTES:
-        raise FetchError("too_large", f"jwks_file {shown} is larger than {MAX_BYTES} bytes")
+    if len(data) > MAX_KEY_SET_BYTES:
+        raise FetchError("too_large", f"jwks_file {shown} is larger than {MAX_KEY_SET_BYTES} bytes")
     return data
 
 

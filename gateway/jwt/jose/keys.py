@@ -25,7 +25,7 @@ from gateway.jwt.jose.weak_keys import MAX_RSA_BITS, MIN_RSA_BITS, rsa_problem
 from gateway.settings.readable import MARK
 
 #: Most bytes and entries of a key set; issuers publish a handful of keys in a few KiB.
-MAX_BYTES, MAX_KEYS = 256 * 1024, 100
+MAX_KEY_SET_BYTES, MAX_KEYS = 256 * 1024, 100
 
 #: Most keys tried for a token that names none (RFC 7515 section 4.1.4).
 MAX_CANDIDATES = 8
@@ -219,8 +219,8 @@ def import_keys(data: bytes) -> KeySet:
 
 
 def _check_size(data: bytes) -> None:
-    if len(data) > MAX_BYTES:
-        raise KeySetError(f"the key set is longer than {MAX_BYTES} bytes")
+    if len(data) > MAX_KEY_SET_BYTES:
+        raise KeySetError(f"the key set is longer than {MAX_KEY_SET_BYTES} bytes")
 
 
 def _usable(keys: list[VerifyingKey], rejected: list[RejectedKey]) -> KeySet:

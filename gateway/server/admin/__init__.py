@@ -1,5 +1,5 @@
-"""The admin port of one worker: health, readiness, status and metrics.
+"""The admin port, and its pages for one worker: health, readiness, status and metrics.
 
-The pages answer from memory and wait for nothing.
+These pages answer from memory; those of several workers are in `process`, and those that write are a feature's.
 No route may lead here, and nothing that a client chose may become a label.
 """

@@ -1,7 +1,7 @@
 """The admin port: health, readiness, status and metrics.
 
 Only these pages live here; the port that they are on, which no route reaches, is
-``admin_port.py``'s. They answer from memory: none of them waits for an issuer or an upstream.
+``port.py``'s. They answer from memory: none of them waits for an issuer or an upstream.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway.upstream.pool.upstream import Upstream
 
 #: The status and the JSON of a page, and what makes one.
 Page = tuple[int, dict[str, Any]]
-Content = Callable[[], Awaitable[Page]]
+PageContent = Callable[[], Awaitable[Page]]
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ def _upstream(upstream: Upstream) -> dict[str, Any]:
 
 
 def application(
-    health: Content, readiness: Content, status: Content, metrics: Callable[[], Awaitable[Collector]]
+    health: PageContent, readiness: PageContent, status: PageContent, metrics: Callable[[], Awaitable[Collector]]
 ) -> web.Application:
     """Return the pages as an aiohttp application, whoever knows what is on them."""
     pages = {"/healthz": health, "/readyz": readiness, "/status": status}
@@ -130,14 +130,14 @@ def application(
     return made
 
 
-def _at_once(content: Callable[[], Page]) -> Content:
+def _at_once(content: Callable[[], Page]) -> PageContent:
     async def known() -> Page:
         return content()
 
     return known
 
 
-def _page(content: Content) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _page(content: PageContent) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def page(request: web.Request) -> web.Response:
         status, body = await content()
         return web.Response(

@@ -1,7 +1,7 @@
 """The admin port itself: who may call it by which name, and how long and how many connections are held.
 
-Only what happens around the pages lives here; the pages are ``admin.py``'s and
-``worker_pages.py``'s. The danger of this file is that the port has no
+Only what happens around the pages lives here; the pages are ``pages.py``'s and
+``process/worker_pages.py``'s. The danger of this file is that the port has no
 authentication: a browser inside the network must not be led to it by a name
 that resolves to its address (DNS rebinding, CWE-350), and connections that say
 nothing must not keep out those that scrape and probe.
@@ -27,7 +27,7 @@ from gateway.errors import GatewayError
 from gateway.http1.host import parse_host
 from gateway.http1.target import parse_target
 from gateway.server.aiohttp_lane.placeholders import sent
-from gateway.server.aiohttp_lane.protocol import NO_CONTENT, ContentStream, ServerProtocol
+from gateway.server.aiohttp_lane.protocol import NO_REQUEST_CONTENT, RequestStream, ServerProtocol
 from gateway.server.sockets.listen import listen
 from gateway.settings.tables.server import Server
 from gateway.settings.values import host as canonical
@@ -242,7 +242,7 @@ class _Connection(ServerProtocol):
             lingering_seconds=_LINGER,
         )
         self._admin = admin
-        self._content: ContentStream | None = None  # of the request, once its header section is whole
+        self._content: RequestStream | None = None  # of the request, once its header section is whole
         self._pending = memoryview(b"")  # what has come and was not looked at
         self._in_turn = False
         self._before_head = 0  # bytes that have come before the first whole header section
@@ -307,7 +307,7 @@ class _Connection(ServerProtocol):
         self.parse(data)
         if self.has_parsed_request:
             if self._content is None and self.requests_ahead:
-                self._content = self.request_ahead(0) or NO_CONTENT
+                self._content = self.request_ahead(0) or NO_REQUEST_CONTENT
             self._admin.answer(self)  # a head is whole, or was refused
         elif self._before_head > MAX_HEAD_BYTES:
             self._write(431, b"Request Header Fields Too Large")

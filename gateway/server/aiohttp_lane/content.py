@@ -13,12 +13,11 @@ import contextlib
 from aiohttp import web
 
 from gateway.errors import GatewayError, Reasons
+from gateway.http1.plain_response import CONTINUE
 from gateway.server.aiohttp_lane.protocol import CONTENT_FAULTS
 from gateway.server.request.facts import Facts
 from gateway.server.sockets.lingering import MAX_LINGERING_SECONDS
 from gateway.settings.tables.server import Server
-
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ClientContent:

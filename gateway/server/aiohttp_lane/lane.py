@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway import turns
 from gateway.errors import GatewayError
-from gateway.http1.request_head import MAX_REMEMBERED, Head
+from gateway.http1.request_head import MAX_REMEMBERED_BYTES, Head
 from gateway.http1.trusted_proxies import UNIX, UNKNOWN, Peer, address_text
 from gateway.server.aiohttp_lane.content import ClientContent
 from gateway.server.aiohttp_lane.listener import ClientProtocol, reset_at_end
@@ -156,7 +156,7 @@ class FullLane:
         read, last = protocol.take_head(request), protocol.last_head
         if not isinstance(last, LastHead) or last.read is not read:
             last = self._know(read, _peer(protocol))
-            protocol.last_head = last if len(read.block) <= MAX_REMEMBERED else None
+            protocol.last_head = last if len(read.block) <= MAX_REMEMBERED_BYTES else None
         record = Record(started=serving.clock.monotonic(), client=last.client, method=last.head.method)
         run = Run(client, last.head, record, last.given_id or serving.new_id())
         record.request_id = run.id.decode("ascii")

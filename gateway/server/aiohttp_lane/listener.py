@@ -28,10 +28,10 @@ from gateway.http1.trusted_proxies import address_text
 from gateway.paced_log import PacedLog
 from gateway.server.aiohttp_lane.placeholders import NO_REQUEST, StandIns
 from gateway.server.aiohttp_lane.protocol import (
-    NO_CONTENT,
+    NO_REQUEST_CONTENT,
     TOO_MANY_FIELDS,
-    ContentStream,
     MalformedContentError,
+    RequestStream,
     ServerProtocol,
 )
 from gateway.server.sockets.half_closed import HalfClosed
@@ -150,7 +150,7 @@ class ClientProtocol(ServerProtocol):
         self._scanner = MessageScanner(limits.max_head_bytes)
         self._stand_ins = StandIns()
         self._refusal: Reason | None = None
-        self._content: ContentStream = NO_CONTENT  # of the newest request
+        self._content: RequestStream = NO_REQUEST_CONTENT  # of the newest request
         self.last_head: object = None  # what the lane remembers of this connection
         self._head_timer: asyncio.TimerHandle | None = None
         self._unsent = UnsentWatch(limits.response_write_timeout_seconds)

@@ -9,7 +9,7 @@ an upgrade of aiohttp that renames one: some of them fail without a sound.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sized
+from collections.abc import Sized
 from operator import attrgetter
 from typing import Any, cast
 
@@ -23,15 +23,12 @@ from aiohttp.web_protocol import PayloadAccessError, RequestHandler, RequestPayl
 CONTENT_AHEAD_BYTES = 65536
 
 #: The content of one request as aiohttp reads it, and that of a request without any.
-ContentStream = StreamReader
-NO_CONTENT = EMPTY_PAYLOAD
+RequestStream = StreamReader
+NO_REQUEST_CONTENT = EMPTY_PAYLOAD
 
 #: What the reader of content gets when the content is malformed, and when it is read too late.
 MalformedContentError = RequestPayloadError
 CONTENT_FAULTS = (RequestPayloadError, PayloadAccessError)
-
-#: What makes the protocol of a connection.
-Factory = Callable[[], RequestHandler]
 
 #: How aiohttp says that a head has more fields than it may; it has no type for that.
 TOO_MANY_FIELDS = "Too many headers received"
@@ -142,7 +139,7 @@ class ServerProtocol(RequestHandler):
         """Whether a head was ever whole, or refused."""
         return bool(self._request_count)
 
-    def request_ahead(self, place: int) -> ContentStream | None:
+    def request_ahead(self, place: int) -> RequestStream | None:
         """Return the content of a request that no handler has begun; None when its place has bytes that are none."""
         message, content = self._messages[place]
         return content if isinstance(message, RawRequestMessage) else None

@@ -1,6 +1,6 @@
 """Whether the tokens and API keys of what runs for long are still good.
 
-Only the looking lives here. Every ``LOOK_SECONDS`` each watched token is asked
+Only the looking lives here. Every ``EXPIRY_LOOK_SECONDS`` each watched token is asked
 for: its expiry, its key, the age of the keys. There is no timer for a single
 token, so a far expiry is nothing special, a step of the clock does no harm,
 and a withdrawn key is seen as soon as an expiry.
@@ -19,7 +19,7 @@ from gateway.server.request.in_use import InUse
 from gateway.tasks import Periodic, note_failure
 
 #: Time between two looks at a token.
-LOOK_SECONDS = 1.0
+EXPIRY_LOOK_SECONDS = 1.0
 
 _KIND = "token watch"
 
@@ -36,7 +36,7 @@ class TokenWatch:
 
     def __init__(self, clock: Clock) -> None:
         self._watched: dict[object, tuple[InUse, Callable[[Reason], None]]] = {}
-        self._looking = Periodic(_KIND, self._look, clock, LOOK_SECONDS)
+        self._looking = Periodic(_KIND, self._look, clock, EXPIRY_LOOK_SECONDS)
 
     @contextlib.contextmanager
     def watching(self, held: InUse | None, ended: Callable[[Reason], None]) -> Iterator[None]:

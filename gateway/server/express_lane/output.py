@@ -16,7 +16,7 @@ from gateway.server.sockets.tls import peer_certificate
 
 
 class ClientOutput(asyncio.Protocol):
-    """The sending half of one client connection; a ``run.Client``.
+    """The sending half of one client connection; an ``in_progress.Client``.
 
     Args:
         serving: the shared run of requests.

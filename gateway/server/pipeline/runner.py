@@ -1,7 +1,7 @@
 """The run of one request, for both lanes: exchange, relay, one answer, one count, one log line.
 
 Only what a lane must not do in its own way lives here. Who the client is and
-how bytes get to it is behind ``run.Client``; the rules are the pipeline's steps.
+how bytes get to it is behind ``in_progress.Client``; the rules are the pipeline's steps.
 How a request ends is ``request/outcome.py``'s.
 """
 

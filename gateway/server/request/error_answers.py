@@ -14,7 +14,7 @@ from http import HTTPStatus
 import orjson
 
 from gateway.errors import Challenge, GatewayError, RefusalKind
-from gateway.http1.websocket import UPGRADE_FIELDS, VERSION
+from gateway.http1.websocket import UPGRADE_FIELDS, WEBSOCKET_VERSION
 from gateway.server.request.challenges import ANY_ROUTE, RouteChallenges
 from gateway.settings.tables.tokens import Tokens
 
@@ -58,7 +58,7 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str, challenges: Rou
         headers.append((b"Allow", kind.allow.encode("ascii")))
     if kind.status == HTTPStatus.UPGRADE_REQUIRED:
         # RFC 9110 section 15.5.22, RFC 6455 section 4.4.
-        headers += [*UPGRADE_FIELDS, (b"Sec-WebSocket-Version", VERSION)]
+        headers += [*UPGRADE_FIELDS, (b"Sec-WebSocket-Version", WEBSOCKET_VERSION)]
     text = challenges.text(error.reason)
     body = orjson.dumps({"error": kind.error, "error_description": text, "request_id": request_id})
     return Answer(status, tuple(headers), body, kind.close)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from gateway.http1.plain_response import CONTINUE
 
 #: Seconds without anything to send after which the client is asked, and between two looks.
-PATIENCE_SECONDS = 0.5
+ASK_SECONDS = 0.5
 
 #: Seconds in which the reset of a client that was asked and has left arrives.
 RESET_SECONDS = 0.25
@@ -27,7 +27,7 @@ class HalfClosed:
     """Cuts the connection of a client that sends nothing more, once it has left.
 
     Until something is sent to it, that is not known. If nothing is for
-    ``PATIENCE_SECONDS``, the client is asked with an interim response, which it can
+    ``ASK_SECONDS``, the client is asked with an interim response, which it can
     ignore (RFC 9110 section 15.2.1). Where it cannot be asked, it is taken for gone.
 
     Args:
@@ -41,7 +41,7 @@ class HalfClosed:
     def __init__(self, transport: asyncio.Transport, sent: Callable[[], int], may_ask: Callable[[], bool]) -> None:
         self._transport, self._sent, self._may_ask = transport, sent, may_ask
         self._before, self._tried = sent(), False  # nothing was sent to it so far
-        self._look_in(PATIENCE_SECONDS)
+        self._look_in(ASK_SECONDS)
 
     def stop(self) -> None:
         """Stop: the connection is gone."""
@@ -59,7 +59,7 @@ class HalfClosed:
         self._tried = True
         if not tried:
             self._transport.write(CONTINUE)
-        self._look_in(PATIENCE_SECONDS if tried else RESET_SECONDS)
+        self._look_in(ASK_SECONDS if tried else RESET_SECONDS)
 
 
 def was_reset(transport: asyncio.BaseTransport) -> bool:

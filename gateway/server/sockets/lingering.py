@@ -19,7 +19,7 @@ SILENCE, MAX_LINGERING_SECONDS = 5.0, 30.0
 MAX_LINGERING_DRAINING_SECONDS = 2.0
 
 #: Seconds for which nothing is read after each piece: unwanted content must not take the time of served clients.
-PAUSE = 0.02
+READ_PAUSE_SECONDS = 0.02
 
 
 class Lingering:
@@ -47,7 +47,7 @@ class Lingering:
         self._heard = self._loop.time()
         if self._pause is None and not self._transport.is_closing():
             self._transport.pause_reading()
-            self._pause = self._loop.call_at(self._heard + PAUSE, self._read_on)
+            self._pause = self._loop.call_at(self._heard + READ_PAUSE_SECONDS, self._read_on)
 
     def hurry(self) -> None:
         """Note that the gateway is on its way out."""

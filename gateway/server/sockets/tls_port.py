@@ -31,13 +31,13 @@ from gateway.tasks import cancelled, spawn
 _log = logging.getLogger("gateway")
 
 #: How long accepting pauses when the system has no file left, in seconds.
-PAUSE = 0.1
+ACCEPT_PAUSE_SECONDS = 0.1
 
 #: How long the end of a TLS connection may take, in seconds: the other side has to say that it has understood.
 CLOSING = 5.0
 
 #: Bytes that wait for a client before the writer has to wait.
-BUFFER = 65536
+WRITE_BUFFER_BYTES = 65536
 
 #: Encrypted bytes that wait while the connection is not read before the socket is not read either; a record of the
 #: longest kind has 16,645 (RFC 8446 section 5.2), and must fit in whole.
@@ -45,12 +45,6 @@ UNREAD = 32768
 
 #: Enough for every ClientHello of today.
 HELLO = 4096
-
-
-class Placed(Interface):
-    """A client connection's protocol that is given its place."""
-
-    place: Place | None
 
 
 class Connections(Interface):
@@ -139,7 +133,7 @@ class TlsPort:
                 continue
             except OSError:  # out of files: the connection waits in the system's queue
                 self._loop.remove_reader(listening)
-                self._paused[listening] = self._loop.call_later(PAUSE, self._resume, listening)
+                self._paused[listening] = self._loop.call_later(ACCEPT_PAUSE_SECONDS, self._resume, listening)
                 return
             place = self._places.serve() or self._places.linger()
             if place is None:
@@ -233,7 +227,7 @@ class TlsPort:
 
 def _bound_buffers(transport: asyncio.Transport) -> None:
     """Have a TLS connection hold no more before it pauses than one without TLS does."""
-    transport.set_write_buffer_limits(high=BUFFER)
+    transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
     if hasattr(transport, "set_read_buffer_limits"):  # uvloop's, as asyncio's own
         transport.set_read_buffer_limits(high=UNREAD)
 

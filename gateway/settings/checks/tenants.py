@@ -15,7 +15,7 @@ from gateway.settings.faults import KeyPath, did_you_mean
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
-from gateway.settings.tables.routes import RouteSettings
+from gateway.settings.tables.routes import BEARER, RouteSettings
 from gateway.settings.tables.tenants import accepts, has_own_keys, is_template
 
 _OF_TEMPLATES = ("tenants", "tenant_pattern", "tenant_claim", "max_tenants", "tenant_idle_seconds")
@@ -115,7 +115,7 @@ def _overlaps(settings: Settings) -> Iterator[Problem]:
 
 def _rule(route: RouteSettings, settings: Settings) -> Iterator[str]:
     """Find tenants that no token of the route's issuers can have."""
-    if set(route.credentials) == {"api_key"}:
+    if BEARER.isdisjoint(route.credentials):
         yield "can never apply: API keys have no tenant"
         return
     named = [issuer for issuer in settings.issuers if not route.issuers or issuer.name in route.issuers]

@@ -25,7 +25,7 @@ from gateway.settings.loading.literals import is_json_list, is_text, parse_json,
 from gateway.settings.tables.base import single_tables
 from gateway.settings.tables.root import Settings
 
-PREFIX = "GATEWAY_"
+VARIABLE_PREFIX = "GATEWAY_"
 
 #: Names the configuration file, as ``--config`` does.
 CONFIG = "GATEWAY_CONFIG"
@@ -92,7 +92,7 @@ class Option:
 
 def variable_name(*path: str) -> str:
     """Return the environment variable of a table or of an option in one."""
-    return PREFIX + "_".join(path).upper()
+    return VARIABLE_PREFIX + "_".join(path).upper()
 
 
 @cache
@@ -117,7 +117,7 @@ def read_environment(model: type[Settings], variables: Mapping[str, str]) -> Rea
     The four short names and ``GATEWAY_CONFIG`` are left to ``read_short_names``
     and to the caller.
     """
-    ours = {name: text for name, text in variables.items() if name.startswith(PREFIX)}
+    ours = {name: text for name, text in variables.items() if name.startswith(VARIABLE_PREFIX)}
     known: dict[str, KeyPath] = {option.variable: (option.section, option.name) for option in options(model)}
     known.update({variable_name(name): (name,) for name in table_names(model)})
     unknown = [name for name in sorted(ours) if name not in known and not _is_other(name, ours[name])]
@@ -203,7 +203,7 @@ class _Variables(BaseSettings):
     """Tells pydantic-settings how a name is put together."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="_", env_nested_max_split=1, extra="ignore"
+        env_prefix=VARIABLE_PREFIX, env_nested_delimiter="_", env_nested_max_split=1, extra="ignore"
     )
 
 

@@ -56,7 +56,7 @@ as not set. All other options keep working beside them.
 - Lists are comma-separated words, or JSON: `GATEWAY_SERVER_TRUSTED_PROXIES=10.0.0.0/8,192.0.2.7`.
 - Tables whose number or names are yours come whole, as JSON, instead of those of the file:
   {{tables}}.
-- A variable that begins with `{environment.PREFIX}` and is not listed on this page is a fault, except
+- A variable that begins with `{environment.VARIABLE_PREFIX}` and is not listed on this page is a fault, except
   `GATEWAY_INTERFACE` (CGI) and what Kubernetes sets for a Service called `gateway` or `gateway-...`:
   `..._SERVICE_HOST`, `..._SERVICE_PORT...`, `..._PORT_<number>_<protocol>...`, and `..._PORT` when its value is an
   address such as `tcp://10.0.0.1:80`.

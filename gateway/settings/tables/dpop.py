@@ -1,4 +1,8 @@
-"""The options of ``[dpop]``: proofs that come with tokens which are bound to a key of their sender (RFC 9449)."""
+"""The options of ``[dpop]``: proofs that come with tokens which are bound to a key of their sender (RFC 9449).
+
+They are the core's, because more than the feature ``sender_constrained`` reads them: metadata documents say which
+algorithms count, and gateways that share a Redis compare the times.
+"""
 
 from __future__ import annotations
 

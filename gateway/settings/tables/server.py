@@ -16,7 +16,7 @@ from gateway.settings.tables.base import Section
 Address = Annotated[str, AfterValidator(values.listen_address)]
 Addresses = Annotated[Address | Annotated[list[Address], Field(min_length=1)], AfterValidator(values.listen_addresses)]
 
-Network = Annotated[str, AfterValidator(values.proxies)]
+TrustedNetwork = Annotated[str, AfterValidator(values.proxies)]
 
 
 def certificate_field(text: str) -> str:
@@ -49,7 +49,7 @@ class Server(Section):
     client_certificate_header: Annotated[str, AfterValidator(certificate_field)] = ""
     """The header in which trusted proxies that end TLS put the client's certificate, such as `client-cert` (RFC 9440)
     or `x-forwarded-client-cert`: believed for tokens that are bound to one. Removed from every request."""
-    trusted_proxies: list[Network] = []
+    trusted_proxies: list[TrustedNetwork] = []
     """CIDRs of proxies whose forwarding headers are believed; `unix`: every client of a Unix socket in `listen`. Empty:
     no proxy is trusted."""
     forwarded_fields: ForwardedFields = "x-forwarded"

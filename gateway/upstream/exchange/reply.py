@@ -160,7 +160,7 @@ def checked_reply(
 
 
 def whole_reply(known: KnownHead, content: bytes, lease: Lease) -> Reply:
-    """Return a plain response that came in one piece; its head was read strictly (``direct.read_plain_head``)."""
+    """Return a plain response that came in one piece; its head was read strictly (``read_plain_head``)."""
     head = known.head
     return Reply(
         status=head.status,

@@ -20,7 +20,7 @@ class Group(NamedTuple):
 
     Attributes:
         reason: who believes them, and what.
-        names: whole names in folded spelling (see ``names.fold``), apart by white space.
+        names: whole names in folded spelling (see ``header_policy.fold``), apart by white space.
         prefixes: beginnings of names, likewise.
     """
 

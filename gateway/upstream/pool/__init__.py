@@ -1,5 +1,5 @@
 """Upstreams, their URLs, connections and health.
 
 Waiting requests stand in one queue for each upstream.
-aiohttp's private parts are touched in `connection.py` only.
+What aiohttp does not promise is touched in `connection.py` only.
 """

@@ -2,7 +2,7 @@
 
 ``Health`` decides, from facts and the time that it is told; it waits for
 nothing. ``keep_checking`` is the task that asks one URL for its health. How it
-is asked is ``dialer.py``'s business, and who gets a request ``upstreams.py``'s.
+is asked is ``dialer.py``'s business, and who gets a request ``upstream.py``'s.
 """
 
 from __future__ import annotations

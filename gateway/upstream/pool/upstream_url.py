@@ -1,7 +1,7 @@
 """One base URL of a service: its bounded pool of connections, and the leasing of one.
 
 Only the keeping and handing out of connections lives here. How one is opened
-is ``dialer.py``'s business, which URL a request goes to ``upstreams.py``'s,
+is ``dialer.py``'s business, which URL a request goes to ``upstream.py``'s,
 and what is sent ``exchange/exchange.py``'s. An idle connection is handed out without an
 await, so that both lanes can ask.
 """

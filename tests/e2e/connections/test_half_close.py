@@ -125,7 +125,7 @@ def waiting_upstream(let_go: asyncio.Event) -> Responder:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask a client soon whether it is still there."""
-    monkeypatch.setattr(half_closed, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(half_closed, "ASK_SECONDS", 0.1)
     monkeypatch.setattr(half_closed, "RESET_SECONDS", 0.05)
 
 

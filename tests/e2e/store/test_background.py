@@ -76,7 +76,7 @@ async def test_every_task_does_its_next_round_after_any_failure(
     tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them, found by walking over what runs; failures are counted and shown."""
-    monkeypatch.setattr("gateway.spare_memory.LOOK_SECONDS", 0.01)  # the one task in real time
+    monkeypatch.setattr("gateway.spare_memory.MEMORY_LOOK_SECONDS", 0.01)  # the one task in real time
     clock = FakeClock()
     async with everything(tmp_path, clock) as (gateway, store):
         await eventually(lambda: store.subscribers)

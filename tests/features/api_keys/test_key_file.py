@@ -120,7 +120,7 @@ def test_file_that_cannot_be_read_is_one_fault(tmp_path: Path, monkeypatch: pyte
     os.mkfifo(tmp_path / "pipe")
     assert faults(str(tmp_path / "none")) == ["this file cannot be read: no such file or directory"]
     assert faults(str(tmp_path / "pipe")) == ["this file cannot be read: not a regular file"]
-    monkeypatch.setattr(key_file, "MAX_BYTES", 10)
+    monkeypatch.setattr(key_file, "MAX_KEY_FILE_BYTES", 10)
     assert faults(written(tmp_path, entry())) == ["this file has more than 10 bytes"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.features.api_keys.keys import LOOK_SECONDS
+from gateway.features.api_keys.keys import KEY_FILE_LOOK_SECONDS
 from gateway.features.api_keys.part import ApiKeysPart
 from tests.server.admin.test_collector import scrape, value
 from tests.support.clock import FakeClock, eventually, settle
@@ -59,7 +59,7 @@ async def test_the_file_is_kept_up_with_from_start_to_stop(tmp_path: Path) -> No
     ):
         write_keys(file, *version)
         for _ in range(3):  # what has just been written is looked at once more
-            await clock.advance(LOOK_SECONDS)
+            await clock.advance(KEY_FILE_LOOK_SECONDS)
             await settle()
         await eventually(lambda wanted=wanted: samples_of(part) == wanted)  # type: ignore[misc]
     assert part.status() == {"api_keys": part.keys.status()}

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.features.revocation import file_source as revocation_file
 from gateway.features.revocation.file_source import (
-    LOOK_SECONDS,
+    FILE_LOOK_SECONDS,
     FileRevocations,
     RevocationFileError,
     append_revocation,
@@ -49,7 +49,7 @@ class Watched:
     async def look(self, looks: int = 2) -> None:
         """Let looks pass, and wait for what they have begun to read."""
         for _ in range(looks):
-            await self.clock.advance(LOOK_SECONDS)
+            await self.clock.advance(FILE_LOOK_SECONDS)
             await eventually(lambda: bool(self.clock.naps))
 
 
@@ -71,7 +71,7 @@ async def test_a_changed_file_is_in_force_within_a_second(tmp_path: Path) -> Non
     async with watched(file) as made:
         assert (made.source.known, made.told, made.covers("abc")) == (True, 1, [True, False, False])
         file.write_bytes(lines({"jti": "b"}, {"jti": "c"}))
-        assert 3 * LOOK_SECONDS < 1
+        assert 3 * FILE_LOOK_SECONDS < 1
         await made.look()
         assert (made.told, made.covers("abc")) == (2, [False, True, True])
         assert made.source.status() == {
@@ -175,7 +175,7 @@ async def test_what_the_file_said_is_believed_for_its_time_after_it_has_become_u
     file.write_bytes(lines({"jti": "a"}))
     async with watched(file) as made:
         file.write_bytes(b"wrong")
-        for _ in range(int((MAX_AGE - 2) / LOOK_SECONDS)):
+        for _ in range(int((MAX_AGE - 2) / FILE_LOOK_SECONDS)):
             await made.look(1)
         assert made.source.known
         await made.look(20)
@@ -195,7 +195,7 @@ async def test_a_look_that_hangs_keeps_nothing_known(tmp_path: Path, monkeypatch
     async with watched(file) as made:
         monkeypatch.setattr(revocation_file, "read_revocations", lambda *_: release.wait(10))
         file.write_bytes(lines({"jti": "a"}, {"jti": "b"}))
-        await made.clock.advance(LOOK_SECONDS)
+        await made.clock.advance(FILE_LOOK_SECONDS)
         await made.clock.advance(MAX_AGE - 1)
         assert made.source.known
         made.clock.jump(1)
@@ -270,7 +270,7 @@ def test_only_a_regular_file_of_a_bounded_size_is_read(tmp_path: Path, monkeypat
         read_revocations(str(tmp_path / "nowhere"))
     file = tmp_path / "revoked.jsonl"
     file.write_bytes(lines({"jti": "a"}))
-    monkeypatch.setattr(revocation_file, "MAX_BYTES", 5)
+    monkeypatch.setattr(revocation_file, "MAX_REVOCATION_FILE_BYTES", 5)
     with pytest.raises(RevocationFileError, match="more than 5 bytes"):
         read_revocations(str(file))
 

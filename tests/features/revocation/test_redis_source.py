@@ -11,7 +11,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.features.revocation import redis_source as revocation_redis
-from gateway.features.revocation.redis_log import Page, RevocationLog
+from gateway.features.revocation.redis_log import LogPage, RevocationLog
 from gateway.features.revocation.redis_source import SETTLING_SECONDS, STALE_SECONDS, RedisRevocations
 from gateway.jwt.revocations.source import Inheritance
 from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, RevocationTable
@@ -165,7 +165,7 @@ async def test_whatever_ends_a_look_is_a_failed_look(
         await source.look()
         faults, page = iter(range(4)), RevocationLog.page
 
-        async def broken(log: RevocationLog, after: int) -> Page:
+        async def broken(log: RevocationLog, after: int) -> LogPage:
             if next(faults, None) is None:
                 return await page(log, after)
             raise error
@@ -256,11 +256,11 @@ async def test_a_look_is_as_old_as_its_last_page(tmp_path: Path, monkeypatch: py
         source = RedisRevocations(link, SystemClock())
         pages = source._entries.page
 
-        async def page(after: int) -> Page:
+        async def page(after: int) -> LogPage:
             await asyncio.sleep(STALE_SECONDS / 4)
             found = await pages(after)
             first = found.records[: RECORD.size]
-            return Page(found.epoch, found.head, min(found.last, after + 1), first)
+            return LogPage(found.epoch, found.head, min(found.last, after + 1), first)
 
         monkeypatch.setattr(source._entries, "page", page)
         await source.look()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import Reasons
-from gateway.features.revocation.file_source import LOOK_SECONDS, FileRevocations
+from gateway.features.revocation.file_source import FILE_LOOK_SECONDS, FileRevocations
 from gateway.features.revocation.options import Revocation
 from gateway.features.revocation.writer import RevocationWriter
 from gateway.identity import Identity
@@ -46,7 +46,7 @@ class RevocableRig(Rig):
         """Let less than a second pass, in which the file is read."""
         before = self.authenticator.revocations.generation
         for _ in range(2):
-            await self.clock.advance(LOOK_SECONDS)
+            await self.clock.advance(FILE_LOOK_SECONDS)
         await eventually(lambda: self.authenticator.revocations.generation is not before)
         await settle()
 

@@ -107,4 +107,4 @@ async def test_a_redis_that_is_away_is_said(tmp_path: Path) -> None:
 
 def test_an_end_is_shown_to_people() -> None:
     assert shown_end(RevocationEntry(EntryKind.TOKEN, "a", "", 0, NOW)) == "until 2027-01-15T08:00:00Z"
-    assert shown_end(RevocationEntry(EntryKind.TOKEN, "a", "", 0, math.inf)) == "for ever"
+    assert shown_end(RevocationEntry(EntryKind.TOKEN, "a", "", 0, math.inf)) == "indefinitely"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.features.sender_constrained.checks import MAX_SECRET, read_nonce_secret
+from gateway.features.sender_constrained.checks import MAX_NONCE_SECRET, read_nonce_secret
 from tests.settings.configs import SMALL, faults_of, warnings_of
 from tests.support.tokens.api_keys import entry
 
@@ -107,9 +107,9 @@ def test_a_secret_has_a_least_and_a_greatest_length(tmp_path: Path) -> None:
     """Nobody guesses it, and what is read has a bound."""
     file = tmp_path / "secret"
     made = config(dpop={"nonce_secret_file": str(file), "nonce_seconds": 60})
-    for size, good in ((0, False), (31, False), (32, True), (MAX_SECRET, True), (MAX_SECRET + 1, False)):
+    for size, good in ((0, False), (31, False), (32, True), (MAX_NONCE_SECRET, True), (MAX_NONCE_SECRET + 1, False)):
         file.write_bytes(bytes(size))
-        told = [] if good else [f"dpop.nonce_secret_file: needs 32 to {MAX_SECRET} bytes"]
+        told = [] if good else [f"dpop.nonce_secret_file: needs 32 to {MAX_NONCE_SECRET} bytes"]
         assert faults_of(tmp_path, made) == told
     file.write_bytes(b"s" * 40)
     assert read_nonce_secret(str(file)) == b"s" * 40

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.jwt.issuers.key_sources import make_source
-from gateway.jwt.jose.keys import MAX_BYTES
+from gateway.jwt.jose.keys import MAX_KEY_SET_BYTES
 from gateway.outbound.http import FetchError
 from tests.support.issuers.fetching import failure, fetch, kids
 from tests.support.issuers.identity_provider import Answer, FakeIdp, issuer_settings, private_authority, raw_server
@@ -70,23 +70,23 @@ async def test_an_endless_answer_is_cut_at_the_limit(head: bytes) -> None:
     async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
         writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
-        while sent < 100 * MAX_BYTES:
+        while sent < 100 * MAX_KEY_SET_BYTES:
             writer.write(b" " * 65536)
             await writer.drain()
             sent += 65536
 
     async with raw_server(talk) as origin:
         assert (await failure(jwks_url=origin + "/jwks")).code == "too_large"
-    assert sent < 80 * MAX_BYTES
+    assert sent < 80 * MAX_KEY_SET_BYTES
 
 
 @pytest.mark.rule("R151")
 async def test_the_largest_accepted_document() -> None:
     """Exactly the limit passes."""
     async with FakeIdp() as idp:
-        idp.keys_answer = Answer(jwks(A).ljust(MAX_BYTES))
+        idp.keys_answer = Answer(jwks(A).ljust(MAX_KEY_SET_BYTES))
         assert kids(await fetch(make_source(issuer_settings(jwks_url=idp.jwks_url)))) == ["a"]
-        idp.keys_answer = Answer(jwks(A).ljust(MAX_BYTES + 1))
+        idp.keys_answer = Answer(jwks(A).ljust(MAX_KEY_SET_BYTES + 1))
         assert (await failure(jwks_url=idp.jwks_url)).code == "too_large"
 
 

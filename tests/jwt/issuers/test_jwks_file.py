@@ -11,7 +11,7 @@ import pytest
 
 from gateway.jwt.issuers import key_sources as jwks_fetch
 from gateway.jwt.issuers.key_sources import make_source
-from gateway.jwt.jose.keys import MAX_BYTES, KeySet, import_jwks
+from gateway.jwt.jose.keys import MAX_KEY_SET_BYTES, KeySet, import_jwks
 from gateway.outbound.http import FetchError
 from tests.support.issuers.fetching import failure, fetch, kids
 from tests.support.issuers.identity_provider import Answer, FakeIdp, issuer_settings
@@ -60,7 +60,7 @@ async def test_what_is_no_readable_regular_file_is_a_failure(tmp_path: Path) -> 
     """A pipe must not block the gateway, a device must not fill it."""
     pipe, large = tmp_path / "pipe", tmp_path / "large"
     os.mkfifo(pipe)
-    large.write_bytes(b" " * (MAX_BYTES + 1))
+    large.write_bytes(b" " * (MAX_KEY_SET_BYTES + 1))
     for path, code in (
         (pipe, "file"),
         (tmp_path, "file"),

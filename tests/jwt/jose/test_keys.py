@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from gateway.jwt.jose.keys import (
-    MAX_BYTES,
     MAX_CANDIDATES,
+    MAX_KEY_SET_BYTES,
     MAX_KEYS,
     KeySet,
     KeySetError,
@@ -210,7 +210,7 @@ def test_other_members_are_ignored() -> None:
         b'{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}',
         b'{"keys":[],"keys":[]}',
         b'{"keys":[' + b"[" * 100_000,
-        b'{"keys":[' + b" " * MAX_BYTES + b"]}",
+        b'{"keys":[' + b" " * MAX_KEY_SET_BYTES + b"]}",
         jwks(RSA).decode().encode("utf-16"),
         jwks(RSA)[:-5],
     ],
@@ -262,7 +262,9 @@ def test_odd_pem_blocks_harm_only_themselves() -> None:
         import_pem(b"".join(odd))
 
 
-@pytest.mark.parametrize("data", [b"", b"text", b"-----BEGIN ", b"x" * (MAX_BYTES + 1), b"-----BEGIN PUBLIC KEY-----"])
+@pytest.mark.parametrize(
+    "data", [b"", b"text", b"-----BEGIN ", b"x" * (MAX_KEY_SET_BYTES + 1), b"-----BEGIN PUBLIC KEY-----"]
+)
 @pytest.mark.rule("R154")
 def test_a_file_without_keys_is_one_error(data: bytes) -> None:
     """Neither PEM nor JWKS."""

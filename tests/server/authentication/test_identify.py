@@ -1,4 +1,4 @@
-"""Who asks, and may they: no way past a proof that a token demands. The order of the steps is test_pipeline.py's."""
+"""Who asks, and may they: no way past a proof that a token demands. The order of the steps is test_judge_steps.py's."""
 
 from __future__ import annotations
 

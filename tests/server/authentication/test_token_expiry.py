@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import Reason, Reasons
 from gateway.identity import Identity
-from gateway.server.authentication.token_expiry import LOOK_SECONDS, SLICE, TokenWatch
+from gateway.server.authentication.token_expiry import EXPIRY_LOOK_SECONDS, SLICE, TokenWatch
 from gateway.server.request.in_use import InUse
 from gateway.tasks import failures
 from tests.support.clock import FakeClock, settle
@@ -68,13 +68,13 @@ async def test_each_token_is_looked_at_once_a_second_and_its_end_is_reported_onc
             tokens.watch.watching(tokens(1), lambda reason: ended.append((1, reason))),
             tokens.watch.watching(tokens(2), lambda reason: ended.append((2, reason))),
         ):
-            await tokens.clock.advance(LOOK_SECONDS)
+            await tokens.clock.advance(EXPIRY_LOOK_SECONDS)
             assert (tokens.looks, ended) == (2, [])
             tokens.bad[2] = Reasons.EXPIRED
-            await tokens.clock.advance(3 * LOOK_SECONDS)
+            await tokens.clock.advance(3 * EXPIRY_LOOK_SECONDS)
             assert ended == [(2, Reasons.EXPIRED)]
             assert tokens.looks == 2 + 2 + 1 + 1
-        await tokens.clock.advance(LOOK_SECONDS)
+        await tokens.clock.advance(EXPIRY_LOOK_SECONDS)
         assert tokens.looks == 6
 
 
@@ -85,10 +85,10 @@ async def test_token_is_not_looked_at_when_its_use_is_over() -> None:
         with tokens.watch.watching(tokens(1), ended.append):
             pass
         tokens.bad[1] = Reasons.EXPIRED
-        await tokens.clock.advance(LOOK_SECONDS)
+        await tokens.clock.advance(EXPIRY_LOOK_SECONDS)
         assert (tokens.looks, ended) == (0, [])
         with tokens.watch.watching(tokens(1), ended.append):
-            await tokens.clock.advance(LOOK_SECONDS)
+            await tokens.clock.advance(EXPIRY_LOOK_SECONDS)
         assert ended == [Reasons.EXPIRED]
 
 
@@ -97,7 +97,7 @@ async def test_nobodys_token_never_ends() -> None:
     ended = list[Reason]()
     async with watched() as tokens:
         with tokens.watch.watching(None, ended.append):
-            await tokens.clock.advance(10 * LOOK_SECONDS)
+            await tokens.clock.advance(10 * EXPIRY_LOOK_SECONDS)
         assert (tokens.looks, ended) == (0, [])
 
 
@@ -117,7 +117,7 @@ async def test_many_tokens_are_all_looked_at_and_one_may_leave_meanwhile() -> No
         watches = [tokens.watch.watching(tokens(n), lambda _, n=n: tell(n)) for n in range(count)]  # type: ignore[misc]
         for watch in watches:
             watch.__enter__()
-        await tokens.clock.advance(LOOK_SECONDS)
+        await tokens.clock.advance(EXPIRY_LOOK_SECONDS)
         assert ended == list(range(count - 1))
         for watch in watches[:-1]:
             watch.__exit__(None, None, None)
@@ -143,7 +143,7 @@ async def test_a_token_that_cannot_be_judged_ends_and_the_others_are_looked_at(
         ):
             tokens.bad = {2: Reasons.EXPIRED, 3: Reasons.EXPIRED}
             tokens.broken = 1
-            await tokens.clock.advance(LOOK_SECONDS)
+            await tokens.clock.advance(EXPIRY_LOOK_SECONDS)
     assert ended == [(1, Reasons.VERIFICATION_FAILED), (2, Reasons.EXPIRED), (3, Reasons.EXPIRED)]
     assert failures["token watch"] == before + 2
     assert "secret" not in caplog.text
@@ -156,5 +156,5 @@ async def test_stop_ends_the_looking() -> None:
     with tokens.watch.watching(tokens(1), lambda reason: None):
         await settle()
         await tokens.watch.stop()
-        await tokens.clock.advance(LOOK_SECONDS)
+        await tokens.clock.advance(EXPIRY_LOOK_SECONDS)
     assert tokens.looks == 0

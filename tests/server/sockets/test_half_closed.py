@@ -50,7 +50,7 @@ class Transport:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(half_closed, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(half_closed, "ASK_SECONDS", 0.02)
     monkeypatch.setattr(half_closed, "RESET_SECONDS", 0.01)
 
 

@@ -11,7 +11,7 @@ import pytest
 from gateway.server.sockets.lingering import (
     MAX_LINGERING_DRAINING_SECONDS,
     MAX_LINGERING_SECONDS,
-    PAUSE,
+    READ_PAUSE_SECONDS,
     SILENCE,
     Lingering,
 )
@@ -102,9 +102,9 @@ def test_nothing_is_read_for_a_moment_after_each_piece(loop: Loop) -> None:
         lingering.heard()
         lingering.heard()  # what was under way already
         assert not transport.reading
-        loop.move(PAUSE / 2)
+        loop.move(READ_PAUSE_SECONDS / 2)
         assert not transport.reading
-        loop.move(PAUSE)
+        loop.move(READ_PAUSE_SECONDS)
         assert transport.reading
     lingering.heard()
     lingering.stop()

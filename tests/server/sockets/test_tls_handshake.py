@@ -51,7 +51,7 @@ def _h2(server: Listening, directory: Path) -> ssl.SSLContext:
 
 # fmt: off
 FAILURES: dict[str, tuple[Context, str, str]] = {
-    "TLS 1.1": (_old, handshake.VERSION, "TLSV1_ALERT_PROTOCOL_VERSION"),
+    "TLS 1.1": (_old, handshake.TLS_VERSION, "TLSV1_ALERT_PROTOCOL_VERSION"),
     "no common cipher": (_weak, handshake.NO_SHARED_CIPHER, "SSLV3_ALERT_HANDSHAKE_FAILURE"),
     "no certificate": (_nameless, handshake.NO_CLIENT_CERTIFICATE, "TLSV13_ALERT_CERTIFICATE_REQUIRED"),
     "foreign certificate": (_foreign, handshake.BAD_CLIENT_CERTIFICATE, "TLSV1_ALERT_UNKNOWN_CA"),

@@ -61,7 +61,7 @@ async def test_a_connection_holds_no_more_than_one_without_tls(monkeypatch: pyte
     async with listening(tmp_path) as server:
         assert await server.subject() == "first"
         transport = made[0].transport
-        assert transport.get_write_buffer_limits()[1] == tls_port.BUFFER == 65536  # type: ignore[attr-defined]
+        assert transport.get_write_buffer_limits()[1] == tls_port.WRITE_BUFFER_BYTES == 65536  # type: ignore[attr-defined]
         if hasattr(transport, "get_read_buffer_limits"):
             assert transport.get_read_buffer_limits()[1] == tls_port.UNREAD
 
@@ -138,7 +138,7 @@ async def test_accepting_pauses_while_no_file_is_left_and_then_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection waits in the system's queue; the loop does not spin."""
-    monkeypatch.setattr(tls_port, "PAUSE", 0.01)
+    monkeypatch.setattr(tls_port, "ACCEPT_PAUSE_SECONDS", 0.01)
     async with listening(tmp_path) as server:
         full, port = await _move(server, _OutOfFiles)
         waiting = asyncio.ensure_future(server.subject())
@@ -166,7 +166,7 @@ async def test_a_connection_that_is_gone_before_it_is_accepted_holds_up_no_other
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Accept() reports it as its own failure, which is not a lack of files."""
-    monkeypatch.setattr(tls_port, "PAUSE", 600.0)
+    monkeypatch.setattr(tls_port, "ACCEPT_PAUSE_SECONDS", 600.0)
     async with listening(tmp_path) as server:
         aborting, port = await _move(server, _Aborting)
         assert await asyncio.wait_for(server.subject(), 5) == "first"
