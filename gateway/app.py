@@ -217,7 +217,9 @@ class GatewayApp:
         self._stop.push_async_callback(serving.token_watch.stop)
         lane = FullLane(serving)
         self.websockets = lane.websockets
-        self.listener = Listener(lane.handle, lane.refuse_connection, settings.server, self.telemetry)
+        self.listener = Listener(
+            lane.handle, lane.refuse_connection, self.pipeline.reader, settings.server, self.telemetry
+        )
         # What is still there after the drain is cut off; 0 would mean no limit to aiohttp.
         self._stop.push_async_callback(self.listener.shutdown, 0.05)
         self.express = ExpressLane(serving, self.listener)

@@ -9,7 +9,7 @@ one grammar soon read two different messages.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 #: Name and value of each field line, in order, spelled as received, without outer white space.
@@ -31,6 +31,13 @@ is_token = re.compile(TOKEN).fullmatch
 #: Tells whether bytes are field lines up to and with the empty line; may be given where they begin.
 is_section = re.compile(rb"(?:" + FIELD_LINE + rb"\r\n)*+\r\n").fullmatch
 
+# Controls that no part of a head may hold, apart from its line ends (RFC 9110 section 5.5).
+_CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != ord("\t"))
+
+# Names seen that are tokens, and how long they may be; emptied when full.
+_token_names: set[bytes] = set()
+_MAX_NAMES, _MAX_NAME = 1024, 64
+
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 
 
@@ -41,6 +48,38 @@ def parse_fields(block: bytes) -> tuple[tuple[bytes, bytes], ...]:
         name, _, value = line.partition(b":")
         headers.append((name, value.strip(b" \t")))
     return tuple(headers)
+
+
+def has_control(text: bytes) -> bool:
+    """Return whether a control stands in bytes that are to be a part of a head."""
+    return len(text.translate(None, _CONTROLS)) != len(text)
+
+
+def render_lines(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the bytes of fields, each with the end of its line.
+
+    Raises:
+        ValueError: when anything would not arrive as the field that it is: a name that
+            is no token, or a control character anywhere (RFC 9110 section 5.5).
+    """
+    pairs = pairs if isinstance(pairs, list) else list(pairs)
+    if not _token_names.issuperset([name for name, _ in pairs]):
+        _check_names(pairs)
+    lines = b"\r\n".join([*map(b": ".join, pairs), b""])
+    # One CR and one LF for each line: whatever is more came with a name or a value.
+    if len(lines) - len(lines.translate(None, _CONTROLS)) != 2 * len(pairs):
+        raise ValueError("a control character in a header")
+    return lines
+
+
+def _check_names(pairs: Iterable[tuple[bytes, bytes]]) -> None:
+    for name, _ in pairs:
+        if is_token(name) is None:
+            raise ValueError("a header name is not a token")
+        if len(name) <= _MAX_NAME:
+            if len(_token_names) >= _MAX_NAMES:
+                _token_names.clear()
+            _token_names.add(name)
 
 
 def values_of(headers: RawHeaders, name: bytes) -> list[bytes]:

@@ -12,9 +12,9 @@ import re
 from enum import Enum
 
 from gateway.errors import Reason, Reasons
-from gateway.http1.fields import FIELD_LINE, values_of
+from gateway.http1.fields import FIELD_LINE
 from gateway.http1.first_bytes import MAX_LOOK_BYTES, not_http
-from gateway.http1.request_head import MAX_REMEMBERED_BYTES, Head, MalformedError, parse_head
+from gateway.http1.request_head import HeadReader, MalformedError, RequestHead
 from gateway.http1.websocket import asks_for_websocket
 
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?\r\n").fullmatch
@@ -70,6 +70,7 @@ class MessageScanner:
 
     Args:
         max_head_bytes: bound on a head, request line included.
+        reader: reads heads.
 
     Attributes:
         not_http: what stands where a request should begin, if that is why nothing more can be read.
@@ -80,19 +81,17 @@ class MessageScanner:
     """
 
     __slots__ = (
-        *("_at", "_empty_lines", "_extensions", "_from", "_instead", "_held", "_last", "_left", "_max_head"),
-        "_parts",
-        *("_searched", "_trailers", "_upgrades", "ahead", "holds", "not_http", "resting", "upgrading"),
+        *("_at", "_empty_lines", "_extensions", "_from", "_instead", "_held", "_left", "_max_head"),
+        *("_parts", "_reader"),
+        *("_searched", "_trailers", "ahead", "holds", "not_http", "resting", "upgrading"),
     )
 
-    def __init__(self, max_head_bytes: int) -> None:
+    def __init__(self, max_head_bytes: int, reader: HeadReader) -> None:
         self.not_http = ""
         self.upgrading = self.ahead = self.resting = self.holds = False
-        self._max_head = max_head_bytes
+        self._max_head, self._reader = max_head_bytes, reader
         self._at = _At.HEAD
-        self._instead: Head | bytes | None = None  # what is let through in place of the part just read
-        self._last: Head | None = None
-        self._upgrades = False  # whether that one asks for a WebSocket
+        self._instead: RequestHead | bytes | None = None  # what is let through in place of the part just read
         self._held = b""  # the beginning of a head or line that is not complete, or what is ahead
         self._from = 0  # where that begins; else it would be copied for each request before it
         self._searched = 0  # how much of it was searched for its end
@@ -137,7 +136,7 @@ class MessageScanner:
         held, self._held = self._held, b""
         return held
 
-    def feed(self, data: bytes, most: float = math.inf) -> tuple[list[Head | bytes], Reason | None]:
+    def feed(self, data: bytes, most: float = math.inf) -> tuple[list[RequestHead | bytes], Reason | None]:
         """Follow the next bytes; feed it nothing to go on where it has stopped.
 
         Args:
@@ -154,7 +153,7 @@ class MessageScanner:
             pending, start = (self._held[self._from :] + data if self._held else data), 0
         else:
             pending, start = self._held, self._from
-        through: list[Head | bytes] = []
+        through: list[RequestHead | bytes] = []
         position = start
         reason = None
         self.ahead = self.resting = False
@@ -170,7 +169,7 @@ class MessageScanner:
                     break
                 before, position, self._searched = position, end, 0
                 if self._instead is not None:
-                    most -= self._instead.weight if isinstance(self._instead, Head) else 0
+                    most -= self._instead.weight if isinstance(self._instead, RequestHead) else 0
                     through += [piece for piece in (pending[start:before], self._instead) if piece]
                     start, self._instead = position, None
                 elif self._at is _At.HEAD:
@@ -216,16 +215,11 @@ class MessageScanner:
             if kind := not_http(data[position : position + MAX_LOOK_BYTES]):
                 raise MalformedError(not_http=kind)
             return -1
-        block = data[position : end + 4]
-        if self._last is None or self._last.block != block:  # clients repeat themselves
-            self._last = parse_head(block)
-            self._upgrades = self._last.http_11 and asks_for_websocket(values_of(self._last.headers, b"upgrade"))
-        head = self._instead = self._last
-        if size > MAX_REMEMBERED_BYTES:
-            self._last = None
+        head = self._instead = self._reader.read(data[position : end + 4])
         self._empty_lines = 0
-        self._start_content(head.length, head.chunked)
-        self.upgrading = self._upgrades and self._at is _At.HEAD
+        self._start_content(head.content_length or 0, head.chunked)
+        upgrade = head.values(b"upgrade") if head.http_11 and head.read else ()
+        self.upgrading = bool(upgrade) and self._at is _At.HEAD and asks_for_websocket(upgrade)
         return end + 4
 
     def _start_content(self, length: int, chunked: bool) -> None:

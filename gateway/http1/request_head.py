@@ -70,12 +70,14 @@ class Meaning(IntEnum):
     READ = 9  # goes upstream, and is read by the gateway as well
     TAKEN = 10  # read by the gateway alone
     WITHHELD = 11  # read, and goes upstream on routes that send credentials on
+    AUTHORIZATION_TAKEN = 12  # a credential that goes upstream on no route
 
 
 # Compared for each line of each request: plain numbers are faster.
 (_DROPPED, _HOST, _AUTHORIZATION, _CONNECTION, _REQUEST_ID, _LENGTH_LINE, _CODING, _FORWARDING, _READ, _TAKEN) = (
     int(meaning) for meaning in list(Meaning)[1:11]
 )
+_AUTHORIZATION_TAKEN = int(Meaning.AUTHORIZATION_TAKEN)
 
 
 class RequestHead(NamedTuple):
@@ -139,7 +141,7 @@ class HeadReader:
     """Reads heads under one configuration.
 
     Args:
-        meaning: of a name in lower case... asked once for each spelling of a name, and then remembered.
+        meaning: says what a name means, as spelled; asked once for each spelling, which is then remembered.
         usual: names in lower case that are known from the start, in their usual spellings, and never forgotten.
     """
 
@@ -168,7 +170,11 @@ class HeadReader:
             raise MalformedError(Reasons.HEAD_TOO_LARGE)
         method, target, version = request_line.groups()
         kept: list[bytes] = []
-        hosts = authorization = withheld = forwarding = read = ()
+        hosts: tuple[bytes, ...] = ()
+        authorization: tuple[bytes, ...] = ()
+        withheld: tuple[tuple[int, bytes], ...] = ()
+        forwarding: tuple[tuple[bytes, bytes], ...] = ()
+        read: tuple[tuple[bytes, bytes], ...] = ()
         options, given, length, chunked = _NO_OPTIONS, None, None, False
         keep, known = kept.append, self._known.get
         for line in lines[1:-2]:
@@ -203,6 +209,8 @@ class HeadReader:
                 if length is not None or chunked or value.lower() != b"chunked" or version == b"0":
                     raise MalformedError
                 chunked = True
+            elif meaning == _AUTHORIZATION_TAKEN:
+                authorization += (value,)
             else:
                 read += ((name.lower(), value),)
                 if meaning == _READ:

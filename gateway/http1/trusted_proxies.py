@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Literal
+from typing import Literal, NamedTuple
 
 #: Which kind of forwarding fields a trusted proxy writes.
 ForwardedFields = Literal["x-forwarded", "forwarded", "both"]
@@ -42,8 +41,7 @@ _BELIEVED = {"x-forwarded": _X_FORWARDED, "forwarded": frozenset({b"forwarded"})
 _MAX_REMEMBERED = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """The other end of a client connection.
 
     Attributes:

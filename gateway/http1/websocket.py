@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from gateway.errors import GatewayError, Reasons
 from gateway.http1.fields import RawHeaders, connection_options, list_members, values_of
+from gateway.http1.request_head import RequestHead
 
 #: What both heads of a handshake say between two neighbours (RFC 6455 sections 4.1 and 4.2.2), made anew.
 UPGRADE_FIELDS = ((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"))
@@ -47,19 +48,19 @@ def asks_for_websocket(upgrade: Sequence[bytes]) -> bool:
     return any(b"websocket" in list_members(value.lower()) for value in upgrade)
 
 
-def check_request(method: str, http_11: bool, headers: RawHeaders) -> bytes:
+def check_request(head: RequestHead) -> bytes:
     """Check a client's opening handshake (RFC 6455 section 4.2.1) and return its key.
 
     Raises:
         GatewayError: ``WEBSOCKET_HANDSHAKE`` (400), or ``WEBSOCKET_VERSION`` (426) for another version than 13.
     """
-    if method != "GET" or not http_11:
+    if head.method != "GET" or not head.http_11:
         raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="not a GET of HTTP/1.1")
-    if b"upgrade" not in connection_options(headers):
+    if b"upgrade" not in head.options:
         raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="Connection does not list upgrade")
-    if values_of(headers, b"sec-websocket-version") != [WEBSOCKET_VERSION]:
+    if head.values(b"sec-websocket-version") != [WEBSOCKET_VERSION]:
         raise GatewayError(Reasons.WEBSOCKET_VERSION)
-    keys = values_of(headers, b"sec-websocket-key")
+    keys = head.values(b"sec-websocket-key")
     if len(keys) != 1 or not _is_key(keys[0]):
         raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="Sec-WebSocket-Key")
     return keys[0]
@@ -110,15 +111,14 @@ def token_protocol(protocols: Sequence[bytes]) -> bytes | None:
     return next((element for element in elements if element.lower() == TOKEN_PROTOCOL), None)
 
 
-def without_token(headers: RawHeaders) -> RawHeaders:
-    """Return a request's fields without the token among its subprotocols, and without the ``bearer`` before it."""
-    tokens, others = _split(values_of(headers, b"sec-websocket-protocol"))
-    if not tokens:
-        return headers
-    kept = [pair for pair in headers if pair[0].lower() != b"sec-websocket-protocol"]
-    if others:
-        kept.append((b"Sec-WebSocket-Protocol", b", ".join(others)))
-    return kept
+def protocols_without_token(protocols: Sequence[bytes]) -> list[bytes] | None:
+    """Return the offered subprotocols without the token, and without the ``bearer`` before it; None without one.
+
+    Args:
+        protocols: the values of all Sec-WebSocket-Protocol fields.
+    """
+    tokens, others = _split(protocols)
+    return others if tokens else None
 
 
 def _split(protocols: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:

@@ -13,7 +13,7 @@ from gateway.features.api_keys.keys import ApiKeys, KnownKey
 from gateway.features.api_keys.reasons import MALFORMED_API_KEY
 from gateway.identity import Identity
 from gateway.policy.routes import Route
-from gateway.server.seam.credential import Shown, Verifier
+from gateway.server.seam.credential import Outcome, Shown, Verifier
 from gateway.telemetry.counters import Record
 
 
@@ -51,7 +51,7 @@ class ApiKeyKind:
         """Return whether this is a key, in force or expired."""
         return self._keys.owns(value)
 
-    def lookup(self, shown: Shown, record: Record) -> Identity | None:
+    def lookup(self, shown: Shown, record: Record, soon: Callable[[Outcome], None] | None = None) -> Identity | None:
         """Return who shows a key.
 
         Raises:

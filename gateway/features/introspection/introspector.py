@@ -34,7 +34,7 @@ from gateway.identity import Identity
 from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.jose.compact import unforeseen
 from gateway.outbound.http import FetchError
-from gateway.server.seam.credential import Shown
+from gateway.server.seam.credential import Outcome, Shown
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.tasks import cancelled, spawn
 from gateway.telemetry.counters import Histogram, Record
@@ -122,7 +122,7 @@ class Introspector:
 
     # --- what requests ask ---
 
-    def lookup(self, shown: Shown, record: Record) -> Identity | None:
+    def lookup(self, shown: Shown, record: Record, soon: Callable[[Outcome], None] | None = None) -> Identity | None:
         """Return who shows a token, if that is known; None after a question was begun: call ``resolve``.
 
         Raises:

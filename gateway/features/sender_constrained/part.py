@@ -18,6 +18,7 @@ class SenderConstrainedPart(Part):
         used = core.used_ids(PROOF_PURPOSE, max(core.settings.dpop.max_age_seconds, MIN_WINDOW_SECONDS))
         self.proofs = make_proofs(core.settings, core.clock, used, core.secret)
         self.guards = (self.proofs,)
+        self.reads = self.proofs.reads
         self._algorithms = " ".join(core.settings.dpop.algorithms)
 
     def challenge_parameters(self, route: Route | None) -> Mapping[str, str]:

@@ -37,7 +37,7 @@ from gateway.http1.host import canonical_host
 from gateway.http1.trusted_proxies import TrustedProxies
 from gateway.identity import Identity
 from gateway.server.request.in_progress import Run
-from gateway.server.request.request import Admitted, RequestHead
+from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
 from gateway.server.seam.guard import Guard
 from gateway.settings.tables.root import Settings
@@ -65,6 +65,7 @@ class Proofs(Guard):
     Attributes:
         outcomes: how often a proof of a kind (``dpop`` or ``mtls``) was accepted, or refused with a reason.
         used: as given.
+        reads: the fields in which proofs stand, in lower case.
     """
 
     def __init__(self, settings: Settings, used: ReplayStore, secret: bytes, clock: Clock) -> None:
@@ -77,7 +78,8 @@ class Proofs(Guard):
         self._origins = tuple(options.origins)
         self._nonces = Nonces(secret, options.nonce_seconds, clock.wall) if options.nonce_seconds else None
         self._trusted = TrustedProxies(settings.server.trusted_proxies, settings.server.forwarded_fields)
-        self._certificate_field = settings.server.client_certificate_header.encode("ascii")
+        self._certificate_field = certificate = settings.server.client_certificate_header.lower().encode("ascii")
+        self.reads = frozenset({b"dpop", certificate} if certificate else {b"dpop"})
 
     async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> None:
         """Return when the sender has proved all that the token is bound to; at once for a bearer token.
@@ -114,9 +116,9 @@ class Proofs(Guard):
     def _certificate(self, run: Run) -> str | None:
         """Return the thumbprint of the client's certificate: the connection's, or a trusted proxy's word for it."""
         head = run.head
-        if self._certificate_field and self._trusted.believes(head.peer.address):
+        if self._certificate_field and self._trusted.believes(run.peer.address):
             # The connection's own is the proxy's then.
-            values = _values(head, self._certificate_field)
+            values = head.values(self._certificate_field)
             return forwarded_thumbprint(values[0]) if len(values) == 1 else None
         certificate = run.client.certificate
         return None if certificate is None else thumbprint(certificate)
@@ -124,11 +126,11 @@ class Proofs(Guard):
     async def _check_proof(self, run: Run, admitted: Admitted, token: Shown, key: str) -> None:
         if token.scheme != "DPoP":
             raise GatewayError(Reasons.SENDER_CONSTRAINED, detail="bound to a key, and sent as a bearer token")
-        values = _values(run.head, b"dpop")
+        values = run.head.values(b"dpop")
         if len(values) != 1:
             raise GatewayError(SEVERAL_PROOFS if values else MISSING_PROOF)
         proof = parse_proof(values[0], self._algorithms)
-        wanted = Wanted(run.head.method, self._uris(run.head, admitted), token.value, key)
+        wanted = Wanted(run.head.method, self._uris(run, admitted), token.value, key)
         check_proof(proof, wanted, self._window, self._wall())
         self._check_nonce(run, proof)
         check_signature(proof)
@@ -154,7 +156,7 @@ class Proofs(Guard):
                 PROOF_NONCE, detail="absent" if proof.nonce is None else "the nonce is expired or unknown"
             )
 
-    def _uris(self, head: RequestHead, admitted: Admitted) -> frozenset[str]:
+    def _uris(self, run: Run, admitted: Admitted) -> frozenset[str]:
         """Return the normal forms of the request's URI as its client knows it (RFC 9449 section 4.3).
 
         Empty when the route is for certain hosts and this is not one of them: what a proxy passes on of the client's
@@ -163,8 +165,8 @@ class Proofs(Guard):
         target = admitted.target
         origins, websocket = self._origins, admitted.websocket
         if not origins:
-            host = target.authority or (admitted.facts.host[0] if admitted.facts.host else b"")
-            scheme, authority = external_origin(head.headers, self._trusted, head.peer, host)
+            host = target.authority or run.head.host
+            scheme, authority = external_origin(run.head.forwarding, self._trusted, run.peer, host)
             if admitted.route.hosts and not _is_host_of(authority, admitted.route.hosts):
                 return frozenset()
             origins = ((b"%b://%b" % (http_scheme(scheme), authority)).decode("latin-1"),)
@@ -196,8 +198,3 @@ def _is_host_of(authority: bytes, hosts: frozenset[str]) -> bool:
         return canonical_host(authority) in hosts
     except GatewayError:
         return False
-
-
-def _values(head: RequestHead, name: bytes) -> list[bytes]:
-    """Return every value of a field; ``name`` in lower case."""
-    return [value for key, value in head.headers if key.lower() == name]

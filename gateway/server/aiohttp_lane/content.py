@@ -14,8 +14,8 @@ from aiohttp import web
 
 from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import CONTINUE
+from gateway.http1.request_head import RequestHead
 from gateway.server.aiohttp_lane.protocol import CONTENT_FAULTS
-from gateway.server.request.facts import Facts
 from gateway.server.sockets.lingering import MAX_LINGERING_SECONDS
 from gateway.settings.tables.server import Server
 
@@ -31,13 +31,13 @@ class ClientContent:
 
     __slots__ = ("_limit", "_patience", "_request", "awaited", "chunked", "size")
 
-    def __init__(self, request: web.BaseRequest, facts: Facts, limits: Server) -> None:
+    def __init__(self, request: web.BaseRequest, head: RequestHead, limits: Server) -> None:
         self._request = request
         self._limit = limits.max_body_bytes
         self._patience = limits.request_body_timeout_seconds or None
-        self.chunked = bool(facts.transfer_encoding)
+        self.chunked = head.chunked
         self.size = 0
-        self.awaited = bool(facts.expect) and request.version >= (1, 1) and not request.content.is_eof()
+        self.awaited = bool(head.values(b"expect")) and head.http_11 and not request.content.is_eof()
 
     @property
     def unread(self) -> bool:

@@ -7,7 +7,6 @@ lives here. Nothing is decided here.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
@@ -15,20 +14,15 @@ from aiohttp import web
 
 from gateway import turns
 from gateway.errors import GatewayError
-from gateway.http1.request_head import MAX_REMEMBERED_BYTES, Head
 from gateway.http1.trusted_proxies import UNIX, UNKNOWN, Peer, address_text
 from gateway.server.aiohttp_lane.content import ClientContent
 from gateway.server.aiohttp_lane.listener import ClientProtocol, reset_at_end
 from gateway.server.aiohttp_lane.placeholders import sent
 from gateway.server.pipeline.runner import Serving
-from gateway.server.request.body import has_content
-from gateway.server.request.facts import Facts
 from gateway.server.request.in_progress import Run
-from gateway.server.request.request import RequestHead
 from gateway.server.sockets.tls import peer_certificate
 from gateway.server.websocket.handshake import WebSockets
 from gateway.telemetry.counters import Record
-from gateway.upstream.headers.rewrite import request_id
 
 _log = logging.getLogger("gateway")
 
@@ -97,23 +91,6 @@ class AiohttpClient:
             reset_at_end(self._request.transport, begins)
 
 
-@dataclass(slots=True)
-class LastHead:
-    """What a connection's last head says: a client that repeats itself is not read again.
-
-    Attributes:
-        read: the head. Its reader gives out the same object while the bytes are the same.
-        head, client, given_id, facts: what follows from nothing but its bytes and the client's connection.
-            ``given_id`` is empty when the client gave no sane request id; ``facts`` are None until they are asked for.
-    """
-
-    read: Head
-    head: RequestHead
-    client: str
-    given_id: bytes
-    facts: Facts | None = None
-
-
 class FullLane:
     """Runs requests that aiohttp has parsed."""
 
@@ -123,8 +100,8 @@ class FullLane:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request; every way out is counted and logged exactly once."""
-        run, last = self._begin(request)
-        keep_alive = await self.serving.settle(run, self._serve(run, request, last))
+        run = self._begin(request)
+        keep_alive = await self.serving.settle(run, self._serve(run, request))
         protocol = cast(ClientProtocol, request.protocol)
         protocol.watch_unsent()
         if protocol.pipelining:
@@ -150,40 +127,26 @@ class FullLane:
         serving.telemetry.finish(record, serving.clock.monotonic())
         return sent(keep_alive=False)
 
-    def _begin(self, request: web.BaseRequest) -> tuple[Run, LastHead]:
+    def _begin(self, request: web.BaseRequest) -> Run:
         serving, client = self.serving, AiohttpClient(request)
-        protocol = client.protocol
-        read, last = protocol.take_head(request), protocol.last_head
-        if not isinstance(last, LastHead) or last.read is not read:
-            last = self._know(read, _peer(protocol))
-            protocol.last_head = last if len(read.block) <= MAX_REMEMBERED_BYTES else None
-        record = Record(started=serving.clock.monotonic(), client=last.client, method=last.head.method)
-        run = Run(client, last.head, record, last.given_id or serving.new_id())
-        record.request_id = run.id.decode("ascii")
-        return run, last
-
-    def _know(self, read: Head, peer: Peer) -> LastHead:
-        head = RequestHead(
-            method=read.method.decode("ascii"),
-            target=read.target,
-            http_11=read.http_11,
-            headers=read.headers,
-            peer=peer,
+        head, peer = client.protocol.take_head(request), _peer(client.protocol)
+        record = Record(
+            started=serving.clock.monotonic(),
+            client=serving.pipeline.client_address(head, peer),
+            method=head.method,
         )
-        client = self.serving.pipeline.client_address(head).decode("ascii")
-        return LastHead(read, head, client, request_id(read.headers, bytes))
+        run = Run(client, head, peer, record, head.request_id or serving.new_id())
+        record.request_id = run.id.decode("ascii")
+        return run
 
-    async def _serve(self, run: Run, request: web.BaseRequest, last: LastHead) -> bool:
+    async def _serve(self, run: Run, request: web.BaseRequest) -> bool:
         """Serve the request; return whether the connection stays open."""
         serving, pipeline = self.serving, self.serving.pipeline
-        facts = last.facts
-        if facts is None:
-            facts = last.facts = pipeline.read(run.head)
-        if (facts.content_length or facts.transfer_encoding) and has_content(facts):
+        if run.head.has_content:
             # Before anything is refused: whether content is still to come decides about the connection (R294).
-            run.content = ClientContent(request, facts, serving.settings.server)
+            run.content = ClientContent(request, run.head, serving.settings.server)
         serving.outcomes.enter(run)
-        admitted = pipeline.admit(run.head, facts, run.record)
+        admitted = pipeline.admit(run.head, run.peer, run.record)
         if admitted.websocket:
             return await self.websockets.serve(run, admitted, cast(ClientProtocol, request.protocol))
         return await serving.serve(run, admitted)

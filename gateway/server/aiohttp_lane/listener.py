@@ -23,7 +23,7 @@ from aiohttp.http_exceptions import LineTooLong
 from gateway import turns
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.http1.message_scanner import MessageScanner
-from gateway.http1.request_head import MAX_FIELDS, Head
+from gateway.http1.request_head import MAX_FIELDS, HeadReader, RequestHead
 from gateway.http1.trusted_proxies import address_text
 from gateway.paced_log import PacedLog
 from gateway.server.aiohttp_lane.placeholders import NO_REQUEST, StandIns
@@ -61,6 +61,7 @@ class Listener(web.Server):
     Args:
         handler: a lane: request to sent response.
         refuse: writes the answer for a connection that has no request yet.
+        reader: reads heads.
         settings: the limits.
         telemetry: where connections are counted.
     """
@@ -69,11 +70,13 @@ class Listener(web.Server):
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         refuse: Refuse,
+        reader: HeadReader,
         settings: Server,
         telemetry: Telemetry,
     ) -> None:
         super().__init__(handler, handler_cancellation=True)
         self.settings = settings
+        self.reader = reader
         self.telemetry = telemetry
         self.refuse = refuse
         self.places = Places(telemetry, settings.max_connections)
@@ -121,7 +124,6 @@ class ClientProtocol(ServerProtocol):
             "_stand_ins",
             "_unanswered",
             "_unsent",
-            "last_head",
             "place",
             "secure",
             "refused",
@@ -147,11 +149,10 @@ class ClientProtocol(ServerProtocol):
         self.refused: GatewayError | None = None  # what the connection is turned away with
         self._lingering_place: Place | None = None
         self.since = 0.0  # the loop's time from which a request is waited for; 0 when none is
-        self._scanner = MessageScanner(limits.max_head_bytes)
+        self._scanner = MessageScanner(limits.max_head_bytes, listener.reader)
         self._stand_ins = StandIns()
         self._refusal: Reason | None = None
         self._content: RequestStream = NO_REQUEST_CONTENT  # of the newest request
-        self.last_head: object = None  # what the lane remembers of this connection
         self._head_timer: asyncio.TimerHandle | None = None
         self._unsent = UnsentWatch(limits.response_write_timeout_seconds)
         self._lingering: Lingering | None = None
@@ -175,7 +176,7 @@ class ClientProtocol(ServerProtocol):
         """Whether the connection ends after the running request."""
         return self._listener.draining or self.ends_after_answer or self.input_dropped
 
-    def take_head(self, parsed: web.BaseRequest) -> Head:
+    def take_head(self, parsed: web.BaseRequest) -> RequestHead:
         """Return the head of the request whose turn it is (``StandIns.take``), and read on behind it."""
         head = self._stand_ins.take(parsed)
         self._running = True
@@ -304,7 +305,7 @@ class ClientProtocol(ServerProtocol):
             # Answered in its turn: behind the requests before it.
             sound.append(NO_REQUEST)
         for piece in sound:
-            self.parse(self._stand_ins.make(piece) if isinstance(piece, Head) else piece)
+            self.parse(self._stand_ins.make(piece) if isinstance(piece, RequestHead) else piece)
             if self.requests_ahead and piece is not NO_REQUEST:
                 content = self.request_ahead(-1)
                 if content is None:

@@ -19,10 +19,14 @@ from typing import cast
 
 from aiohttp import web
 
-from gateway.http1.request_head import Head
+from gateway.http1.request_head import RequestHead
 
 #: In place of bytes that were found unsound: an error at every point of a message.
 NO_REQUEST = b"\x00\r\n\r\n"
+
+
+# What a client may ask of its own connection (RFC 9112 section 9.3).
+_ASKED = frozenset({b"close", b"keep-alive"})
 
 
 class StandIns:
@@ -35,27 +39,27 @@ class StandIns:
     __slots__ = ("_heads", "_number", "weight")
 
     def __init__(self) -> None:
-        self._heads: deque[tuple[Head, bytes]] = deque()  # with the stand-ins' targets
+        self._heads: deque[tuple[RequestHead, bytes]] = deque()  # with the stand-ins' targets
         self._number = self.weight = 0
 
     def __len__(self) -> int:
         return len(self._heads)
 
-    def make(self, head: Head) -> bytes:
+    def make(self, head: RequestHead) -> bytes:
         """Return what is given in place of a head, which is kept."""
         self._number += 1
         target = b"/%d" % self._number
         self._heads.append((head, target))
         self.weight += head.weight
         lines = [b"POST %b HTTP/1.%d" % (target, head.http_11), b"Host: h"]
-        lines += [b"%b: %b" % pair for pair in head.headers if pair[0].lower() == b"connection"]
+        lines += [b"Connection: " + option for option in _ASKED & head.options]
         if head.chunked:
             lines.append(b"Transfer-Encoding: chunked")
-        elif head.length:
-            lines.append(b"Content-Length: %d" % head.length)
+        elif head.content_length:
+            lines.append(b"Content-Length: %d" % head.content_length)
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    def take(self, parsed: web.BaseRequest) -> Head:
+    def take(self, parsed: web.BaseRequest) -> RequestHead:
         """Return the head of the request whose turn it is.
 
         Args:

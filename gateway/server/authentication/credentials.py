@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.errors import GatewayError, Reason, Reasons
+from gateway.http1.request_head import RequestHead
 from gateway.http1.websocket import offered_token
 from gateway.identity import Identity
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.policy.routes import Route
 from gateway.server.authentication.credential_places import bearer_token, field_credential
-from gateway.server.request.facts import Facts
 from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
-from gateway.server.seam.credential import CredentialKind, Shown, Verifier
+from gateway.server.seam.credential import CredentialKind, Outcome, Shown, Soon, Verifier
 from gateway.telemetry.counters import Record
 
 
@@ -79,9 +79,9 @@ class Credentials:
         Raises:
             GatewayError: 400 or 401.
         """
-        kinds, facts = self.of(admitted.route), admitted.facts
-        authorization = _authorization(admitted.route, facts, websocket=admitted.websocket)
-        shown = [(name, value) for name, value in facts.keys if name in kinds.fields]
+        kinds, head = self.of(admitted.route), admitted.head
+        authorization = _authorization(admitted.route, head, websocket=admitted.websocket)
+        shown = [pair for pair in head.read if pair[0] in kinds.fields] if kinds.fields else ()
         if shown:
             field = shown[0][0]
             malformed = kinds.fields[field].malformed
@@ -90,13 +90,18 @@ class Credentials:
             raise GatewayError(Reasons.NO_CREDENTIAL)
         return bearer_token(authorization, query)
 
-    def lookup(self, shown: Shown, route: Route, record: Record) -> Identity | None:
+    def lookup(
+        self, shown: Shown, route: Route, record: Record, soon: Callable[[Outcome], None] | None = None
+    ) -> Identity | Soon | None:
         """Return who shows a credential on a route, without waiting; None: call ``resolve``.
+
+        Args:
+            soon: see ``Verifier.lookup``.
 
         Raises:
             GatewayError: 401 or 503.
         """
-        return self.judge(shown, route)[1].lookup(shown, record)
+        return self.judge(shown, route)[1].lookup(shown, record, soon)
 
     async def resolve(self, shown: Shown, route: Route) -> Identity:
         """Return who shows a credential that ``lookup`` does not know.
@@ -178,13 +183,13 @@ def _never(_token: bytes) -> bool:
     return False
 
 
-def _authorization(route: Route, facts: Facts, *, websocket: bool) -> Sequence[bytes]:
+def _authorization(route: Route, head: RequestHead, *, websocket: bool) -> Sequence[bytes]:
     """Return every token of the request, as values of Authorization.
 
     Raises:
         GatewayError: the one among the subprotocols is malformed.
     """
     if websocket and route.websocket_protocol_token:
-        token = offered_token(facts.protocols)
-        return facts.authorization if token is None else [*facts.authorization, b"Bearer " + token]
-    return facts.authorization
+        token = offered_token(head.values(b"sec-websocket-protocol"))
+        return head.authorization if token is None else [*head.authorization, b"Bearer " + token]
+    return head.authorization

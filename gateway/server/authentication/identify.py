@@ -7,7 +7,7 @@ answers "who" without waiting answers only what needs no further look.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from gateway.clock import Clock
@@ -19,7 +19,7 @@ from gateway.server.authentication.credentials import Credentials
 from gateway.server.request.in_progress import Run
 from gateway.server.request.in_use import InUse
 from gateway.server.request.request import UNSETTLED, Admitted, Unsettled
-from gateway.server.seam.credential import Shown
+from gateway.server.seam.credential import SOON, Outcome, Shown, Soon
 from gateway.server.seam.guard import Guards
 
 
@@ -122,20 +122,59 @@ class Identification:
         Raises:
             GatewayError: 401, 403 or 503.
         """
+        found = self.recognise_soon(shown, run, admitted, None)
+        assert found is not SOON, "nobody waits for that"
+        return found
+
+    def recognise_soon(
+        self, shown: Shown, run: Run, admitted: Admitted, soon: Callable[[Outcome], None] | None
+    ) -> Identity | Unsettled | Soon | None:
+        """Return the same as ``recognise``, or that it will be known soon.
+
+        Args:
+            soon: see ``Verifier.lookup``; it hands the outcome to ``learned``.
+
+        Raises:
+            GatewayError: 401, 403 or 503.
+        """
         revocations = self._credentials.revocations
         if self._monotonic() >= revocations.settled_until and revocations.outdated:
             return UNSETTLED
         try:
-            identity = self._credentials.lookup(shown, admitted.route, run.record)
-            if identity is None or identity.confirmation is not None:
-                return UNSETTLED
-            _refuse_unbound(shown, identity)
-            run.record.identity = identity
-            self._demand_not_revoked(admitted, identity)
-            authorize(admitted.route, identity)
+            found = self._credentials.lookup(shown, admitted.route, run.record, soon)
+            if found is SOON:
+                return found
+            return self._judged(found, shown, run, admitted)
         except GatewayError as error:
             self._refuse(run, admitted, error)
             return None
+
+    def learned(self, outcome: Outcome, shown: Shown, run: Run, admitted: Admitted) -> Identity | Unsettled | None:
+        """Return what ``recognise`` would, from what became of the credential.
+
+        Raises:
+            GatewayError: 401, 403 or 503.
+        """
+        try:
+            if isinstance(outcome, GatewayError):
+                raise outcome
+            return self._judged(outcome, shown, run, admitted)
+        except GatewayError as error:
+            self._refuse(run, admitted, error)
+            return None
+
+    def _judged(self, identity: Identity | None, shown: Shown, run: Run, admitted: Admitted) -> Identity | Unsettled:
+        """Return a caller who may, of whom nothing more is to be proved.
+
+        Raises:
+            GatewayError: 401, 403 or 503.
+        """
+        if identity is None or identity.confirmation is not None:
+            return UNSETTLED
+        _refuse_unbound(shown, identity)
+        run.record.identity = identity
+        self._demand_not_revoked(admitted, identity)
+        authorize(admitted.route, identity)
         return identity
 
     async def verify(self, shown: Shown, run: Run, admitted: Admitted) -> Identity | None:
@@ -149,7 +188,8 @@ class Identification:
         try:
             if began >= revocations.settled_until and revocations.outdated:
                 await revocations.catch_up()
-                known = self._credentials.lookup(shown, admitted.route, run.record)
+                found = self._credentials.lookup(shown, admitted.route, run.record)
+                known = None if found is SOON else found
             identity = known or await self._credentials.resolve(shown, admitted.route)
             _refuse_unbound(shown, identity)
             if identity.confirmation is not None:
@@ -230,7 +270,7 @@ def _name_scheme(admitted: Admitted, error: GatewayError) -> None:
     """Say in a refusal which of the route's schemes for tokens the error is about."""
     schemes = admitted.route.token_schemes
     if error.reason.kind is not MISSING_TOKEN and not error.scheme:
-        about_dpop = sent_as_dpop(admitted.facts.authorization) or "Bearer" not in schemes
+        about_dpop = sent_as_dpop(admitted.head.authorization) or "Bearer" not in schemes
         error.scheme = "DPoP" if about_dpop else "Bearer"
 
 

@@ -6,15 +6,17 @@ Only the translation lives here; what a JWT is worth is ``jwt/authenticator.py``
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import NamedTuple
 
 from gateway.clock import Clock
 from gateway.errors import Reason, Reasons
 from gateway.identity import Identity
 from gateway.jwt.authenticator import Authenticator
+from gateway.jwt.batch import VerificationBatch
 from gateway.jwt.cache import CachedToken
 from gateway.policy.routes import Route
-from gateway.server.seam.credential import Shown, Verifier
+from gateway.server.seam.credential import SOON, Outcome, Shown, Soon, Verifier
 from gateway.telemetry.counters import Record
 
 
@@ -35,6 +37,7 @@ class JwtKind:
 
     def __init__(self, authenticator: Authenticator, clock: Clock) -> None:
         self._authenticator = authenticator
+        self._batch = VerificationBatch(authenticator)
         self._monotonic = clock.monotonic
 
     @property
@@ -55,18 +58,25 @@ class JwtKind:
         """Return False: a JWT that is introspected goes to the issuer that it names."""
         return False
 
-    def lookup(self, shown: Shown, record: Record) -> Identity | None:
+    def lookup(
+        self, shown: Shown, record: Record, soon: Callable[[Outcome], None] | None = None
+    ) -> Identity | Soon | None:
         """Return who shows a token, from the cache or by a key that is there.
 
         Raises:
             GatewayError: 401 or 503.
         """
-        identity = self._authenticator.cached(shown.value)
+        digest = sha256(shown.value).digest()
+        identity = self._authenticator.recall(digest)
         record.cache_hit = identity is not None
         if identity is None:
+            self._authenticator.refuse_unread(shown.value, digest)
+            if soon is not None:
+                self._batch.add(shown.value, digest, soon)
+                return SOON
             began = self._monotonic()
             try:
-                identity = self._authenticator.verify_now(shown.value)
+                identity = self._authenticator.verify_now(shown.value, digest)
             finally:
                 record.verify_seconds = self._monotonic() - began
         return identity

@@ -2,41 +2,49 @@
 
 Only what comes in lives here: the connection's buffer, its time limits, the
 order of its requests, and the moment at which it becomes aiohttp's. What goes
-out is ``output.py``'s, what it remembers ``memory.py``'s, and
-what happens to a request ``exchange.py``'s.
+out is ``output.py``'s, and what happens to a request ``exchange.py``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from typing import cast
+from typing import NamedTuple, cast
 
 from gateway import turns
-from gateway.http1.fields import METHOD
 from gateway.http1.first_bytes import not_http
+from gateway.http1.plain_response import HeadMemory
+from gateway.http1.request_head import MalformedError, RequestHead
+from gateway.http1.trusted_proxies import UNKNOWN, Peer
 from gateway.server.aiohttp_lane.lane import peer_of
 from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES, MAX_AT_ONCE_BYTES, ClientProtocol, Listener
 from gateway.server.express_lane.exchange import ExpressExchange
 from gateway.server.express_lane.loop_turn import Deferred, DeferredRequest
-from gateway.server.express_lane.memory import Heads, KnownRequests
-from gateway.server.express_lane.plan import plannable
-from gateway.server.express_lane.section import Section
+from gateway.server.express_lane.output import ClientOutput
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.body import CollectedContent
 from gateway.server.request.in_progress import Run
-from gateway.server.request.outcome import Refusal
-from gateway.server.request.request import RequestHead
 from gateway.server.sockets.half_closed import HalfClosed
 from gateway.server.sockets.slots import Place
-
-_REQUEST_LINE = re.compile(rb"(" + METHOD + rb") ([!-~]+) HTTP/1\.1\r\n").match
+from gateway.telemetry.counters import Record
 
 #: How long the rest of a request's content is waited for, in seconds: many clients send head and content apart.
-CONTENT_WAIT = 0.02
+CONTENT_WAIT_SECONDS = 0.02
+
+#: Largest request content that is collected; a larger one is streamed by the full lane.
+MAX_CONTENT_BYTES = 65536
+
+# Fields of requests that are more than this lane takes.
+_UNUSUAL = frozenset({b"expect", b"upgrade"})
 
 
-class ExpressConnection(KnownRequests):
+class Heads(NamedTuple):
+    """What upstreams' response heads mean: to clients that keep their connection open, and to those that do not."""
+
+    kept: HeadMemory
+    closing: HeadMemory
+
+
+class ExpressConnection(ClientOutput):
     """One client connection.
 
     Args:
@@ -45,6 +53,9 @@ class ExpressConnection(KnownRequests):
         heads: what upstreams' response heads mean.
         deferred: the requests that wait.
         connections: where the connection is known while it is in this lane.
+
+    Attributes:
+        deadline: the loop's time after which it is too late for what is expected next.
     """
 
     def __init__(
@@ -55,8 +66,16 @@ class ExpressConnection(KnownRequests):
         deferred: Deferred,
         connections: set[ExpressConnection],
     ) -> None:
-        super().__init__(serving, listener, heads, deferred)
+        super().__init__(serving, listener)
         self._connections = connections
+        self._deferred = deferred
+        self._heads = heads
+        self._peer = Peer(UNKNOWN, False, 0)
+        self._exchange: ExpressExchange | DeferredRequest | None = None
+        self._refused_last = False
+        self._asked = False  # a request has come
+        self._most_content = min(MAX_CONTENT_BYTES, self._limits.max_body_bytes or MAX_CONTENT_BYTES)
+        self.deadline = 0.0
         self.place: Place | None = None
         self._made = 0.0
         self._buffer = b""
@@ -101,8 +120,6 @@ class ExpressConnection(KnownRequests):
 
     def data_received(self, data: bytes) -> None:
         idle = self._exchange is None and not (self._paused or self._in_turn)
-        if idle and not self._buffer and self._plans and self._known(data):
-            return
         self._put(self._rest() + data if self._buffer else data)
         if idle and len(self._buffer) <= MAX_AT_ONCE_BYTES:
             self._work()
@@ -212,48 +229,47 @@ class ExpressConnection(KnownRequests):
                 return False
             self.deadline = min(self.deadline, self._loop.time() + self._limits.request_head_timeout_seconds)
             return False
-        line = _REQUEST_LINE(buffer, start) if 4 <= end <= most else None
-        if line is None:
+        if not 4 <= end <= most:
             self._hand_over(self._rest())
             return False
-        if self._refused_last:
-            self._defer(DeferredRequest(self, b""))
-            return False
-        head = RequestHead(line[1].decode("ascii"), line[2], True, (), self._peer)
-        block = buffer[line.end() : end]
-        found = self._read(block, head)
-        if found is None:
+        try:
+            head = self._serving.pipeline.reader.read(buffer[start:end])
+        except MalformedError:
             self._hand_over(self._rest())
             return False
-        section, token = found
-        if section.length and not self._has_content(section.length, len(buffer) - end):
+        if self._refused_last and not self._serving.pipeline.knows(head):
+            self._defer()
+            return False
+        length = head.content_length or 0
+        if head.chunked or not head.http_11 or (head.read and any(name in _UNUSUAL for name, _ in head.read)):
+            self._hand_over(self._rest())
+            return False
+        if length and not self._has_content(length, len(buffer) - end):
             return False
         self._stop_content_timer()
-        self._start = end + section.length
+        self._start = end + length
         if self._start == len(buffer):
             self._put(b"")
-        self._begin(line[0], head, section, token, buffer[end : end + section.length])
+        self._begin(head, buffer[end : end + length])
         return True
 
-    def _begin(self, line: bytes, head: RequestHead, section: Section, token: bytes | None, content: bytes) -> None:
-        facts, headers = section.facts, section.headers
-        if token is not None:
-            facts, headers = section.facts_with(token), section.headers_with(token)
-        given = section.request_id or self._serving.new_id()
-        run = Run(self, head._replace(headers=headers), self.record(given, head.method), given)
+    def _begin(self, head: RequestHead, content: bytes) -> None:
+        serving, peer = self._serving, self._peer
+        self._asked, self._persistent = True, b"close" not in head.options
+        given = head.request_id or serving.new_id()
+        client = serving.pipeline.client_address(head, peer)
+        record = Record(serving.clock.monotonic(), client, given.decode("ascii"), head.method)
+        run = Run(self, head, peer, record, given)
         if content:
             run.content = CollectedContent(content)
-        exchange = self._exchange = ExpressExchange(self, self._serving, self._heads)
-        exchange.start(run, facts, content)
-        if exchange.by_form:
-            if exchange.refusal is not None and not section.after:
-                self._remember(line, Refusal(exchange.refusal, run.record.route, head.method))
-        elif exchange.admitted is not None and plannable(exchange.admitted):
-            plan = self._plan(head.method, exchange.admitted, section)
-            # A credential of a form that the section does not show is looked for each time.
-            elsewhere = self._serving.pipeline.credentials.of(exchange.admitted.route).fields
-            if (plan.anonymous or section.after) and not elsewhere:
-                self._remember(line, plan)
+        heads = self._heads.kept if self._persistent else self._heads.closing
+        exchange = self._exchange = ExpressExchange(self, serving, heads, run, content)
+        exchange.start()
+
+    def _defer(self) -> None:
+        """Have the next request wait behind those that are served."""
+        self._exchange = request = DeferredRequest(self)
+        self._deferred.add(request)
 
     def _has_content(self, length: int, arrived: int) -> bool:
         """Return whether the content is there; one that will not be soon, or is large, is streamed instead."""
@@ -262,7 +278,7 @@ class ExpressConnection(KnownRequests):
         if length > self._most_content:
             self._hand_over(self._rest())
         elif self._content_timer is None:
-            self._content_timer = self._loop.call_later(CONTENT_WAIT, self._content_waited)
+            self._content_timer = self._loop.call_later(CONTENT_WAIT_SECONDS, self._content_waited)
         return False
 
     def _content_waited(self) -> None:
@@ -288,14 +304,11 @@ class ExpressConnection(KnownRequests):
         if not self._paused:
             self._go_on()
 
-    def resume(self, data: bytes) -> None:
-        """Begin with the running request after all."""
+    def resume(self) -> None:
+        """Begin with the waiting request after all."""
         self._exchange, self._refused_last = None, False
-        if self._transport is None or (data and not self._buffer and self._plans and self._known(data)):
-            return
-        if data:
-            self._put(data + self._rest())
-        self._work()
+        if self._transport is not None:
+            self._work()
 
     def _end(self, transport: asyncio.Transport) -> None:
         """Close the connection after an answer: what the client has sent behind its request is no request any more."""
@@ -327,7 +340,7 @@ class ExpressConnection(KnownRequests):
         transport.set_protocol(protocol)
         protocol.place, self.place = self.place, None
         protocol.connection_made(transport)
-        if self._section is None:  # no request has come so far
+        if not self._asked:
             protocol.since = self._made
         if data:
             protocol.data_received(data)
@@ -350,7 +363,7 @@ class ExpressConnection(KnownRequests):
             began = self.deadline - self._limits.request_head_timeout_seconds
             protocol = self._hand_over(data)
             if head_only:
-                protocol.since = protocol.since if self._section is None else began
+                protocol.since = began if self._asked else protocol.since
                 protocol.head_too_slow()
 
     def drain(self) -> None:

@@ -16,9 +16,8 @@ import functools
 
 from gateway.http1.plain_response import HeadMemory
 from gateway.server.aiohttp_lane.listener import Listener
-from gateway.server.express_lane.connection import ExpressConnection
+from gateway.server.express_lane.connection import ExpressConnection, Heads
 from gateway.server.express_lane.loop_turn import Deferred
-from gateway.server.express_lane.memory import Heads
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.response_head import plain_client_head
 from gateway.server.sockets.slots import Place

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 from gateway.clock import Clock
@@ -37,21 +36,12 @@ MAX_WAIT_SECONDS = 1.0
 class DeferredClient(Protocol):
     """What a deferred request needs of its client's connection."""
 
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the connection may serve another request after this one."""
-        ...
-
-    def ended(self, keep_alive: bool, *, refused: bool) -> None:
-        """The running request is over."""
-        ...
-
     def abort(self) -> None:
         """Cut the connection."""
         ...
 
-    def resume(self, data: bytes) -> None:
-        """Begin with the running request after all."""
+    def resume(self) -> None:
+        """Begin with the waiting request after all."""
         ...
 
 
@@ -59,26 +49,24 @@ class DeferredRequest:
     """A request that waits, in the place of an exchange (``exchange.py``).
 
     Args:
-        client: its connection.
-        data: the request as received.
+        client: its connection, which has it.
 
     Attributes:
         since: monotonic seconds since which it waits.
         task: there is none: nothing of it runs by itself.
     """
 
-    __slots__ = ("_client", "_data", "since")
+    __slots__ = ("_client", "since")
 
     task = None
 
-    def __init__(self, client: DeferredClient, data: bytes) -> None:
-        self._client, self._data = client, data
+    def __init__(self, client: DeferredClient) -> None:
+        self._client = client
         self.since = 0.0
 
-    def resume(self, now: float) -> None:
+    def resume(self) -> None:
         """Turn to it."""
-        del now
-        self._client.resume(self._data)
+        self._client.resume()
 
     def fail(self) -> None:
         """Give it up, after a fault of the gateway's own: nothing else would end its connection."""
@@ -95,30 +83,6 @@ class DeferredRequest:
 
     def cancel(self) -> None:
         """End what runs by itself."""
-
-
-class DeferredRefusal(DeferredRequest):
-    """One that is known to be refused.
-
-    Args:
-        give: answers and counts it, given the seconds that it has taken.
-    """
-
-    __slots__ = ("_give",)
-
-    def __init__(self, client: DeferredClient, data: bytes, give: Callable[[float], None]) -> None:
-        super().__init__(client, data)
-        self._give = give
-
-    def resume(self, now: float) -> None:
-        """Give the answer, and count it; if the client has left, count it alone."""
-        client = self._client
-        if client.keep_alive:
-            self._give(now - self.since)
-            client.ended(True, refused=True)
-        else:
-            # The gateway is on its way out by now, and its answers say so: this one does not.
-            client.resume(self._data)
 
 
 class Deferred:
@@ -159,7 +123,7 @@ class Deferred:
                 break
             request = waiting.popleft()
             try:
-                request.resume(now)
+                request.resume()
             except Exception as error:  # those that wait behind it are turned to all the same
                 note_failure("deferred requests", error)
                 request.fail()

@@ -16,18 +16,15 @@ from typing import Any, Protocol
 from gateway.errors import GatewayError, Reasons
 from gateway.http1.plain_response import HeadMemory
 from gateway.identity import Identity
-from gateway.server.express_lane.plan import Plan, with_length
 from gateway.server.pipeline.runner import Serving
-from gateway.server.request.body import CollectedContent
 from gateway.server.request.in_progress import Client, Run
 from gateway.server.request.outcome import blame, may_repeat
-from gateway.server.request.request import Admitted, RequestHead
+from gateway.server.request.request import Admitted
 from gateway.tasks import spawn
-from gateway.telemetry.counters import Record
 from gateway.upstream.exchange.exchange import receive
 from gateway.upstream.exchange.upload import may_close_unread
 from gateway.upstream.pool.upstream import Upstream
-from gateway.upstream.pool.upstream_url import Lease, Origin
+from gateway.upstream.pool.upstream_url import Lease
 
 
 class ClientConnection(Client, Protocol):
@@ -35,30 +32,8 @@ class ClientConnection(Client, Protocol):
 
     deadline: float
 
-    @property
-    def token(self) -> bytes:
-        """The bearer token of the running request that follows a plan."""
-        ...
-
-    @property
-    def address(self) -> str:
-        """The client's address, seen through trusted proxies."""
-        ...
-
     def send(self, data: bytes) -> None:
         """Write without waiting."""
-        ...
-
-    def record(self, request_id: bytes, method: str) -> Record:
-        """Return a new record of a request on this connection."""
-        ...
-
-    def head_of(self, plan: Plan) -> RequestHead:
-        """Return the head of a request that was served by a plan."""
-        ...
-
-    def head_for(self, plan: Plan, origin: Origin, lease: Lease) -> bytes | None:
-        """Return the running request's head for the upstream, up to the identity; without one the lease is released."""
         ...
 
     def ended(self, keep_alive: bool, *, refused: bool = False) -> None:
@@ -73,54 +48,24 @@ class ExpressResponse:
         lease: the upstream's connection while the response comes straight to this object.
         task: the shared run, when it has taken over.
         admitted: where the request led, once that is known.
-        by_form: whether a refusal followed from the request's head alone, and from nothing that can change.
-        refusal: why, if every request with this head is refused so, and is not access-logged.
     """
 
     # Not in __init__: most requests end without these being touched.
     lease: Lease | None = None
     task: asyncio.Task[None] | None = None
     admitted: Admitted | None = None
-    by_form = False
-    refusal: GatewayError | None = None
-    _run: Run | None = None
-    _plan: Plan | None = None
     _identity: Identity | None = None
     _upstream: Upstream
-    _id = b""
-    _content = b""
     _left = -1  # content of the response still to come; -1 before its head
     _began = 0.0
     _held_back = False  # the upstream's connection is not read, because the client does not take what it was sent
-    _verify_seconds: float | None = None  # what a token that was not remembered took
 
-    def __init__(self, client: ClientConnection, serving: Serving, heads: HeadMemory) -> None:
+    def __init__(self, client: ClientConnection, serving: Serving, heads: HeadMemory, run: Run, content: bytes) -> None:
         self._client = client
         self._serving = serving
         self._heads = heads
-
-    @property
-    def run(self) -> Run:
-        """The request, as the shared run knows it; made when something needs it."""
-        if self._run is None:
-            plan = self._plan
-            assert plan is not None
-            record = self._client.record(self._id, plan.method)
-            record.started = self._began - (self._verify_seconds or 0.0)
-            record.path = plan.admitted.target.path.decode("ascii")
-            record.route = plan.admitted.route.name
-            record.identity = self._identity
-            record.cache_hit = None if self._identity is None else True
-            if self._verify_seconds is not None:
-                record.cache_hit, record.verify_seconds = False, self._verify_seconds
-            record.upstream = self._upstream.name
-            self.admitted = with_length(plan.admitted, self._content)
-            self._run = Run(self._client, self._client.head_of(plan), record, self._id)
-            if self._content:
-                content = self._run.content = CollectedContent(self._content)
-                content.whole()  # it was sent
-            self._serving.outcomes.enter(self._run)
-        return self._run
+        self._run = run
+        self._content = content
 
     # --- from the upstream ---
 
@@ -129,7 +74,7 @@ class ExpressResponse:
         if self._left < 0:
             self._response_head(data)
             return
-        lease, run = self.lease, self.run
+        lease, run = self.lease, self._run
         assert lease is not None
         if len(data) > self._left:
             # More than was announced: what is too much belongs to nobody, and the connection is not used again.
@@ -150,7 +95,8 @@ class ExpressResponse:
         end = data.find(b"\r\n\r\n") + 4
         known = self._heads.read(data[:end]) if end >= 4 else None
         client = self._client
-        added = () if self._run is None else self._run.answer_fields
+        run = self._run
+        added = run.answer_fields
         if known is None or client.draining or len(data) - end > known.length or self._head_only:
             self._read_by_aiohttp(data)
             return
@@ -162,10 +108,6 @@ class ExpressResponse:
             client.send(b"".join((known.fields, lines, known.end(self._serving.outcomes.date), data[end:])))
         else:
             client.send(b"".join((known.fields, known.end(self._serving.outcomes.date), data[end:])))
-        if self._run is None and len(data) - end == known.length and not self._serving.logging:
-            self._whole_at_once(known.status)
-            return
-        run = self.run
         run.started_reply = True
         record = run.record
         record.upstream_seconds = self._serving.clock.monotonic() - self._began
@@ -179,28 +121,16 @@ class ExpressResponse:
 
     @property
     def _head_only(self) -> bool:
-        return (self._plan.method if self._plan is not None else self.run.head.method) == "HEAD"
+        return self._run.head.method == "HEAD"
 
     def _await_content(self) -> None:
         idle = self._upstream.idle_timeout
         self._client.deadline = asyncio.get_running_loop().time() + idle if idle else float("inf")
 
-    def _whole_at_once(self, status: int) -> None:
-        """The whole response came in one piece, to a request of which nobody wants a record."""
-        self._release(status)
-        plan = self._plan
-        assert plan is not None
-        seconds, verifying = self._serving.clock.monotonic() - self._began, self._verify_seconds
-        if verifying is None:
-            self._serving.telemetry.finish_plain(plan.counter(status), seconds)
-        else:
-            self._serving.telemetry.finish_verified(plan.counter(status), seconds, verifying)
-        self._client.ended(True)
-
     def _whole(self) -> None:
         """The response is complete."""
-        self._release(self.run.record.status)
-        self._serving.outcomes.finish(self.run)
+        self._release(self._run.record.status)
+        self._serving.outcomes.finish(self._run)
         self._client.ended(True)
 
     def _release(self, status: int) -> None:
@@ -213,7 +143,7 @@ class ExpressResponse:
     def upstream_lost(self, broken: bool) -> None:
         """The upstream's connection is gone before the response was complete."""
         del broken  # a plain response has a length: it is short either way
-        lease, run = self._give_up_lease(), self.run
+        lease, run = self._give_up_lease(), self._run
         lease.discard()
         assert self.admitted is not None
         if may_repeat(lease, run.head.method, content=bool(self._content)):
@@ -229,7 +159,7 @@ class ExpressResponse:
             self._failed(GatewayError(Reasons.UPSTREAM_TIMEOUT))
 
     def _failed(self, error: GatewayError) -> None:
-        run = self.run
+        run = self._run
         record = run.record
         blame(self._upstream, error)
         if not run.started_reply:
@@ -264,11 +194,9 @@ class ExpressResponse:
     # --- from the gateway ---
 
     def _refuse(self, error: GatewayError) -> None:
-        run = self.run
+        run = self._run
         reply = self._serving.outcomes.refusal(run, error)
         run.record.bytes_out = reply.content
-        if self.by_form and reply.keep_alive and not (run.answer_fields or self._serving.logging):
-            self.refusal = error.untraced()  # its frames hold what the client has sent, and this object
         self._client.send(reply.data)
         self._serving.outcomes.finish(run)
         self._client.ended(reply.keep_alive, refused=run.record.upstream_seconds is None)
@@ -280,8 +208,8 @@ class ExpressResponse:
         self.task = spawn(self._settled(work), "express request")
 
     async def _settled(self, work: Coroutine[Any, Any, bool]) -> None:
-        keep_alive = await self._serving.settle(self.run, work)
-        self._client.ended(keep_alive, refused=self.run.record.outcome == "refused")
+        keep_alive = await self._serving.settle(self._run, work)
+        self._client.ended(keep_alive, refused=self._run.record.outcome == "refused")
 
     def cancel(self) -> None:
         """End the shared run, if it has taken over; not before it has begun, or nobody would clean up."""
@@ -291,6 +219,6 @@ class ExpressResponse:
     async def _received_and_delivered(self, lease: Lease, head_only: bool) -> bool:
         upstream = self._upstream
         timeout = upstream.response_timeout - (self._serving.clock.monotonic() - self._began)
-        with self._serving.outcomes.asking(self.run, upstream, self._began):
+        with self._serving.outcomes.asking(self._run, upstream, self._began):
             reply = await receive(lease, head_only=head_only, response_timeout=max(0.001, timeout))
-        return await self._serving.deliver(self.run, reply, upstream)
+        return await self._serving.deliver(self._run, reply, upstream)

@@ -109,12 +109,12 @@ class Serving:
                 run.record.outcome, run.record.status = "answered", reply.status
                 return await self._send(run, self.outcomes.rendered(run, reply))
         identity = await self.pipeline.identification.identify(run, admitted)
-        if admitted.facts.content_length:
-            self.pipeline.check_content(admitted.facts)
+        if run.head.content_length:
+            self.pipeline.check_content(run.head)
         if admitted.forwards_left == 0:
             # Behind the credential: which methods are served is shown only to those who may ask for it.
             run.record.outcome, run.record.status = "answered", 204
-            pages = refusal_fields(run.cors, run.head.headers) if run.cors is not None else ()
+            pages = refusal_fields(run.cors, run.head.read) if run.cors is not None else ()
             methods = self.pipeline.allowed_methods(admitted)
             reply = last_recipient(methods, (*pages, *run.answer_fields), run.id)
             return await self._send(run, self.outcomes.rendered(run, reply))
@@ -156,7 +156,7 @@ class Serving:
         while True:
             origin, lease = await upstream.lease(fresh=fresh)
             try:
-                head = self.pipeline.upstream_head(run.head, admitted, identity, origin, run.id)
+                head = self.pipeline.upstream_head(run.head, run.peer, admitted, identity, origin, run.id)
             except BaseException:
                 lease.release()  # nothing was sent over it
                 raise
@@ -227,7 +227,7 @@ class Serving:
         """Return the head of a response as this request's client gets it."""
         fields, added = reply.headers, tuple(run.answer_fields)
         if run.cors is not None:
-            added = (*response_fields(run.cors, run.head.headers, fields, added), *added)
+            added = (*response_fields(run.cors, run.head.read, fields, added), *added)
             fields = without_own(fields)
         if reply.known is not None and keep_alive and run.head.http_11 and not added and run.cors is None:
             return reply.known.fields + reply.known.end(self.outcomes.date)

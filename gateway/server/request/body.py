@@ -1,11 +1,9 @@
-"""A request's content that has arrived whole, and whether a request has content at all.
+"""A request's content that has arrived whole.
 
 Content that comes in bit by bit is ``aiohttp_lane/content.py``'s.
 """
 
 from __future__ import annotations
-
-from gateway.server.request.facts import Facts
 
 
 class CollectedContent:
@@ -37,8 +35,3 @@ class CollectedContent:
         data, self._data = self._data, b""
         self.size += len(data)
         return data
-
-
-def has_content(facts: Facts) -> bool:
-    """Return whether a request announces content (RFC 9112 section 6.3)."""
-    return bool(facts.transfer_encoding) or bool(facts.content_length and facts.content_length[0].strip(b"0"))

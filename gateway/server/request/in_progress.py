@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.errors import Reason
+from gateway.http1.request_head import RequestHead
+from gateway.http1.trusted_proxies import Peer
 from gateway.policy.cors import CorsPolicy
 from gateway.server.request.in_use import InUse
-from gateway.server.request.request import RequestHead
 from gateway.telemetry.counters import Record
 from gateway.upstream.exchange.upload import Content
 
@@ -101,6 +102,7 @@ class Run:
     """One request on its way.
 
     Attributes:
+        peer: the other end of the client's connection.
         id: the request id, for the upstream and for logs.
         content: the request's content; None when it has none.
         started_reply: bytes of a response went to the client.
@@ -115,6 +117,7 @@ class Run:
 
     client: Client
     head: RequestHead
+    peer: Peer
     record: Record
     id: bytes
     content: ClientSideContent | None = None

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from gateway.http1.request_head import RequestHead
 from gateway.policy.cors import preflight_fields, response_fields
 from gateway.server.request.error_answers import Answer
-from gateway.server.request.request import Admitted, RequestHead
+from gateway.server.request.request import Admitted
 
 
 def last_recipient(methods: Iterable[str], added: Sequence[tuple[bytes, bytes]], request_id: bytes) -> Answer:
@@ -36,9 +37,9 @@ def own_answer(admitted: Admitted, head: RequestHead, request_id: bytes) -> Answ
     cors, endpoint = admitted.route.cors, admitted.endpoint
     own = (b"X-Request-Id", request_id)
     if admitted.preflight and cors is not None:
-        return Answer(204, (*preflight_fields(cors, head.headers), own), b"", close=False)
+        return Answer(204, (*preflight_fields(cors, head.read), own), b"", close=False)
     if endpoint is None:
         return None
     reply = endpoint.answer(head.method)
-    pages = response_fields(cors, head.headers, ()) if cors is not None else ()
+    pages = response_fields(cors, head.read, ()) if cors is not None else ()
     return replace(reply, headers=(*reply.headers, *pages, own))

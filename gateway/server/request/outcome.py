@@ -201,7 +201,7 @@ class Outcomes:
         reply = self.account(run.record, error)
         if run.cors is not None or run.answer_fields:
             added = tuple(run.answer_fields)
-            pages = refusal_fields(run.cors, run.head.headers, added) if run.cors is not None else ()
+            pages = refusal_fields(run.cors, run.head.read, added) if run.cors is not None else ()
             reply = replace(reply, headers=(*reply.headers, *pages, *added))
         return self.rendered(run, reply)
 

@@ -10,9 +10,10 @@ a kind of this gateway.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import NamedTuple, Protocol
 
-from gateway.errors import Reason
+from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.server.request.in_use import InUse
@@ -33,14 +34,32 @@ class Shown(NamedTuple):
     field: bytes = b""
 
 
+class Soon(Enum):
+    """The answer of a look-up that does not wait, and is not done."""
+
+    SOON = "soon"
+
+
+SOON = Soon.SOON
+
+#: What became of a credential: who shows it, the refusal, or None where only ``Verifier.resolve`` can say.
+Outcome = Identity | GatewayError | None
+
+
 class Verifier(Protocol):
     """Says who shows a credential of one kind."""
 
-    def lookup(self, shown: Shown, record: Record) -> Identity | None:
+    def lookup(
+        self, shown: Shown, record: Record, soon: Callable[[Outcome], None] | None = None
+    ) -> Identity | Soon | None:
         """Return who shows it without waiting; None: call ``resolve``.
 
+        Args:
+            record: notes what it took.
+            soon: where it is given, ``SOON`` may be the answer: it is called with the outcome, once, soon but not now.
+
         Raises:
-            GatewayError: 401 or 503.
+            GatewayError: 401 or 503; ``soon`` is not called.
         """
         ...
 

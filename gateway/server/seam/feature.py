@@ -75,12 +75,14 @@ class Part:
         guards: what may refuse a request for another reason than its credential.
         observer: looks at finished requests.
         endpoints: public paths that the feature answers itself.
+        reads: request fields in lower case whose values its guards look at.
     """
 
     credentials: Sequence[CredentialKind] = ()
     guards: Sequence[Guard] = ()
     observer: Observer | None = None
     endpoints: Endpoints | None = None
+    reads: frozenset[bytes] = frozenset()
 
     def challenge_parameters(self, route: Route | None) -> Mapping[str, str]:
         """Return parameters of ``WWW-Authenticate`` on a route, by scheme: they stand behind the realm.

@@ -9,7 +9,7 @@ a 101 only when the upstream has given one. What passes an open tunnel is
 from __future__ import annotations
 
 from gateway.errors import GatewayError, Reasons
-from gateway.http1.fields import RawHeaders, values_of
+from gateway.http1.request_head import RequestHead
 from gateway.http1.websocket import check_request, check_response, token_protocol
 from gateway.policy.cors import CorsPolicy, without_own
 from gateway.server.pipeline.runner import Serving
@@ -51,10 +51,10 @@ class WebSockets:
         serving, pipeline, head = self._serving, self._serving.pipeline, run.head
         run.cors = admitted.route.cors
         identity = await pipeline.identification.identify(run, admitted)
-        key = check_request(head.method, head.http_11, head.headers)
+        key = check_request(head)
         if run.content is not None:
             raise GatewayError(Reasons.WEBSOCKET_HANDSHAKE, detail="content")
-        _check_origin(run.cors, head.headers)
+        _check_origin(run.cors, head)
         if run.client.draining:
             raise GatewayError(Reasons.DRAINED, detail="draining: new WebSockets are refused")
         in_use = None if identity is None else pipeline.identification.in_use(admitted)
@@ -87,7 +87,7 @@ class WebSockets:
         serving = self._serving
         check_response(reply.headers, key)
         token = admitted.route.websocket_protocol_token
-        chosen = token_protocol(admitted.facts.protocols) if token else None
+        chosen = token_protocol(admitted.head.values(b"sec-websocket-protocol")) if token else None
         fields = reply.headers if run.cors is None else without_own(reply.headers)
         head = switching_head(reply.phrase, fields, serving.pipeline.pseudonym, chosen, serving.outcomes.date.value)
         protocol = reply.lease.protocol
@@ -114,9 +114,9 @@ class WebSockets:
         await end_all(self.tunnels, DRAINED, GOODBYE_SECONDS)
 
 
-def _check_origin(cors: CorsPolicy | None, headers: RawHeaders) -> None:
+def _check_origin(cors: CorsPolicy | None, head: RequestHead) -> None:
     """Refuse pages that the route does not list: browsers ask no permission for a WebSocket (RFC 6455 section 10.2)."""
-    origins = values_of(headers, b"origin")
+    origins = head.values(b"origin")
     if cors is None or cors.any_origin or not origins:
         return
     if len(origins) != 1 or origins[0] not in cors.origins:

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import re
 
-from gateway.http1.fields import TOKEN, RawHeaders, is_token, list_members, values_of
+from gateway.http1.fields import TOKEN, RawHeaders, is_token, list_members, render_lines, values_of
 from gateway.http1.trusted_proxies import UNIX, UNIX_NODE, UNKNOWN, Peer, TrustedProxies, parse_node
-from gateway.upstream.headers.header_policy import HeaderPolicy
 
 _QUOTED = rb'"(?:[\t !#-\[\]-~]|\\[\t -~])*"'
 
@@ -37,6 +36,67 @@ _SANE: dict[bytes, re.Pattern[bytes]] = {
 
 # A WebSocket is asked for over HTTP, and services know these two schemes only (RFC 6455 section 3).
 _HTTP_SCHEMES = {b"ws": b"http", b"wss": b"https"}
+
+
+#: Of how many different clients it is remembered what follows from where they come from, and how long what they say of
+#: it may be, in bytes: it is theirs to choose.
+MAX_CLIENTS, MAX_SAID = 4096, 1024
+
+
+class Forwarding:
+    """What follows from a connection's other end and the forwarding lines of a request, remembered by their value.
+
+    Args:
+        trusted: whose fields are believed.
+        pseudonym: the gateway's name in Via.
+    """
+
+    def __init__(self, trusted: TrustedProxies, pseudonym: bytes) -> None:
+        self._trusted, self._pseudonym = trusted, pseudonym
+        self._addresses: dict[tuple[Peer, RawHeaders], str] = {}
+        self._lines: dict[tuple[Peer, RawHeaders, bytes, bool], bytes] = {}
+
+    def client(self, peer: Peer, said: RawHeaders) -> str:
+        """Return the address of the client; see ``client_address``.
+
+        Args:
+            peer: the connection's other end.
+            said: the forwarding lines of the request.
+        """
+        key = (peer, said)
+        found = self._addresses.get(key)
+        if found is None:
+            found = client_address(said, self._trusted, peer).decode("ascii")
+            if len(self._addresses) >= MAX_CLIENTS:
+                self._addresses.clear()
+            if _length(said) <= MAX_SAID:
+                self._addresses[key] = found
+        return found
+
+    def lines(self, peer: Peer, said: RawHeaders, client_host: bytes, *, http_11: bool) -> bytes:
+        """Return the forwarding fields and Via for the upstream, as lines of a head.
+
+        Args:
+            peer: the connection's other end.
+            said: the forwarding lines of the request.
+            client_host: the host that the client asked for, as received and checked; empty when it named none.
+            http_11: the version of the request.
+        """
+        key = (peer, said, client_host, http_11)
+        found = self._lines.get(key)
+        if found is None:
+            pairs = forwarding_headers(said, peer, client_host, trusted=self._trusted)
+            pairs.append((b"Via", (b"1.1 " if http_11 else b"1.0 ") + self._pseudonym))
+            found = render_lines(pairs)
+            if len(self._lines) >= MAX_CLIENTS:
+                self._lines.clear()
+            if _length(said) + len(client_host) <= MAX_SAID:
+                self._lines[key] = found
+        return found
+
+
+def _length(said: RawHeaders) -> int:
+    return sum(len(value) for _, value in said)
 
 
 def forwarding_headers(
@@ -71,7 +131,7 @@ def forwarding_headers(
     return headers
 
 
-def client_address(headers: RawHeaders, policy: HeaderPolicy, peer: Peer) -> bytes:
+def client_address(received: RawHeaders, trusted: TrustedProxies, peer: Peer) -> bytes:
     """Return the address of the client as far as it can be known.
 
     The peer's own, unless that is a trusted proxy. Then X-Forwarded-For, or
@@ -79,10 +139,9 @@ def client_address(headers: RawHeaders, policy: HeaderPolicy, peer: Peer) -> byt
     other address is the client's. What stands left of it is the client's own
     story. An entry that is no address ends the walk at the last proxy known.
     """
-    trusted = policy.trusted
-    if not trusted.believes(peer.address):
+    if not received or not trusted.believes(peer.address):
         return peer.address
-    received = [pair for pair in headers if pair[0].lower() in trusted.fields]
+    received = [pair for pair in received if pair[0].lower() in trusted.fields]
     nearest = peer.address
     for node in reversed(_nodes(received)):
         address = _address(node)

@@ -1,10 +1,10 @@
 """What each request header name means to the gateway.
 
 Only names live here: their folding, the lists of names with a meaning, and the
-compiled ``HeaderPolicy`` that answers "what is to be done with this field?" in
-one dictionary look-up. The danger of this file is a spelling that the gateway
-takes for an unknown field and an upstream takes for a protected one: CGI, WSGI
-and PHP read ``X_User_Id``, ``X.User.Id`` and ``X-User-Id`` as one name.
+``HeaderPolicy`` that says to the reader of heads what each name means. The danger of
+this file is a spelling that the gateway takes for an unknown field and an upstream
+takes for a protected one: CGI, WSGI and PHP read ``X_User_Id``, ``X.User.Id`` and
+``X-User-Id`` as one name.
 
 So names with anything but letters, digits and ``-`` are dropped, unless the
 configuration lets them pass. Then a name is folded first: one that folds to a
@@ -16,22 +16,11 @@ it is.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import IntEnum
 
+from gateway.http1.request_head import Meaning
 from gateway.http1.trusted_proxies import FORWARDING, ForwardedFields, TrustedProxies
 from gateway.settings.tables.root import Settings
 from gateway.upstream.headers.claimed_names import is_claimed
-
-
-class Action(IntEnum):
-    """What becomes of a client's field."""
-
-    KEEP = 0  # falsy: the hot loop asks only whether there is anything to do
-    DROP = 1
-    CONNECTION = 2  # dropped, after the names that it nominates
-    AUTHORIZATION = 3  # dropped, unless the route sends it on: the credential, or its proof
-    FORWARDING = 4  # dropped, but read first when a trusted proxy sent it
-
 
 #: Fields between two neighbours (RFC 9110 section 7.6.1), and those that went with older ones.
 HOP_BY_HOP = frozenset(
@@ -60,27 +49,44 @@ _DROPPED = HOP_BY_HOP | {
     b"expect",
 }
 
-# Sent on, and read by the gateway as well.
-_READ_TOO = frozenset(
+# Read by the core of the gateway; those among them that may pass are sent on as well.
+_READ = frozenset(
     {
         b"access-control-request-headers",
         b"access-control-request-method",
+        b"expect",
         b"max-forwards",
         b"origin",
+        b"sec-websocket-key",
         b"sec-websocket-protocol",
+        b"sec-websocket-version",
+        b"upgrade",
         b"via",
     }
 )
 
-# Protected only against other spellings.
-_EXACT: dict[bytes, Action] = {
-    b"authorization": Action.AUTHORIZATION,
-    b"dpop": Action.AUTHORIZATION,
-    b"connection": Action.CONNECTION,
-    b"max-forwards": Action.KEEP,
-    b"via": Action.KEEP,
-    **dict.fromkeys(FORWARDING, Action.FORWARDING),
+# The fields that the reader itself understands, whatever becomes of them.
+_UNDERSTOOD = {
+    b"connection": Meaning.CONNECTION,
+    b"content-length": Meaning.CONTENT_LENGTH,
+    b"host": Meaning.HOST,
+    b"transfer-encoding": Meaning.TRANSFER_ENCODING,
+    b"x-request-id": Meaning.REQUEST_ID,
 }
+
+# Credentials and their proofs: sent on by routes that say so.
+_CREDENTIALS = frozenset({b"authorization", b"dpop"})
+
+# Protected only against other spellings.
+_EXACT = _CREDENTIALS | FORWARDING | {b"max-forwards", b"via"}
+
+# Names of many requests: known from the start, in their usual spellings.
+_USUAL = frozenset(
+    b"accept accept-charset accept-encoding accept-language cache-control content-encoding content-type cookie date dnt"
+    b" if-match if-modified-since if-none-match if-unmodified-since pragma priority range referer sec-ch-ua"
+    b" sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user traceparent"
+    b" tracestate user-agent x-requested-with".split()
+)
 
 # Every byte to lower case if it is a letter or digit, else to "-".
 _FOLDING = bytes(
@@ -89,10 +95,6 @@ _FOLDING = bytes(
 
 # The only bytes of a name that every service reads as one name (R342).
 _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
-
-#: Names whose action is remembered, and how long they may be: the memory is the clients' to fill.
-_MAX_REMEMBERED = 1024
-_MAX_REMEMBERED_NAME = 64
 
 
 def fold(name: bytes) -> bytes:
@@ -114,78 +116,77 @@ class HeaderPolicy:
             field of such a name passes.
         pseudonym: the gateway's name in Via (RFC 9110 section 7.6.3).
         trusted: the proxies whose forwarding fields are believed.
-        key_names: the fields that hold an API key on some route, folded.
+        reads: further fields that the gateway reads, in lower case.
         stripped: further names that no client's field passes under, folded.
         plain_only: names with anything but letters, digits and ``-`` are dropped.
 
     Attributes:
-        actions: what was found out about names so far, bounded and emptied when full; see ``learn``. The rules
-            themselves never change.
-        identity_names, key_names, pseudonym, trusted: as given.
+        identity_names, pseudonym, trusted: as given.
+        usual: names that are worth knowing from the start, in lower case.
     """
 
-    __slots__ = ("_plain_only", "_stripped", "actions", "identity_names", "key_names", "pseudonym", "trusted")
+    __slots__ = ("_plain_only", "_reads", "_stripped", "identity_names", "pseudonym", "trusted", "usual")
 
     def __init__(
         self,
         identity_names: frozenset[bytes],
         pseudonym: bytes,
         trusted: TrustedProxies,
-        key_names: frozenset[bytes] = frozenset(),
+        reads: frozenset[bytes] = frozenset(),
         stripped: frozenset[bytes] = frozenset(),
         plain_only: bool = True,
     ) -> None:
         self.identity_names = identity_names
         self.pseudonym = pseudonym
         self.trusted = trusted
-        self.key_names = key_names
+        self._reads = _READ | reads
         self._stripped = stripped
         self._plain_only = plain_only
-        self.actions: dict[bytes, Action] = {}
+        self.usual = _USUAL | _UNDERSTOOD.keys() | self._reads | _EXACT | _DROPPED | identity_names
 
-    def learn(self, name: bytes) -> Action:
-        """Find out what becomes of a client's field of this name, and remember it in ``actions``."""
-        action = self._decide(name)
-        if len(name) <= _MAX_REMEMBERED_NAME:
-            if len(self.actions) >= _MAX_REMEMBERED:
-                self.actions.clear()
-            self.actions[name] = action
-        return action
+    def meaning(self, name: bytes) -> Meaning:
+        """Return what a client's field of this name means, as spelled by the client."""
+        lower = name.lower()
+        if lower in _UNDERSTOOD:
+            return _UNDERSTOOD[lower]
+        passes = self._passes(name)
+        if lower in _CREDENTIALS:
+            if lower == b"authorization":
+                return Meaning.AUTHORIZATION if passes else Meaning.AUTHORIZATION_TAKEN
+            return Meaning.WITHHELD if passes else Meaning.TAKEN
+        if lower in FORWARDING:
+            return Meaning.FORWARDING if lower in self.trusted.fields else Meaning.DROPPED
+        if lower in self._reads:
+            return Meaning.READ if passes else Meaning.TAKEN
+        return Meaning.KEPT if passes else Meaning.DROPPED
 
-    def blind_to(self, name: bytes) -> bool:
-        """Return whether a client's field of this name is sent on as it is, and nothing follows from its value."""
-        return not self.learn(name) and name.lower() not in _READ_TOO and fold(name) not in self.key_names
-
-    def _decide(self, name: bytes) -> Action:
+    def _passes(self, name: bytes) -> bool:
+        """Return whether a client's field of this name may go upstream."""
         folded = fold(name)
         if folded in self.identity_names or folded in self._stripped:
-            return Action.DROP
+            return False
         if self._plain_only and name.translate(None, _PLAIN):
-            return Action.DROP
-        exact = _EXACT.get(folded)
-        if exact is not None:
-            return exact if name.lower() == folded else Action.DROP
-        if folded in _DROPPED or is_claimed(folded):
-            return Action.DROP
-        return Action.KEEP
+            return False
+        if folded in _EXACT:
+            return name.lower() == folded
+        return not (folded in _DROPPED or is_claimed(folded))
 
 
-def compile_header_policy(settings: Settings, pseudonym: bytes, credentials: Iterable[bytes] = ()) -> HeaderPolicy:
+def compile_header_policy(settings: Settings, pseudonym: bytes, reads: Iterable[bytes] = ()) -> HeaderPolicy:
     """Compile the header rules of a configuration, once.
 
     Args:
         settings: the whole configuration.
         pseudonym: this gateway's name in Via.
-        credentials: names of fields that hold a credential on some route.
+        reads: further fields that the gateway reads, in lower case.
     """
     server = settings.server
-    keys = [field.decode("ascii") for field in credentials]
     certificate = server.client_certificate_header
     return header_policy(
         [*settings.identity, certificate] if certificate else settings.identity,
         pseudonym,
         server.trusted_proxies,
-        keys,
+        [name.decode("ascii") for name in reads],
         fields=server.forwarded_fields,
         stripped=server.strip_headers,
         plain_only=server.underscore_headers == "drop",
@@ -196,7 +197,7 @@ def header_policy(
     identity: Iterable[str],
     pseudonym: bytes,
     trusted_proxies: Iterable[str] = (),
-    keys: Iterable[str] = (),
+    reads: Iterable[str] = (),
     *,
     fields: ForwardedFields = "x-forwarded",
     stripped: Iterable[str] = (),
@@ -207,10 +208,11 @@ def header_policy(
     Args:
         identity: names of the identity headers.
         trusted_proxies: CIDRs and ``unix``.
-        keys: names of fields that hold credentials.
+        reads: further names of fields that the gateway reads.
     """
-    identity_names, key_names, stripped_names = (
-        frozenset(fold(name.encode("ascii")) for name in given) for given in (identity, keys, stripped)
+    identity_names, stripped_names = (
+        frozenset(fold(name.encode("ascii")) for name in given) for given in (identity, stripped)
     )
     trusted = TrustedProxies(trusted_proxies, fields)
-    return HeaderPolicy(identity_names, pseudonym, trusted, key_names, stripped_names, plain_only)
+    also_read = frozenset(name.lower().encode("ascii") for name in reads)
+    return HeaderPolicy(identity_names, pseudonym, trusted, also_read, stripped_names, plain_only)

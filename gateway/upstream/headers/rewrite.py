@@ -10,15 +10,12 @@ Values are bytes from end to end and never decoded.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
-from gateway.http1.fields import TOKEN, RawHeaders, is_token, options_of
-from gateway.http1.trusted_proxies import Peer
-from gateway.upstream.headers.forwarded import forwarding_headers
-from gateway.upstream.headers.header_policy import HOP_BY_HOP, Action, HeaderPolicy, fold
-
-# Looked up once, not for each field.
-_DROP, _CONNECTION, _FORWARDING = Action.DROP, Action.CONNECTION, Action.FORWARDING
+from gateway.http1.fields import TOKEN, RawHeaders, has_control, options_of, render_lines
+from gateway.http1.request_head import RequestHead
+from gateway.http1.websocket import protocols_without_token
+from gateway.upstream.headers.header_policy import HOP_BY_HOP, fold
 
 # Connection options that name no field to remove, or one that goes anyway.
 _USUAL_OPTIONS = HOP_BY_HOP | {b"close"}
@@ -35,82 +32,79 @@ _FOR_A_CONNECTION = re.compile(rb"(?:negotiate|ntlm)(?!" + TOKEN + rb")", re.IGN
 
 _NO_NAMES: frozenset[bytes] = frozenset()
 
-_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}").fullmatch
 
-# Controls that no part of a head may hold, apart from its line ends (RFC 9110 section 5.5).
-_CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != ord("\t"))
-
-# Header names seen that are tokens; emptied when full.
-_token_names: set[bytes] = set()
-_MAX_REMEMBERED = 1024
-_MAX_REMEMBERED_NAME = 64
-
-
-def request_headers(
-    headers: RawHeaders,
+def client_lines(
+    head: RequestHead,
     *,
-    policy: HeaderPolicy,
-    peer: Peer,
-    identity: Sequence[tuple[bytes, bytes]],
-    request_id: bytes | None,
-    host: bytes,
-    client_host: bytes,
-    forward_authorization: bool,
-    framing: Sequence[tuple[bytes, bytes]],
-    http_version: bytes = b"1.1",
-) -> list[tuple[bytes, bytes]]:
-    """Return the header section for the upstream.
-
-    Host first; then the client's fields that may pass, in order and as spelled;
-    then what the gateway says: framing, forwarding, Via, identity, request id.
+    send_credentials: bool = False,
+    without: Iterable[bytes] = (),
+    websocket_token: bool = False,
+    forwards_left: int | None = None,
+) -> list[bytes]:
+    """Return the lines of a client's head that go upstream, in order and as received.
 
     Args:
-        headers: the client's raw pairs, in order.
-        policy: the compiled header rules.
-        peer: the connection's other end.
-        identity: the identity headers of the verified token; empty without one.
-        request_id: see ``request_id``; None for a section that is completed for each request.
-        host: the Host to send.
-        client_host: the host that the client asked for, as received; may be empty.
-        forward_authorization: the route sends the Authorization field on; never one that would
-            authenticate the connection, which serves many clients (RFC 4559 section 6).
-        framing: Content-Length or Transfer-Encoding as the sender of the body made it.
-        http_version: of the received request, for Via.
+        head: the client's.
+        send_credentials: the route sends them on; never one that would authenticate the connection, which serves many
+            clients (RFC 4559 section 6).
+        without: fields in lower case that an upstream must not get, in any spelling that it may read as theirs.
+        websocket_token: a token may stand among the subprotocols of a WebSocket, and is for the gateway alone.
+        forwards_left: how often the request may be forwarded, where it says so; see ``facts.forwards_left``.
     """
-    kept = [(b"Host", host)]
-    connection: list[bytes] = []
-    forwarding: list[tuple[bytes, bytes]] = []
-    known = policy.actions.get
-    for pair in headers:
-        action = known(pair[0])
-        if action is None:
-            action = policy.learn(pair[0])
-        if not action:
-            kept.append(pair)
-        elif action is _DROP:
-            continue
-        elif action is _CONNECTION:
-            connection.append(pair[1])
-        elif action is _FORWARDING:
-            forwarding.append(pair)
-        elif forward_authorization and _FOR_A_CONNECTION(pair[1]) is None:
-            kept.append(pair)
-    if connection:
-        kept = _without_nominated(kept, connection, _NOT_NOMINABLE)
-    kept.extend(framing)
-    kept.extend(forwarding_headers(forwarding, peer, client_host, trusted=policy.trusted))
-    kept.append((b"Via", http_version + b" " + policy.pseudonym))
-    kept.extend(identity)
-    # Last, so that what stays the same from request to request stands in one piece.
-    if request_id is not None:
-        kept.append((b"X-Request-Id", request_id))
+    lines = head.kept
+    if send_credentials and head.withheld:
+        lines = lines.copy()
+        for place, line in reversed(head.withheld):
+            if _FOR_A_CONNECTION(line.partition(b":")[2].strip(b" \t")) is None:
+                lines.insert(place, line)
+    if not head.options <= _USUAL_OPTIONS:
+        nominated = head.options - _USUAL_OPTIONS - _NOT_NOMINABLE
+        lines = [line for line in lines if _name(line) not in nominated]
+    for field in without:
+        folded = fold(field)
+        lines = [line for line in lines if fold(line.partition(b":")[0]) != folded]
+    if websocket_token:
+        lines = _without_token(lines, head)
+    if forwards_left:
+        fewer = b"Max-Forwards: %d" % (forwards_left - 1)
+        lines = [fewer if _name(line) == b"max-forwards" else line for line in lines]
+    return lines
+
+
+def upstream_head(
+    line: bytes, host: bytes, lines: Iterable[bytes], framing: bytes, own: bytes, identity: bytes, request_id: bytes
+) -> bytes:
+    """Return the head for the upstream.
+
+    Host first; then the client's lines that may pass; then what the gateway says: framing, forwarding, Via, identity,
+    request id.
+
+    Args:
+        line: the request line.
+        host: the Host to send.
+        lines: see ``client_lines``.
+        framing: what frames the content, as lines with their ends.
+        own: forwarding fields and Via, likewise.
+        identity: the identity fields of the verified caller, likewise; empty without one.
+        request_id: the request's id.
+    """
+    rest = b"".join((framing, own, identity, b"X-Request-Id: ", request_id, b"\r\n\r\n"))
+    return b"\r\n".join((line, b"Host: " + host, *lines, rest))
+
+
+def _without_token(lines: list[bytes], head: RequestHead) -> list[bytes]:
+    offered = head.values(b"sec-websocket-protocol")
+    others = protocols_without_token(offered)
+    if others is None:
+        return lines
+    kept = [line for line in lines if _name(line) != b"sec-websocket-protocol"]
+    if others:
+        kept.append(b"Sec-WebSocket-Protocol: " + b", ".join(others))
     return kept
 
 
-def without_key(headers: RawHeaders, name: bytes) -> list[tuple[bytes, bytes]]:
-    """Return a client's fields without those that an upstream may read as the field called ``name``."""
-    folded = fold(name)
-    return [pair for pair in headers if fold(pair[0]) != folded]
+def _name(line: bytes) -> bytes:
+    return line.partition(b":")[0].lower()
 
 
 def response_headers(headers: RawHeaders, pseudonym: bytes, http_version: bytes = b"1.1") -> list[tuple[bytes, bytes]]:
@@ -142,29 +136,11 @@ def render_head(start_line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> by
     """Return the bytes of a head, up to and with the empty line.
 
     Raises:
-        ValueError: when anything would not arrive as the field that it is: a name that
-            is no token, or a control character anywhere (RFC 9110 section 5.5).
+        ValueError: as ``fields.render_lines``, also for the start line.
     """
-    pairs = headers if isinstance(headers, list) else list(headers)
-    if not _token_names.issuperset([name for name, _ in pairs]):
-        _check_names(pairs)
-    head = b"\r\n".join([start_line, *map(b": ".join, pairs)]) + b"\r\n\r\n"
-    # One CR and one LF for each line and the empty one: whatever is more came with a name or a value.
-    if len(head) - len(head.translate(None, _CONTROLS)) != 2 * (len(pairs) + 2):
-        raise ValueError("a control character in a start line or header value")
-    return head
-
-
-def request_id(headers: RawHeaders, new: Callable[[], bytes]) -> bytes:
-    """Return the client's X-Request-Id if it sent exactly one of a sane form, else ``new()``.
-
-    Sane: 1 to 128 letters, digits and ``._~+/=:@-``, so that it can stand in
-    logs, headers and JSON as it is.
-    """
-    found = [value for name, value in headers if len(name) == 12 and name.lower() == b"x-request-id"]
-    if len(found) == 1 and _SANE_REQUEST_ID(found[0]):
-        return found[0]
-    return new()
+    if has_control(start_line):
+        raise ValueError("a control character in a start line")
+    return b"%b\r\n%b\r\n" % (start_line, render_lines(headers))
 
 
 def passed_before(headers: RawHeaders, pseudonym: bytes) -> bool:
@@ -190,13 +166,3 @@ def _without_nominated(
     if not nominated:
         return pairs
     return [pair for pair in pairs if pair[0].lower() not in nominated]
-
-
-def _check_names(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    for name, _ in headers:
-        if is_token(name) is None:
-            raise ValueError("a header name is not a token")
-        if len(name) <= _MAX_REMEMBERED_NAME:
-            if len(_token_names) >= _MAX_REMEMBERED:
-                _token_names.clear()
-            _token_names.add(name)
