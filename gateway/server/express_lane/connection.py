@@ -8,11 +8,10 @@ out is ``output.py``'s, and what happens to a request ``exchange.py``'s.
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple, cast
+from typing import cast
 
 from gateway import turns
 from gateway.http1.first_bytes import not_http
-from gateway.http1.plain_response import HeadMemory
 from gateway.http1.request_head import MalformedError, RequestHead
 from gateway.http1.trusted_proxies import UNKNOWN, Peer
 from gateway.server.aiohttp_lane.lane import peer_of
@@ -37,20 +36,12 @@ MAX_CONTENT_BYTES = 65536
 _UNUSUAL = frozenset({b"expect", b"upgrade"})
 
 
-class Heads(NamedTuple):
-    """What upstreams' response heads mean: to clients that keep their connection open, and to those that do not."""
-
-    kept: HeadMemory
-    closing: HeadMemory
-
-
 class ExpressConnection(ClientOutput):
     """One client connection.
 
     Args:
         serving: the shared run of requests.
         listener: makes the full lane's protocol for what is handed over.
-        heads: what upstreams' response heads mean.
         deferred: the requests that wait.
         connections: where the connection is known while it is in this lane.
 
@@ -62,14 +53,12 @@ class ExpressConnection(ClientOutput):
         self,
         serving: Serving,
         listener: Listener,
-        heads: Heads,
         deferred: Deferred,
         connections: set[ExpressConnection],
     ) -> None:
         super().__init__(serving, listener)
         self._connections = connections
         self._deferred = deferred
-        self._heads = heads
         self._peer, self._client = Peer(UNKNOWN, False, 0), ""
         self._exchange: ExpressExchange | DeferredRequest | None = None
         self._refused_last = False
@@ -266,8 +255,7 @@ class ExpressConnection(ClientOutput):
         run = Run(self, head, peer, record, given)
         if content:
             run.content = CollectedContent(content)
-        heads = self._heads.kept if self._persistent else self._heads.closing
-        exchange = self._exchange = ExpressExchange(self, serving, heads, run, content)
+        exchange = self._exchange = ExpressExchange(self, serving, run, content)
         exchange.start()
 
     def _defer(self) -> None:

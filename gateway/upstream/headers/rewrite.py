@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gateway.http1.fields import TOKEN, RawHeaders, has_control, options_of, render_lines
+from gateway.http1.fields import HOP_BY_HOP, TOKEN, RawHeaders, has_control, options_of, render_lines
 from gateway.http1.request_head import RequestHead
 from gateway.http1.websocket import protocols_without_token
-from gateway.upstream.headers.header_policy import HOP_BY_HOP, fold
+from gateway.upstream.headers.header_policy import fold
 
 # Connection options that name no field to remove, or one that goes anyway.
 _USUAL_OPTIONS = HOP_BY_HOP | {b"close"}
