@@ -83,6 +83,7 @@ class RequestHead(NamedTuple):
     Values are without outer white space; lines are as received, without their ends.
 
     Attributes:
+        line: the request line.
         method: see ``fields.METHOD``; never in lower case.
         target: visible ASCII, otherwise unread.
         http_11: HTTP/1.1; else HTTP/1.0.
@@ -99,6 +100,7 @@ class RequestHead(NamedTuple):
         size: bytes of the head.
     """
 
+    line: bytes
     method: str
     target: bytes
     http_11: bool
@@ -217,6 +219,7 @@ class HeadReader:
         if given is not None and _IS_REQUEST_ID(given) is None:
             given = None
         return RequestHead(
+            lines[0],
             _METHODS.get(method) or method.decode("ascii"),
             target,
             version == b"1",

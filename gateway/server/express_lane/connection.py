@@ -11,6 +11,7 @@ import asyncio
 from typing import cast
 
 from gateway import turns
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.http1.first_bytes import not_http
 from gateway.http1.request_head import MalformedError, RequestHead
 from gateway.http1.trusted_proxies import UNKNOWN, Peer
@@ -221,13 +222,12 @@ class ExpressConnection(ClientOutput):
                 return False
             self.deadline = min(self.deadline, self._loop.time() + self._limits.request_head_timeout_seconds)
             return False
-        if not 4 <= end <= most:
-            self._hand_over(self._rest())
-            return False
         try:
+            if not 4 <= end <= most:
+                raise MalformedError(Reasons.HEAD_TOO_LARGE)
             head = self._serving.pipeline.reader.read(buffer[start:end])
-        except MalformedError:
-            self._hand_over(self._rest())
+        except MalformedError as error:
+            self._refuse_connection(error.reason)
             return False
         if self._refused_last and not self._serving.pipeline.knows(head):
             self._defer()
@@ -257,6 +257,16 @@ class ExpressConnection(ClientOutput):
             run.content = CollectedContent(content)
         exchange = self._exchange = ExpressExchange(self, serving, run, content)
         exchange.start()
+
+    def _refuse_connection(self, reason: Reason) -> None:
+        """Answer what is no request: nothing behind it can be one."""
+        assert self._transport is not None
+        head_only = self._buffer.startswith(b"HEAD ", self._start)
+        seconds = 0.0 if self._asked else self._loop.time() - self._made
+        reply = self._serving.refuse_connection(self._client, seconds, GatewayError(reason), head_only=head_only)
+        self._asked, self._persistent = True, False
+        self.send(reply.data)
+        self._end(self._transport)
 
     def _defer(self) -> None:
         """Have the next request wait behind those that are served."""

@@ -27,7 +27,7 @@ from gateway.server.request.request import Admitted
 from gateway.server.request.response_head import client_head
 from gateway.settings.tables.root import Settings
 from gateway.tasks import where
-from gateway.telemetry.counters import Telemetry
+from gateway.telemetry.counters import Record, Telemetry
 from gateway.upstream.exchange.exchange import ended_by_upstream, exchange
 from gateway.upstream.exchange.relay import relay
 from gateway.upstream.exchange.reply import Reply
@@ -68,6 +68,25 @@ class Serving:
     def logging(self) -> bool:
         """Whether each request gets a line in the access log."""
         return self.telemetry.access_log.enabled
+
+    def refuse_connection(
+        self, client: str, seconds: float, error: GatewayError, *, head_only: bool, gone: bool = False
+    ) -> Rendered:
+        """Count bytes of a client that are no request; return the answer, behind which its connection ends.
+
+        Args:
+            client: its address.
+            seconds: for how long a request was waited for.
+            error: why.
+            head_only: what came begins as a HEAD request.
+            gone: nothing can be written to it any more.
+        """
+        now = self.clock.monotonic()
+        record = Record(now - seconds, client, self.new_id().decode("ascii"))
+        reply = self.outcomes.refusal_of_connection(record, error, head_only=head_only)
+        record.bytes_out = 0 if gone else reply.content
+        self.telemetry.finish(record, now)
+        return reply
 
     async def settle(self, run: Run, work: Awaitable[bool]) -> bool:
         """Do what is left of a request, to whatever end; return whether the connection stays open.

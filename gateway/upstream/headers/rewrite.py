@@ -33,6 +33,11 @@ _FOR_A_CONNECTION = re.compile(rb"(?:negotiate|ntlm)(?!" + TOKEN + rb")", re.IGN
 _NO_NAMES: frozenset[bytes] = frozenset()
 
 
+def names_no_field(options: frozenset[bytes]) -> bool:
+    """Return whether the options of a connection nominate no field that would go on without that."""
+    return options <= _USUAL_OPTIONS
+
+
 def client_lines(
     head: RequestHead,
     *,
@@ -57,7 +62,7 @@ def client_lines(
         for place, line in reversed(head.withheld):
             if _FOR_A_CONNECTION(line.partition(b":")[2].strip(b" \t")) is None:
                 lines.insert(place, line)
-    if not head.options <= _USUAL_OPTIONS:
+    if not names_no_field(head.options):
         nominated = head.options - _USUAL_OPTIONS - _NOT_NOMINABLE
         lines = [line for line in lines if _name(line) not in nominated]
     for field in without:
