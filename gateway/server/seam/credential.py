@@ -92,6 +92,7 @@ class CredentialKind(Protocol):
         is_remote: judging one may show it to another server.
         knows_revocations: a lookup already asks what is revoked.
         lookups: how many were looked up, good or not.
+        every_token: what judges every bearer token on every route, for a kind that has one judge for all; else None.
     """
 
     name: str
@@ -100,6 +101,7 @@ class CredentialKind(Protocol):
     malformed: Reason
     is_remote: bool
     knows_revocations: bool
+    every_token: Verifier | None
 
     @property
     def lookups(self) -> int: ...
