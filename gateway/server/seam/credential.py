@@ -101,10 +101,12 @@ class CredentialKind(Protocol):
     malformed: Reason
     is_remote: bool
     knows_revocations: bool
-    every_token: Verifier | None
 
     @property
     def lookups(self) -> int: ...
+
+    @property
+    def every_token(self) -> Verifier | None: ...
 
     def field(self, route: Route) -> bytes:
         """Return the request field in lower case that holds one on a route; empty: it is a bearer token."""
