@@ -224,6 +224,8 @@ class GatewayApp:
         self._stop.push_async_callback(self.listener.shutdown, 0.05)
         self.express = ExpressLane(serving, self.listener)
         self.express.start()
+        if settings.server.express:
+            self.listener.front = self.express
         self._stop.push_async_callback(self.express.stop)
         self._ports: list[Port | TlsPort] = []
         tls = self._start_tls()

@@ -15,7 +15,7 @@ import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Protocol, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -52,7 +52,18 @@ MAX_AHEAD_BYTES, MAX_AHEAD_REQUESTS = 65536, 8
 #: and pass on one of the longest heads takes about a millisecond.
 MAX_AT_ONCE_BYTES = 16384
 
+#: Turns of the loop that aiohttp may take to wait for the next request; a busy connection just stays.
+MAX_TURNS_TO_IDLE = 8
+
 Refuse = Callable[["ClientProtocol", GatewayError], web.StreamResponse]
+
+
+class FrontLane(Protocol):
+    """A lane that stands in front of this one."""
+
+    def take_back(self, transport: asyncio.Transport, place: Place) -> None:
+        """Take a connection on which nothing is under way; its next request may be a plain one."""
+        ...
 
 
 class Listener(web.Server):
@@ -81,6 +92,7 @@ class Listener(web.Server):
         self.refuse = refuse
         self.places = Places(telemetry, settings.max_connections)
         self.paced = PacedLog(_log)
+        self.front: FrontLane | None = None
         self.draining = False
         self.empty = asyncio.Event()  # set once a drain has begun and no connection is left
 
@@ -205,6 +217,32 @@ class ClientProtocol(ServerProtocol):
                 self._scan_on()
         if self._half_closed is not None and not self._answer_due:
             self.close()
+        elif self._listener.front is not None and self._unanswered >= 0 and self._between_requests:
+            self.loop.call_soon(self._go_back, MAX_TURNS_TO_IDLE)
+
+    @property
+    def _between_requests(self) -> bool:
+        """Whether nothing of a request has come that is not answered, and the connection goes on."""
+        scanner = self._scanner
+        under_way = self._running or self._stand_ins.weight or scanner.holds or scanner.upgrading or not scanner.at_head
+        ends = self.closing or self._refusal is not None or self._half_closed is not None or self._lingering is not None
+        return not (under_way or ends or self.input_paused or self.content_paused)
+
+    def _go_back(self, turns_left: int) -> None:
+        """Give the connection to the lane in front, once aiohttp waits for the next request.
+
+        Those of HTTP/1.0 stay: that lane does not serve them.
+        """
+        transport, place, front = self.transport, self.place, self._listener.front
+        if transport is None or transport.is_closing() or place is None or front is None or not self._between_requests:
+            return
+        if not self.idle:
+            if turns_left:
+                self.loop.call_soon(self._go_back, turns_left - 1)
+            return
+        self.place = None
+        self.let_go()
+        front.take_back(transport, place)
 
     @property
     def _answer_due(self) -> bool:

@@ -171,6 +171,11 @@ class ServerProtocol(RequestHandler):
         self._manager = None
         self.transport = cast(asyncio.Transport, transport)
 
+    def let_go(self) -> None:
+        """End aiohttp's part in a connection on which it waits for a request; the connection itself goes on."""
+        self.transport = None  # or it would be closed
+        self.connection_lost(None)
+
     def drop_input(self) -> None:
         """Look at nothing more of the client, and end the loop that serves its requests."""
         self._force_close = True

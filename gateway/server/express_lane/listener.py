@@ -55,6 +55,12 @@ class ExpressLane:
         made.place = place
         return made
 
+    def take_back(self, transport: asyncio.Transport, place: Place) -> None:
+        """Take a connection that was handed over, and on which nothing is under way."""
+        connection = self.serve(place)
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+
     def start(self) -> None:
         """Begin to watch the connections' time limits."""
         self._timer = asyncio.get_running_loop().call_later(self._interval, self._watch)
