@@ -103,6 +103,10 @@ class FullLane:
         run = self._begin(request)
         keep_alive = await self.serving.settle(run, self._serve(run, request))
         protocol = cast(ClientProtocol, request.protocol)
+        refused = run.record.outcome == "refused"
+        if refused is not protocol.refused_last:
+            protocol.refused_last = refused
+            self.serving.deferred.saw(run.peer.address, refused=refused)
         protocol.watch_unsent()
         if protocol.pipelining:
             # Clients that do not wait for answers have one request in a turn of the loop, all of them together: a turn
@@ -138,14 +142,18 @@ class FullLane:
 
     async def _serve(self, run: Run, request: web.BaseRequest) -> bool:
         """Serve the request; return whether the connection stays open."""
-        serving, pipeline = self.serving, self.serving.pipeline
+        serving, pipeline, protocol = self.serving, self.serving.pipeline, cast(ClientProtocol, request.protocol)
+        if protocol.refused_last is None:
+            protocol.refused_last = serving.deferred.last_was_refused(run.peer.address)
+        if protocol.refused_last and not pipeline.knows(run.head):
+            await serving.deferred.turn()
         if run.head.has_content:
             # Before anything is refused: whether content is still to come decides about the connection (R294).
             run.content = ClientContent(request, run.head, serving.settings.server)
         serving.outcomes.enter(run)
         admitted = pipeline.admit(run.head, run.peer, run.record)
         if admitted.websocket:
-            return await self.websockets.serve(run, admitted, cast(ClientProtocol, request.protocol))
+            return await self.websockets.serve(run, admitted, protocol)
         return await serving.serve(run, admitted)
 
 

@@ -135,6 +135,7 @@ class ClientProtocol(ServerProtocol):
             "_scanner",
             "_stand_ins",
             "_unanswered",
+            "refused_last",
             "_unsent",
             "place",
             "secure",
@@ -171,6 +172,7 @@ class ClientProtocol(ServerProtocol):
         self._half_closed: HalfClosed | None = None
         self._running = False  # a request was taken and is not answered yet
         self.written = 0  # pieces of answers
+        self.refused_last: bool | None = None  # its last request; None when it is not known
         self._unanswered = -1  # what that was when the running request was taken; -1 for HTTP/1.0
 
     @property
@@ -217,7 +219,7 @@ class ClientProtocol(ServerProtocol):
                 self._scan_on()
         if self._half_closed is not None and not self._answer_due:
             self.close()
-        elif self._listener.front is not None and self._unanswered >= 0 and self._between_requests:
+        elif self._listener.front is not None and self._between_requests:
             self.loop.call_soon(self._go_back, MAX_TURNS_TO_IDLE)
 
     @property
@@ -229,10 +231,7 @@ class ClientProtocol(ServerProtocol):
         return not (under_way or ends or self.input_paused or self.content_paused)
 
     def _go_back(self, turns_left: int) -> None:
-        """Give the connection to the lane in front, once aiohttp waits for the next request.
-
-        Those of HTTP/1.0 stay: that lane does not serve them.
-        """
+        """Give the connection to the lane in front, once aiohttp waits for the next request."""
         transport, place, front = self.transport, self.place, self._listener.front
         if transport is None or transport.is_closing() or place is None or front is None or not self._between_requests:
             return

@@ -18,8 +18,8 @@ from gateway.http1.trusted_proxies import UNKNOWN, Peer
 from gateway.server.aiohttp_lane.lane import peer_of
 from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES, MAX_AT_ONCE_BYTES, ClientProtocol, Listener
 from gateway.server.express_lane.exchange import ExpressExchange
-from gateway.server.express_lane.loop_turn import Deferred, DeferredRequest
 from gateway.server.express_lane.output import ClientOutput
+from gateway.server.pipeline.loop_turn import DeferredRequest
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.body import CollectedContent
 from gateway.server.request.in_progress import Run
@@ -43,7 +43,6 @@ class ExpressConnection(ClientOutput):
     Args:
         serving: the shared run of requests.
         listener: makes the full lane's protocol for what is handed over.
-        deferred: the requests that wait.
         connections: where the connection is known while it is in this lane.
 
     Attributes:
@@ -54,12 +53,11 @@ class ExpressConnection(ClientOutput):
         self,
         serving: Serving,
         listener: Listener,
-        deferred: Deferred,
         connections: set[ExpressConnection],
     ) -> None:
         super().__init__(serving, listener)
         self._connections = connections
-        self._deferred = deferred
+        self._deferred = serving.deferred
         self._peer, self._client = Peer(UNKNOWN, False, 0), ""
         self._exchange: ExpressExchange | DeferredRequest | None = None
         self._refused_last = False
@@ -91,6 +89,7 @@ class ExpressConnection(ClientOutput):
         secure = transport.get_extra_info("ssl_object") is not None
         self._peer = peer_of(transport.get_extra_info("peername"), transport.get_extra_info("sockname"), secure=secure)
         self._client = self._peer.address.decode("ascii")
+        self._refused_last = self._deferred.last_was_refused(self._peer.address)
         self.deadline = self._made + self._limits.keepalive_timeout_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -296,6 +295,8 @@ class ExpressConnection(ClientOutput):
 
     def ended(self, keep_alive: bool, *, refused: bool = False) -> None:
         """The running request is over."""
+        if refused is not self._refused_last:
+            self._deferred.saw(self._peer.address, refused=refused)
         self._exchange, self._refused_last, self._unanswered = None, refused, self._written
         transport = self._transport
         if transport is None:
@@ -340,6 +341,7 @@ class ExpressConnection(ClientOutput):
             self._reading_paused = False
             transport.resume_reading()
         protocol = self._listener()
+        protocol.refused_last = self._refused_last
         transport.set_protocol(protocol)
         protocol.place, self.place = self.place, None
         protocol.connection_made(transport)

@@ -15,7 +15,6 @@ import asyncio
 
 from gateway.server.aiohttp_lane.listener import Listener
 from gateway.server.express_lane.connection import ExpressConnection
-from gateway.server.express_lane.loop_turn import Deferred
 from gateway.server.pipeline.runner import Serving
 from gateway.server.sockets.slots import Place
 from gateway.tasks import note_failure
@@ -30,14 +29,12 @@ class ExpressLane:
 
     Attributes:
         connections: those in this lane.
-        deferred: the requests that wait behind those that are served.
     """
 
     def __init__(self, serving: Serving, listener: Listener) -> None:
         self.serving = serving
         self.listener = listener
         self.connections: set[ExpressConnection] = set()
-        self.deferred = Deferred(serving.pipeline.authenticator.cache, serving.telemetry, serving.clock)
         self.limits = limits = serving.settings.server
         # One timer for all connections: a timer each would be made and thrown away for every request.
         times = [limits.request_head_timeout_seconds, limits.keepalive_timeout_seconds]
@@ -47,7 +44,7 @@ class ExpressLane:
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self) -> ExpressConnection:
-        return ExpressConnection(self.serving, self.listener, self.deferred, self.connections)
+        return ExpressConnection(self.serving, self.listener, self.connections)
 
     def serve(self, place: Place) -> ExpressConnection:
         """Return the protocol of a connection that has its place already."""

@@ -20,6 +20,7 @@ from gateway.network_errors import cause
 from gateway.policy.cors import refusal_fields, response_fields, without_own
 from gateway.server.authentication.token_expiry import TokenWatch
 from gateway.server.pipeline.judge_steps import Pipeline
+from gateway.server.pipeline.loop_turn import Deferred
 from gateway.server.request.in_progress import Run
 from gateway.server.request.local_answers import last_recipient, own_answer
 from gateway.server.request.outcome import Outcomes, Rendered, blame, may_repeat, note
@@ -42,6 +43,7 @@ class Serving:
 
     Attributes:
         outcomes: how they end.
+        deferred: those that wait behind those that are served.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Serving:
         self.outcomes = Outcomes(
             settings, pipeline.challenges, pipeline.observer.finished, pipeline.observer.codes, telemetry, clock
         )
+        self.deferred = Deferred(pipeline.authenticator.cache, telemetry, clock)
         self.heads = PlainReader(pipeline.pseudonym)
 
     @property

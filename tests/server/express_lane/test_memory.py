@@ -10,7 +10,7 @@ import pytest
 
 from gateway.server.express_lane.connection import ExpressConnection
 from gateway.server.express_lane.exchange import ExpressExchange
-from gateway.server.express_lane.loop_turn import DeferredRequest
+from gateway.server.pipeline.loop_turn import DeferredRequest
 from gateway.server.express_lane.memory import KnownRequests
 from gateway.server.express_lane.plan import MAX_PLANS, MAX_PLANS_BYTES, MAX_SECTION, Plan
 from tests.support.clock import FakeClock

@@ -1,12 +1,12 @@
 """Requests that wait behind those that are served: of clients that were refused a moment ago.
 
-Only the order of work lives here, for connections of the express lane. The
-danger is a flood of requests that are refused: each costs nearly what a served
-one does, most of it in the kernel, and whoever floods does not wait for the
-next one. So a connection whose last request was refused stands behind the
-others with the next, unless that is known to be good. A gateway with nothing
-else to do turns to it at once; while it serves, such requests get what time is
-left, and a small share.
+Only the order of work lives here, for both lanes. The danger is a flood of
+requests that are refused: each costs nearly what a served one does, most of it in
+the kernel, and its sender does not wait for the next one. So a connection whose last
+request was refused stands behind the others with the next, and so does a new
+connection from the same address, unless the request is known to be good. A gateway
+with nothing else to do turns to it at once; while it serves, such requests get what
+time is left, and a small share.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ MAX_TURN_SECONDS, MAX_TURN_REQUESTS = 0.001, 64
 
 #: Turns of the loop in which nothing is served before time is taken for left; seconds by which it grows from there.
 IDLE_TURNS, STEP = 4, 0.000003
+
+#: Addresses from which the last request was refused: so many are remembered.
+MAX_REFUSED_ADDRESSES = 4096
 
 #: Seconds after which one is turned to whatever else there is to do.
 MAX_WAIT_SECONDS = 1.0
@@ -85,6 +88,25 @@ class DeferredRequest:
         """End what runs by itself."""
 
 
+class Waiting(DeferredRequest):
+    """A request of which a task waits for its turn."""
+
+    __slots__ = ("come",)
+
+    def __init__(self) -> None:
+        self.come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.since = 0.0
+
+    def resume(self) -> None:
+        """Let it go on, if its task still waits."""
+        if not self.come.done():
+            self.come.set_result(None)
+
+    def fail(self) -> None:
+        """Let it go on: its own task answers what went wrong."""
+        self.resume()
+
+
 class Deferred:
     """The requests of one worker that wait.
 
@@ -97,10 +119,30 @@ class Deferred:
     def __init__(self, cache: TokenCache, telemetry: Telemetry, clock: Clock) -> None:
         self._cache, self._telemetry, self._monotonic = cache, telemetry, clock.monotonic
         self._waiting: deque[DeferredRequest] = deque()
+        self._refused: dict[bytes, None] = {}
         self._turning = False  # the loop was asked for a turn, which is not over
         self._served = self._idle_turns = 0
         self._left = 0.0  # seconds for them in this turn; less than 0 when the last turn took more
         self._looked_at = clock.monotonic()
+
+    def saw(self, address: bytes, *, refused: bool) -> None:
+        """Note how the last request from an address ended."""
+        if refused:
+            if len(self._refused) >= MAX_REFUSED_ADDRESSES and address not in self._refused:
+                del self._refused[next(iter(self._refused))]
+            self._refused[address] = None
+        elif self._refused:
+            self._refused.pop(address, None)
+
+    def last_was_refused(self, address: bytes) -> bool:
+        """Return whether the last request from an address was refused, as far as that is remembered."""
+        return address in self._refused
+
+    async def turn(self) -> None:
+        """Return when it is the turn of a request that waits."""
+        request = Waiting()
+        self.add(request)
+        await request.come
 
     def add(self, request: DeferredRequest) -> None:
         """Have a request turned to, soon but not now."""

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.jwt.cache import TokenCache
 from gateway.server.express_lane.connection import ExpressConnection
-from gateway.server.express_lane.loop_turn import (
+from gateway.server.pipeline.loop_turn import (
     IDLE_TURNS,
     MAX_TURN_REQUESTS,
     MAX_TURN_SECONDS,
