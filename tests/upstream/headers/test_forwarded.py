@@ -15,7 +15,7 @@ from gateway.upstream.headers.forwarded import (
     parse_forwarded,
 )
 from gateway.upstream.headers.header_policy import HeaderPolicy, header_policy
-from gateway.upstream.headers.rewrite import request_headers
+from tests.support.wire.heads import upstream_section
 
 PROXIES = ["10.0.0.0/8", "2001:db8:1::/48"]
 TRUSTING = header_policy((), b"gw", PROXIES, fields="both")
@@ -38,17 +38,7 @@ def sent(
     policy: HeaderPolicy = TRUSTING,
 ) -> dict[bytes, list[bytes]]:
     """The forwarding fields that the upstream gets, by lower-case name."""
-    section = request_headers(
-        headers,
-        policy=policy,
-        peer=peer,
-        identity=(),
-        request_id=b"i",
-        host=b"u",
-        client_host=client_host,
-        forward_authorization=False,
-        framing=(),
-    )
+    section = upstream_section(headers, policy=policy, peer=peer, client_host=client_host)
     found: dict[bytes, list[bytes]] = {}
     for name, value in section:
         if b"forwarded" in name.lower():
@@ -159,7 +149,7 @@ def test_ipv6_and_ports_are_quoted_in_forwarded() -> None:
 
 def client_of(policy: HeaderPolicy, *headers: tuple[bytes, bytes], peer: Peer = PROXY) -> tuple[bytes, bytes, bytes]:
     """Address, scheme and host of the client as the rules see them."""
-    return (client_address(headers, policy, peer), *external_origin(headers, policy.trusted, peer, b"inner.test"))
+    return (client_address(headers, policy.trusted, peer), *external_origin(headers, policy.trusted, peer, b"inner.test"))
 
 
 WRITTEN_BY_PROXY = {
@@ -293,9 +283,9 @@ def test_what_is_no_socket_has_neither_address_nor_port() -> None:
 def test_client_address_is_the_first_untrusted_one_from_the_right(chain: list[bytes], address: bytes) -> None:
     """What stands left of it is the client's story."""
     headers = [(b"X-Forwarded-For", value) for value in chain]
-    assert client_address(headers, TRUSTING, PROXY) == address
-    assert client_address(headers, TRUSTING, STRANGER) == b"192.0.2.7"
-    assert client_address(headers, header_policy((), b"gw"), PROXY) == b"10.0.0.1"
+    assert client_address(headers, TRUSTING.trusted, PROXY) == address
+    assert client_address(headers, TRUSTING.trusted, STRANGER) == b"192.0.2.7"
+    assert client_address(headers, header_policy((), b"gw").trusted, PROXY) == b"10.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -315,14 +305,14 @@ def test_client_address_is_the_first_untrusted_one_from_the_right(chain: list[by
 @pytest.mark.rule("R258", "R257")
 def test_client_address_from_forwarded(value: bytes, address: bytes) -> None:
     """Quoted addresses, obfuscated ids; a comma inside a quoted host begins no element."""
-    assert client_address([(b"forwarded", value)], TRUSTING, PROXY) == address
+    assert client_address([(b"forwarded", value)], TRUSTING.trusted, PROXY) == address
 
 
 @pytest.mark.rule("R257")
 def test_x_forwarded_for_comes_before_forwarded() -> None:
     """Most proxies write only the former and let the latter through."""
     headers = [(b"Forwarded", b"for=1.1.1.1"), (b"X-Forwarded-For", b"2.2.2.2"), (b"X_Forwarded_For", b"3.3.3.3")]
-    assert client_address(headers, TRUSTING, PROXY) == b"2.2.2.2"
+    assert client_address(headers, TRUSTING.trusted, PROXY) == b"2.2.2.2"
 
 
 _ELEMENTS = st.lists(
@@ -364,7 +354,7 @@ def test_any_forwarding_field_gives_one_line_each(value: bytes, trusted: bool) -
         elements = parse_forwarded(fields[b"Forwarded"])
         assert elements is not None
         assert elements[-1] == {b"for": b"10.0.0.1", b"host": b"h", b"proto": b"http"}
-    address = client_address(received, policy, PROXY)
+    address = client_address(received, policy.trusted, PROXY)
     assert parse_node(address) is not None or (trusted and address == UNIX)
 
 
