@@ -177,12 +177,12 @@ class RateLimitGuard(Guard):
         """
         if not all(one.fits for one in levels):
             raise self._refusal(run, group, asked, levels)
-        run.answer_fields += (asked.policy, limit_field(asked.limits, levels))
+        run.add_answer_fields(asked.policy, limit_field(asked.limits, levels))
         for limit in asked.limits:
             self.counts[group.route, limit.name, "admitted"] += 1
 
     def _refusal(self, run: Run, group: _Group, asked: _Together, levels: Sequence[Level]) -> GatewayError:
-        run.answer_fields += (asked.policy, limit_field(asked.limits, levels))
+        run.add_answer_fields(asked.policy, limit_field(asked.limits, levels))
         refusing = [limit.name for limit, one in zip(asked.limits, levels, strict=True) if not one.fits]
         for name in refusing:
             self.counts[group.route, name, "limited"] += 1

@@ -150,7 +150,7 @@ class Proofs(Guard):
         newest = self._nonces.newest
         if proof.nonce == newest:
             return
-        run.answer_fields.append((b"DPoP-Nonce", newest.encode("ascii")))
+        run.add_answer_fields((b"DPoP-Nonce", newest.encode("ascii")))
         if proof.nonce is None or not self._nonces.accepts(proof.nonce):
             raise GatewayError(
                 PROOF_NONCE, detail="absent" if proof.nonce is None else "the nonce is expired or unknown"

@@ -75,7 +75,7 @@ def bearer_token(authorization: Sequence[bytes], query: bytes) -> Shown:
         raise GatewayError(Reasons.SEVERAL_CREDENTIALS if authorization else Reasons.NO_CREDENTIAL)
     value = authorization[0].strip(b" \t")
     start = len(_BEARER)
-    bound = value[:start].lower() != _BEARER
+    bound = not value.startswith(b"Bearer ") and value[:start].lower() != _BEARER
     if bound:
         start = len(_DPOP)
         if value[:start].lower() != _DPOP:
@@ -85,7 +85,7 @@ def bearer_token(authorization: Sequence[bytes], query: bytes) -> Shown:
         raise GatewayError(Reasons.SEVERAL_CREDENTIALS)
     if b" " in token or b"\t" in token:
         raise GatewayError(Reasons.MALFORMED_AUTHORIZATION)
-    if query and _has_token_parameter(query):
+    if query and (b"access" in query or b"%" in query) and _has_token_parameter(query):
         raise GatewayError(Reasons.SEVERAL_CREDENTIALS)
     return Shown(token, "DPoP" if bound else "Bearer")
 

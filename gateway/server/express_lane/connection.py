@@ -70,7 +70,7 @@ class ExpressConnection(ClientOutput):
         self._connections = connections
         self._deferred = deferred
         self._heads = heads
-        self._peer = Peer(UNKNOWN, False, 0)
+        self._peer, self._client = Peer(UNKNOWN, False, 0), ""
         self._exchange: ExpressExchange | DeferredRequest | None = None
         self._refused_last = False
         self._asked = False  # a request has come
@@ -100,6 +100,7 @@ class ExpressConnection(ClientOutput):
                 return
         secure = transport.get_extra_info("ssl_object") is not None
         self._peer = peer_of(transport.get_extra_info("peername"), transport.get_extra_info("sockname"), secure=secure)
+        self._client = self._peer.address.decode("ascii")
         self.deadline = self._made + self._limits.keepalive_timeout_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -122,7 +123,9 @@ class ExpressConnection(ClientOutput):
         idle = self._exchange is None and not (self._paused or self._in_turn)
         self._put(self._rest() + data if self._buffer else data)
         if idle and len(self._buffer) <= MAX_AT_ONCE_BYTES:
-            self._work()
+            # Mostly that was one request, and nothing is left to do.
+            if not self._next() or self._buffer or self._reading_paused or self._half_closed is not None:
+                self._work()
             return
         if idle:
             self._wait_for_turn()
@@ -246,7 +249,8 @@ class ExpressConnection(ClientOutput):
             return False
         if length and not self._has_content(length, len(buffer) - end):
             return False
-        self._stop_content_timer()
+        if self._content_timer is not None:
+            self._stop_content_timer()
         self._start = end + length
         if self._start == len(buffer):
             self._put(b"")
@@ -257,7 +261,7 @@ class ExpressConnection(ClientOutput):
         serving, peer = self._serving, self._peer
         self._asked, self._persistent = True, b"close" not in head.options
         given = head.request_id or serving.new_id()
-        client = serving.pipeline.client_address(head, peer)
+        client = serving.pipeline.client_address(head, peer) if head.forwarding else self._client
         record = Record(serving.clock.monotonic(), client, given.decode("ascii"), head.method)
         run = Run(self, head, peer, record, given)
         if content:

@@ -5,7 +5,7 @@ Only declarations live here: both lanes make them, ``pipeline/runner.py`` uses t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.errors import Reason
@@ -97,13 +97,18 @@ class ClientSideContent(Content, Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Run:
     """One request on its way.
 
-    Attributes:
+    Args:
+        client: the client's side.
+        head: the request's.
         peer: the other end of the client's connection.
-        id: the request id, for the upstream and for logs.
+        record: what is told of the request.
+        request_id: for the upstream and for logs.
+
+    Attributes:
+        id: the request id.
         content: the request's content; None when it has none.
         started_reply: bytes of a response went to the client.
         delivered: all of an upstream's response did; the request's content may still be on its way.
@@ -115,20 +120,27 @@ class Run:
         answer_fields: further fields of whatever response its client gets.
     """
 
-    client: Client
-    head: RequestHead
-    peer: Peer
-    record: Record
-    id: bytes
+    # Not in __init__: most requests end without these being touched.
     content: ClientSideContent | None = None
-    started_reply: bool = False
-    delivered: bool = False
-    retried: bool = False
+    started_reply = False
+    delivered = False
+    retried = False
     cors: CorsPolicy | None = None
     in_use: InUse | None = None
     cut_off: Reason | None = None
-    entered: bool = False
-    answer_fields: list[tuple[bytes, bytes]] = field(default_factory=list)
+    entered = False
+    answer_fields: Sequence[tuple[bytes, bytes]] = ()
+
+    def __init__(self, client: Client, head: RequestHead, peer: Peer, record: Record, request_id: bytes) -> None:
+        self.client = client
+        self.head = head
+        self.peer = peer
+        self.record = record
+        self.id = request_id
+
+    def add_answer_fields(self, *fields: tuple[bytes, bytes]) -> None:
+        """Have further fields in whatever response the client gets."""
+        self.answer_fields = (*self.answer_fields, *fields)
 
     def end_with_credential(self, reason: Reason) -> None:
         """End a response whose credential is no longer good, so that it cannot be taken for complete."""
