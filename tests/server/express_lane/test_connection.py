@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway.server.express_lane.memory import MAX_CONTENT
 
 from gateway import tasks
 from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES
 from gateway.server.express_lane import connection as express_connection
 from gateway.server.express_lane import response as express_response
 from gateway.server.express_lane.connection import ExpressConnection
-from gateway.server.express_lane.memory import MAX_CONTENT
 from tests.support.gateways.running import RunningGateway, request, running_gateway, until
 from tests.support.upstreams.recording import OK, Received, raw_upstream
 

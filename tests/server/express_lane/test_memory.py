@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway.server.express_lane.memory import KnownRequests
+from gateway.server.express_lane.plan import MAX_PLANS, MAX_PLANS_BYTES, MAX_SECTION, Plan
 
 from gateway.server.express_lane.connection import ExpressConnection
 from gateway.server.express_lane.exchange import ExpressExchange
 from gateway.server.express_lane.loop_turn import DeferredRequest
-from gateway.server.express_lane.memory import KnownRequests
-from gateway.server.express_lane.plan import MAX_PLANS, MAX_PLANS_BYTES, MAX_SECTION, Plan
 from tests.support.clock import FakeClock
 from tests.support.composed import Settings
 from tests.support.gateways.running import RawClient, RunningGateway, configuration, request, running_gateway, until

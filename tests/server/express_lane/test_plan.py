@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from gateway.server.express_lane.plan import Plan, plannable
+
 from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.upstream.pool.upstream_url import Origin
 from tests.support.clock import FakeClock

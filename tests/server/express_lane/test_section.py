@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from gateway.server.express_lane.section import MAX_FIELDS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.server.express_lane.section import MAX_FIELDS
 from tests.support.gateways.sections import known, read, section_of
 
 USUAL = (b"Host: api.test", b"Authorization: Bearer abc.DEF-123_~+/=", b"X-Request-Id: mine-1", b"Content-Length: 3")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from gateway.server.express_lane.varying_fields import Kind, Shape, Template, Variation
+
 from tests.support.gateways.sections import PIPELINE, known, section_of
 
 LINES = (

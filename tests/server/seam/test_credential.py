@@ -13,13 +13,14 @@ from gateway.identity import Identity
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.authentication.credentials import Credentials
-from gateway.server.request.facts import scan
 from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
-from gateway.server.seam.credential import CredentialKind, Shown, Verifier
+from gateway.server.seam.credential import CredentialKind, Outcome, Shown, Verifier
 from gateway.settings.tables.routes import RouteSettings
 from gateway.telemetry.counters import Record
+from gateway.upstream.headers.header_policy import header_policy
 from tests.support.clock import FakeClock
+from tests.support.wire.heads import head_of
 
 ALICE = Identity("as", "https://as.test/", "alice", (), {}, b"", float("inf"), float("-inf"), None)
 MALFORMED = Reason("malformed_ticket", Reasons.MALFORMED_AUTHORIZATION.kind)
@@ -69,7 +70,7 @@ class Toy:
     def sheds(self, route: Route) -> Callable[[bytes], bool] | None:
         return self._sheds
 
-    def lookup(self, shown: Shown, record: Record) -> Identity | None:
+    def lookup(self, shown: Shown, record: Record, soon: Callable[[Outcome], None] | None = None) -> Identity | None:
         self.asked.append(shown.value)
         return ALICE._replace(credential=self.name)
 
@@ -173,9 +174,10 @@ def test_fields_of_two_kinds_at_once_are_two_credentials() -> None:
     credentials, route = made(Toy("api_key", field=b"x-key"), Toy("opaque", field=b"x-ticket"), Toy("jwt"))
 
     def found(*fields: tuple[bytes, bytes]) -> Shown | Reason:
-        facts = scan(fields, credentials.fields)
+        policy = header_policy((), b"gw", (), [name.decode() for name in credentials.fields])
+        head = head_of(*fields, policy=policy)
         try:
-            return credentials.find(Admitted(route, parse_target("GET", b"/"), "", facts), b"")
+            return credentials.find(Admitted(route, parse_target("GET", b"/"), "", head), b"")
         except GatewayError as error:
             return error.reason
 

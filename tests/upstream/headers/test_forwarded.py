@@ -149,7 +149,10 @@ def test_ipv6_and_ports_are_quoted_in_forwarded() -> None:
 
 def client_of(policy: HeaderPolicy, *headers: tuple[bytes, bytes], peer: Peer = PROXY) -> tuple[bytes, bytes, bytes]:
     """Address, scheme and host of the client as the rules see them."""
-    return (client_address(headers, policy.trusted, peer), *external_origin(headers, policy.trusted, peer, b"inner.test"))
+    return (
+        client_address(headers, policy.trusted, peer),
+        *external_origin(headers, policy.trusted, peer, b"inner.test"),
+    )
 
 
 WRITTEN_BY_PROXY = {
