@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway.server.express_lane.memory import MAX_CONTENT
 
 from gateway import tasks
 from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES
 from gateway.server.express_lane import connection as express_connection
 from gateway.server.express_lane import response as express_response
-from gateway.server.express_lane.connection import ExpressConnection
+from gateway.server.express_lane.connection import MAX_CONTENT_BYTES, ExpressConnection
 from tests.support.gateways.running import RunningGateway, request, running_gateway, until
 from tests.support.upstreams.recording import OK, Received, raw_upstream
 
@@ -80,7 +79,7 @@ HANDED_OVER = {
     "old": b"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
     "closing and more": request(b"GET", "/", (b"Connection", b"close, x-a")),
     "large content": request(
-        b"POST", "/", (b"Content-Length", b"%d" % (MAX_CONTENT + 1)), body=b"x" * (MAX_CONTENT + 1)
+        b"POST", "/", (b"Content-Length", b"%d" % (MAX_CONTENT_BYTES + 1)), body=b"x" * (MAX_CONTENT_BYTES + 1)
     ),
     "garbage": b"\x16\x03\x01\r\n\r\n",
     "large head": request(b"GET", "/", (b"X", b"x" * 3000)),
@@ -89,7 +88,7 @@ HANDED_OVER = {
 KEPT = {
     "plain": request(b"GET", "/"),
     "content": request(b"POST", "/", (b"Content-Length", b"3"), body=b"abc"),
-    "most content": request(b"POST", "/", (b"Content-Length", b"%d" % MAX_CONTENT), body=b"x" * MAX_CONTENT),
+    "most content": request(b"POST", "/", (b"Content-Length", b"%d" % MAX_CONTENT_BYTES), body=b"x" * MAX_CONTENT_BYTES),
     "refused": request(b"GET", "/a/../b"),
     "unknown method": request(b"BREW", "/"),
 }
@@ -105,7 +104,7 @@ async def test_what_is_not_plain_is_handed_over_with_every_byte(
     data: bytes, kept: bool, before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is answered there; so is all that follows on the connection."""
-    monkeypatch.setattr(express_connection, "CONTENT_WAIT", 5.0)
+    monkeypatch.setattr(express_connection, "CONTENT_WAIT_SECONDS", 5.0)
     handed_over: list[bytes] = []
     whole = ExpressConnection._hand_over
 
@@ -148,7 +147,7 @@ async def test_content_apart_from_its_head_is_waited_for_a_moment(
     in_time: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then it is streamed, by the full lane."""
-    monkeypatch.setattr(express_connection, "CONTENT_WAIT", 30.0 if in_time else 0.01)
+    monkeypatch.setattr(express_connection, "CONTENT_WAIT_SECONDS", 30.0 if in_time else 0.01)
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **settings()) as gateway:
         client = await gateway.client()
         connection = await only(gateway)
@@ -166,7 +165,7 @@ async def test_content_apart_from_its_head_is_waited_for_a_moment(
 
 
 async def test_wait_for_content_ends_with_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(express_connection, "CONTENT_WAIT", 30.0)
+    monkeypatch.setattr(express_connection, "CONTENT_WAIT_SECONDS", 30.0)
     async with running_gateway("http://127.0.0.1:9", tmp_path, **settings()) as gateway:
         client = await gateway.client()
         connection = await only(gateway)

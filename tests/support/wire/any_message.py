@@ -43,12 +43,12 @@ _PLAIN_NAME = re.compile(rb"[A-Za-z0-9-]+").fullmatch
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}").fullmatch
 
 
-def _folded(name: bytes) -> bytes:
+def folded(name: bytes) -> bytes:
     return re.sub(rb"[^a-z0-9]", b"-", name.lower()).removeprefix(b"http-")
 
 
-def _removed(name: bytes) -> bool:
-    folded = _folded(name)
+def is_removed(name: bytes) -> bool:
+    folded = folded(name)
     return (
         not _PLAIN_NAME(name)
         or folded in _REMOVED
@@ -195,7 +195,7 @@ def expected_upstream(direct: Received, *, upstream: bytes, port: int, pseudonym
         made_id: the id that the gateway made, should it have to.
     """
     nominated = _nominated(direct.headers) - {b"host", b"authorization", b"via"}
-    kept = [pair for pair in direct.headers if not _removed(pair[0]) and pair[0].lower() not in nominated]
+    kept = [pair for pair in direct.headers if not is_removed(pair[0]) and pair[0].lower() not in nominated]
     version = direct.line.rpartition(b"HTTP/")[2]
     ids = direct.all(b"x-request-id")
     framing = [(name, value) for name, value in direct.headers if name in (b"Content-Length", b"Transfer-Encoding")]
