@@ -31,6 +31,26 @@ is_token = re.compile(TOKEN).fullmatch
 #: Tells whether bytes are field lines up to and with the empty line; may be given where they begin.
 is_section = re.compile(rb"(?:" + FIELD_LINE + rb"\r\n)*+\r\n").fullmatch
 
+#: What may stand in a line, apart from its end (RFC 9110 section 5.5; obs-text included).
+VISIBLE = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
+
+#: Fields between two neighbours (RFC 9110 section 7.6.1), and those that went with older ones.
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"http2-settings",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
 # Controls that no part of a head may hold, apart from its line ends (RFC 9110 section 5.5).
 _CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != ord("\t"))
 

@@ -5,22 +5,19 @@ Content-Length, nothing about the connection. Whatever is not plain is no
 matter of this file: it goes to aiohttp's parser, with every byte, so that
 there is one judge of odd responses.
 
-A head's meaning depends on nothing but its bytes, so the last few heads are
-remembered with what the client gets for them: services repeat theirs. The one
-field that depends on the moment, a Date that the service did not send, is left
-out of what is remembered.
+Nothing is remembered but what names mean: the heads of real services differ from
+one to the next in a length, a tag or a cookie.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from gateway.http1.date_field import DateField
-from gateway.http1.fields import has_field, is_section, parse_fields
+from gateway.http1.fields import HOP_BY_HOP, VISIBLE, is_token, parse_fields
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*)\r\n").match
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*)").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 
 #: The interim response that lets a client send its content (RFC 9110 section 15.2.1).
@@ -30,9 +27,21 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 MAX_RESPONSE_FIELD = 65536
 MAX_RESPONSE_FIELDS = 1000
 
-#: Bounds on what is remembered: heads, and the size of one, in bytes.
-MAX_REMEMBERED_HEADS = 256
-MAX_REMEMBERED_HEAD = 2048
+#: Names whose meaning is remembered besides the usual ones, and how long they may be: services choose them.
+MAX_NAMES, MAX_NAME = 1024, 64
+
+# What a field's name means; the first one is falsy.
+_KEPT, _DROPPED, _CONTENT_LENGTH, _DATE, _CONNECTION, _ODD = range(6)
+_MEANINGS = {b"content-length": _CONTENT_LENGTH, b"date": _DATE, b"connection": _CONNECTION}
+
+# Names of many responses: known from the start, in their usual spellings.
+_USUAL = frozenset(
+    b"accept-ranges age allow cache-control connection content-disposition content-encoding content-language"
+    b" content-length content-location content-range content-security-policy content-type date etag expires keep-alive"
+    b" last-modified link location permissions-policy pragma referrer-policy retry-after server set-cookie"
+    b" strict-transport-security vary via www-authenticate x-content-type-options x-frame-options x-powered-by"
+    b" x-request-id x-xss-protection".split()
+)
 
 # Fields that make a response more than plain: they speak of the framing, or of more of the
 # connection than that it stays open.
@@ -57,91 +66,101 @@ class PlainHead(NamedTuple):
     Attributes:
         status: 200 to 599, but none without content.
         phrase: printable ASCII.
-        headers: as received.
         length: of the content, in bytes.
+        start: what a client gets for it up to and with Via, without its own end.
+        dated: there is a Date among the lines.
+        block: as received.
     """
 
     status: int
     phrase: bytes
-    headers: tuple[tuple[bytes, bytes], ...]
     length: int
-
-
-def read_plain_head(block: bytes) -> PlainHead | None:
-    """Read a response's head, from the status line to the empty line; None when it is not plain."""
-    if len(block) > MAX_RESPONSE_FIELD:
-        return None  # one of its fields may be too long: that is the parser's to say, as all that is odd
-    line = _STATUS_LINE(block)
-    if line is None or is_section(block, line.end()) is None:
-        return None
-    status = int(line[1])
-    length: bytes | None = None
-    headers = parse_fields(block[line.end() : -4])
-    for name, value in headers:
-        lower = name.lower()
-        if lower == b"content-length":
-            if length is not None or _LENGTH(value) is None:
-                return None
-            length = value
-        elif lower in _NOT_PLAIN or (lower == b"connection" and value.lower() != b"keep-alive"):
-            return None
-    if length is None or status in (204, 304) or len(headers) > MAX_RESPONSE_FIELDS:
-        return None
-    return PlainHead(status, line[2], headers, int(length))
-
-
-class KnownHead(NamedTuple):
-    """A remembered head.
-
-    Attributes:
-        status, length: as of ``head``.
-        fields: what a client of HTTP/1.1 gets for it whose connection stays open, without the empty line.
-        dated: there is a Date among them.
-        head: as it was read.
-    """
-
-    status: int
-    length: int
-    fields: bytes
+    start: bytes
     dated: bool
-    head: PlainHead
-
-    def end(self, date: DateField) -> bytes:
-        """Return what comes behind ``fields``: a Date of now if it is missing, and the empty line."""
-        return b"\r\n" if self.dated else date.end
-
-
-class HeadMemory:
-    """The last few plain heads.
-
-    Args:
-        translate: returns what the client gets for a head, without a Date of the gateway's; see ``KnownHead.fields``.
-    """
-
-    def __init__(self, translate: Callable[[PlainHead], bytes]) -> None:
-        self._translate = translate
-        self._known: dict[bytes, KnownHead] = {}
+    block: bytes
 
     @property
-    def remembered(self) -> int:
-        """How many heads it holds."""
-        return len(self._known)
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Its fields as received."""
+        return parse_fields(self.block[self.block.index(b"\r\n") + 2 : -4])
 
-    def read(self, block: bytes) -> KnownHead | None:
-        """Return what a head means; None when it is not plain."""
-        known = self._known.get(block)
-        if known is None:
-            head = read_plain_head(block)
-            if head is None:
+    def end(self, date: DateField, *, keep_alive: bool = True) -> bytes:
+        """Return what stands behind ``start`` for a client of HTTP/1.1, with a Date of now if one is missing."""
+        if keep_alive:
+            return b"\r\n" if self.dated else date.end
+        return b"Connection: close\r\n" + (b"\r\n" if self.dated else date.end)
+
+
+class PlainReader:
+    """Reads the heads of plain responses, one pass over the bytes of each.
+
+    Args:
+        pseudonym: the gateway's name in Via.
+    """
+
+    def __init__(self, pseudonym: bytes) -> None:
+        self._via = b"Via: 1.1 %b\r\n" % pseudonym
+        self._known = {
+            spelling: _meaning(spelling) for name in _USUAL for spelling in (name, name.title(), name.upper())
+        }
+        self._learned: dict[bytes, int] = {}
+
+    def read(self, block: bytes) -> PlainHead | None:
+        """Read a head, from the status line to the empty line; None when it is not plain."""
+        if len(block) > MAX_RESPONSE_FIELD:
+            return None  # one of its fields may be too long: that is the parser's to say, as all that is odd
+        lines = block.split(b"\r\n")
+        count = len(lines) - 1
+        if count > MAX_RESPONSE_FIELDS + 2 or block.translate(None, VISIBLE) != b"\r\n" * count:
+            return None
+        first = _STATUS_LINE(lines[0])
+        if first is None:
+            return None
+        kept = [lines[0]]
+        keep, known = kept.append, self._known.get
+        length, dated = -1, False
+        for line in lines[1:-2]:
+            name, colon, value = line.partition(b":")
+            meaning = known(name)
+            if meaning is None:
+                meaning = self._learn(name)
+            if meaning == _ODD or not colon:
                 return None
-            try:
-                fields = self._translate(head)[:-2]
-            except ValueError:  # the client cannot be given this head
+            if not meaning:
+                keep(line)
+            elif meaning == _CONTENT_LENGTH:
+                value = value.strip(b" \t")
+                if length >= 0 or _LENGTH(value) is None:
+                    return None
+                length = int(value)
+                keep(line)
+            elif meaning == _DATE:
+                dated = True
+                keep(line)
+            elif meaning == _CONNECTION and value.strip(b" \t").lower() != b"keep-alive":
                 return None
-            dated = has_field(head.headers, b"date")
-            known = KnownHead(head.status, head.length, fields, dated, head)
-            if len(block) <= MAX_REMEMBERED_HEAD:
-                if len(self._known) >= MAX_REMEMBERED_HEADS:
-                    self._known.clear()
-                self._known[block] = known
-        return known
+        status = int(first[1])
+        if length < 0 or status in (204, 304):
+            return None
+        keep(self._via)
+        return PlainHead(status, first[2], length, b"\r\n".join(kept), dated, block)
+
+    def _learn(self, name: bytes) -> int:
+        meaning = self._learned.get(name)
+        if meaning is None:
+            meaning = _meaning(name)
+            if len(name) <= MAX_NAME:
+                if len(self._learned) >= MAX_NAMES:
+                    self._learned.clear()
+                self._learned[name] = meaning
+        return meaning
+
+
+def _meaning(name: bytes) -> int:
+    """Return what a field of this name in a response means here."""
+    lower = name.lower()
+    if lower in _MEANINGS:
+        return _MEANINGS[lower]
+    if lower in _NOT_PLAIN or is_token(name) is None:
+        return _ODD
+    return _DROPPED if lower in HOP_BY_HOP else _KEPT

@@ -18,14 +18,11 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from gateway.errors import Reason, Reasons
-from gateway.http1.fields import METHOD, is_token, options_of
+from gateway.http1.fields import METHOD, VISIBLE, is_token, options_of
 
 _REQUEST_LINE = re.compile(rb"(" + METHOD + rb") ([!-~]+) HTTP/1\.([01])").fullmatch
 _OTHER_VERSION = re.compile(METHOD + rb" [!-~]+ HTTP/[0-9](?:\.[0-9])?").fullmatch
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
-
-#: What may stand in a line, apart from its end (RFC 9110 section 5.5; obs-text included).
-_VISIBLE = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 
 #: A request id that is taken from the client: it can stand in logs, headers and JSON as it is.
 _IS_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}").fullmatch
@@ -86,6 +83,7 @@ class RequestHead(NamedTuple):
     Values are without outer white space; lines are as received, without their ends.
 
     Attributes:
+        line: the request line.
         method: see ``fields.METHOD``; never in lower case.
         target: visible ASCII, otherwise unread.
         http_11: HTTP/1.1; else HTTP/1.0.
@@ -102,6 +100,7 @@ class RequestHead(NamedTuple):
         size: bytes of the head.
     """
 
+    line: bytes
     method: str
     target: bytes
     http_11: bool
@@ -161,7 +160,7 @@ class HeadReader:
         lines = block.split(b"\r\n")
         count = len(lines) - 1
         # All that is no part of a line is its end: nowhere a control, nowhere a CR or LF alone.
-        if block.translate(None, _VISIBLE) != b"\r\n" * count:
+        if block.translate(None, VISIBLE) != b"\r\n" * count:
             raise MalformedError(_wrong_line(lines[0]))
         request_line = _REQUEST_LINE(lines[0])
         if request_line is None:
@@ -220,6 +219,7 @@ class HeadReader:
         if given is not None and _IS_REQUEST_ID(given) is None:
             given = None
         return RequestHead(
+            lines[0],
             _METHODS.get(method) or method.decode("ascii"),
             target,
             version == b"1",

@@ -115,16 +115,13 @@ class FullLane:
 
     def refuse_connection(self, protocol: ClientProtocol, error: GatewayError) -> web.StreamResponse:
         """Answer and count a connection whose bytes are no request; it is closed afterwards."""
-        serving = self.serving
-        record = Record(
-            started=serving.clock.monotonic() - protocol.lasted(), client=_peer(protocol).address.decode("ascii")
+        client, transport = _peer(protocol).address.decode("ascii"), protocol.transport
+        gone = transport is None or transport.is_closing()
+        reply = self.serving.refuse_connection(
+            client, protocol.lasted(), error, head_only=protocol.at_head_request, gone=gone
         )
-        record.request_id = serving.new_id().decode("ascii")
-        reply = serving.outcomes.refusal_of_connection(record, error, head_only=protocol.at_head_request)
-        if protocol.transport is not None and not protocol.transport.is_closing():
-            protocol.transport.write(reply.data)
-            record.bytes_out = reply.content
-        serving.telemetry.finish(record, serving.clock.monotonic())
+        if transport is not None and not gone:
+            transport.write(reply.data)
         return sent(keep_alive=False)
 
     def _begin(self, request: web.BaseRequest) -> Run:

@@ -8,11 +8,11 @@ out is ``output.py``'s, and what happens to a request ``exchange.py``'s.
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple, cast
+from typing import cast
 
 from gateway import turns
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.http1.first_bytes import not_http
-from gateway.http1.plain_response import HeadMemory
 from gateway.http1.request_head import MalformedError, RequestHead
 from gateway.http1.trusted_proxies import UNKNOWN, Peer
 from gateway.server.aiohttp_lane.lane import peer_of
@@ -37,20 +37,12 @@ MAX_CONTENT_BYTES = 65536
 _UNUSUAL = frozenset({b"expect", b"upgrade"})
 
 
-class Heads(NamedTuple):
-    """What upstreams' response heads mean: to clients that keep their connection open, and to those that do not."""
-
-    kept: HeadMemory
-    closing: HeadMemory
-
-
 class ExpressConnection(ClientOutput):
     """One client connection.
 
     Args:
         serving: the shared run of requests.
         listener: makes the full lane's protocol for what is handed over.
-        heads: what upstreams' response heads mean.
         deferred: the requests that wait.
         connections: where the connection is known while it is in this lane.
 
@@ -62,14 +54,12 @@ class ExpressConnection(ClientOutput):
         self,
         serving: Serving,
         listener: Listener,
-        heads: Heads,
         deferred: Deferred,
         connections: set[ExpressConnection],
     ) -> None:
         super().__init__(serving, listener)
         self._connections = connections
         self._deferred = deferred
-        self._heads = heads
         self._peer, self._client = Peer(UNKNOWN, False, 0), ""
         self._exchange: ExpressExchange | DeferredRequest | None = None
         self._refused_last = False
@@ -232,13 +222,12 @@ class ExpressConnection(ClientOutput):
                 return False
             self.deadline = min(self.deadline, self._loop.time() + self._limits.request_head_timeout_seconds)
             return False
-        if not 4 <= end <= most:
-            self._hand_over(self._rest())
-            return False
         try:
+            if not 4 <= end <= most:
+                raise MalformedError(Reasons.HEAD_TOO_LARGE)
             head = self._serving.pipeline.reader.read(buffer[start:end])
-        except MalformedError:
-            self._hand_over(self._rest())
+        except MalformedError as error:
+            self._refuse_connection(error.reason)
             return False
         if self._refused_last and not self._serving.pipeline.knows(head):
             self._defer()
@@ -266,9 +255,18 @@ class ExpressConnection(ClientOutput):
         run = Run(self, head, peer, record, given)
         if content:
             run.content = CollectedContent(content)
-        heads = self._heads.kept if self._persistent else self._heads.closing
-        exchange = self._exchange = ExpressExchange(self, serving, heads, run, content)
+        exchange = self._exchange = ExpressExchange(self, serving, run, content)
         exchange.start()
+
+    def _refuse_connection(self, reason: Reason) -> None:
+        """Answer what is no request: nothing behind it can be one."""
+        assert self._transport is not None
+        head_only = self._buffer.startswith(b"HEAD ", self._start)
+        seconds = 0.0 if self._asked else self._loop.time() - self._made
+        reply = self._serving.refuse_connection(self._client, seconds, GatewayError(reason), head_only=head_only)
+        self._asked, self._persistent = True, False
+        self.send(reply.data)
+        self._end(self._transport)
 
     def _defer(self) -> None:
         """Have the next request wait behind those that are served."""

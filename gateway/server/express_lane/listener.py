@@ -12,14 +12,11 @@ lane is to become another gateway: it must not decide anything of its own.
 from __future__ import annotations
 
 import asyncio
-import functools
 
-from gateway.http1.plain_response import HeadMemory
 from gateway.server.aiohttp_lane.listener import Listener
-from gateway.server.express_lane.connection import ExpressConnection, Heads
+from gateway.server.express_lane.connection import ExpressConnection
 from gateway.server.express_lane.loop_turn import Deferred
 from gateway.server.pipeline.runner import Serving
-from gateway.server.request.response_head import plain_client_head
 from gateway.server.sockets.slots import Place
 from gateway.tasks import note_failure
 
@@ -40,9 +37,7 @@ class ExpressLane:
         self.serving = serving
         self.listener = listener
         self.connections: set[ExpressConnection] = set()
-        closing = functools.partial(plain_client_head, pseudonym=serving.pipeline.pseudonym, keep_alive=False)
         self.deferred = Deferred(serving.pipeline.authenticator.cache, serving.telemetry, serving.clock)
-        self._heads = Heads(serving.heads, HeadMemory(closing))
         self.limits = limits = serving.settings.server
         # One timer for all connections: a timer each would be made and thrown away for every request.
         times = [limits.request_head_timeout_seconds, limits.keepalive_timeout_seconds]
@@ -52,7 +47,7 @@ class ExpressLane:
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self) -> ExpressConnection:
-        return ExpressConnection(self.serving, self.listener, self._heads, self.deferred, self.connections)
+        return ExpressConnection(self.serving, self.listener, self.deferred, self.connections)
 
     def serve(self, place: Place) -> ExpressConnection:
         """Return the protocol of a connection that has its place already."""

@@ -14,7 +14,6 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from gateway.errors import GatewayError, Reasons
-from gateway.http1.plain_response import HeadMemory
 from gateway.identity import Identity
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.in_progress import Client, Run
@@ -60,10 +59,9 @@ class ExpressResponse:
     _began = 0.0
     _held_back = False  # the upstream's connection is not read, because the client does not take what it was sent
 
-    def __init__(self, client: ClientConnection, serving: Serving, heads: HeadMemory, run: Run, content: bytes) -> None:
+    def __init__(self, client: ClientConnection, serving: Serving, run: Run, content: bytes) -> None:
         self._client = client
         self._serving = serving
-        self._heads = heads
         self._run = run
         self._content = content
 
@@ -93,21 +91,16 @@ class ExpressResponse:
         assert lease is not None
         lease.protocol.heard = True
         end = data.find(b"\r\n\r\n") + 4
-        known = self._heads.read(data[:end]) if end >= 4 else None
+        known = self._serving.heads.read(data[:end]) if end >= 4 else None
         client = self._client
         run = self._run
         added = run.answer_fields
         if known is None or client.draining or len(data) - end > known.length or self._head_only:
             self._read_by_aiohttp(data)
             return
-        if added:
-            if self._heads is not self._serving.heads:  # the head says something behind them
-                self._read_by_aiohttp(data)
-                return
-            lines = b"".join([b"%b: %b\r\n" % pair for pair in added])
-            client.send(b"".join((known.fields, lines, known.end(self._serving.outcomes.date), data[end:])))
-        else:
-            client.send(b"".join((known.fields, known.end(self._serving.outcomes.date), data[end:])))
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in added]) if added else b""
+        ending = known.end(self._serving.outcomes.date, keep_alive=client.keep_alive)
+        client.send(b"".join((known.start, lines, ending, data[end:])))
         run.started_reply = True
         record = run.record
         record.upstream_seconds = self._serving.clock.monotonic() - self._began

@@ -36,7 +36,7 @@ from gateway.settings.tables.root import Settings
 from gateway.telemetry.counters import Record
 from gateway.upstream.headers.forwarded import Forwarding
 from gateway.upstream.headers.header_policy import HeaderPolicy, compile_header_policy
-from gateway.upstream.headers.rewrite import client_lines, passed_before, upstream_head
+from gateway.upstream.headers.rewrite import client_lines, names_no_field, passed_before, upstream_head
 from gateway.upstream.pool.upstream_url import Origin
 
 #: Methods that a gateway must not pass on (RFC 9110 sections 9.3.6, 9.3.8).
@@ -93,6 +93,9 @@ class Pipeline:
         self._endpoints = [part.endpoints for part in parts if part.endpoints is not None]
         self._guarded = frozenset(route for route in routes.routes if guards.covered(route))
         self._fields = {route: kinds.fields for route in routes.routes if (kinds := self.credentials.of(route)).fields}
+        self._selective = frozenset(
+            route for route in routes.routes if route.forward_authorization or route in self._fields
+        )
         self._overridden = frozenset(route for route in routes.routes if self.credentials.overridden(route))
         self.challenges = {route.name: self._challenges_of(route, parts) for route in routes.routes}
         self.challenges[""] = self._challenges_of(None, parts)
@@ -192,14 +195,16 @@ class Pipeline:
         """Return the head that the upstream gets, built new; its last field is the request id."""
         route = admitted.route
         client_host = admitted.target.authority or head.host
-        line, preserve = request_line(head.method, admitted, origin), origin.preserve_host and bool(client_host)
-        lines = client_lines(
-            head,
-            send_credentials=route.forward_authorization,
-            without=self._fields.get(route, ()),
-            websocket_token=admitted.websocket and route.websocket_protocol_token,
-            forwards_left=admitted.forwards_left,
-        )
+        line, preserve = request_line(head, admitted, origin), origin.preserve_host and bool(client_host)
+        lines = head.kept
+        if route in self._selective or not names_no_field(head.options) or admitted.websocket or admitted.forwards_left:
+            lines = client_lines(
+                head,
+                send_credentials=route.forward_authorization,
+                without=self._fields.get(route, ()),
+                websocket_token=admitted.websocket and route.websocket_protocol_token,
+                forwards_left=admitted.forwards_left,
+            )
         return upstream_head(
             line,
             client_host if preserve else origin.host,
@@ -211,8 +216,10 @@ class Pipeline:
         )
 
 
-def request_line(method: str, admitted: Admitted, origin: Origin) -> bytes:
+def request_line(head: RequestHead, admitted: Admitted, origin: Origin) -> bytes:
     """Return the request line that the upstream gets, without its end."""
+    if head.http_11 and admitted.target.authority is None and not (admitted.route.strip_segments or origin.base_path):
+        return head.line
     path, query = upstream_path(admitted.route, admitted.target), admitted.target.query
     target = origin.base_path + (path if query is None else b"%b?%b" % (path, query))
-    return b"%b %b HTTP/1.1" % (method.encode("ascii"), target)
+    return b"%b %b HTTP/1.1" % (head.method.encode("ascii"), target)

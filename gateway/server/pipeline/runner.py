@@ -8,14 +8,13 @@ How a request ends is ``request/outcome.py``'s.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 from collections.abc import Awaitable, Mapping
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reasons
-from gateway.http1.plain_response import HeadMemory
+from gateway.http1.plain_response import PlainReader
 from gateway.identity import Identity
 from gateway.network_errors import cause
 from gateway.policy.cors import refusal_fields, response_fields, without_own
@@ -25,10 +24,10 @@ from gateway.server.request.in_progress import Run
 from gateway.server.request.local_answers import last_recipient, own_answer
 from gateway.server.request.outcome import Outcomes, Rendered, blame, may_repeat, note
 from gateway.server.request.request import Admitted
-from gateway.server.request.response_head import client_head, plain_client_head
+from gateway.server.request.response_head import client_head
 from gateway.settings.tables.root import Settings
 from gateway.tasks import where
-from gateway.telemetry.counters import Telemetry
+from gateway.telemetry.counters import Record, Telemetry
 from gateway.upstream.exchange.exchange import ended_by_upstream, exchange
 from gateway.upstream.exchange.relay import relay
 from gateway.upstream.exchange.reply import Reply
@@ -63,12 +62,31 @@ class Serving:
         self.outcomes = Outcomes(
             settings, pipeline.challenges, pipeline.observer.finished, pipeline.observer.codes, telemetry, clock
         )
-        self.heads = HeadMemory(functools.partial(plain_client_head, pseudonym=pipeline.pseudonym, keep_alive=True))
+        self.heads = PlainReader(pipeline.pseudonym)
 
     @property
     def logging(self) -> bool:
         """Whether each request gets a line in the access log."""
         return self.telemetry.access_log.enabled
+
+    def refuse_connection(
+        self, client: str, seconds: float, error: GatewayError, *, head_only: bool, gone: bool = False
+    ) -> Rendered:
+        """Count bytes of a client that are no request; return the answer, behind which its connection ends.
+
+        Args:
+            client: its address.
+            seconds: for how long a request was waited for.
+            error: why.
+            head_only: what came begins as a HEAD request.
+            gone: nothing can be written to it any more.
+        """
+        now = self.clock.monotonic()
+        record = Record(now - seconds, client, self.new_id().decode("ascii"))
+        reply = self.outcomes.refusal_of_connection(record, error, head_only=head_only)
+        record.bytes_out = 0 if gone else reply.content
+        self.telemetry.finish(record, now)
+        return reply
 
     async def settle(self, run: Run, work: Awaitable[bool]) -> bool:
         """Do what is left of a request, to whatever end; return whether the connection stays open.
@@ -230,7 +248,7 @@ class Serving:
             added = (*response_fields(run.cors, run.head.read, fields, added), *added)
             fields = without_own(fields)
         if reply.known is not None and keep_alive and run.head.http_11 and not added and run.cors is None:
-            return reply.known.fields + reply.known.end(self.outcomes.date)
+            return reply.known.start + reply.known.end(self.outcomes.date)
         return client_head(
             reply.status,
             reply.phrase,

@@ -8,7 +8,6 @@ itself are ``error_answers.py``.
 from __future__ import annotations
 
 from gateway.http1.fields import RawHeaders, has_field, values_of
-from gateway.http1.plain_response import PlainHead
 from gateway.http1.websocket import UPGRADE_FIELDS
 from gateway.server.request.error_answers import connection_field
 from gateway.upstream.headers.rewrite import render_head, response_headers
@@ -45,17 +44,6 @@ def client_head(
         kept.append((b"Connection", connection))
     _add_date(kept, date)
     return render_head(b"HTTP/1.1 %d %b" % (status, phrase), kept)
-
-
-def plain_client_head(head: PlainHead, pseudonym: bytes, *, keep_alive: bool) -> bytes:
-    """Return what a client of HTTP/1.1 gets for a plain head, but for a Date that the upstream did not send.
-
-    Raises:
-        ValueError: it holds what may not stand in a head.
-    """
-    return client_head(
-        head.status, head.phrase, head.headers, pseudonym, http_11=True, keep_alive=keep_alive, chunked=False
-    )
 
 
 def switching_head(

@@ -24,7 +24,7 @@ Now = Awaitable[None] | None
 class Guard:
     """Something that may refuse a request for another reason than its credential and the route's rules.
 
-    It may wait, but never without a limit. Fields for whatever answer its client gets are given to ``Run.add_answer_fields``.
+    It may wait, but never without a limit. ``Run.add_answer_fields`` takes fields for whatever answer its client gets.
     """
 
     def covers(self, route: Route) -> bool:

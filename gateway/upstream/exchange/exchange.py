@@ -17,7 +17,7 @@ from aiohttp.client_exceptions import ClientOSError, SocketTimeoutError
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import GatewayError, Reasons
-from gateway.http1.plain_response import HeadMemory
+from gateway.http1.plain_response import PlainReader
 from gateway.network_errors import cause
 from gateway.tasks import spawn
 from gateway.upstream.exchange.reply import Reply, checked_reply, whole_reply
@@ -36,7 +36,7 @@ async def exchange(
     response_timeout: float,
     idle_timeout: float,
     upgrade: bool = False,
-    heads: HeadMemory | None = None,
+    heads: PlainReader | None = None,
 ) -> Reply:
     """Send a request over a leased connection and return the final response's head.
 

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from gateway.errors import GatewayError, Reasons
-from gateway.http1.plain_response import KnownHead
+from gateway.http1.plain_response import PlainHead
 from gateway.upstream.exchange.upload import Upload, unacknowledged
 from gateway.upstream.pool.connection import NO_CONTENT, ContentStream, ResponseMessage
 from gateway.upstream.pool.upstream_url import Lease
@@ -58,7 +58,7 @@ class Reply:
     relayed: int = 0
     delivered: bool = False
     whole: bytes | None = None
-    known: KnownHead | None = None
+    known: PlainHead | None = None
     ended: bool = False
 
     @property
@@ -159,14 +159,13 @@ def checked_reply(
     )
 
 
-def whole_reply(known: KnownHead, content: bytes, lease: Lease) -> Reply:
-    """Return a plain response that came in one piece; its head was read strictly (``read_plain_head``)."""
-    head = known.head
+def whole_reply(known: PlainHead, content: bytes, lease: Lease) -> Reply:
+    """Return a plain response that came in one piece; its head was read strictly (``PlainReader``)."""
     return Reply(
-        status=head.status,
-        phrase=head.phrase,
-        headers=head.headers,
-        length=head.length,
+        status=known.status,
+        phrase=known.phrase,
+        headers=known.headers,
+        length=known.length,
         bodyless=False,
         until_close=False,
         content=NO_CONTENT,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.http1.plain_response import HeadMemory, KnownHead
+from gateway.http1.plain_response import PlainHead, PlainReader
 from gateway.upstream.pool.connection import BUFFER, UpstreamConnection
 
 
@@ -25,15 +25,15 @@ class WholeReading:
 
     __slots__ = ("_arrived", "_heads", "_idle_timeout", "_protocol", "_whole")
 
-    def __init__(self, protocol: UpstreamConnection, heads: HeadMemory, idle_timeout: float) -> None:
+    def __init__(self, protocol: UpstreamConnection, heads: PlainReader, idle_timeout: float) -> None:
         self._protocol = protocol
         self._heads = heads
         self._idle_timeout = idle_timeout
-        self._whole: tuple[KnownHead, bytes] | None = None
+        self._whole: tuple[PlainHead, bytes] | None = None
         self._arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         protocol.receiver = self
 
-    async def result(self) -> tuple[KnownHead, bytes] | None:
+    async def result(self) -> tuple[PlainHead, bytes] | None:
         """Return the head and the content of the response; None when it is for aiohttp's parser, or was cut off.
 
         Whatever the reading of the head raises comes out here, where somebody answers for it.

@@ -17,27 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gateway.http1.fields import HOP_BY_HOP
 from gateway.http1.request_head import Meaning
 from gateway.http1.trusted_proxies import FORWARDING, ForwardedFields, TrustedProxies
 from gateway.settings.tables.root import Settings
 from gateway.upstream.headers.claimed_names import is_claimed
-
-#: Fields between two neighbours (RFC 9110 section 7.6.1), and those that went with older ones.
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"http2-settings",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authentication-info",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
 
 # Always made anew or left out, whoever sent them. In folded spelling.
 _DROPPED = HOP_BY_HOP | {

@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gateway.http1.fields import TOKEN, RawHeaders, has_control, options_of, render_lines
+from gateway.http1.fields import HOP_BY_HOP, TOKEN, RawHeaders, has_control, options_of, render_lines
 from gateway.http1.request_head import RequestHead
 from gateway.http1.websocket import protocols_without_token
-from gateway.upstream.headers.header_policy import HOP_BY_HOP, fold
+from gateway.upstream.headers.header_policy import fold
 
 # Connection options that name no field to remove, or one that goes anyway.
 _USUAL_OPTIONS = HOP_BY_HOP | {b"close"}
@@ -31,6 +31,11 @@ _NOT_NOMINABLE_BY_UPSTREAM = frozenset({b"content-length", b"via"})
 _FOR_A_CONNECTION = re.compile(rb"(?:negotiate|ntlm)(?!" + TOKEN + rb")", re.IGNORECASE).match
 
 _NO_NAMES: frozenset[bytes] = frozenset()
+
+
+def names_no_field(options: frozenset[bytes]) -> bool:
+    """Return whether the options of a connection nominate no field that would go on without that."""
+    return options <= _USUAL_OPTIONS
 
 
 def client_lines(
@@ -57,7 +62,7 @@ def client_lines(
         for place, line in reversed(head.withheld):
             if _FOR_A_CONNECTION(line.partition(b":")[2].strip(b" \t")) is None:
                 lines.insert(place, line)
-    if not head.options <= _USUAL_OPTIONS:
+    if not names_no_field(head.options):
         nominated = head.options - _USUAL_OPTIONS - _NOT_NOMINABLE
         lines = [line for line in lines if _name(line) not in nominated]
     for field in without:
