@@ -44,16 +44,18 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}").fullmatch
 
 
 def folded(name: bytes) -> bytes:
+    """Return what services that read names loosely take a name for."""
     return re.sub(rb"[^a-z0-9]", b"-", name.lower()).removeprefix(b"http-")
 
 
 def is_removed(name: bytes) -> bool:
-    folded = folded(name)
+    """Return whether no client's field of this name is sent on, under the default options; Connection aside."""
+    spelled = folded(name)
     return (
         not _PLAIN_NAME(name)
-        or folded in _REMOVED
-        or folded.startswith(_REMOVED_BEGINNINGS)
-        or (folded == b"via" and name.lower() != b"via")  # another spelling of a listed name
+        or spelled in _REMOVED
+        or spelled.startswith(_REMOVED_BEGINNINGS)
+        or (spelled == b"via" and name.lower() != b"via")  # another spelling of a listed name
     )
 
 

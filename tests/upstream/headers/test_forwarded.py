@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 from gateway.http1.trusted_proxies import UNIX, ForwardedFields, Peer, address_text, parse_node
 from gateway.upstream.headers.forwarded import (
+    MAX_CLIENTS,
+    MAX_SAID,
+    Forwarding,
     client_address,
     external_origin,
     forwarding_headers,
@@ -396,3 +399,48 @@ def test_the_clients_address_of_the_gateway_is_a_trusted_proxys_word(
 @pytest.mark.rule("R135")
 def test_without_a_word_the_connection_counts() -> None:
     assert external_origin((), TRUSTING.trusted, HTTPS, b"a.test") == (b"https", b"a.test")
+
+
+# --- what is remembered by value ---
+
+_SAID = st.lists(
+    st.tuples(
+        st.sampled_from([b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"]),
+        st.sampled_from([b"", b"1.1.1.1", b"1.1.1.1, 10.0.0.2", b"https", b"a.test", b"443", b"for=2.2.2.2", b"\xff"]),
+    ),
+    max_size=3,
+).map(tuple)
+_PEERS = st.sampled_from([PROXY, STRANGER, Peer(b"10.0.0.1", True, 8080), Peer(b"10.0.0.1", False, 9090), SOCKET, HTTPS])
+_REMEMBERING = Forwarding(TRUSTING.trusted, b"gw")
+
+
+@given(_SAID, _PEERS, st.sampled_from([b"", b"api.test", b"api.test:1", b"other.test"]), st.booleans())
+@pytest.mark.rule("R254", "R256", "R257", "R258")
+def test_what_is_remembered_is_what_follows_from_the_lines_and_the_connection(
+    said: tuple[tuple[bytes, bytes], ...], peer: Peer, client_host: bytes, http_11: bool
+) -> None:
+    """Of no other lines, no other peer, no other port, scheme, host or version."""
+    pairs = forwarding_headers(said, peer, client_host, trusted=TRUSTING.trusted)
+    via = b"1.1 gw" if http_11 else b"1.0 gw"
+    lines = b"".join(b"%b: %b\r\n" % pair for pair in [*pairs, (b"Via", via)])
+    for _ in range(2):
+        assert _REMEMBERING.lines(peer, said, client_host, http_11=http_11) == lines
+        assert _REMEMBERING.client(peer, said) == client_address(said, TRUSTING.trusted, peer).decode()
+
+
+@pytest.mark.rule("R191")
+def test_what_is_remembered_of_clients_is_bounded() -> None:
+    """CWE-770: in number and in length; all of it is theirs to choose."""
+    forwarding = Forwarding(TRUSTING.trusted, b"gw")
+    for number in range(MAX_CLIENTS + 10):
+        said = ((b"x-forwarded-for", b"2.2.%d.%d" % divmod(number, 256)),)
+        assert forwarding.client(PROXY, said) == "2.2.%d.%d" % divmod(number, 256)
+        assert b"2.2.%d.%d, 10.0.0.1\r\n" % divmod(number, 256) in forwarding.lines(PROXY, said, b"h", http_11=True)
+        assert max(len(forwarding._addresses), len(forwarding._lines)) <= MAX_CLIENTS
+    long = ((b"x-forwarded-for", b"3.3.3.3, " * (MAX_SAID // 9 + 1) + b"4.4.4.4"),)
+    host = b"h" * (MAX_SAID + 1)
+    before = len(forwarding._addresses), len(forwarding._lines)
+    assert forwarding.client(PROXY, long) == "4.4.4.4"
+    assert b"4.4.4.4, 10.0.0.1\r\n" in forwarding.lines(PROXY, long, b"h", http_11=True)
+    assert b"h" * MAX_SAID in forwarding.lines(PROXY, (), host, http_11=True)
+    assert (len(forwarding._addresses), len(forwarding._lines)) == before
