@@ -30,6 +30,7 @@ class ApiKeyKind:
     malformed = MALFORMED_API_KEY
     is_remote = False
     knows_revocations = False
+    every_token = None
 
     def __init__(self, keys: ApiKeys) -> None:
         self._keys = keys

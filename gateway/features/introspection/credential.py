@@ -28,6 +28,7 @@ class OpaqueKind:
     malformed = Reasons.MALFORMED_AUTHORIZATION
     is_remote = True
     knows_revocations = False
+    every_token = None
 
     def __init__(self, choice: OpaqueTokens, introspectors: Mapping[str, Introspector]) -> None:
         self._choice = choice

@@ -31,10 +31,12 @@ class RouteKinds(NamedTuple):
     Attributes:
         bearer: kinds of tokens, in the order in which one is offered to them.
         fields: the other kinds, by the field that each has on this route.
+        every_token: what judges each credential, where one kind takes all bearer tokens and there is no other.
     """
 
     bearer: tuple[CredentialKind, ...]
     fields: Mapping[bytes, CredentialKind]
+    every_token: Verifier | None = None
 
 
 _NONE = RouteKinds((), {})
@@ -80,6 +82,8 @@ class Credentials:
             GatewayError: 400 or 401.
         """
         kinds, head = self.of(admitted.route), admitted.head
+        if kinds.every_token is not None and not admitted.websocket:
+            return bearer_token(head.authorization, query)
         authorization = _authorization(admitted.route, head, websocket=admitted.websocket)
         shown = [pair for pair in head.read if pair[0] in kinds.fields] if kinds.fields else ()
         if shown:
@@ -101,7 +105,8 @@ class Credentials:
         Raises:
             GatewayError: 401 or 503.
         """
-        return self.judge(shown, route)[1].lookup(shown, record, soon)
+        verifier = self.of(route).every_token or self.judge(shown, route)[1]
+        return verifier.lookup(shown, record, soon)
 
     async def resolve(self, shown: Shown, route: Route) -> Identity:
         """Return who shows a credential that ``lookup`` does not know.
@@ -176,7 +181,9 @@ class _Revocable:
 def _kinds_of(route: Route, kinds: Iterable[CredentialKind]) -> RouteKinds:
     taken = [(kind.field(route), kind) for kind in kinds if kind.name in route.credentials]
     bearer = tuple(kind for field, kind in taken if not field)
-    return RouteKinds(bearer, {field: kind for field, kind in taken if field})
+    fields = {field: kind for field, kind in taken if field}
+    every_token = bearer[0].every_token if len(bearer) == 1 and not fields else None
+    return RouteKinds(bearer, fields, every_token)
 
 
 def _never(_token: bytes) -> bool:

@@ -171,9 +171,11 @@ class Identification:
         """
         if identity is None or identity.confirmation is not None:
             return UNSETTLED
-        _refuse_unbound(shown, identity)
+        if shown.scheme == "DPoP":
+            _refuse_unbound(shown, identity)
         run.record.identity = identity
-        self._demand_not_revoked(admitted, identity)
+        if identity.credential not in self._knowing or self._monotonic() >= self._credentials.revocations.known_until:
+            self._demand_not_revoked(admitted, identity)
         authorize(admitted.route, identity)
         return identity
 

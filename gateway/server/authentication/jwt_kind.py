@@ -36,6 +36,7 @@ class JwtKind:
     knows_revocations = True
 
     def __init__(self, authenticator: Authenticator, clock: Clock) -> None:
+        self.every_token: Verifier | None = self
         self._authenticator = authenticator
         self._batch = VerificationBatch(authenticator)
         self._monotonic = clock.monotonic

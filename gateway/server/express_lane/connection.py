@@ -113,10 +113,11 @@ class ExpressConnection(ClientOutput):
         idle = self._exchange is None and not (self._paused or self._in_turn)
         self._put(self._rest() + data if self._buffer else data)
         if idle and len(self._buffer) <= MAX_AT_ONCE_BYTES:
-            # Mostly that was one request, and nothing is left to do.
-            if not self._next() or self._buffer or self._reading_paused or self._half_closed is not None:
+            if not self._next():
+                self._pace_reading()
+            elif self._buffer or self._reading_paused or self._half_closed is not None:
                 self._work()
-            return
+            return  # mostly that was one request, and nothing is left to do
         if idle:
             self._wait_for_turn()
         self._pace_reading()

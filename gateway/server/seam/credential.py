@@ -92,6 +92,7 @@ class CredentialKind(Protocol):
         is_remote: judging one may show it to another server.
         knows_revocations: a lookup already asks what is revoked.
         lookups: how many were looked up, good or not.
+        every_token: what judges every bearer token on every route, for a kind that has one judge for all; else None.
     """
 
     name: str
@@ -103,6 +104,9 @@ class CredentialKind(Protocol):
 
     @property
     def lookups(self) -> int: ...
+
+    @property
+    def every_token(self) -> Verifier | None: ...
 
     def field(self, route: Route) -> bytes:
         """Return the request field in lower case that holds one on a route; empty: it is a bearer token."""
