@@ -75,12 +75,13 @@ def upstream_bytes(
         MalformedError: the gateway refuses the head.
     """
     head = head_of(*headers, policy=policy, http_version=http_version)
+    forwarding = Forwarding(policy.trusted, policy.pseudonym, policy.stripped)
     return upstream_head(
         b"GET / HTTP/1.1",
         host,
         client_lines(head, send_credentials=forward_authorization, without=without),
         framing(head),
-        Forwarding(policy.trusted, policy.pseudonym).lines(peer, head.forwarding, client_host, http_11=head.http_11),
+        forwarding.lines(peer, head.forwarding, client_host, http_11=head.http_11),
         render_lines(identity),
         head.request_id or made_id,
     )

@@ -444,3 +444,19 @@ def test_what_is_remembered_of_clients_is_bounded() -> None:
     assert b"4.4.4.4, 10.0.0.1\r\n" in forwarding.lines(PROXY, long, b"h", http_11=True)
     assert b"h" * MAX_SAID in forwarding.lines(PROXY, (), host, http_11=True)
     assert (len(forwarding._addresses), len(forwarding._lines)) == before
+
+
+@pytest.mark.rule("R256", "R402")
+def test_a_stripped_forwarding_field_is_not_sent_on_whoever_wrote_it() -> None:
+    """The service gets the connection's own in its place; the rules believe the trusted proxy all the same."""
+    names = ["x-forwarded-for", "X_Forwarded_Host", "forwarded"]
+    policy = header_policy((), b"gw", PROXIES, fields="both", stripped=names)
+    assert sent(*SPOOFED, policy=policy) == {
+        b"x-forwarded-for": [b"10.0.0.1"],
+        b"x-forwarded-proto": [b"https"],
+        b"x-forwarded-host": [b"api.test"],
+        b"x-forwarded-port": [b"443"],
+    }
+    assert Forwarding(policy.trusted, b"gw", policy.stripped).client(PROXY, ((b"x-forwarded-for", b"1.1.1.1"),)) == (
+        "1.1.1.1"
+    )
