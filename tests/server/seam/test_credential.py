@@ -51,6 +51,7 @@ class Toy:
         self.challenge = "Toy" if field else ""
         self.malformed = MALFORMED
         self.is_remote, self.knows_revocations = is_remote, knows_revocations
+        self.every_token: Verifier | None = None
         self.asked: list[bytes] = []
         self.reason: Reason | None = None
         self._takes, self._field, self._owns, self._sheds, self._overrides = takes, field, owns, sheds, overrides
@@ -215,6 +216,29 @@ def test_what_is_revoked_is_asked_by_the_kind_itself_or_for_it(knows: bool) -> N
     assert in_use.ended() is (None if knows else Reasons.REVOKED)
     kind.reason = Reasons.EXPIRED
     assert in_use.ended() is Reasons.EXPIRED
+
+
+@pytest.mark.rule("R102", "R105")
+def test_a_kind_with_one_judge_for_all_tokens_has_it_asked_where_it_is_alone() -> None:
+    """Where another kind is taken as well, whose a credential is has to be found out first."""
+    jwt, keys, opaque = Toy("jwt"), Toy("api_key", field=b"x-key"), Toy("opaque", b"o-")
+    judge = Toy("judge")
+    jwt.every_token = judge
+    for kinds, names, alone in (
+        ([jwt], ["jwt"], True),
+        ([jwt, keys, opaque], ["jwt"], True),
+        ([jwt, keys], ["jwt", "api_key"], False),
+        ([opaque, jwt], ["jwt", "opaque"], False),
+        ([opaque], ["opaque"], False),
+    ):
+        credentials, route = made(*kinds, credentials=names)
+        assert (credentials.of(route).every_token is judge) is alone
+        judge.asked.clear()
+        assert credentials.lookup(Shown(b"o-token"), route, Record(0.0)) is not None
+        assert judge.asked == [b"o-token"] * alone
+    credentials, route = made(jwt, auth="public")
+    with pytest.raises(GatewayError):
+        credentials.lookup(Shown(b"token"), route, Record(0.0))
 
 
 def test_what_sheds_and_overrides_is_known_by_route() -> None:
