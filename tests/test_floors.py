@@ -62,23 +62,19 @@ READ_THE_LIST = {"configuration"}
 #: How much stands in one place: modules of a folder, lines of a file and of a function.
 MAX_MODULES, MAX_LINES, MAX_FUNCTION_LINES = 14, 500, 60
 
-#: Functions that are longer, with how long they may be. ``server/express_lane`` is rewritten as a whole.
-STILL_LONG = {
-    "server.express_lane.memory._known": 77,
-}
+#: Functions that are longer, with how long they may be.
+STILL_LONG: dict[str, int] = {}
 
-#: Classes that are the only heir of a class in another file: one class cut in two. ``server/express_lane`` is rewritten
-#: as a whole.
+#: Classes that are the only heir of a class in another file: one class cut in two.
 STILL_CUT = {
     "server.express_lane.connection.ExpressConnection",
     "server.express_lane.exchange.ExpressExchange",
-    "server.express_lane.memory.KnownRequests",
 }
 #: What a feature says of settings is declared below the server, and has one heir there.
 NOT_CUT = {"server.seam.feature.Feature"}
 
 #: Public names that several modules define: one for each feature, or for each program. Any other is found once by
-#: ``git grep``. What ``server/express_lane`` defines is not looked at: it is rewritten as a whole.
+#: ``git grep``.
 ONE_FOR_EACH = {"REASONS", "main"}
 
 #: What works on bytes and frozen values only: no await, no aiohttp, no clock of its own. Both lanes call it.
@@ -384,9 +380,8 @@ def _defined(tree: ast.Module) -> Iterator[str]:
 def test_each_public_name_is_defined_once() -> None:
     places: dict[str, list[str]] = {}
     for module, file in _names().items():
-        if _folder(module) != "server.express_lane":
-            for name in _defined(ast.parse(file.read_text(encoding="utf-8"))):
-                places.setdefault(name, []).append(module)
+        for name in _defined(ast.parse(file.read_text(encoding="utf-8"))):
+            places.setdefault(name, []).append(module)
     assert {name: found for name, found in places.items() if len(found) > 1 and name not in ONE_FOR_EACH} == {}
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.http1.first_bytes import KINDS, MAX_LOOK_BYTES, not_http
 from gateway.http1.message_scanner import MessageScanner
+from tests.support.wire.heads import PLAIN, reader_of
 
 REQUESTS = (
     b"GET / HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r",
@@ -56,7 +57,7 @@ def test_what_cannot_become_a_request_is_known_by_its_kind(kind: str, data: byte
 def test_reading_stops_at_once(kind: str, data: bytes) -> None:
     """On the first request of a connection, and on a later one."""
     for before in (b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"):
-        scanner = MessageScanner(4096)
+        scanner = MessageScanner(4096, reader_of(PLAIN))
         _, reason = scanner.feed(before + data)
         assert reason is not None
         if b"\r\n\r\n" not in data:  # else it is a head, and wrong

@@ -22,8 +22,10 @@ from gateway.http1.websocket import (
     check_response,
     close_frame,
     offered_token,
-    without_token,
+    protocols_without_token,
 )
+from gateway.upstream.headers.rewrite import client_lines
+from tests.support.wire.heads import head_of
 
 KEY = base64.b64encode(b"0123456789abcdef")
 GOOD = (
@@ -66,7 +68,7 @@ def test_request_asks_for_a_websocket_by_its_upgrade_fields(values: Sequence[byt
 @pytest.mark.rule("R323")
 def test_sound_handshake_gives_its_key() -> None:
     """RFC 6455 section 4.2.1."""
-    assert check_request("GET", True, GOOD) == KEY
+    assert check_request(head_of(*GOOD)) == KEY
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_unsound_handshake_is_refused(
 ) -> None:
     """400, or 426 for another version."""
     with pytest.raises(GatewayError) as refusal:
-        check_request(method, http_11, headers)
+        check_request(head_of(*headers, method=method.encode(), http_version=b"1.1" if http_11 else b"1.0"))
     assert refusal.value.reason is reason
     assert reason.kind.status == (426 if reason is Reasons.WEBSOCKET_VERSION else 400)
 
@@ -151,11 +153,16 @@ def test_token_is_taken_out_of_the_subprotocols(
     offered: Sequence[bytes], token: bytes | None, passed: Sequence[bytes]
 ) -> None:
     """Neither the literal nor the token is left for the upstream."""
-    headers = [(b"Host", b"h"), *((b"Sec-WebSocket-Protocol", value) for value in offered), (b"X", b"y")]
-    left = without_token(headers)
+    head = head_of((b"X-A", b"1"), *((b"Sec-WebSocket-Protocol", value) for value in offered), (b"X-B", b"2"))
     assert offered_token(offered) == token
-    assert [value for name, value in left if name == b"Sec-WebSocket-Protocol"] == list(passed)
-    assert [pair for pair in left if pair[0] != b"Sec-WebSocket-Protocol"] == [(b"Host", b"h"), (b"X", b"y")]
+    others = protocols_without_token(offered)
+    assert (others is None) is (token is None)
+    assert b", ".join(others or []) == b"".join(passed if token else [])
+    lines = client_lines(head, websocket_token=True)
+    protocols = [line for line in lines if line.startswith(b"Sec-WebSocket-Protocol")]
+    assert protocols == [b"Sec-WebSocket-Protocol: " + value for value in passed]
+    assert [line for line in lines if line not in protocols] == [b"X-A: 1", b"X-B: 2"]
+    assert client_lines(head) == head.kept  # where the route takes no token from there
 
 
 @pytest.mark.parametrize(

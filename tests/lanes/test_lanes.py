@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import tasks
+from gateway.server.authentication.identify import Identification
 from gateway.server.express_lane import response as express_response
-from gateway.server.express_lane.exchange import ExpressExchange
-from gateway.server.express_lane.plan import Plan
-from gateway.server.request.facts import Facts
+from gateway.server.request.in_progress import Run
+from gateway.server.request.request import Admitted
 from tests.lanes.traffic import API_KEYS, COMMON_ROUTES
 from tests.support.clients.proving import bound_token, proved
 from tests.support.gateways.running import RawResponse, RunningGateway, request, running_gateway
@@ -454,14 +454,14 @@ async def test_express_lane_has_its_way_with_plain_requests(monkeypatch: pytest.
         return spawn(work, name, **options)
 
     asked: list[str] = []
-    ask_guards = ExpressExchange.ask_guards
+    identify_now = Identification.identify_now
 
-    def noting(exchange: ExpressExchange, plan: Plan, facts: Facts) -> None:
-        asked.append(plan.admitted.route.name)
-        ask_guards(exchange, plan, facts)
+    def noting(self: Identification, run: Run, admitted: Admitted) -> Any:
+        asked.append(admitted.route.name)
+        return identify_now(self, run, admitted)
 
     monkeypatch.setattr(express_response, "spawn", counting)
-    monkeypatch.setattr(ExpressExchange, "ask_guards", noting)
+    monkeypatch.setattr(Identification, "identify_now", noting)
     async with both_lanes() as lanes:
         gateway = lanes[0][0]
         token = gateway.token()
@@ -471,10 +471,10 @@ async def test_express_lane_has_its_way_with_plain_requests(monkeypatch: pytest.
         for target in ("/", "/a", "/", "/pub", "/"):
             assert (await client.exchange(request(b"GET", target, token=token))).status == 200
         assert (await client.exchange(request(b"GET", "/no", token=token))).status == 403
-        for subject in ("alice", "bob", "alice"):  # from the second on by what the connection remembers
+        for subject in ("alice", "bob", "alice"):  # guards are asked without a task, new caller or not
             limited = request(b"GET", "/limited", token=gateway.token(sub=subject))
             assert (await client.exchange(limited)).status == 200
-        assert asked == ["/limited"] * 2
+        assert asked == ["/limited"] * 3
         assert [(await client.exchange(request(b"GET", "/full", token=token))).status for _ in range(4)] == [
             *(200, 200, 200),
             429,
@@ -505,7 +505,7 @@ HIDDEN = {
 @pytest.mark.parametrize("target", ["/pub", "/", "/opt", "/either"])
 @pytest.mark.parametrize("name", HIDDEN)
 async def test_nothing_hides_where_the_token_of_an_earlier_request_stood(name: str, target: str) -> None:
-    """What stands between the bytes that are as before is one token, or the request is read anew (CWE-444)."""
+    """What stands in the place of the token is one token, or the request is another one (CWE-444)."""
     async with both_lanes() as lanes:
         token = lanes[0][0].token()
         await warm(lanes, token)

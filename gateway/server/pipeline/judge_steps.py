@@ -89,7 +89,7 @@ class Pipeline:
         reads = self.credentials.fields.union(*(part.reads for part in parts))
         self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym, reads)
         self.reader = HeadReader(self.header_policy.meaning, self.header_policy.usual)
-        self._forwarding = Forwarding(self.header_policy.trusted, pseudonym)
+        self._forwarding = Forwarding(self.header_policy.trusted, pseudonym, self.header_policy.stripped)
         self._endpoints = [part.endpoints for part in parts if part.endpoints is not None]
         self._guarded = frozenset(route for route in routes.routes if guards.covered(route))
         self._fields = {route: kinds.fields for route in routes.routes if (kinds := self.credentials.of(route)).fields}

@@ -49,10 +49,11 @@ class Forwarding:
     Args:
         trusted: whose fields are believed.
         pseudonym: the gateway's name in Via.
+        stripped: fields in lower case that are believed and, whoever wrote them, not sent on.
     """
 
-    def __init__(self, trusted: TrustedProxies, pseudonym: bytes) -> None:
-        self._trusted, self._pseudonym = trusted, pseudonym
+    def __init__(self, trusted: TrustedProxies, pseudonym: bytes, stripped: frozenset[bytes] = frozenset()) -> None:
+        self._trusted, self._pseudonym, self._stripped = trusted, pseudonym, stripped
         self._addresses: dict[tuple[Peer, RawHeaders], str] = {}
         self._lines: dict[tuple[Peer, RawHeaders, bytes, bool], bytes] = {}
 
@@ -85,7 +86,8 @@ class Forwarding:
         key = (peer, said, client_host, http_11)
         found = self._lines.get(key)
         if found is None:
-            pairs = forwarding_headers(said, peer, client_host, trusted=self._trusted)
+            passing = [pair for pair in said if pair[0] not in self._stripped]
+            pairs = forwarding_headers(passing, peer, client_host, trusted=self._trusted)
             pairs.append((b"Via", (b"1.1 " if http_11 else b"1.0 ") + self._pseudonym))
             found = render_lines(pairs)
             if len(self._lines) >= MAX_CLIENTS:

@@ -105,11 +105,11 @@ class HeaderPolicy:
         plain_only: names with anything but letters, digits and ``-`` are dropped.
 
     Attributes:
-        identity_names, pseudonym, trusted: as given.
+        identity_names, pseudonym, trusted, stripped: as given.
         usual: names that are worth knowing from the start, in lower case.
     """
 
-    __slots__ = ("_plain_only", "_reads", "_stripped", "identity_names", "pseudonym", "trusted", "usual")
+    __slots__ = ("_plain_only", "_reads", "identity_names", "pseudonym", "stripped", "trusted", "usual")
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class HeaderPolicy:
         self.pseudonym = pseudonym
         self.trusted = trusted
         self._reads = _READ | reads
-        self._stripped = stripped
+        self.stripped = stripped
         self._plain_only = plain_only
         self.usual = _USUAL | _UNDERSTOOD.keys() | self._reads | _EXACT | _DROPPED | identity_names
 
@@ -147,7 +147,7 @@ class HeaderPolicy:
     def _passes(self, name: bytes) -> bool:
         """Return whether a client's field of this name may go upstream."""
         folded = fold(name)
-        if folded in self.identity_names or folded in self._stripped:
+        if folded in self.identity_names or folded in self.stripped:
             return False
         if self._plain_only and name.translate(None, _PLAIN):
             return False

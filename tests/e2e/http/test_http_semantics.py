@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.http1.request_head import Head
+from gateway.http1.request_head import RequestHead
 from gateway.server.aiohttp_lane.placeholders import StandIns
 from tests.support.gateways.running import RawClient, request, running_gateway
 from tests.support.upstreams.recording import Received, raw_upstream
@@ -78,7 +78,7 @@ async def test_requests_that_the_two_parsers_read_differently_are_refused(
     """Should aiohttp's parser ever stumble where ours did not, the answer is 400 and not a wait."""
     genuine = StandIns.make
 
-    def misleading(self: StandIns, head: Head) -> bytes:
+    def misleading(self: StandIns, head: RequestHead) -> bytes:
         return genuine(self, head).replace(b"Content-Length: 5", b"Transfer-Encoding: chunked")
 
     monkeypatch.setattr(StandIns, "make", misleading)

@@ -45,7 +45,7 @@ def use(watch: AbuseWatch, client: str, identity: Identity | None, shown: bytes 
     Raises:
         GatewayError: it is refused.
     """
-    run = Run(None, None, Record(started=0, client=client), b"id")  # type: ignore[arg-type]
+    run = Run(None, None, None, Record(started=0, client=client), b"id")  # type: ignore[arg-type]
     admitted = Admitted(None, None, "", None)  # type: ignore[arg-type]
     assert watch.before(run, admitted) is None
     assert watch.after(run, admitted, None if shown is None else Shown(shown), identity) is None

@@ -30,7 +30,7 @@ def test_requests_are_counted_by_route_and_limit_and_callers_by_number() -> None
     admitted = Admitted(route, None, "", None)  # type: ignore[arg-type]
 
     def ask(client: str) -> None:
-        part.guard.before(Run(None, None, Record(started=0, client=client), b"id"), admitted)  # type: ignore[arg-type]
+        part.guard.before(Run(None, None, None, Record(started=0, client=client), b"id"), admitted)  # type: ignore[arg-type]
 
     for client in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
         ask(client)

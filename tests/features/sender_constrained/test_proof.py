@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,24 @@ from gateway.http1.target import parse_target
 from gateway.http1.trusted_proxies import Peer
 from gateway.identity import Confirmation, Identity
 from gateway.policy.routes import RouteTable
-from gateway.server.request.facts import scan
 from gateway.server.request.in_progress import Run
-from gateway.server.request.request import Admitted, RequestHead
+from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
 from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.server import Server
 from gateway.store.one_time_ids import ReplayMemory
 from gateway.telemetry.counters import Record
+from gateway.upstream.headers.header_policy import compile_header_policy
 from tests.server.pipeline.test_runner import RecordingClient
 from tests.support.clock import FakeClock
 from tests.support.composed import Route
 from tests.support.tokens.minting import SigningKey, b64
 from tests.support.tokens.proofs import make_proof
 from tests.support.tokens.verifying import make_settings
+from tests.support.wire.heads import head_of
 
 KEY = SigningKey.ec("proof")
+PEER = Peer(b"192.0.2.1", False, 80)
 TOKEN, BEARER = Shown(b"a.b.c", "DPoP"), Shown(b"a.b.c")
 CERTIFICATE = b"any bytes"
 THUMBPRINT = b64(hashlib.sha256(CERTIFICATE).digest()).decode()
@@ -55,7 +58,8 @@ class Desk:
         self.proofs: Proofs = make_proofs(
             settings, self.clock, ReplayMemory(settings.tokens.replay_size, self.clock), secret
         )
-        self.answer_fields: list[tuple[bytes, bytes]] = []
+        self.policy = compile_header_policy(settings, b"gw", self.proofs.reads)
+        self.answer_fields: Sequence[tuple[bytes, bytes]] = ()
 
     def proof(self, **options: Any) -> tuple[bytes, bytes]:
         return b"DPoP", make_proof(KEY, TOKEN.value, self.clock.wall(), **{"uri": "http://gateway.test/", **options})
@@ -71,11 +75,11 @@ class Desk:
         """Return why a request is refused; None when its sender has proved all."""
         target = more.pop("target", b"/")
         headers = ((b"Host", b"gateway.test"), *fields)
-        head = RequestHead("GET", target, True, headers, Peer(b"192.0.2.1", False, 80))
+        head = head_of(*headers, target=target, policy=self.policy)
         client = RecordingClient()
         client.certificate = certificate
-        run = Run(client, head, Record(0.0), b"id")
-        admitted = Admitted(ROUTE, parse_target("GET", target), "gateway.test", scan(headers), **more)
+        run = Run(client, head, PEER, Record(0.0), b"id")
+        admitted = Admitted(ROUTE, parse_target("GET", target), "gateway.test", head, **more)
         who = Identity("main", "https://idp.test/", "alice", (), {}, b"", math.inf, -math.inf, None, confirmation=bound)
         try:
             await self.proofs.confirm(run, admitted, shown, who)
@@ -132,7 +136,7 @@ async def test_a_new_nonce_comes_before_the_old_one_ends() -> None:
     assert name == b"DPoP-Nonce"
     nonce = first.decode()
     assert await desk.judge(desk.proof(nonce=nonce)) is None
-    assert desk.answer_fields == []
+    assert not desk.answer_fields
     for _ in range(5):
         desk.clock.jump(60)
         assert await desk.judge(desk.proof(nonce=nonce)) is None
@@ -179,11 +183,11 @@ async def test_a_websocket_may_be_named_by_either_scheme() -> None:
 async def test_a_request_without_a_host_has_no_uri_that_could_be_named() -> None:
     """HTTP/1.0."""
     desk = Desk()
-    head = RequestHead("GET", b"/", False, (desk.proof(uri="http://gateway.test/"),), Peer(b"192.0.2.1", False, 80))
-    admitted = Admitted(ROUTE, parse_target("GET", b"/"), "", scan(head.headers))
+    head = head_of(desk.proof(uri="http://gateway.test/"), http_version=b"1.0", policy=desk.policy)
+    admitted = Admitted(ROUTE, parse_target("GET", b"/"), "", head)
     who = Identity("main", "", "alice", (), {}, b"", math.inf, -math.inf, None, confirmation=BY_KEY)
     with pytest.raises(GatewayError) as caught:
-        await desk.proofs.confirm(Run(RecordingClient(), head, Record(0.0), b"id"), admitted, TOKEN, who)
+        await desk.proofs.confirm(Run(RecordingClient(), head, PEER, Record(0.0), b"id"), admitted, TOKEN, who)
     assert caught.value.reason is FOREIGN_PROOF
 
 

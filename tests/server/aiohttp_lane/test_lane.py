@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.http1 import plain_response as direct
+from gateway.http1.plain_response import PlainHead, PlainReader
 from gateway.jwt.authenticator import Authenticator
 from gateway.policy.routes import RouteTable
 from gateway.server.aiohttp_lane.lane import AiohttpClient
@@ -19,10 +19,9 @@ from gateway.server.authentication import credentials
 from gateway.server.authentication import identify as identification
 from gateway.server.pipeline import judge_steps as pipeline
 from gateway.server.pipeline import runner as serving
-from gateway.server.request import response_head as client_head
 from gateway.server.request.outcome import Outcomes
-from gateway.server.request.request import RequestHead
 from gateway.upstream.exchange import exchange as forward
+from gateway.upstream.headers.forwarded import Forwarding
 from gateway.upstream.pool.connection import UpstreamConnection
 from tests.support.clock import eventually
 from tests.support.gateways.running import request, running_gateway
@@ -42,18 +41,18 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 #: One fault of the gateway's own code in each step of a request's path.
 FAULTS: dict[str, Patch] = {
-    "read": lambda patch: patch.setattr(pipeline.Pipeline, "read", raising),
     "path": lambda patch: patch.setattr(pipeline, "parse_target", raising),
     "host": lambda patch: patch.setattr(pipeline, "parse_host", raising),
     "route": lambda patch: patch.setattr(RouteTable, "match", raising),
     "credential": lambda patch: patch.setattr(credentials, "bearer_token", raising),
-    "cache": lambda patch: patch.setattr(Authenticator, "cached", raising),
+    "cache": lambda patch: patch.setattr(Authenticator, "recall", raising),
     "authorize": lambda patch: patch.setattr(identification, "authorize", raising),
-    "head": lambda patch: patch.setattr(pipeline, "request_headers", raising),
-    "render": lambda patch: patch.setattr(pipeline, "render_head", raising),
+    "forwarding": lambda patch: patch.setattr(Forwarding, "lines", raising),
+    "head": lambda patch: patch.setattr(pipeline, "framing", raising),
+    "render": lambda patch: patch.setattr(pipeline, "upstream_head", raising),
     "exchange": lambda patch: patch.setattr(forward, "WholeReading", raising),
-    "response-head": lambda patch: patch.setattr(direct, "read_plain_head", raising),
-    "known-head": lambda patch: patch.setattr(client_head, "client_head", raising),
+    "response-head": lambda patch: patch.setattr(PlainReader, "read", raising),
+    "known-head": lambda patch: patch.setattr(PlainHead, "end", raising),
     "whole-reply": lambda patch: patch.setattr(forward, "whole_reply", raising),
 }
 #: The same where a response is not plain.
@@ -253,18 +252,8 @@ async def test_bad_content_after_an_early_answer_is_the_clients_fault_alone(tmp_
     assert (log[0]["outcome"], log[0]["reason"], log[0]["status"]) == ("refused", "body_too_large", 200)
 
 
-async def test_repeated_head_is_read_once_and_every_request_is_one_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is remembered of a connection follows from the head's bytes; ids, times and the token's verdict do not."""
-    reads: list[bytes] = []
-    read = pipeline.Pipeline.read
-
-    def counting(self: pipeline.Pipeline, head: RequestHead) -> Any:
-        reads.append(head.target)
-        return read(self, head)
-
-    monkeypatch.setattr(pipeline.Pipeline, "read", counting)
+async def test_every_request_is_one_of_its_own_whatever_came_before(tmp_path: Path) -> None:
+    """Ids, times and the token's verdict are each request's, also where its head is that of the one before."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=FULL) as gateway:
         good, other = gateway.token(), gateway.token(sub="bob")
         named = (b"X-Request-Id", b"mine")
@@ -279,7 +268,6 @@ async def test_repeated_head_is_read_once_and_every_request_is_one_of_its_own(
         statuses = [(await client.exchange(data)).status for data in sent]
         log = await gateway.log(len(sent))
     assert statuses == [200] * 8 + [401] * 2
-    assert reads == [b"/a", b"/a", b"/b", b"/a", b"/a"]
     ids = [line["request_id"] for line in log]
     assert ids[5:7] == ["mine", "mine"]
     assert len(set(ids)) == len(sent) - 1
@@ -292,7 +280,7 @@ async def test_repeated_head_is_read_once_and_every_request_is_one_of_its_own(
 
 
 async def test_nothing_of_one_connection_is_known_to_another(tmp_path: Path) -> None:
-    """The client's address is among what is remembered."""
+    """Of two behind one trusted proxy each says who its client is."""
     proxies = {**FULL, "trusted_proxies": ["127.0.0.1"]}
     async with (
         raw_upstream() as upstream,

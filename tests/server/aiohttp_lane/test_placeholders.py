@@ -11,12 +11,14 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.test_utils import make_mocked_request
 
-from gateway.http1.request_head import Head, parse_head
+from gateway.http1.request_head import RequestHead
 from gateway.server.aiohttp_lane.placeholders import NO_REQUEST, StandIns
+from tests.support.wire.heads import PLAIN, reader_of
 
 
-def head(*lines: bytes, method: bytes = b"GET", version: bytes = b"1.1") -> Head:
-    return parse_head(b"\r\n".join([b"%b /real?query HTTP/%b" % (method, version), b"Host: real", *lines, b"", b""]))
+def head(*lines: bytes, method: bytes = b"GET", version: bytes = b"1.1") -> RequestHead:
+    block = b"\r\n".join([b"%b /real?query HTTP/%b" % (method, version), b"Host: real", *lines, b"", b""])
+    return reader_of(PLAIN).read(block)
 
 
 def parsed(stand_in: bytes) -> Any:

@@ -20,7 +20,6 @@ from gateway.jwt.revocations.revocations import Revocations
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.authentication.credentials import Credentials
 from gateway.server.authentication.jwt_kind import JwtKind
-from gateway.server.request.facts import scan
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Shown
 from gateway.settings.tables.upstreams import UpstreamSettings
@@ -32,6 +31,7 @@ from tests.support.gateways.authenticating import Rig, rig_with_idp
 from tests.support.tokens.api_keys import KEY, entry
 from tests.support.tokens.minting import SigningKey
 from tests.support.tokens.verifying import make_settings
+from tests.support.wire.heads import head_of
 
 CLOCK = FakeClock()
 KINDS: list[CredentialKind] = [
@@ -40,7 +40,6 @@ KINDS: list[CredentialKind] = [
 ]
 REVOCATIONS = Revocations((), CLOCK)
 TARGET = parse_target("GET", b"/")
-NAMES = frozenset({b"x-api-key", b"partner-key"})
 TOKEN = b"a.b.c"
 BEARER, FIELD = (b"Authorization", b"Bearer " + TOKEN), (b"X-Api-Key", KEY)
 BOTH = {"credentials": ["jwt", "api_key"]}
@@ -60,7 +59,7 @@ def shown(
 ) -> Shown | Reason:
     """Return the credential, or why there is none."""
     asked = route(**options)
-    admitted = Admitted(asked, TARGET, "", scan(pairs, NAMES), websocket=websocket)
+    admitted = Admitted(asked, TARGET, "", head_of(*pairs), websocket=websocket)
     try:
         return Credentials(KINDS, [asked], REVOCATIONS).find(admitted, query)
     except GatewayError as error:

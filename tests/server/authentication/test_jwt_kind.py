@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.errors import GatewayError, Reasons
+from gateway.identity import Identity
 from gateway.policy.routes import RouteTable
 from gateway.server.authentication.jwt_kind import JwtKind
-from gateway.server.seam.credential import Shown
+from gateway.server.seam.credential import SOON, Outcome, Shown
 from gateway.settings.tables.routes import RouteSettings
 from gateway.telemetry.counters import Record
 from tests.support.gateways.authenticating import rig_with_idp
@@ -73,3 +76,37 @@ async def test_it_stands_in_no_field_and_leaves_nothing_to_others() -> None:
         assert not kind.owns(rig.mint(KEY))
         assert not kind.overrides(ROUTE)
         assert kind.sheds(ROUTE) is None
+
+
+async def test_who_can_wait_for_the_end_of_the_turn_hears_of_a_new_token_then() -> None:
+    """Of one that is known, or bad at first sight, at once and only once."""
+    async with rig_with_idp(KEY) as (rig, _):
+        kind, heard = JwtKind(rig.authenticator, rig.clock), list[Outcome]()
+        good, forged = Shown(rig.mint(KEY)), Shown(rig.mint(KEY)[:-8] + b"AAAAAAAA")
+        for shown in (good, forged):
+            assert kind.lookup(shown, Record(0.0), heard.append) is SOON
+        assert heard == []
+        await asyncio.sleep(0)
+        identity, refusal = heard
+        assert isinstance(identity, Identity)
+        assert isinstance(refusal, GatewayError)
+        assert (identity.subject, refusal.reason) == ("alice", Reasons.BAD_SIGNATURE)
+        known = Record(0.0)
+        assert kind.lookup(good, known, heard.append) == identity
+        assert (known.cache_hit, known.verify_seconds) == (True, None)
+        for bad, reason in ((forged, Reasons.BAD_SIGNATURE), (Shown(b"junk"), Reasons.NOT_A_JWS)):
+            with pytest.raises(GatewayError) as caught:
+                kind.lookup(bad, Record(0.0), heard.append)
+            assert caught.value.reason is reason
+        await asyncio.sleep(0)
+        assert len(heard) == 2
+
+
+@pytest.mark.rule("R389")
+@pytest.mark.parametrize("waits", [True, False])
+async def test_the_time_that_a_look_at_a_bad_token_took_is_noted_either_way(waits: bool) -> None:
+    async with rig_with_idp(KEY) as (rig, _):
+        kind, record = JwtKind(rig.authenticator, rig.clock), Record(0.0)
+        with pytest.raises(GatewayError):
+            kind.lookup(Shown(b"junk"), record, (lambda outcome: None) if waits else None)
+        assert (record.cache_hit, record.verify_seconds is None) == (False, False)

@@ -12,8 +12,7 @@ from gateway import tasks
 from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES
 from gateway.server.express_lane import connection as express_connection
 from gateway.server.express_lane import response as express_response
-from gateway.server.express_lane.connection import ExpressConnection
-from gateway.server.express_lane.memory import MAX_CONTENT
+from gateway.server.express_lane.connection import MAX_CONTENT_BYTES, ExpressConnection
 from tests.support.gateways.running import RunningGateway, request, running_gateway, until
 from tests.support.upstreams.recording import OK, Received, raw_upstream
 
@@ -78,20 +77,22 @@ async def test_time_for_a_head_is_not_renewed_by_its_bytes(tmp_path: Path) -> No
 HANDED_OVER = {
     "chunked": request(b"POST", "/", (b"Transfer-Encoding", b"chunked"), body=b"2\r\nab\r\n0\r\n\r\n"),
     "old": b"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
-    "closing and more": request(b"GET", "/", (b"Connection", b"close, x-a")),
     "large content": request(
-        b"POST", "/", (b"Content-Length", b"%d" % (MAX_CONTENT + 1)), body=b"x" * (MAX_CONTENT + 1)
+        b"POST", "/", (b"Content-Length", b"%d" % (MAX_CONTENT_BYTES + 1)), body=b"x" * (MAX_CONTENT_BYTES + 1)
     ),
-    "garbage": b"\x16\x03\x01\r\n\r\n",
-    "large head": request(b"GET", "/", (b"X", b"x" * 3000)),
-    "endless head": b"GET / HTTP/1.1\r\nX: " + b"x" * 3000,
+    "expectation": request(b"POST", "/", (b"Content-Length", b"3"), (b"Expect", b"100-continue"), body=b"abc"),
+    "upgrade": request(b"GET", "/", (b"Upgrade", b"h2c"), (b"Connection", b"upgrade")),
+    "another protocol": b"\x16\x03\x01\r\n",
 }
 KEPT = {
     "plain": request(b"GET", "/"),
     "content": request(b"POST", "/", (b"Content-Length", b"3"), body=b"abc"),
-    "most content": request(b"POST", "/", (b"Content-Length", b"%d" % MAX_CONTENT), body=b"x" * MAX_CONTENT),
+    "most content": request(b"POST", "/", (b"Content-Length", b"%d" % MAX_CONTENT_BYTES), body=b"x" * MAX_CONTENT_BYTES),
     "refused": request(b"GET", "/a/../b"),
     "unknown method": request(b"BREW", "/"),
+    "nominated": request(b"GET", "/", (b"Connection", b"keep-alive, X-A"), (b"X-A", b"1")),
+    "many fields": request(b"GET", "/", *[(b"X", b"y")] * 300),
+    "forwarding": request(b"GET", "/", (b"X-Forwarded-For", b"192.0.2.1"), (b"X_A", b"1"), (b"X-User-Id", b"eve")),
 }
 
 
@@ -105,7 +106,7 @@ async def test_what_is_not_plain_is_handed_over_with_every_byte(
     data: bytes, kept: bool, before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is answered there; so is all that follows on the connection."""
-    monkeypatch.setattr(express_connection, "CONTENT_WAIT", 5.0)
+    monkeypatch.setattr(express_connection, "CONTENT_WAIT_SECONDS", 5.0)
     handed_over: list[bytes] = []
     whole = ExpressConnection._hand_over
 
@@ -122,10 +123,76 @@ async def test_what_is_not_plain_is_handed_over_with_every_byte(
         for _ in range(before):
             assert (await client.exchange(request(b"GET", "/"))).status == 200
         response = await client.exchange(data)
-        assert response.status in (200, 400, 431)
+        while response.status == 100:
+            response = await client.response()
+        assert response.status in (200, 400)
         assert len(handed_over) == (0 if kept else 1)
         assert all(data.startswith(rest) and rest for rest in handed_over)
         assert len(gateway.app.express.connections) == (1 if kept else 0)
+
+
+NO_REQUESTS = {
+    "garbage": b"\x16\x03\x01\r\n\r\n",
+    "large head": request(b"GET", "/", (b"X", b"x" * 3000)),
+    "endless head": b"GET / HTTP/1.1\r\nX: " + b"x" * 3000,
+    "bad name": request(b"GET", "/", (b"Bad Name", b"x")),
+    "no colon": b"GET / HTTP/1.1\r\nHost: a\r\nCookie\r\n\r\n",
+    "folded": b"GET / HTTP/1.1\r\nHost: a\r\n folded: x\r\n\r\n",
+    "NUL": request(b"GET", "/", (b"X", b"a\x00b")),
+    "bare line feed": request(b"GET", "/", (b"X", b"a\nY: b")),
+    "two lengths": request(b"POST", "/", (b"Content-Length", b"1"), (b"Content-Length", b"2"), body=b"a"),
+    "bad length": request(b"POST", "/", (b"Content-Length", b"+1"), body=b"a"),
+    "both framings": request(b"POST", "/", (b"Content-Length", b"1"), (b"Transfer-Encoding", b"chunked"), body=b"a"),
+    "other version": b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("name", NO_REQUESTS)
+@pytest.mark.rule("R200", "R201", "R202", "R273")
+async def test_what_is_no_request_is_refused_here_and_ends_its_connection(
+    name: str, before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dearer lane gets to see none of its bytes, and none of those behind it."""
+    handed_over: list[bytes] = []
+    whole = ExpressConnection._hand_over
+
+    def noting(self: ExpressConnection, rest: bytes) -> Any:
+        handed_over.append(rest)
+        return whole(self, rest)
+
+    monkeypatch.setattr(ExpressConnection, "_hand_over", noting)
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, **settings(max_head_bytes=2048)) as gateway,
+    ):
+        client = await gateway.client()
+        for _ in range(before):
+            assert (await client.exchange(request(b"GET", "/"))).status == 200
+        response = await client.exchange(NO_REQUESTS[name] + request(b"GET", "/behind"))
+        reason = {"large head": "head_too_large", "endless head": "head_too_large", "other version": "http_version"}
+        assert response.status == (431 if name in ("large head", "endless head") else 400)
+        assert response.one(b"connection") == b"close"
+        assert await client.at_end()
+        log = await gateway.log(before + 1)
+        await gateway.settled()
+    assert log[-1]["reason"] == reason.get(name, "malformed_http")
+    assert b"".join(handed_over) == b""
+    assert len(upstream.requests) == before
+
+
+@pytest.mark.parametrize("empty", [1, 2])
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.rule("R212")
+async def test_empty_lines_before_a_request_are_passed_over(empty: int, before: int, tmp_path: Path) -> None:
+    """RFC 9112 section 2.2: some clients end their content with a line too many."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **settings()) as gateway:
+        client = await gateway.client()
+        for _ in range(before):
+            assert (await client.exchange(request(b"GET", "/"))).status == 200
+        assert (await client.exchange(b"\r\n" * empty + request(b"GET", "/"))).status == 200
+        assert (await client.exchange(request(b"GET", "/"))).status == 200
+    assert len(upstream.requests) == before + 2
 
 
 @pytest.mark.rule("R318")
@@ -148,7 +215,7 @@ async def test_content_apart_from_its_head_is_waited_for_a_moment(
     in_time: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then it is streamed, by the full lane."""
-    monkeypatch.setattr(express_connection, "CONTENT_WAIT", 30.0 if in_time else 0.01)
+    monkeypatch.setattr(express_connection, "CONTENT_WAIT_SECONDS", 30.0 if in_time else 0.01)
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **settings()) as gateway:
         client = await gateway.client()
         connection = await only(gateway)
@@ -166,7 +233,7 @@ async def test_content_apart_from_its_head_is_waited_for_a_moment(
 
 
 async def test_wait_for_content_ends_with_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(express_connection, "CONTENT_WAIT", 30.0)
+    monkeypatch.setattr(express_connection, "CONTENT_WAIT_SECONDS", 30.0)
     async with running_gateway("http://127.0.0.1:9", tmp_path, **settings()) as gateway:
         client = await gateway.client()
         connection = await only(gateway)

@@ -19,7 +19,6 @@ from gateway.server.pipeline.loop_turn import (
     MAX_WAIT_SECONDS,
     SHARE,
     Deferred,
-    DeferredRefusal,
     DeferredRequest,
 )
 from gateway.tasks import failures, spawn
@@ -37,32 +36,23 @@ OPTIONS: dict[str, Any] = {"server": {"express": True, "access_log": "off"}}
 class Client:
     """The connection of a deferred request, for whoever turns to it."""
 
-    keep_alive = True
-
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        self.answers: list[float] = []
-        self.data: bytes | None = None
-        self.endings: list[tuple[bool, bool]] = []
         self.fault: Exception | None = None
         self.cut = False
         self.ahead = 0  # requests that it has sent behind the one that waits
 
-    def ended(self, keep_alive: bool, *, refused: bool) -> None:
-        self.endings.append((keep_alive, refused))
-
     def abort(self) -> None:
         self.cut = True
 
-    def resume(self, data: bytes) -> None:
+    def resume(self) -> None:
         if self.fault is not None:
             raise self.fault
-        self.data = data
         self._bench.resumed.append((self, self._bench.clock.monotonic()))
         self._bench.clock.jump(self._bench.cost)
         if self.ahead:
             self.ahead -= 1
-            self._bench.deferred.add(DeferredRequest(self, b"data"))
+            self._bench.deferred.add(DeferredRequest(self))
 
 
 class Bench:
@@ -79,7 +69,7 @@ class Bench:
     def add(self, count: int = 1) -> list[Client]:
         clients = [Client(self) for _ in range(count)]
         for client in clients:
-            self.deferred.add(DeferredRequest(client, b"data"))
+            self.deferred.add(DeferredRequest(client))
         return clients
 
     async def turn(self, *, served: int = 0, seconds: float = 0.0) -> None:
@@ -189,16 +179,12 @@ async def test_time_that_nobody_used_is_not_saved_for_a_burst(bench: Bench) -> N
     await until_free(bench)
 
 
-def known_refusal(bench: Bench, client: Client) -> DeferredRefusal:
-    return DeferredRefusal(client, b"data", lambda seconds: client.answers.append(seconds))
-
-
 @pytest.mark.rule("R406")
 async def test_a_fault_with_one_gives_up_that_one_and_no_other(bench: Bench) -> None:
     """Or the queue would stand still from then on, and the client wait for good."""
     before, first = failures["deferred requests"], Client(bench)
     first.fault = RuntimeError("secret")
-    bench.deferred.add(DeferredRequest(first, b"data"))
+    bench.deferred.add(DeferredRequest(first))
     others = bench.add(3)
     for _ in range(IDLE_TURNS + 10):
         await bench.turn()
@@ -211,24 +197,6 @@ async def test_a_fault_with_one_gives_up_that_one_and_no_other(bench: Bench) -> 
     assert bench.resumed[-1][0] is later[0]
 
 
-async def test_a_known_refusal_is_given_with_the_time_it_waited(bench: Bench) -> None:
-    client = Client(bench)
-    bench.deferred.add(known_refusal(bench, client))
-    bench.clock.jump(0.02)
-    await until_free(bench)
-    assert (client.endings, client.data) == ([(True, True)], None)
-    assert client.answers == [pytest.approx(0.02)]
-
-
-async def test_a_known_refusal_that_the_gateways_end_overtakes_is_made_anew(bench: Bench) -> None:
-    """Its answer would say that the connection stays open."""
-    client = Client(bench)
-    bench.deferred.add(known_refusal(bench, client))
-    client.keep_alive = False
-    await until_free(bench)
-    assert (client.answers, client.endings, client.data) == ([], [], b"data")
-
-
 # --- the connections of a gateway ---
 
 
@@ -238,9 +206,9 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[ExpressConnection]:
     noted: list[ExpressConnection] = []
     whole = ExpressConnection._defer
 
-    def noting(self: ExpressConnection, waiting: DeferredRequest) -> None:
+    def noting(self: ExpressConnection) -> None:
         noted.append(self)
-        whole(self, waiting)
+        whole(self)
 
     monkeypatch.setattr(ExpressConnection, "_defer", noting)
     return noted
@@ -264,13 +232,18 @@ async def test_only_what_follows_a_refusal_and_is_not_known_to_be_good_waits(
             (request(b"GET", "/", token=b"junk"), 401),
             (request(b"GET", "/", token=third), 200),  # new, behind a refusal
             (request(b"GET", "/elsewhere", token=b"junk"), 401),
-            (request(b"GET", "/anew", token=third), 200),  # of a line that is not remembered
+            (request(b"GET", "/anew", (b"X-A", b"1"), token=third), 200),  # known, whatever else it says
+            (request(b"GET", "/", token=b"junk"), 401),
+            (request(b"GET", "/"), 401),  # without a token
+            (request(b"GET", "/a/../b", token=b"junk"), 400),  # whatever it is refused for
+            (request(b"GET", "/", token=good[:-8] + b"AAAAAAAA"), 401),
+            (request(b"GET", "/", (b"X-Request-Id", b"x"), (b"Connection", b"x-a"), token=good), 200),
         ):
             before = len(held)
             assert (await client.exchange(data)).status == status
             waits.append(len(held) - before)
-    assert waits == [0, 0, 0, 0, 0, 1, 0, 1]
-    assert len(upstream.requests) == 5
+    assert waits == [0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 1, 0]
+    assert len(upstream.requests) == 6
 
 
 async def test_requests_sent_at_once_are_answered_in_their_order(held: list[ExpressConnection], tmp_path: Path) -> None:
@@ -281,7 +254,7 @@ async def test_requests_sent_at_once_are_answered_in_their_order(held: list[Expr
         await client.send(b"".join(request(b"GET", "/", token=token) for token in tokens))
         answers = [(await client.response()).status for _ in tokens]
     assert answers == [401, 401, 200, 401, 200]
-    assert len(held) == 3
+    assert len(held) == 2, "the second, and the third, whose token was new; the last one was known by then"
 
 
 async def nothing(*_: object) -> None:

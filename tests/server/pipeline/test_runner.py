@@ -16,11 +16,11 @@ from gateway.http1.trusted_proxies import Peer
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.in_progress import Run
 from gateway.server.request.outcome import CLIENT_CLOSED_REQUEST
-from gateway.server.request.request import RequestHead
 from gateway.telemetry.counters import Record
 from gateway.upstream.exchange.exchange import exchange
 from tests.support.gateways.running import RunningGateway, running_gateway, until
 from tests.support.upstreams.recording import Received, raw_upstream
+from tests.support.wire.heads import head_of
 from tests.upstream.pools import GET
 
 
@@ -49,9 +49,8 @@ class RecordingClient:
 
 def new_run(serving: Serving) -> tuple[Run, RecordingClient]:
     client = RecordingClient()
-    head = RequestHead("GET", b"/", True, (), Peer(b"192.0.2.1", False, 8080))
     record = Record(serving.clock.monotonic(), request_id="abc", method="GET")
-    return Run(client, head, record, b"abc"), client
+    return Run(client, head_of(), Peer(b"192.0.2.1", False, 8080), record, b"abc"), client
 
 
 @contextlib.asynccontextmanager

@@ -1,32 +1,12 @@
-"""What a header section says to the gateway itself."""
+"""What follows from what a head says to the gateway itself."""
 
 from __future__ import annotations
 
 import pytest
 
 from gateway.errors import GatewayError, Reasons
-from gateway.server.request.facts import Facts, forwards_left, framing, scan, with_fewer_forwards
-
-
-@pytest.mark.rule("R102", "R220")
-def test_every_value_of_the_fields_that_matter_is_kept_in_order_whatever_their_case() -> None:
-    """Two of a kind must be seen as two."""
-    names = (
-        *("authorization", "host", "content_length", "transfer_encoding", "expect", "upgrade", "protocols"),
-        "max_forwards",
-    )
-    spelled = dict(zip(names, names, strict=True)) | {"protocols": "sec-websocket-protocol"}
-    pairs = [(b"X-Other", b"z")]
-    for name in names:
-        field = spelled[name].replace("_", "-").encode()
-        pairs += [(field.upper(), b"1"), (b"X-" + field, b"0"), (field.title(), b"2")]
-    facts = scan(pairs)
-    assert facts._asdict() == {"looped": False, "keys": ()} | {name: [b"1", b"2"] for name in names}
-
-
-@pytest.mark.rule("R220")
-def test_nothing_that_matters_is_nothing() -> None:
-    assert scan([(b"Accept", b"*/*")]) == Facts([], [], [], [], [], False, [], [], [])
+from gateway.server.request.facts import UPGRADE_LINES, forwards_left, framing
+from tests.support.wire.heads import head_of
 
 
 @pytest.mark.parametrize(
@@ -36,7 +16,7 @@ def test_nothing_that_matters_is_nothing() -> None:
 @pytest.mark.rule("R414")
 def test_max_forwards_is_one_number(value: bytes, left: int) -> None:
     """Of any size; the highest one that is counted stands for higher ones (RFC 9110 section 7.6.2)."""
-    assert forwards_left(scan([(b"max-Forwards", value)])) == left
+    assert forwards_left(head_of((b"max-Forwards", value))) == left
 
 
 @pytest.mark.parametrize(
@@ -45,37 +25,30 @@ def test_max_forwards_is_one_number(value: bytes, left: int) -> None:
 @pytest.mark.rule("R414")
 def test_max_forwards_that_is_not_one_number_is_refused(values: list[bytes]) -> None:
     with pytest.raises(GatewayError) as caught:
-        forwards_left(scan([(b"Max-Forwards", value) for value in values]))
+        forwards_left(head_of(*((b"Max-Forwards", value) for value in values)))
     assert caught.value.reason is Reasons.MAX_FORWARDS
 
 
 def test_without_max_forwards_there_is_no_end() -> None:
-    assert forwards_left(scan([])) is None
-    pairs = [(b"Accept", b"a"), (b"MAX-forwards", b"5")]
-    assert with_fewer_forwards(pairs, 5) == [(b"Accept", b"a"), (b"MAX-forwards", b"4")]
+    assert forwards_left(head_of((b"X-Max-Forwards", b"0"), (b"Max_Forwards", b"0"))) is None
 
 
 @pytest.mark.parametrize(
-    ("pairs", "fields"),
+    ("pairs", "lines"),
     [
-        pytest.param([], (), id="none"),
-        pytest.param([(b"content-length", b"007")], ((b"Content-Length", b"7"),), id="length"),
-        pytest.param([(b"transfer-encoding", b"Chunked")], ((b"Transfer-Encoding", b"chunked"),), id="chunked"),
-        pytest.param([(b"Content-Length", b"0")], ((b"Content-Length", b"0"),), id="empty"),
+        pytest.param([], b"", id="none"),
+        pytest.param([(b"content-length", b"007")], b"Content-Length: 7\r\n", id="length"),
+        pytest.param([(b"transfer-encoding", b"Chunked")], b"Transfer-Encoding: chunked\r\n", id="chunked"),
+        pytest.param([(b"Content-Length", b"0")], b"Content-Length: 0\r\n", id="empty"),
     ],
 )
 @pytest.mark.rule("R203")
-def test_framing_of_the_request_upstream_is_made_afresh(
-    pairs: list[tuple[bytes, bytes]], fields: tuple[tuple[bytes, bytes], ...]
-) -> None:
+def test_framing_of_the_request_upstream_is_made_afresh(pairs: list[tuple[bytes, bytes]], lines: bytes) -> None:
     """In one spelling, whatever the client's."""
-    assert framing(scan(pairs)) == fields
+    assert framing(head_of(*pairs)) == lines
 
 
-@pytest.mark.rule("R102")
-def test_fields_of_keys_are_kept_with_their_names() -> None:
-    """Of all routes; which of them counts is for the request's route to say."""
-    pairs = [(b"X-Api-Key", b"1"), (b"other", b"2"), (b"PARTNER-KEY", b"3"), (b"x-api-key", b"4"), (b"X_Api_Key", b"5")]
-    names = frozenset({b"x-api-key", b"partner-key"})
-    assert scan(pairs, names).keys == ((b"x-api-key", b"1"), (b"partner-key", b"3"), (b"x-api-key", b"4"))
-    assert scan(pairs).keys == ()
+@pytest.mark.rule("R250", "R323")
+def test_a_websocket_is_asked_for_in_the_gateways_own_words() -> None:
+    """Whatever else the client's Connection and Upgrade list (RFC 6455 section 4.1)."""
+    assert UPGRADE_LINES == b"Upgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -13,12 +13,12 @@ from gateway.http1.trusted_proxies import Peer
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.request.error_answers import Answer
 from gateway.server.request.local_answers import last_recipient, own_answer
-from gateway.server.request.request import RequestHead
 from gateway.telemetry.counters import Record
 from tests.support.clock import FakeClock
 from tests.support.composed import Route
 from tests.support.pipeline import pipeline_of
 from tests.support.tokens.verifying import make_settings
+from tests.support.wire.heads import block_of
 
 PATH = b"/.well-known/oauth-protected-resource/orders"
 HOST, ORIGIN = (b"Host", b"a.test"), (b"Origin", b"https://app.test")
@@ -35,8 +35,8 @@ def _pipeline() -> Pipeline:
 
 def ask(method: str, target: bytes, *headers: tuple[bytes, bytes]) -> Answer | None:
     pipeline = _pipeline()
-    head = RequestHead(method, target, True, (HOST, *headers), Peer(b"192.0.2.1", False, 8080))
-    return own_answer(pipeline.admit(head, pipeline.read(head), Record(0.0)), head, b"r-1")
+    head = pipeline.reader.read(block_of((HOST, *headers), method=method.encode(), target=target))
+    return own_answer(pipeline.admit(head, Peer(b"192.0.2.1", False, 8080), Record(0.0)), head, b"r-1")
 
 
 def asked(method: str, target: bytes, *headers: tuple[bytes, bytes]) -> tuple[int, dict[bytes, bytes]]:
@@ -117,7 +117,7 @@ def test_options_without_a_page_tells_the_methods() -> None:
     assert (status, fields[b"Allow"]) == (204, b"GET, HEAD, OPTIONS")
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "PROPFIND", "get"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "PROPFIND", "GETS"])
 @pytest.mark.rule("R116")
 def test_nothing_else_can_be_done_with_a_document(method: str) -> None:
     with pytest.raises(GatewayError) as caught:

@@ -23,9 +23,9 @@ from gateway.server.request.outcome import (
     note,
     outcome_of,
 )
-from gateway.server.request.request import RequestHead
 from gateway.telemetry.counters import AccessLog, Record, Telemetry
 from tests.support.clock import FakeClock
+from tests.support.wire.heads import head_of
 
 
 class Ends:
@@ -55,9 +55,9 @@ class Client(SimpleNamespace):
 
 
 def new_run(ends: Ends, method: str = "GET", **client: Any) -> Run:
-    head = RequestHead(method, b"/", True, (), Peer(b"192.0.2.1", False, 8080))
+    head, peer = head_of(method=method.encode()), Peer(b"192.0.2.1", False, 8080)
     record = Record(ends.clock.monotonic(), request_id="abc", method=method, route="r")
-    return Run(cast(Any, Client(**client)), head, record, b"abc")
+    return Run(cast(Any, Client(**client)), head, peer, record, b"abc")
 
 
 def lease(*, reused: bool = True, heard: bool = False) -> Any:
@@ -143,7 +143,7 @@ def test_finished_request_is_counted_and_logged_once_and_a_refusal_is_looked_at(
 def test_refusal_tells_what_the_request_added_and_counts_what_is_sent(method: str) -> None:
     ends = Ends()
     run = new_run(ends, method)
-    run.answer_fields.append((b"X-Added", b"1"))
+    run.add_answer_fields((b"X-Added", b"1"))
     reply = ends.outcomes.refusal(run, GatewayError(Reasons.NO_ROUTE))
     head, _, content = reply.data.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 404 ")

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.http1.plain_response import PlainHead
-from gateway.server.request.response_head import client_head, plain_client_head, switching_head
+from gateway.server.request.response_head import client_head, switching_head
 
 HEADERS = (
     (b"Server", b"x"),
@@ -57,11 +56,6 @@ def test_an_upstreams_own_date_is_the_only_one(name: bytes) -> None:
     head = fields(client_head(200, b"", nominated, b"gw", **USUAL, date=b"now"))
     assert [line for line in head if line.lower().startswith(b"date")] == [b"Date: now"]
     assert fields(switching_head(b"", own, b"gw", None, b"now"))[-1] == b"Connection: Upgrade"
-
-
-def test_plain_head_is_the_usual_one() -> None:
-    plain = PlainHead(200, b"Fine", HEADERS, 5)
-    assert plain_client_head(plain, b"gw", keep_alive=True) == client_head(200, b"Fine", HEADERS, b"gw", **USUAL)
 
 
 def test_204_has_no_length() -> None:

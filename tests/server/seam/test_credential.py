@@ -13,13 +13,14 @@ from gateway.identity import Identity
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.authentication.credentials import Credentials
-from gateway.server.request.facts import scan
 from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
-from gateway.server.seam.credential import CredentialKind, Shown, Verifier
+from gateway.server.seam.credential import CredentialKind, Outcome, Shown, Verifier
 from gateway.settings.tables.routes import RouteSettings
 from gateway.telemetry.counters import Record
+from gateway.upstream.headers.header_policy import header_policy
 from tests.support.clock import FakeClock
+from tests.support.wire.heads import head_of
 
 ALICE = Identity("as", "https://as.test/", "alice", (), {}, b"", float("inf"), float("-inf"), None)
 MALFORMED = Reason("malformed_ticket", Reasons.MALFORMED_AUTHORIZATION.kind)
@@ -50,6 +51,7 @@ class Toy:
         self.challenge = "Toy" if field else ""
         self.malformed = MALFORMED
         self.is_remote, self.knows_revocations = is_remote, knows_revocations
+        self.every_token: Verifier | None = None
         self.asked: list[bytes] = []
         self.reason: Reason | None = None
         self._takes, self._field, self._owns, self._sheds, self._overrides = takes, field, owns, sheds, overrides
@@ -69,7 +71,7 @@ class Toy:
     def sheds(self, route: Route) -> Callable[[bytes], bool] | None:
         return self._sheds
 
-    def lookup(self, shown: Shown, record: Record) -> Identity | None:
+    def lookup(self, shown: Shown, record: Record, soon: Callable[[Outcome], None] | None = None) -> Identity | None:
         self.asked.append(shown.value)
         return ALICE._replace(credential=self.name)
 
@@ -173,9 +175,10 @@ def test_fields_of_two_kinds_at_once_are_two_credentials() -> None:
     credentials, route = made(Toy("api_key", field=b"x-key"), Toy("opaque", field=b"x-ticket"), Toy("jwt"))
 
     def found(*fields: tuple[bytes, bytes]) -> Shown | Reason:
-        facts = scan(fields, credentials.fields)
+        policy = header_policy((), b"gw", (), [name.decode() for name in credentials.fields])
+        head = head_of(*fields, policy=policy)
         try:
-            return credentials.find(Admitted(route, parse_target("GET", b"/"), "", facts), b"")
+            return credentials.find(Admitted(route, parse_target("GET", b"/"), "", head), b"")
         except GatewayError as error:
             return error.reason
 
@@ -213,6 +216,29 @@ def test_what_is_revoked_is_asked_by_the_kind_itself_or_for_it(knows: bool) -> N
     assert in_use.ended() is (None if knows else Reasons.REVOKED)
     kind.reason = Reasons.EXPIRED
     assert in_use.ended() is Reasons.EXPIRED
+
+
+@pytest.mark.rule("R102", "R105")
+def test_a_kind_with_one_judge_for_all_tokens_has_it_asked_where_it_is_alone() -> None:
+    """Where another kind is taken as well, whose a credential is has to be found out first."""
+    jwt, keys, opaque = Toy("jwt"), Toy("api_key", field=b"x-key"), Toy("opaque", b"o-")
+    judge = Toy("judge")
+    jwt.every_token = judge
+    for kinds, names, alone in (
+        ([jwt], ["jwt"], True),
+        ([jwt, keys, opaque], ["jwt"], True),
+        ([jwt, keys], ["jwt", "api_key"], False),
+        ([opaque, jwt], ["jwt", "opaque"], False),
+        ([opaque], ["opaque"], False),
+    ):
+        credentials, route = made(*kinds, credentials=names)
+        assert (credentials.of(route).every_token is judge) is alone
+        judge.asked.clear()
+        assert credentials.lookup(Shown(b"o-token"), route, Record(0.0)) is not None
+        assert judge.asked == [b"o-token"] * alone
+    credentials, route = made(jwt, auth="public")
+    with pytest.raises(GatewayError):
+        credentials.lookup(Shown(b"token"), route, Record(0.0))
 
 
 def test_what_sheds_and_overrides_is_known_by_route() -> None:

@@ -40,7 +40,7 @@ class Watchman(Guard):
         return route.settings.path != "/free"
 
     def before(self, run: Run, admitted: Admitted) -> Awaitable[None] | None:
-        run.answer_fields.append((b"X-Guard", self.name.encode()))
+        run.add_answer_fields((b"X-Guard", self.name.encode()))
         return self._say("before", "")
 
     def after(

@@ -43,17 +43,19 @@ _PLAIN_NAME = re.compile(rb"[A-Za-z0-9-]+").fullmatch
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}").fullmatch
 
 
-def _folded(name: bytes) -> bytes:
+def folded(name: bytes) -> bytes:
+    """Return what services that read names loosely take a name for."""
     return re.sub(rb"[^a-z0-9]", b"-", name.lower()).removeprefix(b"http-")
 
 
-def _removed(name: bytes) -> bool:
-    folded = _folded(name)
+def is_removed(name: bytes) -> bool:
+    """Return whether no client's field of this name is sent on, under the default options; Connection aside."""
+    spelled = folded(name)
     return (
         not _PLAIN_NAME(name)
-        or folded in _REMOVED
-        or folded.startswith(_REMOVED_BEGINNINGS)
-        or (folded == b"via" and name.lower() != b"via")  # another spelling of a listed name
+        or spelled in _REMOVED
+        or spelled.startswith(_REMOVED_BEGINNINGS)
+        or (spelled == b"via" and name.lower() != b"via")  # another spelling of a listed name
     )
 
 
@@ -195,7 +197,7 @@ def expected_upstream(direct: Received, *, upstream: bytes, port: int, pseudonym
         made_id: the id that the gateway made, should it have to.
     """
     nominated = _nominated(direct.headers) - {b"host", b"authorization", b"via"}
-    kept = [pair for pair in direct.headers if not _removed(pair[0]) and pair[0].lower() not in nominated]
+    kept = [pair for pair in direct.headers if not is_removed(pair[0]) and pair[0].lower() not in nominated]
     version = direct.line.rpartition(b"HTTP/")[2]
     ids = direct.all(b"x-request-id")
     framing = [(name, value) for name, value in direct.headers if name in (b"Content-Length", b"Transfer-Encoding")]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason, Reasons
-from gateway.http1.plain_response import HeadMemory
+from gateway.http1.plain_response import PlainReader
 from gateway.tasks import spawn
 from gateway.upstream.exchange.exchange import exchange
 from gateway.upstream.exchange.relay import relay
@@ -327,8 +327,8 @@ async def test_client_that_leaves_at_the_last_byte_costs_no_connection() -> None
         assert (origin.state().in_use, origin.state().idle) == (0, 1)
 
 
-@pytest.mark.parametrize("heads", [None, HeadMemory(lambda head: HEAD)], ids=["parser", "whole"])
-async def test_client_that_leaves_at_the_last_byte_does_not_end_the_next_exchange(heads: HeadMemory | None) -> None:
+@pytest.mark.parametrize("heads", [None, PlainReader(b"gw")], ids=["parser", "whole"])
+async def test_client_that_leaves_at_the_last_byte_does_not_end_the_next_exchange(heads: PlainReader | None) -> None:
     """While it was waited for, its upstream's connection may have been given to another request."""
     leaves = asyncio.Event()
 

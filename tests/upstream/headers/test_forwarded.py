@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 from gateway.http1.trusted_proxies import UNIX, ForwardedFields, Peer, address_text, parse_node
 from gateway.upstream.headers.forwarded import (
+    MAX_CLIENTS,
+    MAX_SAID,
+    Forwarding,
     client_address,
     external_origin,
     forwarding_headers,
@@ -15,7 +18,7 @@ from gateway.upstream.headers.forwarded import (
     parse_forwarded,
 )
 from gateway.upstream.headers.header_policy import HeaderPolicy, header_policy
-from gateway.upstream.headers.rewrite import request_headers
+from tests.support.wire.heads import upstream_section
 
 PROXIES = ["10.0.0.0/8", "2001:db8:1::/48"]
 TRUSTING = header_policy((), b"gw", PROXIES, fields="both")
@@ -38,17 +41,7 @@ def sent(
     policy: HeaderPolicy = TRUSTING,
 ) -> dict[bytes, list[bytes]]:
     """The forwarding fields that the upstream gets, by lower-case name."""
-    section = request_headers(
-        headers,
-        policy=policy,
-        peer=peer,
-        identity=(),
-        request_id=b"i",
-        host=b"u",
-        client_host=client_host,
-        forward_authorization=False,
-        framing=(),
-    )
+    section = upstream_section(headers, policy=policy, peer=peer, client_host=client_host)
     found: dict[bytes, list[bytes]] = {}
     for name, value in section:
         if b"forwarded" in name.lower():
@@ -159,7 +152,10 @@ def test_ipv6_and_ports_are_quoted_in_forwarded() -> None:
 
 def client_of(policy: HeaderPolicy, *headers: tuple[bytes, bytes], peer: Peer = PROXY) -> tuple[bytes, bytes, bytes]:
     """Address, scheme and host of the client as the rules see them."""
-    return (client_address(headers, policy, peer), *external_origin(headers, policy.trusted, peer, b"inner.test"))
+    return (
+        client_address(headers, policy.trusted, peer),
+        *external_origin(headers, policy.trusted, peer, b"inner.test"),
+    )
 
 
 WRITTEN_BY_PROXY = {
@@ -293,9 +289,9 @@ def test_what_is_no_socket_has_neither_address_nor_port() -> None:
 def test_client_address_is_the_first_untrusted_one_from_the_right(chain: list[bytes], address: bytes) -> None:
     """What stands left of it is the client's story."""
     headers = [(b"X-Forwarded-For", value) for value in chain]
-    assert client_address(headers, TRUSTING, PROXY) == address
-    assert client_address(headers, TRUSTING, STRANGER) == b"192.0.2.7"
-    assert client_address(headers, header_policy((), b"gw"), PROXY) == b"10.0.0.1"
+    assert client_address(headers, TRUSTING.trusted, PROXY) == address
+    assert client_address(headers, TRUSTING.trusted, STRANGER) == b"192.0.2.7"
+    assert client_address(headers, header_policy((), b"gw").trusted, PROXY) == b"10.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -315,14 +311,14 @@ def test_client_address_is_the_first_untrusted_one_from_the_right(chain: list[by
 @pytest.mark.rule("R258", "R257")
 def test_client_address_from_forwarded(value: bytes, address: bytes) -> None:
     """Quoted addresses, obfuscated ids; a comma inside a quoted host begins no element."""
-    assert client_address([(b"forwarded", value)], TRUSTING, PROXY) == address
+    assert client_address([(b"forwarded", value)], TRUSTING.trusted, PROXY) == address
 
 
 @pytest.mark.rule("R257")
 def test_x_forwarded_for_comes_before_forwarded() -> None:
     """Most proxies write only the former and let the latter through."""
     headers = [(b"Forwarded", b"for=1.1.1.1"), (b"X-Forwarded-For", b"2.2.2.2"), (b"X_Forwarded_For", b"3.3.3.3")]
-    assert client_address(headers, TRUSTING, PROXY) == b"2.2.2.2"
+    assert client_address(headers, TRUSTING.trusted, PROXY) == b"2.2.2.2"
 
 
 _ELEMENTS = st.lists(
@@ -364,7 +360,7 @@ def test_any_forwarding_field_gives_one_line_each(value: bytes, trusted: bool) -
         elements = parse_forwarded(fields[b"Forwarded"])
         assert elements is not None
         assert elements[-1] == {b"for": b"10.0.0.1", b"host": b"h", b"proto": b"http"}
-    address = client_address(received, policy, PROXY)
+    address = client_address(received, policy.trusted, PROXY)
     assert parse_node(address) is not None or (trusted and address == UNIX)
 
 
@@ -403,3 +399,64 @@ def test_the_clients_address_of_the_gateway_is_a_trusted_proxys_word(
 @pytest.mark.rule("R135")
 def test_without_a_word_the_connection_counts() -> None:
     assert external_origin((), TRUSTING.trusted, HTTPS, b"a.test") == (b"https", b"a.test")
+
+
+# --- what is remembered by value ---
+
+_SAID = st.lists(
+    st.tuples(
+        st.sampled_from([b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"]),
+        st.sampled_from([b"", b"1.1.1.1", b"1.1.1.1, 10.0.0.2", b"https", b"a.test", b"443", b"for=2.2.2.2", b"\xff"]),
+    ),
+    max_size=3,
+).map(tuple)
+_PEERS = st.sampled_from([PROXY, STRANGER, Peer(b"10.0.0.1", True, 8080), Peer(b"10.0.0.1", False, 9090), SOCKET, HTTPS])
+_REMEMBERING = Forwarding(TRUSTING.trusted, b"gw")
+
+
+@given(_SAID, _PEERS, st.sampled_from([b"", b"api.test", b"api.test:1", b"other.test"]), st.booleans())
+@pytest.mark.rule("R254", "R256", "R257", "R258")
+def test_what_is_remembered_is_what_follows_from_the_lines_and_the_connection(
+    said: tuple[tuple[bytes, bytes], ...], peer: Peer, client_host: bytes, http_11: bool
+) -> None:
+    """Of no other lines, no other peer, no other port, scheme, host or version."""
+    pairs = forwarding_headers(said, peer, client_host, trusted=TRUSTING.trusted)
+    via = b"1.1 gw" if http_11 else b"1.0 gw"
+    lines = b"".join(b"%b: %b\r\n" % pair for pair in [*pairs, (b"Via", via)])
+    for _ in range(2):
+        assert _REMEMBERING.lines(peer, said, client_host, http_11=http_11) == lines
+        assert _REMEMBERING.client(peer, said) == client_address(said, TRUSTING.trusted, peer).decode()
+
+
+@pytest.mark.rule("R191")
+def test_what_is_remembered_of_clients_is_bounded() -> None:
+    """CWE-770: in number and in length; all of it is theirs to choose."""
+    forwarding = Forwarding(TRUSTING.trusted, b"gw")
+    for number in range(MAX_CLIENTS + 10):
+        said = ((b"x-forwarded-for", b"2.2.%d.%d" % divmod(number, 256)),)
+        assert forwarding.client(PROXY, said) == "2.2.%d.%d" % divmod(number, 256)
+        assert b"2.2.%d.%d, 10.0.0.1\r\n" % divmod(number, 256) in forwarding.lines(PROXY, said, b"h", http_11=True)
+        assert max(len(forwarding._addresses), len(forwarding._lines)) <= MAX_CLIENTS
+    long = ((b"x-forwarded-for", b"3.3.3.3, " * (MAX_SAID // 9 + 1) + b"4.4.4.4"),)
+    host = b"h" * (MAX_SAID + 1)
+    before = len(forwarding._addresses), len(forwarding._lines)
+    assert forwarding.client(PROXY, long) == "4.4.4.4"
+    assert b"4.4.4.4, 10.0.0.1\r\n" in forwarding.lines(PROXY, long, b"h", http_11=True)
+    assert b"h" * MAX_SAID in forwarding.lines(PROXY, (), host, http_11=True)
+    assert (len(forwarding._addresses), len(forwarding._lines)) == before
+
+
+@pytest.mark.rule("R256", "R402")
+def test_a_stripped_forwarding_field_is_not_sent_on_whoever_wrote_it() -> None:
+    """The service gets the connection's own in its place; the rules believe the trusted proxy all the same."""
+    names = ["x-forwarded-for", "X_Forwarded_Host", "forwarded"]
+    policy = header_policy((), b"gw", PROXIES, fields="both", stripped=names)
+    assert sent(*SPOOFED, policy=policy) == {
+        b"x-forwarded-for": [b"10.0.0.1"],
+        b"x-forwarded-proto": [b"https"],
+        b"x-forwarded-host": [b"api.test"],
+        b"x-forwarded-port": [b"443"],
+    }
+    assert Forwarding(policy.trusted, b"gw", policy.stripped).client(PROXY, ((b"x-forwarded-for", b"1.1.1.1"),)) == (
+        "1.1.1.1"
+    )

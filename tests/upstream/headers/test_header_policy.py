@@ -1,4 +1,4 @@
-"""Names of fields: their folding, and what is remembered about them."""
+"""Names of fields: their folding, and what each means."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.upstream.headers.header_policy import Action, compile_header_policy, fold, header_policy
+from gateway.http1.request_head import Meaning
+from gateway.upstream.headers.header_policy import compile_header_policy, fold, header_policy
 from tests.support.clock import FakeClock
 from tests.support.composed import Settings
 from tests.support.pipeline import pipeline_of
@@ -25,43 +26,71 @@ def test_fold_makes_one_name_of_all_spellings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "action"),
+    ("name", "meaning"),
     [
-        (b"Accept", Action.KEEP),
-        (b"Content_Type", Action.DROP),
-        (b"Via", Action.KEEP),
-        (b"HTTP_VIA", Action.DROP),
-        (b"connection", Action.CONNECTION),
-        (b"HTTP_CONNECTION", Action.DROP),
-        (b"Authorization", Action.AUTHORIZATION),
-        (b"Http-Authorization", Action.DROP),
-        (b"DPoP", Action.AUTHORIZATION),
-        (b"HTTP_DPOP", Action.DROP),
-        (b"X-Forwarded-For", Action.FORWARDING),
-        (b"X_Forwarded_For", Action.DROP),
-        (b"Forwarded", Action.FORWARDING),
-        (b"X-Forwarded-Server", Action.DROP),
-        (b"SSL_CLIENT_S_DN", Action.DROP),
-        (b"X-SSL-Client-Verify", Action.DROP),
-        (b"x.user.id", Action.DROP),
-        (b"Grpc-Metadata-X-User-Id", Action.DROP),
-        (b"Grpc-Metadata-Authorization", Action.DROP),
-        (b"Grpc-Metadata-X-Page", Action.KEEP),
+        (b"Accept", Meaning.KEPT),
+        (b"Content_Type", Meaning.DROPPED),
+        (b"Via", Meaning.READ),
+        (b"HTTP_VIA", Meaning.DROPPED),
+        (b"Host", Meaning.HOST),
+        (b"H_OST", Meaning.DROPPED),
+        (b"HTTP_HOST", Meaning.DROPPED),
+        (b"content-LENGTH", Meaning.CONTENT_LENGTH),
+        (b"Content_Length", Meaning.DROPPED),
+        (b"transfer-encoding", Meaning.TRANSFER_ENCODING),
+        (b"Transfer.Encoding", Meaning.DROPPED),
+        (b"X-Request-Id", Meaning.REQUEST_ID),
+        (b"X_Request_Id", Meaning.DROPPED),
+        (b"TE", Meaning.DROPPED),
+        (b"Expect", Meaning.TAKEN),
+        (b"Upgrade", Meaning.TAKEN),
+        (b"HTTP_UPGRADE", Meaning.DROPPED),
+        (b"Origin", Meaning.READ),
+        (b"max-forwards", Meaning.READ),
+        (b"Max_Forwards", Meaning.DROPPED),
+        (b"Sec-WebSocket-Key", Meaning.READ),
+        (b"connection", Meaning.CONNECTION),
+        (b"HTTP_CONNECTION", Meaning.DROPPED),
+        (b"Authorization", Meaning.AUTHORIZATION),
+        (b"Http-Authorization", Meaning.DROPPED),
+        (b"DPoP", Meaning.WITHHELD),
+        (b"HTTP_DPOP", Meaning.DROPPED),
+        (b"X-Forwarded-For", Meaning.FORWARDING),
+        (b"X_Forwarded_For", Meaning.DROPPED),
+        (b"Forwarded", Meaning.DROPPED),
+        (b"X-Forwarded-Server", Meaning.DROPPED),
+        (b"SSL_CLIENT_S_DN", Meaning.DROPPED),
+        (b"X-SSL-Client-Verify", Meaning.DROPPED),
+        (b"x.user.id", Meaning.DROPPED),
+        (b"Grpc-Metadata-X-User-Id", Meaning.DROPPED),
+        (b"Grpc-Metadata-Authorization", Meaning.DROPPED),
+        (b"Grpc-Metadata-X-Page", Meaning.KEPT),
     ],
 )
 @pytest.mark.rule(
     "R250", "R251", "R252", "R253", "R254", "R255", "R256", "R257", "R258", "R259", "R260", "R341", "R342"
 )
-def test_each_name_has_one_meaning(name: bytes, action: Action) -> None:
-    policy = header_policy(IDENTITY_NAMES, b"gw")
-    assert policy.learn(name) is action
-    assert policy.actions == {name: action}
+def test_each_name_has_one_meaning(name: bytes, meaning: Meaning) -> None:
+    assert header_policy(IDENTITY_NAMES, b"gw").meaning(name) is meaning
+
+
+#: Where no line of a client goes that the gateway itself says.
+STAYS = frozenset(
+    {
+        *(Meaning.DROPPED, Meaning.TAKEN, Meaning.AUTHORIZATION_TAKEN, Meaning.FORWARDING, Meaning.HOST),
+        *(Meaning.CONNECTION, Meaning.REQUEST_ID, Meaning.CONTENT_LENGTH, Meaning.TRANSFER_ENCODING),
+    }
+)
 
 
 @pytest.mark.rule("R340")
 def test_identity_wins_over_every_other_meaning() -> None:
-    """Even where the configuration chose a name that would pass otherwise."""
-    assert header_policy(["via"], b"gw").learn(b"Via") is Action.DROP
+    """Even where the configuration chose a name that would pass otherwise; what the gateway reads it still reads."""
+    policy = header_policy(["via", "x-trace", "origin", "authorization", "dpop", "x-api-key"], b"gw", (), ["x-api-key"])
+    names = (b"Via", b"X-Trace", b"Origin", b"Authorization", b"DPoP", b"X-Api-Key")
+    assert [policy.meaning(name) for name in names] == [
+        *(Meaning.TAKEN, Meaning.DROPPED, Meaning.TAKEN, Meaning.AUTHORIZATION_TAKEN, Meaning.TAKEN, Meaning.TAKEN)
+    ]
 
 
 _NAMES = st.sampled_from([b"X-User-Id", b"x_scope", b"Via", b"HTTP_VIA", b"TE", b"X-A"]) | st.binary(max_size=12)
@@ -70,40 +99,24 @@ _POLICY = header_policy(IDENTITY_NAMES, b"gw")
 
 @given(_NAMES)
 @pytest.mark.rule("R264", "R341")
-def test_a_name_means_the_same_each_time(name: bytes) -> None:
-    """What is remembered is what would be decided anew; an identity name is never kept."""
-    action = _POLICY.learn(name)
-    assert header_policy(IDENTITY_NAMES, b"gw").learn(name) is action
-    assert fold(name) not in _POLICY.identity_names or action is Action.DROP
-
-
-def test_policy_is_blind_to_what_passes_unread() -> None:
-    policy = header_policy(IDENTITY_NAMES, b"gw")
-    names = (
-        b"X-Trace",
-        b"cookie",
-        b"Via",
-        b"origin",
-        b"x-user-id",
-        b"x_user_id",
-        b"Connection",
-        b"X-Forwarded-For",
-        b"DPoP",
-    )
-    assert [name for name in names if policy.blind_to(name)] == [b"X-Trace", b"cookie"]
+def test_an_identity_name_stays_here_in_every_spelling(name: bytes) -> None:
+    """And what a name means is a matter of the policy alone."""
+    meaning = _POLICY.meaning(name)
+    assert header_policy(IDENTITY_NAMES, b"gw").meaning(name) is meaning
+    assert fold(name) not in _POLICY.identity_names or meaning in STAYS
 
 
 @pytest.mark.rule("R340", "R341")
-def test_policy_is_never_blind_to_a_field_that_may_hold_a_key() -> None:
-    """In no spelling; its value decides who is asking, so no section with another one is the same."""
+def test_a_field_that_may_hold_a_key_is_read() -> None:
+    """In its own spelling, in any case. On routes that take no keys it passes, as its other spellings do."""
     policy = header_policy(IDENTITY_NAMES, b"gw", (), ["x-api-key", "partner_key"], plain_only=False)
-    for name in (b"X-Api-Key", b"x-api-key", b"X_API_KEY", b"Http-X-Api-Key", b"Partner-Key", b"partner_key"):
-        assert not policy.blind_to(name)
-        assert policy.learn(name) is Action.KEEP  # on routes that take no keys it passes
-    assert policy.blind_to(b"X-Api-Keys")
+    for name in (b"X-Api-Key", b"x-api-key", b"X-API-KEY", b"Partner_Key", b"partner_key"):
+        assert policy.meaning(name) is Meaning.READ
+    for name in (b"X_API_KEY", b"Http-X-Api-Key", b"Partner-Key", b"X-Api-Keys"):
+        assert policy.meaning(name) is Meaning.KEPT
 
 
-def test_key_fields_are_those_of_the_routes_that_take_keys() -> None:
+def test_fields_of_keys_are_those_of_the_routes_that_take_keys() -> None:
     settings = Settings.model_validate(
         {
             "upstreams": [{"name": "u", "urls": ["http://127.0.0.1:1"]}],
@@ -114,14 +127,19 @@ def test_key_fields_are_those_of_the_routes_that_take_keys() -> None:
             ],
         }
     )
-    policy = compile_header_policy(settings, b"gw", [b"x-api-key", b"partner_key"])
-    assert policy.key_names == {b"x-api-key", b"partner-key"}
-    assert pipeline_of(settings, FakeClock()).header_policy.key_names == policy.key_names
+    for policy in (
+        compile_header_policy(settings, b"gw", [b"x-api-key", b"partner_key"]),
+        pipeline_of(settings, FakeClock()).header_policy,
+    ):
+        names = (b"X-Api-Key", b"Partner_KEY", b"Partner-Key", b"X-Other-Key")
+        assert [policy.meaning(name) for name in names] == [
+            *(Meaning.READ, Meaning.TAKEN, Meaning.KEPT, Meaning.KEPT)  # a name with an underscore is for nobody else
+        ]
 
 
 @pytest.mark.rule("R139")
 def test_the_field_of_a_clients_certificate_passes_in_no_spelling() -> None:
-    """Whoever sends it, trusted or not; and nothing may be remembered past it."""
+    """Whoever sends it, trusted or not; not even where it is read."""
     settings = Settings.model_validate(
         {
             "server": {"client_certificate_header": "X-Client-TLS", "trusted_proxies": ["10.0.0.1"]},
@@ -131,5 +149,7 @@ def test_the_field_of_a_clients_certificate_passes_in_no_spelling() -> None:
     )
     policy = compile_header_policy(settings, b"gw")
     for name in (b"X-Client-TLS", b"x_client_tls", b"HTTP_X_CLIENT_TLS"):
-        assert policy.learn(name) is Action.DROP
-        assert not policy.blind_to(name)
+        assert policy.meaning(name) is Meaning.DROPPED
+    reading = compile_header_policy(settings, b"gw", [b"x-client-tls"])  # as a part does that looks at certificates
+    for name, meaning in ((b"X-Client-TLS", Meaning.TAKEN), (b"x_client_tls", Meaning.DROPPED)):
+        assert reading.meaning(name) is meaning

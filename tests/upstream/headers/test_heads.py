@@ -1,10 +1,10 @@
-"""Whole heads as bytes, request ids, and loops."""
+"""Whole heads as bytes, and loops."""
 
 from __future__ import annotations
 
 import pytest
 
-from gateway.upstream.headers.rewrite import passed_before, render_head, request_id
+from gateway.upstream.headers.rewrite import passed_before, render_head
 
 
 @pytest.mark.rule("R262")
@@ -45,30 +45,6 @@ def test_head_takes_any_number_of_names() -> None:
     headers = [(b"X-%d" % number, b"1") for number in range(3000)]
     assert render_head(b"GET / HTTP/1.1", headers).count(b"\r\n") == 3002
     assert render_head(b"GET / HTTP/1.1", iter(headers)).count(b"\r\n") == 3002
-
-
-@pytest.mark.parametrize("value", [b"a", b"4bf92f3577b34da6", b"a-b_c.d~e+f/g=h:i@j", b"x" * 128])
-@pytest.mark.rule("R390")
-def test_sane_request_id_is_kept(value: bytes) -> None:
-    assert request_id([(b"x-REQUEST-id", value)], lambda: b"new") == value
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        *([], [b""], [b"x" * 129], [b"x" * 10_240], [b"a b"], [b"a\r\nb"], [b"a%0d%0a"], [b'a"b'], [b"<a>"], [b"\xe9"]),
-        *([b"a", b"a"], [b"a", b"b"], [b"a\n"], [b"a,b"], [b"{a}"], [b"a\\"], [b"a\x00"]),
-    ],
-)
-@pytest.mark.rule("R390")
-def test_other_request_ids_are_replaced(values: list[bytes]) -> None:
-    """Too long, several, or nothing that may stand in a log line."""
-    assert request_id([(b"X-Request-Id", value) for value in values], lambda: b"new") == b"new"
-
-
-@pytest.mark.rule("R390", "R342")
-def test_other_spelling_of_request_id_is_not_read() -> None:
-    assert request_id([(b"X_Request_Id", b"a")], lambda: b"new") == b"new"
 
 
 @pytest.mark.parametrize(

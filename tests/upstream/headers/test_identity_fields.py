@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from gateway.http1.trusted_proxies import Peer
 from gateway.identity import HeaderRule, UnsafeClaimError, header_value
 from gateway.upstream.headers.header_policy import compile_header_policy, fold, header_policy
-from gateway.upstream.headers.rewrite import render_head, request_headers, response_headers
+from gateway.upstream.headers.rewrite import response_headers
 from tests.support.composed import Settings
+from tests.support.wire.heads import upstream_bytes, upstream_section
 from tests.support.wire.identity_fields import identity_headers
 
 BASE = {
@@ -30,18 +31,13 @@ def identity_lines(
     client: list[tuple[bytes, bytes]], claims: dict[str, Any] | None, scopes: tuple[str, ...] = ()
 ) -> list[bytes]:
     """The lines of the upstream's head whose names fold to an identity header; ``claims`` None for nobody."""
-    section = request_headers(
+    head = upstream_bytes(
         client,
         policy=POLICY,
         peer=Peer(b"192.0.2.7", False, 80),
         identity=() if claims is None else identity_headers(DEFAULT_RULES, claims, scopes),
-        request_id=b"i",
-        host=b"u",
-        client_host=b"h",
-        forward_authorization=False,
-        framing=(),
     )
-    lines = render_head(b"GET / HTTP/1.1", section).split(b"\r\n")[1:-2]
+    lines = head.split(b"\r\n")[1:-2]
     return [line for line in lines if fold(line.split(b":")[0]) in POLICY.identity_names]
 
 
@@ -70,16 +66,10 @@ def test_only_the_gateway_says_who_is_asking() -> None:
 @pytest.mark.rule("R342")
 def test_underscore_names_that_fold_to_a_protected_one_are_dropped(name: bytes) -> None:
     """CVE-2025-64484: those even where the configuration lets others pass, as applications use them."""
-    section = request_headers(
+    section = upstream_section(
         [(name, b"x"), (b"my_header", b"y")],
         policy=header_policy(("x-user-id",), b"gw", plain_only=False),
         peer=Peer(b"192.0.2.7", False, 80),
-        identity=(),
-        request_id=b"i",
-        host=b"u",
-        client_host=b"h",
-        forward_authorization=False,
-        framing=(),
     )
     names = [pair[0] for pair in section]
     assert b"my_header" in names
