@@ -234,7 +234,7 @@ def test_reader_and_plain_parser_agree_and_clients_get_what_the_parsers_way_give
     date = DateField(lambda: 1_000_000_000.0)
     for keep_alive in (True, False):
         whole = client_head(
-            status, phrase, fields, b"gw", http_11=True, keep_alive=keep_alive, chunked=False, date=date.value
+            status, phrase, tuple(fields), b"gw", http_11=True, keep_alive=keep_alive, chunked=False, date=date.value
         )
         shown = head.start + head.end(date, keep_alive=keep_alive)
         assert [spaceless(line) for line in shown.split(b"\r\n")] == [spaceless(line) for line in whole.split(b"\r\n")]
