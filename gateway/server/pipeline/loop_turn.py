@@ -49,7 +49,7 @@ class DeferredClient(Protocol):
 
 
 class DeferredRequest:
-    """A request that waits, in the place of an exchange (``exchange.py``).
+    """A request that waits, in the place of an exchange (``express_lane/exchange.py``).
 
     Args:
         client: its connection, which has it.
