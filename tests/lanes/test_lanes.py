@@ -467,6 +467,7 @@ async def test_express_lane_has_its_way_with_plain_requests(monkeypatch: pytest.
         token = gateway.token()
         await warm(lanes, token)
         made.clear()
+        asked.clear()
         client = await gateway.client()
         for target in ("/", "/a", "/", "/pub", "/"):
             assert (await client.exchange(request(b"GET", target, token=token))).status == 200
