@@ -11,10 +11,11 @@ sense, by accident or by somebody's hand (it must neither be taken for a number
 nor be written on, so scripts and readers both refuse it, and the log counts as
 unavailable until it is gone), and a server that has lost some of it and does
 not know that (evicted, flushed, restarted, a replica that came late). So
-records, the number of the last write and the epoch live and die together: a
-mark among the records names the epoch and the server process; whoever finds
-that they do not belong together begins another epoch, and under another epoch
-everybody reads all of it anew and writes back what it lacks.
+records, the number of the last write and the epoch live and die together, from
+the first look on, when there may be no records yet: a mark among the records
+names the epoch and the server process. A script that finds that they do not
+belong together begins another epoch, and under another epoch each worker reads
+all of it anew and writes back what it lacks.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ _LOG, _EPOCH, _HEAD, _SWEPT = (f"{_NAME}:{part}" for part in ("log", "epoch", "h
 _RESTORING = f"{_NAME}:restoring"
 _KEYS = (_LOG, _EPOCH, _HEAD, _SWEPT)
 
-#: How long one worker at most has the task to write back what Redis has lost, in milliseconds.
-_RESTORE_MILLISECONDS = 5_000
+#: How long one worker has the task to write back what Redis has lost, after it last wrote, in milliseconds: should it
+#: end meanwhile, the others wait no longer.
+_RESTORE_MILLISECONDS = 300
 
 # No record names so late a moment, in seconds since the epoch.
 _LATEST = 1e15
@@ -80,11 +82,10 @@ local function whole()
   local named = 'mark:' .. epoch .. ':'
   return string.sub(marks[1], 1, #named) == named and (server == '' or marks[1] == named .. server)
 end
-if (epoch or head or newest) and not whole() then begin() end
+if not whole() then begin() end
 """
 
 _ADD = f"""{_BEGIN}
-if not epoch then begin() end
 local first, added = tonumber(head), {{}}
 local last = first
 for at = 1, #ARGV[2], {RECORD.size} do
@@ -99,7 +100,8 @@ if last > first then
   redis.call('SET', KEYS[3], text)
   redis.call('PUBLISH', ARGV[3], string.format('%s %.0f %s ', epoch, first, text) .. table.concat(added))
 end
-return last - first
+if ARGV[4] then redis.call('SET', KEYS[5], '1', 'PX', ARGV[4]) end
+return {{epoch, last - first}}
 """
 
 _PAGE = f"""{_BEGIN}
@@ -108,7 +110,7 @@ for _, record in ipairs(rows) do
   if #record ~= {RECORD.size} then {_ODD} end
 end
 local last = #rows > 0 and redis.call('ZSCORE', log, rows[#rows]) or ARGV[2]
-return {{epoch or '', head or '0', last, table.concat(rows)}}
+return {{epoch, head, last, table.concat(rows)}}
 """
 
 _SWEEP = """
@@ -136,7 +138,7 @@ class Page(NamedTuple):
     """Some records of the log.
 
     Attributes:
-        epoch: names this log; empty where there is none. Another one means that the server may have lost some of it.
+        epoch: names this log. Another one means that the server may have lost some of it.
         head: the number of the last write.
         last: the number of the last record here; what was asked for when there is none.
         records: one after the other.
@@ -146,6 +148,18 @@ class Page(NamedTuple):
     head: int
     last: int
     records: bytes
+
+
+class Written(NamedTuple):
+    """What became of a write.
+
+    Attributes:
+        epoch: of the log that the records are in.
+        added: how many were not there already.
+    """
+
+    epoch: bytes
+    added: int
 
 
 class Told(NamedTuple):
@@ -185,10 +199,18 @@ class RevocationLog:
         self._link = link
         self.channel = f"{_NAME}:{link.database}"
 
-    async def add(self, records: bytes) -> int:
-        """Write and tell records, at most ``MOST_RECORDS``; return how many were not there already."""
-        added: int = await self._link.patiently(_ADD, _KEYS, [_fresh_epoch(), records, self.channel], count)
-        return added
+    async def add(self, records: bytes, *, restoring: bool = False) -> Written:
+        """Write and publish records, at most ``MOST_RECORDS``.
+
+        Args:
+            records: one after the other.
+            restoring: keep the task that ``may_restore`` has given.
+        """
+        arguments: list[str | bytes | int] = [_fresh_epoch(), records, self.channel]
+        if restoring:
+            arguments.append(_RESTORE_MILLISECONDS)
+        written: Written = await self._link.patiently(_ADD, [*_KEYS, _RESTORING], arguments, _written)
+        return written
 
     async def page(self, after: int) -> Page:
         """Return the records that were written after a number, the oldest first, at most ``MOST_RECORDS``."""
@@ -201,7 +223,7 @@ class RevocationLog:
         return removed
 
     async def may_restore(self) -> bool:
-        """Say whether this worker is the one that writes back what Redis has lost, for the next seconds."""
+        """Return whether this worker is the one that writes back what Redis has lost, until it pauses or ends."""
         mine: bool = await self._link.patiently(_MAY_RESTORE, [_RESTORING], [_RESTORE_MILLISECONDS], done_or_not)
         return mine
 
@@ -217,6 +239,11 @@ def _fresh_epoch() -> str:
 # --- what Redis answers, read ---
 
 
+def _written(answer: Any) -> Written:
+    epoch, added = items(answer, 2)
+    return Written(_epoch(epoch), count(added))
+
+
 def _page(answer: Any) -> Page:
     epoch, head, last, records = items(answer, 4)
     if not _sound(text(records)):
@@ -230,7 +257,6 @@ def _sound(records: bytes) -> bool:
 
 
 def _epoch(answer: Any) -> bytes:
-    """Read an epoch; empty for none."""
-    if text(answer) and (len(answer) != _EPOCH_DIGITS or not answer.isalnum()):
+    if len(text(answer)) != _EPOCH_DIGITS or not answer.isalnum():
         raise OddAnswerError
     return bytes(answer)

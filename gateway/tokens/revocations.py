@@ -114,6 +114,12 @@ class Revocations:
                 return True, marks
         return False, marks
 
+    def take(self, records: bytes, epoch: bytes) -> None:
+        """Take records that this gateway has written to Redis just now, to the log of this epoch."""
+        for source in self.sources:
+            if isinstance(source, RedisRevocations):
+                source.take(records, epoch)
+
     def demand(self, identity: Identity) -> None:
         """Refuse a caller whose credential is revoked; for all but the tokens that the token cache knows.
 

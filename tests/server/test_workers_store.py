@@ -205,6 +205,30 @@ async def flushed(stage: Stage) -> None:
     await stage.nothing_passes()
 
 
+async def lost_at_once(stage: Stage) -> None:
+    """R438: no worker hears of a revocation before Redis is cut off and emptied, but those of the gateway that took it.
+
+    What others read last may be believed for 0.6 seconds; a second after that everything is known again.
+    """
+    token = mint(KEY, good_claims(time.time(), jti=f"lost-{stage.number}"))
+    for target in ("/open", "/me"):
+        for gateway in stage.gateways:
+            assert set(await stage.ask(gateway, target, token)) == {200}
+    stage.relay.hold()
+    await stage.revoke(jti=f"lost-{stage.number}")
+    began = time.monotonic()
+    stage.relay.closed = True
+    stage.relay.cut()
+    stage.redis.run("FLUSHALL")
+    stage.relay.closed = False
+    for target in ("/open", "/me"):
+        assert 200 not in await stage.ask(stage.gateways[0], target, token)
+    while await stage.served(token):
+        assert time.monotonic() - began < paced(1.6)
+    stage.revoked.append(token)
+    await stage.nothing_passes()
+
+
 async def cut(stage: Stage) -> None:
     stage.relay.closed = True
     stage.relay.cut()
@@ -299,6 +323,7 @@ async def provider_away(stage: Stage) -> None:
 SCENARIOS: dict[str, Scenario] = {
     "restarted empty": restarted,
     "flushed": flushed,
+    "loses the newest": lost_at_once,
     "evicts": evicted,
     "a late replica takes over": late_replica,
     "cut off": cut,
