@@ -119,6 +119,14 @@ async def fleet(
         yield started
 
 
+@contextlib.asynccontextmanager
+async def remembering_server(folder: Path) -> AsyncIterator[RedisServer]:
+    """Run a Redis that has remembered for an hour, so that a token which is made now need not wait a second."""
+    async with RedisServer(folder) as server:
+        remembering(server, 3600)
+        yield server
+
+
 def remembering(server: RedisServer, seconds: float) -> None:
     """Let a store that is empty say that it has remembered what was used for so long."""
     found = re.search(r"run_id:(\w+)", str(server.run("INFO", "server")).replace("'", "").replace(" ", ""))

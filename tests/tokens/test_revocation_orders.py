@@ -140,7 +140,9 @@ class Model:
         replica.run("REPLICAOF", "127.0.0.1", 1)
 
     async def promote(self) -> None:
-        """The replica takes over with what it has."""
+        """The replica takes over with what it has; a server that was the master before is none until it is one again."""
+        if self.servers[1].run("INFO", "replication")["role"] != "slave":
+            return
         self.servers[1].run("REPLICAOF", "NO", "ONE")
         for relay in self.relays:
             relay.to = self.servers[1].port
