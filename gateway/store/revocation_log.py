@@ -209,27 +209,29 @@ class RevocationLog:
         arguments: list[str | bytes | int] = [_fresh_epoch(), records, self.channel]
         if restoring:
             arguments.append(_RESTORE_MILLISECONDS)
-        written: Written = await self._link.patiently(_ADD, [*_KEYS, _RESTORING], arguments, _written)
+        written: Written = await self._link.evaluate(_ADD, [*_KEYS, _RESTORING], arguments, _written, patient=True)
         return written
 
     async def page(self, after: int) -> Page:
         """Return the records that were written after a number, the oldest first, at most ``MOST_RECORDS``."""
-        page: Page = await self._link.patiently(_PAGE, _KEYS, [_fresh_epoch(), after, MOST_RECORDS], _page)
+        page: Page = await self._link.evaluate(_PAGE, _KEYS, [_fresh_epoch(), after, MOST_RECORDS], _page, patient=True)
         return page
 
     async def sweep(self) -> int:
         """Remove what has ended from the next part of the log; return how many records that were."""
-        removed: int = await self._link.patiently(_SWEEP, _KEYS, [MOST_RECORDS // 4], count)
+        removed: int = await self._link.evaluate(_SWEEP, _KEYS, [MOST_RECORDS // 4], count, patient=True)
         return removed
 
     async def may_restore(self) -> bool:
         """Return whether this worker is the one that writes back what Redis has lost, until it pauses or ends."""
-        mine: bool = await self._link.patiently(_MAY_RESTORE, [_RESTORING], [_RESTORE_MILLISECONDS], done_or_not)
+        mine: bool = await self._link.evaluate(
+            _MAY_RESTORE, [_RESTORING], [_RESTORE_MILLISECONDS], done_or_not, patient=True
+        )
         return mine
 
     async def restored(self) -> None:
         """Let others write back at once what they miss."""
-        await self._link.patiently(_RESTORED, [_RESTORING], [], count)
+        await self._link.evaluate(_RESTORED, [_RESTORING], [], count, patient=True)
 
 
 def _fresh_epoch() -> str:

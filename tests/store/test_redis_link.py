@@ -257,11 +257,11 @@ async def test_what_no_request_waits_for_has_more_time_and_its_own_connections(t
     ):
         relay.delay = 0.1
         await eventually(lambda: not link.available)
-        assert await link.patiently(TWICE, ["n"], [2]) == [b"n", b"2", 2]
+        assert await link.evaluate(TWICE, ["n"], [2], patient=True) == [b"n", b"2", 2]
         relay.silent = True
         began = time.monotonic()
         with pytest.raises(StoreUnavailableError):
-            await link.patiently(TWICE, ["n"], [2])
+            await link.evaluate(TWICE, ["n"], [2], patient=True)
         assert PATIENCE_SECONDS - 0.01 <= time.monotonic() - began < paced(PATIENCE_SECONDS + 0.2)
         relay.silent = False
 
