@@ -20,7 +20,7 @@ from gateway.tokens.revocations import Revocations
 from gateway.tokens.tenants import Tenants
 
 #: Most bytes of key sets, and of records of what is revoked (28 bytes each), that are left.
-MOST_KEY_BYTES, MOST_RECORD_BYTES = 16 * 2**20, 64 * 2**20
+MAX_KEY_BYTES, MAX_RECORD_BYTES = 16 * 2**20, 64 * 2**20
 
 #: Bytes of records in one piece, at most twice: a few milliseconds of work.
 PIECE_BYTES = 128 * 1024
@@ -53,7 +53,7 @@ class Estate:
 
 
 def _keys(of: Mapping[str, IssuerKeys | Tenants]) -> Iterator[dict[str, Any]]:
-    room = MOST_KEY_BYTES
+    room = MAX_KEY_BYTES
     for issuer, keys in of.items():
         tenants = keys.bequeath() if isinstance(keys, Tenants) else {"": keys.bequeath()}
         for tenant, left in tenants.items():
@@ -64,7 +64,7 @@ def _keys(of: Mapping[str, IssuerKeys | Tenants]) -> Iterator[dict[str, Any]]:
 
 
 def _pieces(left: Mapping[str, Inheritance]) -> Iterator[tuple[str, bytes]]:
-    room = MOST_RECORD_BYTES
+    room = MAX_RECORD_BYTES
     for name, one in left.items():
         piece = bytearray()
         for records in one.records:
@@ -85,7 +85,7 @@ async def take_over(
     """Begin with what another worker has left, before anything here is started.
 
     Args:
-        left: a head, with all pieces in ``records``; None when nobody has left anything.
+        left: a head, with all pieces in ``records``; None when no worker has left anything.
         keys, revocations: what it is for.
     """
     if left is None:
@@ -98,6 +98,6 @@ async def take_over(
         elif heir is not None:
             await heir.inherit(found)
     for source in revocations.sources:
-        if (told := left["sources"].get(source.name)) is not None:
+        if (known := left["sources"].get(source.name)) is not None:
             records = (b64decode(text) for name, text in left["records"] if name == source.name)
-            source.inherit(Inheritance(told["looked_at"], told["place"], records))
+            source.inherit(Inheritance(known["looked_at"], known["place"], records))

@@ -5,7 +5,7 @@ what is stored is for those who ask. The dangers: a request that waits for a
 server which is not there (so every exchange has one time limit for all that it
 does, and while the server is away none is begun), a crowd of new connections
 to a server that has just come back (so only the heartbeat tries then), and the
-server's password or a stored value in a log (so errors are told by their type),
+server's password or a stored value in a log (so errors are logged by their type),
 a server that answers and has no say (a replica, also one that was the master a
 moment ago: it counts as away, for what it has may be old and what it is given
 is lost), and an answer of another kind than was asked for, which must decide

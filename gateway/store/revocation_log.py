@@ -7,7 +7,7 @@ which number it has read asks for the rest, be it everything or one record, and
 what was written while it was away cannot be missed. A write tells everybody at
 once, in the same script, over a channel. Nothing that came from outside is in
 Redis, only digests of it (R131). The dangers: a value there that makes no
-sense, by accident or by somebody's hand (it must neither be taken for a number
+sense, written by accident or by hand (it must neither be taken for a number
 nor be written on, so scripts and readers both refuse it, and the log counts as
 unavailable until it is gone), and a server that has lost some of it and does
 not know that (evicted, flushed, restarted, a replica that came late). So
@@ -45,12 +45,12 @@ _KEYS = (_LOG, _EPOCH, _HEAD, _SWEPT)
 _RESTORE_MILLISECONDS = 300
 
 # No record names so late a moment, in seconds since the epoch.
-_LATEST = 1e15
+_MAX_MOMENT = 1e15
 
 #: How many hexadecimal digits an epoch has.
 _EPOCH_DIGITS = 16
 
-# What stands in Redis and is none of what this module writes.
+# What a script answers that finds in Redis what this module does not write.
 _ODD = odd_reply("the log of revocations")
 
 # Every script gets as its first argument what the epoch would be if another one had to begin. The mark is a member of
@@ -65,7 +65,7 @@ if odd(head) or odd(newest) then {_ODD} end
 if epoch and (#epoch ~= {_EPOCH_DIGITS} or not string.find(epoch, '^%w+$')) then {_ODD} end
 local info = redis.pcall('INFO', 'replication')
 if type(info) == 'string' and string.find(info, 'role:slave', 1, true) then
-  return redis.error_reply('READONLY of a replica nobody knows how old it is')
+  return redis.error_reply('READONLY it is not known how old a replica is')
 end
 info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
@@ -162,8 +162,8 @@ class Written(NamedTuple):
     added: int
 
 
-class Told(NamedTuple):
-    """A write, as the channel tells it.
+class Message(NamedTuple):
+    """A write, as the channel announces it.
 
     Attributes:
         epoch: of the log.
@@ -178,14 +178,14 @@ class Told(NamedTuple):
     records: bytes
 
 
-def told(message: bytes) -> Told | None:
-    """Return what a message of the channel says; None when it is none of ours."""
+def read_message(message: bytes) -> Message | None:
+    """Return what a message of the channel says; None when it is not one of ours."""
     parts = message.split(b" ", 3)
     if len(parts) != 4 or not (parts[1].isdigit() and parts[2].isdigit()):
         return None
     if not _sound(parts[3]):
         return None
-    return Told(parts[0], int(parts[1]), int(parts[2]), parts[3])
+    return Message(parts[0], int(parts[1]), int(parts[2]), parts[3])
 
 
 class RevocationLog:
@@ -255,7 +255,7 @@ def _page(answer: Any) -> Page:
 
 def _sound(records: bytes) -> bool:
     """Tell whether these are records, and all of them say something: nothing is issued before NaN."""
-    return not len(records) % RECORD.size and all(0 <= one[3] < _LATEST for one in RECORD.iter_unpack(records))
+    return not len(records) % RECORD.size and all(0 <= one[3] < _MAX_MOMENT for one in RECORD.iter_unpack(records))
 
 
 def _epoch(answer: Any) -> bytes:

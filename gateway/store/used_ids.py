@@ -23,7 +23,7 @@ from gateway.store import names
 from gateway.store.answers import OddAnswerError, text
 from gateway.store.redis_link import RedisLink
 
-#: What is remembered of an id, in bytes: enough that nobody finds two ids with the same.
+#: What is remembered of an id, in bytes: enough that two ids with the same cannot be found.
 DIGEST_BYTES = 16
 
 #: The most by which the clocks of Redis and of a gateway may differ, in seconds: for so much longer an id is kept.
@@ -139,12 +139,12 @@ class UsedIds:
     async def use(self, digest: bytes, earliest: float, until: float, *, undecided_passes: bool) -> bytes:
         """Use an id up, and return ``NEW``, ``USED``, ``UNDECIDED`` or, instead of that, ``PASSED``.
 
-        Of any number at a time, one is told that it is new.
+        Of any number of callers at a time, one gets ``NEW``.
 
         Args:
             digest: stands for the id.
-            earliest: seconds since the epoch before which nobody can have used it.
-            until: seconds since the epoch after which nobody accepts it, but for the window.
+            earliest: seconds since the epoch before which it cannot have been used.
+            until: seconds since the epoch after which no gateway accepts it, but for the window.
             undecided_passes: use it up although it may have been used before ``since``.
 
         Raises:

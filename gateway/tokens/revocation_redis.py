@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from gateway.clock import Clock
 from gateway.store.redis_link import PATIENCE_SECONDS, START_SECONDS, RedisLink, StoreUnavailableError
-from gateway.store.revocation_log import MOST_RECORDS, RECORD, RevocationLog, told
+from gateway.store.revocation_log import MOST_RECORDS, RECORD, RevocationLog, read_message
 from gateway.tasks import Periodic, cancelled, spawn, survivable, where
 from gateway.tokens.revocation_source import Inheritance, RevocationSource
 from gateway.tokens.revocation_table import RevocationTable
@@ -51,7 +51,7 @@ _SWEEP_LOOKS = 8
 
 #: The wait for a message of the channel, after which the server is asked whether it is there, in seconds; and how many
 #: such questions in a row may stay without an answer before the connection is given up.
-_MESSAGE_SECONDS, _MOST_SILENCES = 1.0, 3
+_MESSAGE_SECONDS, _MAX_SILENCES = 1.0, 3
 
 #: While Redis is away, the channel is tried with every so many rounds only.
 _AWAY_ROUNDS = 4
@@ -100,8 +100,8 @@ class RedisRevocations(RevocationSource):
     async def start(self) -> None:
         """Read what is there, if Redis is, and keep up from then on in the background.
 
-        Whoever knows nothing waits for as long as the first look takes. Whoever has inherited knows what its siblings
-        know, and serves like them after ``START_SECONDS``, though Redis be silent.
+        A worker that knows nothing waits for as long as the first look takes. One that has inherited knows what its
+        siblings know, and serves like them after ``START_SECONDS``, even if Redis is silent.
         """
         first = self._first = spawn(self.look(), "first look at revocations")
         await asyncio.wait({first}, timeout=START_SECONDS if self.filled else None)
@@ -226,7 +226,7 @@ class RedisRevocations(RevocationSource):
         async with asyncio.timeout(PATIENCE_SECONDS):
             await channel.subscribe(self._entries.channel)
         silences = 0
-        while silences < _MOST_SILENCES:
+        while silences < _MAX_SILENCES:
             message = await channel.get_message(timeout=_MESSAGE_SECONDS)
             if message is None:
                 silences += 1
@@ -237,7 +237,7 @@ class RedisRevocations(RevocationSource):
                 await self._hear(message["data"])
 
     async def _hear(self, message: bytes) -> None:
-        found = told(message)
+        found = read_message(message)
         if found is None:
             return
         self.take(found.records, found.epoch)

@@ -3,7 +3,7 @@
 Only the keeping of that time lives here; the reading is each source's own. The
 danger is a claim to know that outlives the knowledge: so it is no flag that a
 failed look would have to take back, but a moment that only a good look moves
-on. Whoever asks compares it with the time.
+on. Callers compare it with the time.
 """
 
 from __future__ import annotations
@@ -149,4 +149,4 @@ class RevocationSource(ABC):
 
 
 def _nobody() -> None:
-    """Nobody wants to know yet."""
+    """Do nothing: the source has no listener yet."""

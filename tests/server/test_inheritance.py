@@ -117,8 +117,8 @@ async def test_nothing_is_left_by_whoever_knows_nothing(tmp_path: Path) -> None:
 
 async def test_there_is_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R442: what is left out is read by the heir itself."""
-    monkeypatch.setattr(inheritance, "MOST_KEY_BYTES", 10)
-    monkeypatch.setattr(inheritance, "MOST_RECORD_BYTES", 28 * 1000)
+    monkeypatch.setattr(inheritance, "MAX_KEY_BYTES", 10)
+    monkeypatch.setattr(inheritance, "MAX_RECORD_BYTES", 28 * 1000)
     monkeypatch.setattr(inheritance, "PIECE_BYTES", 28 * 100)
     async with FakeIdp() as idp, Worker(idp, tmp_path) as one:
         idp.publish(KEY)

@@ -120,7 +120,7 @@ class Stage:
         async def once() -> int:
             client = await gateway.client()
             try:
-                return (await client.exchange(request(b"GET", target, token=token))).status
+                return (await client.exchange(request(b"GET", target, token=token), within=SECONDS + 5)).status
             finally:
                 await client.close()
 
@@ -276,9 +276,10 @@ async def frozen(stage: Stage) -> None:
         pids = await gateway.pids()
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        stage.relay.cut()  # or what is told now may happen to be read before the requests
+        stage.relay.cut()  # or what is published now may happen to be read before the requests
         await stage_other(stage, gateway).revoke(jti=f"frozen-{now}")
-        waiting = [asyncio.ensure_future(client.exchange(request(b"GET", "/open", token=token))) for client in clients]
+        again = request(b"GET", "/open", token=token)
+        waiting = [asyncio.ensure_future(client.exchange(again, within=SECONDS + 5)) for client in clients]
         new = asyncio.ensure_future(stage.ask(gateway, "/open", token))
         await asyncio.sleep(SECONDS)
         for pid in pids:

@@ -18,7 +18,7 @@ from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
 from gateway.store.names import KEY_PREFIX
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
-from gateway.store.revocation_log import MOST_RECORDS, RECORD, RevocationLog, Told, told
+from gateway.store.revocation_log import MOST_RECORDS, RECORD, Message, RevocationLog, read_message
 from tests.support.redis import RedisServer
 
 LOG, EPOCH, HEAD = (f"gateway:{{revocation}}:{part}" for part in ("log", "epoch", "head"))
@@ -83,12 +83,12 @@ async def test_every_write_is_told_with_its_numbers(tmp_path: Path) -> None:
         await log.add(record(1))
         await log.add(record(1))
         await log.add(nasty + record(2))
-        found: list[Told | None] = []
+        found: list[Message | None] = []
         async with asyncio.timeout(5):
             while len(found) < 2:
                 message = await channel.get_message(ignore_subscribe_messages=True, timeout=1)
                 if message is not None:
-                    found.append(told(message["data"]))
+                    found.append(read_message(message["data"]))
         epoch = (await log.page(0)).epoch
         assert found == [(epoch, 0, 1, record(1)), (epoch, 1, 3, nasty + record(2))]
         await channel.aclose()
@@ -96,8 +96,8 @@ async def test_every_write_is_told_with_its_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("message", [b"", b"a b c", b"a 1 2", b"a x 2 ", b"a 1 -2 ", b"a 1 2 odd"])
 def test_a_message_of_somebody_else_is_nothing(message: bytes) -> None:
-    assert told(message) is None
-    assert told(b"a 1 2 ") == (b"a", 1, 2, b"")
+    assert read_message(message) is None
+    assert read_message(b"a 1 2 ") == (b"a", 1, 2, b"")
 
 
 async def test_ended_records_are_swept_part_by_part(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ LOSSES: dict[str, Callable[[RedisServer], object]] = {
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("first", ["read", "written"])
 async def test_records_number_and_epoch_live_and_die_together(loss: str, first: str, tmp_path: Path) -> None:
-    """R438: whoever comes first begins another epoch, once; no number is given twice."""
+    """R438: the first to come begins another epoch, once; no number is given twice."""
     async with opened(tmp_path) as (server, log):
         await log.add(record(1) + record(2) + record(3))
         before = await log.page(0)
@@ -194,7 +194,7 @@ async def test_a_log_without_records_is_missed_when_it_is_lost(tmp_path: Path) -
 
 
 async def test_a_replica_says_nothing(tmp_path: Path) -> None:
-    """R444: nobody knows how old it is."""
+    """R444: it is not known how old it is."""
     async with opened(tmp_path) as (server, log):
         await log.add(record(1))
         server.run("REPLICAOF", "127.0.0.1", 1)
@@ -202,7 +202,7 @@ async def test_a_replica_says_nothing(tmp_path: Path) -> None:
             await log.page(0)
 
 
-#: What somebody has put into Redis, and whether a write would build on it.
+#: What another program has put into Redis, and whether a write would build on it.
 ODD_VALUES: tuple[tuple[bool, tuple[Any, ...]], ...] = (
     *((True, ("SET", HEAD, value)) for value in ("", "inf", "-inf", "nan", "-5", "1.5", "1e3", "0x1", " 1", "9" * 30)),
     (True, ("LPUSH", HEAD, "5")),
@@ -210,7 +210,7 @@ ODD_VALUES: tuple[tuple[bool, tuple[Any, ...]], ...] = (
     (False, ("SET", EPOCH, "with spaces  ...")),
     (True, ("LPUSH", EPOCH, "x")),
     (True, ("SET", LOG, "x")),
-    (False, ("ZADD", LOG, "1", "somebody else's")),
+    (False, ("ZADD", LOG, "1", "another program's")),
     (False, ("ZADD", LOG, "1", "fourteen bytes", "2", "fourteen_bytes")),
     *((False, ("ZADD", LOG, "1", b"\x06" + b"\xff" * 19 + struct.pack(">d", value))) for value in (nan, inf, -1.0)),
     *((False, ("ZADD", LOG, number, b"\0" * RECORD.size)) for number in ("inf", "1.5", "1e300")),
@@ -218,7 +218,7 @@ ODD_VALUES: tuple[tuple[bool, tuple[Any, ...]], ...] = (
 
 
 async def test_what_is_no_log_is_not_believed_and_not_written_on(tmp_path: Path) -> None:
-    """R406: somebody else's values there are a log that is unavailable; it is one again without them."""
+    """R406: another program's values there are a log that is unavailable; it is one again without them."""
     async with opened(tmp_path) as (server, log):
         for written_on, command in ODD_VALUES:
             server.run("FLUSHALL")

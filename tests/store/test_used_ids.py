@@ -141,7 +141,7 @@ async def test_a_replica_that_takes_over_late_does_not_vouch_for_what_it_lacks(t
         await eventually(lambda: replica.run("EXISTS", NAME))
         with pytest.raises(StoreUnavailableError):  # it is read-only
             await use(later, B, age=-1)
-        replica.run("REPLICAOF", "127.0.0.1", 1)  # where nobody is: it has lost its master, and what comes after
+        replica.run("REPLICAOF", "127.0.0.1", 1)  # where no server is: it has lost its master, and what comes after
         assert await use(ids, B, age=-1) == NEW
         await master.kill()
         replica.run("REPLICAOF", "NO", "ONE")
@@ -182,7 +182,7 @@ async def test_a_longer_window_begins_to_count_when_it_is_asked_for(tmp_path: Pa
 
 
 async def test_an_id_that_nobody_should_accept_any_more_is_undecided(tmp_path: Path) -> None:
-    """R440: the clock of whoever asks is off by more than the margin, so that Redis may have forgotten it."""
+    """R440: the clock of the asker is off by more than the margin, so that Redis may have forgotten it."""
     async with RedisServer(tmp_path) as server, linked(server) as (link,):
         ids = UsedIds(link, "token")
         assert await use(ids, A, age=-1, seconds=-1) == UNDECIDED

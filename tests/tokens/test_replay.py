@@ -40,7 +40,7 @@ def once(digest: bytes, seconds: float, *, wall: float | None = None, age: float
 
 
 async def _outcome(store: ReplayStore, digest: bytes, **options: float) -> bool | Reason:
-    """Return whether an id was unused, or why that cannot be told."""
+    """Return whether an id was unused, or why that cannot be decided."""
     try:
         return await store.use(once(digest, 60, **options))
     except GatewayError as error:
@@ -193,7 +193,7 @@ async def test_what_was_made_before_redis_began_to_remember_is_undecided(
 
 
 class Answers(UsedIds):
-    """Says what it is told to, in the order in which it is told."""
+    """Gives the answers that a test has set, in their order."""
 
     def __init__(self, link: RedisLink) -> None:
         super().__init__(link, "proof")
@@ -204,7 +204,7 @@ class Answers(UsedIds):
         return await self.asked[-1]
 
 
-def told(link: RedisLink) -> tuple[ReplayRedis, Answers]:
+def scripted(link: RedisLink) -> tuple[ReplayRedis, Answers]:
     store, answers = made(link), Answers(link)
     store._shared = answers
     return store, answers
@@ -212,7 +212,7 @@ def told(link: RedisLink) -> tuple[ReplayRedis, Answers]:
 
 async def test_the_first_passes_though_the_second_hears_first_that_it_is_late() -> None:
     """R137: answers come over several connections, in any order."""
-    store, answers = told(RedisLink(Redis(url="redis://127.0.0.1:1/0"), SystemClock()))
+    store, answers = scripted(RedisLink(Redis(url="redis://127.0.0.1:1/0"), SystemClock()))
     first, second = (asyncio.ensure_future(store.use(once(A, 60))) for _ in range(2))
     await settle()
     answers.asked[1].set_result(USED)
@@ -223,7 +223,7 @@ async def test_the_first_passes_though_the_second_hears_first_that_it_is_late() 
 
 async def test_what_passed_without_an_answer_is_not_new_with_the_next_one() -> None:
     """R439: one question fails, another one that was asked at the same time does not."""
-    store, answers = told(RedisLink(Redis(url="redis://127.0.0.1:1/0"), SystemClock()))
+    store, answers = scripted(RedisLink(Redis(url="redis://127.0.0.1:1/0"), SystemClock()))
     first, second = (asyncio.ensure_future(store.use(once(A, 60), undecided_passes=True)) for _ in range(2))
     await settle()
     answers.asked[0].set_exception(StoreUnavailableError())

@@ -65,7 +65,7 @@ async def test_one_of_several_writes_back(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 async def test_a_number_that_went_back_is_a_loss(tmp_path: Path) -> None:
-    """R438: somebody has removed the last write, and its number."""
+    """R438: the last write was removed by hand, and its number."""
     async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
         log = RevocationLog(link)
         await log.add(token("a"))
@@ -187,7 +187,7 @@ async def test_it_is_not_known_while_writing_back_goes_on(tmp_path: Path) -> Non
         assert await known_after_look(source)
 
 
-@pytest.mark.parametrize("way", ["taken", "told"])
+@pytest.mark.parametrize("way", ["taken", "heard"])
 async def test_what_comes_after_its_log_was_lost_is_written_back(tmp_path: Path, way: str) -> None:
     """R438: the loss was noticed, and all that was known written back, before this was known."""
     async with (

@@ -140,7 +140,7 @@ class Model:
         replica.run("REPLICAOF", "127.0.0.1", 1)
 
     async def promote(self) -> None:
-        """The replica takes over with what it has; a server that was the master before is none until it is one again."""
+        """The replica takes over with what it has; a former master does not until it is a replica again."""
         if self.servers[1].run("INFO", "replication")["role"] != "slave":
             return
         self.servers[1].run("REPLICAOF", "NO", "ONE")

@@ -176,7 +176,7 @@ async def test_whatever_ends_a_look_is_a_failed_look(
 
 
 async def test_what_is_known_grows_old_whatever_has_become_of_the_looks(tmp_path: Path) -> None:
-    """R406, R441: with nobody left to look, and with a question under way that is never answered."""
+    """R406, R441: with no task left to look, and with a question under way that is never answered."""
     async with (
         RedisServer(tmp_path) as server,
         linked(server.url, timeout_seconds=5) as link,
@@ -223,7 +223,7 @@ async def test_what_is_inherited_is_as_old_as_it_was_and_goes_on_from_there(tmp_
         async with following(link) as source:
             await RevocationLog(link).add(token("a") + token("b"))
             await source.look()
-            await eventually(lambda: source.place)  # what the channel told is compared with what is there
+            await eventually(lambda: source.place)  # what came over the channel is compared with what is there
             left = source.bequeath()
             records = [piece for piece in left.records if piece]
         await RevocationLog(link).add(token("c"))
@@ -263,7 +263,7 @@ async def test_a_look_is_as_old_as_its_last_page(tmp_path: Path, monkeypatch: py
 
 
 async def test_a_place_is_left_only_by_who_has_compared(tmp_path: Path) -> None:
-    """R442, R438: whoever begins in the middle would compare nothing."""
+    """R442, R438: a worker that begins in the middle would compare nothing."""
     async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
         source = RedisRevocations(link, SystemClock())
         assert source.place == ""
@@ -318,7 +318,7 @@ async def test_a_silent_channel_is_given_up(tmp_path: Path, monkeypatch: pytest.
 async def test_only_who_knows_nothing_waits_for_a_silent_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inherited: bool
 ) -> None:
-    """R442: whoever starts with what its siblings know serves like them; another one reads first."""
+    """R442: a worker that starts with what its siblings know serves like them; another one reads first."""
     for module in (redis_link, revocation_redis):
         monkeypatch.setattr(module, "START_SECONDS", 0.1)
     async with RedisServer(tmp_path) as server:
