@@ -19,7 +19,7 @@ from pathlib import Path
 from gateway.store.revocation_log import RevocationLog
 from gateway.tokens.revocation_table import Kind
 from tests.support.clock import eventually
-from tests.support.fleet import Member, Relay, fleet
+from tests.support.fleet import Member, Relay, fleet, remembering_server
 from tests.support.gateway import request
 from tests.support.idp import FakeIdp
 from tests.support.minting import SigningKey, good_claims, mint
@@ -405,7 +405,7 @@ async def test_clocks_and_settings_that_differ(tmp_path: Path) -> None:
     members = [Member(-90, {"issuer": {"leeway_seconds": 120}}), Member(90, {"issuer": {"leeway_seconds": 200}})]
     async with (
         raw_upstream() as upstream,
-        RedisServer(tmp_path / "redis") as server,
+        remembering_server(tmp_path / "redis") as server,
         fleet(tmp_path, upstream.url, server.url, *members, routes=routes) as (behind, ahead),
     ):
         assert behind.app.redis is not None
