@@ -29,6 +29,9 @@ DIGEST_BYTES = 16
 #: The most by which the clocks of Redis and of a gateway may differ, in seconds: for so much longer an id is kept.
 CLOCK_MARGIN = 120.0
 
+#: From the mark on, every id is undecided for this long: an asker that has used some says meanwhile what "ahead" was.
+_SETTLING_MILLISECONDS = 1000
+
 #: Ids that are removed at one look after their time.
 _SWEPT = 1000
 
@@ -83,7 +86,7 @@ local earliest, last = tonumber(ARGV[4]), tonumber(ARGV[5]) + window
 if redis.call('ZSCORE', key, digest) or redis.call('EXISTS', KEYS[2]) == 1 then
   return answer('used')
 end
-local decided = earliest >= since + ahead and last > now
+local decided = earliest >= since + ahead and last > now and now >= since + {_SETTLING_MILLISECONDS}
 if not decided and ARGV[6] == '0' then
   return answer('undecided')
 end

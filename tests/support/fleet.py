@@ -120,9 +120,9 @@ async def fleet(
 
 
 @contextlib.asynccontextmanager
-async def remembering_server(folder: Path) -> AsyncIterator[RedisServer]:
+async def remembering_server(folder: Path, *, keep: bool = False) -> AsyncIterator[RedisServer]:
     """Run a Redis that has remembered for an hour, so that a token which is made now need not wait a second."""
-    async with RedisServer(folder) as server:
+    async with RedisServer(folder, keep=keep) as server:
         remembering(server, 3600)
         yield server
 
