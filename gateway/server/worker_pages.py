@@ -159,7 +159,7 @@ class Fleet:
         await self._ask("revoked", b64encode(records).decode("ascii"), epoch.decode("ascii"))
 
     async def estate(self, heir: Slot) -> dict[str, Any] | None:
-        """Return what the worker that has lived longest leaves to another one; None when there is none to ask."""
+        """Return what the worker that has lived longest leaves to another one; None when no other one answers."""
         async with self._asking:
             others = [slot for slot in self.slots if slot is not heir and slot.process is not None]
             for slot in sorted(others, key=lambda slot: slot.began):

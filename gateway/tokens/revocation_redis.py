@@ -162,7 +162,7 @@ class RedisRevocations(RevocationSource):
         after = self._read  # the channel may move it on meanwhile, beyond what this page says
         page = await self._entries.page(after)
         if self._read < after:
-            return False
+            return False  # meanwhile all of it must be read again
         if page.epoch != self._epoch or page.head < after:
             if self._epoch is not None:
                 self._settle()
