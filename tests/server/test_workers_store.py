@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from gateway.store.revocation_log import RevocationLog
 from gateway.tokens.revocation_table import Kind
 from tests.support.clock import eventually
@@ -376,6 +378,7 @@ async def staged(folder: Path, cache: Path) -> AsyncIterator[Stage]:
             yield Stage((one, two), relay, [first, second], idp)
 
 
+@pytest.mark.timeout(60 + 8 * SECONDS)
 async def test_whatever_becomes_of_redis_nothing_revoked_or_used_passes(tmp_path: Path, cache: Path) -> None:
     """R438, R439, R441, R442, R444, R445, C121, C122, C123: each row of the table, one after the other.
 
