@@ -163,7 +163,7 @@ class GatewayApp:
         )
         if self._share is None:
             pages = self.admin.application()
-            pages.add_routes(revoke_call(settings, clock))
+            pages.add_routes(revoke_call(settings, clock, self._take_revoked))
             self.admin_port = await open_admin(pages, settings.server, self._stop)
         # A long list takes a while, which the admin port shows.
         await self.authenticator.revocations.start()
@@ -176,7 +176,7 @@ class GatewayApp:
         self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
         self.tenants = build_tenants(settings, clock, self._resolver)
         self.keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
-        revocations = build_revocations(settings, clock, self.redis)
+        revocations = self.revocations = build_revocations(settings, clock, self.redis)
         await take_over(self._share.left if self._share else None, self.keys, revocations)
         self.estate = Estate(self.keys, revocations)
         for each in self.keys.values():
@@ -260,6 +260,9 @@ class GatewayApp:
         self._stop.push_async_callback(conditions.stop)
         conditions.start()
         return conditions
+
+    async def _take_revoked(self, records: bytes, epoch: bytes) -> None:
+        self.revocations.take(records, epoch)
 
     def _guards(self) -> list[Guard]:
         """Return what some routes ask beyond a good credential that may, in the order in which it is asked."""

@@ -22,7 +22,7 @@ from gateway.settings.revocation_checks import read_secret
 from gateway.settings.schema import Settings
 from gateway.store.redis_link import StoreUnavailableError
 from gateway.tokens.revocation_entry import Revocation
-from gateway.tokens.revocation_write import RevocationWriter
+from gateway.tokens.revocation_write import RevocationWriter, Take
 
 _log = logging.getLogger("gateway.revocation")
 
@@ -36,12 +36,18 @@ class _RefusedError(Exception):
         self.status, self.error, self.text = status, error, text
 
 
-def revoke_call(settings: Settings, clock: Clock) -> list[web.RouteDef]:
-    """Return the call, for the pages of the admin port; nothing where no secret is configured."""
+def revoke_call(settings: Settings, clock: Clock, take: Take) -> list[web.RouteDef]:
+    """Return the call, for the pages of the admin port; nothing where no secret is configured.
+
+    Args:
+        settings: the whole configuration.
+        clock: the time.
+        take: gives what Redis has taken to all workers of this gateway, which know it then whatever becomes of Redis.
+    """
     file = settings.revocation.admin_token_file
     if not file:
         return []
-    writer = RevocationWriter(settings, clock)
+    writer = RevocationWriter(settings, clock, take)
 
     async def revoke(request: web.Request) -> web.Response:
         try:

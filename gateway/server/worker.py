@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TextIO, cast
 
@@ -76,12 +77,13 @@ async def _work(end: socket.socket) -> int:
     await app.start()
     calm_collector()
     collector = app.admin.collector()
-    pages: dict[str, Callable[[], Any]] = {
+    pages: dict[str, Callable[..., Any]] = {
         "readiness": app.admin.readiness,
         "status": app.admin.status,
         "metrics": lambda: to_wire(collector.collect()),
         "estate": app.estate.open,
         "more": app.estate.more,
+        "revoked": lambda records, epoch: app.revocations.take(b64decode(records), epoch.encode()),
     }
     answering = spawn(_answer(channel, pages), "answers to the supervisor")
     channel.send({"listening": app.port})
@@ -100,14 +102,14 @@ async def _work(end: socket.socket) -> int:
     return OK
 
 
-async def _answer(channel: Channel, pages: Mapping[str, Callable[[], Any]]) -> None:
+async def _answer(channel: Channel, pages: Mapping[str, Callable[..., Any]]) -> None:
     """Answer questions until the supervisor is gone; then end at once, as every part of a killed gateway does."""
     while True:
         try:
             question = await channel.receive()
             page, answer = question["page"], None
             try:
-                answer = pages[page]()
+                answer = pages[page](*question.get("given", ()))
             except Exception as error:  # a fault on a page must not end a worker
                 _log.error("page %s: %s", page, where(error))
             channel.send({"id": question["id"], "page": page, "answer": answer})

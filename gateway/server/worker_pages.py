@@ -8,6 +8,7 @@ answer is shown as such.
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -148,6 +149,15 @@ class Fleet:
             restarts.add_metric([str(slot.number)], slot.restarts)
         return _Fixed([*merged.families(), up, restarts])
 
+    async def take_revoked(self, records: bytes, epoch: bytes) -> None:
+        """Give what was revoked in Redis to every worker, and return once all that answer have taken it.
+
+        Args:
+            records: one after the other.
+            epoch: of the log that they are in.
+        """
+        await self._ask("revoked", b64encode(records).decode("ascii"), epoch.decode("ascii"))
+
     async def estate(self, heir: Slot) -> dict[str, Any] | None:
         """Return what the worker that has lived longest leaves to another one; None when no other can be asked."""
         async with self._asking:
@@ -157,13 +167,13 @@ class Fleet:
                     return left
         return None
 
-    async def _ask(self, page: str) -> list[tuple[Slot, WorkerProcess | None, Any]]:
-        """Ask every worker at once; None for one that does not answer."""
+    async def _ask(self, page: str, *given: str) -> list[tuple[Slot, WorkerProcess | None, Any]]:
+        """Ask every worker at once; None for one that does not answer. ``given``: as for ``WorkerProcess.ask``."""
         processes = [slot.process for slot in self.slots]
-        answers = await asyncio.gather(*(process.ask(page) for process in processes if process is not None))
-        given = iter(answers)
+        answers = await asyncio.gather(*(process.ask(page, *given) for process in processes if process is not None))
+        answered = iter(answers)
         return [
-            (slot, process, None if process is None else next(given))
+            (slot, process, None if process is None else next(answered))
             for slot, process in zip(self.slots, processes, strict=True)
         ]
 

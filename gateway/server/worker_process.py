@@ -84,14 +84,19 @@ class WorkerProcess:
         self._on_listening = on_listening
         self._channel.send(plan)
 
-    async def ask(self, page: str) -> Any:
-        """Return what it knows for a page; None when it does not answer in time, or is gone, or not there yet."""
+    async def ask(self, page: str, *given: str) -> Any:
+        """Return what it knows for a page; None when it does not answer in time, or is gone, or not there yet.
+
+        Args:
+            page: what is asked for.
+            given: what the page needs to know.
+        """
         if not self.listening or not self.alive:
             return None
         self._questions += 1
         number = self._questions
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
-        self._channel.send({"id": number, "page": page})
+        self._channel.send({"id": number, "page": page, "given": given})
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await answer

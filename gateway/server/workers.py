@@ -100,7 +100,7 @@ class Supervisor:
         self._stop.callback(self._reservation.close)
         self.ports = self._reservation.ports
         pages = self._fleet.application()
-        pages.add_routes(revoke_call(self._settings, self._clock))
+        pages.add_routes(revoke_call(self._settings, self._clock, self._fleet.take_revoked))
         self.admin_port = await open_admin(pages, server, self._stop)
         self._keepers = [spawn(self._keep(slot), f"worker {slot.number}") for slot in self._fleet.slots]
 

@@ -1,4 +1,4 @@
-"""What an answer of Redis must be to count as one: a reader for each kind that somebody asks for.
+"""What an answer of Redis must be to count as one: a reader for each kind that the gateway asks for.
 
 Only the reading lives here; it is pure. The danger is an answer that decides
 something by what it happens to be in Python: a list, ``None`` or a negative
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 #: The longest number that is read, in digits: Redis' own are exact that far.
-_MOST_DIGITS = 15
+_MAX_DIGITS = 15
 
 
 class OddAnswerError(ValueError):
@@ -51,7 +51,7 @@ def text(answer: Any) -> bytes:
 def number(answer: Any) -> int:
     """Read a whole number from 0 that came as a string of digits."""
     digits = text(answer)
-    if not digits.isdigit() or len(digits) > _MOST_DIGITS:
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
         raise OddAnswerError
     return int(digits)
 

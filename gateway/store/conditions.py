@@ -60,7 +60,7 @@ class Conditions:
         self._watching = Periodic("Redis settings", self.look, clock, self._pause)
 
     def start(self) -> None:
-        """Look, and go on looking in the background; nobody waits for it."""
+        """Look, and go on looking in the background; no request waits for it."""
         self._watching.start(at_once=True)
 
     async def stop(self) -> None:

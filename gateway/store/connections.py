@@ -24,7 +24,7 @@ Where = Callable[[], tuple[str, int]]
 
 
 class _Led(AbstractConnection):
-    """A connection that leads to where the master is when it is made, if somebody knows that."""
+    """A connection that leads to where the master is when it is made, if that is known."""
 
     def __init__(self, *, where: Where | None = None, **options: Any) -> None:
         super().__init__(**options)

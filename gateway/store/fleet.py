@@ -1,9 +1,9 @@
 """The gateways that share one Redis: each tells the others what must agree, and warns of what does not.
 
 Only this telling lives here. It decides nothing: no request waits for it or
-depends on it. The dangers: records that somebody else wrote (so they are read
+depends on it. The dangers: records that another program wrote (so they are read
 as foreign text, and bounded), and a log that repeats itself (so each
-difference is told once, by one worker of a gateway).
+difference is logged once, by one worker of a gateway).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _log = logging.getLogger("gateway.fleet")
 #: Seconds between two looks at the others, and for which a record counts.
 LOOK_SECONDS, RECORD_SECONDS = 10.0, 30
 
-#: From so many seconds on, a difference of clocks is told.
+#: From so many seconds on, a difference of clocks is logged.
 CLOCK_SECONDS = 5.0
 
-#: Most records that are read, most bytes of one, and most differences that are told.
-MOST_RECORDS, MOST_BYTES, MOST_DIFFERENCES = 200, 65_536, 100
+#: Most records that are read, most bytes of one, and most differences that are logged.
+MAX_RECORDS, MAX_BYTES, MAX_DIFFERENCES = 200, 65_536, 100
 
 #: What a difference from the clock of Redis names instead of a gateway.
 _REDIS = "Redis"
@@ -47,8 +47,8 @@ redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f ', now) .. ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 local rows, answer = redis.call('HGETALL', KEYS[1]), {}
 for at = 1, #rows, 2 do
-  local told = tonumber(string.match(rows[at + 1], '^%d+'))
-  if not told or math.abs(now - told) > tonumber(ARGV[3]) then
+  local written = tonumber(string.match(rows[at + 1], '^%d+'))
+  if not written or math.abs(now - written) > tonumber(ARGV[3]) then
     redis.call('HDEL', KEYS[1], rows[at])
   elseif #answer < 2 * tonumber(ARGV[4]) then
     answer[#answer + 1] = rows[at]
@@ -83,12 +83,12 @@ class Difference(NamedTuple):
 
 
 def read_record(worker: bytes, value: bytes) -> Record | None:
-    """Return the record that a worker wrote; None when it is none."""
-    if len(value) > MOST_BYTES:
+    """Return the record that a worker wrote; None when it is not a record."""
+    if len(value) > MAX_BYTES:
         return None
     try:
-        told = json.loads(value.partition(b" ")[2])
-        gateway, values = told["gateway"], told["values"]
+        found = json.loads(value.partition(b" ")[2])
+        gateway, values = found["gateway"], found["values"]
         items = {str(name): each if isinstance(each, str) else float(each) for name, each in values.items()}
         return Record(worker.decode("ascii"), str(gateway), items)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
@@ -96,7 +96,7 @@ def read_record(worker: bytes, value: bytes) -> Record | None:
 
 
 def differences(own: Record, others: list[Record]) -> Iterator[Difference]:
-    """Return in what others differ; what only one of two has is nobody's fault."""
+    """Return in what others differ; what only one of two has is not a difference."""
     for other in others:
         for option, there in other.values.items():
             here = own.values.get(option)
@@ -161,7 +161,7 @@ class Fleet:
         if not self._link.available:
             return
         try:
-            arguments: list[str | int] = [self._worker, record, RECORD_SECONDS, MOST_RECORDS]
+            arguments: list[str | int] = [self._worker, record, RECORD_SECONDS, MAX_RECORDS]
             rows = await self._link.evaluate(_TELL, [names.FLEET], arguments, _rows)
         except StoreUnavailableError:
             return
@@ -190,7 +190,7 @@ class Fleet:
         offset = own.values.get("clock")
         if isinstance(offset, float) and abs(offset) > CLOCK_SECONDS:
             found[Difference(_REDIS, "clock", "0", f"{offset:g}")] = None
-        self.found = tuple(found)[:MOST_DIFFERENCES]
+        self.found = tuple(found)[:MAX_DIFFERENCES]
         # All workers of a gateway see the same.
         siblings = (each for each in others if each.gateway == own.gateway and _agree(each, own))
         if all(own.worker < each.worker for each in siblings):
@@ -198,7 +198,7 @@ class Fleet:
 
     def _tell(self) -> None:
         for gateway, option, there, here in self.found:
-            if (gateway, option) in self._told or len(self._told) >= MOST_DIFFERENCES:
+            if (gateway, option) in self._told or len(self._told) >= MAX_DIFFERENCES:
                 continue
             self._told.add((gateway, option))
             if gateway == _REDIS:

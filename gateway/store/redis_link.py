@@ -5,12 +5,12 @@ what is stored is for those who ask. The dangers: a request that waits for a
 server which is not there (so every exchange has one time limit for all that it
 does, and while the server is away none is begun), a crowd of new connections
 to a server that has just come back (so only the heartbeat tries then), and the
-server's password or a stored value in a log (so errors are told by their type),
+server's password or a stored value in a log (so errors are logged by their type),
 a server that answers and has no say (a replica, also one that was the master a
 moment ago: it counts as away, for what it has may be old and what it is given
-is lost), and an answer of another kind than was asked for, which must decide nothing (so
-whoever asks says how the answer is read, and what cannot be read is a failure
-of the store).
+is lost), and an answer of another kind than was asked for, which must decide
+nothing (so the caller says how the answer is read, and what cannot be read is a
+failure of the store).
 """
 
 from __future__ import annotations
@@ -214,39 +214,27 @@ class RedisLink:
         keys: Sequence[str],
         args: Sequence[str | bytes | int | float],
         read: Callable[[Any], Any] = lambda answer: answer,
+        *,
+        patient: bool = False,
     ) -> Any:
         """Run a Lua script, by its hash where the server knows it, and return its answer.
 
         Args:
             script, keys, args: what is run, and on what.
             read: as for ``command``.
+            patient: no request waits for it, so it has ``PATIENCE_SECONDS`` at least, and connections of its own. It is
+                tried although the server counts as away: that may only mean that it is slower than requests can wait.
 
         Raises:
             StoreUnavailableError: as for ``command``.
         """
-        self._demand()
-        return await self._exchange(_run(self._commands, script, (len(keys), *keys, *args)), read, self._seconds)
-
-    async def patiently(
-        self,
-        script: str,
-        keys: Sequence[str],
-        args: Sequence[str | bytes | int | float],
-        read: Callable[[Any], Any] = lambda answer: answer,
-    ) -> Any:
-        """Run a Lua script that no request waits for: over connections of its own, and with ``PATIENCE_SECONDS``.
-
-        It is tried although the server counts as away: that may only mean that it is slower than requests can wait.
-
-        Args:
-            script, keys, args, read: as for ``evaluate``.
-
-        Raises:
-            StoreUnavailableError: the server did not do it.
-        """
-        self.commands += 1
-        seconds = max(self._seconds, PATIENCE_SECONDS)
-        return await self._exchange(_run(self._patient, script, (len(keys), *keys, *args)), read, seconds)
+        client, seconds = self._commands, self._seconds
+        if patient:
+            client, seconds = self._patient, max(seconds, PATIENCE_SECONDS)
+            self.commands += 1
+        else:
+            self._demand()
+        return await self._exchange(_run(client, script, (len(keys), *keys, *args)), read, seconds)
 
     async def _exchange(self, exchange: Awaitable[Any], read: Callable[[Any], Any], seconds: float) -> Any:
         try:

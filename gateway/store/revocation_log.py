@@ -7,14 +7,15 @@ which number it has read asks for the rest, be it everything or one record, and
 what was written while it was away cannot be missed. A write tells everybody at
 once, in the same script, over a channel. Nothing that came from outside is in
 Redis, only digests of it (R131). The dangers: a value there that makes no
-sense, by accident or by somebody's hand (it must neither be taken for a number
+sense, written by accident or by hand (it must neither be taken for a number
 nor be written on, so scripts and readers both refuse it, and the log counts as
 unavailable until it is gone), and a server that has lost some of it and does
 not know that (evicted, flushed, restarted, a replica that came late). So
-records, the number of the last write and the epoch live and die together: a
-mark among the records names the epoch and the server process; whoever finds
-that they do not belong together begins another epoch, and under another epoch
-everybody reads all of it anew and writes back what it lacks.
+records, the number of the last write and the epoch live and die together, from
+the first look on, when there may be no records yet: a mark among the records
+names the epoch and the server process. A script that finds that they do not
+belong together begins another epoch, and under another epoch each worker reads
+all of it anew and writes back what it lacks.
 """
 
 from __future__ import annotations
@@ -39,16 +40,17 @@ _LOG, _EPOCH, _HEAD, _SWEPT = (f"{_NAME}:{part}" for part in ("log", "epoch", "h
 _RESTORING = f"{_NAME}:restoring"
 _KEYS = (_LOG, _EPOCH, _HEAD, _SWEPT)
 
-#: How long one worker at most has the task to write back what Redis has lost, in milliseconds.
-_RESTORE_MILLISECONDS = 5_000
+#: How long one worker has the task to write back what Redis has lost, after it last wrote, in milliseconds: should it
+#: end meanwhile, the others wait no longer.
+_RESTORE_MILLISECONDS = 300
 
 # No record names so late a moment, in seconds since the epoch.
-_LATEST = 1e15
+_MAX_MOMENT = 1e15
 
 #: How many hexadecimal digits an epoch has.
 _EPOCH_DIGITS = 16
 
-# What stands in Redis and is none of what this module writes.
+# What a script answers that finds in Redis what this module does not write.
 _ODD = odd_reply("the log of revocations")
 
 # Every script gets as its first argument what the epoch would be if another one had to begin. The mark is a member of
@@ -63,7 +65,7 @@ if odd(head) or odd(newest) then {_ODD} end
 if epoch and (#epoch ~= {_EPOCH_DIGITS} or not string.find(epoch, '^%w+$')) then {_ODD} end
 local info = redis.pcall('INFO', 'replication')
 if type(info) == 'string' and string.find(info, 'role:slave', 1, true) then
-  return redis.error_reply('READONLY of a replica nobody knows how old it is')
+  return redis.error_reply('READONLY it is not known how old a replica is')
 end
 info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
@@ -80,11 +82,10 @@ local function whole()
   local named = 'mark:' .. epoch .. ':'
   return string.sub(marks[1], 1, #named) == named and (server == '' or marks[1] == named .. server)
 end
-if (epoch or head or newest) and not whole() then begin() end
+if not whole() then begin() end
 """
 
 _ADD = f"""{_BEGIN}
-if not epoch then begin() end
 local first, added = tonumber(head), {{}}
 local last = first
 for at = 1, #ARGV[2], {RECORD.size} do
@@ -99,7 +100,8 @@ if last > first then
   redis.call('SET', KEYS[3], text)
   redis.call('PUBLISH', ARGV[3], string.format('%s %.0f %s ', epoch, first, text) .. table.concat(added))
 end
-return last - first
+if ARGV[4] then redis.call('SET', KEYS[5], '1', 'PX', ARGV[4]) end
+return {{epoch, last - first}}
 """
 
 _PAGE = f"""{_BEGIN}
@@ -108,7 +110,7 @@ for _, record in ipairs(rows) do
   if #record ~= {RECORD.size} then {_ODD} end
 end
 local last = #rows > 0 and redis.call('ZSCORE', log, rows[#rows]) or ARGV[2]
-return {{epoch or '', head or '0', last, table.concat(rows)}}
+return {{epoch, head, last, table.concat(rows)}}
 """
 
 _SWEEP = """
@@ -136,7 +138,7 @@ class Page(NamedTuple):
     """Some records of the log.
 
     Attributes:
-        epoch: names this log; empty where there is none. Another one means that the server may have lost some of it.
+        epoch: names this log. Another one means that the server may have lost some of it.
         head: the number of the last write.
         last: the number of the last record here; what was asked for when there is none.
         records: one after the other.
@@ -148,8 +150,20 @@ class Page(NamedTuple):
     records: bytes
 
 
-class Told(NamedTuple):
-    """A write, as the channel tells it.
+class Written(NamedTuple):
+    """What became of a write.
+
+    Attributes:
+        epoch: of the log that the records are in.
+        added: how many were not there already.
+    """
+
+    epoch: bytes
+    added: int
+
+
+class Message(NamedTuple):
+    """A write, as the channel announces it.
 
     Attributes:
         epoch: of the log.
@@ -164,14 +178,14 @@ class Told(NamedTuple):
     records: bytes
 
 
-def told(message: bytes) -> Told | None:
-    """Return what a message of the channel says; None when it is none of ours."""
+def read_message(message: bytes) -> Message | None:
+    """Return what a message of the channel says; None when it is not one of ours."""
     parts = message.split(b" ", 3)
     if len(parts) != 4 or not (parts[1].isdigit() and parts[2].isdigit()):
         return None
     if not _sound(parts[3]):
         return None
-    return Told(parts[0], int(parts[1]), int(parts[2]), parts[3])
+    return Message(parts[0], int(parts[1]), int(parts[2]), parts[3])
 
 
 class RevocationLog:
@@ -185,29 +199,39 @@ class RevocationLog:
         self._link = link
         self.channel = f"{_NAME}:{link.database}"
 
-    async def add(self, records: bytes) -> int:
-        """Write and tell records, at most ``MOST_RECORDS``; return how many were not there already."""
-        added: int = await self._link.patiently(_ADD, _KEYS, [_fresh_epoch(), records, self.channel], count)
-        return added
+    async def add(self, records: bytes, *, restoring: bool = False) -> Written:
+        """Write and publish records, at most ``MOST_RECORDS``.
+
+        Args:
+            records: one after the other.
+            restoring: keep the task that ``may_restore`` has given.
+        """
+        arguments: list[str | bytes | int] = [_fresh_epoch(), records, self.channel]
+        if restoring:
+            arguments.append(_RESTORE_MILLISECONDS)
+        written: Written = await self._link.evaluate(_ADD, [*_KEYS, _RESTORING], arguments, _written, patient=True)
+        return written
 
     async def page(self, after: int) -> Page:
         """Return the records that were written after a number, the oldest first, at most ``MOST_RECORDS``."""
-        page: Page = await self._link.patiently(_PAGE, _KEYS, [_fresh_epoch(), after, MOST_RECORDS], _page)
+        page: Page = await self._link.evaluate(_PAGE, _KEYS, [_fresh_epoch(), after, MOST_RECORDS], _page, patient=True)
         return page
 
     async def sweep(self) -> int:
         """Remove what has ended from the next part of the log; return how many records that were."""
-        removed: int = await self._link.patiently(_SWEEP, _KEYS, [MOST_RECORDS // 4], count)
+        removed: int = await self._link.evaluate(_SWEEP, _KEYS, [MOST_RECORDS // 4], count, patient=True)
         return removed
 
     async def may_restore(self) -> bool:
-        """Say whether this worker is the one that writes back what Redis has lost, for the next seconds."""
-        mine: bool = await self._link.patiently(_MAY_RESTORE, [_RESTORING], [_RESTORE_MILLISECONDS], done_or_not)
+        """Return whether this worker is the one that writes back what Redis has lost, until it pauses or ends."""
+        mine: bool = await self._link.evaluate(
+            _MAY_RESTORE, [_RESTORING], [_RESTORE_MILLISECONDS], done_or_not, patient=True
+        )
         return mine
 
     async def restored(self) -> None:
         """Let others write back at once what they miss."""
-        await self._link.patiently(_RESTORED, [_RESTORING], [], count)
+        await self._link.evaluate(_RESTORED, [_RESTORING], [], count, patient=True)
 
 
 def _fresh_epoch() -> str:
@@ -215,6 +239,11 @@ def _fresh_epoch() -> str:
 
 
 # --- what Redis answers, read ---
+
+
+def _written(answer: Any) -> Written:
+    epoch, added = items(answer, 2)
+    return Written(_epoch(epoch), count(added))
 
 
 def _page(answer: Any) -> Page:
@@ -226,11 +255,10 @@ def _page(answer: Any) -> Page:
 
 def _sound(records: bytes) -> bool:
     """Tell whether these are records, and all of them say something: nothing is issued before NaN."""
-    return not len(records) % RECORD.size and all(0 <= one[3] < _LATEST for one in RECORD.iter_unpack(records))
+    return not len(records) % RECORD.size and all(0 <= one[3] < _MAX_MOMENT for one in RECORD.iter_unpack(records))
 
 
 def _epoch(answer: Any) -> bytes:
-    """Read an epoch; empty for none."""
-    if text(answer) and (len(answer) != _EPOCH_DIGITS or not answer.isalnum()):
+    if len(text(answer)) != _EPOCH_DIGITS or not answer.isalnum():
         raise OddAnswerError
     return bytes(answer)

@@ -4,7 +4,7 @@ Only the estimate lives here. What several gateways share is judged by the one
 clock that they have in common; their own may differ. Between two samples it
 goes on by the monotonic clock. An answer takes its time, and the server read
 its clock somewhere within: so there are two estimates, none later and none
-earlier than the truth, and whoever asks takes the one that is safe.
+earlier than the truth, and callers take the one that is safe.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class StoreClock:
             asked_at: monotonic seconds at which the question was sent.
 
         Raises:
-            OddAnswerError: it is none.
+            OddAnswerError: it is not a moment.
         """
         seconds, microseconds = map(number, items(answer, 2))
         moment = seconds + microseconds / 1e6

@@ -21,22 +21,25 @@ from typing import NamedTuple
 
 from gateway.store import names
 from gateway.store.answers import OddAnswerError, text
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.redis_link import RedisLink
 
-#: What is remembered of an id, in bytes: enough that nobody finds two ids with the same.
+#: What is remembered of an id, in bytes: enough that two ids with the same cannot be found.
 DIGEST_BYTES = 16
 
 #: The most by which the clocks of Redis and of a gateway may differ, in seconds: for so much longer an id is kept.
 CLOCK_MARGIN = 120.0
 
+#: From the mark on, every id is undecided for this long: an asker that has used some says meanwhile what "ahead" was.
+_SETTLING_MILLISECONDS = 1000
+
 #: Ids that are removed at one look after their time.
 _SWEPT = 1000
 
-# Arguments: since when the asker knows the server to remember (empty: it has never asked), what it knows of "ahead",
-# and its window; with an id also its digest, earliest, the end before the window, and whether it passes undecided.
+# Arguments: what the asker knows of "ahead", and its window; with an id also its digest, earliest, the end before the
+# window, and whether it passes undecided.
 _SCRIPT = f"""
-local key, digest = KEYS[1], ARGV[4]
-local known, known_ahead, own_window = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local key, digest = KEYS[1], ARGV[3]
+local known_ahead, own_window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local info = redis.pcall('INFO', 'server')
@@ -47,23 +50,14 @@ end
 local function set(name, number)
   redis.call('ZADD', key, string.format('%.0f', -number), name)
 end
--- A mark that is written without any sign of a loss is a whole second, since most tokens say no more of their birth.
-local function certain(moment)
-  return moment % 1000 == 0 and moment + 1 or moment
-end
 local since, ahead, window = get(server), get('ahead'), get('window')
+-- In this millisecond ids may have been used and lost. That nothing was lost cannot be seen from an empty store.
+local from_now_on = now + 1
 if since == 0 then
-  local lost = known ~= ''
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', '(0')) do
-    if string.sub(member, 1, 7) == 'server:' then
-      redis.call('ZREM', key, member)
-      lost = true
-    end
+    if string.sub(member, 1, 7) == 'server:' then redis.call('ZREM', key, member) end
   end
-  since = lost and certain(now) or now - now % 1000
-  set(server, since)
-elseif known ~= '' and tonumber(known) ~= since and since % 1000 == 0 then
-  since = since + 1001
+  since = from_now_on
   set(server, since)
 end
 if known_ahead > ahead then
@@ -72,7 +66,7 @@ if known_ahead > ahead then
 end
 if own_window > window then
   if window > 0 then
-    since = math.max(since, certain(now))
+    since = math.max(since, from_now_on)
     set(server, since)
   end
   window = own_window
@@ -88,12 +82,12 @@ if not digest then
   end
   return answer('looked')
 end
-local earliest, last = tonumber(ARGV[5]), tonumber(ARGV[6]) + window
+local earliest, last = tonumber(ARGV[4]), tonumber(ARGV[5]) + window
 if redis.call('ZSCORE', key, digest) or redis.call('EXISTS', KEYS[2]) == 1 then
   return answer('used')
 end
-local decided = earliest >= since + ahead and last > now
-if not decided and ARGV[7] == '0' then
+local decided = earliest >= since + ahead and last > now and now >= since + {_SETTLING_MILLISECONDS}
+if not decided and ARGV[6] == '0' then
   return answer('undecided')
 end
 local text = string.format('%.0f', last)
@@ -135,30 +129,25 @@ class UsedIds:
         self._link = link
         self._purpose = purpose
         self._name = names.used_ids(purpose)
-        self._known = ""
         self._own_window = self.window
 
     async def look(self) -> None:
         """Ask since when Redis remembers, and remove some ids whose time is over.
 
         Raises:
-            StoreUnavailableError: Redis did not do it. Whatever it lacks later is a loss from then on.
+            StoreUnavailableError: Redis did not do it.
         """
-        try:
-            await self._ask([self._name], [])
-        except StoreUnavailableError:
-            self._known = self._known or "0"
-            raise
+        await self._ask([self._name], [])
 
     async def use(self, digest: bytes, earliest: float, until: float, *, undecided_passes: bool) -> bytes:
         """Use an id up, and return ``NEW``, ``USED``, ``UNDECIDED`` or, instead of that, ``PASSED``.
 
-        Of any number at a time, one is told that it is new.
+        Of any number of callers at a time, one gets ``NEW``.
 
         Args:
             digest: stands for the id.
-            earliest: seconds since the epoch before which nobody can have used it.
-            until: seconds since the epoch after which nobody accepts it, but for the window.
+            earliest: seconds since the epoch before which it cannot have been used.
+            until: seconds since the epoch after which no gateway accepts it, but for the window.
             undecided_passes: use it up although it may have been used before ``since``.
 
         Raises:
@@ -169,10 +158,9 @@ class UsedIds:
         return await self._ask(keys, [*arguments, "1" if undecided_passes else "0"])
 
     async def _ask(self, keys: list[str], arguments: list[str | bytes]) -> bytes:
-        state: list[str | bytes] = [self._known, str(self.ahead), str(self._own_window)]
+        state: list[str | bytes] = [str(self.ahead), str(self._own_window)]
         answer: _Answer = await self._link.evaluate(_SCRIPT, keys, [*state, *arguments], _read)
         outcome, since, ahead, window = answer
-        self._known = str(since)
         self.since, self.ahead, self.window = since, max(self.ahead, ahead), window
         return outcome
 

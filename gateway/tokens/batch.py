@@ -47,7 +47,7 @@ class VerificationBatch:
         Args:
             token: the token.
             digest: its SHA-256.
-            done: told the outcome, once, soon but not now.
+            done: called with the outcome, once, soon but not now.
 
         Raises:
             GatewayError: the refusal, when it needs no look at the signature. ``done`` is not called.

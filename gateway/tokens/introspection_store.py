@@ -2,7 +2,7 @@
 
 Only the sharing lives here; what an answer means is judged anew by whoever
 reads it. The dangers: Redis away, slow or answering nonsense (so every exchange
-is bounded, and its failure is a miss), somebody else who can write there (so an
+is bounded, and its failure is a miss), another program that can write there (so an
 answer is sealed with a key that only gateways with the client's own secret
 have, for one token: what does not open is a miss), and what is readable there
 (so keys are hashes, and claims are sealed), and clocks that differ (so the age

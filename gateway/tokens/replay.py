@@ -34,7 +34,7 @@ MAX_SECONDS = 315_360_000.0
 #: Seconds between two looks since when Redis remembers, once an id was used here.
 LOOK_SECONDS = 0.25
 
-#: Before that, every so many times only: whoever uses nothing loses little.
+#: Before that, every so many times only: a worker that uses nothing loses little.
 _IDLE_LOOKS = 20
 
 
@@ -49,7 +49,7 @@ class Once(NamedTuple):
 
     Attributes:
         digest: see ``digest_of``.
-        earliest: before this nobody can have used it, by what its issuer or sender has signed.
+        earliest: before this it cannot have been used, by what its issuer or sender has signed.
         here: so long this gateway would accept it.
         anywhere: so long any gateway might, but for the store's own window.
     """
@@ -66,7 +66,7 @@ class ReplayStore(ABC):
     Attributes:
         kind: ``memory`` or ``redis``.
         replays: how often an id was there already.
-        undecided: how often it could not be told whether it was.
+        undecided: how often it could not be decided whether it was.
         passed: ids that were let pass all the same.
     """
 
@@ -79,7 +79,7 @@ class ReplayStore(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Begin to keep up with the store, if there is one; nobody waits for it longer than for one exchange."""
+        """Begin to keep up with the store, if there is one; this waits for one exchange at most."""
 
     @abstractmethod
     async def stop(self) -> None:
@@ -98,10 +98,10 @@ class ReplayStore(ABC):
 
         Args:
             once: the id, and its times.
-            undecided_passes: where it cannot be told, it counts as unused.
+            undecided_passes: where it cannot be decided, it counts as unused.
 
         Raises:
-            GatewayError: ``REPLAY_STORE`` or ``REPLAY_UNDECIDED``: it cannot be told, so whatever the id is for is not
+            GatewayError: ``REPLAY_STORE`` or ``REPLAY_UNDECIDED``: it cannot be decided, so what the id is for is not
                 admitted.
         """
         try:
@@ -185,10 +185,10 @@ class ReplayMemory(ReplayStore):
         return len(self._used)
 
     async def start(self) -> None:
-        """There is nobody to keep up with."""
+        """Do nothing: there is no store to keep up with."""
 
     async def stop(self) -> None:
-        """There was nobody."""
+        """Do nothing."""
 
     async def _add(self, once: Once, undecided_passes: bool) -> bool:
         # Without a pause between look and entry: of two requests at a time, one is the first.
@@ -257,7 +257,7 @@ class ReplayRedis(ReplayStore):
                 self._remember(once)
                 self._let_pass.add(once.digest, once.here - self._wall())
             raise
-        # Redis tells one of several that it is the first, whoever hears of it first; but it does not know what passed
+        # Redis answers one of several that it is the first, whichever hears it first; but it does not know what passed
         # here while it gave no answer.
         self._remember(once)
         new = outcome != USED and not self._let_pass.has(once.digest)

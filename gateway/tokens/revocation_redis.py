@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from gateway.clock import Clock
 from gateway.store.redis_link import PATIENCE_SECONDS, START_SECONDS, RedisLink, StoreUnavailableError
-from gateway.store.revocation_log import MOST_RECORDS, RECORD, Page, RevocationLog, told
+from gateway.store.revocation_log import MOST_RECORDS, RECORD, RevocationLog, read_message
 from gateway.tasks import Periodic, cancelled, spawn, survivable, where
 from gateway.tokens.revocation_source import Inheritance, RevocationSource
 from gateway.tokens.revocation_table import RevocationTable
@@ -36,6 +36,10 @@ LOOK_SECONDS = 0.25
 #: Without a good look for this long, what is revoked now is not known, however long ``max_age_seconds`` is.
 STALE_SECONDS = 0.6
 
+#: After a loss, what is revoked counts as unknown for this long, in seconds: other workers may know revocations that
+#: this one has never read, and need time to notice the loss (one look) and to write them back.
+SETTLING_SECONDS = 1.0
+
 #: Least seconds between two log lines about looks that failed otherwise than by Redis' being unavailable.
 _LOG_SECONDS = 10.0
 
@@ -47,13 +51,16 @@ _SWEEP_LOOKS = 8
 
 #: The wait for a message of the channel, after which the server is asked whether it is there, in seconds; and how many
 #: such questions in a row may stay without an answer before the connection is given up.
-_MESSAGE_SECONDS, _MOST_SILENCES = 1.0, 3
+_MESSAGE_SECONDS, _MAX_SILENCES = 1.0, 3
 
 #: While Redis is away, the channel is tried with every so many rounds only.
 _AWAY_ROUNDS = 4
 
-#: Records that are written back at one time, and the seconds between two looks whether somebody else has done it.
-_RESTORED, _RESTORE_SECONDS = MOST_RECORDS // 4, 0.25
+#: The epoch of a log that is not known, and was perhaps lost.
+_ANOTHER_LOG = b"?"
+
+#: Records that are written back at one time, and the seconds between two looks whether another worker has done it.
+_RESTORED, _RESTORE_SECONDS = MOST_RECORDS // 4, 0.1
 
 
 class RedisRevocations(RevocationSource):
@@ -80,6 +87,7 @@ class RedisRevocations(RevocationSource):
         self._epoch: bytes | None = None
         self._read = 0
         self._there: RevocationTable | None = None
+        self._settled_at = float("-inf")
         self._rounds = 0
         self._looks = 0
         self._logged_at = self._began = float("-inf")
@@ -92,8 +100,8 @@ class RedisRevocations(RevocationSource):
     async def start(self) -> None:
         """Read what is there, if Redis is, and keep up from then on in the background.
 
-        Whoever knows nothing waits for as long as the first look takes. Whoever has inherited knows what its siblings
-        know, and serves like them after ``START_SECONDS``, though Redis be silent.
+        A worker that knows nothing waits for as long as the first look takes. One that has inherited knows what its
+        siblings know, and serves like them after ``START_SECONDS``, even if Redis is silent.
         """
         first = self._first = spawn(self.look(), "first look at revocations")
         await asyncio.wait({first}, timeout=START_SECONDS if self.filled else None)
@@ -126,15 +134,15 @@ class RedisRevocations(RevocationSource):
     async def _look(self) -> None:
         began = self._began = self._monotonic()
         try:
-            while not self._take(await self._entries.page(self._read)):
-                began = self._monotonic()  # the last page tells of everything before it was asked for
+            while not await self._read_page():
+                began = self._monotonic()  # the last page has everything that was written before it was asked for
         except BaseException as error:
             if not survivable(error):
                 raise
             self._failed(error)
             self.tell()
         else:
-            self.found_good(began)
+            self.found_good(began, known=began >= self._settled_at and self._there is None)
             if self._there is not None and (self._restoring is None or self._restoring.done()):
                 self._restoring = spawn(self._restore(self._there), "revocations restored")
 
@@ -149,24 +157,49 @@ class RedisRevocations(RevocationSource):
             self._logged_at = now
             _log.error("revocations were not read from Redis (%d so far): %s", self.failures, where(error))
 
-    def _take(self, page: Page) -> bool:
-        """Take what a page says; return whether nothing is left to read."""
-        emptied = not page.epoch and self._there is None and len(self.table)
-        if page.epoch != self._epoch or page.head < self._read or emptied:
-            # Another log, or one that may lack some of what is known here. What it has is held against that.
-            begun, self._epoch, self._read = self._read, page.epoch, 0
-            self._there = RevocationTable() if len(self.table) else None
-            if begun:
+    async def _read_page(self) -> bool:
+        """Read the next page; return whether nothing is left to read."""
+        after = self._read  # the channel may move it on meanwhile, beyond what this page says
+        page = await self._entries.page(after)
+        if self._read < after:
+            return False  # meanwhile all of it must be read again
+        if page.epoch != self._epoch or page.head < after:
+            if self._epoch is not None:
+                self._settle()
+            self._epoch = page.epoch
+            self._compare()
+            if after:
                 return False
-        self._apply(page.records, page.epoch)
+        self.take(page.records, page.epoch)
         whole = len(page.records) < MOST_RECORDS * RECORD.size
         self._read = max(self._read, page.head if whole else page.last)
         return whole
 
-    def _apply(self, records: bytes, epoch: bytes) -> None:
-        if self._there is not None and epoch == self._epoch:
-            self._there.apply(records, self._wall())
-        if added := self.table.apply(records, self._wall()):
+    def _compare(self) -> None:
+        """Read the log from its start, and hold what it has against what is known here."""
+        self._read = 0
+        self._there = RevocationTable() if len(self.table) else None
+
+    def _settle(self) -> None:
+        """Redis has lost revocations, or may have: until others have written back theirs, not all are known here."""
+        self._settled_at = self._monotonic() + SETTLING_SECONDS
+        self.unknown(f"Redis may have lost some, and gets them back within {SETTLING_SECONDS:g} s")
+
+    def take(self, records: bytes, epoch: bytes) -> None:
+        """Take records that were written to Redis just now; should it lose them, they are written back.
+
+        Args:
+            records: one after the other.
+            epoch: of the log that they were written to.
+        """
+        added = self.table.apply(records, self._wall())
+        if epoch == self._epoch:
+            if self._there is not None:
+                self._there.apply(records, self._wall())
+        elif added and self._epoch is not None:
+            # The log that they are in may be lost, also if that was noticed before they came here.
+            self._compare()
+        if added:
             self.applied += added
             self.changed()
 
@@ -193,7 +226,7 @@ class RedisRevocations(RevocationSource):
         async with asyncio.timeout(PATIENCE_SECONDS):
             await channel.subscribe(self._entries.channel)
         silences = 0
-        while silences < _MOST_SILENCES:
+        while silences < _MAX_SILENCES:
             message = await channel.get_message(timeout=_MESSAGE_SECONDS)
             if message is None:
                 silences += 1
@@ -204,10 +237,10 @@ class RedisRevocations(RevocationSource):
                 await self._hear(message["data"])
 
     async def _hear(self, message: bytes) -> None:
-        found = told(message)
+        found = read_message(message)
         if found is None:
             return
-        self._apply(found.records, found.epoch)
+        self.take(found.records, found.epoch)
         if found.epoch == self._epoch and found.first <= self._read:
             self._read = max(self._read, found.head)
         elif not self._looking.locked():
@@ -223,13 +256,13 @@ class RedisRevocations(RevocationSource):
         """
         try:
             written = 0
-            while await self._lacking(there):
+            while self._there is there and await self._lacking(there):
                 if not await self._entries.may_restore():
                     await self._sleep(_RESTORE_SECONDS)
                     continue
                 for records in self.table.records(_RESTORED, self._wall(), there):
                     if records:
-                        written += await self._entries.add(records)
+                        written += (await self._entries.add(records, restoring=True)).added
                         there.apply(records, self._wall())
                     await asyncio.sleep(0)
                 await self._entries.restored()
@@ -254,14 +287,19 @@ class RedisRevocations(RevocationSource):
 
     @property
     def place(self) -> str:
-        # Whoever begins with entries that Redis may lack holds them against it.
-        return "" if self._epoch is None or self._there is not None else f"{self._epoch.decode()} {self._read}"
+        # A worker that begins with entries that Redis may lack compares all of them.
+        if self._there is not None or self._monotonic() < self._settled_at or self._epoch in (None, _ANOTHER_LOG):
+            return ""
+        return f"{self._epoch.decode()} {self._read}"
 
     def inherit(self, left: Inheritance) -> None:
         super().inherit(left)
         if left.place:
             epoch, read = left.place.split(" ")
             self._epoch, self._read = epoch.encode(), int(read)
+        else:
+            self._epoch = _ANOTHER_LOG
+            self.unknown("another worker has not yet compared what Redis has")
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` shows."""

@@ -3,7 +3,7 @@
 Only the keeping of that time lives here; the reading is each source's own. The
 danger is a claim to know that outlives the knowledge: so it is no flag that a
 failed look would have to take back, but a moment that only a good look moves
-on. Whoever asks compares it with the time.
+on. Callers compare it with the time.
 """
 
 from __future__ import annotations
@@ -109,15 +109,24 @@ class RevocationSource(ABC):
         self.changed()
         self.moved()
 
-    def found_good(self, began: float) -> None:
+    def found_good(self, began: float, *, known: bool = True) -> None:
         """Note a good look.
 
         Args:
             began: when it began: what was written while it went on may not be in it.
+            known: the source has all there is.
         """
-        self._looked_at, self.known_until = began, began + self._max_age
-        self.moved()
+        self._looked_at = began
+        if known:
+            self.known_until = began + self._max_age
+            self.moved()
         self.tell()
+
+    def unknown(self, why: str) -> None:
+        """Note that the entries are not all there is, until the next good look that says so."""
+        self.known_until, self._told = float("-inf"), False
+        _log.warning("what is revoked is not known: %s", why)
+        self.moved()
 
     def tell(self) -> None:
         """Log it when the entries have become known, or are so no longer."""
@@ -140,4 +149,4 @@ class RevocationSource(ABC):
 
 
 def _nobody() -> None:
-    """Nobody wants to know yet."""
+    """Do nothing: the source has no listener yet."""

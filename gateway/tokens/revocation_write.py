@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +27,9 @@ from gateway.tokens.revocation_table import Kind
 WRITE_SECONDS = 1.0
 
 _MOST_BYTES = MOST_RECORDS * RECORD.size
+
+#: Takes records that are in Redis now, and the epoch of their log.
+Take = Callable[[bytes, bytes], Awaitable[None]]
 
 _NAMES = {
     Kind.TOKEN: "jti",
@@ -59,15 +62,18 @@ class RevocationWriter:
     Args:
         settings: the whole configuration.
         clock: the time.
+        take: called with records that Redis has taken, and the epoch of the log that they are in. A Redis which loses
+            them gets them back from those who know them then.
 
     Attributes:
         store: ``redis`` or ``file``; empty where there is neither.
     """
 
-    def __init__(self, settings: schema.Settings, clock: Clock) -> None:
+    def __init__(self, settings: schema.Settings, clock: Clock, take: Take | None = None) -> None:
         self.store = "redis" if from_redis(settings) else "file" if settings.revocation.file else ""
         self._settings = settings
         self._clock = clock
+        self._take = take
 
     def read(self, text: str | bytes) -> Revocation:
         """Read one entry for writing.
@@ -102,7 +108,10 @@ class RevocationWriter:
             await link.start()
             log = RevocationLog(link)
             for start in range(0, len(records), _MOST_BYTES):
-                await log.add(records[start : start + _MOST_BYTES])
+                part = records[start : start + _MOST_BYTES]
+                written = await log.add(part)
+                if self._take is not None:
+                    await self._take(part, written.epoch)
         finally:
             await link.stop()
 

@@ -4,7 +4,7 @@ Only the question lives here; where entries come from is ``revocation_file.py``'
 and ``revocation_redis.py``'s. Two values are read on the hot path: the
 generation, another object after each change, so that a verdict given under the
 same one needs no second look; and the moment until which what is known may be
-used without a further question. Whoever asks compares that with the time, so
+used without a further question. Callers compare that with the time, so
 that nothing that ends or stands still can keep old knowledge alive. After it
 the routes' own policies are asked; and where this process itself has stood
 still, requests wait a moment until all sources have been looked at again, since
@@ -48,7 +48,7 @@ class Revocations:
         sources: the same.
         generation: another object whenever entries may have changed.
         known_until: monotonic seconds from which on a source was last read too long ago, or never was; infinity where
-            there is none.
+            there is no source.
         settled_until: monotonic seconds from which on ``unknown`` and ``outdated`` must be asked; minus infinity while
             sources are looked at again.
         passed_unknown: requests that open routes let pass meanwhile.
@@ -113,6 +113,12 @@ class Revocations:
             if table.covers_marked(mark, identity.issued_at, minute):
                 return True, marks
         return False, marks
+
+    def take(self, records: bytes, epoch: bytes) -> None:
+        """Take records that this gateway has written to Redis just now, to the log of this epoch."""
+        for source in self.sources:
+            if isinstance(source, RedisRevocations):
+                source.take(records, epoch)
 
     def demand(self, identity: Identity) -> None:
         """Refuse a caller whose credential is revoked; for all but the tokens that the token cache knows.

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gateway.settings.schema import Settings
+from tests.support.fleet import remembering_server
 from tests.support.gateway import configuration, request, running, running_gateway
 from tests.support.minting import ABSENT, SigningKey, jwks
 from tests.support.pace import paced
 from tests.support.proving import bound_token, proved
-from tests.support.redis import RedisServer
 from tests.support.upstream import Received, raw_upstream
 
 ROUTES: tuple[dict[str, Any], ...] = (
@@ -110,7 +110,7 @@ async def test_two_gateways_share_what_was_used_in_redis(tmp_path: Path) -> None
     """R130, R137: tokens and proofs; while Redis is away neither is admitted, and nobody waits long."""
     key, file = SigningKey.rsa("a"), tmp_path / "jwks.json"
     file.write_bytes(jwks(key))
-    async with raw_upstream() as upstream, RedisServer(tmp_path / "redis") as redis:
+    async with raw_upstream() as upstream, remembering_server(tmp_path / "redis") as redis:
         options = configuration(upstream.url, file, routes=ROUTES, redis={"url": redis.url, "timeout_seconds": 0.3})
         settings = Settings.model_validate(options)
         async with running(settings, key) as one, running(settings, key) as two:

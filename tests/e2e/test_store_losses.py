@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.clock import eventually
-from tests.support.fleet import Member, Relay, fleet
+from tests.support.fleet import Member, Relay, fleet, remembering_server
 from tests.support.gateway import RunningGateway, request
 from tests.support.minting import ABSENT
 from tests.support.proving import bound_token, proved
@@ -68,7 +68,7 @@ async def test_nothing_passes_twice_when_the_store_has_lost_everything(how: str,
     """R439, C122: at the same worker, at another one, and at a gateway that starts afterwards; new ones pass."""
     async with (
         raw_upstream() as upstream,
-        RedisServer(tmp_path / "redis") as server,
+        remembering_server(tmp_path / "redis") as server,
         fleet(tmp_path, upstream.url, server.url, Member(), Member(), **OPTIONS) as (one, two),
     ):
         used = uses(one)
@@ -90,7 +90,7 @@ async def test_nothing_passes_twice_when_a_replica_takes_over_late(tmp_path: Pat
     """R439: it has the mark and some ids, and does not know what it lacks."""
     async with (
         raw_upstream() as upstream,
-        RedisServer(tmp_path / "master") as master,
+        remembering_server(tmp_path / "master") as master,
         RedisServer(tmp_path / "replica") as replica,
         Relay(master.port) as relay,
     ):
@@ -130,7 +130,7 @@ async def test_a_route_may_let_pass_what_is_undecided(tmp_path: Path) -> None:
     quick = Member(sections={"redis": {"timeout_seconds": 0.5}})
     async with (
         raw_upstream() as upstream,
-        RedisServer(tmp_path / "redis") as server,
+        remembering_server(tmp_path / "redis") as server,
         fleet(tmp_path, upstream.url, server.url, quick, quick, **OPTIONS) as (one, two),
     ):
         known, old = (request(b"GET", "/open", token=one.token(jti=name)) for name in ("known", "old"))

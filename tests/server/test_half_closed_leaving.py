@@ -45,7 +45,7 @@ REQUESTS = {
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no socket be closed for having been silent: that would hide those that are left."""
-    monkeypatch.setattr(half_closed, "PATIENCE", 600.0)
+    monkeypatch.setattr(half_closed, "PATIENCE_SECONDS", 600.0)
 
 
 @pytest.fixture(params=["express", "full"], autouse=True)

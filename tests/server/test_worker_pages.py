@@ -36,8 +36,10 @@ class Process:
     loaded: bool = True
     gate: asyncio.Event | None = None
     pieces: list[Any] = field(default_factory=list)
+    given: list[tuple[str, ...]] = field(default_factory=list)
 
-    async def ask(self, page: str) -> Any:
+    async def ask(self, page: str, *given: str) -> Any:
+        self.given.append((page, *given))
         if page == "more":
             return self.pieces.pop(0) if self.pieces else None
         if self.gate is not None:
@@ -122,6 +124,19 @@ async def test_the_eldest_that_answers_leaves_what_it_has() -> None:
         slot.began = -number
     assert await one.estate(one.slots[2]) == {"keys": [], "sources": {"redis": {}}, "records": [["redis", "a"]]}
     assert await one.estate(one.slots[0]) is None
+
+
+async def test_every_worker_takes_what_was_revoked_before_it_is_answered() -> None:
+    """R438: one that does not answer holds nothing up for longer than its own time."""
+    processes, gate = [Process({"revoked": None}), Process()], asyncio.Event()
+    processes[1].gate = gate
+    taking = asyncio.ensure_future(fleet(processes[0], None, processes[1]).take_revoked(b"\0\xff", b"0123456789abcdef"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not taking.done()
+    gate.set()
+    await taking
+    assert [process.given for process in processes] == [[("revoked", "AP8=", "0123456789abcdef")]] * 2
 
 
 async def test_readiness_ends_with_the_drain_whatever_workers_say() -> None:

@@ -12,13 +12,13 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.fleet import remembering_server
 from tests.support.gateway import RawClient, RawResponse, request, until
 from tests.support.idp import FakeIdp
 from tests.support.keys import KEY, OTHER, entry, write_keys
 from tests.support.minting import SigningKey, good_claims, mint
 from tests.support.pace import paced
 from tests.support.proofs import bound_to, make_proof, with_proof
-from tests.support.redis import RedisServer
 from tests.support.upstream import Received, raw_upstream
 from tests.support.workers import PATIENCE, WorkersGateway, config_text, gone, workers_gateway
 
@@ -249,7 +249,7 @@ async def test_every_worker_reads_the_file_of_keys_again(tmp_path: Path, cache: 
 async def test_workers_share_nonces_and_what_was_used(tmp_path: Path, cache: Path) -> None:
     """R137, R138: what one worker gave out is good with all, and what was used with one is used with all."""
     key, client_key = SigningKey.ec("a"), SigningKey.ec("client")
-    async with FakeIdp() as idp, raw_upstream() as upstream, RedisServer(tmp_path / "redis") as redis:
+    async with FakeIdp() as idp, raw_upstream() as upstream, remembering_server(tmp_path / "redis") as redis:
         idp.publish(key)
         shared = f'\n[dpop]\nnonce_seconds = 3600\n[redis]\nurl = "{redis.url}"\ntimeout_seconds = 1\n'
         text = config_text(upstream.url, idp.jwks_url) + shared

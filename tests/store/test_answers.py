@@ -80,7 +80,7 @@ def _number(name: bytes) -> Callable[[RedisLink], Awaitable[Any]]:
 QUESTIONS: dict[str, tuple[bytes, Callable[[RedisLink], Awaitable[Any]], set[bytes]]] = {
     "buckets": (b"EVALSHA", lambda link: SharedBuckets(link, [(1.0, 1.0)]).take([b"a"]), set()),
     "page": (b"EVALSHA", _number(b"page"), set()),
-    "add": (b"EVALSHA", _number(b"add"), {b":7\r\n"}),
+    "add": (b"EVALSHA", _number(b"add"), set()),
     "sweep": (b"EVALSHA", _number(b"sweep"), {b":7\r\n"}),
     "may restore": (b"EVALSHA", _number(b"may restore"), set()),
     "restored": (b"EVALSHA", _number(b"restored"), {b":7\r\n"}),

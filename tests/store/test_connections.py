@@ -50,7 +50,7 @@ async def echo(url: str, **options: Any) -> Any:
 
 
 async def test_a_server_that_asks_for_a_certificate_gets_it(tmp_path: Path) -> None:
-    """And whoever shows none, or that of another authority, gets no answer."""
+    """And a client without one, or with that of another authority, gets no answer."""
     own, foreign = authority(tmp_path / "own"), authority(tmp_path / "foreign", "other")
     server_files, client_files = own.sign("redis", "127.0.0.1"), own.sign("gateway", "gateway")
     stranger = foreign.sign("gateway", "gateway")

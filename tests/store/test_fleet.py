@@ -13,7 +13,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
 from gateway.settings.schema import Settings
-from gateway.store.fleet import MOST_BYTES, MOST_DIFFERENCES, MOST_RECORDS, RECORD_SECONDS, Fleet, read_record
+from gateway.store.fleet import MAX_BYTES, MAX_DIFFERENCES, MAX_RECORDS, RECORD_SECONDS, Fleet, read_record
 from gateway.store.names import FLEET
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, OffsetClock, eventually
@@ -41,7 +41,7 @@ async def member(server: RedisServer, configured: Settings, ahead: float = 0.0) 
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what was told of differences."""
+    """Return what was logged of differences."""
     return [record.getMessage() for record in caplog.records if record.name == "gateway.fleet"]
 
 
@@ -62,17 +62,17 @@ async def test_a_difference_is_told_once_with_option_and_gateway(
             assert (shown["option"], shown["there"], shown["here"]) == ("issuers.main.leeway_seconds", "60", "2")
             assert shown["gateway"].endswith(" 10.0.0.2:80")
             assert one.status()["others"] == 2
-            told = lines(caplog)
-            assert len(told) == 2
-            assert all("issuers.main.leeway_seconds" in line for line in told)
-            assert sum("10.0.0.2:80, which" in line for line in told) == 1
-            assert sum("10.0.0.1:80, which" in line for line in told) == 1
+            logged = lines(caplog)
+            assert len(logged) == 2
+            assert all("issuers.main.leeway_seconds" in line for line in logged)
+            assert sum("10.0.0.2:80, which" in line for line in logged) == 1
+            assert sum("10.0.0.1:80, which" in line for line in logged) == 1
         await one.look()  # it has taken its record back
         assert (one.status()["differences"], one.others) == ([], 1)
 
 
 async def test_clocks_that_differ_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """R440: from each other, and from that of Redis, which is nobody's fault but must be known."""
+    """R440: from each other, and from that of Redis, which is a setting of neither, but must be known."""
     async with (
         RedisServer(tmp_path) as server,
         member(server, settings("10.0.0.1:80"), 20) as one,
@@ -84,18 +84,19 @@ async def test_clocks_that_differ_are_told(tmp_path: Path, caplog: pytest.LogCap
             ("Redis", "clock"),
         }
         assert [round(fleet.status()["clock_offset_seconds"]) for fleet in (one, two)] == [20, -20]
-        told = lines(caplog)
-        assert "the clock here is 20 s ahead of that of Redis: set both right" in told
-        assert "the clock here is 20 s behind that of Redis: set both right" in told
-        assert sum("10.0.0.2:80, which shares this Redis, has clock = -20; here it is 20" in line for line in told) == 1
+        logged = lines(caplog)
+        assert "the clock here is 20 s ahead of that of Redis: set both right" in logged
+        assert "the clock here is 20 s behind that of Redis: set both right" in logged
+        differs = "10.0.0.2:80, which shares this Redis, has clock = -20; here it is 20"
+        assert sum(differs in line for line in logged) == 1
 
 
 async def test_another_version_is_told(tmp_path: Path) -> None:
     """R440: old and new side by side are seen."""
     async with RedisServer(tmp_path) as server, member(server, settings()) as one:
         now = server.run("TIME")[0]
-        told = {"gateway": "old", "values": {"version": "0.1.9", "format": 1, "of.another": 5}}
-        server.run("HSET", FLEET, "a", f"{now} {json.dumps(told)}")
+        record = {"gateway": "old", "values": {"version": "0.1.9", "format": 1, "of.another": 5}}
+        server.run("HSET", FLEET, "a", f"{now} {json.dumps(record)}")
         await one.look()
         assert [(each.option, each.there) for each in one.found] == [("version", "0.1.9"), ("format", "1")]
 
@@ -113,7 +114,7 @@ async def test_records_end_and_what_is_none_is_passed_over(tmp_path: Path, caplo
             "empty": f"{now} {{}}",
             "deep": f"{now} " + "[" * 100_000,
             "typed": f"{now} " + json.dumps({"gateway": 1, "values": {"format": []}}),
-            "long": f"{now} " + json.dumps({"gateway": "x" * MOST_BYTES, "values": {}}),
+            "long": f"{now} " + json.dumps({"gateway": "x" * MAX_BYTES, "values": {}}),
             "hostile": f"{now} " + json.dumps(hostile),
         }
         for name, value in rows.items():
@@ -129,13 +130,13 @@ async def test_records_end_and_what_is_none_is_passed_over(tmp_path: Path, caplo
 async def test_a_crowd_is_bounded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with RedisServer(tmp_path) as server, member(server, settings()) as one:
         now = server.run("TIME")[0]
-        for number in range(MOST_RECORDS + 100):
-            told = {"gateway": f"g{number}", "values": {"format": 7}}
-            server.run("HSET", FLEET, f"w{number}", f"{now} {json.dumps(told)}")
+        for number in range(MAX_RECORDS + 100):
+            record = {"gateway": f"g{number}", "values": {"format": 7}}
+            server.run("HSET", FLEET, f"w{number}", f"{now} {json.dumps(record)}")
         await one.look()
-        assert one.others <= MOST_RECORDS
-        assert len(one.found) == MOST_DIFFERENCES
-        assert len(lines(caplog)) <= MOST_DIFFERENCES
+        assert one.others <= MAX_RECORDS
+        assert len(one.found) == MAX_DIFFERENCES
+        assert len(lines(caplog)) <= MAX_DIFFERENCES
 
 
 async def test_a_store_that_is_away_or_answers_oddly_is_left_alone(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from gateway.clock import SystemClock
 from gateway.settings.redis import Redis
 from gateway.store.names import KEY_PREFIX
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
-from gateway.store.revocation_log import MOST_RECORDS, RECORD, RevocationLog, Told, told
+from gateway.store.revocation_log import MOST_RECORDS, RECORD, Message, RevocationLog, read_message
 from tests.support.redis import RedisServer
 
 LOG, EPOCH, HEAD = (f"gateway:{{revocation}}:{part}" for part in ("log", "epoch", "head"))
@@ -46,12 +46,13 @@ async def opened(folder: Path) -> AsyncIterator[tuple[RedisServer, RevocationLog
 
 async def test_what_was_written_is_read_from_any_number_on(tmp_path: Path) -> None:
     async with opened(tmp_path) as (server, log):
-        assert await log.page(0) == (b"", 0, 0, b"")
-        assert not server.run("DBSIZE"), "reading begins no log"
-        assert await log.add(record(1) + record(2)) == 2
-        assert await log.add(record(2) + record(3)) == 1, "what is there already is not written again"
+        begun = await log.page(0)
+        assert begun == (begun.epoch, 0, 0, b"")
+        assert (await log.add(record(1) + record(2))).added == 2
+        assert (await log.add(record(2) + record(3))).added == 1, "what is there already is not written again"
         epoch = (await log.page(0)).epoch
         assert (len(epoch), size(server)) == (16, 3)
+        assert epoch == begun.epoch
         assert await log.page(0) == (epoch, 3, 3, record(1) + record(2) + record(3))
         assert await log.page(2) == (epoch, 3, 3, record(3))
         assert await log.page(3) == (epoch, 3, 3, b"")
@@ -82,12 +83,12 @@ async def test_every_write_is_told_with_its_numbers(tmp_path: Path) -> None:
         await log.add(record(1))
         await log.add(record(1))
         await log.add(nasty + record(2))
-        found: list[Told | None] = []
+        found: list[Message | None] = []
         async with asyncio.timeout(5):
             while len(found) < 2:
                 message = await channel.get_message(ignore_subscribe_messages=True, timeout=1)
                 if message is not None:
-                    found.append(told(message["data"]))
+                    found.append(read_message(message["data"]))
         epoch = (await log.page(0)).epoch
         assert found == [(epoch, 0, 1, record(1)), (epoch, 1, 3, nasty + record(2))]
         await channel.aclose()
@@ -95,8 +96,8 @@ async def test_every_write_is_told_with_its_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("message", [b"", b"a b c", b"a 1 2", b"a x 2 ", b"a 1 -2 ", b"a 1 2 odd"])
 def test_a_message_of_somebody_else_is_nothing(message: bytes) -> None:
-    assert told(message) is None
-    assert told(b"a 1 2 ") == (b"a", 1, 2, b"")
+    assert read_message(message) is None
+    assert read_message(b"a 1 2 ") == (b"a", 1, 2, b"")
 
 
 async def test_ended_records_are_swept_part_by_part(tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ LOSSES: dict[str, Callable[[RedisServer], object]] = {
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("first", ["read", "written"])
 async def test_records_number_and_epoch_live_and_die_together(loss: str, first: str, tmp_path: Path) -> None:
-    """R438: whoever comes first begins another epoch, once; no number is given twice."""
+    """R438: the first to come begins another epoch, once; no number is given twice."""
     async with opened(tmp_path) as (server, log):
         await log.add(record(1) + record(2) + record(3))
         before = await log.page(0)
@@ -165,7 +166,7 @@ async def test_records_number_and_epoch_live_and_die_together(loss: str, first: 
         assert after.epoch not in (b"", before.epoch)
         assert after.head >= max(server.run("ZRANGE", LOG, -1, -1, "WITHSCORES")[0][1], 0)
         assert await log.page(0) == after
-        assert await log.add(record(10)) == 1
+        assert (await log.add(record(10))).added == 1
         assert (await log.page(after.head)).records == record(10)
 
 
@@ -177,12 +178,23 @@ async def test_a_log_that_is_whole_keeps_its_epoch(tmp_path: Path) -> None:
         assert await log.sweep() == 1
         assert await log.page(0) == (epoch, 1, 0, b"")
         server.run("ACL", "SETUSER", "default", "-info")
-        assert await log.add(record(2)) == 1
+        assert (await log.add(record(2))).added == 1
         assert (await log.page(1)) == (epoch, 2, 2, record(2))
 
 
+async def test_a_log_without_records_is_missed_when_it_is_lost(tmp_path: Path) -> None:
+    """R438: another gateway may have known records that were written between two looks, and are gone."""
+    async with opened(tmp_path) as (server, log):
+        first = await log.page(0)
+        assert await log.page(0) == first
+        server.run("FLUSHALL")
+        second = await log.page(0)
+        assert (second.head, second.records) == (0, b"")
+        assert second.epoch != first.epoch
+
+
 async def test_a_replica_says_nothing(tmp_path: Path) -> None:
-    """R444: nobody knows how old it is."""
+    """R444: it is not known how old it is."""
     async with opened(tmp_path) as (server, log):
         await log.add(record(1))
         server.run("REPLICAOF", "127.0.0.1", 1)
@@ -190,7 +202,7 @@ async def test_a_replica_says_nothing(tmp_path: Path) -> None:
             await log.page(0)
 
 
-#: What somebody has put into Redis, and whether a write would build on it.
+#: What another program has put into Redis, and whether a write would build on it.
 ODD_VALUES: tuple[tuple[bool, tuple[Any, ...]], ...] = (
     *((True, ("SET", HEAD, value)) for value in ("", "inf", "-inf", "nan", "-5", "1.5", "1e3", "0x1", " 1", "9" * 30)),
     (True, ("LPUSH", HEAD, "5")),
@@ -198,7 +210,7 @@ ODD_VALUES: tuple[tuple[bool, tuple[Any, ...]], ...] = (
     (False, ("SET", EPOCH, "with spaces  ...")),
     (True, ("LPUSH", EPOCH, "x")),
     (True, ("SET", LOG, "x")),
-    (False, ("ZADD", LOG, "1", "somebody else's")),
+    (False, ("ZADD", LOG, "1", "another program's")),
     (False, ("ZADD", LOG, "1", "fourteen bytes", "2", "fourteen_bytes")),
     *((False, ("ZADD", LOG, "1", b"\x06" + b"\xff" * 19 + struct.pack(">d", value))) for value in (nan, inf, -1.0)),
     *((False, ("ZADD", LOG, number, b"\0" * RECORD.size)) for number in ("inf", "1.5", "1e300")),
@@ -206,7 +218,7 @@ ODD_VALUES: tuple[tuple[bool, tuple[Any, ...]], ...] = (
 
 
 async def test_what_is_no_log_is_not_believed_and_not_written_on(tmp_path: Path) -> None:
-    """R406: somebody else's values there are a log that is unavailable; it is one again without them."""
+    """R406: another program's values there are a log that is unavailable; it is one again without them."""
     async with opened(tmp_path) as (server, log):
         for written_on, command in ODD_VALUES:
             server.run("FLUSHALL")
@@ -217,4 +229,5 @@ async def test_what_is_no_log_is_not_believed_and_not_written_on(tmp_path: Path)
                 with pytest.raises(StoreUnavailableError, match="makes no sense"):
                     await log.add(record(1))
         server.run("FLUSHALL")
-        assert await log.page(0) == (b"", 0, 0, b"")
+        page = await log.page(0)
+        assert page == (page.epoch, 0, 0, b"")

@@ -95,7 +95,7 @@ ODD_MOMENTS = ("", "nonsense", "inf", "-inf", "nan", "-5", "1e30", "0x10", " 5",
 
 
 async def test_what_is_no_moment_is_an_outage_and_stays_as_it_is(tmp_path: Path) -> None:
-    """R435: somebody else's data under our key neither admits nor refuses anybody."""
+    """R435: another program's data under our key neither admits nor refuses a caller."""
     async with linked(tmp_path) as (server, link):
         key, both = BUCKET_PREFIX + A.hex(), SharedBuckets(link, [THREE, THREE])
         for value in ODD_MOMENTS:

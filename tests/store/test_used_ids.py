@@ -15,6 +15,7 @@ from gateway.settings.redis import Redis
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.store.used_ids import CLOCK_MARGIN, NEW, PASSED, UNDECIDED, USED, UsedIds
 from tests.support.clock import eventually
+from tests.support.fleet import remembering_server
 from tests.support.redis import RedisServer
 from tests.support.resp import ODD_ANSWERS, RespServer
 
@@ -46,14 +47,22 @@ async def use(ids: UsedIds, digest: bytes, *, age: float = 0.0, seconds: float =
 
 def since(server: RedisServer) -> int:
     """Return the mark, which is in the one value with the ids."""
-    marks = [-score for member, score in server.run("ZRANGE", NAME, 0, -1, "WITHSCORES") if member[:7] == b"server:"]
-    assert len(marks) == 1
-    return int(marks[0])
+    return -int(server.run("ZSCORE", NAME, _mark(server)))
+
+
+def settle(server: RedisServer) -> None:
+    """Let a second have passed since the mark was written."""
+    server.run("ZADD", NAME, 1001 - since(server), _mark(server))
+
+
+def _mark(server: RedisServer) -> bytes:
+    (mark,) = (member for member in server.run("ZRANGE", NAME, 0, -1) if member[:7] == b"server:")
+    return bytes(mark)
 
 
 async def test_an_id_is_new_once(tmp_path: Path) -> None:
     """R137, R439: of many at a time, too, and for as long as it is said, by the clock of Redis."""
-    async with RedisServer(tmp_path) as server, linked(server, server) as links:
+    async with remembering_server(tmp_path) as server, linked(server, server) as links:
         both = [UsedIds(link, "token") for link in links]
         answers = await asyncio.gather(*(use(ids, A, age=-1) for ids in both for _ in range(20)))
         assert sorted(answers) == [NEW] + [USED] * 39
@@ -62,16 +71,29 @@ async def test_an_id_is_new_once(tmp_path: Path) -> None:
         assert both[0].since == both[1].since == since(server)
 
 
-async def test_a_new_store_counts_from_the_second_in_which_it_was_first_asked(tmp_path: Path) -> None:
-    """R439: most tokens say no more of when they were issued, so that those of the first second pass."""
+async def test_a_store_counts_from_the_moment_in_which_it_was_first_asked(tmp_path: Path) -> None:
+    """R439: not from the second: an empty store does not say whether it has lost what was used earlier in it."""
     async with RedisServer(tmp_path) as server, linked(server) as (link,):
-        began = time.time()
+        began = int(time.time() * 1000)
         ids = UsedIds(link, "token")
         await ids.look()
-        assert ids.since in range(int(began) * 1000, int(time.time()) * 1000 + 1, 1000)
-        second = since(server) // 1000
-        assert await ids.use(A, second, began + 60, undecided_passes=False) == NEW
-        assert await ids.use(B, second - 1, began + 60, undecided_passes=False) == UNDECIDED
+        assert ids.since is not None
+        assert ids.since == since(server) > began
+        settle(server)
+        ids.since = since(server)
+        end = time.time() + 60
+        assert await ids.use(A, ids.since / 1000, end, undecided_passes=False) == NEW
+        assert await ids.use(B, (ids.since - 1) / 1000, end, undecided_passes=False) == UNDECIDED
+
+
+async def test_an_id_of_the_second_of_a_loss_does_not_pass_at_a_newcomer(tmp_path: Path) -> None:
+    """R439, C122: it asks before any other worker, and has nothing to compare the empty store with."""
+    async with remembering_server(tmp_path) as server, linked(server, server) as links:
+        old, fresh = (UsedIds(link, "token") for link in links)
+        second = int(time.time())
+        assert await old.use(A, second, second + 60, undecided_passes=False) == NEW
+        server.run("FLUSHALL")
+        assert await fresh.use(A, second, second + 60, undecided_passes=False) == UNDECIDED
 
 
 async def test_what_is_undecided_stays_so_or_passes_once(tmp_path: Path) -> None:
@@ -85,8 +107,8 @@ async def test_what_is_undecided_stays_so_or_passes_once(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("loss", ["FLUSHALL", "UNLINK"])
 async def test_ids_and_mark_are_lost_together(loss: str, tmp_path: Path) -> None:
-    """R439, C122: also evicted, since they are one value; whoever knew the mark makes it count to the millisecond."""
-    async with RedisServer(tmp_path) as server, linked(server, server) as links:
+    """R439, C122: also evicted, since they are one value."""
+    async with remembering_server(tmp_path) as server, linked(server, server) as links:
         known, fresh = (UsedIds(link, "token") for link in links)
         await known.look()
         assert await use(known, A, age=-1) == NEW
@@ -94,30 +116,14 @@ async def test_ids_and_mark_are_lost_together(loss: str, tmp_path: Path) -> None
         began = int(time.time() * 1000)
         assert await use(known, A, age=1) == UNDECIDED
         assert since(server) >= began
-        assert since(server) % 1000
         assert await use(fresh, A, age=1) == UNDECIDED
+        settle(server)
         assert await use(fresh, B, age=-1) == NEW
-
-
-async def test_a_mark_that_a_newcomer_wrote_after_a_loss_is_made_exact(tmp_path: Path) -> None:
-    """R439: the newcomer sees an empty store and cannot know better."""
-    async with RedisServer(tmp_path) as server, linked(server, server) as links:
-        known, fresh = (UsedIds(link, "token") for link in links)
-        await known.look()
-        # In the same second it would be the same mark to everybody.
-        await eventually(lambda: int(time.time()) * 1000 != known.since)
-        server.run("FLUSHALL")
-        await fresh.look()
-        written = since(server)
-        assert written % 1000 == 0
-        await known.look()
-        assert since(server) == written + 1001
-        assert await use(fresh, A, age=time.time() - written / 1000) == UNDECIDED
 
 
 async def test_a_server_that_came_back_with_old_data_remembers_since_then(tmp_path: Path) -> None:
     """R439: what it has still counts, what it lacks is undecided."""
-    async with RedisServer(tmp_path, keep=True) as server, linked(server) as (link,):
+    async with remembering_server(tmp_path, keep=True) as server, linked(server) as (link,):
         ids = UsedIds(link, "token")
         assert await use(ids, A, age=-1) == NEW
         began = int(time.time() * 1000)
@@ -127,13 +133,14 @@ async def test_a_server_that_came_back_with_old_data_remembers_since_then(tmp_pa
         assert await use(fresh, A) == USED
         assert await use(fresh, B, age=2) == UNDECIDED
         assert since(server) > began
+        settle(server)
         assert await use(fresh, B, age=-1) == NEW
 
 
 async def test_a_replica_that_takes_over_late_does_not_vouch_for_what_it_lacks(tmp_path: Path) -> None:
     """R439: its mark is old and its own process did not write it."""
     async with (
-        RedisServer(tmp_path / "one") as master,
+        remembering_server(tmp_path / "one") as master,
         RedisServer(tmp_path / "two") as replica,
         linked(master, replica) as (link, other),
     ):
@@ -143,32 +150,48 @@ async def test_a_replica_that_takes_over_late_does_not_vouch_for_what_it_lacks(t
         await eventually(lambda: replica.run("EXISTS", NAME))
         with pytest.raises(StoreUnavailableError):  # it is read-only
             await use(later, B, age=-1)
-        replica.run("REPLICAOF", "127.0.0.1", 1)  # where nobody is: it has lost its master, and what comes after
+        replica.run("REPLICAOF", "127.0.0.1", 1)  # where no server is: it has lost its master, and what comes after
         assert await use(ids, B, age=-1) == NEW
         await master.kill()
         replica.run("REPLICAOF", "NO", "ONE")
         assert not replica.run("ZSCORE", NAME, B)
         await eventually(lambda: other.available)
         assert [await use(later, digest, age=0.5) for digest in (A, B, C)] == [USED, UNDECIDED, UNDECIDED]
+        settle(replica)
         assert await use(later, C, age=-2) == NEW
 
 
 async def test_ids_from_the_future_of_the_store_make_it_careful_after_a_loss(tmp_path: Path) -> None:
     """R439: a client whose clock is 5 s fast made a proof, used it, and uses it again when Redis has forgotten it."""
-    async with RedisServer(tmp_path) as server, linked(server, server) as links:
+    async with remembering_server(tmp_path) as server, linked(server, server) as links:
         one, two = (UsedIds(link, "token") for link in links)
         assert await use(one, A, age=-5) == NEW
         await two.look()
         assert 4000 < two.ahead < 6000
         server.run("FLUSHALL")
         assert await use(two, A, age=-3) == UNDECIDED
+        settle(server)
         assert await use(two, B, age=-7) == NEW
         assert await use(UsedIds(links[0], "token"), C, age=-3) == UNDECIDED  # the store knows it from the second
 
 
+async def test_an_id_from_the_future_does_not_pass_at_a_newcomer_after_a_loss(tmp_path: Path) -> None:
+    """R439: it does not know how far ahead used ids were; within a second, workers that have used some say so."""
+    async with remembering_server(tmp_path) as server, linked(server, server) as links:
+        old, fresh = (UsedIds(link, "token") for link in links)
+        made = time.time() + 5
+        assert await old.use(A, made, made + 60, undecided_passes=False) == NEW
+        server.run("FLUSHALL")
+        assert await fresh.use(A, made, made + 60, undecided_passes=False) == UNDECIDED
+        await old.look()
+        settle(server)
+        assert await fresh.use(A, since(server) / 1000 + 4, made + 60, undecided_passes=False) == UNDECIDED
+        assert await fresh.use(B, since(server) / 1000 + 6, made + 60, undecided_passes=False) == NEW
+
+
 async def test_a_longer_window_begins_to_count_when_it_is_asked_for(tmp_path: Path) -> None:
     """R440: a gateway that accepts proofs for longer has joined; what was forgotten before may still be good there."""
-    async with RedisServer(tmp_path) as server, linked(server) as (link,):
+    async with remembering_server(tmp_path) as server, linked(server) as (link,):
         short, long, shorter = (UsedIds(link, "token", seconds) for seconds in (60, 600, 5))
         for ids in (short, shorter):
             await ids.look()
@@ -177,6 +200,7 @@ async def test_a_longer_window_begins_to_count_when_it_is_asked_for(tmp_path: Pa
         began = int(time.time() * 1000)
         await long.look()
         assert since(server) >= began
+        settle(server)
         assert await use(shorter, B, age=-1) == NEW
         assert abs(server.run("ZSCORE", NAME, B) / 1000 - time.time() - 660) < 5
         await shorter.look()
@@ -184,7 +208,7 @@ async def test_a_longer_window_begins_to_count_when_it_is_asked_for(tmp_path: Pa
 
 
 async def test_an_id_that_nobody_should_accept_any_more_is_undecided(tmp_path: Path) -> None:
-    """R440: the clock of whoever asks is off by more than the margin, so that Redis may have forgotten it."""
+    """R440: the clock of the asker is off by more than the margin, so that Redis may have forgotten it."""
     async with RedisServer(tmp_path) as server, linked(server) as (link,):
         ids = UsedIds(link, "token")
         assert await use(ids, A, age=-1, seconds=-1) == UNDECIDED
@@ -193,7 +217,7 @@ async def test_an_id_that_nobody_should_accept_any_more_is_undecided(tmp_path: P
 
 async def test_ids_are_removed_after_their_time_and_the_mark_stays(tmp_path: Path) -> None:
     """R129: at each look some."""
-    async with RedisServer(tmp_path) as server, linked(server) as (link,):
+    async with remembering_server(tmp_path) as server, linked(server) as (link,):
         ids = UsedIds(link, "token")
         await ids.look()
         began, ended = since(server), int((time.time() - 1) * 1000)
@@ -209,7 +233,7 @@ async def test_ids_are_removed_after_their_time_and_the_mark_stays(tmp_path: Pat
 
 async def test_ids_of_gateways_of_the_first_format_count_and_they_are_told(tmp_path: Path) -> None:
     """R440: 0.1.0 has a name for each id; old and new gateways side by side refuse what the other has let pass."""
-    async with RedisServer(tmp_path) as server, linked(server) as (link,):
+    async with remembering_server(tmp_path) as server, linked(server) as (link,):
         ids = UsedIds(link, "token")
         await ids.look()
         server.run("SET", f"gateway:token:{A.hex()}", "1", "NX", "PX", 60_000)
@@ -226,6 +250,7 @@ async def test_a_server_that_tells_nothing_of_itself_is_used_without_that(tmp_pa
         async with linked(server) as (link,):
             ids = UsedIds(link, "token")
             await ids.look()
+            settle(server)
             assert [await use(ids, A, age=-1) for _ in range(2)] == [NEW, USED]
             server.run("FLUSHALL")
             assert await use(ids, A, age=1) == UNDECIDED
@@ -246,7 +271,7 @@ async def test_another_answer_is_an_outage(text: bytes) -> None:
 
 async def test_a_full_store_and_a_foreign_value_are_outages(tmp_path: Path) -> None:
     """R130: nothing passes."""
-    async with RedisServer(tmp_path) as server, linked(server) as (link,):
+    async with remembering_server(tmp_path) as server, linked(server) as (link,):
         ids = UsedIds(link, "token")
         await ids.look()
         server.run("CONFIG", "SET", "maxmemory", "1")

@@ -7,6 +7,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +49,7 @@ class Relay:
         self.silent = False
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held = 0
 
     async def __aenter__(self) -> Relay:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -64,6 +66,10 @@ class Relay:
         for task in self._tasks:
             task.cancel()
 
+    def hold(self) -> None:
+        """Let nothing through any more on the connections that there are; new ones are not concerned."""
+        self._held += 1
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if self.closed:
@@ -73,22 +79,26 @@ class Relay:
             writer.close()
             return
         for source, target in ((reader, here), (there, writer)):
-            task = asyncio.ensure_future(self._pump(source, target))
+            task = asyncio.ensure_future(self._pump(source, target, self._held))
             self._tasks.add(task)
+            # A task that is cancelled before its first step closes nothing itself.
+            task.add_done_callback(partial(_close, target))
             task.add_done_callback(self._tasks.discard)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, born: int) -> None:
         try:
             while data := await reader.read(65536):
                 await asyncio.sleep(self.delay)
-                while self.silent:  # noqa: ASYNC110
+                while self.silent or born < self._held:  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
                 writer.write(data)
                 await writer.drain()
         except OSError:
             pass
-        finally:
-            writer.close()
+
+
+def _close(writer: asyncio.StreamWriter, _: object) -> None:
+    writer.close()
 
 
 @contextlib.asynccontextmanager
@@ -107,6 +117,14 @@ async def fleet(
             settings = Settings.model_validate(configuration(upstream_url, file, **tables))
             started.append(await stack.enter_async_context(running(settings, KEY, clock=OffsetClock(member.ahead))))
         yield started
+
+
+@contextlib.asynccontextmanager
+async def remembering_server(folder: Path, *, keep: bool = False) -> AsyncIterator[RedisServer]:
+    """Run a Redis that has remembered for an hour, so that a token which is made now need not wait a second."""
+    async with RedisServer(folder, keep=keep) as server:
+        remembering(server, 3600)
+        yield server
 
 
 def remembering(server: RedisServer, seconds: float) -> None:

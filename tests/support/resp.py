@@ -57,8 +57,12 @@ _EMPTY = {
     b"HDEL": b":0\r\n",
 }
 
-# What the script answers that takes from one bucket, and the one that reads the log of revocations.
-_BUCKET, _PAGE = b"*2\r\n:1\r\n$1\r\n0\r\n", b"*4\r\n$0\r\n\r\n$1\r\n0\r\n$1\r\n0\r\n$0\r\n\r\n"
+# What the script answers that takes from one bucket.
+_BUCKET = b"*2\r\n:1\r\n$1\r\n0\r\n"
+
+# What the scripts answer that read the log of revocations, and write to it.
+_EPOCH = b"$16\r\n0123456789abcdef\r\n"
+_PAGE, _ADDED = b"*4\r\n" + _EPOCH + b"$1\r\n0\r\n$1\r\n0\r\n$0\r\n\r\n", b"*2\r\n" + _EPOCH + b":1\r\n"
 
 # What the script answers that uses an id up, and when it is only asked since when it remembers.
 _NEW, _LOOKED = b"$9\r\nnew 1 0 0\r\n", b"$12\r\nlooked 1 0 0\r\n"
@@ -115,7 +119,9 @@ class RespServer:
                 return _LOOKED if parts[2] == b"1" else _NEW
             if parts[3] == b"gateway:{revocation}:restoring":
                 return b"+OK\r\n" if arguments else b":1\r\n"
-            return _BUCKET if parts[2] != b"4" else _PAGE if parts[-1].isdigit() and arguments == 3 else b":0\r\n"
+            if parts[3] == b"gateway:{revocation}:log":
+                return _ADDED if parts[2] == b"5" else _PAGE if arguments == 3 else b":0\r\n"
+            return _BUCKET
         if name == b"SUBSCRIBE":
             return b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%b\r\n:1\r\n" % (len(parts[1]), parts[1])
         return _EMPTY.get(name, b"-ERR unknown command\r\n")

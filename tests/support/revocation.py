@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import MappingProxyType
 from typing import Any
 
+from gateway.clock import SystemClock
 from gateway.identity import Identity
+from gateway.settings.redis import Redis
+from gateway.store.redis_link import RedisLink
 from gateway.tokens.revocation_entry import Revocation
+from gateway.tokens.revocation_redis import RedisRevocations
 from gateway.tokens.revocation_table import Kind
 from tests.support.gateway import RawClient, RawResponse, request
+from tests.support.pace import paced
+from tests.support.redis import RedisServer
+
+#: Where the records are in Redis.
+LOG = "gateway:{revocation}:log"
 
 SECRET = b"0123456789-abcdef-secret"
 
@@ -74,3 +84,42 @@ async def revoke_by_call(port: int, *entries: Any, secret: bytes = SECRET, schem
         return await client.exchange(request(b"POST", "/revoke", *fields, body=body))
     finally:
         await client.close()
+
+
+def token(name: str, expires: float = 3600.0) -> bytes:
+    return revoked(Kind.TOKEN, name, expires=time.time() + expires)
+
+
+def covers(source: RedisRevocations, names: Iterable[str]) -> list[bool]:
+    return [source.table.covers(caller(token=name), time.time()) for name in names]
+
+
+def all_of(source: RedisRevocations, names: Iterable[str]) -> bool:
+    return all(covers(source, names))
+
+
+@contextlib.asynccontextmanager
+async def linked(url: str, **options: Any) -> AsyncIterator[RedisLink]:
+    """Have a started link."""
+    link = RedisLink(Redis(url=url, **{"timeout_seconds": paced(0.5), **options}), SystemClock())
+    await link.start()
+    try:
+        yield link
+    finally:
+        await link.stop()
+
+
+@contextlib.asynccontextmanager
+async def following(link: RedisLink) -> AsyncIterator[RedisRevocations]:
+    """Have revocations that follow Redis."""
+    source = RedisRevocations(link, SystemClock())
+    await source.start()
+    try:
+        yield source
+    finally:
+        await source.stop()
+
+
+def size(server: RedisServer) -> int:
+    """Return how many records there are, without the mark among them."""
+    return len(server.run("ZRANGEBYSCORE", LOG, "(0", "+inf"))

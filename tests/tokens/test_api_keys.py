@@ -260,7 +260,7 @@ async def test_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pyt
 async def test_file_that_could_not_be_read_for_now_is_read_as_the_same_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R406: as when memory or files ran out, or no thread could be had; told once each."""
+    """R406: as when memory or files ran out, or no thread could be had; logged once each."""
     file = tmp_path / "keys"
     write_keys(file, entry())
     real, faults = read_keys, [MemoryError(), MemoryError(), KeyFileError(["unreadable"], for_now=True)]

@@ -228,7 +228,7 @@ async def test_asking_again_needs_a_place(tmp_path: Path) -> None:
 
 
 async def test_a_shared_answer_is_believed_for_as_long_as_its_reader_may(tmp_path: Path) -> None:
-    """R440, R443: whoever got it may believe answers for ten minutes; here five seconds are allowed."""
+    """R440, R443: the gateway that got it may believe answers for ten minutes; here five seconds are allowed."""
     clock = FakeClock()
     async with RedisServer(tmp_path / "redis") as redis, authorization_server() as server:
         server.tokens["t"] = said(clock.wall())

@@ -200,7 +200,7 @@ async def test_a_look_that_hangs_keeps_nothing_known(tmp_path: Path, monkeypatch
 async def test_a_file_that_the_system_did_not_let_be_read_is_tried_again_as_it_is(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """R406: its version stays the same when it is a matter of permissions, memory or open files; told once each."""
+    """R406: its version stays the same when it is a matter of permissions, memory or open files; logged once each."""
     file = tmp_path / "revoked.jsonl"
     file.write_bytes(lines({"jti": "a"}))
     good, faults = read_revocations, [OSError(24, "Too many open files"), MemoryError(), MemoryError()]

@@ -117,7 +117,7 @@ async def test_after_a_standstill_everything_is_looked_at_again_before_it_is_use
     assert (made.unknown, made.outdated, made.settled_until > clock.monotonic()) == (False, True, False)
     waiting = [asyncio.ensure_future(made.catch_up()) for _ in range(3)]
     await asyncio.sleep(0)
-    assert made.outdated, "whoever comes meanwhile waits, too"
+    assert made.outdated, "a request that comes meanwhile waits, too"
     await asyncio.gather(*waiting)
     assert made.covers(caller(token="a"))
     assert (made.outdated, made.settled_until > clock.monotonic()) == (False, True)
