@@ -210,7 +210,8 @@ async def test_a_link_is_opened_where_a_server_is_configured(tmp_path: Path) -> 
     async with contextlib.AsyncExitStack() as stop:
         assert await open_link(Redis(), SystemClock(), stop) is None
         server = await stop.enter_async_context(RedisServer(tmp_path))
-        link = await open_link(Redis(url=server.url), SystemClock(), stop)
+        # Its default time for an answer is short of what a busy machine may need.
+        link = await open_link(Redis(url=server.url, timeout_seconds=5), SystemClock(), stop)
         assert link is not None
         assert link.available
     assert not link.available
