@@ -86,6 +86,11 @@ class Head(NamedTuple):
     length: int
     chunked: bool
 
+    @property
+    def weight(self) -> int:
+        """For how many small heads it counts where a number of them is the bound."""
+        return 1 + len(self.block) // MAX_REMEMBERED
+
 
 def parse_head(block: bytes) -> Head:
     """Read a request's head, from the request line to the empty line.
@@ -200,6 +205,11 @@ class MessageScanner:
         return self._at is _At.HEAD and bool(self._held) and not (self.upgrading or self.ahead)
 
     @property
+    def at_head(self) -> bool:
+        """Whether what comes next is a head, or more of one."""
+        return self._at is _At.HEAD
+
+    @property
     def at_head_request(self) -> bool:
         """Whether what is not whole or not sound begins as a HEAD request: its answer has no content."""
         return self._at is _At.HEAD and self._held.startswith(b"HEAD ", self._from)
@@ -219,13 +229,22 @@ class MessageScanner:
         self._held, self._from = self._held[self._from :] + data, 0
         return len(self._held) >= MAX_HELD
 
+    def rest(self, data: bytes) -> None:
+        """Keep bytes, and look at them when it goes on."""
+        self.resting = True
+        self.hold(data)
+
     def take_held(self) -> bytes:
         """Return the bytes that were kept, for whoever follows them from now on."""
         held, self._held = self._held, b""
         return held
 
     def feed(self, data: bytes, most: float = math.inf) -> tuple[list[Head | bytes], Reason | None]:
-        """Follow the next bytes, through as many heads as ``most``; feed it nothing to go on where it has stopped.
+        """Follow the next bytes; feed it nothing to go on where it has stopped.
+
+        Args:
+            data: what has come.
+            most: the sum of the heads' weights at which it stops.
 
         Returns:
             What is let through, heads as they were read and content as it
@@ -244,7 +263,7 @@ class MessageScanner:
         parts = MAX_PARTS
         try:
             while position < len(pending) and not self.upgrading:
-                self.ahead, self.resting = not most and self._at is _At.HEAD, not parts
+                self.ahead, self.resting = most <= 0 and self._at is _At.HEAD, not parts
                 if self.ahead or self.resting:
                     break
                 parts -= 1
@@ -253,7 +272,7 @@ class MessageScanner:
                     break
                 before, position, self._searched = position, end, 0
                 if self._instead is not None:
-                    most -= isinstance(self._instead, Head)
+                    most -= self._instead.weight if isinstance(self._instead, Head) else 0
                     through += [piece for piece in (pending[start:before], self._instead) if piece]
                     start, self._instead = position, None
                 elif self._at is _At.HEAD:

@@ -226,6 +226,26 @@ def test_no_more_requests_are_read_than_may_be(message: bytes) -> None:
     assert (scanner.ahead, scanner.size_ahead, scanner.in_head) == (False, 0, True)
 
 
+def test_fewer_requests_are_read_ahead_when_their_heads_are_long() -> None:
+    """R429: eight of the longest would be half a megabyte, and more once they are read."""
+    long = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 58_000 + b"\r\n\r\n"
+    through, heads = all_of(MessageScanner(65536), long * 3 + SOUND[0] * 9, 8)
+    assert (through, heads) == (long * 3 + SOUND[0] * 9, [1, 1, 1, 8, 1])
+    middle = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 10_000 + b"\r\n\r\n"
+    assert all_of(MessageScanner(65536), middle * 8, 8)[1] == [4, 4]
+
+
+def test_what_rests_is_looked_at_when_it_goes_on() -> None:
+    """R429: many bytes of heads are not read where they come in."""
+    scanner = MessageScanner(65536)
+    assert scanner.at_head
+    scanner.rest(SOUND[0] * 3)
+    assert (scanner.resting, scanner.size_ahead) == (True, 3 * len(SOUND[0]))
+    assert all_of(scanner, b"", 8) == (SOUND[0] * 3, [3])
+    scanner.feed(CHUNKED)
+    assert not scanner.at_head
+
+
 def test_chunks_of_a_byte_each_do_not_hold_all_others_up() -> None:
     """R429: what is followed in one go has a bound, whatever it is made of."""
     data = CHUNKED + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n"
