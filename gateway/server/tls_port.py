@@ -21,7 +21,7 @@ from typing import Protocol as Interface
 from gateway.errors import GatewayError, Reason
 from gateway.paced_log import PacedLog
 from gateway.server import handshake
-from gateway.server.addresses import BACKLOG, close_all
+from gateway.server.addresses import ACCEPTS, BACKLOG, close_all
 from gateway.server.first_bytes import not_http
 from gateway.server.handshake import Handshake
 from gateway.server.places import Place, Places
@@ -29,9 +29,6 @@ from gateway.server.tls import ServerTls
 from gateway.tasks import cancelled, spawn
 
 _log = logging.getLogger("gateway")
-
-#: How many sockets are accepted before the event loop turns to something else.
-ACCEPTS = 16
 
 #: How long accepting pauses when the system has no file left, in seconds.
 PAUSE = 0.1
