@@ -32,6 +32,18 @@ _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?\r\n").fullmatch
 _TRAILER = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*)?\r\n").fullmatch
 
+# Several chunks in a row of 1 to 15 bytes each, without extensions; and the data of each.
+_SIZES = [(b"[%x%X]" % (size, size) if size > 9 else b"%d" % size, size) for size in range(1, 16)]
+_SMALL_CHUNKS = re.compile(
+    rb"(?:0{0,14}(?:" + b"|".join(rb"%b\r\n.{%d}" % one for one in _SIZES) + rb")\r\n){2,256}+", re.DOTALL
+).match
+_SMALL_DATA = re.compile(
+    rb"0{0,14}[1-9A-Fa-f]\r\n(" + b"|".join(rb"(?<=%b\r\n).{%d}" % one for one in _SIZES) + rb")\r\n", re.DOTALL
+).findall
+
+#: Bytes of such chunks that are as much work as one other part of a message.
+SMALL_CHUNKS_PART = 16
+
 #: Bounds on what accompanies the data of chunks, per request: size lines with their extensions, and trailers.
 MAX_CHUNK_LINE = 1024
 MAX_EXTENSIONS = 16384
@@ -163,7 +175,8 @@ class MessageScanner:
     """Follows one client's bytes from message to message.
 
     Bytes are let through once they are known to be sound: content as it comes,
-    heads and the lines of the chunked coding when they are complete.
+    heads and the lines of the chunked coding when they are complete. Small
+    chunks in a row become one: each costs whoever reads it much.
 
     Behind the head of a request that asks for a WebSocket it stops: what follows
     has no meaning until that is decided.
@@ -180,6 +193,7 @@ class MessageScanner:
 
     __slots__ = (
         *("_at", "_empty_lines", "_extensions", "_from", "_instead", "_held", "_last", "_left", "_max_head"),
+        "_parts",
         *("_searched", "_trailers", "_upgrades", "ahead", "not_http", "resting", "upgrading"),
     )
 
@@ -194,6 +208,7 @@ class MessageScanner:
         self._held = b""  # the beginning of a head or line that is not complete, or what is ahead
         self._from = 0  # where that begins; else it would be copied for each request before it
         self._searched = 0  # how much of it was searched for its end
+        self._parts = 0  # how many more are followed at once
         self._left = 0
         self._extensions = 0
         self._trailers = 0
@@ -260,13 +275,13 @@ class MessageScanner:
         position = start
         reason = None
         self.ahead = self.resting = False
-        parts = MAX_PARTS
+        self._parts = MAX_PARTS
         try:
             while position < len(pending) and not self.upgrading:
-                self.ahead, self.resting = most <= 0 and self._at is _At.HEAD, not parts
+                self.ahead, self.resting = most <= 0 and self._at is _At.HEAD, self._parts <= 0
                 if self.ahead or self.resting:
                     break
-                parts -= 1
+                self._parts -= 1
                 end = self._step(pending, position)
                 if end < 0:
                     break
@@ -294,6 +309,11 @@ class MessageScanner:
                 return self._read_head(data, position)
             case _At.LENGTH | _At.CHUNK_DATA:
                 return self._counted(data, position)
+            case _At.CHUNK_SIZE if run := _SMALL_CHUNKS(data, position):
+                content = b"".join(_SMALL_DATA(run[0]))
+                self._instead = b"%x\r\n%b\r\n" % (len(content), content)
+                self._parts -= len(run[0]) // SMALL_CHUNKS_PART
+                return run.end()
             case _:
                 return self._line(data, position)
 
