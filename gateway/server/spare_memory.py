@@ -14,7 +14,7 @@ from gateway.clock import Clock
 from gateway.tasks import Periodic
 
 #: Seconds between two times. Where there is nothing to give back it takes 0.1 ms; about 0.1 ms more for each megabyte.
-SECONDS = 10.0
+SECONDS = 2.0
 
 
 def trim_of_c() -> Callable[[int], int] | None:
