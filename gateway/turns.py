@@ -30,6 +30,7 @@ class Turns:
     def __init__(self, monotonic: Callable[[], float] = SystemClock.monotonic) -> None:
         self._monotonic = monotonic
         self._waiting: deque[Callable[[], None]] = deque()
+        self._single: deque[asyncio.Future[None]] = deque()
 
     def later(self, go_on: Callable[[], None]) -> None:
         """Have a part of the work done, behind those that wait already.
@@ -58,14 +59,45 @@ class Turns:
             # The loop looks at its connections before the next turn, and does not sleep.
             asyncio.get_running_loop().call_soon(self._turn)
 
+    async def own(self) -> None:
+        """Wait for a turn in which none of the others that wait so goes on: for work that cannot be done in parts."""
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self._single:
+            asyncio.get_running_loop().call_soon(self._next)
+        self._single.append(mine)
+        await mine
+
+    def _next(self) -> None:
+        single = self._single
+        while single:
+            # Taken out when the turn is over, as above.
+            if not single[0].done():
+                single[0].set_result(None)
+                asyncio.get_running_loop().call_soon(self._over)
+                return
+            del single[0]  # it does not wait any more
+
+    def _over(self) -> None:
+        del self._single[0]
+        self._next()
+
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
 
 
 def later(go_on: Callable[[], None]) -> None:
     """Have a part of a connection's work done in one of the running loop's next turns (``Turns.later``)."""
+    _turns().later(go_on)
+
+
+async def own() -> None:
+    """Wait for a turn of the running loop that none of the others that wait so has (``Turns.own``)."""
+    await _turns().own()
+
+
+def _turns() -> Turns:
     loop = asyncio.get_running_loop()
     turns = _of_loop.get(loop)
     if turns is None:
         turns = _of_loop[loop] = Turns()
-    turns.later(go_on)
+    return turns

@@ -6,7 +6,7 @@ import asyncio
 import functools
 
 from gateway import tasks
-from gateway.turns import MAX_TURN_SECONDS, Turns, later
+from gateway.turns import MAX_TURN_SECONDS, Turns, later, own
 from tests.support.clock import FakeClock
 
 
@@ -74,3 +74,32 @@ async def test_all_of_a_loop_share_its_turns() -> None:
     assert done == []
     await turn()
     assert done == [0, 1, 2]
+    await own()
+
+
+async def test_who_waits_for_a_turn_of_its_own_shares_it_with_none_that_waits_so() -> None:
+    """R429: fifty connections with one request each are not fifty requests in one turn; who gave up costs none."""
+    turns = Turns()
+    done: list[int] = []
+
+    async def work(number: int) -> None:
+        for _ in range(2):
+            await turns.own()
+            done.append(number)
+
+    workers = [asyncio.ensure_future(work(number)) for number in range(6)]
+    await turn()
+    for number in (0, 3, 4):
+        workers[number].cancel()
+    counts = []
+    while len(done) < 6:
+        before = len(done)
+        await turn()
+        counts.append(len(done) - before)
+    assert done == [1, 2, 5, 1, 2, 5]
+    assert max(counts) == 1
+    assert len(counts) < 12  # it does not wait for those that have gone
+    await asyncio.gather(*workers, return_exceptions=True)
+    for _ in range(3):  # nobody waits: the next one does not wait for long
+        await turn()
+    await asyncio.wait_for(turns.own(), 1)

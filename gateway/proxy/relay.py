@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
 from gateway.errors import GatewayError, Reason
+from gateway.proxy.connection import BUFFER
 from gateway.proxy.reply import Reply
 from gateway.proxy.upload import chunk
 
@@ -66,7 +67,7 @@ async def _relay_content(reply: Reply, pending: bytes, write: Write, chunked: bo
         raise error
     read, piece = 0, b""
     while not reply.bodyless:
-        piece = _ready(content) if pending else await content.readany()
+        piece = _ready(content) if pending else await content.read(BUFFER)
         read += len(piece)
         if content.at_eof():
             break
@@ -106,7 +107,7 @@ def _broken_end(reply: Reply) -> str:
 
 def _ready(content: StreamReader) -> bytes:
     """Return what has arrived already, so that a small response leaves in one write with its head."""
-    return b"" if content.at_eof() else content.read_nowait()
+    return b"" if content.at_eof() else content.read_nowait(BUFFER)
 
 
 def _framed(piece: bytes, chunked: bool) -> bytes:

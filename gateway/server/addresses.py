@@ -19,8 +19,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.tasks import spawn
+
 #: How many connections the system keeps while nobody accepts them.
 BACKLOG = 1024
+
+#: How many connections are accepted in one turn of the event loop.
+ACCEPTS = 16
 
 # From 3.13 on event loops remove the file of a Unix socket as soon as one of their servers closes, while other
 # processes may still listen on it: it is its owner's to remove.
@@ -102,14 +107,54 @@ async def listen(
             listening = socket.socket(fileno=address.fileno)
         else:
             listening, file = unix_listener(text.removeprefix("unix:"))
-        return Port([await loop.create_unix_server(protocol, sock=listening, backlog=backlog, **_KEEP_FILE)], 0, file)
+        several = _Several(protocol, listening)
+        return Port([await loop.create_unix_server(several, sock=listening, backlog=backlog, **_KEEP_FILE)], 0, file)
     sockets = await tcp_sockets(text, share=shared)
     try:
-        servers = [await loop.create_server(protocol, sock=one, backlog=backlog) for one in sockets]
+        servers = [await loop.create_server(_Several(protocol, one), sock=one, backlog=backlog) for one in sockets]
     except OSError:
         close_all(sockets)
         raise
     return Port(servers, sockets[0].getsockname()[1])
+
+
+class _Several:
+    """Makes the protocols of connections, and has several of them accepted in one turn of the event loop.
+
+    uvloop accepts one. When fifty clients connect at once while each turn has work, whoever comes behind them waits
+    for fifty turns.
+
+    Args:
+        protocol: makes one.
+        listening: the socket.
+    """
+
+    def __init__(self, protocol: Callable[[], asyncio.BaseProtocol], listening: socket.socket) -> None:
+        self._protocol, self._listening = protocol, listening
+        self._loop = asyncio.get_running_loop()
+        self._asked = False
+
+    def __call__(self) -> asyncio.BaseProtocol:
+        """Make the protocol of a connection that the event loop has accepted; others may wait behind it."""
+        if not self._asked:
+            self._asked = True
+            self._loop.call_soon(self._accept)
+        return self._protocol()
+
+    def _accept(self) -> None:
+        self._asked = False
+        for _ in range(ACCEPTS - 1):
+            try:
+                accepted = self._listening.accept()[0]
+            except ConnectionError:  # gone already
+                continue
+            except OSError:  # there is none, or no file for it: the event loop sees to that
+                return
+            accepted.setblocking(False)
+            _ = spawn(self._connect(accepted), "accepted connection")
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        await self._loop.connect_accepted_socket(self._protocol, accepted)
 
 
 async def tcp_sockets(address: str, *, share: bool) -> list[socket.socket]:

@@ -40,6 +40,7 @@ from gateway.server.revoke_call import revoke_call
 from gateway.server.serving import Serving
 from gateway.server.single_use import PURPOSE as TOKENS
 from gateway.server.single_use import SingleUse
+from gateway.server.spare_memory import SpareMemory, trim_of_c
 from gateway.server.tls import RELOAD_SECONDS, ServerTls
 from gateway.server.tls_port import TlsPort
 from gateway.settings.schema import Settings
@@ -142,6 +143,9 @@ class GatewayApp:
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
+        spare = SpareMemory(clock, trim_of_c())
+        self._stop.push_async_callback(spare.stop)
+        spare.start()
         self.rate_limits = RateLimitGuard(settings, clock, self.redis)
         self.watch = AbuseWatch(settings.watch, clock)
         self.admin = Admin(

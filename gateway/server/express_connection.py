@@ -12,6 +12,7 @@ import asyncio
 import re
 from typing import cast
 
+from gateway import turns
 from gateway.server.content import CollectedContent
 from gateway.server.deferred import DeferredRequest
 from gateway.server.express_exchange import ExpressExchange
@@ -22,7 +23,7 @@ from gateway.server.first_bytes import not_http
 from gateway.server.framing import METHOD
 from gateway.server.full_lane import peer_of
 from gateway.server.half_closed import HalfClosed
-from gateway.server.listener import MAX_AHEAD_BYTES, Listener, Protocol
+from gateway.server.listener import MAX_AHEAD_BYTES, MAX_AT_ONCE_BYTES, Listener, Protocol
 from gateway.server.places import Place
 from gateway.server.request import RequestHead
 from gateway.server.run import Run
@@ -52,6 +53,7 @@ class ExpressConnection(KnownRequests):
         self._buffer = b""
         self._start = 0  # where in it the next request begins; else the rest would be copied for each request
         self._working = False
+        self._in_turn = False  # what is in the buffer is looked at in a turn of the loop to come
         self._reading_paused = False
         self._half_closed: HalfClosed | None = None
         self._content_timer: asyncio.TimerHandle | None = None
@@ -89,21 +91,23 @@ class ExpressConnection(KnownRequests):
         self._connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        idle = self._exchange is None and not self._paused
+        idle = self._exchange is None and not (self._paused or self._in_turn)
         if idle and not self._buffer and self._plans and self._known(data):
             return
         self._put(self._rest() + data if self._buffer else data)
-        if idle:
+        if idle and len(self._buffer) <= MAX_AT_ONCE_BYTES:
             self._work()
-        else:
-            self._pace_reading()
+            return
+        if idle:
+            self._wait_for_turn()
+        self._pace_reading()
 
     def eof_received(self) -> bool:
         """The client sends nothing more: answer the requests that came whole, then close."""
         transport = self._transport
         if transport is None or self._peer.secure:  # TLS has no half-closed connections here
             return False
-        if self._exchange is None and not self._paused:
+        if self._exchange is None and not (self._paused or self._in_turn):
             return False  # what is in the buffer is no whole request
         if self._half_closed is None:
             self._half_closed = HalfClosed(transport, lambda: self._written, self._may_ask)
@@ -111,7 +115,7 @@ class ExpressConnection(KnownRequests):
 
     def _may_ask(self) -> bool:
         """Return whether a request waits whose response has not begun."""
-        return self._exchange is not None and self._unanswered == self._written
+        return (self._exchange is not None or self._in_turn) and self._unanswered == self._written
 
     def pause_writing(self) -> None:
         self._output_paused()
@@ -126,6 +130,20 @@ class ExpressConnection(KnownRequests):
             self._go_on()
 
     # --- requests ---
+
+    def _wait_for_turn(self) -> None:
+        """Have the buffer looked at later: it costs much, or its client does not wait for answers."""
+        if not self._in_turn:
+            self._in_turn = True
+            turns.later(self._turn)
+
+    def _turn(self) -> None:
+        self._in_turn = False
+        try:
+            self._work()
+        except BaseException:
+            self.abort()  # nothing else would end the connection
+            raise
 
     def _work(self) -> None:
         """Serve what is whole in the buffer, one request after the other, while the client takes the answers."""
@@ -142,7 +160,8 @@ class ExpressConnection(KnownRequests):
     @property
     def _ready(self) -> bool:
         """Whether the next request can begin."""
-        return bool(self._buffer) and self._exchange is None and not self._paused and self._transport is not None
+        waits = self._exchange is not None or self._paused or self._in_turn
+        return bool(self._buffer) and not waits and self._transport is not None
 
     def _put(self, data: bytes) -> None:
         """Have these bytes stand in the buffer, and no others."""
@@ -157,7 +176,7 @@ class ExpressConnection(KnownRequests):
         transport = self._transport
         if transport is None:
             return
-        if self._exchange is None and not self._paused:
+        if self._exchange is None and not (self._paused or self._in_turn):
             if self._half_closed is not None:
                 self._close()  # nothing is left that can become a whole request
                 return
@@ -280,7 +299,7 @@ class ExpressConnection(KnownRequests):
     def _go_on(self) -> None:
         """Serve what is there already, and read again."""
         if self._buffer:
-            self._work()
+            self._wait_for_turn()
         elif self._reading_paused or self._half_closed is not None:
             self._pace_reading()
 
@@ -314,7 +333,8 @@ class ExpressConnection(KnownRequests):
             self._exchange.too_late()
         elif not self._buffer:
             self._close()
-        elif not self._paused:  # else nothing is expected but that the client reads, which has a watch of its own
+        # Else nothing is expected but that the client reads, which has a watch of its own, or a turn of the loop.
+        elif not (self._paused or self._in_turn):
             data = self._rest()
             head_only = b"\r\n\r\n" not in data
             began = self.deadline - self._limits.request_head_timeout_seconds

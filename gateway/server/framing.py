@@ -32,6 +32,18 @@ _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?\r\n").fullmatch
 _TRAILER = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*)?\r\n").fullmatch
 
+# Several chunks in a row of 1 to 15 bytes each, without extensions; and the data of each.
+_SIZES = [(b"[%x%X]" % (size, size) if size > 9 else b"%d" % size, size) for size in range(1, 16)]
+_SMALL_CHUNKS = re.compile(
+    rb"(?:0{0,14}(?:" + b"|".join(rb"%b\r\n.{%d}" % one for one in _SIZES) + rb")\r\n){2,256}+", re.DOTALL
+).match
+_SMALL_DATA = re.compile(
+    rb"0{0,14}[1-9A-Fa-f]\r\n(" + b"|".join(rb"(?<=%b\r\n).{%d}" % one for one in _SIZES) + rb")\r\n", re.DOTALL
+).findall
+
+#: Bytes of such chunks that are as much work as one other part of a message.
+SMALL_CHUNKS_PART = 16
+
 #: Bounds on what accompanies the data of chunks, per request: size lines with their extensions, and trailers.
 MAX_CHUNK_LINE = 1024
 MAX_EXTENSIONS = 16384
@@ -85,6 +97,11 @@ class Head(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...]
     length: int
     chunked: bool
+
+    @property
+    def weight(self) -> int:
+        """For how many small heads it counts where a number of them is the bound."""
+        return 1 + len(self.block) // MAX_REMEMBERED
 
 
 def parse_head(block: bytes) -> Head:
@@ -158,7 +175,8 @@ class MessageScanner:
     """Follows one client's bytes from message to message.
 
     Bytes are let through once they are known to be sound: content as it comes,
-    heads and the lines of the chunked coding when they are complete.
+    heads and the lines of the chunked coding when they are complete. Small
+    chunks in a row become one: each costs whoever reads it much.
 
     Behind the head of a request that asks for a WebSocket it stops: what follows
     has no meaning until that is decided.
@@ -175,6 +193,7 @@ class MessageScanner:
 
     __slots__ = (
         *("_at", "_empty_lines", "_extensions", "_from", "_instead", "_held", "_last", "_left", "_max_head"),
+        "_parts",
         *("_searched", "_trailers", "_upgrades", "ahead", "not_http", "resting", "upgrading"),
     )
 
@@ -189,6 +208,7 @@ class MessageScanner:
         self._held = b""  # the beginning of a head or line that is not complete, or what is ahead
         self._from = 0  # where that begins; else it would be copied for each request before it
         self._searched = 0  # how much of it was searched for its end
+        self._parts = 0  # how many more are followed at once
         self._left = 0
         self._extensions = 0
         self._trailers = 0
@@ -198,6 +218,11 @@ class MessageScanner:
     def in_head(self) -> bool:
         """Whether some bytes of a head have come, but not all."""
         return self._at is _At.HEAD and bool(self._held) and not (self.upgrading or self.ahead)
+
+    @property
+    def at_head(self) -> bool:
+        """Whether what comes next is a head, or more of one."""
+        return self._at is _At.HEAD
 
     @property
     def at_head_request(self) -> bool:
@@ -219,13 +244,22 @@ class MessageScanner:
         self._held, self._from = self._held[self._from :] + data, 0
         return len(self._held) >= MAX_HELD
 
+    def rest(self, data: bytes) -> None:
+        """Keep bytes, and look at them when it goes on."""
+        self.resting = True
+        self.hold(data)
+
     def take_held(self) -> bytes:
         """Return the bytes that were kept, for whoever follows them from now on."""
         held, self._held = self._held, b""
         return held
 
     def feed(self, data: bytes, most: float = math.inf) -> tuple[list[Head | bytes], Reason | None]:
-        """Follow the next bytes, through as many heads as ``most``; feed it nothing to go on where it has stopped.
+        """Follow the next bytes; feed it nothing to go on where it has stopped.
+
+        Args:
+            data: what has come.
+            most: the sum of the heads' weights at which it stops.
 
         Returns:
             What is let through, heads as they were read and content as it
@@ -241,19 +275,19 @@ class MessageScanner:
         position = start
         reason = None
         self.ahead = self.resting = False
-        parts = MAX_PARTS
+        self._parts = MAX_PARTS
         try:
             while position < len(pending) and not self.upgrading:
-                self.ahead, self.resting = not most and self._at is _At.HEAD, not parts
+                self.ahead, self.resting = most <= 0 and self._at is _At.HEAD, self._parts <= 0
                 if self.ahead or self.resting:
                     break
-                parts -= 1
+                self._parts -= 1
                 end = self._step(pending, position)
                 if end < 0:
                     break
                 before, position, self._searched = position, end, 0
                 if self._instead is not None:
-                    most -= isinstance(self._instead, Head)
+                    most -= self._instead.weight if isinstance(self._instead, Head) else 0
                     through += [piece for piece in (pending[start:before], self._instead) if piece]
                     start, self._instead = position, None
                 elif self._at is _At.HEAD:
@@ -275,6 +309,11 @@ class MessageScanner:
                 return self._read_head(data, position)
             case _At.LENGTH | _At.CHUNK_DATA:
                 return self._counted(data, position)
+            case _At.CHUNK_SIZE if run := _SMALL_CHUNKS(data, position):
+                content = b"".join(_SMALL_DATA(run[0]))
+                self._instead = b"%x\r\n%b\r\n" % (len(content), content)
+                self._parts -= len(run[0]) // SMALL_CHUNKS_PART
+                return run.end()
             case _:
                 return self._line(data, position)
 

@@ -6,7 +6,6 @@ lives here. Nothing is decided here.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ from typing import cast
 
 from aiohttp import web
 
+from gateway import turns
 from gateway.errors import GatewayError
 from gateway.proxy.headers import Peer, address_text, request_id
 from gateway.proxy.trust import UNIX, UNKNOWN
@@ -128,9 +128,10 @@ class FullLane:
         protocol = cast(Protocol, request.protocol)
         protocol.watch_unsent()
         if protocol.pipelining:
-            # From Python 3.12 on, aiohttp begins each handler without a turn of the event loop: requests that are
-            # refused without waiting for anything would keep the loop to their connection (CWE-400).
-            await asyncio.sleep(0)
+            # Clients that do not wait for answers have one request in a turn of the loop, all of them together: a turn
+            # with one of each would be a long wait for all others. And from Python 3.12 on, aiohttp begins each handler
+            # at once: requests that are refused would keep the loop to their connection (CWE-400).
+            await turns.own()
         # Where the client did not say so, it may be sending its next request already.
         ends = not keep_alive and request.keep_alive and not protocol.draining
         return sent(keep_alive=keep_alive, then=protocol.close_after_answer if ends else protocol.answered)

@@ -40,8 +40,12 @@ from gateway.telemetry import Telemetry
 _log = logging.getLogger("gateway")
 
 #: How much a client may send behind a request that is being served, before it is not read any more, in bytes; and how
-#: many of those requests are read. A head in memory takes many times its bytes.
+#: many of those requests are read, or fewer with long heads. A head in memory takes many times its bytes.
 MAX_AHEAD_BYTES, MAX_AHEAD_REQUESTS = 65536, 8
+
+#: The most bytes in which heads are looked for as soon as they come; more of them wait for a turn of the loop. To read
+#: and pass on one of the longest heads takes about a millisecond.
+MAX_AT_ONCE_BYTES = 16384
 
 #: How much content waits for its reader before the client is not read any more, in bytes: twice this, or a chunk for
 #: every 16 of it.
@@ -198,7 +202,7 @@ class Protocol(RequestHandler):
         head = self._stand_ins.take(parsed)
         self._running = True
         self._unanswered = self.written if head.http_11 else -1
-        if self._scanner.ahead and len(self._stand_ins) <= MAX_AHEAD_REQUESTS // 2:
+        if self._scanner.ahead and self._stand_ins.weight <= MAX_AHEAD_REQUESTS // 2:
             self._scan_on()
         return head
 
@@ -305,10 +309,14 @@ class Protocol(RequestHandler):
             if self._scanner.hold(data) and not self._buffer_paused:
                 self._pause_reading_for_buffer()
             return
+        if len(data) > MAX_AT_ONCE_BYTES and self._scanner.at_head:
+            self._scanner.rest(data)
+            self._wait_for_turn()
+            return
         self._scan(data)
 
     def _scan(self, data: bytes) -> None:
-        sound, self._refusal = self._scanner.feed(data, max(0, MAX_AHEAD_REQUESTS - len(self._stand_ins)))
+        sound, self._refusal = self._scanner.feed(data, MAX_AHEAD_REQUESTS - self._stand_ins.weight)
         if sound:
             self.since = 0.0
         if self._refusal is not None:

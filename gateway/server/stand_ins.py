@@ -21,13 +21,17 @@ NO_REQUEST = b"\x00\r\n\r\n"
 
 
 class StandIns:
-    """The heads of one connection for which aiohttp has stand-ins, and which no lane has taken yet."""
+    """The heads of one connection for which aiohttp has stand-ins, and which no lane has taken yet.
 
-    __slots__ = ("_heads", "_number")
+    Attributes:
+        weight: the sum of theirs.
+    """
+
+    __slots__ = ("_heads", "_number", "weight")
 
     def __init__(self) -> None:
         self._heads: deque[tuple[Head, bytes]] = deque()  # with the stand-ins' targets
-        self._number = 0
+        self._number = self.weight = 0
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -37,6 +41,7 @@ class StandIns:
         self._number += 1
         target = b"/%d" % self._number
         self._heads.append((head, target))
+        self.weight += head.weight
         lines = [b"POST %b HTTP/1.%d" % (target, head.http_11), b"Host: h"]
         lines += [b"%b: %b" % pair for pair in head.headers if pair[0].lower() == b"connection"]
         if head.chunked:
@@ -55,6 +60,7 @@ class StandIns:
             RuntimeError: the two are not the same request.
         """
         head, expected = self._heads.popleft()
+        self.weight -= head.weight
         if parsed.raw_path.encode("utf-8", "surrogateescape") != expected:
             raise RuntimeError("two parsers read different requests")
         return head

@@ -21,7 +21,7 @@ from typing import Protocol as Interface
 from gateway.errors import GatewayError, Reason
 from gateway.paced_log import PacedLog
 from gateway.server import handshake
-from gateway.server.addresses import BACKLOG, close_all
+from gateway.server.addresses import ACCEPTS, BACKLOG, close_all
 from gateway.server.first_bytes import not_http
 from gateway.server.handshake import Handshake
 from gateway.server.places import Place, Places
@@ -30,14 +30,18 @@ from gateway.tasks import cancelled, spawn
 
 _log = logging.getLogger("gateway")
 
-#: How many sockets are accepted before the event loop turns to something else.
-ACCEPTS = 16
-
 #: How long accepting pauses when the system has no file left, in seconds.
 PAUSE = 0.1
 
 #: How long the end of a TLS connection may take, in seconds: the other side has to say that it has understood.
 CLOSING = 5.0
+
+#: Bytes that wait for a client before whoever writes has to wait.
+BUFFER = 65536
+
+#: Encrypted bytes that wait while the connection is not read before the socket is not read either; a record of the
+#: longest kind has 16,645 (RFC 8446 section 5.2), and must fit in whole.
+UNREAD = 32768
 
 #: Enough for every ClientHello of today.
 HELLO = 4096
@@ -187,7 +191,7 @@ class TlsPort:
         handshake.current.set(running)
         protocol = self._protocol(place)
         try:
-            await self._loop.connect_accepted_socket(
+            transport, _ = await self._loop.connect_accepted_socket(
                 lambda: protocol,
                 accepted,
                 ssl=self._tls.for_connection(),
@@ -201,6 +205,7 @@ class TlsPort:
             return running.cause
         finally:
             running.ended()
+        _bound_buffers(transport)
         return ""
 
     def _protocol(self, place: Place) -> asyncio.Protocol:
@@ -219,6 +224,13 @@ class TlsPort:
         finally:
             self._loop.remove_reader(accepted)
         return accepted.recv(HELLO, socket.MSG_PEEK)
+
+
+def _bound_buffers(transport: asyncio.Transport) -> None:
+    """Have a TLS connection hold no more before it pauses than one without TLS does."""
+    transport.set_write_buffer_limits(high=BUFFER)
+    if hasattr(transport, "set_read_buffer_limits"):  # uvloop's, as asyncio's own
+        transport.set_read_buffer_limits(high=UNREAD)
 
 
 def _came(future: asyncio.Future[None]) -> None:

@@ -6,11 +6,15 @@ import asyncio
 import ssl
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway import turns
+from gateway.server.run import Run
+from gateway.server.serving import Serving
 from tests.support.certificates import Authority, authority
 from tests.support.gateway import RawClient, request, running_gateway
 from tests.support.gateway_process import GatewayProcess
@@ -98,6 +102,72 @@ async def test_clients_that_pipeline_over_tls_fill_no_memory_and_hold_no_other_u
             await client.exchange(request(b"GET", "/good"))
         await assert_bounded(gateway, client, "refused", 4, read=False, ca=ca.bundle)
         await client.close()
+
+
+class LoopTurns:
+    """Counts the turns of the running loop, and of the requests that begin, how many do in each of them.
+
+    Args:
+        first: the target of those that are not counted.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, first: bytes) -> None:
+        self._loop, self._first = asyncio.get_running_loop(), first
+        self._turn = 0
+        self._ended = False
+        self.begun: Counter[int] = Counter()
+        enter = Serving.enter
+
+        def counting(serving: Serving, run: Run) -> None:
+            self.begun[self._turn] += run.head.target != self._first
+            enter(serving, run)
+
+        monkeypatch.setattr(Serving, "enter", counting)
+        self._next()
+
+    def _next(self) -> None:
+        self._turn += 1
+        if not self._ended:
+            self._loop.call_soon(self._next)
+
+    def end(self) -> None:
+        self._ended = True
+
+
+async def test_all_that_pipeline_have_one_request_in_a_turn_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """R429: or fifty of them make each turn fifty requests long, and others wait for several turns."""
+    monkeypatch.setattr(turns, "MAX_TURN_SECONDS", 0.0)
+    routes = ({"path": "/", "auth": "public"},)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        clients = [await gateway.client() for _ in range(10)]
+        counting = LoopTurns(monkeypatch, b"/0")
+        for client in clients:
+            client.writer.write(b"".join(request(b"GET", f"/{number}") for number in range(10)))
+        for client in clients:
+            for _ in range(10):
+                assert (await client.response(within=20)).status == 200
+        counting.end()
+    assert counting.begun.total() == 90
+    assert max(counting.begun.values()) == 1
+
+
+async def test_long_heads_are_read_in_turns_of_the_loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """R429: also of clients that wait for their answers."""
+    monkeypatch.setattr(turns, "MAX_TURN_SECONDS", 0.0)
+    routes = ({"path": "/", "auth": "public"},)
+    data = request(b"GET", "/", *((b"X-%d" % number, b"a" * 1000) for number in range(30)))
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=routes) as gateway:
+        clients = [await gateway.client() for _ in range(10)]
+        counting = LoopTurns(monkeypatch, b"")
+        for client in clients:
+            client.writer.write(data)
+        for client in clients:
+            assert (await client.response(within=20)).status == 200
+        counting.end()
+    assert counting.begun.total() == 10
+    assert max(counting.begun.values()) == 1
 
 
 @pytest.mark.every_log

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, Reason
+from gateway.proxy.connection import BUFFER
 from gateway.proxy.direct import HeadMemory
 from gateway.proxy.forward import exchange
 from gateway.proxy.relay import relay
@@ -91,6 +92,23 @@ async def test_whole_response_is_sent_once_and_its_connection_comes_back(
         assert client.writes == [HEAD + expected]
         assert reply.relayed == (0 if not expected or expected == b"0\r\n\r\n" else 4)
         assert (origin.state().in_use, origin.state().idle) == (0, 0 if closes else 1)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_no_piece_is_larger_than_a_client_may_leave_waiting(chunked: bool) -> None:
+    """R429: whatever the kernel hands over at once; a client that takes nothing keeps all of a piece in memory."""
+    content = b"a" * (5 * BUFFER + 1)
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(content)
+    data = b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n"
+    data += b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if chunked else content
+    async with raw_upstream(answering(data)) as upstream, opened(upstream.url) as origin:
+        client = Client()
+        reply = await replied(origin)
+        assert not reply.bodyless
+        await eventually(lambda: reply.content.total_bytes > BUFFER)  # much is there before it is relayed
+        await relay(reply, HEAD, client.write, chunked=False)
+    assert b"".join(client.writes) == HEAD + content
+    assert max(map(len, client.writes)) <= BUFFER + len(HEAD)
 
 
 async def test_head_does_not_wait_for_content() -> None:

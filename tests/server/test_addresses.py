@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import cast
 
 import pytest
 
-from gateway.server.addresses import Reservation, SharedAddress, listen, shown, unix_listener
+from gateway.server.addresses import ACCEPTS, BACKLOG, Reservation, SharedAddress, listen, shown, unix_listener
+from tests.support.gateway import until
 from tests.support.kernel import require_ipv6
 
 
@@ -230,3 +232,59 @@ async def test_a_server_that_closes_leaves_a_shared_file_alone(tmp_path: Path) -
 
 def test_addresses_are_shown_with_their_ports() -> None:
     assert shown(["127.0.0.1:0", "unix:/a"], [5, 0]) == "127.0.0.1:0 (port 5), unix:/a (port 0)"
+
+
+class Counting(asyncio.Protocol):
+    """Counts connections, and how many are made in each turn of the loop."""
+
+    def __init__(self, made: list[int]) -> None:
+        self._made = made
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._made[-1] += 1
+        transport.close()
+
+
+@pytest.mark.parametrize("where", ["127.0.0.1:0", "unix"])
+async def test_those_who_connect_at_once_are_accepted_in_few_turns_of_the_loop(where: str, tmp_path: Path) -> None:
+    """R429: one in each turn, and whoever comes behind fifty others waits for fifty turns of a busy loop."""
+    made = [0]
+    path = tmp_path / "socket"
+    port = await listen(lambda: Counting(made), f"unix:{path}" if where == "unix" else where, backlog=BACKLOG)
+    family, address = (socket.AF_UNIX, str(path)) if where == "unix" else (socket.AF_INET, ("127.0.0.1", port.number))
+    clients = [socket.socket(family) for _ in range(4 * ACCEPTS)]
+    for client in clients:
+        client.connect(address)  # the system completes it
+    for _ in range(20):
+        made.append(0)
+        await asyncio.sleep(0)
+    assert sum(made) == len(clients)
+    assert max(made) <= 2 * ACCEPTS  # and no turn is long
+    for client in clients:
+        client.close()
+    port.close()
+    await port.wait_closed()
+
+
+async def test_a_connection_that_fails_or_finds_no_file_is_for_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R431: the next one is accepted, and without a file none is."""
+    made = [0]
+    port = await listen(lambda: Counting(made), "127.0.0.1:0", backlog=BACKLOG)
+    faults: list[OSError] = [ConnectionAbortedError(), OSError(errno.EMFILE, "no file")]
+    accept = socket.socket.accept
+
+    def failing(listening: socket.socket) -> object:
+        if faults:
+            raise faults.pop(0)
+        return accept(listening)
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
+    clients = [socket.socket() for _ in range(5)]
+    for client in clients:
+        client.connect(("127.0.0.1", port.number))
+    await until(lambda: made[0] == len(clients))
+    assert faults == []
+    for client in clients:
+        client.close()
+    port.close()
+    await port.wait_closed()

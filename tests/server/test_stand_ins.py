@@ -73,3 +73,13 @@ async def test_what_is_no_request_is_an_error_wherever_it_comes() -> None:
     for before in (b"", b"Transfer-Encoding: chunked\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx"):
         with pytest.raises(HttpProcessingError):
             parsed((b"POST / HTTP/1.1\r\nHost: h\r\n" + before if before else b"") + NO_REQUEST)
+
+
+async def test_long_heads_weigh_more() -> None:
+    """R429: how many are kept is a matter of their length."""
+    stand_ins = StandIns()
+    parsed_heads = [parsed(stand_ins.make(one))[0][0] for one in (head(), head(b"X: " + b"a" * 58_000))]
+    assert (len(stand_ins), stand_ins.weight) == (2, 1 + 8)
+    for message, left in zip(parsed_heads, (8, 0), strict=True):
+        stand_ins.take(make_mocked_request(message.method, message.path))
+        assert stand_ins.weight == left

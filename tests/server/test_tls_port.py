@@ -14,11 +14,15 @@ import pytest
 
 from gateway.server import tls_port
 from gateway.server.addresses import tcp_sockets
-from gateway.server.places import Places
+from gateway.server.places import Place, Places
 from tests.support.gateway import until
+<<<<<<< HEAD
 from tests.support.tls_listening import Connections, Listening, listening
 
 _Kind = TypeVar("_Kind", bound=socket.socket)
+=======
+from tests.support.tls_listening import Connections, Echo, listening
+>>>>>>> w-x5
 
 
 async def _silent(port: int, count: int) -> list[socket.socket]:
@@ -45,6 +49,23 @@ async def test_silent_sockets_have_places_and_the_others_are_closed_at_once(tmp_
         await until(lambda: server.telemetry.connections == server.telemetry.lingering == 0)
         assert server.telemetry.handshake_failures == {"client_gone": 9}
         assert await server.subject() == "first"
+
+
+async def test_a_connection_holds_no_more_than_one_without_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """R429: by default it would hold 256 KiB that nobody has asked for and 512 KiB that nobody takes, each."""
+    made: list[Echo] = []
+
+    def serve(connections: Connections, place: Place) -> Echo:
+        made.append(Echo(place))
+        return made[-1]
+
+    monkeypatch.setattr(Connections, "serve", serve)
+    async with listening(tmp_path) as server:
+        assert await server.subject() == "first"
+        transport = made[0].transport
+        assert transport.get_write_buffer_limits()[1] == tls_port.BUFFER == 65536  # type: ignore[attr-defined]
+        if hasattr(transport, "get_read_buffer_limits"):
+            assert transport.get_read_buffer_limits()[1] == tls_port.UNREAD
 
 
 async def test_a_connection_above_the_limit_gets_its_answer_after_the_handshake(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests.support.fleet import remembering_server
 from tests.support.gateway import request
 from tests.support.idp import FakeIdp
 from tests.support.minting import SigningKey, good_claims, mint
 from tests.support.proofs import bound_to, make_proof, with_proof
 from tests.support.proving import BASE, CLIENT
-from tests.support.redis import RedisServer
 from tests.support.upstream import raw_upstream
 from tests.support.workers import WorkersGateway, config_text, workers_gateway
 
@@ -44,7 +44,7 @@ async def statuses(gateway: WorkersGateway, requests: list[bytes]) -> Counter[in
 
 async def test_what_was_used_stays_used_at_every_worker_old_or_new(tmp_path: Path, cache: Path) -> None:
     """R439, C122: Redis restarts without persistence; a worker dies besides."""
-    async with raw_upstream() as upstream, FakeIdp() as idp, RedisServer(tmp_path / "redis") as server:
+    async with raw_upstream() as upstream, FakeIdp() as idp, remembering_server(tmp_path / "redis") as server:
         idp.publish(KEY)
         text = config_text(upstream.url, idp.jwks_url)
         text += '\n[[routes]]\npath = "/once"\nupstream = "main"\nsingle_use = true'
