@@ -16,13 +16,9 @@ from gateway.server import tls_port
 from gateway.server.addresses import tcp_sockets
 from gateway.server.places import Place, Places
 from tests.support.gateway import until
-<<<<<<< HEAD
-from tests.support.tls_listening import Connections, Listening, listening
+from tests.support.tls_listening import Connections, Echo, Listening, listening
 
 _Kind = TypeVar("_Kind", bound=socket.socket)
-=======
-from tests.support.tls_listening import Connections, Echo, listening
->>>>>>> w-x5
 
 
 async def _silent(port: int, count: int) -> list[socket.socket]:
