@@ -350,7 +350,8 @@ async def test_many_chunks_that_nothing_takes_are_read_to_a_bound(tmp_path: Path
         first, second = await gateway.client(), await gateway.client()
         first.writer.write(request(b"GET", "/"))
         await until(lambda: bool(upstream.requests))
-        second.writer.write(request(b"POST", "/", (b"Transfer-Encoding", b"chunked")) + b"10\r\n%b\r\n" % (b"a" * 16) * 20_000)
+        chunks = b"10\r\n%b\r\n" % (b"a" * 16) * 20_000
+        second.writer.write(request(b"POST", "/", (b"Transfer-Encoding", b"chunked")) + chunks)
 
         def protocol() -> Protocol:
             found = [one for one in gateway.app.listener.connections if cast(Protocol, one)._content.total_bytes]
