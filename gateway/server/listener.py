@@ -348,6 +348,8 @@ class Protocol(RequestHandler):
         self._in_turn = False
         if self._scanner.resting and not self._reading_paused:
             self._scan_on()
+            if self._half_closed is not None and not self._answer_due and self.transport is not None:
+                self.transport.close()  # what rested is no whole request, and no more will come
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """The content's reader has taken enough. aiohttp says so with each piece that is taken."""
