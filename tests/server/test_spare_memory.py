@@ -3,39 +3,66 @@
 from __future__ import annotations
 
 import random
-import resource
-from pathlib import Path
 
 import pytest
 
-from gateway.server.spare_memory import SECONDS, SpareMemory, trim_of_c
-from tests.support.clock import FakeClock, settle
+from gateway.server import spare_memory
+from gateway.server.spare_memory import LOOK_SECONDS, MIN_GROWTH_PAGES, REST, SpareMemory, resident_pages, trim_of_c
+from tests.support.clock import FakeClock, eventually, settle
 
-MIB = 1 << 20
-
-
-def resident() -> int:
-    """Return the bytes that this process has in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+pytestmark = pytest.mark.skipif(
+    not spare_memory._STATM.exists(), reason="/proc says how much is in memory; only Linux has it"
+)
 
 
-async def test_spare_memory_is_given_back_again_and_again() -> None:
-    """R429: an attack that is over leaves nothing, whenever it was."""
-    clock, asked = FakeClock(), list[int]()
+class Heap:
+    """Stands for the process: how large it is, and what giving back does."""
 
-    def trim(kept: int) -> int:
-        asked.append(kept)
+    def __init__(self) -> None:
+        self.pages, self.kept, self.given_back = 10_000, 10_000, 0
+
+    def trim(self, kept: int) -> int:
+        self.given_back += 1
+        self.pages = self.kept
         return 1
 
-    spare = SpareMemory(clock, trim)
+
+async def test_a_process_that_has_grown_gives_back_what_it_does_not_use() -> None:
+    """R429: an attack that is over leaves nothing, whenever it was; a process as small as ever is left alone."""
+    clock, heap = FakeClock(), Heap()
+    spare = SpareMemory(clock, heap.trim, lambda: heap.pages)
     spare.start()
-    await settle()
-    assert asked == []
-    for count in (1, 2, 3):
-        await clock.advance(SECONDS)
+    for _ in range(5):
+        await clock.advance(LOOK_SECONDS)
+    assert heap.given_back == 0
+    for times in (1, 2):
+        heap.pages += MIN_GROWTH_PAGES
+        await clock.advance(LOOK_SECONDS)
+        await eventually(lambda times=times: heap.given_back == times)  # type: ignore[misc]
         await settle()
-        assert len(asked) == count
-    assert asked == [0, 0, 0]
+        await clock.advance(60)
+    assert heap.pages == heap.kept
+    await spare.stop()
+
+
+async def test_one_that_takes_long_is_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large heap that is in use is searched for a small part of the time."""
+    clock, heap = FakeClock(), Heap()
+    heap.kept = 100_000
+    moments = iter(range(100))
+    monkeypatch.setattr("gateway.server.spare_memory.time.perf_counter", lambda: next(moments) / 10)
+    spare = SpareMemory(clock, heap.trim, lambda: heap.pages)
+    spare.start()
+    heap.pages = 100_000
+    await clock.advance(LOOK_SECONDS)
+    await eventually(lambda: heap.given_back == 1)
+    await settle()
+    for _ in range(10):
+        await clock.advance(LOOK_SECONDS)
+        await settle()
+    assert heap.given_back == 1
+    await clock.advance(REST * 0.1)
+    await eventually(lambda: heap.given_back == 2)
     await spare.stop()
 
 
@@ -55,13 +82,13 @@ async def test_where_the_c_library_has_no_way_nothing_runs(monkeypatch: pytest.M
 def test_holes_in_the_heap_are_given_back() -> None:
     """R429: buffers of all sizes that were freed between others that are in use."""
     trim = trim_of_c()
-    if trim is None or not Path("/proc/self/statm").exists():
-        pytest.skip("the C library is not glibc, or the system does not say how much is in memory")
+    if trim is None:
+        pytest.skip("malloc_trim is glibc's, and the C library here is another one")
     sizes = random.Random(1)
     pieces = [b"a" * sizes.randrange(20_000, 100_000) for _ in range(2000)]
     kept = pieces[::50]
     pieces.clear()
-    before = resident()
+    before = resident_pages()
     trim(0)
-    assert resident() < before - 32 * MIB
+    assert resident_pages() < before - 2 * MIN_GROWTH_PAGES
     assert all(set(piece) == {97} for piece in kept)
