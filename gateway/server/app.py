@@ -143,7 +143,7 @@ class GatewayApp:
         lag = LoopLag(self.telemetry)
         lag.start()
         self._stop.callback(lag.stop)
-        spare = SpareMemory(clock, trim_of_c())
+        spare = SpareMemory(SystemClock(), trim_of_c())  # in real time: it is the process's
         self._stop.push_async_callback(spare.stop)
         spare.start()
         self.rate_limits = RateLimitGuard(settings, clock, self.redis)
