@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +86,6 @@ class SpareMemory:
     def _timed(self) -> float:
         """Do it; return how long it took, in seconds."""
         assert self._trim is not None
-        began = time.perf_counter()
+        began = self._monotonic()
         self._trim(0)
-        return time.perf_counter() - began
+        return self._monotonic() - began

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gateway import tasks
 from gateway.settings.schema import Settings
 from gateway.tasks import Periodic, periodic
@@ -69,8 +71,11 @@ def failing(each: Periodic, heard: dict[Periodic, int]) -> Callable[[], Awaitabl
     return fail
 
 
-async def test_every_task_does_its_next_round_after_any_failure(tmp_path: Path, caplog: Any) -> None:
+async def test_every_task_does_its_next_round_after_any_failure(
+    tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """R406: each of them, found by walking over what runs; failures are counted and shown."""
+    monkeypatch.setattr("gateway.server.spare_memory.LOOK_SECONDS", 0.01)  # the one task in real time
     clock = FakeClock()
     async with everything(tmp_path, clock) as (gateway, store):
         await eventually(lambda: store.subscribers)

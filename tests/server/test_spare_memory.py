@@ -45,13 +45,16 @@ async def test_a_process_that_has_grown_gives_back_what_it_does_not_use() -> Non
     await spare.stop()
 
 
-async def test_one_that_takes_long_is_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_takes_long_is_rare() -> None:
     """A large heap that is in use is searched for a small part of the time."""
     clock, heap = FakeClock(), Heap()
     heap.kept = 100_000
-    moments = iter(range(100))
-    monkeypatch.setattr("gateway.server.spare_memory.time.perf_counter", lambda: next(moments) / 10)
-    spare = SpareMemory(clock, heap.trim, lambda: heap.pages)
+
+    def slow(kept: int) -> int:
+        clock.jump(0.1)
+        return heap.trim(kept)
+
+    spare = SpareMemory(clock, slow, lambda: heap.pages)
     spare.start()
     heap.pages = 100_000
     await clock.advance(LOOK_SECONDS)
