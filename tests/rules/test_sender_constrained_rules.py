@@ -166,7 +166,7 @@ BAD_PROOFS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no token": ({"ath": ABSENT}, "invalid_dpop_proof", "foreign_proof"),
     "no id": ({"jti": ABSENT}, "invalid_dpop_proof", "malformed_proof"),
     "ten minutes old": ({"iat": int(time.time()) - 600}, "invalid_dpop_proof", "stale_proof"),
-    "ten minutes early": ({"iat": int(time.time()) + 600}, "invalid_dpop_proof", "stale_proof"),
+    "a day early": ({"iat": int(time.time()) + 86_400}, "invalid_dpop_proof", "stale_proof"),
 }
 
 
