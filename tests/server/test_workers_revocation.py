@@ -25,7 +25,7 @@ CONNECTIONS = 30
 
 async def connected(gateway: WorkersGateway, token: bytes) -> list[RawClient]:
     """Return connections to both workers over which a token is hot."""
-    clients = [await gateway.client() for _ in range(CONNECTIONS)]
+    clients = await gateway.spread(CONNECTIONS)
     for client in clients:
         for _ in range(3):
             assert (await client.exchange(request(b"GET", "/me", token=token))).status == 200

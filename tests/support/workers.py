@@ -56,6 +56,14 @@ class WorkersGateway:
     async def client(self) -> RawClient:
         return RawClient(*await asyncio.open_connection("127.0.0.1", self.port))
 
+    async def spread(self, count: int) -> list[RawClient]:
+        """Open so many connections, and more until every worker has some: which one takes a connection is chance."""
+        opened = [await self.client() for _ in range(count)]
+        while not all(worker["open_connections"] for worker in (await self.status())["workers"]):
+            assert len(opened) < 100 * count
+            opened.append(await self.client())
+        return opened
+
     async def get(self, target: str = "/") -> RawResponse:
         """Ask once over a connection of its own."""
         client = await self.client()
