@@ -11,7 +11,6 @@ takes long.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +31,9 @@ _STATM = Path("/proc/self/statm")
 
 def trim_of_c() -> Callable[[int], int] | None:
     """Return ``malloc_trim`` of the C library; None where it has none: it is glibc's."""
+    # Not at the top: libffi keeps a file open, which would get the number of a standard stream that is closed.
+    import ctypes  # noqa: PLC0415
+
     try:
         trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError, TypeError):

@@ -121,6 +121,14 @@ def test_commands_without_standard_output_end_with_their_code(command: str) -> N
     assert b"Traceback" not in ended.stderr
 
 
+def test_no_file_stays_open_before_closed_streams_are_seen_to() -> None:
+    """R415: on Python 3.14 of Debian ``ctypes`` keeps one open; as standard output, nothing could be written to it."""
+    code = "import gateway.cli, os, sys; sys.exit(len(os.listdir('/proc/self/fd')) - 3)"  # 0, 2 and the listing's own
+    shell = ["/bin/sh", "-c", SHELL + ">&-", "sh", sys.executable, "-c", code]
+    ended = subprocess.run(shell, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("command", ["version", "config --schema"])
 def test_commands_whose_output_cannot_be_written_say_so(command: str) -> None:
     """R415: one line, and exit code 1."""
