@@ -100,6 +100,6 @@ async def test_who_waits_for_a_turn_of_its_own_shares_it_with_none_that_waits_so
     assert max(counts) == 1
     assert len(counts) < 12  # it does not wait for those that have gone
     await asyncio.gather(*workers, return_exceptions=True)
-    for _ in range(3):  # nobody waits: the next one does not wait for long
+    for _ in range(3):  # none waits: the next one does not wait for long
         await turn()
     await asyncio.wait_for(turns.own(), 1)

@@ -121,7 +121,7 @@ async def listen(
 class _Several:
     """Makes the protocols of connections, and has several of them accepted in one turn of the event loop.
 
-    uvloop accepts one. When fifty clients connect at once while each turn has work, whoever comes behind them waits
+    uvloop accepts one. When fifty clients connect at once while each turn has work, a client behind them waits
     for fifty turns.
 
     Args:
@@ -148,7 +148,7 @@ class _Several:
                 accepted = self._listening.accept()[0]
             except ConnectionError:  # gone already
                 continue
-            except OSError:  # there is none, or no file for it: the event loop sees to that
+            except OSError:  # no connection waits, or no file is left for it: the event loop sees to that
                 return
             accepted.setblocking(False)
             _ = spawn(self._connect(accepted), "accepted connection")

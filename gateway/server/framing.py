@@ -176,7 +176,7 @@ class MessageScanner:
 
     Bytes are let through once they are known to be sound: content as it comes,
     heads and the lines of the chunked coding when they are complete. Small
-    chunks in a row become one: each costs whoever reads it much.
+    chunks in a row become one: each costs its reader much.
 
     Behind the head of a request that asks for a WebSocket it stops: what follows
     has no meaning until that is decided.

@@ -36,7 +36,7 @@ PAUSE = 0.1
 #: How long the end of a TLS connection may take, in seconds: the other side has to say that it has understood.
 CLOSING = 5.0
 
-#: Bytes that wait for a client before whoever writes has to wait.
+#: Bytes that wait for a client before the writer has to wait.
 BUFFER = 65536
 
 #: Encrypted bytes that wait while the connection is not read before the socket is not read either; a record of the

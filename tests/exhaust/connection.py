@@ -57,7 +57,7 @@ class Connection:
 
     @classmethod
     async def open(cls, target: Target, *, handshake: bool = True) -> Self:
-        """Connect; with a TLS handshake where the target speaks TLS, unless told otherwise."""
+        """Connect; with a TLS handshake where the target speaks TLS, unless ``handshake`` is False."""
         sock = socket.socket()
         sock.setblocking(False)
         connection = cls(target, sock)

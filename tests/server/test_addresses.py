@@ -247,7 +247,7 @@ class Counting(asyncio.Protocol):
 
 @pytest.mark.parametrize("where", ["127.0.0.1:0", "unix"])
 async def test_those_who_connect_at_once_are_accepted_in_few_turns_of_the_loop(where: str, tmp_path: Path) -> None:
-    """R429: one in each turn, and whoever comes behind fifty others waits for fifty turns of a busy loop."""
+    """R429: one in each turn, and a client behind fifty others waits for fifty turns of a busy loop."""
     made = [0]
     path = tmp_path / "socket"
     port = await listen(lambda: Counting(made), f"unix:{path}" if where == "unix" else where, backlog=BACKLOG)

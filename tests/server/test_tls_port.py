@@ -48,7 +48,7 @@ async def test_silent_sockets_have_places_and_the_others_are_closed_at_once(tmp_
 
 
 async def test_a_connection_holds_no_more_than_one_without_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """R429: by default it would hold 256 KiB that nobody has asked for and 512 KiB that nobody takes, each."""
+    """R429: by default it would hold 256 KiB that were not asked for and 512 KiB that are not taken, each."""
     made: list[Echo] = []
 
     def serve(connections: Connections, place: Place) -> Echo:
