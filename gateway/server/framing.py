@@ -188,7 +188,7 @@ class MessageScanner:
         not_http: what stands where a request should begin, if that is why nothing more can be read.
         upgrading: such a head was let through. Set it to False to go on with requests.
         ahead: it has stopped before a request, because as many as it may were let through.
-        resting: it has stopped anywhere, because it has done much.
+        resting: it has stopped anywhere, because it has done much. Set it to True to have it begin later.
     """
 
     __slots__ = (
@@ -243,11 +243,6 @@ class MessageScanner:
         """Keep bytes while it is ``upgrading`` or ``resting``; return whether it has enough, ``MAX_HELD`` or more."""
         self._held, self._from = self._held[self._from :] + data, 0
         return len(self._held) >= MAX_HELD
-
-    def rest(self, data: bytes) -> None:
-        """Keep bytes, and look at them when it goes on."""
-        self.resting = True
-        self.hold(data)
 
     def take_held(self) -> bytes:
         """Return the bytes that were kept, for whoever follows them from now on."""

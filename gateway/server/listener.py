@@ -306,14 +306,17 @@ class Protocol(RequestHandler):
         if self._refusal is not None:
             return  # nothing behind what is not a request can be one; the answer waits for its turn
         if self._scanner.upgrading or self._scanner.resting:
-            if self._scanner.hold(data) and not self._buffer_paused:
-                self._pause_reading_for_buffer()
-            return
-        if len(data) > MAX_AT_ONCE_BYTES and self._scanner.at_head:
-            self._scanner.rest(data)
+            self._hold(data)
+        elif len(data) > MAX_AT_ONCE_BYTES and self._scanner.at_head:
+            self._scanner.resting = True
+            self._hold(data)
             self._wait_for_turn()
-            return
-        self._scan(data)
+        else:
+            self._scan(data)
+
+    def _hold(self, data: bytes) -> None:
+        if self._scanner.hold(data) and not self._buffer_paused:
+            self._pause_reading_for_buffer()
 
     def _scan(self, data: bytes) -> None:
         sound, self._refusal = self._scanner.feed(data, MAX_AHEAD_REQUESTS - self._stand_ins.weight)

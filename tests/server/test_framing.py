@@ -240,7 +240,8 @@ def test_what_rests_is_looked_at_when_it_goes_on() -> None:
     """R429: many bytes of heads are not read where they come in."""
     scanner = MessageScanner(65536)
     assert scanner.at_head
-    scanner.rest(SOUND[0] * 3)
+    scanner.resting = True
+    scanner.hold(SOUND[0] * 3)
     assert (scanner.resting, scanner.size_ahead) == (True, 3 * len(SOUND[0]))
     assert all_of(scanner, b"", 8) == (SOUND[0] * 3, [3])
     scanner.feed(CHUNKED)

@@ -300,6 +300,23 @@ async def test_end_of_a_connection_is_a_reset_only_where_that_was_chosen(on: boo
         listener.reset_at_end(transport, on)  # it is gone
 
 
+async def test_nothing_is_read_behind_a_read_that_is_more_than_may_be_held(tmp_path: Path) -> None:
+    """R429: one read can be four times what may wait; fifty clients with two of them each held 25 MB."""
+    options: dict[str, Any] = {"routes": ({"path": "/", "auth": "public"},), "server": {"express": False}}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
+        client = await gateway.client()
+        await until(lambda: bool(gateway.app.listener.connections))
+        (protocol,) = gateway.app.listener.connections
+        assert isinstance(protocol, Protocol)
+        count = MAX_AHEAD_BYTES // 1000 + 1
+        protocol.data_received(request(b"GET", "/", (b"X-Pad", b"x" * 1000)) * count)
+        assert protocol._buffer_paused
+        for _ in range(count):
+            assert (await client.response()).status == 200
+        await until(lambda: not protocol._buffer_paused)
+        assert (await client.exchange(request(b"GET", "/"))).status == 200
+
+
 async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp_path: Path) -> None:
     """R429, C119: a head in memory takes many times its bytes; the rest stays as it came."""
     turns = asyncio.Semaphore(0)
