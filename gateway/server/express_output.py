@@ -77,6 +77,8 @@ class ClientOutput(asyncio.Protocol):
         if self._paused:
             self._drained = self._loop.create_future()
             await self._drained
+            if self._transport is None:  # not the future's exception: that would keep all that runs here, content too
+                raise ConnectionResetError("the client left")
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -107,7 +109,7 @@ class ClientOutput(asyncio.Protocol):
         """The connection is gone: nobody waits for it any more."""
         self._transport = None
         if self._drained is not None and not self._drained.done():
-            self._drained.set_exception(ConnectionResetError("the client left"))
+            self._drained.set_result(None)
 
     def _stop_watch(self) -> None:
         if self._unsent is not None:

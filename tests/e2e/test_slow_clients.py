@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.streams import StreamReader
 
 from tests.support.gateway import RunningGateway, request, running_gateway, until
 from tests.support.upstream import Received, raw_upstream
@@ -129,6 +131,29 @@ async def test_client_that_does_not_read_is_cut_off_and_frees_the_upstream(versi
             await until(lambda: gateway.app.telemetry.connections == 0)
         assert gateway.app.upstreams["main"].origins[0].state().in_use == 0
     assert (log[0]["reason"], log[0]["outcome"], log[0]["status"]) == ("client_stalled", "client_gone", 200)
+
+
+async def test_what_a_client_did_not_read_is_not_kept_when_it_has_left(tmp_path: Path) -> None:
+    """R429: in the express lane an exception kept it until garbage was collected: 25 MB after fifty clients."""
+
+    def kept() -> int:
+        """Return how many bytes wait for somebody to read them; and leave garbage where it is."""
+        found = [one for one in gc.get_objects() if isinstance(one, StreamReader)]
+        return sum(getattr(reader, "_size", 0) for reader in found)
+
+    async with raw_upstream(endless) as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
+        gc.collect()
+        before = kept()
+        gc.disable()
+        try:
+            with unread(gateway, request(b"GET", "/")):
+                await until(lambda: kept() > before)
+                await until(lambda: any(origin.state().in_use for origin in gateway.app.upstreams["main"].origins))
+            await until(lambda: gateway.app.telemetry.connections == 0)
+            await gateway.settled()
+            assert kept() <= before
+        finally:
+            gc.enable()
 
 
 async def test_response_with_a_length_that_nobody_reads_is_cut_off(tmp_path: Path) -> None:
