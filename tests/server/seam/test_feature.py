@@ -185,10 +185,18 @@ class Confirming(Guard):
     def __init__(self, said: list[str], subject: str) -> None:
         self._said, self._subject = said, subject
 
-    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> None:
+    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> bool:
         self._said.append(f"{identity.subject} {shown.scheme}")
         if identity.subject != self._subject:
             raise GatewayError(Reasons.SENDER_CONSTRAINED)
+        return True
+
+
+class Passing(Guard):
+    """Looks at bound tokens for something else, and cannot tell whether their senders have what they are bound to."""
+
+    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> bool:
+        return False
 
 
 class Confirmer(Feature):
@@ -219,3 +227,15 @@ async def test_all_guards_that_confirm_must_and_on_any_route(tmp_path: Path) -> 
         assert await seen(gateway, sub="bob") == 401
         assert (await gateway.get("/", token=gateway.token())).status == 200
     assert said == ["alice Bearer", "alice Bearer", "bob Bearer"]
+
+
+@pytest.mark.rule("R096")
+async def test_a_guard_that_looks_and_cannot_tell_confirms_nothing(tmp_path: Path) -> None:
+    """Else a bound token would pass for a plain bearer token as soon as some feature looks at bound ones."""
+    async with raw_upstream() as upstream:
+        async with running_gateway(upstream.url, tmp_path, features=(Confirmer(Passing()),)) as gateway:
+            assert await seen(gateway, sub="alice") == 401
+        assert upstream.requests == []
+        both = (Confirmer(Passing(), Confirming([], "alice"), Passing()),)
+        async with running_gateway(upstream.url, tmp_path, features=both) as gateway:
+            assert await seen(gateway, sub="alice") == 200
