@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import GatewayError, Reasons
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.listed import FEATURES
 from gateway.features.sender_constrained.feature import SenderConstrainedFeature
 from gateway.identity import Identity
@@ -16,7 +16,7 @@ from gateway.policy.routes import Route
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
-from gateway.server.seam.feature import Core, Feature, Part
+from gateway.server.seam.feature import Core, Feature, Part, demand_distinct
 from gateway.server.seam.guard import Guard
 from tests.server.admin.test_collector import scrape
 from tests.support.clients.proving import bound_token, challenges, proof_for
@@ -239,3 +239,27 @@ async def test_a_guard_that_looks_and_cannot_tell_confirms_nothing(tmp_path: Pat
         both = (Confirmer(Passing(), Confirming([], "alice"), Passing()),)
         async with running_gateway(upstream.url, tmp_path, features=both) as gateway:
             assert await seen(gateway, sub="alice") == 200
+
+
+class Refusing(Feature):
+    """A feature with reasons of its own."""
+
+    def __init__(self, name: str, *codes: str) -> None:
+        self.name = name
+        self.reasons = tuple(Reason(code, Reasons.INTERNAL.kind) for code in codes)
+
+
+def test_features_have_names_and_reason_codes_of_their_own() -> None:
+    """Parts are kept by the feature's name, and logs and metrics name the code."""
+    demand_distinct((*FEATURES, Refusing("mine", "mine")))
+    with pytest.raises(ValueError, match="several features have one name: rate_limits"):
+        demand_distinct((*FEATURES, Refusing("rate_limits")))
+    for code in ("no_route", "rate_limited"):
+        with pytest.raises(ValueError, match=f"several reasons have one code: {code}"):
+            demand_distinct((*FEATURES, Refusing("mine", "mine", code)))
+
+
+async def test_a_gateway_does_not_start_with_features_that_cannot_be_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="several features have one name: one"):
+        async with running_gateway(NOWHERE, tmp_path, features=(Noting("one", []), Noting("one", []))):
+            pytest.fail("it must not run")
