@@ -100,11 +100,11 @@ class Part:
         """End them, and close what is open."""
 
     def status(self) -> Mapping[str, Any]:
-        """Return what ``/status`` shows, by member."""
+        """Return what ``/status`` shows, by member. If it fails, or a member is taken, it is left out and logged."""
         return {}
 
     def metrics(self) -> Iterator[Metric]:
-        """Return the metrics of one scrape."""
+        """Return the metrics of one scrape. What fails, or has a name that is taken, is left out and logged."""
         return iter(())
 
 

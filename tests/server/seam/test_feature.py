@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.core import CounterMetricFamily, Metric
 
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.listed import FEATURES
@@ -18,7 +19,7 @@ from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
 from gateway.server.seam.feature import Core, Feature, Part, demand_distinct
 from gateway.server.seam.guard import Guard
-from tests.server.admin.test_collector import scrape
+from tests.server.admin.test_collector import scrape, value
 from tests.support.clients.proving import bound_token, challenges, proof_for
 from tests.support.gateways.running import RunningGateway, request, running_gateway
 from tests.support.tokens.proofs import with_proof
@@ -263,3 +264,62 @@ async def test_a_gateway_does_not_start_with_features_that_cannot_be_told_apart(
     with pytest.raises(ValueError, match="several features have one name: one"):
         async with running_gateway(NOWHERE, tmp_path, features=(Noting("one", []), Noting("one", []))):
             pytest.fail("it must not run")
+
+
+class Failing(Part):
+    """Fails to show anything, or shows it under names that others have."""
+
+    def __init__(self, fails: bool) -> None:
+        self._fails = fails
+
+    def status(self) -> Mapping[str, Any]:
+        if self._fails:
+            raise LookupError("secret")
+        return {"issuers": "mine", "rate_limits": "mine"}
+
+    def metrics(self) -> Iterator[Metric]:
+        yield CounterMetricFamily("gateway_mine", "Mine.", 1)
+        if self._fails:
+            raise LookupError("secret")
+        yield CounterMetricFamily("gateway_requests", "Not mine.", 7)
+        yield CounterMetricFamily("gateway_rate_limit_fallbacks", "Not mine.", 7)
+
+
+class Failed(Feature):
+    """A feature of such a part."""
+
+    name = "failed"
+
+    def __init__(self, fails: bool) -> None:
+        self._fails = fails
+
+    def build(self, core: Core) -> Part:
+        return Failing(self._fails)
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["fails", "takes-names"])
+async def test_what_one_feature_fails_to_show_hides_nothing_else(
+    fails: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scrape that fails as a whole would take the alerts of all others with it. Of two names the first counts."""
+    features = (Failed(fails), *FEATURES) if fails else (*FEATURES, Failed(fails))
+    async with running_gateway(NOWHERE, tmp_path, features=features) as gateway:
+        status, samples = (await gateway.admin("/status")).json, await scrape(gateway)
+    assert set(status) >= {*MEMBERS, "upstreams"}
+    assert "mine" not in (status["issuers"], status["rate_limits"])
+    assert value(samples, "gateway_mine_total") == 1
+    assert value(samples, "gateway_rate_limit_fallbacks_total") == value(samples, "gateway_requests_total") == 0
+    assert samples["gateway_upstream_healthy"]
+    told = [record.getMessage() for record in caplog.records if record.name == "gateway.admin"]
+    if fails:
+        assert [text.partition(" at ")[0] for text in told] == [
+            "status of Failing is left out: LookupError",
+            "metrics of Failing are left out: LookupError",
+        ]
+    else:
+        assert told == [
+            "status of Failing is left out: taken already: issuers, rate_limits",
+            "metric gateway_requests of Failing is left out: another one has its name",
+            "metric gateway_rate_limit_fallbacks of Failing is left out: another one has its name",
+        ]
+    assert "secret" not in caplog.text
