@@ -108,7 +108,8 @@ class Guards:
         """
         confirmed = False
         for guard in self._confirming:
-            confirmed |= await guard.confirm(run, admitted, shown, identity)
+            if await guard.confirm(run, admitted, shown, identity):
+                confirmed = True
         return confirmed
 
     def after(self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None) -> Now:
