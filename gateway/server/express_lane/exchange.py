@@ -146,7 +146,8 @@ class ExpressExchange(ExpressResponse):
             plan.busy = refusal._replace(error=error.untraced())
             plan.turns_away = serving.pipeline.credentials.sheds(plan.admitted.route)
         serving.outcomes.give_refusal(refusal, self._id, client.send, serving.clock.monotonic() - self._began)
-        serving.pipeline.observer.refused_credential(client.address, error.reason.code, error.detail)
+        look = serving.pipeline.observer.refused_credential
+        serving.outcomes.let_look(look, client.address, error.reason.code, error.detail)
         if self._verify_seconds is not None:
             serving.telemetry.verification.observe(self._verify_seconds)
         client.ended(True, refused=True)
