@@ -32,14 +32,14 @@ from benchmarks.stage import Stage, Subject, stage
 from benchmarks.tokens import material
 from benchmarks.traffic import Sends, build
 from gateway.clock import SystemClock
+from gateway.features.revocation.redis_log import RevocationLog
+from gateway.features.revocation.redis_source import RedisRevocations
 from gateway.identity import Identity
-from gateway.settings.redis import Redis
+from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, EntryKind, digest
+from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
-from gateway.store.revocation_log import MOST_RECORDS, RECORD, RevocationLog
 from gateway.tasks import cancelled, spawn
-from gateway.tokens.revocation_redis import RedisRevocations
-from gateway.tokens.revocation_table import Kind, digest
-from tests.support.redis import RedisServer
+from tests.support.stores.redis import RedisServer
 
 #: The aims that the run is held against: MiB, seconds, milliseconds, microseconds, and a ratio.
 MEMORY_AIM, FILL_AIM, BLOCK_AIM, LOOKUP_AIM, RATE_AIM = 150.0, 10.0, 20.0, 1.0, 0.95
@@ -97,10 +97,12 @@ async def write(url: str, count: int) -> None:
     minute = int(time.time() / 60) + 60
     async with _linked(url) as link:
         log = RevocationLog(link)
-        for start in range(0, count, MOST_RECORDS):
-            numbers = range(start, min(count, start + MOST_RECORDS))
+        for start in range(0, count, MAX_RECORDS):
+            numbers = range(start, min(count, start + MAX_RECORDS))
             await log.add(
-                b"".join(RECORD.pack(0, digest(Kind.TOKEN, name_of(n), ""), minute + n % _DAY, 0.0) for n in numbers)
+                b"".join(
+                    RECORD.pack(0, digest(EntryKind.TOKEN, name_of(n), ""), minute + n % _DAY, 0.0) for n in numbers
+                )
             )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from tests.support.minting import PrivateKey, SigningKey, jwks, mint_raw
+from tests.support.tokens.minting import PrivateKey, SigningKey, jwks, mint_raw
 
 CACHE = Path(__file__).with_name(".cache")
 ISSUER, AUDIENCE = "https://idp.test/", "api"

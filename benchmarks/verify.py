@@ -26,22 +26,19 @@ from typing import Any
 from benchmarks.environment import describe
 from benchmarks.yardsticks import Step, bare_check, pyjwt_decode
 from gateway.clock import SystemClock
-from gateway.errors import GatewayError, Reason
-from gateway.settings import schema
-from gateway.tokens.authenticate import Authenticator
-from gateway.tokens.jwks_fetch import Fetched
-from gateway.tokens.jwks_refresh import IssuerKeys
-from gateway.tokens.keys import KeySet, import_jwks
-from gateway.tokens.verify import (
-    IssuerPolicy,
-    check_claims,
-    check_header,
-    compile_policy,
-    make_identity,
-    parse_token,
-    verify_signature,
-)
-from tests.support.minting import AUDIENCE, ISSUER, SigningKey, b64, good_claims, jwks, mint_raw
+from gateway.errors import GatewayError, Reason, Reasons
+from gateway.jwt.authenticator import Authenticator
+from gateway.jwt.claims.issuer_policy import IssuerPolicy, compile_policy
+from gateway.jwt.claims.rules import check_claims, check_header, make_identity
+from gateway.jwt.issuers.key_sources import Fetched
+from gateway.jwt.issuers.refresher import IssuerKeys
+from gateway.jwt.jose.compact import parse_token, verify_signature
+from gateway.jwt.jose.keys import KeySet, import_jwks
+from gateway.settings.tables.issuers import Issuer
+from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import RouteSettings
+from gateway.settings.tables.upstreams import UpstreamSettings
+from tests.support.tokens.minting import AUDIENCE, ISSUER, SigningKey, b64, good_claims, jwks, mint_raw
 
 #: The aims that the run is held against: microseconds, and a multiple of the bare check.
 HIT_AIM, MISS_AIM = 3.0, 2.5
@@ -85,14 +82,12 @@ def key_set() -> KeySet:
     return import_jwks(jwks(*dict.fromkeys(SIGNERS.values())))
 
 
-def make_settings() -> schema.Settings:
+def make_settings() -> Settings:
     """Return the configuration under which everything is measured: the defaults, and four algorithms."""
-    issuer = schema.Issuer(
-        name="main", issuer=ISSUER, audience=[AUDIENCE], algorithms=["RS256", "ES256", "EdDSA", "PS256"]
-    )
-    upstream = schema.Upstream(name="orders", urls=["http://127.0.0.1:9000"])
-    route = schema.Route(path="/", upstream="orders", claims={"role": ["merchant"]})
-    return schema.Settings(issuers=[issuer], upstreams=[upstream], routes=[route])
+    issuer = Issuer(name="main", issuer=ISSUER, audience=[AUDIENCE], algorithms=["RS256", "ES256", "EdDSA", "PS256"])
+    upstream = UpstreamSettings(name="orders", urls=["http://127.0.0.1:9000"])
+    route = RouteSettings(path="/", upstream="orders", claims={"role": ["merchant"]})
+    return Settings(issuers=[issuer], upstreams=[upstream], routes=[route])
 
 
 def make_token(algorithm: str, **overrides: Any) -> bytes:
@@ -174,9 +169,9 @@ def make_steps() -> dict[str, Step]:
     body, _, _ = good.rpartition(b".")
     forged = body + b"." + b64(SIGNERS["RS256"].sign(b"something else", "RS256"))
     expired = make_token("RS256", exp=int(time.time()) - 3600, iat=int(time.time()) - 7200)
-    steps["bad signature"] = refused(partial(miss, forged, policy, keys), Reason.BAD_SIGNATURE)
-    steps["malformed"] = refused(partial(miss, good + b"=", policy, keys), Reason.BAD_ENCODING)
-    steps["expired"] = refused(partial(miss, expired, policy, keys), Reason.EXPIRED)
+    steps["bad signature"] = refused(partial(miss, forged, policy, keys), Reasons.BAD_SIGNATURE)
+    steps["malformed"] = refused(partial(miss, good + b"=", policy, keys), Reasons.BAD_ENCODING)
+    steps["expired"] = refused(partial(miss, expired, policy, keys), Reasons.EXPIRED)
     return steps
 
 

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from gateway.tokens.verify import Unverified
-from tests.support.minting import AUDIENCE, ISSUER, SigningKey
+from gateway.jwt.jose.compact import Unverified
+from tests.support.tokens.minting import AUDIENCE, ISSUER, SigningKey
 
 Step = Callable[[], object]
 

@@ -1,7 +1,7 @@
 """Who is asking: the frozen value that crosses from "who" to "may they".
 
 Only the identity itself, the freezing of claims, the look-up of a claim by its
-path and the coding of claims as header values live here. It knows no token,
+path, the coding of claims as header values and the memory that all of it takes live here. It knows no token,
 no key and no route. The danger of this file is the header value: whatever it
 returns is sent to services that believe it.
 """
@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from sys import getsizeof
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -248,7 +249,7 @@ def _percent_coded(text: str) -> bytes:
 
 def _coded_json(value: Any) -> bytes:
     try:
-        text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_thaw)
+        text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=thaw)
     except (ValueError, TypeError, RecursionError):
         raise UnsafeClaimError("the claim cannot be written as JSON") from None
     return text.encode("ascii")  # "ensure_ascii" escapes every control character, DEL too
@@ -273,8 +274,37 @@ def _scope_text(scopes: tuple[str, ...]) -> str | None:
     return " ".join(coded) or None
 
 
-def _thaw(value: Any) -> Any:
-    """Let ``json`` write what ``freeze`` made."""
+def thaw(value: Any) -> Any:
+    """Return what ``freeze`` made of an object as ``json`` can write it: its ``default``.
+
+    Raises:
+        TypeError: it is anything else.
+    """
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(type(value).__name__)
+
+
+def identity_cost(identity: Identity) -> int:
+    """Return about how many bytes of memory an identity holds: its strings and the containers around them."""
+    scopes = identity.scopes
+    texts = (identity.issuer, identity.subject, identity.token_id, identity.session_id, *scopes)
+    total = sum(map(getsizeof, texts)) + len(identity.lines) + 8 * len(scopes)
+    return total + (_claims_cost(identity.claims) if identity.claims else 0)
+
+
+def _claims_cost(claims: Mapping[str, Any]) -> int:
+    """Walk the claims that some route looks at; how deep they are nested was bounded when they were read."""
+    total = 0
+    waiting: list[Any] = [claims]
+    while waiting:
+        value = waiting.pop()
+        total += getsizeof(value)
+        if isinstance(value, Mapping):
+            # A read-only view shows its own size alone; the table behind it is the larger part.
+            total += 64 + 100 * len(value)
+            waiting.extend(value.keys())
+            waiting.extend(value.values())
+        elif isinstance(value, tuple):
+            waiting.extend(value)
+    return total

@@ -42,5 +42,5 @@ class PacedLog:
             return
         self._kinds[kind] = (now, 0)
         if held:
-            message, values = message + " (and %d more since the last such line)", (*values, held)
+            message, values = message + " (%d similar messages suppressed)", (*values, held)
         self._log.log(level, message, *values)

@@ -229,7 +229,7 @@ def periodic() -> frozenset[Periodic]:
 def _ended(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("task %s ended by %s", task.get_name(), where(error))
+        _log.error("task %s failed: %s", task.get_name(), where(error))
 
 
 def _ended_awaited(task: asyncio.Task[Any]) -> None:

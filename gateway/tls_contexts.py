@@ -18,7 +18,7 @@ import ssl
 VERIFY_FLAGS = ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST
 
 #: RFC 9325 section 3.1.1.
-MIN_VERSION = ssl.TLSVersion.TLSv1_2
+MIN_TLS_VERSION = ssl.TLSVersion.TLSv1_2
 
 
 def client_context(ca_file: str = "") -> ssl.SSLContext:
@@ -47,7 +47,7 @@ def system_context() -> ssl.SSLContext:
     return context
 
 
-def server_context() -> ssl.SSLContext:
+def base_server_context() -> ssl.SSLContext:
     """Return a context of a server, without a certificate so far, that asks clients for none so far."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _common(context)
@@ -56,5 +56,5 @@ def server_context() -> ssl.SSLContext:
 
 def _common(context: ssl.SSLContext) -> None:
     context.verify_flags = VERIFY_FLAGS
-    context.minimum_version = MIN_VERSION
+    context.minimum_version = MIN_TLS_VERSION
     context.options |= ssl.OP_NO_COMPRESSION

@@ -7,12 +7,14 @@ import inspect
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
 
 import hypothesis
 import pytest
 import uvloop
 
 from gateway import tasks
+from tests.support.kinds import kind_of
 
 #: Under CI=true nothing may be skipped because something is missing.
 CI = os.environ.get("CI", "").lower() == "true"
@@ -40,6 +42,17 @@ def require(condition: bool, reason: str) -> None:
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run the tests on the loop that the gateway runs on."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test its kind before ``-m`` chooses among them; a search through many inputs is slow."""
+    for item in items:
+        kind = kind_of(item)
+        if item.get_closest_marker(kind) is None:
+            item.add_marker(kind)
+        if item.get_closest_marker("untraced") is not None:
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +93,16 @@ async def _no_task_left() -> AsyncIterator[None]:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
     assert not left, f"still running: {sorted(task.get_name() for task in left)}"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the processes of these tests share what they compile."""
+    return tmp_path_factory.mktemp("pycache")
+
+
+@pytest.fixture
+def loading(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers of a supervisor in this process load what others have compiled."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(cache))

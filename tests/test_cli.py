@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -20,9 +18,9 @@ from click.testing import CliRunner, Result
 from gateway import __version__
 from gateway.cli import LIBRARIES, cli
 from gateway.demo.identity_provider import IdentityProvider
-from gateway.settings.environment import options
-from gateway.settings.schema import Settings
+from gateway.settings.loading.environment import options
 from tests.settings.configs import SMALL, changed, toml
+from tests.support.composed import Settings
 
 SHORT = {
     "GATEWAY_ISSUER": "https://idp.test/",
@@ -47,8 +45,9 @@ def test_check_counts_what_it_found(config: Path) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, "ok: 1 issuer, 1 upstream, 1 route\n", "")
 
 
+@pytest.mark.rule("C92")
 def test_check_prints_warnings_and_is_still_content(tmp_path: Path) -> None:
-    """C92: `account` as an audience admits every client of a Keycloak realm."""
+    """`account` as an audience admits every client of a Keycloak realm."""
     file = tmp_path / "gateway.toml"
     file.write_text(toml(changed("issuers", audience=["account", "api"])))
     result = _run("check", "--config", str(file))
@@ -58,8 +57,8 @@ def test_check_prints_warnings_and_is_still_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["check", "config", "run"])
+@pytest.mark.rule("R381")
 def test_every_fault_is_a_line_on_standard_error_and_the_exit_code_is_2(command: str, tmp_path: Path) -> None:
-    """R381."""
     file = tmp_path / "gateway.toml"
     file.write_text(toml(changed("routes", auth="requird", scope="a")))
     result = _run(command, "--config", str(file), "--server-drain-seconds", "soon", env={"GATEWAY_TOKENS_REALM": '"'})
@@ -79,8 +78,9 @@ def test_without_a_configuration_the_command_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--config"], ["--server-listn", "x"], ["extra"], ["--redis-uri", "x"]])
+@pytest.mark.rule("C82")
 def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
-    """C82: a misspelt flag is refused, too."""
+    """A misspelt flag is refused, too."""
     result = _run("check", *arguments, env=SHORT)
     assert (result.exit_code, result.stdout) == (2, "")
 
@@ -116,7 +116,7 @@ def test_version_names_python_and_the_libraries_that_matter(arguments: list[str]
 
 def test_help_names_every_flag_with_its_default() -> None:
     text = _run("run", "--help").stdout
-    for option in options():
+    for option in options(Settings):
         assert option.flag in text
     assert 'default: "0.0.0.0:8080"' in " ".join(text.split())
 
@@ -135,8 +135,9 @@ def offline(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.rule("R370")
 def test_run_serves_until_it_is_told_to_stop(number: signal.Signals, offline: list[str]) -> None:
-    """R370: exit code 0 after a clean drain."""
+    """Exit code 0 after a clean drain."""
     with _start(offline) as process:
         assert process.stderr is not None
         try:
@@ -175,71 +176,6 @@ def test_a_claim_without_name_or_value_is_a_wrong_command_line(claim: str) -> No
     result = _run("token", "--claim", claim)
     assert result.exit_code == 2
     assert "must be name=value" in result.stderr
-
-
-def test_apikey_new_prints_a_key_once_and_the_entry_to_store(tmp_path: Path) -> None:
-    """The entry, put into a configuration as it is, lets the key in."""
-    arguments = (
-        "--id",
-        "partner",
-        "--owner",
-        "Ann",
-        "--scope",
-        "a",
-        "--scope",
-        "b:c",
-        "--expires",
-        "2999-01-31T00:00:00Z",
-    )
-    result = _run("apikey", "new", *arguments)
-    assert (result.exit_code, result.stderr) == (0, "")
-    key, _, text = result.stdout.partition("\n\n")
-    assert re.fullmatch("gwk_partner_[0-9a-f]{64}", key)
-    (entry,) = tomllib.loads(text)["api_keys"]
-    assert entry == {
-        "id": "partner",
-        "hash": "sha256:" + hashlib.sha256(key.encode()).hexdigest(),
-        "owner": "Ann",
-        "scopes": ["a", "b:c"],
-        "expires": "2999-01-31T00:00:00Z",
-    }
-    assert key not in text
-    (tmp_path / "gateway.toml").write_text(toml(changed("routes", credentials=["api_key"])) + text)
-    assert _run("check", "--config", str(tmp_path / "gateway.toml")).exit_code == 0
-    assert _run("apikey", "new", *arguments).stdout.splitlines()[0] != key
-
-
-def test_apikey_new_prints_a_line_for_the_file(tmp_path: Path) -> None:
-    """One line with JSON below the key; what was not asked for is left out."""
-    result = _run("apikey", "new", "--id", "partner", "--json")
-    key, line = result.stdout.splitlines()
-    hashed = "sha256:" + hashlib.sha256(key.encode()).hexdigest()
-    assert json.loads(line) == {"id": "partner", "hash": hashed}
-    (tmp_path / "keys.jsonl").write_text(line + "\n")
-    config = {**changed("routes", credentials=["api_key"]), "tokens": {"api_keys_file": str(tmp_path / "keys.jsonl")}}
-    (tmp_path / "gateway.toml").write_text(toml(config))
-    assert _run("check", "--config", str(tmp_path / "gateway.toml")).exit_code == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "faults"),
-    [
-        pytest.param([], ["--id"], id="no-id"),
-        pytest.param(["--id", "a b"], ["--id: must be up to 64 letters"], id="id"),
-        pytest.param(["--id", "é\udcff"], ["--id: "], id="no-text"),
-        pytest.param(["--id", "a", "--scope", "x y"], ["--scope: is not a scope"], id="scope"),
-        pytest.param(["--id", "a", "--owner", "x\ny"], ["--owner: cannot be sent to services"], id="owner"),
-        pytest.param(["--id", "a", "--expires", "soon"], ["--expires: must be a date-time"], id="expires"),
-        pytest.param(["--id", "a", "--expires", "2020-01-01T00:00:00Z"], ["--expires: is in the past"], id="past"),
-        pytest.param(["--id", "a", "--claim", "x=y"], ["No such option"], id="unknown"),
-        pytest.param(["--id", "-", "--scope", '"', "--expires", "x"], ["--id: ", "--scope: ", "--expires: "], id="all"),
-    ],
-)
-def test_apikey_new_makes_no_key_of_a_faulty_entry(arguments: list[str], faults: list[str]) -> None:
-    """C82, R381: every fault at once, exit code 2, and no key on standard output."""
-    result = _run("apikey", "new", *arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert [fault for fault in faults if fault not in result.stderr] == []
 
 
 def test_demo_shows_its_three_results_and_ends() -> None:

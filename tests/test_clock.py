@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from gateway.clock import Clock, SystemClock
 
 
+@pytest.mark.rule("R168", "R387")
 def test_wall_is_the_epoch_and_monotonic_never_goes_back() -> None:
-    """R168, R387: claims are compared with the one, ages with the other."""
+    """Claims are compared with the one, ages with the other."""
     clock: Clock = SystemClock()
     before = time.time()
     assert before <= clock.wall() <= time.time()

@@ -24,7 +24,7 @@ from gateway.identity import (
     header_value,
     identity_lines,
 )
-from tests.support.identities import header_lines, identity_headers
+from tests.support.wire.identity_fields import header_lines, identity_headers
 
 
 def coded(text: str) -> bytes:
@@ -76,8 +76,9 @@ def coded(text: str) -> bytes:
         pytest.param(None, None, id="null"),
     ],
 )
+@pytest.mark.rule("C69", "R347", "R349", "R350", "R351")
 def test_claim_has_one_documented_coding(claim: Any, value: bytes | None) -> None:
-    """C69, R347, R349-R351: frozen or not."""
+    """Frozen or not."""
     assert header_value(claim) == value
     assert header_value(freeze(claim)) == value
 
@@ -94,14 +95,16 @@ def test_claim_has_one_documented_coding(claim: Any, value: bytes | None) -> Non
         pytest.param(10**5000, id="an integer that Python does not write"),
     ],
 )
+@pytest.mark.rule("C69", "R346", "R348")
 def test_claim_that_cannot_be_a_header_is_refused(claim: Any) -> None:
-    """C69, R346, R348: control characters, lone surrogates, what is no JSON; never cut, replaced or split."""
+    """Control characters, lone surrogates, what is no JSON; never cut, replaced or split."""
     with pytest.raises(UnsafeClaimError):
         header_value(claim)
 
 
+@pytest.mark.rule("R352", "R094")
 def test_deep_claim_is_refused_and_not_an_accident() -> None:
-    """R352, R094: RecursionError stays inside."""
+    """RecursionError stays inside."""
     deep: Any = "a"
     for _ in range(200_000):
         deep = [deep]
@@ -112,8 +115,9 @@ def test_deep_claim_is_refused_and_not_an_accident() -> None:
 
 
 @pytest.mark.parametrize("unit", ["a", "é"])
+@pytest.mark.rule("C69", "R353")
 def test_claim_over_the_limit_is_refused(unit: str) -> None:
-    """C69, R353: the limit is on the coded bytes, and nothing is cut off."""
+    """The limit is on the coded bytes, and nothing is cut off."""
     size = len(header_value(unit) or b"")
     fitting = unit * (MAX_HEADER_VALUE // size)
     assert len(header_value(fitting) or b"") <= MAX_HEADER_VALUE
@@ -122,8 +126,9 @@ def test_claim_over_the_limit_is_refused(unit: str) -> None:
             header_value(claim)
 
 
+@pytest.mark.rule("R353")
 def test_all_headers_together_are_bounded() -> None:
-    """R353: 5,000 groups are refused, not cut; and so are many claims that each would do."""
+    """5,000 groups are refused, not cut; and so are many claims that each would do."""
     with pytest.raises(UnsafeClaimError):
         identity_headers([HeaderRule(b"x-groups", ("groups",))], {"groups": [f"group{i}" for i in range(5000)]}, ())
     rules = [HeaderRule(b"x-%d" % number, ("c",)) for number in range(5)]
@@ -133,8 +138,9 @@ def test_all_headers_together_are_bounded() -> None:
         identity_headers(rules, claims, ())
 
 
+@pytest.mark.rule("R350", "R351", "R354")
 def test_headers_are_made_by_rule_and_in_order() -> None:
-    """R350, R351, R354: an absent or null claim gives no header."""
+    """An absent or null claim gives no header."""
     rules = [
         HeaderRule(b"x-user-id", ("sub",)),
         HeaderRule(b"x-user-role", ("role",)),
@@ -176,8 +182,8 @@ def test_headers_are_made_by_rule_and_in_order() -> None:
         ({}, None),
     ],
 )
+@pytest.mark.rule("R350", "R352")
 def test_client_is_the_first_name_that_is_one(claims: dict[str, Any], value: bytes | None) -> None:
-    """R350, R352."""
     headers = identity_headers([HeaderRule(b"x-client", (CLIENT,))], claims, ())
     assert headers == (() if value is None else ((b"x-client", value),))
 
@@ -194,15 +200,16 @@ def test_client_is_the_first_name_that_is_one(claims: dict[str, Any], value: byt
         (("a", "", "b"), b"a b"),
     ],
 )
+@pytest.mark.rule("C97")
 def test_scopes_are_split_at_spaces_as_they_were_granted(scopes: tuple[str, ...], value: bytes | None) -> None:
-    """C97: one scope with a space in it does not become two upstream."""
+    """One scope with a space in it does not become two upstream."""
     headers = identity_headers([HeaderRule(b"x-scope", (SCOPES,))], {}, scopes)
     assert headers == (() if value is None else ((b"x-scope", value),))
 
 
 @pytest.mark.parametrize("scope", ["a\nb", "\x00", "a b\r", "\x85", "\ud800", "a \ud800"])
+@pytest.mark.rule("R346", "R348")
 def test_scope_that_cannot_be_a_header_is_refused(scope: str) -> None:
-    """R346, R348."""
     with pytest.raises(UnsafeClaimError):
         identity_headers([HeaderRule(b"x-scope", (SCOPES,))], {}, ("ok", scope))
 
@@ -221,14 +228,16 @@ def test_scope_that_cannot_be_a_header_is_refused(scope: str) -> None:
         {"realm_access.roles": ["a"]},
     ],
 )
+@pytest.mark.rule("R352", "R093")
 def test_nested_claim_of_another_shape_is_absent(claims: dict[str, Any]) -> None:
-    """R352, R093: nothing raises, and a name with a dot is no path."""
+    """Nothing raises, and a name with a dot is no path."""
     assert find_claim(claims, ("realm_access", "roles")) is None
     assert find_claim(freeze(claims), ("realm_access", "roles")) is None
 
 
+@pytest.mark.rule("R093")
 def test_claim_is_found_by_its_exact_names() -> None:
-    """R093: dots and URLs are parts of names."""
+    """Dots and URLs are parts of names."""
     claims = freeze({"https://x/roles": {"a.b": ["c"]}, "a": {"b": "no"}})
     assert find_claim(claims, ("https://x/roles", "a.b")) == ("c",)
     assert find_claim(claims, ("a", "b")) == "no"
@@ -236,8 +245,9 @@ def test_claim_is_found_by_its_exact_names() -> None:
     assert find_claim(claims, ()) is claims
 
 
+@pytest.mark.rule("R187")
 def test_frozen_claims_cannot_be_changed() -> None:
-    """R187: what is shared between requests stays what was verified."""
+    """What is shared between requests stays what was verified."""
     source = {"roles": ["a"], "nested": {"k": [1]}}
     frozen = freeze(source)
     source["roles"].append("admin")  # type: ignore[attr-defined]
@@ -259,8 +269,9 @@ _JSON = st.recursive(
 
 
 @given(_JSON)
+@pytest.mark.rule("C69", "R346", "R347", "R348", "R349", "R350", "R351")
 def test_any_claim_is_visible_ascii_without_outer_spaces_or_refused(claim: Any) -> None:
-    """C69, R346-R351: nothing else raises, and a field value survives the wire as it is (RFC 9110 section 5.5)."""
+    """Nothing else raises, and a field value survives the wire as it is (RFC 9110 section 5.5)."""
     try:
         value = header_value(freeze(claim))
     except UnsafeClaimError:
@@ -275,8 +286,9 @@ def test_any_claim_is_visible_ascii_without_outer_spaces_or_refused(claim: Any) 
 
 
 @given(st.text(max_size=20))
+@pytest.mark.rule("R347")
 def test_coded_text_can_be_decoded(text: str) -> None:
-    """R347: percent-decoding gives the text back wherever it was coded, that is, was not plain ASCII already."""
+    """Percent-decoding gives the text back wherever it was coded, that is, was not plain ASCII already."""
     try:
         value = header_value(text)
     except UnsafeClaimError:
@@ -287,8 +299,9 @@ def test_coded_text_can_be_decoded(text: str) -> None:
 
 
 @given(st.lists(st.text(max_size=5), max_size=5))
+@pytest.mark.rule("C69", "R349")
 def test_list_of_text_can_be_taken_apart(elements: list[str]) -> None:
-    """C69, R349: no element becomes two."""
+    """No element becomes two."""
     try:
         value = header_value(elements)
     except UnsafeClaimError:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import configparser
+import importlib
 import os
 import re
 import shlex
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import dedent
 
+import pytest
+
+import gateway.features
 from gateway import __version__
+from gateway.configuration import compose
+from gateway.errors import GatewayError
+from gateway.features.listed import FEATURES
+from tests.support.clock import FakeClock
+from tests.support.pipeline import core_of
 
 ROOT = Path(__file__).parents[1]
 RELEASE = re.match(r"\d+\.\d+\.\d+", __version__)
@@ -146,3 +156,37 @@ def test_the_changelog_sorts_changes_by_kind() -> None:
         kinds = re.findall(r"^### (.+)$", release, flags=re.MULTILINE)
         assert kinds == [kind for kind in CHANGES if kind in kinds], release.partition("\n")[0]
         assert kinds
+
+
+def _write_worked_example(folder: Path) -> None:
+    """Write the files that the example in CONTRIBUTING.md shows."""
+    section = _read("CONTRIBUTING.md").partition("\n## Add a feature\n")[2]
+    folder.mkdir()
+    for block in re.findall(r"^   ```python\n(.*?)^   ```$", section, flags=re.MULTILINE | re.DOTALL):
+        parts = re.split(r"^# (\w+\.py)\n", dedent(block), flags=re.MULTILINE)
+        for name, text in zip(parts[1::2], parts[2::2], strict=True):
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+def test_the_worked_example_works_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_worked_example(tmp_path / "maintenance")
+    monkeypatch.setattr(gateway.features, "__path__", [*gateway.features.__path__, str(tmp_path)])
+    feature = importlib.import_module("gateway.features.maintenance.feature").MaintenanceFeature()
+
+    model = compose((*FEATURES, feature))
+    settings = model.model_validate(
+        {
+            "issuers": [{"name": "main", "issuer": "https://id.test", "audience": ["api"]}],
+            "upstreams": [{"name": "orders", "urls": ["http://127.0.0.1:9000"]}],
+            "routes": [{"path": "/", "upstream": "orders"}, {"path": "/x", "upstream": "orders", "maintenance": True}],
+        }
+    )
+    core = core_of(settings, FakeClock())
+    part = feature.build(core)
+    (guard,) = part.guards
+    assert [(route.name, route.express_serves) for route in core.routes if guard.covers(route)] == [("/x", False)]
+    with pytest.raises(GatewayError) as refused:
+        guard.before(*[None] * 2)  # it looks at nothing of the request
+    assert refused.value.reason in feature.reasons
+    assert part.status() == {"maintenance": {"refusals": 1}}
+    assert [sample.value for family in part.metrics() for sample in family.samples] == [1]

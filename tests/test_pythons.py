@@ -35,8 +35,9 @@ def chosen(folder: Path, named: str = "") -> tuple[int, str, str]:
     return ended.returncode, ended.stdout.strip().removeprefix(f"{folder}/"), ended.stderr
 
 
+@pytest.mark.rule("C113", "C114")
 def test_metadata_scripts_and_documents_name_the_same_pythons() -> None:
-    """C113, C114: what is supported is said once, and the same everywhere."""
+    """What is supported is said once, and the same everywhere."""
     metadata = configparser.ConfigParser()
     metadata.read(ROOT / "setup.cfg")
     assert re.findall(r"Python :: (3\.\d+)", metadata["metadata"]["classifiers"]) == SUPPORTED

@@ -18,28 +18,30 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import errors, tasks
+from gateway.app import GatewayApp
 from gateway.cli import cli
-from gateway.errors import GatewayError, Kind, Reason
+from gateway.errors import GatewayError, Reason, Reasons, RefusalKind
+from gateway.features.introspection.choice import introspection_policy
+from gateway.features.introspection.introspector import Introspector
+from gateway.features.introspection.shared_answers import SharedAnswers
+from gateway.http1.target import parse_target
+from gateway.http1.trusted_proxies import FORWARDING, Peer
 from gateway.identity import Identity, header_value
-from gateway.policy.paths import parse_target
-from gateway.proxy import names
-from gateway.proxy.claimed_names import GROUPS
-from gateway.proxy.headers import Peer, request_headers
-from gateway.proxy.trust import FORWARDING
-from gateway.server import last_resort
-from gateway.settings import schema
-from gateway.settings.load import load
+from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
-from gateway.telemetry import AccessLog, Record
-from gateway.tokens.introspection import Introspector
-from gateway.tokens.introspection_store import SharedAnswers
-from gateway.tokens.model import introspection_policy
+from gateway.telemetry import unhandled_errors as last_resort
+from gateway.telemetry.counters import AccessLog, Record
+from gateway.upstream.headers import header_policy as names
+from gateway.upstream.headers.claimed_names import GROUPS
+from gateway.upstream.headers.rewrite import request_headers
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock
-from tests.support.gateway import running_gateway
-from tests.support.idp import gateway_settings
-from tests.support.introspection import introspecting
-from tests.support.redis import RedisServer
+from tests.support.composed import load
+from tests.support.gateways.running import running_gateway
+from tests.support.issuers.identity_provider import gateway_settings
+from tests.support.issuers.introspection import introspecting
+from tests.support.parts import introspectors, proofs, rate_limits
+from tests.support.stores.redis import RedisServer
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -169,13 +171,13 @@ def test_every_command_and_script_exists(page: Path) -> None:
 def test_the_readme_has_every_answer_of_the_gateway() -> None:
     """Each kind of refusal is in the table, with its status and its error."""
     rows = [(row[0], _codes(row[1])) for row in _rows(_read("README.md"), "## What it answers")]
-    for _, kind in inspect.getmembers(errors, lambda member: isinstance(member, Kind)):
+    for _, kind in inspect.getmembers(errors, lambda member: isinstance(member, RefusalKind)):
         assert any(str(kind.status) in status and kind.error in listed for status, listed in rows), kind
 
 
-def _counted_everything(app: object, folder: Path) -> None:
+def _counted_everything(app: GatewayApp, folder: Path) -> None:
     """Make every counter that appears with its first count appear."""
-    telemetry = app.telemetry  # type: ignore[attr-defined]
+    telemetry = app.telemetry
     telemetry.requests["/", "read", 200, "forwarded"] += 1
     telemetry.refusals["expired"] += 1
     telemetry.observed["/", "expired"] += 1
@@ -185,15 +187,15 @@ def _counted_everything(app: object, folder: Path) -> None:
     telemetry.handshake_failures["version"] += 1
     last_resort.counts["event_loop"] += 0
     tasks.failures["look at the revocations"] += 0
-    app.proofs.outcomes["dpop", "accepted"] += 1  # type: ignore[attr-defined]
-    app.upstreams["main"].failed(Reason.UPSTREAM_CONNECT)  # type: ignore[attr-defined]
-    app.rate_limits.counts["/", "sub", "limited"] += 1  # type: ignore[attr-defined]
-    clock, redis = FakeClock(), schema.Redis(url="redis://127.0.0.1:1/0")
+    proofs(app).outcomes["dpop", "accepted"] += 1
+    app.upstreams["main"].failed(Reasons.UPSTREAM_CONNECT)
+    rate_limits(app).counts["/", "sub", "limited"] += 1
+    clock, redis = FakeClock(), Redis(url="redis://127.0.0.1:1/0")
     issuer = introspecting(folder, "http://127.0.0.1:1/")
     shared = SharedAnswers(RedisLink(redis, clock), redis, issuer)
     asker = Introspector(issuer, introspection_policy(issuer, gateway_settings(issuer)), 8192, clock, shared)
     asker.outcomes["active"] += 1
-    app.introspectors["as"] = asker  # type: ignore[attr-defined]
+    introspectors(app)["as"] = asker
 
 
 async def test_every_metric_has_its_entry_with_type_and_labels(tmp_path: Path) -> None:
@@ -254,14 +256,14 @@ def _refusals(target: str) -> Reason | None:
         read = parse_target("GET", target.encode("utf-8"))
     except GatewayError as error:
         return error.reason
-    return Reason.ENCODED_SLASH if read.encoded_slash else None
+    return Reasons.ENCODED_SLASH if read.encoded_slash else None
 
 
 def test_the_paths_that_are_said_to_be_refused_are_and_the_others_are_not() -> None:
     text = _read("docs/paths.md")
     for row in _rows(text, "## The path guard"):
         for target in _codes(row[1]) if len(row) > 1 else []:
-            assert _refusals(target) in (Reason.BAD_PATH, Reason.ENCODED_SLASH), target
+            assert _refusals(target) in (Reasons.BAD_PATH, Reasons.ENCODED_SLASH), target
     plain = text.partition("Not refused, since")[2].partition("\n\n")[0]
     targets = [code for code in _codes(plain) if code.startswith("/")]
     assert len(targets) > 4
@@ -298,8 +300,9 @@ def test_every_field_that_is_said_to_be_removed_is_and_none_is_missing() -> None
     assert folded >= names._DROPPED | FORWARDING
 
 
+@pytest.mark.rule("R401", "R402")
 def test_every_name_that_services_believe_is_documented_with_its_reason() -> None:
-    """R401, R402: the list of transparency.md is that of the code, group by group."""
+    """The list of transparency.md is that of the code, group by group."""
     rows = _rows(_read("docs/transparency.md"), "### What services believe of proxies")
     documented = [(row[0], set(_codes(row[1]))) for row in rows]
     assert documented == [
@@ -307,8 +310,9 @@ def test_every_name_that_services_believe_is_documented_with_its_reason() -> Non
     ]
 
 
+@pytest.mark.rule("R388")
 def test_the_floors_of_dependencies_are_those_of_the_package() -> None:
-    """security.md gives a reason for each floor that protects; R388."""
+    """security.md gives a reason for each floor that protects."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     required = dict(re.findall(r"^([\w-]+) >= ([\d.]+)", setup["options"]["install_requires"], flags=re.MULTILINE))

@@ -25,8 +25,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [f"{line.name} {line.levelname} {line.getMessage()}" for line in caplog.records]
 
 
+@pytest.mark.rule("R393")
 async def test_task_that_nobody_keeps_runs_to_its_end() -> None:
-    """R393: the event loop alone would hold it weakly."""
+    """The event loop alone would hold it weakly."""
     ended = asyncio.Event()
     gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -45,19 +46,20 @@ async def test_task_that_nobody_keeps_runs_to_its_end() -> None:
     assert not tasks.running()
 
 
+@pytest.mark.rule("R196", "R393")
 async def test_fault_is_logged_once_by_type_and_place_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
-    """R196, R393."""
     _ = spawn(fails(), "refresher")
     await settle(4)
     gc.collect()
     assert len(lines(caplog)) == 1
-    assert lines(caplog)[0].startswith("gateway ERROR task refresher ended by ValueError at fails:")
+    assert lines(caplog)[0].startswith("gateway ERROR task refresher failed: ValueError at fails:")
     assert caplog.records[0].exc_info is None
     assert SECRET not in caplog.text
 
 
+@pytest.mark.rule("R393")
 async def test_fault_that_somebody_waits_for_is_his_alone(caplog: pytest.LogCaptureFixture) -> None:
-    """R393: raised to the waiter, not logged, and not reported as lost when the waiter has left."""
+    """Raised to the waiter, not logged, and not reported as lost when the waiter has left."""
     with caplog.at_level(logging.DEBUG):
         with pytest.raises(ValueError, match="secret"):
             await spawn(fails(), "upload", awaited=True)
@@ -110,8 +112,9 @@ async def test_result_reaches_the_waiter() -> None:
     assert await spawn(work(), "works", awaited=True) == 7
 
 
+@pytest.mark.rule("R196")
 def test_where_names_the_innermost_place() -> None:
-    """R196: enough to find the line, nothing of the exception's text."""
+    """Enough to find the line, nothing of the exception's text."""
 
     class Inner:
         def method(self) -> None:
@@ -158,8 +161,9 @@ class Odd(BaseException):
     """An exception of a kind that no handler expects."""
 
 
+@pytest.mark.rule("R406")
 async def test_no_round_is_the_last_one_whatever_it_ends_with(caplog: pytest.LogCaptureFixture) -> None:
-    """R406: also when something that it waited for was cancelled; each failure is counted, and few are logged."""
+    """Also when something that it waited for was cancelled; each failure is counted, and few are logged."""
     outcomes = [None, ValueError(SECRET), MemoryError(), RecursionError(), asyncio.CancelledError(), Odd(SECRET), None]
     rounds = Rounds(*outcomes)
     before, tasks._logged_at = tasks.failures["rounds"], {}
@@ -191,8 +195,9 @@ async def test_the_first_round_comes_at_once_or_after_the_first_wait(at_once: bo
     await rounds.periodic.stop()
 
 
+@pytest.mark.rule("R406")
 async def test_a_wait_that_fails_does_not_make_rounds_follow_each_other() -> None:
-    """R406: neither is it the end."""
+    """Neither is it the end."""
     faults = [ValueError()]
 
     def seconds() -> float:
@@ -215,8 +220,9 @@ async def test_a_wait_that_fails_does_not_make_rounds_follow_each_other() -> Non
     await made.stop()
 
 
+@pytest.mark.rule("R406")
 async def test_what_hears_of_a_failure_may_fail_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R406: as a full log does."""
+    """As a full log does."""
     rounds = Rounds(ValueError(), None)
     made = Periodic("rounds", rounds._round, rounds.clock, 5.0, on_failure=lambda error: 1 / 0)  # type: ignore[arg-type]
 
@@ -231,8 +237,8 @@ async def test_what_hears_of_a_failure_may_fail_too(monkeypatch: pytest.MonkeyPa
     await made.stop()
 
 
+@pytest.mark.rule("R371")
 async def test_a_stop_ends_work_that_swallows_it() -> None:
-    """R371."""
     clock = FakeClock()
 
     async def stubborn() -> None:
@@ -248,8 +254,9 @@ async def test_a_stop_ends_work_that_swallows_it() -> None:
         await made.stop()
 
 
+@pytest.mark.rule("R406")
 async def test_a_loop_goes_on_after_failures_and_ends_with_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R406: a pause behind each, and an end that was asked for is not a failure."""
+    """A pause behind each, and an end that was asked for is not a failure."""
     monkeypatch.setattr(tasks, "_PAUSE_SECONDS", 60.0)
     before, rounds = tasks.failures["a loop"], 0
 
@@ -280,10 +287,11 @@ async def test_the_end_of_the_process_is_no_failed_round(last: type[BaseExceptio
     assert tasks.survivable(asyncio.CancelledError())
 
 
+@pytest.mark.rule("R406")
 async def test_failures_are_logged_once_in_a_while(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R406: by kind, and with the number of those that were not logged."""
+    """By kind, and with the number of those that were not logged."""
     clock = FakeClock()
     monkeypatch.setattr(SystemClock, "monotonic", clock.monotonic)
     monkeypatch.setattr(tasks, "_logged_at", {})

@@ -13,12 +13,13 @@ import pytest
 
 from gateway import tls_contexts
 from gateway.clock import SystemClock
-from gateway.proxy.dialer import client_tls
-from gateway.server.tls import ServerTls, server_context
-from gateway.settings.redis import Redis
-from gateway.settings.schema import Server, Upstream
+from gateway.outbound.http import ProviderSession
+from gateway.server.sockets.tls import ServerTls, server_context
+from gateway.settings.tables.redis import Redis
+from gateway.settings.tables.server import Server
+from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.store.redis_link import RedisLink
-from gateway.tokens.provider_http import ProviderSession
+from gateway.upstream.pool.dialer import client_tls
 from tests.support.certificates import Authority, Certificate, authority, careless_authority
 from tests.support.tls_listening import listening, replace
 
@@ -44,7 +45,7 @@ async def _contexts(directory: Path) -> dict[str, ssl.SSLContext]:
     bundle, own = str(ca.bundle), ca.sign("own", "localhost")
     files = {"tls_cert": str(own.cert), "tls_key": str(own.key)}
     server = Server.model_validate({**files, "tls_client_ca": bundle})
-    upstream = Upstream.model_validate({"name": "u", "urls": ["https://a.test"]})
+    upstream = UpstreamSettings.model_validate({"name": "u", "urls": ["https://a.test"]})
     found = {
         "clients": server_context(server),
         "each client": ServerTls(server, None).for_connection(),  # type: ignore[arg-type]  # it counts nothing here
@@ -68,8 +69,9 @@ def _some(context: ssl.SSLContext | None) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.rule("R423", "C113")
 async def test_every_context_has_the_one_set_of_flags(tmp_path: Path) -> None:
-    """R423, C113: providers, introspection (the same sessions), upstreams, Redis, client certificates."""
+    """Providers, introspection (the same sessions), upstreams, Redis, client certificates."""
     for place, context in (await _contexts(tmp_path)).items():
         assert isinstance(context, ssl.SSLContext), place
         assert context.verify_flags == ssl.VERIFY_X509_TRUSTED_FIRST, place
@@ -79,9 +81,10 @@ async def test_every_context_has_the_one_set_of_flags(tmp_path: Path) -> None:
             assert context.verify_mode == ssl.CERT_REQUIRED, place
 
 
+@pytest.mark.rule("R423")
 def test_no_other_module_makes_a_context() -> None:
-    """R423: a new place would bring its own flags. Files are only tried in ``settings/files.py``."""
-    allowed = {"gateway/tls_contexts.py", "gateway/settings/files.py"}
+    """A new place would bring its own flags. Files are only tried in ``settings/readable.py``."""
+    allowed = {"gateway/tls_contexts.py", "gateway/settings/readable.py"}
     makers = ("create_default_context(", "SSLContext(ssl.", "ssl=True")
     found = {
         str(file.relative_to(ROOT))
@@ -118,8 +121,9 @@ async def _fetched(port: int, ca: Authority) -> int:
         await session.close()
 
 
+@pytest.mark.rule("R423", "C113")
 async def test_private_authorities_as_clusters_have_them_are_accepted(tmp_path: Path) -> None:
-    """R423, C113: no key usage in the authority, no authority key identifier in the leaf; a foreign chain is not."""
+    """No key usage in the authority, no authority key identifier in the leaf; a foreign chain is not."""
     careless, foreign = careless_authority(tmp_path / "a"), authority(tmp_path / "b", "foreign")
     async with _answering(careless.sign("server", "localhost")) as port:
         assert await _fetched(port, careless) == 200
@@ -127,8 +131,9 @@ async def test_private_authorities_as_clusters_have_them_are_accepted(tmp_path: 
             await _fetched(port, foreign)
 
 
+@pytest.mark.rule("R423")
 async def test_clients_of_such_an_authority_are_accepted(tmp_path: Path) -> None:
-    """R423: client certificates are judged by the same flags."""
+    """Client certificates are judged by the same flags."""
     careless = careless_authority(tmp_path / "a")
     async with listening(tmp_path, ask_clients=True) as server:
         replace(careless.bundle, server.clients)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 
+import pytest
+
 from gateway import tasks
 from gateway.turns import MAX_TURN_SECONDS, Turns, later, own
 from tests.support.clock import FakeClock
@@ -15,8 +17,9 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
+@pytest.mark.rule("R429")
 async def test_turn_of_the_loop_has_a_bound_however_many_have_work() -> None:
-    """R429: fifty connections, each with a part, are not fifty parts in one turn."""
+    """Fifty connections, each with a part, are not fifty parts in one turn."""
     clock = FakeClock()
     done: list[int] = []
     turns = Turns(clock.monotonic)
@@ -33,8 +36,9 @@ async def test_turn_of_the_loop_has_a_bound_however_many_have_work() -> None:
         assert done == list(range(count))
 
 
+@pytest.mark.rule("R429")
 async def test_who_has_more_stands_behind_those_that_wait() -> None:
-    """R429: a connection with much to do does not keep out another one."""
+    """A connection with much to do does not keep out another one."""
     turns = Turns()
     done: list[str] = []
 
@@ -50,8 +54,9 @@ async def test_who_has_more_stands_behind_those_that_wait() -> None:
     assert done == ["much", "little", "much", "much"]
 
 
+@pytest.mark.rule("R286")
 async def test_part_that_fails_takes_no_other_with_it() -> None:
-    """R286: the fault is counted, and the others have their turn."""
+    """The fault is counted, and the others have their turn."""
     turns, failures = Turns(), tasks.failures["work in turns"]
     done: list[str] = []
 
@@ -66,8 +71,9 @@ async def test_part_that_fails_takes_no_other_with_it() -> None:
     assert tasks.failures["work in turns"] == failures + 1
 
 
+@pytest.mark.rule("R429")
 async def test_all_of_a_loop_share_its_turns() -> None:
-    """R429: whichever part of it asks."""
+    """Whichever part of it asks."""
     done: list[int] = []
     for number in range(3):
         later(functools.partial(done.append, number))
@@ -77,8 +83,9 @@ async def test_all_of_a_loop_share_its_turns() -> None:
     await own()
 
 
+@pytest.mark.rule("R429")
 async def test_who_waits_for_a_turn_of_its_own_shares_it_with_none_that_waits_so() -> None:
-    """R429: fifty connections with one request each are not fifty requests in one turn; who gave up costs none."""
+    """Fifty connections with one request each are not fifty requests in one turn; who gave up costs none."""
     turns = Turns()
     done: list[int] = []
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from benchmarks.peers.base import Peer, Place, Setup, fill
 from gateway import __version__
+from gateway.configuration import GatewaySettings
 from gateway.settings.faults import ConfigError
-from gateway.settings.load import load
+from gateway.settings.loading.load import load
 from tests.support.ports import free_port
 
 
@@ -52,6 +53,7 @@ class Gateway(Peer):
             return None
         try:
             load(
+                GatewaySettings,
                 None,
                 {
                     "GATEWAY_ISSUER": "https://idp.test/",

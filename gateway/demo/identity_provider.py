@@ -25,19 +25,19 @@ from gateway.clock import Clock, SystemClock
 from gateway.demo.loopback import LoopbackServer
 
 #: Where ``gateway demo`` puts it and ``gateway token`` looks for it.
-DEFAULT_PORT = 9401
+PROVIDER_PORT = 9401
 
 #: Whom the tokens are for unless the request names another ``aud`` in its ``claims``.
 AUDIENCE = "demo-api"
 
 #: Who a client without a name is.
-CLIENT = "demo-client"
+DEMO_CLIENT = "demo-client"
 
 ALGORITHM = "RS256"
 
 #: ``expires_in`` when the request does not say, and its bounds, in seconds.
 #: Below zero makes a token that expired already.
-LIFETIME, MAX_LIFETIME = 600, 86400
+LIFETIME, MAX_TOKEN_LIFETIME = 600, 86400
 
 #: How long the published keys may be kept by others, in seconds.
 JWKS_SECONDS = 60
@@ -103,7 +103,7 @@ class IdentityProvider(LoopbackServer):
     def mint(
         self,
         *,
-        client: str = CLIENT,
+        client: str = DEMO_CLIENT,
         scope: str = "",
         claims: Mapping[str, Any] | None = None,
         expires_in: int = LIFETIME,
@@ -183,12 +183,12 @@ def _client(request: web.Request, form: Mapping[str, str]) -> str:
         raise TokenRequestError("unsupported_grant_type", "grant_type must be client_credentials")
     scheme, _, credentials = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     if scheme.lower() != "basic":
-        return form.get("client_id") or CLIENT
+        return form.get("client_id") or DEMO_CLIENT
     try:
         name = base64.b64decode(credentials, validate=True).decode().partition(":")[0]
     except (binascii.Error, UnicodeDecodeError):
         raise TokenRequestError("invalid_request", "the Basic credentials are not base64 of UTF-8") from None
-    return unquote_plus(name) or CLIENT
+    return unquote_plus(name) or DEMO_CLIENT
 
 
 def _claims(form: Mapping[str, str]) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def _expires_in(form: Mapping[str, str]) -> int:
     try:
         seconds = int(form.get("expires_in", LIFETIME))
     except ValueError:
-        seconds = MAX_LIFETIME + 1
-    if abs(seconds) > MAX_LIFETIME:
-        raise TokenRequestError("invalid_request", f"expires_in must be whole seconds, at most {MAX_LIFETIME}")
+        seconds = MAX_TOKEN_LIFETIME + 1
+    if abs(seconds) > MAX_TOKEN_LIFETIME:
+        raise TokenRequestError("invalid_request", f"expires_in must be whole seconds, at most {MAX_TOKEN_LIFETIME}")
     return seconds

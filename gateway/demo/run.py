@@ -21,12 +21,13 @@ from typing import Any
 import aiohttp
 import uvloop
 
+from gateway.app import GatewayApp
+from gateway.configuration import GatewaySettings
 from gateway.demo import identity_provider
+from gateway.demo.echo_upstream import EchoUpstream
 from gateway.demo.identity_provider import IdentityProvider
-from gateway.demo.upstream import EchoUpstream
-from gateway.server.app import GatewayApp
-from gateway.server.listener import PurePythonParserError
-from gateway.settings import schema
+from gateway.server.aiohttp_lane.protocol import PurePythonParserError
+from gateway.settings.tables.root import Settings
 
 #: Where the gateway listens while the demo stays up; when taken, the system picks.
 DEFAULT_PORT = 8080
@@ -34,11 +35,11 @@ DEFAULT_ADMIN_PORT = 9090
 DEFAULT_UPSTREAM_PORT = 9402
 
 #: What ``gateway token`` asks unless told otherwise.
-DEFAULT_ISSUER = f"http://127.0.0.1:{identity_provider.DEFAULT_PORT}"
+DEFAULT_ISSUER = f"http://127.0.0.1:{identity_provider.PROVIDER_PORT}"
 
 #: Who the demo's tokens speak for, and with it the headers that the upstream must see.
-SUBJECT, SCOPE, ROLE = "alice", "orders:read", "merchant"
-IDENTITY = {"x-user-id": SUBJECT, "x-user-role": ROLE, "x-scope": SCOPE}
+ALICE, SCOPE, ROLE = "alice", "orders:read", "merchant"
+IDENTITY = {"x-user-id": ALICE, "x-user-role": ROLE, "x-scope": SCOPE}
 
 #: How long the printed tokens work, and how long one request may take, in seconds.
 _TOKEN_SECONDS = 3600
@@ -46,7 +47,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class DemoRequest:
     """One of the requests that show what the gateway does.
 
     Attributes:
@@ -62,7 +63,7 @@ class Request:
     error: str = ""
 
 
-def demo(*, once: bool = False, port: int | None = None) -> int:
+def run_demo(*, once: bool = False, port: int | None = None) -> int:
     """Run the demo and return the exit code of ``gateway demo``.
 
     Args:
@@ -79,7 +80,9 @@ def demo(*, once: bool = False, port: int | None = None) -> int:
         return 1
 
 
-def token(issuer: str = DEFAULT_ISSUER, claims: Mapping[str, Any] | None = None, expires_in: int | None = None) -> int:
+def print_token(
+    issuer: str = DEFAULT_ISSUER, claims: Mapping[str, Any] | None = None, expires_in: int | None = None
+) -> int:
     """Print a token from a running demo identity provider and return the exit code of ``gateway token``.
 
     Args:
@@ -96,9 +99,9 @@ def token(issuer: str = DEFAULT_ISSUER, claims: Mapping[str, Any] | None = None,
     return 0
 
 
-def settings(issuer: str, upstream: str, port: int, admin_port: int, access_log: str) -> schema.Settings:
+def settings(issuer: str, upstream: str, port: int, admin_port: int, access_log: str) -> Settings:
     """Return the demo's configuration: one issuer found by discovery, one upstream, one route that needs a token."""
-    return schema.Settings.model_validate(
+    return GatewaySettings.model_validate(
         {
             "server": {
                 "listen": f"127.0.0.1:{port}",
@@ -113,13 +116,13 @@ def settings(issuer: str, upstream: str, port: int, admin_port: int, access_log:
     )
 
 
-def requests(provider: IdentityProvider) -> tuple[Request, Request, Request]:
+def requests(provider: IdentityProvider) -> tuple[DemoRequest, DemoRequest, DemoRequest]:
     """Return the three requests: no token, a valid one, and one whose claims were changed after signing."""
-    valid = provider.mint(scope=SCOPE, claims={"sub": SUBJECT, "role": ROLE}, expires_in=_TOKEN_SECONDS)
+    valid = provider.mint(scope=SCOPE, claims={"sub": ALICE, "role": ROLE}, expires_in=_TOKEN_SECONDS)
     return (
-        Request("no token", "", 401, "missing_token"),
-        Request("a valid token", valid, 200),
-        Request("a tampered token", tamper(valid), 401, "invalid_token"),
+        DemoRequest("no token", "", 401, "missing_token"),
+        DemoRequest("a valid token", valid, 200),
+        DemoRequest("a tampered token", tamper(valid), 401, "invalid_token"),
     )
 
 
@@ -136,7 +139,7 @@ async def _demo(once: bool, port: int | None) -> int:
     stop = asyncio.Event() if once else _on_interrupt()
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(
-            IdentityProvider(0 if once else _free(identity_provider.DEFAULT_PORT))
+            IdentityProvider(0 if once else _free(identity_provider.PROVIDER_PORT))
         )
         upstream = await stack.enter_async_context(EchoUpstream(0 if once else _free(DEFAULT_UPSTREAM_PORT)))
         if port is None:
@@ -203,7 +206,7 @@ def curl(url: str, token: str) -> str:
     return f"curl -i -H 'Authorization: Bearer {token}' {url}" if token else f"curl -i {url}"
 
 
-async def _send(url: str, wanted: tuple[Request, ...]) -> int:
+async def _send(url: str, wanted: tuple[DemoRequest, ...]) -> int:
     """Send the requests, print each result, and return 0 if all are right, else 1."""
     right = True
     async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session:
@@ -222,7 +225,7 @@ async def _send(url: str, wanted: tuple[Request, ...]) -> int:
     return 0 if right else 1
 
 
-def fault(request: Request, status: int, body: Mapping[str, Any]) -> str:
+def fault(request: DemoRequest, status: int, body: Mapping[str, Any]) -> str:
     """Return what is wrong with an answer, or nothing."""
     if status != request.status:
         return f"WRONG, it should be {request.status}"

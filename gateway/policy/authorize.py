@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.identity import Identity
 from gateway.policy.routes import ClaimRule, Route
 
@@ -36,30 +36,31 @@ def authorize(route: Route, identity: Identity) -> None:
             asked before.
     """
     if identity.credential not in route.credentials:
-        raise GatewayError(Reason.CREDENTIAL_NOT_ACCEPTED)
-    # An API key has no issuer.
-    if route.issuers and identity.issuer_name not in route.issuers and identity.credential != "api_key":
-        raise GatewayError(Reason.ISSUER_NOT_ACCEPTED)
-    if route.sender_constrained != "optional" and identity.credential != "api_key":
-        _demand_bound(route, identity)
+        raise GatewayError(Reasons.CREDENTIAL_NOT_ACCEPTED)
+    # What this gateway gave out itself, such as an API key, has no issuer and is bound to no key.
+    if identity.issuer_name:
+        if route.issuers and identity.issuer_name not in route.issuers:
+            raise GatewayError(Reasons.ISSUER_NOT_ACCEPTED)
+        if route.sender_constrained != "optional":
+            _demand_bound(route, identity)
     for scope in route.scopes:
         if scope not in identity.scopes:
-            raise GatewayError(Reason.MISSING_SCOPE, scope=_needed_scopes(route, identity))
+            raise GatewayError(Reasons.MISSING_SCOPE, scope=_needed_scopes(route, identity))
     if route.any_scopes and route.any_scopes.isdisjoint(identity.scopes):
-        raise GatewayError(Reason.MISSING_SCOPE, scope=_needed_scopes(route, identity))
+        raise GatewayError(Reasons.MISSING_SCOPE, scope=_needed_scopes(route, identity))
     for rule in route.claim_rules:
         if not _accepts(rule, identity.claims.get(rule.name)):
-            raise GatewayError(Reason.CLAIM_NOT_ACCEPTED, detail=f"claim {rule.name}")
+            raise GatewayError(Reasons.CLAIM_NOT_ACCEPTED, detail=f"claim {rule.name}")
 
 
 def _demand_bound(route: Route, identity: Identity) -> None:
     bound, wanted = identity.confirmation, route.sender_constrained
     if bound is None:
-        raise GatewayError(Reason.UNBOUND_TOKEN)
+        raise GatewayError(Reasons.UNBOUND_TOKEN)
     if (wanted == "dpop" and bound.jwk_thumbprint is None) or (
         wanted == "mtls" and bound.certificate_thumbprint is None
     ):
-        raise GatewayError(Reason.UNBOUND_TOKEN, detail=f"bound otherwise than by {wanted}")
+        raise GatewayError(Reasons.UNBOUND_TOKEN, detail=f"not bound by {wanted}")
 
 
 def _accepts(rule: ClaimRule, value: Any) -> bool:

@@ -14,15 +14,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.errors import GatewayError, Reason
-from gateway.settings import schema
-from gateway.settings.values import METHOD
+from gateway.errors import GatewayError, Reasons
+from gateway.http1.fields import METHOD, RawHeaders, is_token, list_members, values_of
+from gateway.settings.tables.routes import RouteSettings
 
-Pairs = Sequence[tuple[bytes, bytes]]
 Fields = tuple[tuple[bytes, bytes], ...]
 
-_METHOD = re.compile(METHOD.encode("ascii")).fullmatch
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_METHOD = re.compile(METHOD).fullmatch
 
 #: Methods that no page may use (Fetch standard, "forbidden method").
 _FORBIDDEN = frozenset({b"CONNECT", b"TRACE", b"TRACK"})
@@ -56,7 +54,7 @@ class CorsPolicy:
     max_age: int
 
 
-def compile_cors(route: schema.Route) -> CorsPolicy | None:
+def compile_cors(route: RouteSettings) -> CorsPolicy | None:
     """Return the rules of a route; None when it has none."""
     if not route.cors_origins:
         return None
@@ -71,18 +69,18 @@ def compile_cors(route: schema.Route) -> CorsPolicy | None:
     )
 
 
-def requested_method(headers: Pairs) -> str | None:
+def requested_method(headers: RawHeaders) -> str | None:
     """Return the method that an OPTIONS request asks for on a page's behalf; None when it is no preflight.
 
     A preflight has one Origin and one Access-Control-Request-Method.
     """
-    methods = _values(headers, b"access-control-request-method")
-    if len(methods) != 1 or len(_values(headers, b"origin")) != 1:
+    methods = values_of(headers, b"access-control-request-method")
+    if len(methods) != 1 or len(values_of(headers, b"origin")) != 1:
         return None
     return methods[0].decode("latin-1")
 
 
-def preflight_fields(policy: CorsPolicy, headers: Pairs) -> Fields:
+def preflight_fields(policy: CorsPolicy, headers: RawHeaders) -> Fields:
     """Return the fields of the answer to a preflight that is allowed.
 
     Args:
@@ -93,13 +91,13 @@ def preflight_fields(policy: CorsPolicy, headers: Pairs) -> Fields:
     """
     origin = _allowed_origin(policy, headers)
     if origin is None:
-        raise GatewayError(Reason.CORS_ORIGIN)
-    method = _values(headers, b"access-control-request-method")[0]
+        raise GatewayError(Reasons.CORS_ORIGIN)
+    method = values_of(headers, b"access-control-request-method")[0]
     if method in _FORBIDDEN or not _METHOD(method) or (policy.methods and method not in policy.methods):
-        raise GatewayError(Reason.CORS_METHOD)
+        raise GatewayError(Reasons.CORS_METHOD)
     names = _requested_headers(headers)
-    if not all(map(_TOKEN, names)) or (policy.headers and not set(names) <= set(policy.headers)):
-        raise GatewayError(Reason.CORS_HEADER)
+    if not all(map(is_token, names)) or (policy.headers and not set(names) <= set(policy.headers)):
+        raise GatewayError(Reasons.CORS_HEADER)
     fields = [
         *_origin_fields(policy, origin),
         (b"Access-Control-Allow-Methods", b", ".join(policy.methods or (method,))),
@@ -111,7 +109,7 @@ def preflight_fields(policy: CorsPolicy, headers: Pairs) -> Fields:
     return tuple(fields)
 
 
-def without_own(response: Pairs) -> Fields:
+def without_own(response: RawHeaders) -> Fields:
     """Return an upstream's fields without what it says about pages itself: on these routes the gateway speaks alone.
 
     Two that speak at once say more than either means: a browser joins the values
@@ -120,7 +118,7 @@ def without_own(response: Pairs) -> Fields:
     return tuple(pair for pair in response if pair[0][:15].lower() != b"access-control-")
 
 
-def response_fields(policy: CorsPolicy, headers: Pairs, response: Pairs, added: Pairs = ()) -> Fields:
+def response_fields(policy: CorsPolicy, headers: RawHeaders, response: RawHeaders, added: RawHeaders = ()) -> Fields:
     """Return what is added to an upstream's response.
 
     Args:
@@ -128,17 +126,17 @@ def response_fields(policy: CorsPolicy, headers: Pairs, response: Pairs, added: 
         response: the fields that the upstream sent.
         added: the fields that the gateway adds besides; pages may read them.
     """
-    vary = b",".join(_values(response, b"vary")).lower().replace(b" ", b"").replace(b"\t", b"").split(b",")
+    vary = [name for line in values_of(response, b"vary") for name in list_members(line.lower())]
     readable = (*policy.exposed, *(name for name, _ in added))
     return _answer_fields(policy, headers, readable, varies=b"origin" in vary or b"*" in vary)
 
 
-def refusal_fields(policy: CorsPolicy, headers: Pairs, added: Pairs = ()) -> Fields:
+def refusal_fields(policy: CorsPolicy, headers: RawHeaders, added: RawHeaders = ()) -> Fields:
     """Return what is added to an answer of the gateway itself, so that pages can read it; see ``response_fields``."""
     return _answer_fields(policy, headers, (*_EXPOSED, *(name for name, _ in added)), varies=False)
 
 
-def _answer_fields(policy: CorsPolicy, headers: Pairs, readable: Sequence[bytes], *, varies: bool) -> Fields:
+def _answer_fields(policy: CorsPolicy, headers: RawHeaders, readable: Sequence[bytes], *, varies: bool) -> Fields:
     """Return who may read an answer. It varies by Origin also when nobody may: caches keep such answers, too."""
     origin = _allowed_origin(policy, headers)
     fields = [] if origin is None else list(_origin_fields(policy, origin))
@@ -154,18 +152,14 @@ def _origin_fields(policy: CorsPolicy, origin: bytes) -> Fields:
     return (allow, (b"Access-Control-Allow-Credentials", b"true")) if policy.credentials else (allow,)
 
 
-def _allowed_origin(policy: CorsPolicy, headers: Pairs) -> bytes | None:
+def _allowed_origin(policy: CorsPolicy, headers: RawHeaders) -> bytes | None:
     """Return the value of Access-Control-Allow-Origin; None when the request's page may not call."""
     if policy.any_origin:
         return b"*"  # also without Origin: caches then have one answer for everybody
-    origins = _values(headers, b"origin")
+    origins = values_of(headers, b"origin")
     return origins[0] if len(origins) == 1 and origins[0] in policy.origins else None
 
 
-def _requested_headers(headers: Pairs) -> tuple[bytes, ...]:
-    listed = b",".join(_values(headers, b"access-control-request-headers")).split(b",")
-    return tuple(name.strip(b" \t").lower() for name in listed if name.strip(b" \t"))
-
-
-def _values(headers: Pairs, wanted: bytes) -> list[bytes]:
-    return [value for name, value in headers if name.lower() == wanted]
+def _requested_headers(headers: RawHeaders) -> tuple[bytes, ...]:
+    lines = values_of(headers, b"access-control-request-headers")
+    return tuple(name.lower() for line in lines for name in list_members(line))

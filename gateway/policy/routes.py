@@ -22,11 +22,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gateway.http1.host import canonical_host
+from gateway.http1.target import Target
 from gateway.policy.cors import CorsPolicy, compile_cors
-from gateway.policy.hosts import canonical_host
-from gateway.policy.paths import Target
-from gateway.settings import schema
-from gateway.settings.section import Text
+from gateway.policy.express_options import REMEMBERED, SERVED, is_within
+from gateway.settings.tables.base import Text
+from gateway.settings.tables.routes import Credential, RouteSettings
 
 #: Longest path, in characters, that is compared with a regex; a longer one matches none.
 MAX_REGEX_PATH = 2048
@@ -67,7 +68,6 @@ class Route:
         auth: whether a token is required, optional, or not looked at.
         upstream: the upstream's name.
         credentials: what callers may show.
-        api_key_header: the field of an API key, in lower case; empty where none is accepted.
         issuers: names of the accepted issuers; empty: all.
         scopes: all of them are needed.
         any_scopes: one of them is needed; empty: none.
@@ -85,14 +85,15 @@ class Route:
         websocket_protocol_token: a WebSocket's token may stand among its subprotocols.
         websocket_max_message_bytes: most payload of one message; 0 for no limit.
         end_at_expiry: a response ends with its token.
+        express_serves: the express lane may serve it (``express_options.py``).
+        express_remembers: it may also remember what follows from a head on it.
     """
 
     name: str
-    settings: schema.Route
+    settings: RouteSettings
     auth: Literal["required", "optional", "public"]
     upstream: str
-    credentials: frozenset[schema.Credential]
-    api_key_header: bytes
+    credentials: frozenset[Credential]
     issuers: frozenset[str]
     scopes: frozenset[str]
     any_scopes: frozenset[str]
@@ -110,19 +111,25 @@ class Route:
     websocket_protocol_token: bool
     websocket_max_message_bytes: int
     end_at_expiry: bool
+    express_serves: bool
+    express_remembers: bool
 
 
 class RouteTable:
     """All routes, arranged so that the most specific one is found first.
+
+    Args:
+        routes: as configured.
+        express: options of features with which the express lane may serve a route.
 
     Raises:
         ValueError: for a route whose path or host cannot be compiled. The checks of
             the settings find such faults first, with the path of their key.
     """
 
-    def __init__(self, routes: Sequence[schema.Route]) -> None:
+    def __init__(self, routes: Sequence[RouteSettings], express: frozenset[str] = frozenset()) -> None:
         #: In the order of the configuration.
-        self.routes: tuple[Route, ...] = tuple(_compile_all(routes))
+        self.routes: tuple[Route, ...] = tuple(_compile_all(routes, express))
         self._exact: dict[str, _Bucket] = {}
         # Prefix without its final slash -> (prefixes that end in a slash, prefixes that do not).
         self._prefixes: dict[str, tuple[_Bucket, _Bucket]] = {}
@@ -232,7 +239,7 @@ def _unspecific(route: Route) -> tuple[bool, bool]:
     return (not route.hosts, not route.methods)
 
 
-def _compile_all(routes: Iterable[schema.Route]) -> Iterable[Route]:
+def _compile_all(routes: Iterable[RouteSettings], express: frozenset[str]) -> Iterable[Route]:
     taken: set[str] = set()
     for settings in routes:
         name, number = settings.path, 1
@@ -240,10 +247,10 @@ def _compile_all(routes: Iterable[schema.Route]) -> Iterable[Route]:
             number += 1
             name = f"{settings.path}#{number}"
         taken.add(name)
-        yield _compile(name, settings)
+        yield _compile(name, settings, express)
 
 
-def _compile(name: str, settings: schema.Route) -> Route:
+def _compile(name: str, settings: RouteSettings, express: frozenset[str]) -> Route:
     if settings.match != "regex" and not settings.path.startswith("/"):
         raise ValueError(f"the path of a route begins with '/': {settings.path!r}")
     segments = sum(1 for segment in settings.path.split("/") if segment)
@@ -253,7 +260,6 @@ def _compile(name: str, settings: schema.Route) -> Route:
         auth=settings.auth,
         upstream=settings.upstream,
         credentials=frozenset(settings.credentials),
-        api_key_header=settings.api_key_header.encode("ascii") if "api_key" in settings.credentials else b"",
         issuers=frozenset(settings.issuers),
         scopes=frozenset(settings.scopes),
         any_scopes=frozenset(settings.any_scopes),
@@ -271,6 +277,8 @@ def _compile(name: str, settings: schema.Route) -> Route:
         websocket_protocol_token=settings.websocket_protocol_token,
         websocket_max_message_bytes=settings.websocket_max_message_bytes,
         end_at_expiry=settings.end_at_expiry,
+        express_serves=is_within(settings, SERVED | express),
+        express_remembers=is_within(settings, REMEMBERED | express),
     )
 
 

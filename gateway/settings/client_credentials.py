@@ -1,6 +1,6 @@
 """The files with which the gateway proves to an authorization server who it is: a client's secret, or its private key.
 
-Only reading them lives here; what is sent is ``tokens/client_authentication.py``'s.
+Only reading them lives here; what is sent is ``outbound/client_authentication.py``'s.
 The danger is the content in a message: errors say what is wrong, never what is
 in the file.
 """
@@ -18,15 +18,15 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
-from gateway.settings.files import read_regular, without_mark
+from gateway.settings.readable import read_regular, without_mark
 
 ClientKeyType = RSAKey | ECKey | OKPKey
 
 #: The largest secret and key file.
-_MAX_BYTES = 64 * 1024
+_MAX_FILE_BYTES = 64 * 1024
 
 #: Least bits of an RSA key (RFC 7518 section 3.3).
-_LEAST_RSA_BITS = 2048
+_MIN_RSA_BITS = 2048
 
 # What a key can sign with, the one that follows from the key alone first (RFC 7518 section 3.1, RFC 9864).
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
@@ -62,11 +62,11 @@ def read_client_secret(file: str) -> str:
     Raises:
         ValueError: what is wrong with the file.
     """
-    data = without_mark(read_regular(file, _MAX_BYTES))
+    data = without_mark(read_regular(file, _MAX_FILE_BYTES))
     try:
         secret = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise ValueError("this file is no text in UTF-8") from None
+        raise ValueError("this file is not UTF-8 text") from None
     if not secret:
         raise ValueError("this file is empty")
     if "\n" in secret or "\r" in secret or "\0" in secret:
@@ -80,11 +80,11 @@ def read_client_key(file: str) -> ClientKey:
     Raises:
         ValueError: what is wrong with the file.
     """
-    data = without_mark(read_regular(file, _MAX_BYTES))
+    data = without_mark(read_regular(file, _MAX_FILE_BYTES))
     try:
         key, wanted, key_id = _from_jwk(data) if data.lstrip()[:1] == b"{" else (_from_pem(data), None, None)
     except _ShortKeyError:
-        raise ValueError(f"this file holds an RSA key of less than {_LEAST_RSA_BITS} bits") from None
+        raise ValueError(f"this file holds an RSA key of less than {_MIN_RSA_BITS} bits") from None
     except (ValueError, TypeError, KeyError, UnsupportedAlgorithm, JoseError):
         raise ValueError("this file holds no private key, as PEM without a password or as a JWK") from None
     possible = _RSA if isinstance(key, RSAKey) else _CURVES.get(key.curve_name, ())
@@ -98,7 +98,7 @@ def read_client_key(file: str) -> ClientKey:
 def _from_pem(data: bytes) -> ClientKeyType:
     private = load_pem_private_key(data, None)
     if isinstance(private, RSAPrivateKey):
-        if private.key_size < _LEAST_RSA_BITS:  # the library would only warn
+        if private.key_size < _MIN_RSA_BITS:  # the library would only warn
             raise _ShortKeyError
         return RSAKey.import_key(private)
     if isinstance(private, EllipticCurvePrivateKey):
@@ -115,7 +115,7 @@ def _from_jwk(data: bytes) -> tuple[ClientKeyType, str | None, str | None]:
         raise ValueError
     # What the key is for is for its owner to say; "use" and "key_ops" of a signing key are of no interest here.
     material = {name: value for name, value in members.items() if name not in ("use", "key_ops", "kid", "ext")}
-    if material.get("kty") == "RSA" and len(material["n"]) < _LEAST_RSA_BITS // 6:
+    if material.get("kty") == "RSA" and len(material["n"]) < _MIN_RSA_BITS // 6:
         raise _ShortKeyError
     key = JWKRegistry.import_key(material)
     if not isinstance(key, RSAKey | ECKey | OKPKey) or not key.is_private:

@@ -121,12 +121,12 @@ def tenant_pattern(text: str) -> str:
     try:
         compiled = re.compile(text)
     except (re.error, RecursionError, OverflowError):
-        raise ValueError("is no regular expression") from None
+        raise ValueError("is not a valid regular expression") from None
     plain = _ATOMS.sub("a", text)
     if compiled.flags != re.UNICODE or "(?P=" in plain or re.search(r"\\[1-9]", text):
         raise ValueError("has flags or refers back to a group: write the pattern out")
     if re.search(r"\)[*+{]", plain):
-        raise ValueError("repeats a group, which can take for ever to compare: write the pattern out")
+        raise ValueError("repeats a group, which can backtrack without end: write the pattern out")
     if len(re.findall(r"[*+]|\{\d*,\d*\}", plain)) > _MAX_REPETITIONS:
-        raise ValueError(f"has more than {_MAX_REPETITIONS} open repetitions, which can take for ever to compare")
+        raise ValueError(f"has more than {_MAX_REPETITIONS} open repetitions, which can backtrack without end")
     return text

@@ -3,7 +3,7 @@
 Each function takes the text as configured and returns the one form that the
 rest of the gateway sees, or raises ``ValueError`` with a sentence for the
 person who wrote the configuration. Nothing here looks at a second option
-(``checks.py`` does), at the network or at a file. No message repeats a value
+(``settings/checks`` does), at the network or at a file. No message repeats a value
 that may hold a password.
 """
 
@@ -11,25 +11,23 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from pydantic import AwareDatetime, TypeAdapter
+
+from gateway.http1.fields import METHOD, TOKEN
+from gateway.http1.trusted_proxies import plain_network
 from gateway.identity import OWN_NAMES
 
-#: A request method that is served (RFC 9110 section 9.1): case-sensitive, and nothing that a service may turn into
-#: another method.
-METHOD = r"[A-Z0-9_-]{1,32}"
-
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_METHOD = re.compile(METHOD.decode("ascii"))
+_TOKEN = re.compile(TOKEN.decode("ascii"))
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DNS_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _PORT = re.compile(r"[0-9]{1,5}")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#@:]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
-_MAPPED_BITS = 96  # of ::ffff:0:0/96
 _SOCKET_LENGTH = 107  # what fits into sockaddr_un on Linux
-
-#: A block of addresses, of either family.
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: Fields that an upstream or a hop reads for framing, routing or credentials, or that the gateway writes itself.
 #: One of these as an identity header would corrupt requests (rather than name a caller).
@@ -51,6 +49,26 @@ _NEVER_STRIPPED = frozenset({
     "x-request-id",
 })
 # fmt: on
+
+
+#: Fields with a meaning of their own that an identity header may have and a credential may not: who reads, changes or
+#: removes them on the way does not know that they hold a secret. Those of ``_RESERVED_HEADERS`` come on top.
+# fmt: off
+_OTHER_MEANINGS = frozenset({
+    "allow", "cf-connecting-ip", "cf-connecting-ipv6", "client-cert", "client-cert-chain", "early-data",
+    "fastly-client-ip", "front-end-https", "priority", "proxy", "save-data", "traceparent", "tracestate",
+    "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-http-method", "x-http-method-override",
+    "x-method-override", "x-real-ip", "x-rewrite-url", "x-url-scheme",
+})
+# fmt: on
+_OTHER_FAMILIES = (
+    *("accept-", "access-control-", "content-", "if-", "proxy-", "ssl-client"),
+    *("x-client-cert", "x-forwarded", "x-original-", "x-ssl-client"),
+)
+
+# RFC 3339 section 5.6, with the space that its note allows.
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_DATE_TIME: TypeAdapter[Any] = TypeAdapter(AwareDatetime)
 
 
 def listen_address(text: str) -> str:
@@ -96,14 +114,6 @@ def network(text: str) -> str:
     return str(plain)
 
 
-def plain_network(block: Network) -> Network:
-    """Return the IPv4 block that a block of IPv4-mapped addresses stands for; any other block as it is."""
-    mapped = block.network_address.ipv4_mapped if isinstance(block, ipaddress.IPv6Network) else None
-    if mapped is None or block.prefixlen < _MAPPED_BITS:
-        return block
-    return ipaddress.IPv4Network((int(mapped), block.prefixlen - _MAPPED_BITS))
-
-
 def proxies(text: str) -> str:
     """Check an address or CIDR block of proxies, or ``unix``: every client of a Unix socket."""
     return text if text == "unix" else network(text)
@@ -132,6 +142,14 @@ def identity_header_name(text: str) -> str:
     return text.lower()
 
 
+def credential_header_name(text: str) -> str:
+    """Check the name of the field that holds a credential and return it in lower case."""
+    folded = fold_header_name(name := identity_header_name(text))
+    if folded in _OTHER_MEANINGS or folded.startswith(_OTHER_FAMILIES):
+        raise ValueError("this header has another meaning on its way; choose a name such as x-api-key")
+    return name
+
+
 def stripped_header(text: str) -> str:
     """Check the name of a request header that is never sent on, and return it in lower case."""
     folded = fold_header_name(text)
@@ -146,7 +164,7 @@ def claim_source(source: str | list[str]) -> str | list[str]:
     """Check what fills an identity header: a claim, a path into claims, or a ``$`` name."""
     if isinstance(source, str):
         if not source:
-            raise ValueError("names no claim")
+            raise ValueError("is empty; name a claim")
         if source.startswith("$") and source not in OWN_NAMES:
             raise ValueError(
                 f"{_quoted(sorted(OWN_NAMES))} are the gateway's own names;"
@@ -154,7 +172,7 @@ def claim_source(source: str | list[str]) -> str | list[str]:
             )
         return source
     if not source:
-        raise ValueError("names no claim")
+        raise ValueError("is empty; name a claim")
     if len(source) == 1 and source[0] in OWN_NAMES:
         raise ValueError("the gateway's own names stand alone, not in a list")
     return source
@@ -299,7 +317,7 @@ def host(text: str) -> str:
     if not name.isascii():
         raise ValueError("must be ASCII: write an international name as xn--...")
     if "*" in name:
-        raise ValueError("wildcards are not known here: list each host")
+        raise ValueError("wildcards are not supported: list each host")
     if not _DNS_NAME.fullmatch(name) or len(name) > 253:
         raise ValueError("is not a host name or IP address")
     return name
@@ -308,7 +326,7 @@ def host(text: str) -> str:
 def field_name(text: str) -> str:
     """Check the name of a header field and return it in lower case (RFC 9110 section 5.1)."""
     if text == "*":
-        raise ValueError("wildcards are not known here: leave the list empty for any field")
+        raise ValueError("wildcards are not supported: leave the list empty for any field")
     if not _TOKEN.fullmatch(text):
         raise ValueError("is not a header name: letters, digits and hyphens")
     return text.lower()
@@ -335,11 +353,33 @@ def method(text: str) -> str:
         raise ValueError("is not a method, e.g. GET")
     if text != text.upper():
         raise ValueError(f"methods are upper case: write {text.upper()}")
-    if not re.fullmatch(METHOD, text):
-        raise ValueError('no request has this method: 1 to 32 of A-Z, 0-9, "-" and "_"')
+    if not _METHOD.fullmatch(text):
+        raise ValueError('is not a method: 1 to 32 of A-Z, 0-9, "-" and "_"')
     if text in ("CONNECT", "TRACE"):
         raise ValueError("CONNECT and TRACE are never served")
     return text
+
+
+def moment_text(text: str) -> str:
+    """Check a moment in time (RFC 3339 section 5.6); empty is "never"."""
+    if text:
+        moment(text)
+    return text
+
+
+def moment(text: str) -> float:
+    """Return the seconds since the epoch of an RFC 3339 date-time.
+
+    Raises:
+        ValueError: it is none, or has no offset.
+    """
+    problem = "must be a date-time with its offset (RFC 3339), such as 2027-01-31T00:00:00Z"
+    if not _MOMENT.fullmatch(text):
+        raise ValueError(problem)
+    try:
+        return float(_DATE_TIME.validate_python(text.upper()).timestamp())
+    except ValueError:
+        raise ValueError(problem) from None
 
 
 def _quoted(names: list[str]) -> str:

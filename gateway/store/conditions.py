@@ -12,8 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.settings.revocation_checks import from_redis
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from gateway.store.answers import OddAnswerError, items, read_info, text
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.tasks import Periodic
@@ -21,22 +20,10 @@ from gateway.tasks import Periodic
 _log = logging.getLogger("gateway.redis")
 
 #: Seconds between two looks; what an operator changes is seen after so many.
-LOOK_SECONDS = 60.0
+CONDITIONS_LOOK_SECONDS = 60.0
 
 #: Before the first look that Redis has answered, and after it was away, seconds between two.
 SOON_SECONDS = 1.0
-
-
-def kept_in_redis(settings: Settings) -> list[str]:
-    """Return what a configuration keeps in Redis that must not be lost, in words."""
-    kept = []
-    if from_redis(settings):
-        kept.append("revocations")
-    if any(route.single_use for route in settings.routes):
-        kept.append("used tokens")
-    if any(route.sender_constrained in ("required", "dpop") for route in settings.routes):
-        kept.append("used proofs")
-    return kept
 
 
 class Conditions:
@@ -54,8 +41,9 @@ class Conditions:
     def __init__(self, link: RedisLink, settings: Settings, clock: Clock) -> None:
         self.problems: tuple[str, ...] = ()
         self._link = link
-        self._kept = kept_in_redis(settings)
-        self._counted = ["counts of rate limits"] if any(route.rate_limit for route in settings.routes) else []
+        kept = [one for feature in settings.features for one in feature.kept_in_redis(settings)]
+        self._kept = [one.what for one in kept if one.durable]
+        self._counted = [one.what for one in kept if not one.durable]
         self._outages = -1
         self._watching = Periodic("Redis settings", self.look, clock, self._pause)
 
@@ -75,7 +63,10 @@ class Conditions:
         except StoreUnavailableError:
             if not self._link.available:
                 return
-            found = ("this user may not look at the settings of Redis (INFO): whether they are fit is not known",)
+            found = (
+                "Redis settings cannot be checked: this Redis user may not run INFO; allow it, or check "
+                "maxmemory-policy and appendonly yourself",
+            )
         for problem in found:
             if problem not in self.problems:
                 _log.warning("%s", problem)
@@ -83,7 +74,7 @@ class Conditions:
 
     def _pause(self) -> float:
         """After an outage it may be another server."""
-        return LOOK_SECONDS if self._outages == self._link.outages else SOON_SECONDS
+        return CONDITIONS_LOOK_SECONDS if self._outages == self._link.outages else SOON_SECONDS
 
     async def _problems(self) -> AsyncIterator[str]:
         at_risk = " and ".join(self._kept)
@@ -105,11 +96,11 @@ class Conditions:
         try:
             saved = await self._link.command("CONFIG", "GET", "save", read=_save)
         except StoreUnavailableError:
-            hidden = "whether it saves them otherwise is not for this user to see"
-            return f"Redis writes {at_risk} to no log (appendonly no), and {hidden}; {advice}"
+            hidden = "whether it takes snapshots is unknown: this Redis user may not run CONFIG GET save"
+            return f"Redis does not log writes (appendonly no): {at_risk} can be lost at a restart; {hidden}; {advice}"
         if saved:
             return f"Redis loses the last {at_risk} at a restart (appendonly no, snapshots only); {advice}"
-        return f"Redis keeps no {at_risk} over a restart (appendonly no, and no save); {advice}"
+        return f"Redis loses all {at_risk} at a restart (appendonly no, no snapshots); {advice}"
 
     async def _facts(self, section: str) -> dict[str, str]:
         facts: dict[str, str] = await self._link.command("INFO", section, read=read_info)

@@ -16,7 +16,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from gateway.settings.redis import Redis as RedisSettings
+from gateway.settings.tables.redis import Redis as RedisSettings
 from gateway.tls_contexts import client_context
 
 #: Where the master is: host and port. It may raise redis-py's ``ConnectionError``.

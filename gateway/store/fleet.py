@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from gateway import __version__
 from gateway.clock import Clock
 from gateway.errors import printable
-from gateway.settings.agreement import what_must_agree
-from gateway.settings.schema import Settings
+from gateway.settings.tables.root import Settings
 from gateway.store import names
+from gateway.store.agreement import what_must_agree
 from gateway.store.answers import OddAnswerError, text
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.tasks import Periodic
@@ -29,13 +29,13 @@ from gateway.tasks import Periodic
 _log = logging.getLogger("gateway.fleet")
 
 #: Seconds between two looks at the others, and for which a record counts.
-LOOK_SECONDS, RECORD_SECONDS = 10.0, 30
+FLEET_LOOK_SECONDS, RECORD_SECONDS = 10.0, 30
 
 #: From so many seconds on, a difference of clocks is logged.
 CLOCK_SECONDS = 5.0
 
 #: Most records that are read, most bytes of one, and most differences that are logged.
-MAX_RECORDS, MAX_BYTES, MAX_DIFFERENCES = 200, 65_536, 100
+MAX_GATEWAY_RECORDS, MAX_FLEET_RECORD_BYTES, MAX_DIFFERENCES = 200, 65_536, 100
 
 #: What a difference from the clock of Redis names instead of a gateway.
 _REDIS = "Redis"
@@ -59,7 +59,7 @@ return answer
 """
 
 
-class Record(NamedTuple):
+class FleetRecord(NamedTuple):
     """What a worker of some gateway says of itself.
 
     Attributes:
@@ -82,20 +82,20 @@ class Difference(NamedTuple):
     here: str
 
 
-def read_record(worker: bytes, value: bytes) -> Record | None:
+def read_record(worker: bytes, value: bytes) -> FleetRecord | None:
     """Return the record that a worker wrote; None when it is not a record."""
-    if len(value) > MAX_BYTES:
+    if len(value) > MAX_FLEET_RECORD_BYTES:
         return None
     try:
         found = json.loads(value.partition(b" ")[2])
         gateway, values = found["gateway"], found["values"]
         items = {str(name): each if isinstance(each, str) else float(each) for name, each in values.items()}
-        return Record(worker.decode("ascii"), str(gateway), items)
+        return FleetRecord(worker.decode("ascii"), str(gateway), items)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
-def differences(own: Record, others: list[Record]) -> Iterator[Difference]:
+def differences(own: FleetRecord, others: list[FleetRecord]) -> Iterator[Difference]:
     """Return in what others differ; what only one of two has is not a difference."""
     for other in others:
         for option, there in other.values.items():
@@ -140,7 +140,7 @@ class Fleet:
             **what_must_agree(settings),
         }
         self._told: set[tuple[str, str]] = set()
-        self._watching = Periodic("fleet", self.look, clock, LOOK_SECONDS)
+        self._watching = Periodic("fleet", self.look, clock, FLEET_LOOK_SECONDS)
 
     async def start(self) -> None:
         """Tell the others, and go on in the background; this waits for one exchange at most."""
@@ -161,7 +161,7 @@ class Fleet:
         if not self._link.available:
             return
         try:
-            arguments: list[str | int] = [self._worker, record, RECORD_SECONDS, MAX_RECORDS]
+            arguments: list[str | int] = [self._worker, record, RECORD_SECONDS, MAX_GATEWAY_RECORDS]
             rows = await self._link.evaluate(_TELL, [names.FLEET], arguments, _rows)
         except StoreUnavailableError:
             return
@@ -180,11 +180,11 @@ class Fleet:
         shown = [difference._asdict() for difference in self.found]
         return {"others": self.others, "clock_offset_seconds": self.clock_offset, "differences": shown}
 
-    def _own(self) -> Record:
+    def _own(self) -> FleetRecord:
         values, offset = self._values, self.clock_offset
-        return Record(self._worker, self._gateway, values if offset is None else {**values, "clock": offset})
+        return FleetRecord(self._worker, self._gateway, values if offset is None else {**values, "clock": offset})
 
-    def _compare(self, own: Record, others: list[Record]) -> None:
+    def _compare(self, own: FleetRecord, others: list[FleetRecord]) -> None:
         self.others = len(others)
         found = dict.fromkeys(differences(own, others))
         offset = own.values.get("clock")
@@ -203,9 +203,19 @@ class Fleet:
             self._told.add((gateway, option))
             if gateway == _REDIS:
                 side = "behind" if here.startswith("-") else "ahead of"
-                _log.warning("the clock here is %s s %s that of Redis: set both right", here.removeprefix("-"), side)
+                _log.warning(
+                    "the clock of this host is %s s %s the clock of Redis: synchronise both (NTP)",
+                    here.removeprefix("-"),
+                    side,
+                )
             else:
-                _log.warning("%s, which shares this Redis, has %s = %s; here it is %s", gateway, option, there, here)
+                _log.warning(
+                    "gateway %s, which shares this Redis, has %s = %s; this gateway has %s",
+                    gateway,
+                    option,
+                    there,
+                    here,
+                )
 
 
 def _rows(answer: Any) -> list[bytes]:
@@ -215,5 +225,5 @@ def _rows(answer: Any) -> list[bytes]:
     return [text(row) for row in answer]
 
 
-def _agree(one: Record, other: Record) -> bool:
+def _agree(one: FleetRecord, other: FleetRecord) -> bool:
     return next(differences(one, [other]), None) is None

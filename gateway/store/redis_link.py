@@ -24,16 +24,27 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    InvalidResponse,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.clock import Clock
-from gateway.settings.redis import Redis as RedisSettings
+from gateway.network_errors import cause
+from gateway.settings.tables.redis import Redis as RedisSettings
 from gateway.store import names
-from gateway.store.answers import done, read_info
+from gateway.store.answers import OddAnswerError, done, read_info
 from gateway.store.connections import new_client
-from gateway.store.sentinel import Sentinels
+from gateway.store.sentinel import NoMasterError, Sentinels
 from gateway.store.store_clock import StoreClock
 from gateway.tasks import Periodic, cancelled, spawn, where
 
@@ -50,7 +61,7 @@ HEARTBEAT_SECONDS = 0.25
 START_SECONDS = 1.0
 
 #: Seconds that lie between two questions at least, however many exchanges fail.
-LEAST_SECONDS = 0.05
+MIN_HEARTBEAT_SECONDS = 0.05
 
 #: Connections for what no request waits for, and how long that may take at least, in seconds.
 PATIENT_POOL_SIZE, PATIENCE_SECONDS = 2, 1.0
@@ -75,8 +86,27 @@ class _ReplicaError(Exception):
     """The server is no master."""
 
 
+# What Redis, and this file, say with errors of their own.
+_WORDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    (_ReplicaError, "the server is a replica, not a master"),
+    (AuthenticationError, "authentication failed"),
+    (BusyLoadingError, "the server is loading its data"),
+    (NoPermissionError, "no permission"),
+    (OutOfMemoryError, "out of memory"),
+    (ResponseError, "the server answered with an error"),
+    ((InvalidResponse, OddAnswerError), "unexpected answer"),
+)
+
+
 class StoreUnavailableError(Exception):
-    """Redis did not do what was asked, or nobody tried because it is away. Its text names no address and no value."""
+    """Redis did not do what was asked, or nobody tried because it is away. Its text holds no value and no password."""
+
+
+def _in_words(error: Exception) -> str:
+    """Return what went wrong; an exception's own text may quote a password or a stored value."""
+    if isinstance(error, NoMasterError):
+        return str(error)
+    return next((words for kind, words in _WORDS if isinstance(error, kind)), None) or cause(error)
 
 
 def odd_reply(what: str) -> str:
@@ -126,7 +156,7 @@ class RedisLink:
         odd_answers: answers that make no sense: of another kind than was asked for, or none that can be read.
         refusals: commands not tried because the server was away.
         outages: how often it went away.
-        last_error: the type of the last failure; empty when there was none.
+        last_error: the last failure in words; empty when there was none.
     """
 
     def __init__(self, settings: RedisSettings, clock: Clock) -> None:
@@ -171,7 +201,7 @@ class RedisLink:
 
     async def start(self) -> None:
         """Ask whether the server is there, for ``START_SECONDS`` at most, and go on asking in the background."""
-        self._asking = spawn(self._ask(), "Redis question")
+        self._asking = spawn(self._ask(), "Redis command")
         await asyncio.wait({self._asking}, timeout=START_SECONDS)
         self._heartbeat.start()
         self._beating = True
@@ -271,10 +301,17 @@ class RedisLink:
             "last_error": self.last_error,
         }
 
+    def _server(self) -> str:
+        """Return where the server is, for texts: host and port, or the path of its socket."""
+        if self._sentinels is not None:
+            return ":".join(map(str, self._sentinels.master or ("the master", "port unknown")))
+        given = self.client.connection_pool.connection_kwargs
+        return str(given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}")
+
     def _demand(self) -> None:
         if not self.available:
             self.refusals += 1
-            raise StoreUnavailableError("Redis is away")
+            raise StoreUnavailableError(f"not connected to Redis at {self._server()}")
         self.commands += 1
 
     def _refused(self, error: ResponseError) -> StoreUnavailableError:
@@ -282,8 +319,8 @@ class RedisLink:
         self.failures += 1
         if isinstance(error, ReadOnlyError):
             self._away(_ReplicaError())
-            return StoreUnavailableError("Redis is a replica")
-        self.last_error = type(error).__name__
+            return StoreUnavailableError(f"Redis at {self._server()} is a replica, not a master")
+        self.last_error = _in_words(error)
         self.answered_at = self._monotonic()
         return StoreUnavailableError(f"Redis refused a command: {self.last_error}")
 
@@ -295,24 +332,24 @@ class RedisLink:
         now = self._monotonic()
         if now - self._odd_logged_at >= _LOG_SECONDS:
             self._odd_logged_at = now
-            _log.warning("Redis gave an answer that makes no sense (%d so far): %s", self.odd_answers, what)
-        return StoreUnavailableError("Redis gave an answer that makes no sense")
+            _log.warning("unexpected answer from Redis at %s (%d so far): %s", self._server(), self.odd_answers, what)
+        return StoreUnavailableError(f"unexpected answer from Redis at {self._server()}")
 
     def _failed(self, error: Exception) -> StoreUnavailableError:
         self.failures += 1
         self._away(error)
         # It may have been this one exchange only: that is found out at once, but not again and again.
         asking = self._asking is not None and not self._asking.done()
-        if self._beating and not asking and self._monotonic() - self._asked_at >= LEAST_SECONDS:
-            self._asking = spawn(self._ask(), "Redis question")
+        if self._beating and not asking and self._monotonic() - self._asked_at >= MIN_HEARTBEAT_SECONDS:
+            self._asking = spawn(self._ask(), "Redis command")
         return StoreUnavailableError(f"Redis did not answer: {self.last_error}")
 
     def _away(self, error: Exception) -> None:
-        self.last_error = "it is a replica" if isinstance(error, _ReplicaError) else type(error).__name__
+        self.last_error = _in_words(error)
         if self.available:
             self.available = False
             self.outages += 1
-            _log.warning("Redis is away: %s", self.last_error)
+            _log.warning("lost connection to Redis at %s: %s", self._server(), self.last_error)
 
     async def _ask(self) -> None:
         """Find out whether the server is there."""
@@ -328,7 +365,7 @@ class RedisLink:
         self.answered_at = self._monotonic()
         if not self.available:
             self.available = True
-            _log.info("Redis is there")
+            _log.info("connected to Redis at %s", self._server())
 
     async def _beat(self) -> None:
         """Ask for the server's time, and whether it is a master."""
@@ -358,7 +395,7 @@ class RedisLink:
             return
         self._sought_at = now
         if await self._sentinels.look():
-            _log.info("Redis' master is at %s, port %d", *self._sentinels.where())
+            _log.info("Redis Sentinel: the master is now %s", self._server())
             await self._leave()
 
     async def _leave(self) -> None:

@@ -19,12 +19,16 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from gateway.settings.redis import Redis as RedisSettings
+from gateway.settings.tables.redis import Redis as RedisSettings
 from gateway.store.answers import OddAnswerError, items, number, text
 from gateway.store.connections import new_client
 
 #: The highest port.
 _LAST_PORT = 65535
+
+
+class NoMasterError(RedisConnectionError):
+    """No Sentinel has named a master. Its text names the Sentinels, without a password."""
 
 
 class Sentinels:
@@ -40,6 +44,7 @@ class Sentinels:
     def __init__(self, settings: RedisSettings) -> None:
         self.master: tuple[str, int] | None = None
         self._name = urlsplit(settings.url).netloc.rpartition("@")[2]
+        self._places = ", ".join(urlsplit(url).netloc.rpartition("@")[2] for url in settings.sentinels)
         self._seconds = settings.timeout_seconds
         self._clients: list[Redis] = [new_client(settings, 1, url=url) for url in settings.sentinels]
 
@@ -47,10 +52,10 @@ class Sentinels:
         """Return host and port of the master.
 
         Raises:
-            redis.exceptions.ConnectionError: no Sentinel has named one.
+            NoMasterError: no Sentinel has named one.
         """
         if self.master is None:
-            raise RedisConnectionError("no Sentinel has named a master")
+            raise NoMasterError(f'no Sentinel at {self._places} knows a master named "{self._name}"')
         return self.master
 
     async def look(self) -> bool:

@@ -2,7 +2,7 @@
 
 Only the exchange lives here: one script that looks an id up, writes it, and
 says since when everything is known. What follows from that is for
-``tokens/replay.py``. The dangers: a server that has lost ids and does not know
+``store/one_time_ids.py``. The dangers: a server that has lost ids and does not know
 it (so the mark "remembers since" is in the same value as the ids: they are
 evicted, flushed and copied together, and a mark that another server process
 has written counts for nothing, since that process may be a replica which came

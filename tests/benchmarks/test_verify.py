@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.verify import SIGNERS, Measured, main, make_steps, ratios, refused
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reasons
 from gateway.identity import Identity
 
 
@@ -47,13 +47,13 @@ def test_a_refusal_is_measured_only_for_its_own_reason() -> None:
     """A row named "expired" that fails for another reason, or not at all, is an error."""
 
     def raises() -> None:
-        raise GatewayError(Reason.EXPIRED)
+        raise GatewayError(Reasons.EXPIRED)
 
-    refused(raises, Reason.EXPIRED)()
+    refused(raises, Reasons.EXPIRED)()
     with pytest.raises(GatewayError):
-        refused(raises, Reason.BAD_SIGNATURE)
+        refused(raises, Reasons.BAD_SIGNATURE)
     with pytest.raises(AssertionError):
-        refused(lambda: None, Reason.EXPIRED)
+        refused(lambda: None, Reasons.EXPIRED)
 
 
 def test_ratios_compare_within_a_round() -> None:

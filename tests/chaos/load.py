@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.chaos.content import EARLY, content, receipt
-from tests.support.gateway import RawClient, RawResponse, request
+from tests.support.gateways.running import RawClient, RawResponse, request
 
 #: What the gateway may say of an upstream that failed, and no other status but 200.
 FAILURES = {502: "bad_gateway", 503: "unavailable", 504: "gateway_timeout"}

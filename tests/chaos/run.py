@@ -30,8 +30,8 @@ import uvloop
 from gateway.tasks import spawn
 from tests.chaos.load import Judgement, Load
 from tests.peers.process import Process
-from tests.support.gateway import LANE, RawClient, RawResponse, request
-from tests.support.gateway_process import GatewayProcess
+from tests.support.gateways.one_process import GatewayProcess
+from tests.support.gateways.running import LANE, RawClient, RawResponse, request
 from tests.support.ports import free_port
 
 #: Short, so that a bounded run meets every one of them many times.

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.content import content
 from tests.chaos.load import Judgement
 from tests.chaos.run import chaos, posted_twice
-from tests.support.gateway import LANE, RawResponse
+from tests.support.gateways.running import LANE, RawResponse
 
 pytestmark = pytest.mark.untraced
 
@@ -17,8 +17,9 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
 
 
 @pytest.mark.parametrize("lane", ["express", "full"])
+@pytest.mark.rule("R286", "R287", "R289", "R290", "R291", "R292", "R310", "R311", "R315", "R333")
 async def test_every_answer_under_chaos_is_right_or_says_so(tmp_path: Path, lane: str) -> None:
-    """R286, R287, R289-R292, R310, R311, R315, R333: and afterwards nothing is left over."""
+    """And afterwards nothing is left over."""
     token = LANE.set(lane)
     judgement, suffered = await chaos(5, seed=7, clients=12, folder=tmp_path)
     LANE.reset(token)
@@ -47,8 +48,9 @@ def test_the_judge_tells_right_from_wrong(response: RawResponse, finding: str) -
     assert [finding in found for found in judgement.findings] == ([True] if finding else [])
 
 
+@pytest.mark.rule("R310", "R311")
 def test_a_second_arrival_is_a_finding(tmp_path: Path) -> None:
-    """R310, R311: the judge itself."""
+    """The judge itself."""
     journal = tmp_path / "journal"
     journal.write_text("/1\n/2\n/3\n/2\n")
     assert posted_twice(journal) == ["POST /2 reached the upstreams 2 times"]

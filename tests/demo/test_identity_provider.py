@@ -12,7 +12,7 @@ import aiohttp
 import jwt as pyjwt
 import pytest
 
-from gateway.demo.identity_provider import AUDIENCE, MAX_LIFETIME, IdentityProvider
+from gateway.demo.identity_provider import AUDIENCE, MAX_TOKEN_LIFETIME, IdentityProvider
 
 
 @pytest.fixture
@@ -134,8 +134,8 @@ async def test_the_client_is_whoever_it_says(
         ({"claims": '{"a": "\\ud800"}'}, "invalid_request"),
         ({"expires_in": "soon"}, "invalid_request"),
         ({"expires_in": "1.5"}, "invalid_request"),
-        ({"expires_in": str(MAX_LIFETIME + 1)}, "invalid_request"),
-        ({"expires_in": str(-MAX_LIFETIME - 1)}, "invalid_request"),
+        ({"expires_in": str(MAX_TOKEN_LIFETIME + 1)}, "invalid_request"),
+        ({"expires_in": str(-MAX_TOKEN_LIFETIME - 1)}, "invalid_request"),
     ],
 )
 async def test_odd_requests_are_refused(

@@ -33,7 +33,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 def test_once_sends_three_requests_and_all_are_right(capsys: pytest.CaptureFixture[str]) -> None:
     """The promise of ``./scripts/demo --once``."""
-    assert run.demo(once=True) == 0
+    assert run.run_demo(once=True) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines] == [
         "no token: 401",
@@ -48,25 +48,25 @@ def test_once_fails_when_an_answer_is_wrong(
 ) -> None:
     """What it prints is judged, not assumed: a tampered token that is none must fail the demo."""
     monkeypatch.setattr(run, "tamper", lambda token: token)
-    assert run.demo(once=True) == 1
+    assert run.run_demo(once=True) == 1
     assert "a tampered token: 200" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("request_", "status", "body", "wrong"),
     [
-        (run.Request("", "", 401, "missing_token"), 401, {"error": "missing_token"}, False),
-        (run.Request("", "", 401, "missing_token"), 401, {"error": "invalid_token"}, True),
-        (run.Request("", "", 401, "missing_token"), 403, {"error": "missing_token"}, True),
-        (run.Request("", "t", 200), 200, {"headers": [["X-Other", "1"], *IDENTITY]}, False),
-        (run.Request("", "t", 200), 200, {"headers": IDENTITY[::-1]}, False),
-        (run.Request("", "t", 200), 200, {"headers": IDENTITY[:2]}, True),
-        (run.Request("", "t", 200), 200, {"headers": [*IDENTITY, ["X-User-Id", "bob"]]}, True),
-        (run.Request("", "t", 200), 200, {"error": "bad_gateway"}, True),
+        (run.DemoRequest("", "", 401, "missing_token"), 401, {"error": "missing_token"}, False),
+        (run.DemoRequest("", "", 401, "missing_token"), 401, {"error": "invalid_token"}, True),
+        (run.DemoRequest("", "", 401, "missing_token"), 403, {"error": "missing_token"}, True),
+        (run.DemoRequest("", "t", 200), 200, {"headers": [["X-Other", "1"], *IDENTITY]}, False),
+        (run.DemoRequest("", "t", 200), 200, {"headers": IDENTITY[::-1]}, False),
+        (run.DemoRequest("", "t", 200), 200, {"headers": IDENTITY[:2]}, True),
+        (run.DemoRequest("", "t", 200), 200, {"headers": [*IDENTITY, ["X-User-Id", "bob"]]}, True),
+        (run.DemoRequest("", "t", 200), 200, {"error": "bad_gateway"}, True),
     ],
     ids=["right refusal", "other error", "other status", "right", "any order", "one missing", "one doubled", "no echo"],
 )
-def test_an_answer_is_judged(request_: run.Request, status: int, body: dict[str, Any], wrong: bool) -> None:
+def test_an_answer_is_judged(request_: run.DemoRequest, status: int, body: dict[str, Any], wrong: bool) -> None:
     """Status, error code, and the whole identity that the upstream saw."""
     assert bool(run.fault(request_, status, body)) is wrong
 
@@ -86,7 +86,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(capsys: pytest.Captu
     """Exit code 1 and one line, no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert run.demo(port=port) == 1
+        assert run.run_demo(port=port) == 1
     assert capsys.readouterr().err.startswith(f"gateway demo: port {port} is taken; choose another one")
 
 
@@ -140,7 +140,7 @@ async def _paste(session: aiohttp.ClientSession, line: list[str]) -> int:
 async def test_token_prints_a_token_with_the_claims(capsys: pytest.CaptureFixture[str]) -> None:
     """``gateway token --claim role=admin --expires-in 60``."""
     async with IdentityProvider() as provider:
-        code = await asyncio.to_thread(run.token, f"{provider.issuer}/", {"role": "admin", "n": [1]}, 60)
+        code = await asyncio.to_thread(run.print_token, f"{provider.issuer}/", {"role": "admin", "n": [1]}, 60)
     claims = pyjwt.decode(capsys.readouterr().out.strip(), options={"verify_signature": False})
     assert (code, claims["role"], claims["n"], claims["exp"] - claims["iat"]) == (0, "admin", [1], 60)
 
@@ -148,7 +148,7 @@ async def test_token_prints_a_token_with_the_claims(capsys: pytest.CaptureFixtur
 async def test_token_says_what_the_provider_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """Its own words, on standard error."""
     async with IdentityProvider() as provider:
-        assert await asyncio.to_thread(run.token, provider.issuer, {}, 10**9) == 1
+        assert await asyncio.to_thread(run.print_token, provider.issuer, {}, 10**9) == 1
     output = capsys.readouterr()
     assert (output.out, "expires_in must be" in output.err) == ("", True)
 
@@ -156,7 +156,7 @@ async def test_token_says_what_the_provider_refused(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("issuer", ["http://127.0.0.1:1", "nonsense", "ftp://127.0.0.1", ""])
 def test_token_without_a_provider_fails_in_one_line(capsys: pytest.CaptureFixture[str], issuer: str) -> None:
     """No traceback, and the hint that the demo must run."""
-    assert run.token(issuer) == 1
+    assert run.print_token(issuer) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"gateway token: no token from {issuer}")
     assert error.count("\n") == 1
@@ -183,7 +183,7 @@ async def test_token_from_something_else_fails(
     runner = web.ServerRunner(web.Server(answer))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    code = await asyncio.to_thread(run.token, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    code = await asyncio.to_thread(run.print_token, f"http://127.0.0.1:{runner.addresses[0][1]}")
     await runner.cleanup()
     output = capsys.readouterr()
     assert (code, output.out) == (1, "")

@@ -1,4 +1,4 @@
-"""Every end-to-end test runs once in each lane, and some with either access log (``tests/support/lanes.py``)."""
+"""Every end-to-end test runs once in each lane, some with either access log (``tests/support/gateways/lanes.py``)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.lanes import params_of, running_in
+from tests.support.gateways.lanes import params_of, running_in
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

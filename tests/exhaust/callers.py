@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.support.gateway import RawClient, request
+from tests.support.gateways.running import RawClient, request
 from tests.support.pace import own_time
 
 #: Seconds between an answer and the next request of a caller.

@@ -35,9 +35,9 @@ from tests.exhaust.attackers import KINDS
 from tests.exhaust.callers import Callers, Spread
 from tests.peers.process import Process
 from tests.support.certificates import Authority, authority
-from tests.support.gateway import ISSUER, LANE
-from tests.support.gateway_process import GatewayProcess
-from tests.support.minting import AUDIENCE, SigningKey, good_claims, jwks, mint
+from tests.support.gateways.one_process import GatewayProcess
+from tests.support.gateways.running import ISSUER, LANE
+from tests.support.tokens.minting import AUDIENCE, SigningKey, good_claims, jwks, mint
 
 #: The row without attackers.
 CONTROL = "(none)"

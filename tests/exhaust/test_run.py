@@ -33,8 +33,9 @@ def slow(seconds: float) -> Round:
     return replace(GOOD, waits={**GOOD.waits, "healthz": Spread(0.001, 0.002, seconds, "by the byte")})
 
 
+@pytest.mark.rule("R429")
 def test_good_callers_are_served_beside_an_attack(capsys: pytest.CaptureFixture[str]) -> None:
-    """R429: the long runs, for a moment each: the control and one kind, with bounds for a busy machine."""
+    """The long runs, for a moment each: the control and one kind, with bounds for a busy machine."""
     short = ["--seconds", "0.6", "--rounds", "1", "--settle", "0", "--wait", "5", "--left", "100"]
     code = main([*short, "--kind", "half-close", "--port", "plain", "--connections", "2"])
     out = capsys.readouterr().out

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from tests.support.minting import SigningKey
+from tests.support.tokens.minting import SigningKey
 
 _SMALL_PRIMES = [
     number for number in range(3, 2000) if all(number % lower for lower in range(2, math.isqrt(number) + 1))

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from tests.support.minting import AUDIENCE, ISSUER, SigningKey, b64, unb64
+from tests.support.tokens.minting import AUDIENCE, ISSUER, SigningKey, b64, unb64
 
 LEEWAY, MAX_LIFETIME, MAX_BYTES, MAX_DEPTH = 30, 86400, 8192, 64
 ALGORITHMS = ("RS256", "ES256", "EdDSA", "Ed25519")

@@ -24,7 +24,7 @@ import uvloop
 from tests.fuzz.oracle import acceptable
 from tests.fuzz.stage import Stage, stage
 from tests.fuzz.tokens import PUBLISHED, TokenMaker
-from tests.support.lanes import running_in
+from tests.support.gateways.lanes import running_in
 
 #: One token in so many also goes over a socket.
 WIRE = 50

@@ -16,15 +16,15 @@ from typing import Any
 import uvloop
 
 from gateway.errors import GatewayError
-from gateway.settings.schema import Settings
 from tests.fuzz.oracle import ALGORITHMS
 from tests.fuzz.tokens import PUBLISHED
 from tests.support.clock import FakeClock
-from tests.support.gateway import configuration, request
-from tests.support.minting import jwks
-from tests.support.secrets import everything_logged
-from tests.support.timed import TimedGateway, timed_gateway
-from tests.support.upstream import RawUpstream, Responder, raw_upstream
+from tests.support.composed import Settings
+from tests.support.gateways.running import configuration, request
+from tests.support.gateways.timed import TimedGateway, timed_gateway
+from tests.support.leaks import everything_logged
+from tests.support.tokens.minting import jwks
+from tests.support.upstreams.recording import RawUpstream, Responder, raw_upstream
 
 #: Runs something on the stage's event loop.
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

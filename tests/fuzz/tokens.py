@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.fuzz.keys import fixed_ed25519, fixed_p256, fixed_rsa
 from tests.fuzz.values import coded, mutate_members, mutated_bytes
-from tests.support.minting import SigningKey, b64, good_claims, mint, mint_raw, unb64
+from tests.support.tokens.minting import SigningKey, b64, good_claims, mint, mint_raw, unb64
 
 #: The keys that the test issuer publishes, by name.
 PUBLISHED: Mapping[str, SigningKey] = {

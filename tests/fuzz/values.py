@@ -6,7 +6,7 @@ import json
 from random import Random
 from typing import Any
 
-from tests.support.minting import ISSUER
+from tests.support.tokens.minting import ISSUER
 
 #: Texts that have broken readers before.
 TEXTS = [

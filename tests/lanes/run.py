@@ -27,10 +27,10 @@ from typing import Any
 import uvloop
 
 from tests.lanes.traffic import API_KEYS, RESOURCES, ROUTES, SERVERS, Maker, Request, respond
-from tests.support.gateway import RawClient, RawResponse, RunningGateway, running_gateway
-from tests.support.lanes import EVERY, running_in
-from tests.support.minting import SigningKey
-from tests.support.upstream import RawUpstream, raw_upstream
+from tests.support.gateways.lanes import EVERY, running_in
+from tests.support.gateways.running import RawClient, RawResponse, RunningGateway, running_gateway
+from tests.support.tokens.minting import SigningKey
+from tests.support.upstreams.recording import RawUpstream, raw_upstream
 
 #: Requests of one session, and most of them in one segment.
 SESSION, SEGMENT = 24, 6

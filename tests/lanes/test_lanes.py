@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import tasks
-from gateway.server import express_response
-from gateway.server.express_exchange import ExpressExchange
-from gateway.server.express_memory import Plan
-from gateway.server.facts import Facts
+from gateway.server.express_lane import response as express_response
+from gateway.server.express_lane.exchange import ExpressExchange
+from gateway.server.express_lane.plan import Plan
+from gateway.server.request.facts import Facts
 from tests.lanes.traffic import API_KEYS, COMMON_ROUTES
-from tests.support.gateway import RawResponse, RunningGateway, request, running_gateway
-from tests.support.keys import KEY, OTHER
-from tests.support.minting import SigningKey
-from tests.support.proving import bound_token, proved
-from tests.support.upstream import RawUpstream, Received, raw_upstream
+from tests.support.clients.proving import bound_token, proved
+from tests.support.gateways.running import RawResponse, RunningGateway, request, running_gateway
+from tests.support.tokens.api_keys import KEY, OTHER
+from tests.support.tokens.minting import SigningKey
+from tests.support.upstreams.recording import RawUpstream, Received, raw_upstream
 
 pytestmark = pytest.mark.untraced
 
@@ -314,8 +314,8 @@ async def test_every_kind_of_request_looks_the_same_through_both_lanes(line: byt
 @pytest.mark.parametrize(
     "hosts", [b"", b"Host: a\r\nHost: b\r\n", b"Host: a b\r\n", b"Host:\r\n", b"Host: A.Test:8080\r\n"]
 )
+@pytest.mark.rule("R220")
 async def test_host_fields_look_the_same(hosts: bytes) -> None:
-    """R220 in both lanes."""
     async with both_lanes() as lanes:
         await assert_same(lanes, b"GET /pub HTTP/1.1\r\n" + hosts + b"\r\n")
 
@@ -355,8 +355,9 @@ async def test_requests_of_a_kept_connection_look_the_same_whatever_changes_betw
         assert {match[1] if match else b"" for match in subjects} == {b"alice", b"bob", b""}
 
 
+@pytest.mark.rule("R096", "R102", "R133")
 async def test_bound_tokens_on_a_kept_connection_look_the_same_whatever_changes_between_them() -> None:
-    """R096, R102, R133: a proof makes one request pass, and no other one beside it."""
+    """A proof makes one request pass, and no other one beside it."""
     async with both_lanes() as lanes:
         gateway = lanes[0][0]
         good, bound = gateway.token(), bound_token(gateway, sub="bob")
@@ -380,8 +381,9 @@ async def test_bound_tokens_on_a_kept_connection_look_the_same_whatever_changes_
         assert [int(head.split(b" ")[1]) for head, _, _ in seen.answers] == statuses
 
 
+@pytest.mark.rule("R187", "R340")
 async def test_keys_on_a_kept_connection_look_the_same_whatever_changes_between_them() -> None:
-    """R187, R340: no key answers for another, for a token, for none, or for another route's field."""
+    """No key answers for another, for a token, for none, or for another route's field."""
     async with both_lanes() as lanes:
         good = lanes[0][0].token()
         await warm(lanes, good)

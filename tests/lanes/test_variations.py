@@ -15,13 +15,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.server.express_variation import Shape, Variation
+from gateway.server.express_lane.varying_fields import Shape, Variation
 from tests.fuzz.stage import Stage, on_stage, stage
 from tests.fuzz.tokens import PUBLISHED
-from tests.support.gateway import RawClient, RawResponse
-from tests.support.keys import KEY, OTHER, entry
-from tests.support.minting import good_claims, mint
-from tests.support.upstream import Received
+from tests.support.gateways.running import RawClient, RawResponse
+from tests.support.tokens.api_keys import KEY, OTHER, entry
+from tests.support.tokens.minting import good_claims, mint
+from tests.support.upstreams.recording import Received
 
 pytestmark = pytest.mark.untraced
 
@@ -230,10 +230,11 @@ async def compare(made: Stage, pair: Pair) -> None:
 
 @pytest.mark.parametrize("access_log", ["json", "off"])
 @pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.rule("R213", "R252", "R257", "R340")
 def test_variation_of_a_known_request_is_what_it_would_be_on_a_new_connection(
     trusted: bool, access_log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R213, R252, R257, R340: upstream and client see the same bytes."""
+    """Upstream and client see the same bytes."""
     accepted: list[bool] = []
     whole = Shape.compare
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from tests.support.keys import KEY, OTHER, entry
-from tests.support.upstream import Received
+from tests.support.tokens.api_keys import KEY, OTHER, entry
+from tests.support.upstreams.recording import Received
 
 #: The routes that the tests of either lane use as well.
 COMMON_ROUTES: tuple[dict[str, Any], ...] = (

@@ -19,8 +19,8 @@ from pathlib import Path
 import uvloop
 
 from tests.peers.services import NODE, Service, service
-from tests.support.gateway import running_gateway
-from tests.support.uploads import Uploaded, upload
+from tests.support.clients.uploads import Uploaded, upload
+from tests.support.gateways.running import running_gateway
 
 #: What every refusal says.
 REFUSAL = b"too large\n"

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import require
 from tests.peers.believing import DJANGO, FLASK
 from tests.peers.services import service
-from tests.support.gateway import RawClient, RawResponse, request, running_gateway
+from tests.support.gateways.running import RawClient, RawResponse, request, running_gateway
 
 Field = tuple[bytes, bytes]
 
@@ -67,8 +67,9 @@ async def ask(port: int, data: bytes) -> RawResponse:
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=["flask on gunicorn", "django on daphne", "flask", "django"])
+@pytest.mark.rule("R226", "R342", "R401", "R402", "R340")
 async def test_a_service_sees_the_request_that_the_rules_saw(peer: Peer, tmp_path: Path) -> None:
-    """R226, R342, R401, R402, R340: each way works without the gateway, and none through it, in either lane."""
+    """Each way works without the gateway, and none through it, in either lane."""
     for package in peer.packages:
         require(
             importlib.util.find_spec(package) is not None,

@@ -11,13 +11,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.server.app import GatewayApp
-from gateway.settings.schema import Settings
+from gateway.app import GatewayApp
 from tests.peers.nginx import Nginx, seen
 from tests.peers.oidc_provider import CLIENT_ID, OidcProvider, require_oidc_provider, signing_key
 from tests.support.certificates import Authority, Certificate, authority
-from tests.support.minting import ABSENT, SigningKey
-from tests.support.proofs import make_proof
+from tests.support.composed import Settings
+from tests.support.tokens.minting import ABSENT, SigningKey
+from tests.support.tokens.proofs import make_proof
 
 API = "urn:api"
 KEY = SigningKey.ec("client")
@@ -116,8 +116,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             await app.stop()
 
 
+@pytest.mark.rule("R133", "R136", "R138")
 async def test_a_token_that_the_provider_bound_to_a_key_passes_with_a_proof_and_a_nonce(scene: Scene) -> None:
-    """R133, R136, R138: the provider computed the thumbprint, the gateway finds the same key in the proof."""
+    """The provider computed the thumbprint, the gateway finds the same key in the proof."""
     token = await scene.token_by_dpop()
     status, text, answer = await scene.get(scene.proved(token))
     assert (status, '"use_dpop_nonce"' in text) == (401, True)
@@ -133,8 +134,9 @@ async def test_a_token_that_the_provider_bound_to_a_key_passes_with_a_proof_and_
     assert len(await scene.nginx.requests()) == 3
 
 
+@pytest.mark.rule("R139")
 async def test_a_token_that_the_provider_bound_to_a_certificate_passes_over_its_connection(scene: Scene) -> None:
-    """R139: the provider computed the hash of the certificate, the gateway sees the same one."""
+    """The provider computed the hash of the certificate, the gateway sees the same one."""
     token = await scene.provider.token(
         scene.session, API, "orders:read", client_id=f"{CLIENT_ID}-tls", tls=scene.tls(scene.shop)
     )
@@ -147,8 +149,9 @@ async def test_a_token_that_the_provider_bound_to_a_certificate_passes_over_its_
     assert len(await scene.nginx.requests()) == 1
 
 
+@pytest.mark.rule("R096")
 async def test_a_plain_token_of_the_same_provider_is_not_enough_here(scene: Scene) -> None:
-    """R096: the route asks for tokens that are bound, and says how."""
+    """The route asks for tokens that are bound, and says how."""
     token = await scene.provider.token(scene.session, API, "orders:read", tls=scene.tls())
     status, _, answer = await scene.get({"Authorization": f"Bearer {token}"}, scene.shop)
     assert status == 401

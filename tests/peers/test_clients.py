@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from tests.peers.programs import program
-from tests.support.gateway import LANE, RunningGateway, running_gateway
-from tests.support.upstream import RawUpstream, Received, raw_upstream
+from tests.support.gateways.running import LANE, RunningGateway, running_gateway
+from tests.support.upstreams.recording import RawUpstream, Received, raw_upstream
 
 CONTENT = random.Random(9).randbytes(3_000_000)
 
@@ -61,8 +61,9 @@ def sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.rule("R280", "R288", "R293", "R301", "R329")
 async def test_aiohttp(gateway: RunningGateway, upstream: RawUpstream) -> None:
-    """R280, R288, R293, R301, R329: content with and without length, both ways, on kept connections."""
+    """Content with and without length, both ways, on kept connections."""
     base = f"http://127.0.0.1:{gateway.app.port}"
     headers = {"Authorization": f"Bearer {gateway.token().decode()}"}
     async with aiohttp.ClientSession(base, headers=headers) as session:
@@ -83,8 +84,9 @@ async def test_aiohttp(gateway: RunningGateway, upstream: RawUpstream) -> None:
     assert len(upstream.requests) == 6
 
 
+@pytest.mark.rule("R280", "R288", "R301", "R329")
 async def test_httpx(gateway: RunningGateway, upstream: RawUpstream) -> None:
-    """R280, R288, R301, R329: the same for a client that is written on another parser."""
+    """The same for a client that is written on another parser."""
     base = f"http://127.0.0.1:{gateway.app.port}"
     headers = {"Authorization": f"Bearer {gateway.token().decode()}"}
     async with httpx.AsyncClient(base_url=base, headers=headers, trust_env=False) as client:
@@ -112,8 +114,9 @@ async def curl(*arguments: str, content: bytes = b"") -> bytes:
     return output
 
 
+@pytest.mark.rule("R280", "R288", "R293", "R301", "R328", "R329")
 async def test_curl(gateway: RunningGateway, upstream: RawUpstream, tmp_path: Path) -> None:
-    """R280, R288, R293, R301, R328, R329: also with Expect, which it sends by itself, and as an HTTP/1.0 client."""
+    """Also with Expect, which it sends by itself, and as an HTTP/1.0 client."""
     base = f"http://127.0.0.1:{gateway.app.port}"
     token = ("-H", f"Authorization: Bearer {gateway.token().decode()}")
     assert await curl(*token, f"{base}/large") == CONTENT

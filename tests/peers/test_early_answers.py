@@ -14,8 +14,8 @@ import pytest
 from tests.peers.early import ACCEPTING, REFUSING, SIZES, SMALL, accepting, refusing, uploads, verdict
 from tests.peers.programs import program
 from tests.peers.services import Service
-from tests.support.gateway import running_gateway, until
-from tests.support.uploads import upload
+from tests.support.clients.uploads import upload
+from tests.support.gateways.running import running_gateway, until
 
 PUBLIC = ({"path": "/", "auth": "public"},)
 
@@ -31,8 +31,9 @@ def has_read(service: Service, size: int) -> bool:
 
 
 @pytest.mark.parametrize("name", REFUSING)
+@pytest.mark.rule("R425", "C115")
 async def test_refusal_of_a_real_server_arrives(name: str, tmp_path: Path) -> None:
-    """R425, C115: collected and streamed, with a length and in chunks, in both lanes, access log on and off."""
+    """Collected and streamed, with a length and in chunks, in both lanes, access log on and off."""
     needs(name)
     async with refusing(name, tmp_path / "service") as service:
         for express in (True, False):
@@ -49,8 +50,9 @@ async def test_refusal_of_a_real_server_arrives(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ACCEPTING)
+@pytest.mark.rule("R427", "C117")
 async def test_real_server_that_accepts_at_once_gets_the_whole_upload(name: str, tmp_path: Path) -> None:
-    """R427, C117: the answer comes before the end of the content, and the service counts every byte of that."""
+    """The answer comes before the end of the content, and the service counts every byte of that."""
     needs(name)
     async with accepting(name, tmp_path / "service") as service:
         for express in (True, False):

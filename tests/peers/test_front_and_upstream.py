@@ -23,9 +23,9 @@ from tests.peers.caddy import Caddy
 from tests.peers.envoy import Envoy
 from tests.peers.nginx_proxy import NginxProxy
 from tests.peers.proxies import ReverseProxy
-from tests.support.gateway import RawClient, RawResponse, RunningGateway, request, running_gateway
+from tests.support.gateways.running import RawClient, RawResponse, RunningGateway, request, running_gateway
 from tests.support.ports import free_port
-from tests.support.upstream import RawUpstream, Received, raw_upstream
+from tests.support.upstreams.recording import RawUpstream, Received, raw_upstream
 
 PROXIES: dict[str, Callable[[Path, str], ReverseProxy]] = {"nginx": NginxProxy, "caddy": Caddy, "envoy": Envoy}
 ROUTES = ({"path": "/"}, {"path": "/public", "auth": "public"})
@@ -119,8 +119,9 @@ async def chain(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             yield Chain(proxy.port, gateway, upstream)
 
 
+@pytest.mark.rule("R288", "R289", "R296", "R297", "R329")
 async def test_requests_of_every_kind_pass_on_one_connection(chain: Chain) -> None:
-    """R288, R289, R296, R297, R329: HEAD, 304, a range and content between them; each answer belongs to its request."""
+    """HEAD, 304, a range and content between them; each answer belongs to its request."""
     client = await chain.client()
     nothing = hashlib.sha256(b"").hexdigest().encode()
     assert (await client.exchange(chain.ask(b"GET", "/a%20b?x=%7e"))).body == nothing
@@ -138,8 +139,9 @@ async def test_requests_of_every_kind_pass_on_one_connection(chain: Chain) -> No
     assert chain.upstream.requests[0].one(b"x-user-id") == b"alice"
 
 
+@pytest.mark.rule("R280", "R301")
 async def test_content_without_a_length_passes_in_both_directions(chain: Chain) -> None:
-    """R280, R301: chunked in, chunked out."""
+    """Chunked in, chunked out."""
     client = await chain.client()
     chunks = b"".join(b"%x\r\n%b\r\n" % (999, LARGE[start : start + 999]) for start in range(0, 99_900, 999))
     sent = await client.exchange(
@@ -151,8 +153,8 @@ async def test_content_without_a_length_passes_in_both_directions(chain: Chain) 
     assert got.body == LARGE[:100_000]
 
 
+@pytest.mark.rule("R280", "R301")
 async def test_large_content_passes_in_both_directions(chain: Chain) -> None:
-    """R280, R301."""
     client = await chain.client()
     length = (b"Content-Length", b"%d" % len(LARGE))
     sent = await client.exchange(chain.ask(b"PUT", "/", length, body=LARGE), within=20)
@@ -161,8 +163,9 @@ async def test_large_content_passes_in_both_directions(chain: Chain) -> None:
     assert hashlib.sha256(got.body).digest() == hashlib.sha256(LARGE).digest()
 
 
+@pytest.mark.rule("R293")
 async def test_content_that_waits_for_a_hundred_is_asked_for(chain: Chain) -> None:
-    """R293: the client sees 100 before it sends, and then one answer."""
+    """The client sees 100 before it sends, and then one answer."""
     client = await chain.client()
     expect = (b"Expect", b"100-continue")
     first = await client.exchange(chain.ask(b"POST", "/", expect, (b"Content-Length", b"3")))
@@ -170,8 +173,9 @@ async def test_content_that_waits_for_a_hundred_is_asked_for(chain: Chain) -> No
     assert (await client.exchange(b"abc")).body == hashlib.sha256(b"abc").hexdigest().encode()
 
 
+@pytest.mark.rule("R213", "R294")
 async def test_refusals_pass_and_reach_no_upstream(chain: Chain) -> None:
-    """R213, R294: also with content; the connection is usable or closed."""
+    """Also with content; the connection is usable or closed."""
     client = await chain.client()
     refused = await client.exchange(request(b"GET", "/"))
     assert (refused.status, refused.json["error"]) == (401, "missing_token")
@@ -181,8 +185,9 @@ async def test_refusals_pass_and_reach_no_upstream(chain: Chain) -> None:
     assert chain.upstream.requests == []
 
 
+@pytest.mark.rule("R321", "R324")
 async def test_a_websocket_passes(chain: Chain) -> None:
-    """R321, R324: the handshake is the upstream's, and frames pass both ways."""
+    """The handshake is the upstream's, and frames pass both ways."""
     client = await chain.client()
     key = base64.b64encode(bytes(16))
     handshake = [
@@ -196,8 +201,9 @@ async def test_a_websocket_passes(chain: Chain) -> None:
         assert await client.reader.readexactly(7) == b"\x81\x05hello"
 
 
+@pytest.mark.rule("R252", "R256", "R340")
 async def test_the_upstream_is_told_about_the_client(chain: Chain, request: pytest.FixtureRequest) -> None:
-    """R252, R256, R340: what a front proxy says is believed, what a client says is not; the identity is the token's."""
+    """What a front proxy says is believed, what a client says is not; the identity is the token's."""
     client = await chain.client()
     spoofed = [(b"X-User-Id", b"eve"), (b"X-Forwarded-For", b"203.0.113.9"), (b"X-Forwarded-Proto", b"ftp")]
     await client.exchange(chain.ask(b"GET", "/", *spoofed, (b"Connection", b"X-User-Id")))

@@ -11,10 +11,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.app import GatewayApp
 from gateway.demo.identity_provider import AUDIENCE, IdentityProvider
-from gateway.server.app import GatewayApp
-from gateway.settings.schema import Settings
 from tests.peers.nginx import Nginx, seen
+from tests.support.composed import Settings
 
 
 @pytest.fixture
@@ -87,10 +87,11 @@ async def test_the_peer_ends_with_its_context(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/orders", "/public"])
 @pytest.mark.parametrize("name", ["X-User-Id", "x-user-id", "X_User_Id", "X-User_Id"])
+@pytest.mark.rule("R340", "R341")
 async def test_no_spelling_of_an_identity_header_passes(
     nginx: Nginx, gateway: str, session: aiohttp.ClientSession, path: str, name: str
 ) -> None:
-    """R340, R341: nginx folds _ and -, so each spelling would be the identity there."""
+    """nginx folds _ and -, so each spelling would be the identity there."""
     async with session.get(gateway + path, headers={name: "mallory"}) as answer:
         shown = seen(await answer.text())
     assert answer.status == 200
@@ -109,17 +110,19 @@ async def test_a_refused_request_never_reaches_nginx(nginx: Nginx, gateway: str,
     assert await nginx.requests() == []
 
 
+@pytest.mark.rule("R266")
 async def test_the_services_own_answers_pass_untouched(gateway: str, session: aiohttp.ClientSession) -> None:
-    """R266: a 404 of nginx is not the gateway's."""
+    """A 404 of nginx is not the gateway's."""
     async with session.get(f"{gateway}/missing") as answer:
         assert (answer.status, await answer.text()) == (404, "not here\n")
         assert answer.headers["Server"].startswith("nginx/")
 
 
+@pytest.mark.rule("R288", "R289", "R296", "R297", "R301")
 async def test_files_ranges_and_conditions_pass_untouched(
     tmp_path: Path, gateway: str, session: aiohttp.ClientSession
 ) -> None:
-    """R288, R289, R296, R297, R301: they are between the client and nginx."""
+    """They are between the client and nginx."""
     content = random.Random(1).randbytes(3_000_000)
     (tmp_path / "file").write_bytes(content)
     async with session.get(f"{gateway}/file") as answer:
@@ -133,8 +136,9 @@ async def test_files_ranges_and_conditions_pass_untouched(
         assert (answer.status, answer.headers["Content-Length"]) == (200, str(len(content)))
 
 
+@pytest.mark.rule("R333")
 async def test_a_service_that_died_is_502(nginx: Nginx, gateway: str, session: aiohttp.ClientSession) -> None:
-    """R333: also for the connection that the pool still holds."""
+    """Also for the connection that the pool still holds."""
     async with session.get(f"{gateway}/orders") as answer:
         assert answer.status == 200
     await nginx.stop()

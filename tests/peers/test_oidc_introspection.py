@@ -13,13 +13,14 @@ import aiohttp
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from gateway.settings.schema import Settings
 from tests.peers.oidc_provider import OidcProvider, require_oidc_provider, signing_key
 from tests.support.clock import FakeClock
-from tests.support.gateway import request
-from tests.support.minting import SigningKey
-from tests.support.timed import TimedGateway, timed_gateway
-from tests.support.upstream import RawUpstream, raw_upstream
+from tests.support.composed import Settings
+from tests.support.gateways.running import request
+from tests.support.gateways.timed import TimedGateway, timed_gateway
+from tests.support.parts import introspectors
+from tests.support.tokens.minting import SigningKey
+from tests.support.upstreams.recording import RawUpstream, raw_upstream
 
 OPAQUE, OTHER, SIGNED = "urn:opaque", "urn:other", "urn:signed"
 RESOURCES = {OPAQUE: "orders:read orders:write", OTHER: "orders:read", SIGNED: "orders:read"}
@@ -142,8 +143,9 @@ def _provider() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.rule("R118", "R119", "R121", "R123", "R127")
 async def test_opaque_token_passes_until_it_is_revoked(way: Any, tmp_path: Path) -> None:
-    """R118, R119, R121, R123, R127: the provider knows the gateway, and its word is enough within the time allowed."""
+    """The provider knows the gateway, and its word is enough within the time allowed."""
     async with peers(tmp_path, way) as one:
         token = await one.token()
         assert "." not in token
@@ -160,13 +162,14 @@ async def test_opaque_token_passes_until_it_is_revoked(way: Any, tmp_path: Path)
         assert len(one.upstream.requests) == 3
 
 
+@pytest.mark.rule("R118", "R121")
 async def test_tokens_of_both_kinds_are_judged_by_the_same_rules(tmp_path: Path) -> None:
-    """R118, R121: JWTs by the provider's keys, without a question; another audience and a missing scope count alike."""
+    """JWTs by the provider's keys, without a question; another audience and a missing scope count alike."""
     async with peers(tmp_path, by_secret("client_secret_basic")) as one:
         signed = await one.token(SIGNED)
         assert signed.count(".") == 2
         assert await one.status(signed) == 200
-        asker = one.gateway.app.introspectors["peer"]
+        asker = introspectors(one.gateway.app)["peer"]
         assert asker.outcomes == {}
         assert await one.status(await one.token(OTHER)) == 401
         assert await one.status(await one.token(scope="orders:write")) == 403
@@ -174,8 +177,9 @@ async def test_tokens_of_both_kinds_are_judged_by_the_same_rules(tmp_path: Path)
         assert asker.outcomes == {"refused": 1, "active": 1, "inactive": 1}
 
 
+@pytest.mark.rule("R113", "R122")
 async def test_wrong_secret_is_no_verdict(tmp_path: Path) -> None:
-    """R113, R122: the provider refuses the gateway, not the caller."""
+    """The provider refuses the gateway, not the caller."""
     async with peers(tmp_path, by_secret("client_secret_basic")) as one:
         secret = tmp_path / "client-secret"
         token = await one.token()

@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 
 from gateway import tasks
-from gateway.server.app import GatewayApp
-from gateway.settings.schema import Settings
+from gateway.app import GatewayApp
 from tests.peers.nginx import Nginx, seen
 from tests.peers.oidc_provider import CLIENT_ID, OidcProvider, require_oidc_provider, signing_key
+from tests.support.composed import Settings
 
 API, OTHER = "urn:api", "urn:other"
 
@@ -71,10 +71,11 @@ async def get(session: aiohttp.ClientSession, gateway: str, token: str, path: st
         return answer.status, await answer.text()
 
 
+@pytest.mark.rule("R048", "R117")
 async def test_a_token_found_by_discovery_reaches_nginx_as_identity(
     provider: OidcProvider, nginx: Nginx, gateway: str, session: aiohttp.ClientSession
 ) -> None:
-    """R048, R117: typ at+jwt is accepted, and the service gets claims instead of the token."""
+    """typ at+jwt is accepted, and the service gets claims instead of the token."""
     token = await provider.token(session, API, "orders:read orders:write")
     status, text = await get(session, gateway, token, "/orders/7?full=%20yes")
     shown = seen(text)
@@ -84,10 +85,11 @@ async def test_a_token_found_by_discovery_reaches_nginx_as_identity(
     assert await nginx.requests() == ["GET /orders/7?full=%20yes"]
 
 
+@pytest.mark.rule("R087")
 async def test_a_token_for_another_resource_is_401_and_never_reaches_nginx(
     provider: OidcProvider, nginx: Nginx, gateway: str, session: aiohttp.ClientSession
 ) -> None:
-    """R087: same issuer, same key, same scope, another audience."""
+    """Same issuer, same key, same scope, another audience."""
     token = await provider.token(session, OTHER, "orders:read")
     status, text = await get(session, gateway, token)
     assert (status, '"invalid_token"' in text) == (401, True)
@@ -104,10 +106,11 @@ async def test_a_token_without_the_routes_scope_is_403(
     assert await nginx.requests() == []
 
 
+@pytest.mark.rule("R169", "R171", "R173", "R185")
 async def test_rotation_interrupts_nothing(
     provider: OidcProvider, gateway: str, session: aiohttp.ClientSession
 ) -> None:
-    """R169, R171, R173, R185: old tokens pass as long as their key is published, and no longer; new ones at once."""
+    """Old tokens pass as long as their key is published, and no longer; new ones at once."""
     first, (second, third) = provider.keys[0], [signing_key() for _ in range(2)]
     used = await provider.token(session, API, "orders:read")
     unused = await provider.token(session, API, "orders:read")
@@ -131,10 +134,11 @@ async def test_rotation_interrupts_nothing(
     assert (await get(session, gateway, used))[0] == 401  # cached before, but its key is gone
 
 
+@pytest.mark.rule("R166")
 async def test_a_provider_that_is_down_stops_nobody(
     provider: OidcProvider, gateway: str, session: aiohttp.ClientSession
 ) -> None:
-    """R166: keys that were fetched once verify also tokens that were never seen before."""
+    """Keys that were fetched once verify also tokens that were never seen before."""
     used = await provider.token(session, API, "orders:read")
     unused = await provider.token(session, API, "orders:read")
     assert (await get(session, gateway, used))[0] == 200

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import INSUFFICIENT_SCOPE, INVALID_TOKEN, GatewayError, Reason
+from gateway.errors import INSUFFICIENT_SCOPE, INVALID_TOKEN, GatewayError, Reasons
 from gateway.identity import Confirmation, Identity, freeze
 from gateway.policy.authorize import authorize
 from gateway.policy.routes import Route, RouteTable
-from gateway.settings import schema
+from tests.support.composed import Route as RouteSettings
 
 
 def compiled(**options: Any) -> Route:
-    settings = schema.Route.model_validate({"path": "/", "upstream": "u", **options})
+    settings = RouteSettings.model_validate({"path": "/", "upstream": "u", **options})
     return RouteTable([settings]).routes[0]
 
 
@@ -38,50 +38,55 @@ def refusal(route: Route, identity: Identity) -> GatewayError:
     return caught.value
 
 
+@pytest.mark.rule("R187")
 def test_route_without_rules_takes_any_identity() -> None:
-    """R187: the token was verified; the route asks nothing more."""
+    """The token was verified; the route asks nothing more."""
     authorize(compiled(), caller())
 
 
+@pytest.mark.rule("R028", "C75")
 def test_issuer_of_another_route_is_an_invalid_token() -> None:
-    """R028, C75: the token is good, but not here."""
+    """The token is good, but not here."""
     route = compiled(issuers=["main", "second"])
     authorize(route, caller(issuer="second"))
     error = refusal(route, caller(issuer="third"))
-    assert error.reason is Reason.ISSUER_NOT_ACCEPTED
+    assert error.reason is Reasons.ISSUER_NOT_ACCEPTED
     assert error.reason.kind is INVALID_TOKEN
 
 
+@pytest.mark.rule("R187")
 def test_api_key_has_no_issuer_that_could_be_the_wrong_one() -> None:
-    """R187: the route said by its credentials that it takes keys; scopes and claims are asked for as ever."""
+    """The route said by its credentials that it takes keys; scopes and claims are asked for as ever."""
     route = compiled(issuers=["main"], credentials=["jwt", "api_key"], scopes=["a"], claims={"role": "x"})
     key = caller("a", issuer="", role="x")._replace(credential="api_key")
     authorize(route, key)
-    assert refusal(route, key._replace(issuer_name="other", credential="jwt")).reason is Reason.ISSUER_NOT_ACCEPTED
-    assert refusal(route, key._replace(scopes=())).reason is Reason.MISSING_SCOPE
-    assert refusal(route, key._replace(claims={})).reason is Reason.CLAIM_NOT_ACCEPTED
+    assert refusal(route, key._replace(issuer_name="other", credential="jwt")).reason is Reasons.ISSUER_NOT_ACCEPTED
+    assert refusal(route, key._replace(scopes=())).reason is Reasons.MISSING_SCOPE
+    assert refusal(route, key._replace(claims={})).reason is Reasons.CLAIM_NOT_ACCEPTED
 
 
+@pytest.mark.rule("C97", "R091")
 def test_all_scopes_are_needed() -> None:
-    """C97, R091: and the answer names them all, in the order of the configuration."""
+    """And the answer names them all, in the order of the configuration."""
     route = compiled(scopes=["orders:read", "admin"])
     authorize(route, caller("x", "admin", "orders:read"))
     for scopes in ((), ("orders:read",), ("admin",), ("orders:read admin",), ("ORDERS:READ", "ADMIN"), ("",)):
         error = refusal(route, caller(*scopes))
-        assert error.reason is Reason.MISSING_SCOPE
+        assert error.reason is Reasons.MISSING_SCOPE
         assert error.reason.kind is INSUFFICIENT_SCOPE
         assert error.scope == "orders:read admin"
 
 
 @pytest.mark.parametrize("scope", ["readonly", "rea", "READ", "read ", "read write", "unread", "read\n"])
+@pytest.mark.rule("C97", "R091", "R092")
 def test_scope_is_compared_whole(scope: str) -> None:
-    """C97, R091, R092: no part of a scope and no other letter case; a list element with a space is one scope."""
-    assert refusal(compiled(scopes=["read"]), caller(scope)).reason is Reason.MISSING_SCOPE
-    assert refusal(compiled(any_scopes=["read"]), caller(scope)).reason is Reason.MISSING_SCOPE
+    """No part of a scope and no other letter case; a list element with a space is one scope."""
+    assert refusal(compiled(scopes=["read"]), caller(scope)).reason is Reasons.MISSING_SCOPE
+    assert refusal(compiled(any_scopes=["read"]), caller(scope)).reason is Reasons.MISSING_SCOPE
 
 
+@pytest.mark.rule("R091")
 def test_one_of_any_scopes_is_enough() -> None:
-    """R091."""
     route = compiled(any_scopes=["a", "b"])
     authorize(route, caller("b"))
     assert refusal(route, caller("c")).scope == "a b"
@@ -130,20 +135,22 @@ def test_challenge_names_what_would_do() -> None:
         pytest.param(["1", 2, True], [False, 2], True, id="mixed"),
     ],
 )
+@pytest.mark.rule("R092", "R352")
 def test_claim_values_are_compared_by_type_and_whole(accepted: Any, value: Any, passes: bool) -> None:
-    """R092, R352: a list claim needs one accepted element; nothing raises."""
+    """A list claim needs one accepted element; nothing raises."""
     route = compiled(claims={"role": accepted})
     if passes:
         authorize(route, caller(role=value))
     else:
         error = refusal(route, caller(role=value))
-        assert error.reason is Reason.CLAIM_NOT_ACCEPTED
+        assert error.reason is Reasons.CLAIM_NOT_ACCEPTED
         assert error.reason.kind is INSUFFICIENT_SCOPE
         assert error.scope == ""
 
 
+@pytest.mark.rule("R092", "R093")
 def test_every_claim_rule_must_hold() -> None:
-    """R092, R093: names with dots and URLs are names; an absent claim fulfils nothing."""
+    """Names with dots and URLs are names; an absent claim fulfils nothing."""
     route = compiled(claims={"https://x/roles": ["a"], "realm.role": "b"})
     fulfilling: dict[str, Any] = {"https://x/roles": ["a", "c"], "realm.role": "b"}
     authorize(route, caller(**fulfilling))
@@ -153,21 +160,23 @@ def test_every_claim_rule_must_hold() -> None:
         {"https://x/roles": "a", "realm": {"role": "b"}},
     ]
     for claims in lacking:
-        assert refusal(route, caller(**claims)).reason is Reason.CLAIM_NOT_ACCEPTED
+        assert refusal(route, caller(**claims)).reason is Reasons.CLAIM_NOT_ACCEPTED
 
 
+@pytest.mark.rule("C85")
 def test_refusal_says_nothing_of_the_token() -> None:
-    """C85: the operator's hint names the configured claim, not its value."""
+    """The operator's hint names the configured claim, not its value."""
     error = refusal(compiled(claims={"role": "admin"}), caller(role="secret-value"))
     assert "secret-value" not in error.detail + error.scope + str(error)
 
 
+@pytest.mark.rule("C75")
 def test_issuer_is_looked_at_before_scopes_and_scopes_before_claims() -> None:
-    """C75: a foreign token is 401, whatever it lacks besides."""
+    """A foreign token is 401, whatever it lacks besides."""
     route = compiled(issuers=["main"], scopes=["a"], claims={"role": "admin"})
-    assert refusal(route, caller(issuer="x")).reason is Reason.ISSUER_NOT_ACCEPTED
-    assert refusal(route, caller()).reason is Reason.MISSING_SCOPE
-    assert refusal(route, caller("a")).reason is Reason.CLAIM_NOT_ACCEPTED
+    assert refusal(route, caller(issuer="x")).reason is Reasons.ISSUER_NOT_ACCEPTED
+    assert refusal(route, caller()).reason is Reasons.MISSING_SCOPE
+    assert refusal(route, caller("a")).reason is Reasons.CLAIM_NOT_ACCEPTED
 
 
 KEY, CERTIFICATE = Confirmation("k", None), Confirmation(None, "c")
@@ -182,15 +191,16 @@ KEY, CERTIFICATE = Confirmation("k", None), Confirmation(None, "c")
         ("mtls", [CERTIFICATE]),
     ],
 )
+@pytest.mark.rule("R096", "R133", "R139")
 def test_a_route_says_which_tokens_it_takes(wanted: str, passing: list[Confirmation | None]) -> None:
-    """R096, R133, R139: one that is bound to both is bound to each."""
+    """One that is bound to both is bound to each."""
     route = compiled(sender_constrained=wanted)
     for bound in (None, KEY, CERTIFICATE):
         who = caller()._replace(confirmation=bound)
         if bound in passing:
             authorize(route, who)
         else:
-            assert refusal(route, who).reason is Reason.UNBOUND_TOKEN
+            assert refusal(route, who).reason is Reasons.UNBOUND_TOKEN
     authorize(route, caller()._replace(confirmation=Confirmation("k", "c")))
 
 

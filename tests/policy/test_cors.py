@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.policy.cors import (
     CorsPolicy,
     compile_cors,
@@ -18,7 +18,7 @@ from gateway.policy.cors import (
     response_fields,
     without_own,
 )
-from gateway.settings.schema import Route
+from tests.support.composed import Route
 
 APP = b"https://app.test"
 
@@ -65,8 +65,9 @@ def test_a_route_without_origins_has_no_rules() -> None:
         pytest.param([], id="nothing"),
     ],
 )
+@pytest.mark.rule("R114", "C72")
 def test_only_one_origin_and_one_requested_method_make_a_preflight(headers: list[tuple[bytes, bytes]]) -> None:
-    """R114, C72: any other OPTIONS is a request like any other."""
+    """Any other OPTIONS is a request like any other."""
     assert requested_method(headers) is None
 
 
@@ -74,8 +75,9 @@ def test_the_method_that_a_page_wants_to_use_is_told() -> None:
     assert requested_method(asking(b"PATCH")) == "PATCH"
 
 
+@pytest.mark.rule("R114")
 def test_an_allowed_preflight_is_told_everything_that_a_browser_asks() -> None:
-    """R114: origin, method, fields, and for how long."""
+    """Origin, method, fields, and for how long."""
     fields = allowed(policy(methods=["GET", "PUT"]), asking(b"PUT", b"authorization, content-type"))
     assert fields == {
         b"Access-Control-Allow-Origin": APP,
@@ -116,27 +118,28 @@ def test_configured_lists_are_told_whole() -> None:
         b"https://xapp.test",
     ],
 )
+@pytest.mark.rule("C72")
 def test_an_origin_that_is_not_listed_exactly_is_refused(origin: bytes) -> None:
-    """C72: no prefixes, no suffixes, no patterns."""
-    assert refused(policy(), asking(origin=origin)) is Reason.CORS_ORIGIN
+    """No prefixes, no suffixes, no patterns."""
+    assert refused(policy(), asking(origin=origin)) is Reasons.CORS_ORIGIN
     assert response_fields(policy(), [(b"Origin", origin)], ()) == ((b"Vary", b"Origin"),)
 
 
 @pytest.mark.parametrize("method", [b"PUT", b"post", b"CONNECT", b"TRACE", b"TRACK", b"", b"PO ST"])
 def test_a_method_that_is_not_listed_is_refused(method: bytes) -> None:
-    assert refused(policy(cors_methods=["POST"]), asking(method)) is Reason.CORS_METHOD
+    assert refused(policy(cors_methods=["POST"]), asking(method)) is Reasons.CORS_METHOD
 
 
 @pytest.mark.parametrize(
     "method", [b"CONNECT", b"TRACE", b"TRACK", b"", b"A\x00", b"A,B", b"A B", b"patch", b"A" * 33, b"G!"]
 )
 def test_no_list_does_not_mean_any_bytes(method: bytes) -> None:
-    assert refused(policy(), asking(method)) is Reason.CORS_METHOD
+    assert refused(policy(), asking(method)) is Reasons.CORS_METHOD
 
 
 @pytest.mark.parametrize("names", [b"x-other", b"authorization, x-other", b"Authorization,X-OTHER"])
 def test_a_field_that_is_not_listed_is_refused(names: bytes) -> None:
-    assert refused(policy(cors_headers=["authorization"]), asking(headers=names)) is Reason.CORS_HEADER
+    assert refused(policy(cors_headers=["authorization"]), asking(headers=names)) is Reasons.CORS_HEADER
 
 
 def test_names_of_fields_are_compared_without_case_and_over_all_lines() -> None:
@@ -146,10 +149,10 @@ def test_names_of_fields_are_compared_without_case_and_over_all_lines() -> None:
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40), st.binary(max_size=40))
+@pytest.mark.rule("C72", "R274")
 def test_nothing_but_plain_tokens_and_configured_values_is_ever_repeated(
     origin: bytes, method: bytes, names: bytes
 ) -> None:
-    """C72, R274."""
     try:
         fields = preflight_fields(policy(), asking(method, names, origin))
     except GatewayError:
@@ -190,8 +193,9 @@ def test_vary_is_not_said_twice(vary: bytes) -> None:
     assert response_fields(policy(), [], [(b"vary", vary)]) == ()
 
 
+@pytest.mark.rule("R434")
 def test_what_an_upstream_says_about_pages_itself_goes() -> None:
-    """R434: in any letter case, and nothing else of it."""
+    """In any letter case, and nothing else of it."""
     kept = ((b"Content-Type", b"a/b"), (b"X-Access-Control-Allow-Origin", b"x"), (b"Vary", b"Origin"))
     own = (
         (b"access-control-allow-ORIGIN", b"*"),
@@ -216,8 +220,9 @@ def test_pages_can_read_refusals_and_why() -> None:
     assert refusal_fields(policy(), [(b"Origin", b"https://evil.test")]) == ((b"Vary", b"Origin"),)
 
 
+@pytest.mark.rule("R138")
 def test_pages_can_read_what_the_gateway_adds() -> None:
-    """R138: a nonce is of no use to a page that cannot see it; to other pages nothing is exposed."""
+    """A nonce is of no use to a page that cannot see it; to other pages nothing is exposed."""
     added = ((b"DPoP-Nonce", b"a"), (b"X-More", b"b"), (b"X-More", b"c"))
     asked = [(b"Origin", APP)]
     assert dict(response_fields(policy(), asked, (), added))[b"Access-Control-Expose-Headers"] == b"DPoP-Nonce, X-More"

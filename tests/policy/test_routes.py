@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.paths import parse_target
+from gateway.http1.target import parse_target
 from gateway.policy.routes import MAX_REGEX_PATH, ClaimRule, RouteTable, upstream_path
-from gateway.settings import schema
+from gateway.settings.tables.routes import RouteSettings as CoreRoute
+from tests.support.composed import Route
 
 
-def route(path: str, **options: Any) -> schema.Route:
-    return schema.Route.model_validate({"path": path, "upstream": "u", **options})
+def route(path: str, **options: Any) -> Route:
+    return Route.model_validate({"path": path, "upstream": "u", **options})
 
 
-def chosen(routes: list[schema.Route], path: str, *, host: str = "h", method: str = "GET") -> str | None:
+def chosen(routes: list[Route], path: str, *, host: str = "h", method: str = "GET") -> str | None:
     found = RouteTable(routes).match(host, method, path)
     return None if found is None else found.name
 
@@ -47,13 +48,14 @@ def chosen(routes: list[schema.Route], path: str, *, host: str = "h", method: st
         ("/caf\N{LATIN SMALL LETTER E WITH ACUTE}", "/caf\N{LATIN SMALL LETTER E WITH ACUTE}/x", True),
     ],
 )
+@pytest.mark.rule("R238", "R239")
 def test_prefix_ends_on_a_segment_border(configured: str, path: str, matches: bool) -> None:
-    """R238, R239: letter case and a trailing slash count; /admin is not the beginning of /administrator."""
+    """Letter case and a trailing slash count; /admin is not the beginning of /administrator."""
     assert chosen([route(configured)], path) == (configured if matches else None)
 
 
+@pytest.mark.rule("R238")
 def test_exact_is_exact() -> None:
-    """R238."""
     routes = [route("/a", match="exact"), route("/b/", match="exact")]
     assert chosen(routes, "/a") == "/a"
     assert chosen(routes, "/b/") == "/b/"
@@ -61,22 +63,25 @@ def test_exact_is_exact() -> None:
         assert chosen(routes, path) is None
 
 
+@pytest.mark.rule("R239")
 def test_regex_matches_the_whole_path() -> None:
-    """R239: no match at the beginning only, and none across a line end."""
+    """No match at the beginning only, and none across a line end."""
     routes = [route("/files/[a-z]+", match="regex")]
     assert chosen(routes, "/files/abc") == "/files/[a-z]+"
     for path in ("/files/abc1", "/files/abc/", "/x/files/abc", "/files/abc\n", "/files/"):
         assert chosen(routes, path) is None
 
 
+@pytest.mark.rule("R242")
 def test_nothing_is_served_without_a_route() -> None:
-    """R242: also with routes for other hosts and methods."""
+    """Also with routes for other hosts and methods."""
     assert chosen([], "/") is None
     assert chosen([route("/", hosts=["other"]), route("/", methods=["POST"])], "/") is None
 
 
+@pytest.mark.rule("R244")
 def test_more_specific_route_wins_whatever_the_order() -> None:
-    """R244: exact, prefix, regex; longer path; with hosts; with methods."""
+    """Exact, prefix, regex; longer path; with hosts; with methods."""
     routes = [
         route("/.*", match="regex"),
         route("/orders/[^/]*/lines", match="regex"),
@@ -91,7 +96,7 @@ def test_more_specific_route_wins_whatever_the_order() -> None:
     for ordered in (routes, routes[::-1]):
         table = RouteTable(ordered)
 
-        def settings(path: str, host: str = "h", method: str = "GET", table: RouteTable = table) -> schema.Route:
+        def settings(path: str, host: str = "h", method: str = "GET", table: RouteTable = table) -> CoreRoute:
             found = table.match(host, method, path)
             assert found is not None
             return found.settings
@@ -109,8 +114,9 @@ def test_more_specific_route_wins_whatever_the_order() -> None:
     assert chosen(longer_first, "/x") == "/.*"
 
 
+@pytest.mark.rule("R244")
 def test_order_holds_between_prefixes_that_differ_in_a_slash_and_between_patterns() -> None:
-    """R244: the slash makes a prefix longer; patterns of one length follow hosts, methods, and their order."""
+    """The slash makes a prefix longer; patterns of one length follow hosts, methods, and their order."""
     for routes in ([route("/a"), route("/a/")], [route("/a/"), route("/a")]):
         assert chosen(routes, "/a/b") == "/a/"
         assert chosen(routes, "/a/") == "/a/"
@@ -124,8 +130,9 @@ def test_order_holds_between_prefixes_that_differ_in_a_slash_and_between_pattern
     assert chosen([*patterns, *hosted], "/b", host="i", method="PUT") == "/[ab]"
 
 
+@pytest.mark.rule("R244")
 def test_more_specific_path_that_does_not_fit_is_passed_over() -> None:
-    """R244: hosts and methods decide whether a route fits; then the next one is tried."""
+    """Hosts and methods decide whether a route fits; then the next one is tried."""
     routes = [
         route("/a/b", match="exact", methods=["POST"]),
         route("/a/b", hosts=["other"]),
@@ -141,16 +148,17 @@ def test_more_specific_path_that_does_not_fit_is_passed_over() -> None:
     assert chosen(routes, "/a/b", method="HEAD") is None
 
 
+@pytest.mark.rule("R226")
 def test_methods_are_compared_as_they_are() -> None:
-    """R226: case-sensitive, and GET does not stand for HEAD."""
+    """Case-sensitive, and GET does not stand for HEAD."""
     routes = [route("/", methods=["GET"])]
     assert chosen(routes, "/") == "/"
     for method in ("get", "HEAD", "OPTIONS", "GETX", ""):
         assert chosen(routes, "/", method=method) is None
 
 
+@pytest.mark.rule("R243")
 def test_host_of_a_route_is_canonical() -> None:
-    """R243."""
     routes = [route("/", hosts=["API.Example.", "[2001:DB8:0::1]"])]
     assert chosen(routes, "/", host="api.example") == "/"
     assert chosen(routes, "/", host="[2001:db8::1]") == "/"
@@ -164,16 +172,18 @@ def test_names_are_the_paths_made_unique() -> None:
     assert [found.name for found in table.routes] == ["/a", "/a#2", "/a#2#2", "/b"]
 
 
+@pytest.mark.rule("R244")
 def test_what_cannot_be_compiled_is_refused_at_start() -> None:
-    """R244: never at the first request."""
+    """Never at the first request."""
     with pytest.raises(ValueError, match="begins with '/'"):
         RouteTable([route("orders")])
     with pytest.raises(ValueError, match="not a host"):
         RouteTable([route("/").model_copy(update={"hosts": ["a b"]})])
 
 
+@pytest.mark.rule("R242")
 def test_long_path_never_reaches_a_pattern() -> None:
-    """R242: a pattern's time is bounded by the path's length; a path that is too long has no route."""
+    """A pattern's time is bounded by the path's length; a path that is too long has no route."""
     routes = [route("/(.*)", match="regex")]
     assert chosen(routes, "/" + "a" * (MAX_REGEX_PATH - 1)) == "/(.*)"
     assert chosen(routes, "/" + "a" * MAX_REGEX_PATH) is None
@@ -191,8 +201,9 @@ def seconds(table: RouteTable, path: str, host: str = "h") -> float:
     return best
 
 
+@pytest.mark.rule("R414")
 def test_the_methods_of_a_path_are_those_with_which_some_route_serves_it() -> None:
-    """R414: for ``Allow``: the usual ones and those that the configuration names, by host and path."""
+    """For ``Allow``: the usual ones and those that the configuration names, by host and path."""
     table = RouteTable(
         [
             route("/orders", methods=["GET", "OPTIONS"]),
@@ -206,8 +217,9 @@ def test_the_methods_of_a_path_are_those_with_which_some_route_serves_it() -> No
     assert table.methods("h", "/none") == []
 
 
+@pytest.mark.rule("R242")
 def test_thousand_routes_cost_what_ten_do() -> None:
-    """R242: the cost is the path's, by path and by host."""
+    """The cost is the path's, by path and by host."""
     few = RouteTable([route(f"/service{number}/items") for number in range(10)])
     many = RouteTable([route(f"/service{number}/items") for number in range(1000)])
     assert seconds(many, "/service7/items/1/2") < 5 * seconds(few, "/service7/items/1/2")
@@ -217,8 +229,9 @@ def test_thousand_routes_cost_what_ten_do() -> None:
     assert seconds(many, "/a", "h9") < 5 * seconds(few, "/a", "h9")
 
 
+@pytest.mark.rule("R242")
 def test_many_segments_cost_little() -> None:
-    """R242: only borders up to the longest configured prefix are looked at."""
+    """Only borders up to the longest configured prefix are looked at."""
     table = RouteTable([route("/a/b/c/d"), route("/")])
     deep, shallow = "/a" * 30_000, "/a" * 4
     found = table.match("h", "GET", deep)
@@ -245,16 +258,18 @@ def test_many_segments_cost_little() -> None:
         ({"path": "/o[a-z]+", "match": "regex", "strip_prefix": True}, b"/orders", b"/orders"),
     ],
 )
+@pytest.mark.rule("R228", "R234")
 def test_prefix_is_stripped_on_raw_bytes(options: dict[str, Any], target: bytes, sent: bytes) -> None:
-    """R228, R234: what is left is what the client sent, and never begins with two slashes."""
+    """What is left is what the client sent, and never begins with two slashes."""
     parsed = parse_target("GET", target)
     found = RouteTable([route(**options)]).match("", "GET", parsed.match_path)
     assert found is not None
     assert upstream_path(found, parsed) == sent
 
 
+@pytest.mark.rule("R092")
 def test_claim_values_are_compiled_apart_by_type() -> None:
-    """R092: true, 1 and "1" are three values."""
+    """True, 1 and "1" are three values."""
     table = RouteTable([route("/", claims={"a": [True, 1, 2.5, "1"], "b": "x"})])
     one, two = table.routes[0].claim_rules
     assert one == ClaimRule("a", frozenset({"1"}), frozenset({1, 2.5}), frozenset({True}))
@@ -276,7 +291,7 @@ _routes = st.lists(
 )
 
 
-def fits(settings: schema.Route, host: str, method: str, path: str) -> bool:
+def fits(settings: Route, host: str, method: str, path: str) -> bool:
     if settings.hosts and host not in settings.hosts:
         return False
     if settings.methods and method not in settings.methods:
@@ -287,10 +302,11 @@ def fits(settings: schema.Route, host: str, method: str, path: str) -> bool:
 
 
 @given(_routes, st.sampled_from(["h", "i", ""]), st.sampled_from(["GET", "PUT"]), _paths, st.booleans())
+@pytest.mark.rule("R239", "R244")
 def test_table_agrees_with_a_search_through_all_routes(
-    routes: list[schema.Route], host: str, method: str, path: str, slash: bool
+    routes: list[Route], host: str, method: str, path: str, slash: bool
 ) -> None:
-    """R239, R244: sort everything that fits by the contract's order and take the first."""
+    """Sort everything that fits by the contract's order and take the first."""
     path = path.rstrip("/") + "/" if slash else path
     fitting = [settings for settings in routes if fits(settings, host, method, path)]
     fitting.sort(key=lambda s: (s.match != "exact", -len(s.path), not s.hosts, not s.methods))

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.settings.load import load
-from gateway.settings.schema import Settings
-from tests.support.gateway import RunningGateway, running
-from tests.support.minting import SigningKey, mint, without_absent
-from tests.support.provider import Document, Provider, provider
-from tests.support.upstream import RawUpstream, raw_upstream
+from tests.support.composed import Settings, load
+from tests.support.gateways.running import RunningGateway, running
+from tests.support.issuers.named_hosts import Document, Provider, provider
+from tests.support.tokens.minting import SigningKey, mint, without_absent
+from tests.support.upstreams.recording import RawUpstream, raw_upstream
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "providers"

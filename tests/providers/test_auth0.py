@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.providers.recipes import recipe, times, token
-from tests.support.minting import ABSENT, SigningKey
-from tests.support.provider import discovery
+from tests.support.issuers.named_hosts import discovery
+from tests.support.tokens.minting import ABSENT, SigningKey
 
 TENANT = "https://dev-abc123.eu.auth0.com/"
 CLIENT = "mOHnkN2cRn1kQZ5BLbdqMXZ1iUxvFq3P"
@@ -43,8 +43,9 @@ def user(key: SigningKey = KEY, header: dict[str, Any] | None = None, **changed:
 
 
 @pytest.mark.parametrize("kind", ["JWT", "at+jwt"], ids=["Auth0 profile", "RFC 9068 profile"])
+@pytest.mark.rule("C94")
 async def test_users_and_machines_pass_with_their_headers(kind: str, tmp_path: Path) -> None:
-    """C94: the issuer has a slash at its end; discovery has one slash."""
+    """The issuer has a slash at its end; discovery has one slash."""
     async with recipe(tmp_path, "auth0", DOCUMENTS) as made:
         assert await made.accepted(user(header={"typ": kind}), "/admin/x") == {
             "x-user-id": "auth0|5f7c8ec7c33c6c004bbafe82",
@@ -85,8 +86,9 @@ async def test_users_and_machines_pass_with_their_headers(kind: str, tmp_path: P
         "scope",
     ],
 )
+@pytest.mark.rule("C94", "C95", "R049")
 async def test_what_is_not_for_this_api_is_refused(shown: bytes, verdict: tuple[int, str], tmp_path: Path) -> None:
-    """C94, C95, R049: exact values; a token that nobody asked for this API is opaque or encrypted."""
+    """Exact values; a token that nobody asked for this API is opaque or encrypted."""
     async with recipe(tmp_path, "auth0", DOCUMENTS) as made:
         assert await made.ask(shown) == verdict
 

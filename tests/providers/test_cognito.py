@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.providers.recipes import recipe, times, token
-from tests.support.minting import ABSENT, SigningKey
-from tests.support.provider import discovery
+from tests.support.issuers.named_hosts import discovery
+from tests.support.tokens.minting import ABSENT, SigningKey
 
 POOL = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEf123"
 CLIENT = "3n4b5urk1ft4fl3mg5e62d9ado"
@@ -91,8 +91,9 @@ async def test_access_token_without_audience_passes_by_its_client(tmp_path: Path
         "forged",
     ],
 )
+@pytest.mark.rule("R049", "R087", "C87")
 async def test_what_is_not_for_this_api_is_refused(shown: bytes, verdict: tuple[int, str], tmp_path: Path) -> None:
-    """R049, R087: ``client_id`` instead of ``aud``, and ``token_use`` tells the kinds apart (C87)."""
+    """``client_id`` instead of ``aud``, and ``token_use`` tells the kinds apart."""
     async with recipe(tmp_path, "cognito", DOCUMENTS) as made:
         assert await made.ask(shown) == verdict
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.providers.recipes import recipe, times, token
-from tests.support.minting import ABSENT, SigningKey, b64, mint_raw
-from tests.support.provider import Document, discovery
+from tests.support.issuers.named_hosts import Document, discovery
+from tests.support.tokens.minting import ABSENT, SigningKey, b64, mint_raw
 
 DIRECTORY, PERSONAL = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490", "9188040d-6c67-4c5b-b112-36a304b66dad"
 STRANGER = "82229342-1101-4ab6-817b-70c0747630f3"
@@ -87,8 +87,9 @@ def v1_token(key: SigningKey = WORK, **changed: Any) -> bytes:
     return token(key, {"typ": "JWT", "x5t": key.kid}, V1_CLAIMS, **changed)
 
 
+@pytest.mark.rule("C88")
 async def test_both_versions_of_one_directory_pass(tmp_path: Path) -> None:
-    """C88: one key set, each ``iss`` and each ``aud`` exact."""
+    """One key set, each ``iss`` and each ``aud`` exact."""
     async with recipe(tmp_path, "entra-id", ONE) as made:
         assert await made.accepted(v2_token()) == {
             "x-user-id": "690222be-ff1a-4d56-abd1-7e4f7d38e474",
@@ -121,15 +122,17 @@ async def test_both_versions_of_one_directory_pass(tmp_path: Path) -> None:
         *("graph", "graph, v1", "ID token", "application", "foreign key"),
     ],
 )
+@pytest.mark.rule("C88", "R049")
 async def test_what_is_not_for_this_api_is_refused(shown: bytes, verdict: tuple[int, str], tmp_path: Path) -> None:
-    """C88, R049: other directories, other APIs, other kinds of tokens."""
+    """Other directories, other APIs, other kinds of tokens."""
     async with recipe(tmp_path, "entra-id", ONE) as made:
         assert await made.ask(shown) == verdict
         assert made.upstream.requests == []
 
 
+@pytest.mark.rule("C90")
 async def test_token_for_graph_is_refused_with_a_hint_and_a_nonce_alone_is_nothing(tmp_path: Path) -> None:
-    """C90: signed over a header with the nonce's hash; no fetch on its behalf. A valid one with a nonce passes."""
+    """Signed over a header with the nonce's hash; no fetch on its behalf. A valid one with a nonce passes."""
     header = {"typ": "JWT", "nonce": "abc", "alg": "RS256", "x5t": WORK.kid, "kid": WORK.kid}
     hashed = {**header, "nonce": hashlib.sha256(b"abc").hexdigest()}
     payload = json.dumps({**V1_CLAIMS}).encode()
@@ -143,8 +146,9 @@ async def test_token_for_graph_is_refused_with_a_hint_and_a_nonce_alone_is_nothi
         assert await made.ask(mint_raw(WORK, json.dumps(header).encode(), payload)) == (200, None)
 
 
+@pytest.mark.rule("C88")
 async def test_many_directories_share_the_common_keys(tmp_path: Path) -> None:
-    """C88: v1.0 and v2.0, work and personal accounts, one fetch, no discovery."""
+    """V1.0 and v2.0, work and personal accounts, one fetch, no discovery."""
     async with recipe(tmp_path, "entra-id", MANY, number=1) as made:
         assert (await made.accepted(v2_token()))["x-tenant"] == DIRECTORY
         assert (await made.accepted(v1_token()))["x-tenant"] == DIRECTORY
@@ -167,8 +171,9 @@ async def test_many_directories_share_the_common_keys(tmp_path: Path) -> None:
     ],
     ids=["stranger", "template", "tid", "iss", "case", "list", "personal key", "personal key, v1"],
 )
+@pytest.mark.rule("C88")
 async def test_no_directory_speaks_for_another(shown: bytes, verdict: tuple[int, str], tmp_path: Path) -> None:
-    """C88: ``iss``, ``tid`` and the key's ``issuer`` are one directory ("Validate the signing key issuer")."""
+    """``iss``, ``tid`` and the key's ``issuer`` are one directory ("Validate the signing key issuer")."""
     async with recipe(tmp_path, "entra-id", MANY, number=1) as made:
         assert await made.ask(shown) == verdict
         assert made.upstream.requests == []

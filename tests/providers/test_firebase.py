@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.providers.recipes import block, recipe, times, token
-from tests.support.minting import ABSENT, SigningKey
-from tests.support.provider import Document
+from tests.support.issuers.named_hosts import Document
+from tests.support.tokens.minting import ABSENT, SigningKey
 
 JWK = "https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com"
 X509 = "https://www.googleapis.com/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com"
@@ -58,8 +58,8 @@ async def test_users_pass_with_custom_claims(tmp_path: Path) -> None:
     ],
     ids=["other project", "audience", "session cookie", "Google", "no uid", "expired"],
 )
+@pytest.mark.rule("R085", "R087")
 async def test_others_are_refused(changed: dict[str, Any], verdict: tuple[int, str], tmp_path: Path) -> None:
-    """R085, R087."""
     async with recipe(tmp_path, "firebase", DOCUMENTS) as made:
         assert await made.ask(token(KEY, {}, CLAIMS, **changed)) == verdict
 

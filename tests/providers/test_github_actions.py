@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.providers.recipes import recipe, times, token
-from tests.support.minting import ABSENT, SigningKey
-from tests.support.provider import discovery
+from tests.support.issuers.named_hosts import discovery
+from tests.support.tokens.minting import ABSENT, SigningKey
 
 ISSUER = "https://token.actions.githubusercontent.com"
 KEY = SigningKey.rsa("cc413527-173f-5a05-976e-9c52b1d7b431")
@@ -111,8 +111,9 @@ async def test_jobs_pass_where_their_claims_let_them(tmp_path: Path) -> None:
         *("old", "pull request", "branch", "repository", "no environment", "longer environment"),
     ],
 )
+@pytest.mark.rule("R087")
 async def test_others_are_refused(changed: dict[str, Any], path: str, verdict: tuple[int, str], tmp_path: Path) -> None:
-    """R087: anybody's workflow gets a signed token with any audience; the claims decide."""
+    """Anybody's workflow gets a signed token with any audience; the claims decide."""
     async with recipe(tmp_path, "github-actions", DOCUMENTS) as made:
         assert await made.ask(job(**changed), path) == verdict
         assert made.upstream.requests == []

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.providers.recipes import recipe, times, token
-from tests.support.idp import Answer
-from tests.support.minting import ABSENT, SigningKey, jwks
-from tests.support.provider import Document
+from tests.support.issuers.identity_provider import Answer
+from tests.support.issuers.named_hosts import Document
+from tests.support.tokens.minting import ABSENT, SigningKey, jwks
 
 CERTS = "https://www.googleapis.com/oauth2/v3/certs"
 CLIENT = "407408718192-abc123.apps.googleusercontent.com"
@@ -51,8 +51,9 @@ async def test_people_of_the_domain_pass_with_either_issuer(issuer: str, tmp_pat
         assert headers == {"x-user-id": "110169484474386276334", "x-user-email": "alice@example.com"}
 
 
+@pytest.mark.rule("C98")
 async def test_keys_are_kept_for_as_long_as_google_says(tmp_path: Path) -> None:
-    """C98: max-age minus Age; a token with a new key is fetched for all the same."""
+    """Max-age minus Age; a token with a new key is fetched for all the same."""
     async with recipe(tmp_path, "google", DOCUMENTS) as made:
         state = (await made.gateway.admin("/status")).json["issuers"]["people"]
         assert 0.79 * (24873 - 5059) < state["next_refresh_seconds"] <= 0.9 * (24873 - 5059)
@@ -76,8 +77,8 @@ async def test_keys_are_kept_for_as_long_as_google_says(tmp_path: Path) -> None:
     ],
     ids=["access token", "three parts", "other client", "other domain", "no domain", "slash", "http", "service"],
 )
+@pytest.mark.rule("C94", "C95", "R049")
 async def test_others_are_refused(shown: bytes, verdict: tuple[int, str], tmp_path: Path) -> None:
-    """C94, C95, R049."""
     async with recipe(tmp_path, "google", DOCUMENTS) as made:
         assert await made.ask(shown) == verdict
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.providers.recipes import recipe, times, token
-from tests.support.minting import ABSENT, SigningKey
-from tests.support.provider import Document, discovery
+from tests.support.issuers.named_hosts import Document, discovery
+from tests.support.tokens.minting import ABSENT, SigningKey
 
 HOST = "https://sso.example.com"
 SHOP = f"{HOST}/realms/shop"
@@ -55,8 +55,9 @@ def shop(key: SigningKey = KEY, **changed: Any) -> bytes:
     return token(key, {"typ": "JWT"}, CLAIMS, **changed)
 
 
+@pytest.mark.rule("C92")
 async def test_a_realm_passes_with_nested_roles_as_headers(tmp_path: Path) -> None:
-    """C92: ``account`` beside the API's own audience does no harm."""
+    """``account`` beside the API's own audience does no harm."""
     async with recipe(tmp_path, "keycloak", realm("shop", KEY)) as made:
         assert await made.accepted(shop()) == {
             "x-user-id": "9c0c4f1e-2c57-4d0f-9d6e-6d5a1d3c7a52",
@@ -93,14 +94,16 @@ async def test_a_realm_passes_with_nested_roles_as_headers(tmp_path: Path) -> No
         *("old path", "inner address", "scope", "encryption key"),
     ],
 )
+@pytest.mark.rule("C92", "C87", "R049")
 async def test_what_is_not_for_this_api_is_refused(shown: bytes, verdict: tuple[int, str], tmp_path: Path) -> None:
-    """C92, C87, R049: another client's tokens, other kinds of tokens, other realms."""
+    """Another client's tokens, other kinds of tokens, other realms."""
     async with recipe(tmp_path, "keycloak", realm("shop", KEY)) as made:
         assert await made.ask(shown) == verdict
 
 
+@pytest.mark.rule("C87")
 async def test_many_realms_each_with_its_keys(tmp_path: Path) -> None:
-    """C87: a realm's keys are fetched with its first token, and are nobody else's."""
+    """A realm's keys are fetched with its first token, and are nobody else's."""
     documents = {**realm("shop", KEY), **realm("wholesale", WHOLESALE), **realm("master", KEY)}
     other = f"{HOST}/realms/wholesale"
     async with recipe(tmp_path, "keycloak", documents, number=1) as made:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.providers.recipes import recipe, times, token
-from tests.support.minting import ABSENT, SigningKey
-from tests.support.provider import discovery
+from tests.support.issuers.named_hosts import discovery
+from tests.support.tokens.minting import ABSENT, SigningKey
 
 CLUSTER = "https://kubernetes.default.svc.cluster.local"
 JWKS = f"{CLUSTER}/openid/v1/jwks"
@@ -44,8 +44,9 @@ def files(directory: Path, bearer: str = "pod-token") -> dict[str, str]:
     return {f"{MOUNT}/ca.crt": "AUTHORITY", f"{MOUNT}/token": str(directory / "token")}
 
 
+@pytest.mark.rule("C100")
 async def test_pod_passes_with_its_namespace_and_account(tmp_path: Path) -> None:
-    """C100: private authority, keys for bearers only, an address instead of discovery, colons in ``sub``."""
+    """Private authority, keys for bearers only, an address instead of discovery, colons in ``sub``."""
     async with recipe(tmp_path, "kubernetes", DOCUMENTS, replaced=files(tmp_path), bearer="pod-token") as made:
         assert await made.accepted(token(KEY, HEADER, CLAIMS), "/billing/x") == {
             "x-user-id": "system:serviceaccount:shop:billing",
@@ -71,14 +72,16 @@ async def test_pod_passes_with_its_namespace_and_account(tmp_path: Path) -> None
     ],
     ids=["default token", "other cluster", "token of a Secret", "a year", "other namespace", "other account"],
 )
+@pytest.mark.rule("C100", "R087")
 async def test_others_are_refused(changed: dict[str, Any], path: str, verdict: tuple[int, str], tmp_path: Path) -> None:
-    """C100, R087: a pod's default token is for the API server."""
+    """A pod's default token is for the API server."""
     async with recipe(tmp_path, "kubernetes", DOCUMENTS, replaced=files(tmp_path), bearer="pod-token") as made:
         assert await made.ask(token(KEY, HEADER, CLAIMS, **changed), path) == verdict
 
 
+@pytest.mark.rule("C100")
 async def test_keys_are_for_the_bearer_of_the_token_only(tmp_path: Path) -> None:
-    """C100: D5, and the cause in /status."""
+    """503 with Retry-After, and the cause in /status."""
     async with recipe(tmp_path, "kubernetes", DOCUMENTS, replaced=files(tmp_path, "stale"), bearer="pod-token") as made:
         assert await made.ask(token(KEY, HEADER, CLAIMS)) == (503, "no_keys")
         state = (await made.gateway.admin("/status")).json["issuers"]["cluster"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.providers.recipes import recipe, times, token
-from tests.support.minting import ABSENT, SigningKey
-from tests.support.provider import discovery
+from tests.support.issuers.named_hosts import discovery
+from tests.support.tokens.minting import ABSENT, SigningKey
 
 ORG = "https://dev-123456.okta.com"
 SERVER = f"{ORG}/oauth2/default"
@@ -35,8 +35,9 @@ SERVICE = {**USER, "uid": ABSENT, "auth_time": ABSENT, "groups": ABSENT, "sub": 
 ID_TOKEN = {**USER, "jti": "ID.x", "aud": CLIENT, "nonce": "n", "at_hash": "h", "amr": ["pwd"], "scp": ABSENT}
 
 
+@pytest.mark.rule("C97")
 async def test_users_and_services_pass_with_their_headers(tmp_path: Path) -> None:
-    """C97: scopes are a list in ``scp``."""
+    """Scopes are a list in ``scp``."""
     async with recipe(tmp_path, "okta", DOCUMENTS) as made:
         assert await made.accepted(token(KEY, HEADER, USER)) == {
             "x-user-id": "alice@example.com",
@@ -72,10 +73,10 @@ async def test_users_and_services_pass_with_their_headers(tmp_path: Path) -> Non
         "longer scope",
     ],
 )
+@pytest.mark.rule("C94", "C97", "R049")
 async def test_what_is_not_for_this_api_is_refused(
     changed: dict[str, Any], verdict: tuple[int, str], tmp_path: Path
 ) -> None:
-    """C94, C97, R049."""
     async with recipe(tmp_path, "okta", DOCUMENTS) as made:
         assert await made.ask(token(KEY, HEADER, USER, **changed)) == verdict
 

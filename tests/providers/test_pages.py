@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import Reason
+from gateway.features.listed import reasons
 from tests.providers.recipes import PAGES
 
 HERE = Path(__file__).parent
@@ -43,6 +43,6 @@ def test_every_reason_of_a_page_is_one_and_is_seen_in_its_test(name: str) -> Non
     cells = re.findall(r"^\| (`.+?) \|", table, flags=re.MULTILINE)
     named = {code for cell in cells for code in re.findall(r"`(\w+)`", cell)}
     assert named
-    assert named <= {reason.code for reason in Reason}
+    assert named <= {reason.code for reason in reasons()}
     text = (HERE / f"test_{name.replace('-', '_')}.py").read_text(encoding="utf-8")
     assert {code for code in named if f'"{code}"' not in text} == set()

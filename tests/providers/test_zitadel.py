@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.providers.recipes import recipe, times, token
-from tests.support.idp import Answer
-from tests.support.minting import ABSENT, SigningKey
-from tests.support.provider import Document, discovery
+from tests.support.issuers.identity_provider import Answer
+from tests.support.issuers.named_hosts import Document, discovery
+from tests.support.tokens.minting import ABSENT, SigningKey
 
 ISSUER = "https://acme-a1b2c3.zitadel.cloud"
 PROJECT, CLIENT = "227781846842048513", "227782069152710657"
@@ -68,8 +68,9 @@ async def test_access_token_of_type_jwt_passes_with_roles_as_json(tmp_path: Path
     ],
     ids=["ID token", "no project", "slash", "other domain", "number"],
 )
+@pytest.mark.rule("R049", "C94")
 async def test_others_are_refused(changed: dict[str, Any], verdict: tuple[int, str], tmp_path: Path) -> None:
-    """R049, C94: an ID token has the audience of the access token."""
+    """An ID token has the audience of the access token."""
     async with recipe(tmp_path, "zitadel", DOCUMENTS) as made:
         assert await made.ask(token(KEY, {"typ": "JWT"}, CLAIMS, **changed)) == verdict
 
@@ -77,8 +78,9 @@ async def test_others_are_refused(changed: dict[str, Any], verdict: tuple[int, s
 @pytest.mark.parametrize(
     "opaque", [b"VjVxyCZmRmWYqd3_F5db9Pb9mHR5fqzhn", b"dEGjPkOv6cGtgPPdGMwBLl4NCXvOeJ2Dm2RoxxHsqv6W-3iMpQ"]
 )
+@pytest.mark.rule("C95")
 async def test_opaque_token_is_told_as_such(opaque: bytes, tmp_path: Path) -> None:
-    """C95: ZITADEL's default; the log says what it is, without the token."""
+    """ZITADEL's default; the log says what it is, without the token."""
     async with recipe(tmp_path, "zitadel", DOCUMENTS) as made:
         assert await made.ask(opaque) == (401, "not_a_jws")
         [line] = await made.gateway.log(1)
@@ -106,8 +108,9 @@ ACTIVE: dict[str, Any] = {
     ],
     ids=["active", "inactive", "no project", "the gateway is refused"],
 )
+@pytest.mark.rule("C95")
 async def test_opaque_token_is_asked_about(answer: Document, verdict: tuple[int, str | None], tmp_path: Path) -> None:
-    """C95: with the second configuration of the page; nothing but the question goes to ZITADEL."""
+    """With the second configuration of the page; nothing but the question goes to ZITADEL."""
     secret = tmp_path / "secret"
     secret.write_text("s3cret")
     replaced = {"/run/secrets/zitadel-api": str(secret)}

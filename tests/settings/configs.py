@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.settings.faults import ConfigError
-from gateway.settings.load import Loaded, load
+from gateway.settings.loading.load import Loaded
 from gateway.settings.toml import key_text, value_text
+from tests.support.composed import Settings, load
 
 #: One issuer, one upstream, one route; everything else by default.
 SMALL: dict[str, Any] = {
@@ -44,7 +45,7 @@ def changed(table: str, **options: Any) -> dict[str, Any]:
     return config
 
 
-def load_text(directory: Path, text: str, env: Mapping[str, str] | None = None, **flags: str) -> Loaded:
+def load_text(directory: Path, text: str, env: Mapping[str, str] | None = None, **flags: str) -> Loaded[Settings]:
     """Load a TOML text, with an environment and flags (``server_listen="..."``)."""
     file = directory / "gateway.toml"
     file.write_text(text, encoding="utf-8")

@@ -39,7 +39,7 @@ def test_secret_is_the_one_line_of_its_file(content: str, secret: str, tmp_path:
         (b"a\nb", "more than one line"),
         (b"a\n\n", "more than one line"),
         (b"a\0", "more than one line"),
-        (b"\xff", "no text in UTF-8"),
+        (b"\xff", "not UTF-8 text"),
         (b"x" * 70_000, "more than 65536 bytes"),
     ],
 )
@@ -110,8 +110,9 @@ def test_file_without_a_usable_key_is_a_fault(content: Any, problem: str, tmp_pa
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.rule("C109")
 def test_a_byte_order_mark_is_no_part_of_a_secret_or_key(tmp_path: Path) -> None:
-    """C109: a secret with U+FEFF in front would be refused by the issuer, and the reason could not be seen."""
+    """A secret with U+FEFF in front would be refused by the issuer, and the reason could not be seen."""
     file = tmp_path / "secret"
     file.write_bytes(b"\xef\xbb\xbfs3cret\r\n")
     assert read_client_secret(str(file)) == "s3cret"

@@ -87,8 +87,8 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
+@pytest.mark.rule("R381")
 def test_a_wrong_value_gets_one_sentence_at_its_key(case: str, tmp_path: Path) -> None:
-    """R381."""
     table, options, fault = WRONG[case]
     assert faults_of(tmp_path, changed(table, **options)) == [fault]
 
@@ -135,8 +135,9 @@ def test_an_error_that_has_no_sentence_here_keeps_pydantics() -> None:
     assert "s3cret" not in found[("day",)]
 
 
+@pytest.mark.rule("R384")
 def test_no_sentence_repeats_what_was_configured(tmp_path: Path) -> None:
-    """R384: a secret may stand at the wrong place."""
+    """A secret may stand at the wrong place."""
     secret = "s3cret"
     config = copy.deepcopy(SMALL)
     config["server"] = dict.fromkeys(

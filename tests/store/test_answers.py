@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.settings.redis import Redis
+from gateway.features.rate_limits.shared_buckets import SharedBuckets
+from gateway.features.revocation.redis_log import RevocationLog
+from gateway.settings.tables.redis import Redis
 from gateway.store import answers
 from gateway.store.answers import OddAnswerError
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
-from gateway.store.revocation_log import RevocationLog
-from gateway.store.shared_buckets import SharedBuckets
-from tests.support.resp import ODD_ANSWERS, RespServer
+from tests.support.stores.scripted_redis import ODD_ANSWERS, RespServer
 
 ALL: tuple[Any, ...] = (
     *(None, b"", b"OK", b"1", b"-1", b"inf", b"nan", b" 7", b"1_0", b"9" * 16, "OK", "7"),
@@ -35,8 +35,8 @@ ALL: tuple[Any, ...] = (
     ],
     ids=["done", "done or not", "count", "number", "text"],
 )
+@pytest.mark.rule("R435")
 def test_a_reader_takes_its_own_kind_and_nothing_else(read: Callable[[Any], Any], taken: dict[Any, Any]) -> None:
-    """R435."""
     for value in ALL:
         wanted = [(key, found) for key, found in taken.items() if type(key) is type(value) and key == value]
         if wanted:
@@ -46,8 +46,8 @@ def test_a_reader_takes_its_own_kind_and_nothing_else(read: Callable[[Any], Any]
                 read(value)
 
 
+@pytest.mark.rule("R435")
 def test_a_list_has_just_so_many_values() -> None:
-    """R435."""
     assert answers.items([None, 1], 2) == [None, 1]
     for value in ALL:
         with pytest.raises(OddAnswerError):
@@ -88,8 +88,9 @@ QUESTIONS: dict[str, tuple[bytes, Callable[[RedisLink], Awaitable[Any]], set[byt
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.rule("R435")
 async def test_an_answer_that_makes_no_sense_is_a_store_that_is_unavailable(question: str) -> None:
-    """R435: whatever the question, and the server counts as there: the next good answer is one."""
+    """Whatever the question, and the server counts as there: the next good answer is one."""
     command, ask, good = QUESTIONS[question]
     async with linked() as (server, link):
         for odd in ODD_ANSWERS:
@@ -105,29 +106,31 @@ async def test_an_answer_that_makes_no_sense_is_a_store_that_is_unavailable(ques
         assert link.odd_answers == link.failures - 1, "all but what is an error of a known form"
 
 
+@pytest.mark.rule("R435")
 async def test_an_answer_too_many_is_not_taken_for_the_next_one() -> None:
-    """R435: what a command has left behind on its connection says nothing about the next command."""
+    """What a command has left behind on its connection says nothing about the next command."""
     async with linked() as (server, link):
         server.odd = {b"SET": b"$-1\r\n+OK\r\n"}
         for _ in range(3):
             assert await link.command("SET", "a", "1", "NX", read=answers.done_or_not) is False
 
 
+@pytest.mark.rule("R432", "R435")
 async def test_odd_answers_are_logged_once_in_a_while_and_never_quoted(caplog: pytest.LogCaptureFixture) -> None:
-    """R432, R435."""
     async with linked() as (server, link):
         for odd in (b"$6\r\nsecret\r\n", b"%secret\r\n", b"-WRONGTYPE secret\r\n"):
             server.odd = {b"EVALSHA": odd}
-            with pytest.raises(StoreUnavailableError, match=r"makes no sense$"):
+            with pytest.raises(StoreUnavailableError, match=r"^unexpected answer from Redis at \S+$"):
                 await RevocationLog(link).page(0)
     warnings = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert "makes no sense (1 so far)" in warnings[0]
+    assert "(1 so far)" in warnings[0]
     assert "secret" not in caplog.text
 
 
+@pytest.mark.rule("R435")
 async def test_a_heartbeat_that_is_answered_oddly_is_no_heartbeat() -> None:
-    """R435: what answers is no Redis then; nothing is asked of it."""
+    """What answers is no Redis then; nothing is asked of it."""
     async with linked() as (server, link):
         server.odd = {b"TIME": b":1\r\n"}
         await link._ask()

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.settings.redis import Redis
-from gateway.settings.schema import Settings
-from gateway.store.conditions import LOOK_SECONDS, SOON_SECONDS, Conditions, kept_in_redis
+from gateway.settings.tables.redis import Redis
+from gateway.store.conditions import CONDITIONS_LOOK_SECONDS, SOON_SECONDS, Conditions
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import eventually
-from tests.support.gateway import configuration
-from tests.support.redis import RedisServer
+from tests.support.composed import Settings
+from tests.support.gateways.running import configuration
+from tests.support.stores.redis import RedisServer
 
 LIMIT: dict[str, Any] = {"rate_limit": {"requests": 1, "seconds": 1}}
 
@@ -47,17 +47,18 @@ async def looking(folder: Path, made: Settings, **options: Any) -> AsyncIterator
     ],
 )
 def test_what_must_not_be_lost(made: Settings, kept: list[str]) -> None:
-    assert kept_in_redis(made) == kept
+    assert [one.what for rules in made.features for one in rules.kept_in_redis(made) if one.durable] == kept
 
 
+@pytest.mark.rule("R444")
 async def test_persistence_and_eviction_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """R444: and no more once they are put right."""
+    """And no more once they are put right."""
     async with looking(tmp_path, settings({"path": "/", "single_use": True, **LIMIT})) as (server, conditions):
         for _ in range(2):
             await conditions.look()
         (problem,) = conditions.problems
         assert problem == (
-            "Redis keeps no revocations and used tokens over a restart (appendonly no, and no save); set appendonly yes"
+            "Redis loses all revocations and used tokens at a restart (appendonly no, no snapshots); set appendonly yes"
         )
         server.run("CONFIG", "SET", "save", "3600 1")
         server.run("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
@@ -80,8 +81,9 @@ async def test_persistence_and_eviction_are_named_once(tmp_path: Path, caplog: p
     assert len([line for line in caplog.records if line.name == "gateway.redis"]) == 3
 
 
+@pytest.mark.rule("R444")
 async def test_what_needs_none_of_it_is_not_warned_of(tmp_path: Path) -> None:
-    """R444: shared introspection answers may be evicted and lost; limits may be lost."""
+    """Shared introspection answers may be evicted and lost; limits may be lost."""
     for made, problems in ((settings(revocation={"redis": False}), 0), (settings(LIMIT | {"path": "/"}), 2)):
         async with looking(tmp_path, made) as (server, conditions):
             server.run("CONFIG", "SET", "maxmemory", "100mb")
@@ -90,13 +92,13 @@ async def test_what_needs_none_of_it_is_not_warned_of(tmp_path: Path) -> None:
             assert len(conditions.problems) == problems
 
 
+@pytest.mark.rule("R444")
 async def test_what_a_user_may_not_see_is_said(tmp_path: Path) -> None:
-    """R444."""
     async with looking(tmp_path, settings()) as (server, conditions):
         server.run("ACL", "SETUSER", "default", "-config")
         await conditions.look()
         (problem,) = conditions.problems
-        assert "whether it saves them otherwise is not for this user to see" in problem
+        assert "whether it takes snapshots is unknown: this Redis user may not run CONFIG GET save" in problem
 
 
 async def test_a_user_who_may_not_ask_for_facts_is_no_fault(tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ async def test_a_user_who_may_not_ask_for_facts_is_no_fault(tmp_path: Path) -> N
         server.run("ACL", "SETUSER", "default", "-info")
         await conditions.look()
         (problem,) = conditions.problems
-        assert problem.startswith("this user may not look")
+        assert problem.startswith("Redis settings cannot be checked: this Redis user may not run INFO")
 
 
 async def test_a_cluster_is_named(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ async def test_after_an_outage_the_next_look_comes_soon(tmp_path: Path) -> None:
     async with looking(tmp_path, settings()) as (server, conditions):
         assert conditions._pause() == SOON_SECONDS
         await conditions.look()
-        assert conditions._pause() == LOOK_SECONDS
+        assert conditions._pause() == CONDITIONS_LOOK_SECONDS
         conditions._link.outages += 1
         assert conditions._pause() == SOON_SECONDS
         await server.kill()

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
-from gateway.settings.redis import Redis
+from gateway.settings.tables.redis import Redis
 from gateway.store.connections import new_client
 from tests.support.certificates import authority
-from tests.support.redis import RedisServer
+from tests.support.stores.redis import RedisServer
 
 
 @contextlib.asynccontextmanager
@@ -70,8 +70,9 @@ async def test_a_server_that_asks_for_a_certificate_gets_it(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.rule("R444")
 async def test_each_connection_leads_to_where_the_master_is_then(tls: bool, tmp_path: Path) -> None:
-    """R444: with TLS, too, and with the name in the certificate checked against where it leads."""
+    """With TLS, too, and with the name in the certificate checked against where it leads."""
     own = authority(tmp_path / "own")
     files = own.sign("redis", "127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -11,14 +11,21 @@ from typing import Any
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.settings.redis import Redis
-from gateway.settings.schema import Settings
-from gateway.store.fleet import MAX_BYTES, MAX_DIFFERENCES, MAX_RECORDS, RECORD_SECONDS, Fleet, read_record
+from gateway.settings.tables.redis import Redis
+from gateway.store.fleet import (
+    MAX_DIFFERENCES,
+    MAX_FLEET_RECORD_BYTES,
+    MAX_GATEWAY_RECORDS,
+    RECORD_SECONDS,
+    Fleet,
+    read_record,
+)
 from gateway.store.names import FLEET
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, OffsetClock, eventually
-from tests.support.redis import RedisServer
-from tests.support.verifying import make_settings
+from tests.support.composed import Settings
+from tests.support.stores.redis import RedisServer
+from tests.support.tokens.verifying import make_settings
 
 
 def settings(listen: str = "127.0.0.1:8080", **issuer: Any) -> Settings:
@@ -45,10 +52,11 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "gateway.fleet"]
 
 
+@pytest.mark.rule("R440")
 async def test_a_difference_is_told_once_with_option_and_gateway(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R440: by one of the workers of a gateway, and shown as long as it lasts."""
+    """By one of the workers of a gateway, and shown as long as it lasts."""
     async with (
         RedisServer(tmp_path) as server,
         member(server, settings("10.0.0.1:80", leeway_seconds=2)) as one,
@@ -71,8 +79,9 @@ async def test_a_difference_is_told_once_with_option_and_gateway(
         assert (one.status()["differences"], one.others) == ([], 1)
 
 
+@pytest.mark.rule("R440")
 async def test_clocks_that_differ_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """R440: from each other, and from that of Redis, which is a setting of neither, but must be known."""
+    """From each other, and from that of Redis, which is a setting of neither, but must be known."""
     async with (
         RedisServer(tmp_path) as server,
         member(server, settings("10.0.0.1:80"), 20) as one,
@@ -85,14 +94,15 @@ async def test_clocks_that_differ_are_told(tmp_path: Path, caplog: pytest.LogCap
         }
         assert [round(fleet.status()["clock_offset_seconds"]) for fleet in (one, two)] == [20, -20]
         logged = lines(caplog)
-        assert "the clock here is 20 s ahead of that of Redis: set both right" in logged
-        assert "the clock here is 20 s behind that of Redis: set both right" in logged
-        differs = "10.0.0.2:80, which shares this Redis, has clock = -20; here it is 20"
+        assert "the clock of this host is 20 s ahead of the clock of Redis: synchronise both (NTP)" in logged
+        assert "the clock of this host is 20 s behind the clock of Redis: synchronise both (NTP)" in logged
+        differs = "10.0.0.2:80, which shares this Redis, has clock = -20; this gateway has 20"
         assert sum(differs in line for line in logged) == 1
 
 
+@pytest.mark.rule("R440")
 async def test_another_version_is_told(tmp_path: Path) -> None:
-    """R440: old and new side by side are seen."""
+    """Old and new side by side are seen."""
     async with RedisServer(tmp_path) as server, member(server, settings()) as one:
         now = server.run("TIME")[0]
         record = {"gateway": "old", "values": {"version": "0.1.9", "format": 1, "of.another": 5}}
@@ -101,8 +111,9 @@ async def test_another_version_is_told(tmp_path: Path) -> None:
         assert [(each.option, each.there) for each in one.found] == [("version", "0.1.9"), ("format", "1")]
 
 
+@pytest.mark.rule("R440")
 async def test_records_end_and_what_is_none_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """R440, CWE-117: they are foreign text, and bounded."""
+    """CWE-117: they are foreign text, and bounded."""
     async with RedisServer(tmp_path) as server, member(server, settings()) as one:
         now = server.run("TIME")[0]
         hostile = {"gateway": "x\r\ny" * 100, "values": {"version": "a\n" * 100, "dpop.max_age_seconds": 1e999}}
@@ -114,7 +125,7 @@ async def test_records_end_and_what_is_none_is_passed_over(tmp_path: Path, caplo
             "empty": f"{now} {{}}",
             "deep": f"{now} " + "[" * 100_000,
             "typed": f"{now} " + json.dumps({"gateway": 1, "values": {"format": []}}),
-            "long": f"{now} " + json.dumps({"gateway": "x" * MAX_BYTES, "values": {}}),
+            "long": f"{now} " + json.dumps({"gateway": "x" * MAX_FLEET_RECORD_BYTES, "values": {}}),
             "hostile": f"{now} " + json.dumps(hostile),
         }
         for name, value in rows.items():
@@ -130,17 +141,18 @@ async def test_records_end_and_what_is_none_is_passed_over(tmp_path: Path, caplo
 async def test_a_crowd_is_bounded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with RedisServer(tmp_path) as server, member(server, settings()) as one:
         now = server.run("TIME")[0]
-        for number in range(MAX_RECORDS + 100):
+        for number in range(MAX_GATEWAY_RECORDS + 100):
             record = {"gateway": f"g{number}", "values": {"format": 7}}
             server.run("HSET", FLEET, f"w{number}", f"{now} {json.dumps(record)}")
         await one.look()
-        assert one.others <= MAX_RECORDS
+        assert one.others <= MAX_GATEWAY_RECORDS
         assert len(one.found) == MAX_DIFFERENCES
         assert len(lines(caplog)) <= MAX_DIFFERENCES
 
 
+@pytest.mark.rule("R435")
 async def test_a_store_that_is_away_or_answers_oddly_is_left_alone(tmp_path: Path) -> None:
-    """R435: nothing waits for it, and nothing depends on it."""
+    """Nothing waits for it, and nothing depends on it."""
     async with RedisServer(tmp_path) as server, member(server, settings()) as one:
         server.run("SET", FLEET, "x")
         await one.look()

@@ -9,20 +9,21 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.clock import SystemClock
-from gateway.settings.redis import Redis
+from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from gateway.store.sentinel import Sentinels
 from tests.support.clock import eventually
-from tests.support.redis import RedisServer, Sentinel
-from tests.support.resp import ODD_ANSWERS, RespServer
+from tests.support.stores.redis import RedisServer, Sentinel
+from tests.support.stores.scripted_redis import ODD_ANSWERS, RespServer
 
 
 def settings(*sentinels: str, name: str = "mymaster") -> Redis:
     return Redis.model_validate({"url": f"redis://{name}/0", "sentinels": list(sentinels), "timeout_seconds": 2})
 
 
+@pytest.mark.rule("R444")
 async def test_a_link_follows_the_master(tmp_path: Path) -> None:
-    """R444: the master dies, Sentinel promotes the replica, and the link is there again by itself."""
+    """The master dies, Sentinel promotes the replica, and the link is there again by itself."""
     async with RedisServer(tmp_path / "one") as master, RedisServer(tmp_path / "two") as replica:
         replica.run("REPLICAOF", "127.0.0.1", master.port)
         await eventually(lambda: replica.run("INFO", "replication")["master_link_status"] == "up")
@@ -74,8 +75,8 @@ NOWHERE = (
 
 
 @pytest.mark.parametrize("odd", [*ODD_ANSWERS, *NOWHERE])
+@pytest.mark.rule("R435")
 async def test_an_odd_answer_names_nobody(odd: bytes) -> None:
-    """R435."""
     async with RespServer() as server:
         server.odd[b"SENTINEL"] = odd
         sentinels = Sentinels(settings(server.url.removesuffix("/0")))

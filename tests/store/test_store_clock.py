@@ -9,8 +9,9 @@ from gateway.store.store_clock import StoreClock
 from tests.support.clock import FakeClock
 
 
+@pytest.mark.rule("R443")
 def test_the_clock_goes_on_between_samples_and_both_sides_of_the_truth_are_known() -> None:
-    """R443: by the monotonic clock; a step of this machine's own changes nothing."""
+    """By the monotonic clock; a step of this machine's own changes nothing."""
     clock = FakeClock(5000.0)
     there = StoreClock(clock.monotonic)
     assert (there.not_after, there.not_before) == (None, None)
@@ -24,8 +25,8 @@ def test_the_clock_goes_on_between_samples_and_both_sides_of_the_truth_are_known
 
 
 @pytest.mark.parametrize("answer", [None, b"PONG", [], [b"1"], [b"1", b"-2"], [1, 2], [b"x", b"1"], [b"1" * 16, b"1"]])
+@pytest.mark.rule("R435")
 def test_another_answer_is_none(answer: object) -> None:
-    """R435."""
     there = StoreClock(FakeClock().monotonic)
     with pytest.raises(OddAnswerError):
         there.sample(answer, 0.0)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.settings.redis import Redis
+from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.store.used_ids import CLOCK_MARGIN, NEW, PASSED, UNDECIDED, USED, UsedIds
 from tests.support.clock import eventually
-from tests.support.fleet import remembering_server
-from tests.support.redis import RedisServer
-from tests.support.resp import ODD_ANSWERS, RespServer
+from tests.support.gateways.fleet import remembering_server
+from tests.support.stores.redis import RedisServer
+from tests.support.stores.scripted_redis import ODD_ANSWERS, RespServer
 
 A, B, C = (bytes([number]) * 16 for number in range(3))
 
@@ -60,8 +60,9 @@ def _mark(server: RedisServer) -> bytes:
     return bytes(mark)
 
 
+@pytest.mark.rule("R137", "R439")
 async def test_an_id_is_new_once(tmp_path: Path) -> None:
-    """R137, R439: of many at a time, too, and for as long as it is said, by the clock of Redis."""
+    """Of many at a time, too, and for as long as it is said, by the clock of Redis."""
     async with remembering_server(tmp_path) as server, linked(server, server) as links:
         both = [UsedIds(link, "token") for link in links]
         answers = await asyncio.gather(*(use(ids, A, age=-1) for ids in both for _ in range(20)))
@@ -71,8 +72,9 @@ async def test_an_id_is_new_once(tmp_path: Path) -> None:
         assert both[0].since == both[1].since == since(server)
 
 
+@pytest.mark.rule("R439")
 async def test_a_store_counts_from_the_moment_in_which_it_was_first_asked(tmp_path: Path) -> None:
-    """R439: not from the second: an empty store does not say whether it has lost what was used earlier in it."""
+    """Not from the second: an empty store does not say whether it has lost what was used earlier in it."""
     async with RedisServer(tmp_path) as server, linked(server) as (link,):
         began = int(time.time() * 1000)
         ids = UsedIds(link, "token")
@@ -86,8 +88,9 @@ async def test_a_store_counts_from_the_moment_in_which_it_was_first_asked(tmp_pa
         assert await ids.use(B, (ids.since - 1) / 1000, end, undecided_passes=False) == UNDECIDED
 
 
+@pytest.mark.rule("R439", "C122")
 async def test_an_id_of_the_second_of_a_loss_does_not_pass_at_a_newcomer(tmp_path: Path) -> None:
-    """R439, C122: it asks before any other worker, and has nothing to compare the empty store with."""
+    """It asks before any other worker, and has nothing to compare the empty store with."""
     async with remembering_server(tmp_path) as server, linked(server, server) as links:
         old, fresh = (UsedIds(link, "token") for link in links)
         second = int(time.time())
@@ -96,8 +99,9 @@ async def test_an_id_of_the_second_of_a_loss_does_not_pass_at_a_newcomer(tmp_pat
         assert await fresh.use(A, second, second + 60, undecided_passes=False) == UNDECIDED
 
 
+@pytest.mark.rule("R439")
 async def test_what_is_undecided_stays_so_or_passes_once(tmp_path: Path) -> None:
-    """R439: an id that was refused is not used up."""
+    """An id that was refused is not used up."""
     async with RedisServer(tmp_path) as server, linked(server) as (link,):
         ids = UsedIds(link, "token")
         assert [await use(ids, A, age=10) for _ in range(2)] == [UNDECIDED] * 2
@@ -106,8 +110,9 @@ async def test_what_is_undecided_stays_so_or_passes_once(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("loss", ["FLUSHALL", "UNLINK"])
+@pytest.mark.rule("R439", "C122")
 async def test_ids_and_mark_are_lost_together(loss: str, tmp_path: Path) -> None:
-    """R439, C122: also evicted, since they are one value."""
+    """Also evicted, since they are one value."""
     async with remembering_server(tmp_path) as server, linked(server, server) as links:
         known, fresh = (UsedIds(link, "token") for link in links)
         await known.look()
@@ -121,8 +126,9 @@ async def test_ids_and_mark_are_lost_together(loss: str, tmp_path: Path) -> None
         assert await use(fresh, B, age=-1) == NEW
 
 
+@pytest.mark.rule("R439")
 async def test_a_server_that_came_back_with_old_data_remembers_since_then(tmp_path: Path) -> None:
-    """R439: what it has still counts, what it lacks is undecided."""
+    """What it has still counts, what it lacks is undecided."""
     async with remembering_server(tmp_path, keep=True) as server, linked(server) as (link,):
         ids = UsedIds(link, "token")
         assert await use(ids, A, age=-1) == NEW
@@ -137,8 +143,9 @@ async def test_a_server_that_came_back_with_old_data_remembers_since_then(tmp_pa
         assert await use(fresh, B, age=-1) == NEW
 
 
+@pytest.mark.rule("R439")
 async def test_a_replica_that_takes_over_late_does_not_vouch_for_what_it_lacks(tmp_path: Path) -> None:
-    """R439: its mark is old and its own process did not write it."""
+    """Its mark is old and its own process did not write it."""
     async with (
         remembering_server(tmp_path / "one") as master,
         RedisServer(tmp_path / "two") as replica,
@@ -161,8 +168,9 @@ async def test_a_replica_that_takes_over_late_does_not_vouch_for_what_it_lacks(t
         assert await use(later, C, age=-2) == NEW
 
 
+@pytest.mark.rule("R439")
 async def test_ids_from_the_future_of_the_store_make_it_careful_after_a_loss(tmp_path: Path) -> None:
-    """R439: a client whose clock is 5 s fast made a proof, used it, and uses it again when Redis has forgotten it."""
+    """A client whose clock is 5 s fast made a proof, used it, and uses it again when Redis has forgotten it."""
     async with remembering_server(tmp_path) as server, linked(server, server) as links:
         one, two = (UsedIds(link, "token") for link in links)
         assert await use(one, A, age=-5) == NEW
@@ -175,8 +183,9 @@ async def test_ids_from_the_future_of_the_store_make_it_careful_after_a_loss(tmp
         assert await use(UsedIds(links[0], "token"), C, age=-3) == UNDECIDED  # the store knows it from the second
 
 
+@pytest.mark.rule("R439")
 async def test_an_id_from_the_future_does_not_pass_at_a_newcomer_after_a_loss(tmp_path: Path) -> None:
-    """R439: it does not know how far ahead used ids were; within a second, workers that have used some say so."""
+    """It does not know how far ahead used ids were; within a second, workers that have used some say so."""
     async with remembering_server(tmp_path) as server, linked(server, server) as links:
         old, fresh = (UsedIds(link, "token") for link in links)
         made = time.time() + 5
@@ -189,8 +198,9 @@ async def test_an_id_from_the_future_does_not_pass_at_a_newcomer_after_a_loss(tm
         assert await fresh.use(B, since(server) / 1000 + 6, made + 60, undecided_passes=False) == NEW
 
 
+@pytest.mark.rule("R440")
 async def test_a_longer_window_begins_to_count_when_it_is_asked_for(tmp_path: Path) -> None:
-    """R440: a gateway that accepts proofs for longer has joined; what was forgotten before may still be good there."""
+    """A gateway that accepts proofs for longer has joined; what was forgotten before may still be good there."""
     async with remembering_server(tmp_path) as server, linked(server) as (link,):
         short, long, shorter = (UsedIds(link, "token", seconds) for seconds in (60, 600, 5))
         for ids in (short, shorter):
@@ -207,16 +217,18 @@ async def test_a_longer_window_begins_to_count_when_it_is_asked_for(tmp_path: Pa
         assert (short.window, shorter.window) == (60_000, 600_000)
 
 
+@pytest.mark.rule("R440")
 async def test_an_id_that_nobody_should_accept_any_more_is_undecided(tmp_path: Path) -> None:
-    """R440: the clock of the asker is off by more than the margin, so that Redis may have forgotten it."""
+    """The clock of the asker is off by more than the margin, so that Redis may have forgotten it."""
     async with RedisServer(tmp_path) as server, linked(server) as (link,):
         ids = UsedIds(link, "token")
         assert await use(ids, A, age=-1, seconds=-1) == UNDECIDED
         assert [await use(ids, A, age=-1, seconds=-1, passes=True) for _ in range(2)] == [PASSED, USED]
 
 
+@pytest.mark.rule("R129")
 async def test_ids_are_removed_after_their_time_and_the_mark_stays(tmp_path: Path) -> None:
-    """R129: at each look some."""
+    """At each look some."""
     async with remembering_server(tmp_path) as server, linked(server) as (link,):
         ids = UsedIds(link, "token")
         await ids.look()
@@ -231,8 +243,9 @@ async def test_ids_are_removed_after_their_time_and_the_mark_stays(tmp_path: Pat
         assert since(server) == began
 
 
+@pytest.mark.rule("R440")
 async def test_ids_of_gateways_of_the_first_format_count_and_they_are_told(tmp_path: Path) -> None:
-    """R440: 0.1.0 has a name for each id; old and new gateways side by side refuse what the other has let pass."""
+    """0.1.0 has a name for each id; old and new gateways side by side refuse what the other has let pass."""
     async with remembering_server(tmp_path) as server, linked(server) as (link,):
         ids = UsedIds(link, "token")
         await ids.look()
@@ -259,8 +272,8 @@ async def test_a_server_that_tells_nothing_of_itself_is_used_without_that(tmp_pa
 @pytest.mark.parametrize(
     "text", [b"", b"new", b"other 1 2 3", b"new 1 -2 3", b"new 1 2 3 4", b"new 1 2 " + b"3" * 16, *ODD_ANSWERS]
 )
+@pytest.mark.rule("R435")
 async def test_another_answer_is_an_outage(text: bytes) -> None:
-    """R435."""
     async with RespServer() as server, linked(server) as (link,):
         server.odd[b"EVALSHA"] = text if text.endswith(b"\r\n") else b"$%d\r\n%b\r\n" % (len(text), text)
         ids = UsedIds(link, "token")
@@ -269,8 +282,9 @@ async def test_another_answer_is_an_outage(text: bytes) -> None:
         assert ids.since is None
 
 
+@pytest.mark.rule("R130")
 async def test_a_full_store_and_a_foreign_value_are_outages(tmp_path: Path) -> None:
-    """R130: nothing passes."""
+    """Nothing passes."""
     async with remembering_server(tmp_path) as server, linked(server) as (link,):
         ids = UsedIds(link, "token")
         await ids.look()
@@ -284,6 +298,7 @@ async def test_a_full_store_and_a_foreign_value_are_outages(tmp_path: Path) -> N
             await use(ids, A, age=-1)
 
 
+@pytest.mark.rule("R440")
 def test_the_margin_is_for_clocks_that_are_off_by_two_minutes() -> None:
-    """R440: more than what is tried, and documented."""
+    """More than what is tried, and documented."""
     assert CLOCK_MARGIN == 120

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError
-from gateway.server.addresses import tcp_sockets
-from gateway.server.places import Place, Places
-from gateway.server.tls import ServerTls
-from gateway.server.tls_port import TlsPort
-from gateway.settings.schema import Server
-from gateway.telemetry import AccessLog, Telemetry
+from gateway.server.sockets.listen import tcp_sockets
+from gateway.server.sockets.slots import Place, Places
+from gateway.server.sockets.tls import ServerTls
+from gateway.server.sockets.tls_port import TlsPort
+from gateway.settings.tables.server import Server
+from gateway.telemetry.counters import AccessLog, Telemetry
 from tests.support.certificates import Certificate, authority
 
 

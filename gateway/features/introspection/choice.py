@@ -1,0 +1,121 @@
+"""Which bearer tokens are introspected, and at whom: the choice between asking the issuer and verifying by its keys.
+
+Only that choice lives here, by route; asking is ``features/introspection/introspector.py``'s.
+The danger of this file is a token that reaches a server which it was not meant
+for (so a JWT goes to the issuer that it names or to nobody, and a token that
+says nothing to the one server that its route leaves), and a JWT that passes by
+its signature where its issuer wants to be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from aiohttp.abc import AbstractResolver
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.features.introspection.introspector import Introspector
+from gateway.features.introspection.options import IssuerOptions, asked_about_jwts, asked_about_opaque, takes_opaque
+from gateway.features.introspection.shared_answers import SharedAnswers
+from gateway.jwt.claims.issuer_policy import IssuerPolicy, compile_policy
+from gateway.jwt.jose.compact import parse_token
+from gateway.jwt.jose.shape import is_jws
+from gateway.policy.routes import Route
+from gateway.settings.tables.issuers import Issuer, issuer_values
+from gateway.settings.tables.root import Settings
+from gateway.store.redis_link import RedisLink
+
+
+class _Asked(NamedTuple):
+    """Who is asked about the tokens of one route.
+
+    Attributes:
+        opaque: about a token that is no JWT; None for nobody.
+        jwts: about JWTs, by their ``iss``.
+    """
+
+    opaque: Introspector | None
+    jwts: Mapping[str, Introspector]
+
+
+def build_introspectors(
+    settings: Settings, clock: Clock, redis: RedisLink | None = None, resolver: AbstractResolver | None = None
+) -> dict[str, Introspector]:
+    """Return who is asked about opaque tokens, by the issuer's name.
+
+    Args:
+        settings: the whole configuration.
+        clock: the time.
+        redis: where answers are shared; None for nowhere.
+        resolver: looks up the hosts of issuers, by default the system's.
+    """
+    return {
+        issuer.name: Introspector(
+            issuer,
+            introspection_policy(issuer, settings),
+            settings.tokens.max_bytes,
+            clock,
+            None if redis is None else SharedAnswers(redis, settings.redis, issuer),
+            resolver,
+        )
+        for issuer in settings.issuers
+        if IssuerOptions.of(issuer).introspection_url
+    }
+
+
+def introspection_policy(issuer: Issuer, settings: Settings) -> IssuerPolicy:
+    """Return the policy of a configured issuer for what it says of tokens that are introspected."""
+    required = IssuerOptions.of(issuer).introspection_require_audience
+    return replace(compile_policy(issuer, settings), audience_required=required)
+
+
+class OpaqueTokens:
+    """The choice, under one configuration.
+
+    Args:
+        settings: the whole configuration.
+        introspectors: ``build_introspectors``.
+        routes: those that can be asked for.
+    """
+
+    def __init__(self, settings: Settings, introspectors: Mapping[str, Introspector], routes: Iterable[Route]) -> None:
+        self._max_bytes = settings.tokens.max_bytes
+        self._asked: dict[Route, _Asked] = {}
+        for route in routes:
+            if takes_opaque(route.settings):
+                opaque = asked_about_opaque(route.settings, settings.issuers)
+                jwts = {
+                    value: introspectors[issuer.name]
+                    for issuer in asked_about_jwts(route.settings, settings.issuers)
+                    for value in issuer_values(issuer)
+                }
+                self._asked[route] = _Asked(introspectors[opaque[0].name] if opaque else None, jwts)
+
+    def asks_about_jwts(self, route: Route) -> bool:
+        """Tell whether a JWT that was verified elsewhere may have to be asked about on a route."""
+        asked = self._asked.get(route)
+        return asked is not None and bool(asked.jwts)
+
+    def asker(self, route: Route, token: bytes) -> Introspector | None:
+        """Return who is asked about a token on a route; None when no issuer is."""
+        asked = self._asked.get(route)
+        if asked is None:
+            return None
+        if not is_jws(token):
+            return asked.opaque
+        return asked.jwts.get(self._issuer_of(token)) if asked.jwts else None
+
+    def sheds(self, route: Route) -> Callable[[bytes], bool] | None:
+        """Return what tells, of a token that is no JWT, whether too much is being asked on a route to ask about it."""
+        asked = self._asked.get(route)
+        return None if asked is None or asked.opaque is None else asked.opaque.turns_away
+
+    def _issuer_of(self, token: bytes) -> str:
+        """Return the issuer that a JWT names; nothing for none. It is not believed, only asked."""
+        try:
+            return parse_token(token, self._max_bytes).issuer or ""
+        except GatewayError:
+            return ""

@@ -1,0 +1,206 @@
+"""The full lane: aiohttp's request handler for everything.
+
+Only the way from aiohttp's request to the shared run of a request and back
+lives here. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+
+from aiohttp import web
+
+from gateway import turns
+from gateway.errors import GatewayError
+from gateway.http1.request_head import MAX_REMEMBERED_BYTES, Head
+from gateway.http1.trusted_proxies import UNIX, UNKNOWN, Peer, address_text
+from gateway.server.aiohttp_lane.content import ClientContent
+from gateway.server.aiohttp_lane.listener import ClientProtocol, reset_at_end
+from gateway.server.aiohttp_lane.placeholders import sent
+from gateway.server.pipeline.runner import Serving
+from gateway.server.request.body import has_content
+from gateway.server.request.facts import Facts
+from gateway.server.request.in_progress import Run
+from gateway.server.request.request import RequestHead
+from gateway.server.sockets.tls import peer_certificate
+from gateway.server.websocket.handshake import WebSockets
+from gateway.telemetry.counters import Record
+from gateway.upstream.headers.rewrite import request_id
+
+_log = logging.getLogger("gateway")
+
+
+class AiohttpClient:
+    """The client's side of a request that aiohttp has parsed."""
+
+    __slots__ = ("_request", "_without_end", "protocol")
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self._without_end = False
+        self.protocol = cast(ClientProtocol, request.protocol)
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._request.keep_alive and not self.protocol.closing
+
+    @property
+    def gone(self) -> bool:
+        transport = self._request.transport
+        return transport is None or transport.is_closing()
+
+    @property
+    def draining(self) -> bool:
+        return self.protocol.draining and not self.gone
+
+    @property
+    def stalled(self) -> bool:
+        return self.protocol.stalled
+
+    @property
+    def certificate(self) -> bytes | None:
+        return peer_certificate(self._request.transport)
+
+    async def write(self, data: bytes) -> None:
+        # Not by aiohttp's writer, which looks at what this one request wrote, not at what waits for the client.
+        protocol = self.protocol
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client left")
+        transport.write(data)
+        protocol.written += 1
+        if protocol.writing_paused:
+            await self._request.writer.drain()
+
+    def abort(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    def break_off(self, *, unread: bool) -> None:
+        protocol = self.protocol
+        if protocol.transport is None:
+            return
+        if self._without_end:
+            protocol.transport.abort()
+        elif unread:
+            protocol.close_after_answer(broken_off=True)
+        else:
+            protocol.watch_unsent()
+            protocol.transport.close()
+
+    def without_end(self, begins: bool) -> None:
+        self._without_end = begins
+        if self._request.transport is not None:
+            reset_at_end(self._request.transport, begins)
+
+
+@dataclass(slots=True)
+class LastHead:
+    """What a connection's last head says: a client that repeats itself is not read again.
+
+    Attributes:
+        read: the head. Its reader gives out the same object while the bytes are the same.
+        head, client, given_id, facts: what follows from nothing but its bytes and the client's connection.
+            ``given_id`` is empty when the client gave no sane request id; ``facts`` are None until they are asked for.
+    """
+
+    read: Head
+    head: RequestHead
+    client: str
+    given_id: bytes
+    facts: Facts | None = None
+
+
+class FullLane:
+    """Runs requests that aiohttp has parsed."""
+
+    def __init__(self, serving: Serving) -> None:
+        self.serving = serving
+        self.websockets = WebSockets(serving)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve one request; every way out is counted and logged exactly once."""
+        run, last = self._begin(request)
+        keep_alive = await self.serving.settle(run, self._serve(run, request, last))
+        protocol = cast(ClientProtocol, request.protocol)
+        protocol.watch_unsent()
+        if protocol.pipelining:
+            # Clients that do not wait for answers have one request in a turn of the loop, all of them together: a turn
+            # with one of each would be a long wait for all others. And from Python 3.12 on, aiohttp begins each handler
+            # at once: requests that are refused would keep the loop to their connection (CWE-400).
+            await turns.own()
+        # Where the client did not say so, it may be sending its next request already.
+        ends = not keep_alive and request.keep_alive and not protocol.draining
+        return sent(keep_alive=keep_alive, then=protocol.close_after_answer if ends else protocol.answered)
+
+    def refuse_connection(self, protocol: ClientProtocol, error: GatewayError) -> web.StreamResponse:
+        """Answer and count a connection whose bytes are no request; it is closed afterwards."""
+        serving = self.serving
+        record = Record(
+            started=serving.clock.monotonic() - protocol.lasted(), client=_peer(protocol).address.decode("ascii")
+        )
+        record.request_id = serving.new_id().decode("ascii")
+        reply = serving.outcomes.refusal_of_connection(record, error, head_only=protocol.at_head_request)
+        if protocol.transport is not None and not protocol.transport.is_closing():
+            protocol.transport.write(reply.data)
+            record.bytes_out = reply.content
+        serving.telemetry.finish(record, serving.clock.monotonic())
+        return sent(keep_alive=False)
+
+    def _begin(self, request: web.BaseRequest) -> tuple[Run, LastHead]:
+        serving, client = self.serving, AiohttpClient(request)
+        protocol = client.protocol
+        read, last = protocol.take_head(request), protocol.last_head
+        if not isinstance(last, LastHead) or last.read is not read:
+            last = self._know(read, _peer(protocol))
+            protocol.last_head = last if len(read.block) <= MAX_REMEMBERED_BYTES else None
+        record = Record(started=serving.clock.monotonic(), client=last.client, method=last.head.method)
+        run = Run(client, last.head, record, last.given_id or serving.new_id())
+        record.request_id = run.id.decode("ascii")
+        return run, last
+
+    def _know(self, read: Head, peer: Peer) -> LastHead:
+        head = RequestHead(
+            method=read.method.decode("ascii"),
+            target=read.target,
+            http_11=read.http_11,
+            headers=read.headers,
+            peer=peer,
+        )
+        client = self.serving.pipeline.client_address(head).decode("ascii")
+        return LastHead(read, head, client, request_id(read.headers, bytes))
+
+    async def _serve(self, run: Run, request: web.BaseRequest, last: LastHead) -> bool:
+        """Serve the request; return whether the connection stays open."""
+        serving, pipeline = self.serving, self.serving.pipeline
+        facts = last.facts
+        if facts is None:
+            facts = last.facts = pipeline.read(run.head)
+        if (facts.content_length or facts.transfer_encoding) and has_content(facts):
+            # Before anything is refused: whether content is still to come decides about the connection (R294).
+            run.content = ClientContent(request, facts, serving.settings.server)
+        serving.outcomes.enter(run)
+        admitted = pipeline.admit(run.head, facts, run.record)
+        if admitted.websocket:
+            return await self.websockets.serve(run, admitted, cast(ClientProtocol, request.protocol))
+        return await serving.serve(run, admitted)
+
+
+def _peer(protocol: ClientProtocol) -> Peer:
+    """Return who is at the other end of a connection."""
+    return peer_of(protocol.peername, protocol.sockname, secure=protocol.secure)
+
+
+@lru_cache(maxsize=4096)
+def peer_of(peername: object, sockname: object, *, secure: bool) -> Peer:
+    """Return who is at the other end of a socket with these names; remembered, for it is asked with every request."""
+    if isinstance(peername, tuple):
+        address = address_text(peername[0])
+    else:
+        # A Unix socket's own name is a path, or bytes in the abstract namespace; the other end mostly has none.
+        address = UNIX if isinstance(sockname, str | bytes) else UNKNOWN
+    port = sockname[1] if isinstance(sockname, tuple) else 0
+    return Peer(address=address, secure=secure, port=port)

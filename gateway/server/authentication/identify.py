@@ -1,0 +1,243 @@
+"""Who asks, and may they: the steps of a request's path between its route and its upstream.
+
+Only the order of these steps lives here, and what an observed route makes of
+their refusals. The danger of this file is a way past one of them: whoever
+answers "who" without waiting answers only what needs no further look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Coroutine
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.errors import MISSING_TOKEN, GatewayError, Reasons
+from gateway.identity import Identity
+from gateway.policy.authorize import authorize
+from gateway.server.authentication.credential_places import sent_as_dpop
+from gateway.server.authentication.credentials import Credentials
+from gateway.server.request.in_progress import Run
+from gateway.server.request.in_use import InUse
+from gateway.server.request.request import UNSETTLED, Admitted, Unsettled
+from gateway.server.seam.credential import Shown
+from gateway.server.seam.guard import Guards
+
+
+class Identification:
+    """The steps, under one configuration.
+
+    Args:
+        credentials: finds the credential, and knows who shows it.
+        guards: what some routes ask besides.
+        clock: how long a verification takes.
+    """
+
+    def __init__(self, credentials: Credentials, guards: Guards, clock: Clock) -> None:
+        self._credentials = credentials
+        self._knowing = frozenset(name for name, kind in credentials.kinds.items() if kind.knows_revocations)
+        self._guards = guards
+        self._monotonic = clock.monotonic
+
+    async def identify(self, run: Run, admitted: Admitted) -> Identity | None:
+        """Return who is asking, and that the route and its guards let them; None for an anonymous caller.
+
+        Raises:
+            GatewayError: 400, 401, 403, 429 or 503.
+        """
+        found = self.identify_now(run, admitted)
+        return await found if isinstance(found, Coroutine) else found
+
+    def identify_now(self, run: Run, admitted: Admitted) -> Identity | Coroutine[Any, Any, Identity | None] | None:
+        """Return the same if nothing has to be waited for; otherwise what is to be awaited for it.
+
+        Raises:
+            GatewayError: as ``identify``, at once or when awaited.
+        """
+        if admitted.guarded:
+            try:
+                waiting = self._guards.before(run, admitted)
+            except GatewayError as error:
+                _let_pass_if_observed(run, admitted, error)
+            else:
+                if waiting is not None:
+                    return self._after_waiting(waiting, run, admitted)
+        return self._of_credential(run, admitted)
+
+    def _of_credential(self, run: Run, admitted: Admitted) -> Identity | Coroutine[Any, Any, Identity | None] | None:
+        shown = self.token(run, admitted)
+        identity = None if shown is None else self.recognise(shown, run, admitted)
+        if identity is UNSETTLED:
+            assert shown is not None
+            return self._after_verifying(shown, run, admitted)
+        return self._of_caller(run, admitted, shown, identity)
+
+    def _of_caller(
+        self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None
+    ) -> Identity | Coroutine[Any, Any, Identity | None] | None:
+        if admitted.guarded:
+            try:
+                waiting = self._guards.after(run, admitted, shown, identity)
+            except GatewayError as error:
+                _let_pass_if_observed(run, admitted, error)
+            else:
+                if waiting is not None:
+                    return self._after_guards(waiting, run, admitted, identity)
+        return identity
+
+    async def _after_waiting(self, waiting: Awaitable[None], run: Run, admitted: Admitted) -> Identity | None:
+        await _heard(waiting, run, admitted)
+        found = self._of_credential(run, admitted)
+        return await found if isinstance(found, Coroutine) else found
+
+    async def _after_verifying(self, shown: Shown, run: Run, admitted: Admitted) -> Identity | None:
+        identity = await self.verify(shown, run, admitted)
+        found = self._of_caller(run, admitted, shown, identity)
+        return await found if isinstance(found, Coroutine) else found
+
+    async def _after_guards(
+        self, waiting: Awaitable[None], run: Run, admitted: Admitted, identity: Identity | None
+    ) -> Identity | None:
+        await _heard(waiting, run, admitted)
+        return identity
+
+    def token(self, run: Run, admitted: Admitted) -> Shown | None:
+        """Return the request's one credential; None when none is asked for, or it has none and may have none.
+
+        Raises:
+            GatewayError: 400 or 401.
+        """
+        auth = admitted.route.auth
+        if auth == "public":
+            return None
+        try:
+            return self._credentials.find(admitted, admitted.target.query or b"")
+        except GatewayError as error:
+            if auth != "optional" or error.reason.kind is not MISSING_TOKEN:
+                self._refuse(run, admitted, error)
+            return None
+
+    def recognise(self, shown: Shown, run: Run, admitted: Admitted) -> Identity | Unsettled | None:
+        """Return who shows the credential, if that needs no waiting; None when an observed route lets it pass.
+
+        Raises:
+            GatewayError: 401, 403 or 503.
+        """
+        revocations = self._credentials.revocations
+        if self._monotonic() >= revocations.settled_until and revocations.outdated:
+            return UNSETTLED
+        try:
+            identity = self._credentials.lookup(shown, admitted.route, run.record)
+            if identity is None or identity.confirmation is not None:
+                return UNSETTLED
+            _refuse_unbound(shown, identity)
+            run.record.identity = identity
+            self._demand_not_revoked(admitted, identity)
+            authorize(admitted.route, identity)
+        except GatewayError as error:
+            self._refuse(run, admitted, error)
+            return None
+        return identity
+
+    async def verify(self, shown: Shown, run: Run, admitted: Admitted) -> Identity | None:
+        """Return who shows the credential, waiting for its issuer.
+
+        Raises:
+            GatewayError: 401, 403 or 503.
+        """
+        began = self._monotonic()
+        revocations, known = self._credentials.revocations, None
+        try:
+            if began >= revocations.settled_until and revocations.outdated:
+                await revocations.catch_up()
+                known = self._credentials.lookup(shown, admitted.route, run.record)
+            identity = known or await self._credentials.resolve(shown, admitted.route)
+            _refuse_unbound(shown, identity)
+            if identity.confirmation is not None:
+                await self._confirm(run, admitted, shown, identity)
+            run.record.identity = identity
+            self._demand_not_revoked(admitted, identity)
+            authorize(admitted.route, identity)
+        except GatewayError as error:
+            self._refuse(run, admitted, error)
+            return None
+        finally:
+            run.record.verify_seconds = self._monotonic() - began
+        return identity
+
+    def in_use(self, admitted: Admitted) -> InUse:
+        """Return what the verdict on the request's credential, which was good, rests on from now on.
+
+        Raises:
+            GatewayError: it is no longer good.
+        """
+        try:
+            return self._credentials.in_use(self._credentials.find(admitted, b""), admitted.route)
+        except GatewayError as error:
+            _name_scheme(admitted, error)
+            raise
+
+    async def _confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> None:
+        """Have the sender of a bound credential prove that it is theirs.
+
+        Raises:
+            GatewayError: it is not, or nothing here can tell: unproved, it would pass for a plain bearer token.
+        """
+        if not await self._guards.confirm(run, admitted, shown, identity):
+            raise GatewayError(Reasons.SENDER_CONSTRAINED, detail="nothing here checks what a token is bound to")
+
+    def _demand_not_revoked(self, admitted: Admitted, identity: Identity) -> None:
+        """Ask what is revoked, and while that is not known, what the route says.
+
+        Raises:
+            GatewayError: 401 or 503.
+        """
+        revocations = self._credentials.revocations
+        if identity.credential not in self._knowing:
+            revocations.demand(identity)
+        if self._monotonic() >= revocations.known_until:
+            revocations.demand_known(closed=admitted.route.settings.revocation_failure == "closed")
+
+    def _refuse(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
+        """Refuse a credential, or note it where the route only observes.
+
+        Raises:
+            GatewayError: the refusal.
+        """
+        if admitted.guarded:
+            self._guards.refused(run, admitted, error)
+        _let_pass_if_observed(run, admitted, error)
+
+
+async def _heard(waiting: Awaitable[None], run: Run, admitted: Admitted) -> None:
+    """Wait for what guards say."""
+    try:
+        await waiting
+    except GatewayError as error:
+        _let_pass_if_observed(run, admitted, error)
+
+
+def _refuse_unbound(shown: Shown, identity: Identity) -> None:
+    """Refuse a token that came under the scheme ``DPoP`` and is bound to no key (RFC 9449 section 7.1).
+
+    Raises:
+        GatewayError: ``UNBOUND_TOKEN``.
+    """
+    if shown.scheme == "DPoP" and (identity.confirmation is None or not identity.confirmation.jwk_thumbprint):
+        raise GatewayError(Reasons.UNBOUND_TOKEN, detail="the scheme is DPoP, but the token is not bound to a key")
+
+
+def _name_scheme(admitted: Admitted, error: GatewayError) -> None:
+    """Say in a refusal which of the route's schemes for tokens the error is about."""
+    schemes = admitted.route.token_schemes
+    if error.reason.kind is not MISSING_TOKEN and not error.scheme:
+        about_dpop = sent_as_dpop(admitted.facts.authorization) or "Bearer" not in schemes
+        error.scheme = "DPoP" if about_dpop else "Bearer"
+
+
+def _let_pass_if_observed(run: Run, admitted: Admitted, error: GatewayError) -> None:
+    """Note a refusal that an observed route does not act on; raise it on every other route."""
+    if not admitted.route.observe:
+        _name_scheme(admitted, error)
+        raise error
+    run.record.observed = error.reason.code
+    run.record.detail = error.detail

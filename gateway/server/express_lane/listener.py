@@ -1,0 +1,90 @@
+"""The express lane: the request that is nearly all of the traffic, without task, future or multidict.
+
+Only what its connections share lives here; one connection is
+``connection.py``, one request ``exchange.py``. The lane stands
+in front of aiohttp's protocol. It serves the plain request, whole in its
+buffer, in the callback that brings the bytes, by the same steps as the full
+lane; everything else it hands over with every byte. The danger of the express
+lane is to become another gateway: it must not decide anything of its own.
+``tests/lanes`` sends the same bytes through both lanes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+
+from gateway.http1.plain_response import HeadMemory
+from gateway.server.aiohttp_lane.listener import Listener
+from gateway.server.express_lane.connection import ExpressConnection
+from gateway.server.express_lane.loop_turn import Deferred
+from gateway.server.express_lane.memory import Heads
+from gateway.server.pipeline.runner import Serving
+from gateway.server.request.response_head import plain_client_head
+from gateway.server.sockets.slots import Place
+from gateway.tasks import note_failure
+
+
+class ExpressLane:
+    """Makes one protocol for each connection, and knows them all.
+
+    Args:
+        serving: the shared run of requests.
+        listener: makes the full lane's protocol for what is handed over.
+
+    Attributes:
+        connections: those in this lane.
+        deferred: the requests that wait behind those that are served.
+    """
+
+    def __init__(self, serving: Serving, listener: Listener) -> None:
+        self.serving = serving
+        self.listener = listener
+        self.connections: set[ExpressConnection] = set()
+        closing = functools.partial(plain_client_head, pseudonym=serving.pipeline.pseudonym, keep_alive=False)
+        self.deferred = Deferred(serving.pipeline.authenticator.cache, serving.telemetry, serving.clock)
+        self._heads = Heads(serving.heads, HeadMemory(closing))
+        self.limits = limits = serving.settings.server
+        # One timer for all connections: a timer each would be made and thrown away for every request.
+        times = [limits.request_head_timeout_seconds, limits.keepalive_timeout_seconds]
+        for upstream in serving.settings.upstreams:
+            times += [upstream.response_timeout_seconds, upstream.idle_timeout_seconds or 4]
+        self._interval = min(1.0, *(seconds / 4 for seconds in times))
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __call__(self) -> ExpressConnection:
+        return ExpressConnection(self.serving, self.listener, self._heads, self.deferred, self.connections)
+
+    def serve(self, place: Place) -> ExpressConnection:
+        """Return the protocol of a connection that has its place already."""
+        made = self()
+        made.place = place
+        return made
+
+    def start(self) -> None:
+        """Begin to watch the connections' time limits."""
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._watch)
+
+    def start_drain(self) -> None:
+        """Close idle connections now; the others close after their running request."""
+        for connection in list(self.connections):
+            connection.drain()
+
+    async def stop(self) -> None:
+        """Cut what is still open."""
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = [connection.cut() for connection in list(self.connections)]
+        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
+
+    def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._interval, self._watch)
+        now = loop.time()
+        for connection in list(self.connections):
+            if connection.deadline < now:
+                try:
+                    connection.too_late()
+                except Exception as error:  # the time limits of the others hold all the same
+                    note_failure("time limits", error)
+                    connection.abort()

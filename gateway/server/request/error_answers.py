@@ -1,0 +1,105 @@
+"""A GatewayError becomes an answer here, and nowhere else.
+
+Status, body and fields of every answer that the gateway gives itself; what its
+challenges say is ``challenges.py``'s. Everything in an answer
+is a fixed text or comes from the configuration; the request's own bytes never
+do, except for a request id that was checked before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import orjson
+
+from gateway.errors import Challenge, GatewayError, RefusalKind
+from gateway.http1.websocket import UPGRADE_FIELDS, WEBSOCKET_VERSION
+from gateway.server.request.challenges import ANY_ROUTE, RouteChallenges
+from gateway.settings.tables.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the gateway itself, ready to be framed.
+
+    Attributes:
+        status: HTTP status code.
+        headers: fields of the answer, without framing and connection fields.
+        body: the JSON body.
+        close: the connection is closed afterwards.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    close: bool
+
+
+def answer(error: GatewayError, tokens: Tokens, request_id: str, challenges: RouteChallenges = ANY_ROUTE) -> Answer:
+    """Return the answer to a refused or failed request.
+
+    Args:
+        challenges: of the request's route.
+    """
+    kind = error.reason.kind
+    status = _status(kind, tokens)
+    headers = [
+        (b"Content-Type", b"application/json"),
+        (b"Cache-Control", b"no-store"),
+        (b"X-Request-Id", request_id.encode("latin-1", "replace")),
+    ]
+    if kind.challenge is not Challenge.NONE:
+        headers += [(b"WWW-Authenticate", value) for value in challenges.fields(error, tokens.realm)]
+    if error.retry_after is not None:
+        headers.append((b"Retry-After", b"%d" % max(1, error.retry_after)))
+    if kind.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        # RFC 9110 section 15.5.6 demands the field; which methods an upstream's target allows is not told.
+        headers.append((b"Allow", kind.allow.encode("ascii")))
+    if kind.status == HTTPStatus.UPGRADE_REQUIRED:
+        # RFC 9110 section 15.5.22, RFC 6455 section 4.4.
+        headers += [*UPGRADE_FIELDS, (b"Sec-WebSocket-Version", WEBSOCKET_VERSION)]
+    text = challenges.text(error.reason)
+    body = orjson.dumps({"error": kind.error, "error_description": text, "request_id": request_id})
+    return Answer(status, tuple(headers), body, kind.close)
+
+
+def _status(kind: RefusalKind, tokens: Tokens) -> int:
+    if kind.error == "invalid_token":
+        return tokens.invalid_token_status
+    return kind.status
+
+
+def render(reply: Answer, *, http_11: bool, keep_alive: bool, head_only: bool, date: bytes) -> bytes:
+    """Return the whole answer as bytes (RFC 9112 section 4).
+
+    Args:
+        date: the value of Date (RFC 9110 section 6.6.1).
+        http_11: the request's version; a 1.0 client is told that the connection stays open.
+        keep_alive: whether the connection stays open.
+        head_only: the request was HEAD: the body's length is told, the body is not sent.
+    """
+    lines = [b"HTTP/1.1 %d %s" % (reply.status, phrase(reply.status))]
+    lines += [b"%s: %s" % pair for pair in reply.headers]
+    if reply.status != HTTPStatus.NO_CONTENT:  # RFC 9110 section 8.6
+        lines.append(b"Content-Length: %d" % len(reply.body))
+    if connection := connection_field(http_11=http_11, keep_alive=keep_alive):
+        lines.append(b"Connection: " + connection)
+    lines.append(b"Date: " + date)
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    return head if head_only else head + reply.body
+
+
+def connection_field(*, http_11: bool, keep_alive: bool) -> bytes:
+    """Return the value of ``Connection``, or nothing when the version's default says it (RFC 9112 section 9.3)."""
+    if not keep_alive:
+        return b"close"
+    return b"" if http_11 else b"keep-alive"
+
+
+def phrase(status: int) -> bytes:
+    """Return the registered reason phrase of a status code, or nothing."""
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""

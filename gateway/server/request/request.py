@@ -1,0 +1,60 @@
+"""One request, as the steps of its path see it.
+
+Only declarations live here: the head as received, and what is known of it once
+its target is sound and a route serves it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from gateway.http1.fields import RawHeaders
+from gateway.http1.target import Target
+from gateway.http1.trusted_proxies import Peer
+from gateway.policy.routes import Route
+from gateway.server.request.endpoint import Endpoint
+from gateway.server.request.facts import Facts
+
+
+class RequestHead(NamedTuple):
+    """A request's head as received, with who sent it."""
+
+    method: str
+    target: bytes
+    http_11: bool
+    headers: RawHeaders
+    peer: Peer
+
+
+class Unsettled(Enum):
+    """The answer of a step that would have to wait."""
+
+    UNSETTLED = "unsettled"
+
+
+UNSETTLED = Unsettled.UNSETTLED
+
+
+class Admitted(NamedTuple):
+    """A request that may go on to its credential: its target is sound and a route serves it.
+
+    Attributes:
+        preflight: a browser asks whether a page may send a request that this route would serve.
+        websocket: it asks for a WebSocket, and the route offers that.
+        guarded: the route asks more than a good credential that may, or the client is refused (``seam/guard.py``).
+        overridden: a token that was verified as a JWT elsewhere may be for another kind to judge on this route.
+        forwards_left: how often an OPTIONS request may still be forwarded; None for any number.
+        endpoint: what answers it instead of an upstream.
+    """
+
+    route: Route
+    target: Target
+    host: str
+    facts: Facts
+    preflight: bool = False
+    websocket: bool = False
+    endpoint: Endpoint | None = None
+    guarded: bool = False
+    overridden: bool = False
+    forwards_left: int | None = None

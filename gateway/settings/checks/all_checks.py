@@ -1,0 +1,56 @@
+"""Checks that need several options, or a file that an option names.
+
+They find what types and bounds cannot see: names that point nowhere, rules that
+can never apply, two routes of which nobody could say which is meant. Faults
+stop the start; warnings are for what is allowed but seldom meant. Only the list
+of checks lives here; those that are about an option of a feature are in its
+folder. The danger of all of them is the false fault: a check looks only at
+options that are sound, because the others already have a fault of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from gateway.settings.checks.exposures import exposure_faults
+from gateway.settings.checks.issuers import issuer_problems
+from gateway.settings.checks.own_ports import own_port_problems
+from gateway.settings.checks.redis import redis_problems
+from gateway.settings.checks.references import missing_issuers, reference_problems, repeated_headers, repeated_names
+from gateway.settings.checks.routes import route_problems
+from gateway.settings.checks.server import server_problems
+from gateway.settings.checks.tenants import tenant_problems
+from gateway.settings.checks.upstreams import upstream_problems
+from gateway.settings.faults import KeyPath
+from gateway.settings.problems import Problem, Sound
+from gateway.settings.tables.root import Settings
+
+
+def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Sequence[str]) -> list[Problem]:
+    """Return what is wrong between options.
+
+    Args:
+        settings: the configuration; where an option has a fault of its own, any value.
+        faulty: the keys that have a fault of their own.
+        identity: the headers' names as they are written.
+    """
+    sound = Sound(faulty)
+    return [
+        *server_problems(settings.server, sound),
+        *redis_problems(settings.redis, sound),
+        *repeated_names(settings, sound),
+        *issuer_problems(settings, sound),
+        *tenant_problems(settings, sound),
+        *(
+            problem
+            for index, upstream in enumerate(settings.upstreams)
+            for problem in upstream_problems(upstream, ("upstreams", index), sound)
+        ),
+        *own_port_problems(settings, sound),
+        *reference_problems(settings, sound),
+        *missing_issuers(settings, sound),
+        *route_problems(settings, sound),
+        *repeated_headers(identity),
+        *(problem for feature in settings.features for problem in feature.check(settings, sound)),
+        *exposure_faults(settings, sound),
+    ]

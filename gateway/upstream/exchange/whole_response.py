@@ -1,0 +1,81 @@
+"""A plain response that comes in one piece, taken in place of aiohttp's parser.
+
+Only the wait for it lives here. A response that is not plain, or not whole with
+its first bytes, goes to aiohttp's parser from its first byte: there is one
+judge of odd responses, and one way for content that comes bit by bit. What is
+plain is ``http1/plain_response.py``'s to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.http1.plain_response import HeadMemory, KnownHead
+from gateway.upstream.pool.connection import BUFFER, UpstreamConnection
+
+
+class WholeReading:
+    """Waits for the response to a request that has been sent whole, or is about to be. Used once.
+
+    Args:
+        protocol: the connection; its bytes come here until ``result`` or the parser.
+        heads: reads the head.
+        idle_timeout: for the parser; see ``UpstreamConnection.expect_response``.
+    """
+
+    __slots__ = ("_arrived", "_heads", "_idle_timeout", "_protocol", "_whole")
+
+    def __init__(self, protocol: UpstreamConnection, heads: HeadMemory, idle_timeout: float) -> None:
+        self._protocol = protocol
+        self._heads = heads
+        self._idle_timeout = idle_timeout
+        self._whole: tuple[KnownHead, bytes] | None = None
+        self._arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        protocol.receiver = self
+
+    async def result(self) -> tuple[KnownHead, bytes] | None:
+        """Return the head and the content of the response; None when it is for aiohttp's parser, or was cut off.
+
+        Whatever the reading of the head raises comes out here, where somebody answers for it.
+        """
+        await self._arrived
+        self._protocol.receiver = None
+        return self._whole
+
+    def upstream_data(self, data: bytes) -> None:
+        """Take the next bytes of the response."""
+        protocol = self._protocol
+        if self._whole is not None:
+            # Behind the response's end: it belongs to nobody, and the connection is not used again.
+            protocol.force_close()
+            return
+        protocol.heard = True
+        try:
+            self._read(data)
+        except Exception as error:
+            self._wake(error)
+        else:
+            self._wake()
+
+    def _read(self, data: bytes) -> None:
+        protocol = self._protocol
+        end = data.find(b"\r\n\r\n") + 4
+        known = self._heads.read(data[:end]) if end >= 4 and len(data) <= BUFFER else None
+        if known is not None and len(data) - end == known.length:
+            self._whole = known, data[end:]
+        else:
+            protocol.expect_response(head_only=False, idle_timeout=self._idle_timeout)
+            protocol.data_received(data)
+
+    def upstream_lost(self, broken: bool) -> None:
+        """The connection is gone, or late: the parser's reader has its exception."""
+        del broken
+        self._wake()
+
+    def _wake(self, error: Exception | None = None) -> None:
+        if self._arrived.done():
+            return  # it is too late, or nobody waits any more
+        if error is None:
+            self._arrived.set_result(None)
+        else:
+            self._arrived.set_exception(error)

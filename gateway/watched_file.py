@@ -1,0 +1,87 @@
+"""Files that are read again when they change, and how a change is noticed.
+
+Only the looks at a file live here, never its content: whoever reads it says what came of
+that. A writer may be at work, files that belong together are written one after the other,
+and what the system does not let be read now may be read later as the same version.
+"""
+
+from __future__ import annotations
+
+import os
+
+#: What tells one version of a file from the next: time of change, size and inode; None when it is not there.
+Version = tuple[int, int, int] | None
+
+Versions = tuple[Version, ...]
+
+# The version of files that were never read: none have it.
+_UNREAD: Versions = ((-1, -1, -1),)
+
+
+def file_version(file: str) -> Version:
+    """Return what tells a file from its next version."""
+    try:
+        found = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+class WatchedFile:
+    """Tells when a file, or several that belong together, have another version than the one read last.
+
+    Args:
+        files: their names.
+        max_waits: how many looks a version that has not stood still is waited for: a writer may be at work.
+
+    Attributes:
+        found: the version that was there when ``look`` last said yes, or at ``take``.
+    """
+
+    def __init__(self, *files: str, max_waits: int = 0) -> None:
+        self._files = files
+        self._max_waits = max_waits
+        self._waits = 0
+        self._taken = _UNREAD
+        self._noted = _UNREAD
+        self._failed: Versions | None = None
+        self.found = _UNREAD
+
+    def take(self) -> None:
+        """Take the version that is there now: it is about to be read."""
+        self.found = self._taken = self._noted = self._versions()
+
+    def forget(self) -> None:
+        """Take the version that is there for a new one at the next look: the last reading of it came to nothing."""
+        self._taken, self._noted = _UNREAD, self._versions()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether another version was seen that has not stood still yet."""
+        return self._noted != self._taken
+
+    def look(self) -> bool:
+        """Take the version that is there, if it is another than the last one and stands still; say whether it was."""
+        found = self._versions()
+        if found == self._taken:
+            self._noted, self._waits = found, 0
+            return False
+        if found != self._noted and self._waits < self._max_waits:
+            self._noted, self._waits = found, self._waits + 1
+            return False
+        self.found = self._taken = self._noted = found
+        self._waits = 0
+        return True
+
+    def fails_again(self) -> bool:
+        """Note that ``found`` cannot be used; say whether that is known since the last version that could."""
+        again = self.found == self._failed
+        self._failed = self.found
+        return again
+
+    def succeeds(self) -> None:
+        """Note that ``found`` is in force: whatever fails from now on is news."""
+        self._failed = None
+
+    def _versions(self) -> Versions:
+        return tuple(map(file_version, self._files))

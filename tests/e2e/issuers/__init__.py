@@ -1,0 +1,1 @@
+"""Identity providers: how their keys are found, changed and missed."""

@@ -1,0 +1,1 @@
+"""Gateways that share Redis, and Redis away, slow or odd."""

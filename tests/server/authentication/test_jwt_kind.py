@@ -1,0 +1,75 @@
+"""JWTs as a kind of credential: what is found without waiting, what needs keys, and what is held."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.errors import GatewayError, Reasons
+from gateway.policy.routes import RouteTable
+from gateway.server.authentication.jwt_kind import JwtKind
+from gateway.server.seam.credential import Shown
+from gateway.settings.tables.routes import RouteSettings
+from gateway.telemetry.counters import Record
+from tests.support.gateways.authenticating import rig_with_idp
+from tests.support.tokens.minting import SigningKey
+
+KEY, LATER = SigningKey.ec("a"), SigningKey.ec("later")
+(ROUTE,) = RouteTable([RouteSettings(path="/", upstream="u")]).routes
+
+
+async def test_a_token_is_verified_once_and_found_from_then_on() -> None:
+    async with rig_with_idp(KEY) as (rig, _):
+        kind, shown = JwtKind(rig.authenticator, rig.clock), Shown(rig.mint(KEY))
+        first, second = Record(0.0), Record(0.0)
+        identity = kind.lookup(shown, first)
+        assert identity is not None
+        assert (identity.subject, identity.credential) == ("alice", "jwt")
+        assert (first.cache_hit, first.verify_seconds is None) == (False, False)
+        assert kind.lookup(shown, second) == identity
+        assert (second.cache_hit, second.verify_seconds) == (True, None)
+        assert kind.lookups == 2
+
+
+async def test_a_token_whose_key_is_not_there_has_to_wait_for_it() -> None:
+    async with rig_with_idp(KEY) as (rig, idp):
+        kind, shown, record = JwtKind(rig.authenticator, rig.clock), Shown(rig.mint(LATER)), Record(0.0)
+        assert kind.lookup(shown, record) is None
+        assert (record.cache_hit, record.verify_seconds is None) == (False, False)
+        idp.publish(KEY, LATER)
+        assert (await kind.resolve(shown)).subject == "alice"
+
+
+@pytest.mark.parametrize(("token", "reason"), [(b"opaque", Reasons.NOT_A_JWS), (b"a.b.c.d.e", Reasons.ENCRYPTED_TOKEN)])
+async def test_what_no_other_kind_takes_is_refused_as_no_jwt(token: bytes, reason: object) -> None:
+    async with rig_with_idp(KEY) as (rig, _):
+        kind, record = JwtKind(rig.authenticator, rig.clock), Record(0.0)
+        assert kind.verifier(Shown(token), ROUTE) is kind
+        with pytest.raises(GatewayError) as caught:
+            kind.lookup(Shown(token), record)
+        assert caught.value.reason is reason
+        assert record.verify_seconds is not None
+        with pytest.raises(GatewayError):
+            await kind.resolve(Shown(token))
+
+
+@pytest.mark.rule("C65")
+async def test_a_held_token_ends_and_one_that_was_never_good_is_not_held() -> None:
+    async with rig_with_idp(KEY) as (rig, _):
+        kind = JwtKind(rig.authenticator, rig.clock)
+        shown = Shown(rig.mint(KEY, exp=rig.clock.wall() + 100))
+        identity = kind.lookup(shown, Record(0.0))
+        held = kind.in_use(shown)
+        assert (held.identity, held.ended()) == (identity, None)
+        rig.clock.step_wall(200)
+        assert held.ended() is Reasons.EXPIRED
+        with pytest.raises(GatewayError):
+            kind.in_use(Shown(b"junk"))
+
+
+async def test_it_stands_in_no_field_and_leaves_nothing_to_others() -> None:
+    async with rig_with_idp(KEY) as (rig, _):
+        kind = JwtKind(rig.authenticator, rig.clock)
+        assert (kind.field(ROUTE), kind.challenge, kind.is_remote, kind.knows_revocations) == (b"", "", False, True)
+        assert not kind.owns(rig.mint(KEY))
+        assert not kind.overrides(ROUTE)
+        assert kind.sheds(ROUTE) is None

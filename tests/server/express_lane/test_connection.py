@@ -1,0 +1,262 @@
+"""One client connection of the express lane: its time limits, its buffer, and when it is handed over."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import tasks
+from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES
+from gateway.server.express_lane import connection as express_connection
+from gateway.server.express_lane import response as express_response
+from gateway.server.express_lane.connection import ExpressConnection
+from gateway.server.express_lane.memory import MAX_CONTENT
+from tests.support.gateways.running import RunningGateway, request, running_gateway, until
+from tests.support.upstreams.recording import OK, Received, raw_upstream
+
+PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
+
+
+def settings(**server: Any) -> dict[str, Any]:
+    return {"routes": PUBLIC, "server": {"express": True, **server}}
+
+
+async def only(gateway: RunningGateway) -> ExpressConnection:
+    """Return the gateway's one connection, once it is there."""
+    await until(lambda: len(gateway.app.express.connections) == 1)
+    return next(iter(gateway.app.express.connections))
+
+
+async def test_idle_connection_is_closed_without_a_word(tmp_path: Path) -> None:
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, **settings(keepalive_timeout_seconds=0.2)) as gateway,
+    ):
+        unused, used = await gateway.client(), await gateway.client()
+        assert (await used.exchange(request(b"GET", "/"))).status == 200
+        assert await unused.at_end()
+        assert await used.at_end()
+        assert len(await gateway.log()) == 1
+
+
+@pytest.mark.parametrize("sent", [b"G", b"GET / HTTP/1.1\r\nHost: a\r\n"])
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.rule("R317")
+async def test_head_that_does_not_end_is_408(sent: bytes, before: int, tmp_path: Path) -> None:
+    """Whether it is the first of its connection or not."""
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, **settings(request_head_timeout_seconds=0.2)) as gateway,
+    ):
+        client = await gateway.client()
+        for _ in range(before):
+            assert (await client.exchange(request(b"GET", "/"))).status == 200
+        response = await client.exchange(sent)
+        assert (response.status, response.json["error"]) == (408, "request_timeout")
+        assert await client.at_end()
+        log = await gateway.log(before + 1)
+    assert log[-1]["reason"] == "head_timeout"
+
+
+@pytest.mark.rule("R317")
+async def test_time_for_a_head_is_not_renewed_by_its_bytes(tmp_path: Path) -> None:
+    """A byte at a time does not hold the connection."""
+    async with running_gateway("http://127.0.0.1:9", tmp_path, **settings(request_head_timeout_seconds=5)) as gateway:
+        client = await gateway.client()
+        connection = await only(gateway)
+        await client.send(b"GET ")
+        await until(lambda: connection._buffer == b"GET ")
+        first = connection.deadline
+        await client.send(b"/")
+        await until(lambda: connection._buffer == b"GET /")
+        assert connection.deadline == first
+
+
+HANDED_OVER = {
+    "chunked": request(b"POST", "/", (b"Transfer-Encoding", b"chunked"), body=b"2\r\nab\r\n0\r\n\r\n"),
+    "old": b"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+    "closing and more": request(b"GET", "/", (b"Connection", b"close, x-a")),
+    "large content": request(
+        b"POST", "/", (b"Content-Length", b"%d" % (MAX_CONTENT + 1)), body=b"x" * (MAX_CONTENT + 1)
+    ),
+    "garbage": b"\x16\x03\x01\r\n\r\n",
+    "large head": request(b"GET", "/", (b"X", b"x" * 3000)),
+    "endless head": b"GET / HTTP/1.1\r\nX: " + b"x" * 3000,
+}
+KEPT = {
+    "plain": request(b"GET", "/"),
+    "content": request(b"POST", "/", (b"Content-Length", b"3"), body=b"abc"),
+    "most content": request(b"POST", "/", (b"Content-Length", b"%d" % MAX_CONTENT), body=b"x" * MAX_CONTENT),
+    "refused": request(b"GET", "/a/../b"),
+    "unknown method": request(b"BREW", "/"),
+}
+
+
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [pytest.param(data, False, id=name) for name, data in HANDED_OVER.items()]
+    + [pytest.param(data, True, id=name) for name, data in KEPT.items()],
+)
+@pytest.mark.parametrize("before", [0, 1])
+async def test_what_is_not_plain_is_handed_over_with_every_byte(
+    data: bytes, kept: bool, before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is answered there; so is all that follows on the connection."""
+    monkeypatch.setattr(express_connection, "CONTENT_WAIT", 5.0)
+    handed_over: list[bytes] = []
+    whole = ExpressConnection._hand_over
+
+    def noting(self: ExpressConnection, rest: bytes) -> Any:
+        handed_over.append(rest)
+        return whole(self, rest)
+
+    monkeypatch.setattr(ExpressConnection, "_hand_over", noting)
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, **settings(max_head_bytes=2048)) as gateway,
+    ):
+        client = await gateway.client()
+        for _ in range(before):
+            assert (await client.exchange(request(b"GET", "/"))).status == 200
+        response = await client.exchange(data)
+        assert response.status in (200, 400, 431)
+        assert len(handed_over) == (0 if kept else 1)
+        assert all(data.startswith(rest) and rest for rest in handed_over)
+        assert len(gateway.app.express.connections) == (1 if kept else 0)
+
+
+@pytest.mark.rule("R318")
+async def test_connection_beyond_the_limit_is_handed_over_to_be_refused(tmp_path: Path) -> None:
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, **settings(max_connections=1)) as gateway,
+    ):
+        await gateway.client()
+        await only(gateway)
+        second = await gateway.client()
+        response = await second.response()
+        assert (response.status, await second.at_end()) == (503, True)
+        assert len(gateway.app.express.connections) == 1
+        await until(lambda: gateway.app.telemetry.connections == 1)
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+async def test_content_apart_from_its_head_is_waited_for_a_moment(
+    in_time: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it is streamed, by the full lane."""
+    monkeypatch.setattr(express_connection, "CONTENT_WAIT", 30.0 if in_time else 0.01)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **settings()) as gateway:
+        client = await gateway.client()
+        connection = await only(gateway)
+        await client.send(request(b"POST", "/", (b"Content-Length", b"6"), body=b"ab"))
+        if in_time:
+            await until(lambda: connection._content_timer is not None)
+            await client.send(b"cd")
+        else:
+            await until(lambda: not gateway.app.express.connections)
+            await client.send(b"cd")
+        assert (await client.exchange(b"ef")).status == 200
+        assert connection._content_timer is None
+        assert len(gateway.app.express.connections) == (1 if in_time else 0)
+    assert upstream.requests[0].body == b"abcdef"
+
+
+async def test_wait_for_content_ends_with_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(express_connection, "CONTENT_WAIT", 30.0)
+    async with running_gateway("http://127.0.0.1:9", tmp_path, **settings()) as gateway:
+        client = await gateway.client()
+        connection = await only(gateway)
+        await client.send(request(b"POST", "/", (b"Content-Length", b"6"), body=b"ab"))
+        await until(lambda: connection._content_timer is not None)
+        await client.close()
+        await until(lambda: not gateway.app.express.connections)
+        assert connection._content_timer is None
+
+
+@pytest.mark.rule("R317")
+async def test_client_that_sends_far_ahead_is_not_read_until_its_turn(tmp_path: Path) -> None:
+    """The requests behind a slow one do not fill the memory, and none of them is lost."""
+    hold = asyncio.Event()
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await hold.wait()
+        return OK
+
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **settings()) as gateway:
+        client = await gateway.client()
+        connection = await only(gateway)
+        await client.send(request(b"GET", "/first"))
+        await upstream.got_request.wait()
+        client.writer.write(b"".join(request(b"GET", f"/{n}", (b"X-Pad", b"x" * 4000)) for n in range(50)))
+        await until(lambda: connection._reading_paused)
+        assert len(connection._buffer) > MAX_AHEAD_BYTES
+        hold.set()
+        for _ in range(51):
+            assert (await client.response()).status == 200
+        assert not connection._reading_paused
+    assert [received.target for received in upstream.requests] == [b"/first", *(b"/%d" % n for n in range(50))]
+
+
+@pytest.mark.rule("R429", "C119")
+async def test_client_that_sends_far_ahead_is_not_read_after_each_request_either(tmp_path: Path) -> None:
+    """Only when less is left than may be; what is left is not copied for each request."""
+    turns = asyncio.Semaphore(0)
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await turns.acquire()
+        return OK
+
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **settings()) as gateway:
+        client = await gateway.client()
+        connection = await only(gateway)
+        one = request(b"GET", "/", (b"X-Pad", b"x" * 1000))
+        client.writer.write(one * 2000)
+        await until(lambda: connection._reading_paused)
+        stood = connection._buffer
+        for _ in range(20):
+            turns.release()
+            await client.response()
+            assert len(connection._buffer) - connection._start > MAX_AHEAD_BYTES
+            assert connection._reading_paused
+            assert connection._buffer is stood
+        while len(connection._buffer) - connection._start > MAX_AHEAD_BYTES:
+            turns.release()
+            await client.response()
+        await until(lambda: connection._buffer is not stood)  # it was read on
+        for _ in range(2000):
+            turns.release()
+        client.writer.transport.abort()
+        await until(lambda: not gateway.app.express.connections)
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("behind", [b"", b"GET /second HTTP/1.1\r\nHost: a\r\n\r\n"])
+@pytest.mark.parametrize(("target", "status"), [("/", 200), ("//", 400)])
+async def test_connection_is_closed_behind_the_answer_to_its_last_request(
+    before: int, behind: bytes, target: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 9112 section 9.6: the answer says so, and what follows is no request any more."""
+    made: list[str] = []
+    spawn = tasks.spawn
+
+    def noting(work: Any, name: str, **options: Any) -> Any:
+        made.append(name)
+        return spawn(work, name, **options)
+
+    monkeypatch.setattr(express_response, "spawn", noting)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **settings()) as gateway:
+        warm = await gateway.client()
+        assert (await warm.exchange(request(b"GET", "/"))).status == 200
+        client, made[:] = await gateway.client(), []
+        for _ in range(before):
+            assert (await client.exchange(request(b"GET", "/"))).status == 200
+        response = await client.exchange(request(b"GET", target, (b"Connection", b"close")) + behind)
+        assert (response.status, response.one(b"connection")) == (status, b"close")
+        assert response.complete
+        assert await client.at_end()
+        assert made == []
+    assert [one.target for one in upstream.requests] == [b"/"] * (1 + before + (status == 200))

@@ -1,0 +1,381 @@
+"""Who was refused a moment ago stands behind those who are served, and is turned to all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.jwt.cache import TokenCache
+from gateway.server.express_lane.connection import ExpressConnection
+from gateway.server.express_lane.loop_turn import (
+    IDLE_TURNS,
+    MAX_TURN_REQUESTS,
+    MAX_TURN_SECONDS,
+    MAX_WAIT_SECONDS,
+    SHARE,
+    Deferred,
+    DeferredRefusal,
+    DeferredRequest,
+)
+from gateway.tasks import failures, spawn
+from gateway.telemetry.counters import AccessLog, Telemetry
+from tests.support.clock import FakeClock
+from tests.support.gateways.running import request, running_gateway, until
+from tests.support.upstreams.recording import raw_upstream
+
+#: What it takes to turn to one request, and the length of a turn of a busy loop, in seconds.
+COST, BUSY_TURN = 0.00005, 0.001
+
+OPTIONS: dict[str, Any] = {"server": {"express": True, "access_log": "off"}}
+
+
+class Client:
+    """The connection of a deferred request, for whoever turns to it."""
+
+    keep_alive = True
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self.answers: list[float] = []
+        self.data: bytes | None = None
+        self.endings: list[tuple[bool, bool]] = []
+        self.fault: Exception | None = None
+        self.cut = False
+        self.ahead = 0  # requests that it has sent behind the one that waits
+
+    def ended(self, keep_alive: bool, *, refused: bool) -> None:
+        self.endings.append((keep_alive, refused))
+
+    def abort(self) -> None:
+        self.cut = True
+
+    def resume(self, data: bytes) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.data = data
+        self._bench.resumed.append((self, self._bench.clock.monotonic()))
+        self._bench.clock.jump(self._bench.cost)
+        if self.ahead:
+            self.ahead -= 1
+            self._bench.deferred.add(DeferredRequest(self, b"data"))
+
+
+class Bench:
+    """A queue, and a loop whose turns a test makes."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.cache = TokenCache(10, 60, self.clock)
+        self.telemetry = Telemetry(AccessLog("off", io.StringIO(), self.clock))
+        self.deferred = Deferred(self.cache, self.telemetry, self.clock)
+        self.resumed: list[tuple[Client, float]] = []
+        self.cost = COST
+
+    def add(self, count: int = 1) -> list[Client]:
+        clients = [Client(self) for _ in range(count)]
+        for client in clients:
+            self.deferred.add(DeferredRequest(client, b"data"))
+        return clients
+
+    async def turn(self, *, served: int = 0, seconds: float = 0.0) -> None:
+        """Let the loop turn once, in which callers were found in the cache and so much time went by."""
+        self.cache.hits += served
+        self.clock.jump(seconds)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    assert made.telemetry.deferred == 0, "a test leaves nobody waiting"
+
+
+async def until_free(bench: Bench) -> None:
+    while bench.telemetry.deferred:
+        await bench.turn()
+
+
+async def test_a_gateway_with_nothing_else_to_do_turns_to_them_within_a_few_turns(bench: Bench) -> None:
+    bench.add()
+    for _ in range(IDLE_TURNS + 1):
+        await bench.turn()
+    assert len(bench.resumed) == 1
+
+
+@pytest.mark.rule("R429")
+async def test_a_client_that_pipelines_has_one_request_in_a_turn_of_the_loop(bench: Bench) -> None:
+    """What comes again while the queue is empty asks for no second turn, or each turn would make two of it."""
+    [client] = bench.add()
+    client.ahead = 2000
+    in_each = []
+    while bench.telemetry.deferred:
+        before = len(bench.resumed)
+        await bench.turn()
+        in_each.append(len(bench.resumed) - before)
+    assert len(bench.resumed) == 2001
+    assert max(in_each) == 1
+
+
+async def test_they_are_turned_to_in_their_order(bench: Bench) -> None:
+    clients = bench.add(5)
+    await until_free(bench)
+    assert [client for client, _ in bench.resumed] == clients
+
+
+async def test_time_without_other_work_is_theirs(bench: Bench) -> None:
+    """A flood of refusals and nothing else: many in a turn, but no turn without a bound on its time."""
+    bench.cost = MAX_TURN_SECONDS / 9.5
+    for _ in range(500):
+        await bench.turn()
+        bench.add()
+    bench.add(100)
+    before = len(bench.resumed)
+    await bench.turn()
+    assert len(bench.resumed) - before == 10
+    await until_free(bench)
+
+
+async def test_no_turn_is_longer_than_so_many_requests(bench: Bench) -> None:
+    bench.cost = 0.0
+    bench.add(2 * MAX_TURN_REQUESTS)
+    counts = []
+    while bench.telemetry.deferred:
+        before = len(bench.resumed)
+        await bench.turn()
+        counts.append(len(bench.resumed) - before)
+    assert max(counts) == MAX_TURN_REQUESTS
+
+
+@pytest.mark.parametrize("kind", ["callers", "responses"])
+async def test_while_requests_are_served_they_get_a_share_of_the_time(kind: str, bench: Bench) -> None:
+    """Whether it is callers that are known, or responses that come, which is all there is of public routes."""
+    began = bench.clock.monotonic()
+    bench.add(MAX_TURN_REQUESTS)
+    while bench.clock.monotonic() - began < 0.9 * MAX_WAIT_SECONDS:
+        if kind == "responses":
+            bench.telemetry.upstream.observe(0.001)
+        await bench.turn(served=kind == "callers", seconds=BUSY_TURN)
+        bench.add(MAX_TURN_REQUESTS - bench.telemetry.deferred)
+    assert len(bench.resumed) * COST == pytest.approx(SHARE * 0.9 * MAX_WAIT_SECONDS, rel=0.15)
+    await until_free(bench)
+
+
+async def test_nobody_waits_longer_than_a_second(bench: Bench) -> None:
+    """Also where each of them takes so long that their share is used up."""
+    bench.cost = 0.1
+    began = bench.clock.monotonic()
+    bench.add(20)
+    while bench.telemetry.deferred:
+        await bench.turn(served=1, seconds=BUSY_TURN)
+    waits = [at - began for _, at in bench.resumed]
+    own = 20 * bench.cost  # what the others took while the last one waited
+    assert max(waits) <= MAX_WAIT_SECONDS + own
+    assert min(waits) < MAX_WAIT_SECONDS / 2
+
+
+async def test_time_that_nobody_used_is_not_saved_for_a_burst(bench: Bench) -> None:
+    """A gateway that served for an hour and refused nobody owes no hour's share."""
+    bench.cost = MAX_TURN_SECONDS / 2
+    await bench.turn(served=1, seconds=3600)
+    bench.add(50)
+    await bench.turn(served=1)
+    assert len(bench.resumed) == 2
+    await until_free(bench)
+
+
+def known_refusal(bench: Bench, client: Client) -> DeferredRefusal:
+    return DeferredRefusal(client, b"data", lambda seconds: client.answers.append(seconds))
+
+
+@pytest.mark.rule("R406")
+async def test_a_fault_with_one_gives_up_that_one_and_no_other(bench: Bench) -> None:
+    """Or the queue would stand still from then on, and the client wait for good."""
+    before, first = failures["deferred requests"], Client(bench)
+    first.fault = RuntimeError("secret")
+    bench.deferred.add(DeferredRequest(first, b"data"))
+    others = bench.add(3)
+    for _ in range(IDLE_TURNS + 10):
+        await bench.turn()
+    assert [client for client, _ in bench.resumed] == others
+    assert (first.cut, [client.cut for client in others]) == (True, [False] * 3)
+    assert failures["deferred requests"] == before + 1
+    later = bench.add()
+    for _ in range(IDLE_TURNS + 10):
+        await bench.turn()
+    assert bench.resumed[-1][0] is later[0]
+
+
+async def test_a_known_refusal_is_given_with_the_time_it_waited(bench: Bench) -> None:
+    client = Client(bench)
+    bench.deferred.add(known_refusal(bench, client))
+    bench.clock.jump(0.02)
+    await until_free(bench)
+    assert (client.endings, client.data) == ([(True, True)], None)
+    assert client.answers == [pytest.approx(0.02)]
+
+
+async def test_a_known_refusal_that_the_gateways_end_overtakes_is_made_anew(bench: Bench) -> None:
+    """Its answer would say that the connection stays open."""
+    client = Client(bench)
+    bench.deferred.add(known_refusal(bench, client))
+    client.keep_alive = False
+    await until_free(bench)
+    assert (client.answers, client.endings, client.data) == ([], [], b"data")
+
+
+# --- the connections of a gateway ---
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> list[ExpressConnection]:
+    """Who was deferred, one entry each time."""
+    noted: list[ExpressConnection] = []
+    whole = ExpressConnection._defer
+
+    def noting(self: ExpressConnection, waiting: DeferredRequest) -> None:
+        noted.append(self)
+        whole(self, waiting)
+
+    monkeypatch.setattr(ExpressConnection, "_defer", noting)
+    return noted
+
+
+@pytest.mark.parametrize("access_log", ["off", "json"])
+async def test_only_what_follows_a_refusal_and_is_not_known_to_be_good_waits(
+    access_log: str, held: list[ExpressConnection], tmp_path: Path
+) -> None:
+    """Whether lines are written, for which refusals take the long way, or not."""
+    server = {"express": True, "access_log": access_log}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=server) as gateway:
+        good, other, third = (gateway.token(sub=name) for name in ("ann", "bob", "eve"))
+        client = await gateway.client()
+        waits = []
+        for data, status in (
+            (request(b"GET", "/", token=good), 200),
+            (request(b"GET", "/", token=b"junk"), 401),
+            (request(b"GET", "/", token=good), 200),  # known
+            (request(b"GET", "/", token=other), 200),  # new, but the last one was served
+            (request(b"GET", "/", token=b"junk"), 401),
+            (request(b"GET", "/", token=third), 200),  # new, behind a refusal
+            (request(b"GET", "/elsewhere", token=b"junk"), 401),
+            (request(b"GET", "/anew", token=third), 200),  # of a line that is not remembered
+        ):
+            before = len(held)
+            assert (await client.exchange(data)).status == status
+            waits.append(len(held) - before)
+    assert waits == [0, 0, 0, 0, 0, 1, 0, 1]
+    assert len(upstream.requests) == 5
+
+
+async def test_requests_sent_at_once_are_answered_in_their_order(held: list[ExpressConnection], tmp_path: Path) -> None:
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        good = gateway.token()
+        client = await gateway.client()
+        tokens = (b"junk", b"junk", good, b"junk", good)
+        await client.send(b"".join(request(b"GET", "/", token=token) for token in tokens))
+        answers = [(await client.response()).status for _ in tokens]
+    assert answers == [401, 401, 200, 401, 200]
+    assert len(held) == 3
+
+
+async def nothing(*_: object) -> None:
+    """Close the connection without an answer."""
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_a_failure_of_the_upstream_puts_nobody_behind(
+    method: bytes, held: list[ExpressConnection], tmp_path: Path
+) -> None:
+    """It is not the client's; whether it is answered at once or after a second try."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client = await gateway.client()
+        good, new = gateway.token(), gateway.token(sub="new")
+        assert (await client.exchange(request(method, "/", token=good))).status == 200
+        upstream.respond = nothing
+        assert (await client.exchange(request(method, "/", token=good))).status == 502
+        assert (await client.exchange(request(method, "/x", token=new))).status == 502
+    assert held == []
+
+
+async def test_who_is_refused_in_a_task_is_put_behind(held: list[ExpressConnection], tmp_path: Path) -> None:
+    """Routes whose steps may wait refuse by the shared run."""
+    routes = ({"path": "/", "end_at_expiry": True},)
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS, routes=routes) as gateway:
+        client = await gateway.client()
+        statuses = [
+            (await client.exchange(request(b"GET", "/", token=token))).status
+            for token in (gateway.token(), b"junk", gateway.token(sub="bob"), gateway.token(sub="eve"))
+        ]
+    assert statuses == [200, 401, 200, 200]
+    assert len(held) == 1
+
+
+async def test_a_request_whose_client_left_while_it_waited_goes_nowhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also one that would have been served."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        assert (await gateway.get("/", token=gateway.token(sub="first"))).status == 200  # a connection is kept
+        queue = gateway.app.express.deferred
+        client = await gateway.client()
+        assert (await client.exchange(request(b"GET", "/", token=b"junk"))).status == 401
+        with monkeypatch.context() as patch:
+            patch.setattr(queue, "_soon", lambda: None)
+            await client.send(request(b"GET", "/", token=gateway.token()))
+            await until(lambda: gateway.app.telemetry.deferred == 1)
+            client.writer.transport.abort()
+            await until(lambda: gateway.app.telemetry.connections == 1)
+        queue._soon()
+        await until(lambda: gateway.app.telemetry.deferred == 0)
+        assert (await gateway.get("/", token=gateway.token(sub="last"))).status == 200
+    assert [received.one(b"x-user-id") for received in upstream.requests] == [b"first", b"last"]
+
+
+async def test_a_client_that_leaves_while_it_waits_leaves_nothing(
+    held: list[ExpressConnection], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        queue = gateway.app.express.deferred
+        with monkeypatch.context() as patch:
+            patch.setattr(queue, "_soon", lambda: None)
+            for data in (request(b"GET", "/", token=b"junk"), request(b"GET", "/")):
+                client = await gateway.client()
+                assert (await client.exchange(data)).status == 401
+                await client.send(data)
+                await until(lambda: gateway.app.telemetry.deferred > 0)
+                client.writer.transport.abort()
+                await until(lambda: gateway.app.telemetry.connections == 0)
+        assert gateway.app.telemetry.deferred == len(held) == 2
+        queue._soon()
+        await until(lambda: gateway.app.telemetry.deferred == 0)
+        assert (await gateway.get("/", token=gateway.token())).status == 200
+    assert len(upstream.requests) == 1
+
+
+async def test_one_who_waits_while_the_gateway_drains_is_answered_for_the_last_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        queue = gateway.app.express.deferred
+        with monkeypatch.context() as patch:
+            patch.setattr(queue, "_soon", lambda: None)
+            clients = []
+            for data in (request(b"GET", "/", token=b"junk"), request(b"GET", "/")):
+                client = await gateway.client()
+                assert (await client.exchange(data)).status == 401
+                await client.send(data)
+                clients.append(client)
+            await until(lambda: gateway.app.telemetry.deferred == 2)
+        draining = spawn(gateway.app.drain(), "drain", awaited=True)
+        await until(lambda: gateway.app.listener.draining)
+        queue._soon()
+        for client in clients:
+            answer = await client.response()
+            assert (answer.status, answer.one(b"connection")) == (401, b"close")
+        await draining

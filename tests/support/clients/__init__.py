@@ -1,0 +1,1 @@
+"""Clients: what a test sends with, beyond the raw client of a running gateway."""

@@ -1,0 +1,1 @@
+"""Gateways: whole ones in this process or their own, and their parts put together."""

@@ -1,0 +1,1 @@
+"""Issuers: identity providers and authorization servers that do what a test wants."""

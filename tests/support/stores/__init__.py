@@ -1,0 +1,1 @@
+"""Redis: a real one, and one that plays a script."""

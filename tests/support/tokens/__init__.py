@@ -1,0 +1,1 @@
+"""Credentials: tokens, proofs, API keys and public vectors."""

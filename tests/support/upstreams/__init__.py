@@ -1,0 +1,1 @@
+"""Upstreams: services behind a gateway that record, come and go, or break."""

@@ -1,0 +1,1 @@
+"""Bytes of HTTP messages: how they are read, and collections of odd ones."""

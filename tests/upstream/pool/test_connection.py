@@ -1,0 +1,242 @@
+"""What the gateway's upstream connections tell beyond aiohttp's: how they ended, and whether anything came."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientError
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway.upstream.exchange.exchange import exchange
+from gateway.upstream.pool.connection import BUFFER
+from gateway.upstream.pool.upstream_url import Lease
+from tests.support.clock import eventually
+from tests.support.upstreams.early_closing import End, blunt_upstream
+from tests.support.upstreams.recording import Received, breaking_off, raw_upstream
+from tests.upstream.pools import GET, opened
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(("by_reset", "broken"), [(False, False), (True, True)])
+@pytest.mark.rule("R287")
+async def test_fault_is_told_from_an_orderly_end(by_reset: bool, broken: bool) -> None:
+    """Content that ends with its connection is whole only after a FIN."""
+    leave = asyncio.Event()
+    respond = breaking_off(b"HTTP/1.1 200 OK\r\n\r\nhalf", leave, by_reset=by_reset)
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply = await exchange(await origin.lease(), GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+        assert await reply.content.readany() == b"half"
+        leave.set()
+        await eventually(reply.content.is_eof)
+        assert reply.lease.protocol.broken is broken
+        assert reply.truncated() is broken
+        reply.abort()
+
+
+@pytest.mark.rule("R310")
+async def test_nothing_was_heard_until_a_byte_comes_and_again_for_each_exchange() -> None:
+    """The mark is about the running exchange, not about the connection's life."""
+    answer = asyncio.Event()
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await answer.wait()
+        answer.clear()
+        return b"HTTP/1.1 204 No Content\r\n\r\n"
+
+    async def run(lease: Lease) -> None:
+        reply = await exchange(lease, GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+        assert lease.protocol.heard is True
+        reply.finish()
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        for _ in range(2):
+            lease = await origin.lease()
+            running = asyncio.ensure_future(run(lease))
+            await upstream.got_request.wait()
+            upstream.got_request.clear()
+            assert lease.protocol.heard is False
+            answer.set()
+            await running
+            # Idle: whatever comes from now on is not an answer to anything.
+            assert lease.protocol.heard is False
+    assert upstream.connections == 1
+
+
+@pytest.mark.rule("R286")
+async def test_reader_of_content_that_makes_no_sense_is_told_at_once() -> None:
+    """aiohttp alone leaves it waiting for ever, the connection being open."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED + b"2\r\nab\r\n")
+        await writer.drain()
+        await spoil.wait()
+        writer.write(b"zz\r\n")
+        await reader.read()
+
+    spoil = asyncio.Event()
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply = await exchange(await origin.lease(), GET, None, head_only=False, response_timeout=5, idle_timeout=0)
+        assert await reply.content.readany() == b"ab"
+        waiting = asyncio.ensure_future(reply.content.readany())
+        await asyncio.sleep(0)
+        spoil.set()
+        async with asyncio.timeout(2):
+            with pytest.raises((HttpProcessingError, ClientError)):
+                await waiting
+        assert reply.lease.protocol.should_close
+        reply.abort()
+        assert origin.state().idle == 0
+
+
+@pytest.mark.rule("R429")
+async def test_content_in_chunks_of_a_byte_is_read_in_turns() -> None:
+    """aiohttp would go through all that has come before others have a turn."""
+    count = 60_000
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        return CHUNKED + b"1\r\na\r\n" * count + b"0\r\n\r\n"
+
+    taken, in_a_turn = [0], []
+    loop = asyncio.get_running_loop()
+
+    def turn() -> None:
+        in_a_turn.append(taken[0])
+        taken[0] = 0
+        ticking[0] = loop.call_soon(turn)
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply = await exchange(await origin.lease(), GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+        ticking = [loop.call_soon(turn)]
+        read = 0
+        while piece := await reply.content.readany():
+            read += len(piece)
+            taken[0] += len(piece)
+        ticking[0].cancel()
+        assert read == count
+        assert max(in_a_turn) <= 3 * BUFFER // 16
+        reply.finish()
+
+
+async def test_fault_after_the_end_of_content_does_not_spoil_it() -> None:
+    """Content that has arrived whole stays readable; only the connection is not used again."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        reply = await exchange(await origin.lease(), GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+        await eventually(reply.content.is_eof)
+        reply.lease.protocol.set_exception(ConnectionResetError())
+        assert await reply.content.read() == b"ok"
+        reply.finish()
+        assert (origin.state().in_use, origin.state().idle) == (0, 0)
+
+
+@pytest.mark.rule("R324")
+async def test_connection_is_handed_over_with_what_came_behind_the_101() -> None:
+    """Nothing of it is lost, and no time limit of responses is left."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nfirst")
+        await reader.readexactly(4)
+        writer.write(b"second")
+        await reader.read()
+
+    async with raw_upstream(respond) as upstream, opened(upstream.url) as origin:
+        options = {"head_only": False, "response_timeout": 5, "idle_timeout": 0.05}
+        lease = await origin.lease()
+        reply = await exchange(lease, GET, None, upgrade=True, **options)  # type: ignore[arg-type]
+        assert (reply.status, reply.bodyless, reply.length) == (101, True, None)
+        protocol = lease.protocol
+        assert protocol.transport is not None
+        await eventually(lambda: protocol._tail == b"first")
+        transport, tail = protocol.hand_over()
+        assert (transport, tail) == (protocol.transport, b"first")
+        assert transport is not None
+        transport.write(b"more")
+        await eventually(lambda: protocol._tail == b"second")
+        assert protocol.hand_over()[1] == b"second"
+        assert protocol.exception() is None
+        lease.discard()
+        assert protocol.hand_over() == (None, b"")
+
+
+CONTENT = bytes(range(256)) * 850  # the last 50 KB stay in the kernel, or in TLS, until they are asked for
+LONG = b"HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n" % len(CONTENT) + CONTENT
+
+
+class Sending:
+    """Content that goes on for as long as a test wants."""
+
+    chunked = True
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    def whole(self) -> bytes | None:
+        return None
+
+    async def read(self) -> bytes:
+        await self.go_on.wait()
+        await asyncio.sleep(0)
+        return b"x" * 65536
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("end", [End.CLOSE, End.FIN, End.RESET])
+@pytest.mark.rule("R425")
+async def test_answer_that_has_arrived_is_read_when_a_write_fails(end: End, secure: bool, tmp_path: Path) -> None:
+    """Also what the kernel holds because its reader was slow, and reading was paused."""
+    with blunt_upstream(tmp_path, LONG, end, secure=secure, arrived=True) as (url, options):
+        async with opened(url, **options) as origin:
+            content, lease = Sending(), await origin.lease()
+            head = b"POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n\r\n"
+            reply = await exchange(lease, head, content, head_only=False, response_timeout=5, idle_timeout=5)
+            assert reply.status == 413
+            await eventually(lambda: lease.protocol._reading_paused)
+            content.go_on.set()
+            await eventually(lambda: lease.protocol.transport is None)
+            assert await reply.content.read() == CONTENT
+            reply.abort()
+
+
+@pytest.mark.parametrize("end", [End.CLOSE, End.FIN, End.ALERT])
+@pytest.mark.rule("R425", "R409")
+async def test_answer_over_tls_is_whole_although_it_ended_while_reading_was_paused(end: End, tmp_path: Path) -> None:
+    """uvloop ends such a connection with a FIN, whatever TLS still holds."""
+    with blunt_upstream(tmp_path, LONG, end, secure=True, arrived=True) as (url, options):
+        async with opened(url, **options) as origin:
+            lease = await origin.lease()
+            reply = await exchange(lease, GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+            await eventually(lambda: lease.protocol._reading_paused or lease.protocol.transport is None)
+            await eventually(lambda: lease.protocol.transport is None)
+            assert await reply.content.read() == CONTENT
+            reply.abort()
+
+
+@pytest.mark.parametrize(
+    ("end", "secure", "broken"),
+    [
+        (End.CLOSE, False, False),
+        (End.RESET, False, True),
+        (End.ALERT, True, False),
+        (End.CLOSE, True, True),
+        (End.FIN, True, True),
+    ],
+)
+@pytest.mark.rule("R409", "R287", "C105")
+async def test_content_without_length_is_whole_over_tls_only_with_a_closure_alert(
+    end: End, secure: bool, broken: bool, tmp_path: Path
+) -> None:
+    """A FIN is enough where no machine in between could have made it."""
+    answer = b"HTTP/1.1 200 OK\r\nX: y\r\n\r\nall"
+    with blunt_upstream(tmp_path, answer, end, secure=secure, arrived=True) as (url, options):
+        async with opened(url, **options) as origin:
+            lease = await origin.lease()
+            reply = await exchange(lease, GET, None, head_only=False, response_timeout=5, idle_timeout=5)
+            assert await reply.content.read() == b"all"
+            assert (reply.truncated(), lease.protocol.secure) == (broken, secure)
+            reply.abort()
