@@ -35,7 +35,7 @@ from gateway.server.aiohttp_lane.protocol import demand_native_parser
 from gateway.server.express_lane.listener import ExpressLane
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.pipeline.runner import Serving
-from gateway.server.seam.feature import Core, Part, features_of
+from gateway.server.seam.feature import Core, Part, demand_distinct, features_of
 from gateway.server.sockets.listen import BACKLOG, Port, SharedAddress, listen, tcp_sockets
 from gateway.server.sockets.tls import RELOAD_SECONDS, ServerTls
 from gateway.server.sockets.tls_port import TlsPort
@@ -84,6 +84,9 @@ class GatewayApp:
         share: this is one of several processes, and opens no admin port of its own.
         resolver: looks up the hosts of issuers; the system's by default.
 
+    Raises:
+        ValueError: features of the configuration cannot be told apart.
+
     Attributes:
         pseudonym: this gateway's name in Via (RFC 9110 section 7.6.3).
         parts: those of the features, by the feature's name.
@@ -106,6 +109,7 @@ class GatewayApp:
         self.pseudonym = (share.pseudonym if share else b"") or draw_pseudonym()
         self._resolver = resolver
         self._features = features_of(settings)
+        demand_distinct(self._features)
         self.parts: dict[str, Part] = {}
         self._stop = contextlib.AsyncExitStack()
 

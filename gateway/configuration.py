@@ -33,7 +33,8 @@ def compose(features: Iterable[FeatureRules], listed: str = "") -> type[Settings
         listed: where their list stands, as "module:name"; a gateway with several workers needs it.
 
     Raises:
-        ValueError: a feature has options for a table that there is not, or behind an option that there is not.
+        ValueError: a feature has options for a table that there is not, or behind an option that there is not, or one
+            that is declared already: it would replace that, with its meaning and default.
     """
     features = tuple(features)
     single, lists = single_tables(Settings), listed_tables(Settings)
@@ -84,6 +85,8 @@ def _mixed(
 def _order(core: type[Section], added: Sequence[type[FeatureOptions]]) -> list[str]:
     names = list(core.model_fields)
     for options in added:
+        if again := sorted(options.model_fields.keys() & set(names)):
+            raise ValueError(f"{options.__qualname__} of {options.__module__} declares again: {', '.join(again)}")
         place = names.index(options.after) + 1 if options.after else len(names)
         names[place:place] = options.model_fields
     return names
