@@ -48,7 +48,8 @@ class Process:
         self, command: Sequence[str | Path], log: Path, core: int | None, environment: Mapping[str, str] | None = None
     ) -> None:
         self._name, self._log = str(command[0]), log
-        with log.open("wb") as output, pinned(core):
+        # Appended to, so that what is an access log, too, can be emptied while it is written.
+        with log.open("ab") as output, pinned(core):
             self._child = subprocess.Popen(
                 [str(part) for part in command],
                 cwd=ROOT,
