@@ -368,9 +368,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "footprint",
         "memory of a kept connection and of a token",
-        "Resident memory of a process with 4,500 kept connections over that with 500, each of which has had an answer "
-        "to real traffic; and after 24,000 RS256 tokens over that after 4,000, all of which its cache holds.",
-        everyone(MIXED, "gateway", "envoy-cache", setup=replace(ROUTED, cache_size=30_000)),
+        "Resident memory of a process with 4,500 kept connections over that with 500, each of which has had an answer; "
+        "and after 24,000 RS256 tokens over that after 4,000, all of which its cache holds.",
+        everyone(HOT, "gateway", "envoy-cache", setup=Setup(cache_size=30_000)),
         kind="footprint",
         metrics=(PER_CONNECTION, PER_TOKEN),
         goals=(Goal("gateway", "", 8.0, 5.0, PER_CONNECTION), Goal("gateway", "", 0.81, 0.7, PER_TOKEN)),
