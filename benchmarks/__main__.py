@@ -60,10 +60,13 @@ def parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     base = QUICK if options.quick else Options()
     chosen = Options(options.rounds or base.rounds, options.seconds or base.seconds, base.scale)
-    signal.signal(signal.SIGTERM, _leave)
+    before = signal.signal(signal.SIGTERM, _leave)
     names = options.scenario or [scenario.name for scenario in SCENARIOS if not scenario.optional]
     file = options.output or (CACHE / "quick.json" if options.quick else FILE)
-    run([BY_NAME[name] for name in names], chosen, shown(arguments), file)
+    try:
+        run([BY_NAME[name] for name in names], chosen, shown(arguments), file)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

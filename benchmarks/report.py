@@ -149,8 +149,7 @@ def _slower(results: Mapping[str, Result], words: str, notes: Mapping[str, str])
         ratio = f"{each.ratio.median:.2f} ({each.ratio.least:.2f} to {each.ratio.most:.2f})"
         marks = ["why: see there"] if each.scenario in notes else []
         marks += [] if each.is_current else ["an earlier form, see there"]
-        row = each.title if each.own == "gateway" else f"{each.title} ({each.own})"
-        lines.append(f"| {link} | {row} | {' | '.join(numbers)} | {ratio} | {'; '.join(marks)} |")
+        lines.append(f"| {link} | {each.title} | {' | '.join(numbers)} | {ratio} | {'; '.join(marks)} |")
     return "\n".join([*lines, "", *([words.strip(), ""] if words else [])])
 
 
