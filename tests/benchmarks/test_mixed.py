@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -55,7 +56,7 @@ def test_clients_differ_and_none_follows_itself() -> None:
     made = list(requests(TOKENS, body=0, proxied=False))
     tokens = [token_of(request) for request in made]
     assert set(tokens) == set(TOKENS)
-    assert all(before != after for before, after in zip(tokens, tokens[1:], strict=False))
+    assert all(before != after for before, after in itertools.pairwise(tokens))
     assert len({tuple(name for name, _ in fields_of(request)) for request in made}) > 100
     assert len({dict(fields_of(request))["User-Agent"] for request in made}) > 40
     assert {request.split(b"/")[1].partition(b"?")[0].decode() for request in made} == {path[1:] for path in PATHS}

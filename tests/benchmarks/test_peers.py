@@ -68,7 +68,7 @@ def test_every_peer_does_its_work_in_every_form(built: Stage, name: str, setup: 
     proved(built, name, setup, sends)
 
 
-@pytest.mark.parametrize("name", ["envoy-cache", "haproxy", "node"])
+@pytest.mark.parametrize("name", ["envoy-cache", "haproxy"])
 def test_peers_that_are_installed_do_their_work(built: Stage, name: str) -> None:
     why = PEERS[name].missing()
     require(not why, f"{name}: {why}")

@@ -124,7 +124,8 @@ def test_the_service_learns_the_address_that_a_trusted_proxy_gives_and_no_other(
         return [_answer(f"{dict(_pairs(request))['x-forwarded-for']}, 127.0.0.1")]
 
     trusted, plain, token = Setup(trusted=True), Setup(), keys.token()
-    for answer, setup in ((passes, trusted), (appends, trusted), (appends, plain)):
+    right: list[tuple[Answers, Setup]] = [(passes, trusted), (appends, trusted), (appends, plain)]
+    for answer, setup in right:
         with service(answer) as port:
             prove_forwarding("peer", Target(port), token, setup)
     wrong: list[tuple[Answers, Setup]] = [(keeps, trusted), (passes, plain), (lambda _: [_answer("")], plain)]

@@ -39,9 +39,7 @@ def result(rates: Mapping[str, Sequence[float] | str], name: str = "") -> Result
     rows = {
         row: Row(f"the {row}", skipped=said)
         if isinstance(said, str)
-        else Row(
-            f"the {row}", {RATE.key: list(said)}, described=declared[row].described() if row in declared else {}
-        )
+        else Row(f"the {row}", {RATE.key: list(said)}, described=declared[row].described() if row in declared else {})
         for row, said in rates.items()
     }
     return Result(ENVIRONMENT, {"rounds": 3, "seconds": 3.0}, rows)
@@ -127,7 +125,7 @@ def test_the_page_opens_with_where_the_gateway_is_slower_the_worst_first() -> No
         ("hot", "gateway", "the haproxy"),
         ("hot", "gateway-no-log", "the haproxy-no-log"),
     ]
-    assert found[1].ratio.rounds == (0.625, pytest.approx(0.833, abs=0.001))
+    assert [round(each, 3) for each in found[1].ratio.rounds] == [0.625, 0.833]
     text = report.page({"hot": hot, "no-token": refused}, {"hot": "Words on it.", "slower": "Words on all of it."})
     opening = text.partition("## Goals")[0]
     link = "[hot token GET](#hot-token-get)"
