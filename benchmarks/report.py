@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.model import Goal, Scenario, judged, limited
+from benchmarks.model import RATE, Goal, Scenario, judged, limited
 from benchmarks.peers import PEERS
 from benchmarks.plot import Bar, chart
 from benchmarks.results import FOLDER, Result, read
@@ -136,7 +136,8 @@ def _slower(results: Mapping[str, Result], words: str, notes: Mapping[str, str])
         return "\n".join([*lines, "Nowhere in what is measured here, beside gateways that do the same work.", ""])
     lines += [
         "Beside gateways that do the same work, the worst first. The last number is this gateway's share of the "
-        "other's rate, or its multiple of the other's milliseconds, seconds or memory.",
+        "other's rate, or its multiple of the other's milliseconds, seconds or memory. What a request costs is the time "
+        "of the one core that each side has.",
         "",
         "| scenario | beside | this gateway | the other | median (least to most) | |",
         "|---|---|---|---|---|---|",
@@ -147,7 +148,8 @@ def _slower(results: Mapping[str, Result], words: str, notes: Mapping[str, str])
         numbers = [f"{number:,.{each.metric.digits}f}" for number in (each.ours, each.theirs)]
         numbers[0] += f" {each.metric.title.rpartition(', ')[2]}"
         ratio = f"{each.ratio.median:.2f} ({each.ratio.least:.2f} to {each.ratio.most:.2f})"
-        marks = ["why: see there"] if each.scenario in notes else []
+        marks = [f"{1e6 / each.ours:,.0f} µs a request, {1e6 / each.theirs:,.0f} there"] if each.metric is RATE else []
+        marks += ["why: see there"] if each.scenario in notes else []
         marks += [] if each.is_current else ["an earlier form, see there"]
         lines.append(f"| {link} | {each.title} | {' | '.join(numbers)} | {ratio} | {'; '.join(marks)} |")
     return "\n".join([*lines, "", *([words.strip(), ""] if words else [])])

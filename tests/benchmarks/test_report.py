@@ -129,7 +129,8 @@ def test_the_page_opens_with_where_the_gateway_is_slower_the_worst_first() -> No
     text = report.page({"hot": hot, "no-token": refused}, {"hot": "Words on it.", "slower": "Words on all of it."})
     opening = text.partition("## Goals")[0]
     link = "[hot token GET](#hot-token-get)"
-    assert f"| {link} | the haproxy | 50 requests/s | 70 | 0.73 (0.62 to 0.83) | why: see there |" in opening
+    cost = "20,000 µs a request, 14,286 there"
+    assert f"| {link} | the haproxy | 50 requests/s | 70 | 0.73 (0.62 to 0.83) | {cost}; why: see there |" in opening
     assert opening.rstrip().endswith("Words on all of it.")
     assert "nginx" not in opening
     assert "an earlier form" not in opening

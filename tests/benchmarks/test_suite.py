@@ -30,7 +30,7 @@ from tests.support.pace import paced
 def test_a_tiny_scenario_runs_from_start_to_result_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The gateway against others, all proved to do their work, in short rounds; its numbers do not count."""
     file = tmp_path / "results" / "suite.json"
-    seconds = paced(0.6)
+    seconds = paced(0.4)
     suite.run([SELF_TEST], Options(rounds=2, seconds=seconds, scale=0.01), ["run"], file, tmp_path / "cache")
     found = read(file.parent)["self-test"]
     assert set(found.rows) == {"gateway", "naive", "plain", "direct"}
