@@ -43,7 +43,6 @@ _HEAD = """\
 # Benchmarks
 
 <!-- Rendered by `python -m benchmarks report` from benchmarks/results and benchmarks/notes: do not edit. -->
-
 """
 
 _METHOD = """\
@@ -136,8 +135,8 @@ def _slower(results: Mapping[str, Result], words: str, notes: Mapping[str, str])
         return "\n".join([*lines, "Nowhere in what is measured here, beside gateways that do the same work.", ""])
     lines += [
         "Beside gateways that do the same work, the worst first. The last number is this gateway's share of the "
-        "other's rate, or its multiple of the other's milliseconds, seconds or memory. What a request costs is the time "
-        "of the one core that each side has.",
+        "other's rate, or its multiple of the other's milliseconds, seconds or memory. What a request costs is the "
+        "time of the one core that each side has.",
         "",
         "| scenario | beside | this gateway | the other | median (least to most) | |",
         "|---|---|---|---|---|---|",
