@@ -45,6 +45,9 @@ Say = Callable[[str], None]
 #: Seconds of load before the first round; pools, caches and JITs are warm then.
 WARM_UP = 2.0
 
+#: So many connections get a second more of it: the slowest peer on a slow machine must have opened them all.
+CONNECTED_A_SECOND = 500
+
 
 @dataclass(frozen=True)
 class Options:
@@ -99,13 +102,16 @@ class Lane:
                 to = around.enter_context(_nobody(count)) if self.contender.beside_unread else target
                 self.beside = around.enter_context(self._driver.beside(self._beside, to, count, seconds, rate))
                 self._beside = self._beside.later(int(rate * (seconds + 1)))
+            around.enter_context(self._named())
             outcome = self._driver.closed(self._traffic, target, connections, seconds)
         self._sent(outcome)
         return outcome
 
     def offered(self, seconds: float, rate: float) -> Outcome:
         """Send at a fixed rate."""
-        outcome = self._driver.offered(self._traffic, self.subject.target, self.contender.connections, seconds, rate)
+        target, connections = self.subject.target, self.contender.connections
+        with self._named():
+            outcome = self._driver.offered(self._traffic, target, connections, seconds, rate)
         self._sent(outcome)
         return outcome
 
@@ -118,9 +124,19 @@ class Lane:
     def send_all(self) -> Outcome:
         """Send each token of the pool once."""
         tokens = self._traffic.size // (VISITS if self.contender.sends.mixed else 1)
-        outcome = self._driver.send(self._traffic, self.subject.target, self.contender.connections, tokens)
+        target, connections = self.subject.target, self.contender.connections
+        with self._named():
+            outcome = self._driver.send(self._traffic, target, connections, tokens)
         self.subject.empty_log()
         return outcome
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say whose answers were wrong if they were."""
+        try:
+            yield
+        except LoadError as error:
+            raise LoadError(f"{self.contender.title or PEERS[self.contender.peer].title}: {error}") from error
 
     def _sent(self, outcome: Outcome) -> None:
         self.subject.empty_log()
@@ -169,7 +185,7 @@ def lanes(scenario: Scenario, rows: Mapping[str, Row], stage: Stage, options: Op
             opened[name] = Lane(contender, subjects[key], stage, options)
         for lane in opened.values():
             lane.prove()
-            lane.warm_up(min(WARM_UP, options.seconds))
+            lane.warm_up(min(WARM_UP, options.seconds) + lane.contender.connections // CONNECTED_A_SECOND)
         yield opened
 
 
