@@ -183,10 +183,21 @@ def lanes(scenario: Scenario, rows: Mapping[str, Row], stage: Stage, options: Op
             if key not in subjects:
                 subjects[key] = running.enter_context(stage.running(PEERS[key[0]], key[1]))
             opened[name] = Lane(contender, subjects[key], stage, options)
-        for lane in opened.values():
+        for name, lane in list(opened.items()):
             lane.prove()
-            lane.warm_up(min(WARM_UP, options.seconds) + lane.contender.connections // CONNECTED_A_SECOND)
+            with spoiling(rows[name], opened, name):
+                lane.warm_up(min(WARM_UP, options.seconds) + lane.contender.connections // CONNECTED_A_SECOND)
         yield opened
+
+
+@contextlib.contextmanager
+def spoiling(row: Row, opened: dict[str, Lane], name: str) -> Iterator[None]:
+    """Take a row with wrong answers out; the others are measured all the same."""
+    try:
+        yield
+    except LoadError as error:
+        row.spoil(error)
+        del opened[name]
 
 
 def measure_rate(scenario: Scenario, stage: Stage, options: Options, say: Say) -> dict[str, Row]:
@@ -194,8 +205,12 @@ def measure_rate(scenario: Scenario, stage: Stage, options: Options, say: Say) -
     rows = rows_of(scenario, stage, options)
     with lanes(scenario, rows, stage, options) as opened:
         for number in range(options.rounds):
-            for name, lane in opened.items():
-                outcome = lane.closed(options.seconds)
+            for name, lane in list(opened.items()):
+                outcome = None
+                with spoiling(rows[name], opened, name):
+                    outcome = lane.closed(options.seconds)
+                if outcome is None:
+                    continue
                 numbers = {
                     RATE.key: outcome.answers / outcome.seconds,
                     BYTES.key: outcome.received / outcome.seconds / 1e6,
@@ -222,8 +237,12 @@ def measure_latency(scenario: Scenario, stage: Stage, options: Options, say: Say
             outcome.answers / outcome.seconds for outcome in (first.closed(options.seconds) for _ in range(3))
         )[1]
         for number in range(options.rounds):
-            for name, lane in opened.items():
-                outcome = lane.offered(options.seconds, highest / 2)
+            for name, lane in list(opened.items()):
+                outcome = None
+                with spoiling(rows[name], opened, name):
+                    outcome = lane.offered(options.seconds, highest / 2)
+                if outcome is None:
+                    continue
                 numbers = {
                     P50.key: outcome.latencies["p50"],
                     P99.key: outcome.latencies["p99"],

@@ -148,6 +148,10 @@ class Scenario:
     optional: bool = False
 
 
+#: How the reason of a row begins that has no numbers because its answers were not what they must be.
+WRONG = "wrong answers: "
+
+
 @dataclass
 class Row:
     """What was measured of one contender.
@@ -164,6 +168,16 @@ class Row:
     failures: int = 0
     skipped: str = ""
     described: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it ran, and its answers were not what they must be."""
+        return self.skipped.startswith(WRONG)
+
+    def spoil(self, why: object) -> None:
+        """Drop what was measured: a row with wrong answers has no rate."""
+        self.skipped = f"{WRONG}{why}"
+        self.rounds.clear()
 
     def add(self, numbers: Mapping[str, float]) -> None:
         """Add one round."""

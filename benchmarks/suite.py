@@ -54,6 +54,7 @@ def run(
                 rows,
             )
             print("\n".join(table(scenario, rows)), flush=True)
+            faults += [f"{scenario.name}: {row.title}: {row.skipped}" for row in rows.values() if row.is_wrong]
             write({scenario.name: result}, file)
     if faults:
         raise SuiteError("not measured: " + "; ".join(faults))

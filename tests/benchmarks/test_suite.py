@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from benchmarks import __main__ as command_line
 from benchmarks import suite
 from benchmarks.drive import LoadError
-from benchmarks.measure import MEASURES, Options, rows_of
+from benchmarks.load import Outcome
+from benchmarks.measure import MEASURES, Lane, Options, rows_of
 from benchmarks.mixed import PATHS
 from benchmarks.model import METRICS, RATE, Contender, Goal, Row, Scenario, limited
 from benchmarks.peers import PEERS
@@ -218,6 +220,27 @@ def test_a_fault_of_a_scenario_is_told_in_a_line(
     assert command_line.main(["run", *names, "--output", str(file)]) == 1
     assert set(read(tmp_path)) == {"tls"}
     assert capsys.readouterr().err.splitlines()[-1] == "benchmarks: not measured: hot: no answers"
+
+
+def test_a_row_with_wrong_answers_has_no_numbers_and_costs_the_others_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What it had measured before is dropped; the run says so at its end."""
+    usual, calls = Lane.closed, iter(range(100))
+
+    def closed(self: Lane, seconds: float) -> Outcome:
+        if self.contender.peer == "plain" and next(calls) == 2:  # warm-up, first round, second round
+            raise LoadError("5 of 7 answers were refusals")
+        return usual(self, seconds)
+
+    monkeypatch.setattr(Lane, "closed", closed)
+    scenario = replace(SELF_TEST, rows={name: SELF_TEST.rows[name] for name in ("plain", "direct")}, goals=())
+    file = tmp_path / "x.json"
+    with pytest.raises(suite.SuiteError, match=r"self-test: plainest .*: wrong answers: 5 of 7"):
+        suite.run([scenario], Options(rounds=3, seconds=0.2, scale=0.01), ["run"], file, tmp_path / "cache")
+    rows = read(tmp_path)["self-test"].rows
+    assert (rows["plain"].rounds, rows["plain"].is_wrong) == ({}, True)
+    assert len(rows["direct"].rounds[RATE.key]) == 3
 
 
 def test_rows_that_cannot_run_say_why(tmp_path: Path) -> None:
