@@ -176,7 +176,7 @@ class Row:
 
     def spoil(self, why: object) -> None:
         """Drop what was measured: a row with wrong answers has no rate."""
-        self.skipped = f"{WRONG}{why}"
+        self.skipped = WRONG + str(why).removeprefix(f"{self.title}: ")
         self.rounds.clear()
 
     def add(self, numbers: Mapping[str, float]) -> None:
