@@ -26,7 +26,7 @@ MAX_VERIFICATIONS_PER_TURN = 32
 
 #: What became of a token: who it speaks for, the refusal, or None when that takes more than the token: keys that have
 #: to be waited for, a proof of possession.
-Outcome = Identity | GatewayError | None
+TokenOutcome = Identity | GatewayError | None
 
 
 class VerificationBatch:
@@ -38,9 +38,9 @@ class VerificationBatch:
 
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
-        self._waiting: dict[bytes, tuple[Examined, list[Callable[[Outcome], None]]]] = {}
+        self._waiting: dict[bytes, tuple[Examined, list[Callable[[TokenOutcome], None]]]] = {}
 
-    def add(self, token: bytes, digest: bytes, done: Callable[[Outcome], None]) -> None:
+    def add(self, token: bytes, digest: bytes, done: Callable[[TokenOutcome], None]) -> None:
         """Have a token verified that ``cached`` does not know; requests with the same one share the work.
 
         Args:
@@ -93,7 +93,7 @@ class VerificationBatch:
         except Exception as error:
             return unforeseen(error)
 
-    def _outcome(self, examined: Examined, key: VerifyingKey | GatewayError | None) -> Outcome:
+    def _outcome(self, examined: Examined, key: VerifyingKey | GatewayError | None) -> TokenOutcome:
         if key is None or isinstance(key, GatewayError):
             return key
         try:

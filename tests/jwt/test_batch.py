@@ -12,7 +12,7 @@ import pytest
 from gateway.errors import GatewayError, Reasons
 from gateway.identity import Identity
 from gateway.jwt.authenticator import Authenticator, Examined
-from gateway.jwt.batch import MAX_VERIFICATIONS_PER_TURN, Outcome, VerificationBatch
+from gateway.jwt.batch import MAX_VERIFICATIONS_PER_TURN, TokenOutcome, VerificationBatch
 from gateway.tasks import failures
 from tests.support.gateways.authenticating import Rig, rig, rig_with_idp
 from tests.support.issuers.identity_provider import FakeIdp, issuer_settings
@@ -27,7 +27,7 @@ class Batch:
 
     def __init__(self, made: Rig) -> None:
         self.batch = VerificationBatch(made.authenticator)
-        self.outcomes: list[tuple[str, Outcome]] = []
+        self.outcomes: list[tuple[str, TokenOutcome]] = []
 
     def add(self, name: str, token: bytes) -> None:
         self.batch.add(token, sha256(token).digest(), lambda outcome: self.outcomes.append((name, outcome)))
@@ -39,7 +39,7 @@ class Batch:
         return {name: told(outcome) for name, outcome in self.outcomes[before:]}
 
 
-def told(outcome: Outcome) -> object:
+def told(outcome: TokenOutcome) -> object:
     if isinstance(outcome, Identity):
         return outcome.subject
     return outcome if outcome is None else outcome.reason

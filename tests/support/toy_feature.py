@@ -61,7 +61,7 @@ class PasswordGuard(Guard):
         Raises:
             GatewayError: it is not there.
         """
-        said = [value for name, value in run.head.headers if name.lower() == FIELD]
+        said = run.head.values(FIELD)
         if said != [RouteOptions.of(admitted.route.settings).password.encode()]:
             self.counts[admitted.route.name, "refused"] += 1
             raise GatewayError(NO_PASSWORD, detail=f"{len(said)} fields")
@@ -71,6 +71,8 @@ class PasswordGuard(Guard):
 
 class PasswordPart(Part):
     """The guard, and what is told of it."""
+
+    reads = frozenset({FIELD})
 
     def __init__(self) -> None:
         self.guard = PasswordGuard()

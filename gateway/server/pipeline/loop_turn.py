@@ -24,7 +24,7 @@ from gateway.telemetry.counters import Telemetry
 SHARE = 0.01
 
 #: Most seconds in one turn of the loop, but for the end of the last of them, and most requests.
-MAX_TURN_SECONDS, MAX_TURN_REQUESTS = 0.001, 64
+MAX_DEFERRED_SECONDS, MAX_TURN_REQUESTS = 0.001, 64
 
 #: Turns of the loop in which nothing is served before time is taken for left; seconds by which it grows from there.
 IDLE_TURNS, STEP = 4, 0.000003
@@ -49,7 +49,7 @@ class DeferredClient(Protocol):
 
 
 class DeferredRequest:
-    """A request that waits, in the place of an exchange (``exchange.py``).
+    """A request that waits, in the place of an exchange (``express_lane/exchange.py``).
 
     Args:
         client: its connection, which has it.
@@ -182,8 +182,8 @@ class Deferred:
         served = self._cache.hits + sum(self._telemetry.upstream.counts)
         if served == self._served:
             self._idle_turns += 1
-            self._left = min(MAX_TURN_SECONDS, (self._idle_turns - IDLE_TURNS) * STEP)
+            self._left = min(MAX_DEFERRED_SECONDS, (self._idle_turns - IDLE_TURNS) * STEP)
         else:
             self._served, self._idle_turns = served, 0
-            self._left = min(MAX_TURN_SECONDS, self._left + SHARE * (now - self._looked_at))
+            self._left = min(MAX_DEFERRED_SECONDS, self._left + SHARE * (now - self._looked_at))
         self._looked_at = now

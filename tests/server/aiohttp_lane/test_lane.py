@@ -45,7 +45,7 @@ FAULTS: dict[str, Patch] = {
     "host": lambda patch: patch.setattr(pipeline, "parse_host", raising),
     "route": lambda patch: patch.setattr(RouteTable, "match", raising),
     "credential": lambda patch: patch.setattr(credentials, "bearer_token", raising),
-    "cache": lambda patch: patch.setattr(Authenticator, "recall", raising),
+    "cache": lambda patch: patch.setattr(Authenticator, "refuse_unread", raising),
     "authorize": lambda patch: patch.setattr(identification, "authorize", raising),
     "forwarding": lambda patch: patch.setattr(Forwarding, "lines", raising),
     "head": lambda patch: patch.setattr(pipeline, "framing", raising),

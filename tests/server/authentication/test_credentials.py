@@ -15,6 +15,7 @@ from gateway.features.api_keys.keys import ApiKeys
 from gateway.features.api_keys.options import ApiKey
 from gateway.features.api_keys.reasons import EXPIRED_API_KEY, UNKNOWN_API_KEY
 from gateway.http1.target import parse_target
+from gateway.identity import Identity
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.policy.routes import Route, RouteTable
@@ -159,8 +160,8 @@ async def test_callers_are_known_by_the_kind_of_their_credential(both_kinds: Bot
     of_key, of_token = Record(0.0), Record(0.0)
     partner = credentials.lookup(as_key(KEY), route, of_key)
     alice = credentials.lookup(Shown(token), route, of_token)
-    assert partner is not None
-    assert alice is not None
+    assert isinstance(partner, Identity)
+    assert isinstance(alice, Identity)
     assert (partner.subject, partner.credential, of_key.cache_hit) == ("partner", "api_key", None)
     assert (alice.subject, alice.credential, of_token.cache_hit) == ("alice", "jwt", False)
     assert of_token.verify_seconds is not None

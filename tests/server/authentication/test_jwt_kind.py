@@ -25,7 +25,7 @@ async def test_a_token_is_verified_once_and_found_from_then_on() -> None:
         kind, shown = JwtKind(rig.authenticator, rig.clock), Shown(rig.mint(KEY))
         first, second = Record(0.0), Record(0.0)
         identity = kind.lookup(shown, first)
-        assert identity is not None
+        assert isinstance(identity, Identity)
         assert (identity.subject, identity.credential) == ("alice", "jwt")
         assert (first.cache_hit, first.verify_seconds is None) == (False, False)
         assert kind.lookup(shown, second) == identity

@@ -87,7 +87,9 @@ HANDED_OVER = {
 KEPT = {
     "plain": request(b"GET", "/"),
     "content": request(b"POST", "/", (b"Content-Length", b"3"), body=b"abc"),
-    "most content": request(b"POST", "/", (b"Content-Length", b"%d" % MAX_CONTENT_BYTES), body=b"x" * MAX_CONTENT_BYTES),
+    "most content": request(
+        b"POST", "/", (b"Content-Length", b"%d" % MAX_CONTENT_BYTES), body=b"x" * MAX_CONTENT_BYTES
+    ),
     "refused": request(b"GET", "/a/../b"),
     "unknown method": request(b"BREW", "/"),
     "nominated": request(b"GET", "/", (b"Connection", b"keep-alive, X-A"), (b"X-A", b"1")),

@@ -34,17 +34,6 @@ async def test_connections_are_known_until_they_end(tmp_path: Path) -> None:
         assert gateway.app.telemetry.connections == 0
 
 
-async def test_head_that_one_connection_has_seen_is_known_to_all(tmp_path: Path) -> None:
-    async with (
-        raw_upstream() as upstream,
-        running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=EXPRESS) as gateway,
-    ):
-        await gateway.get()  # opens the upstream's connection, by the shared run
-        for _ in range(3):
-            assert (await gateway.get()).status == 200
-        assert len(gateway.app.express.serving.heads._known) == 1
-
-
 @pytest.mark.parametrize(
     ("server", "upstream", "seconds"),
     [

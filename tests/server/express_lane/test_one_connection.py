@@ -85,9 +85,7 @@ async def test_rules_are_asked_anew_for_every_caller(tmp_path: Path) -> None:
         pytest.param(b"", 400, False, id="nothing"),
     ],
 )
-async def test_what_is_no_token_goes_the_long_way(
-    token: bytes, status: int, is_token: bool, tmp_path: Path
-) -> None:
+async def test_what_is_no_token_goes_the_long_way(token: bytes, status: int, is_token: bool, tmp_path: Path) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         good = gateway.token()
         client = await warm(gateway, good)
@@ -248,9 +246,7 @@ async def test_refusal_that_comes_again_is_logged_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("behind", [b"X", b"GET /"])
 @pytest.mark.rule("R213")
-async def test_bytes_behind_a_refused_request_are_not_swallowed(
-    behind: bytes, tmp_path: Path
-) -> None:
+async def test_bytes_behind_a_refused_request_are_not_swallowed(behind: bytes, tmp_path: Path) -> None:
     """They are the beginning of the next one."""
     options = {**OPTIONS, "server": {"express": True, "access_log": "off"}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
@@ -357,9 +353,7 @@ async def test_field_that_is_new_each_time_is_sent_on_as_it_comes(tmp_path: Path
 
 
 @pytest.mark.rule("R310")
-async def test_request_over_a_connection_that_has_died_is_sent_again_as_it_was(
-    tmp_path: Path
-) -> None:
+async def test_request_over_a_connection_that_has_died_is_sent_again_as_it_was(tmp_path: Path) -> None:
     """The fields are those of this request, not those of the one before."""
 
     async def respond(received: Received, *_: object) -> bytes | None:
@@ -442,9 +436,7 @@ async def test_new_callers_are_judged_one_by_one_and_counted(tmp_path: Path) -> 
 
 
 @pytest.mark.rule("R094")
-async def test_unforeseen_fault_after_verification_is_answered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unforeseen_fault_after_verification_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With no 500, and the connection serves the next request."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await warm(gateway, gateway.token())

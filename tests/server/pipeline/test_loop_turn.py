@@ -14,8 +14,8 @@ from gateway.jwt.cache import TokenCache
 from gateway.server.express_lane.connection import ExpressConnection
 from gateway.server.pipeline.loop_turn import (
     IDLE_TURNS,
+    MAX_DEFERRED_SECONDS,
     MAX_TURN_REQUESTS,
-    MAX_TURN_SECONDS,
     MAX_WAIT_SECONDS,
     SHARE,
     Deferred,
@@ -24,7 +24,7 @@ from gateway.server.pipeline.loop_turn import (
 from gateway.tasks import failures, spawn
 from gateway.telemetry.counters import AccessLog, Telemetry
 from tests.support.clock import FakeClock
-from tests.support.gateways.running import request, running_gateway, until
+from tests.support.gateways.running import RawClient, RunningGateway, request, running_gateway, until
 from tests.support.upstreams.recording import raw_upstream
 
 #: What it takes to turn to one request, and the length of a turn of a busy loop, in seconds.
@@ -120,7 +120,7 @@ async def test_they_are_turned_to_in_their_order(bench: Bench) -> None:
 
 async def test_time_without_other_work_is_theirs(bench: Bench) -> None:
     """A flood of refusals and nothing else: many in a turn, but no turn without a bound on its time."""
-    bench.cost = MAX_TURN_SECONDS / 9.5
+    bench.cost = MAX_DEFERRED_SECONDS / 9.5
     for _ in range(500):
         await bench.turn()
         bench.add()
@@ -171,7 +171,7 @@ async def test_nobody_waits_longer_than_a_second(bench: Bench) -> None:
 
 async def test_time_that_nobody_used_is_not_saved_for_a_burst(bench: Bench) -> None:
     """A gateway that served for an hour and refused nobody owes no hour's share."""
-    bench.cost = MAX_TURN_SECONDS / 2
+    bench.cost = MAX_DEFERRED_SECONDS / 2
     await bench.turn(served=1, seconds=3600)
     bench.add(50)
     await bench.turn(served=1)
@@ -295,7 +295,7 @@ async def test_a_request_whose_client_left_while_it_waited_goes_nowhere(
     """Also one that would have been served."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         assert (await gateway.get("/", token=gateway.token(sub="first"))).status == 200  # a connection is kept
-        queue = gateway.app.express.deferred
+        queue = gateway.app.express.serving.deferred
         client = await gateway.client()
         assert (await client.exchange(request(b"GET", "/", token=b"junk"))).status == 401
         with monkeypatch.context() as patch:
@@ -310,20 +310,31 @@ async def test_a_request_whose_client_left_while_it_waited_goes_nowhere(
     assert [received.one(b"x-user-id") for received in upstream.requests] == [b"first", b"last"]
 
 
+REFUSED = (request(b"GET", "/", token=b"junk"), request(b"GET", "/"))
+
+
+async def refused_clients(gateway: RunningGateway) -> list[RawClient]:
+    """Return a client for each of ``REFUSED``, to whom it was said once."""
+    clients = [await gateway.client() for _ in REFUSED]
+    for client, data in zip(clients, REFUSED, strict=True):
+        assert (await client.exchange(data)).status == 401
+    return clients
+
+
 async def test_a_client_that_leaves_while_it_waits_leaves_nothing(
     held: list[ExpressConnection], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
-        queue = gateway.app.express.deferred
+        queue, clients = gateway.app.express.serving.deferred, await refused_clients(gateway)
+        held.clear()
         with monkeypatch.context() as patch:
             patch.setattr(queue, "_soon", lambda: None)
-            for data in (request(b"GET", "/", token=b"junk"), request(b"GET", "/")):
-                client = await gateway.client()
-                assert (await client.exchange(data)).status == 401
+            for number, (client, data) in enumerate(zip(clients, REFUSED, strict=True), 1):
                 await client.send(data)
-                await until(lambda: gateway.app.telemetry.deferred > 0)
+                await until(lambda number=number: gateway.app.telemetry.deferred == number)  # type: ignore[misc]
+            for client in clients:
                 client.writer.transport.abort()
-                await until(lambda: gateway.app.telemetry.connections == 0)
+            await until(lambda: gateway.app.telemetry.connections == 0)
         assert gateway.app.telemetry.deferred == len(held) == 2
         queue._soon()
         await until(lambda: gateway.app.telemetry.deferred == 0)
@@ -335,15 +346,11 @@ async def test_one_who_waits_while_the_gateway_drains_is_answered_for_the_last_t
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
-        queue = gateway.app.express.deferred
+        queue, clients = gateway.app.express.serving.deferred, await refused_clients(gateway)
         with monkeypatch.context() as patch:
             patch.setattr(queue, "_soon", lambda: None)
-            clients = []
-            for data in (request(b"GET", "/", token=b"junk"), request(b"GET", "/")):
-                client = await gateway.client()
-                assert (await client.exchange(data)).status == 401
+            for client, data in zip(clients, REFUSED, strict=True):
                 await client.send(data)
-                clients.append(client)
             await until(lambda: gateway.app.telemetry.deferred == 2)
         draining = spawn(gateway.app.drain(), "drain", awaited=True)
         await until(lambda: gateway.app.listener.draining)

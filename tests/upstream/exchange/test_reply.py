@@ -12,7 +12,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.errors import GatewayError, Reasons
-from gateway.http1.plain_response import KnownHead, PlainHead
+from gateway.http1.plain_response import PlainReader
 from gateway.upstream.exchange.reply import Reply, checked_reply, whole_reply
 from gateway.upstream.pool.upstream_url import Lease
 
@@ -223,8 +223,8 @@ def test_connection_is_given_up_once(first: str, ended: str) -> None:
 
 async def test_plain_response_in_one_piece_is_complete() -> None:
     lease = CountingLease()
-    head = PlainHead(404, b"No", (LENGTH,), 5)
-    known = KnownHead(404, 5, b"for the client", False, head)
+    known = PlainReader(b"gw").read(b"HTTP/1.1 404 No\r\n%b: %b\r\n\r\n" % LENGTH)
+    assert known is not None
     reply = whole_reply(known, b"abcde", cast(Lease, lease))
     assert (reply.status, reply.phrase, reply.headers, reply.length) == (404, b"No", (LENGTH,), 5)
     assert (reply.bodyless, reply.until_close, reply.answered_early) == (False, False, False)
