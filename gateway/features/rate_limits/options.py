@@ -74,7 +74,7 @@ class LimitTables(FeatureOptions):
 
     after: ClassVar[str] = "tokens"
 
-    limits: Limits = Limits()
+    limits: Limits = Limits.model_construct()
 
 
 class LimitRouteOptions(FeatureOptions):

@@ -35,4 +35,4 @@ class RevocationTables(FeatureOptions):
 
     after: ClassVar[str] = "redis"
 
-    revocation: Revocation = Revocation()
+    revocation: Revocation = Revocation.model_construct()

@@ -128,14 +128,14 @@ class Settings(Section):
     #: Where the list of them stands, as "module:name": other processes of this gateway compose the same from it.
     listed: ClassVar[str] = ""
 
-    server: Server = Server()
-    tokens: Tokens = Tokens()
+    server: Server = Server.model_construct()
+    tokens: Tokens = Tokens.model_construct()
     issuers: list[Issuer] = []
     upstreams: Annotated[list[UpstreamSettings], Field(min_length=1)]
     routes: Annotated[list[RouteSettings], Field(min_length=1)]
     # Challenges, and the documents about resources, name its algorithms; so it is a table of the core.
-    dpop: Dpop = Dpop()
-    redis: Redis = Redis()
+    dpop: Dpop = Dpop.model_construct()
+    redis: Redis = Redis.model_construct()
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
     """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer`, `$client` and `$tenant` are the
     gateway's own.
