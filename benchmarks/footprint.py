@@ -117,7 +117,9 @@ class Gateway:
         """
         while not ready():
             if self._child.poll() is not None or time.perf_counter() - self.begun > _PATIENCE:
-                raise SystemExit(f"the gateway did not become ready:\n{self._log.read_text('utf-8', 'replace')[-2000:]}")
+                raise SystemExit(
+                    f"the gateway did not become ready:\n{self._log.read_text('utf-8', 'replace')[-2000:]}"
+                )
             time.sleep(0.002)
         return time.perf_counter() - self.begun
 
@@ -291,9 +293,7 @@ def report(found: dict[str, list[float]], arguments: Sequence[str]) -> dict[str,
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print every row and which goals were met, write the result file."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.footprint", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.footprint", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--scale", type=float, default=1.0, help="make counts smaller, for a first try")
     parser.add_argument("--beside", type=Path, metavar="DIR", help="another checkout, measured in the same rounds")

@@ -23,9 +23,9 @@ import uvloop
 
 from gateway.app import GatewayApp
 from gateway.configuration import GatewaySettings
-from gateway.demo import identity_provider
+from gateway.demo import DEFAULT_ISSUER, ISSUER_PORT
 from gateway.demo.echo_upstream import EchoUpstream
-from gateway.demo.identity_provider import IdentityProvider
+from gateway.demo.identity_provider import AUDIENCE, IdentityProvider
 from gateway.server.aiohttp_lane.protocol import PurePythonParserError
 from gateway.settings.tables.root import Settings
 
@@ -33,9 +33,6 @@ from gateway.settings.tables.root import Settings
 DEFAULT_PORT = 8080
 DEFAULT_ADMIN_PORT = 9090
 DEFAULT_UPSTREAM_PORT = 9402
-
-#: What ``gateway token`` asks unless told otherwise.
-DEFAULT_ISSUER = f"http://127.0.0.1:{identity_provider.DEFAULT_PORT}"
 
 #: Who the demo's tokens speak for, and with it the headers that the upstream must see.
 SUBJECT, SCOPE, ROLE = "alice", "orders:read", "merchant"
@@ -109,7 +106,7 @@ def settings(issuer: str, upstream: str, port: int, admin_port: int, access_log:
                 "access_log": access_log,
                 "drain_seconds": 2,
             },
-            "issuers": [{"name": "demo", "issuer": issuer, "audience": [identity_provider.AUDIENCE]}],
+            "issuers": [{"name": "demo", "issuer": issuer, "audience": [AUDIENCE]}],
             "upstreams": [{"name": "echo", "urls": [upstream]}],
             "routes": [{"path": "/", "upstream": "echo"}],
         }
@@ -138,9 +135,7 @@ def tamper(token: str) -> str:
 async def _demo(once: bool, port: int | None) -> int:
     stop = asyncio.Event() if once else _on_interrupt()
     async with AsyncExitStack() as stack:
-        provider = await stack.enter_async_context(
-            IdentityProvider(0 if once else _free(identity_provider.DEFAULT_PORT))
-        )
+        provider = await stack.enter_async_context(IdentityProvider(0 if once else _free(ISSUER_PORT)))
         upstream = await stack.enter_async_context(EchoUpstream(0 if once else _free(DEFAULT_UPSTREAM_PORT)))
         if port is None:
             port = 0 if once else _free(DEFAULT_PORT)

@@ -15,12 +15,12 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.settings.tables.redis import Redis
 from gateway.store import redis_link
+from gateway.store.answers import StoreUnavailableError
 from gateway.store.redis_link import (
     HEARTBEAT_SECONDS,
     PATIENCE_SECONDS,
     POOL_SIZE,
     RedisLink,
-    StoreUnavailableError,
     open_link,
 )
 from tests.support.certificates import authority

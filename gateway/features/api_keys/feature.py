@@ -14,6 +14,7 @@ from gateway.features.api_keys.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
+from gateway.settings.tables.routes import takes_keys
 
 if TYPE_CHECKING:
     import click
@@ -26,6 +27,10 @@ class ApiKeysFeature(Feature):
     reasons = REASONS
     tables = ApiKeyTables
     options = {"tokens": TokensOptions}
+
+    def is_used(self, settings: Settings) -> bool:
+        given = ApiKeyTables.of(settings).api_keys or TokensOptions.of(settings.tokens).api_keys_file
+        return bool(given) or any(map(takes_keys, settings.routes))
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         return key_problems(settings, sound)

@@ -26,6 +26,9 @@ class IntrospectionFeature(Feature):
     reasons = REASONS
     options = {"issuers": IssuerOptions}
 
+    def is_used(self, settings: Settings) -> bool:
+        return any(map(self.calls_issuer, settings.issuers))
+
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         return introspection_problems(settings, sound)
 

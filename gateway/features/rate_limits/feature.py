@@ -25,6 +25,9 @@ class RateLimitsFeature(Feature):
     options = {"routes": LimitRouteOptions}
     express = frozenset({"rate_limit"})  # its guard is asked each time
 
+    def is_used(self, settings: Settings) -> bool:
+        return any(map(limits_of, settings.routes))
+
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         return rate_limit_problems(settings, sound)
 

@@ -24,6 +24,9 @@ class ResourceMetadataFeature(Feature):
     options = {"routes": ResourceRouteOptions}
     express = frozenset({"resource"})  # it only changes what challenges say
 
+    def is_used(self, settings: Settings) -> bool:
+        return bool(ResourceTables.of(settings).resources)
+
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         return resource_problems(settings, sound)
 

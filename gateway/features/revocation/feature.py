@@ -27,6 +27,9 @@ class RevocationFeature(Feature):
     name = "revocation"
     tables = RevocationTables
 
+    def is_used(self, settings: Settings) -> bool:
+        return bool(RevocationTables.of(settings).revocation.file) or from_redis(settings)
+
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         return revocation_problems(settings, sound)
 
@@ -50,6 +53,8 @@ class RevocationFeature(Feature):
 
     def pages(self, settings: Settings, clock: Clock, hand_out: HandOut) -> Sequence[web.RouteDef]:
         """Return the call that revokes, where a secret for it is configured."""
+        if not RevocationTables.of(settings).revocation.admin_token_file:
+            return ()
         from gateway.features.revocation.admin_call import revoke_call  # noqa: PLC0415 - only an admin port needs it
 
         return revoke_call(settings, clock, hand_out)

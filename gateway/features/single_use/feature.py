@@ -24,6 +24,9 @@ class SingleUseFeature(Feature):
     options = {"routes": SingleUseRouteOptions}
     express = frozenset({"single_use", "single_use_failure"})  # its guard is asked each time
 
+    def is_used(self, settings: Settings) -> bool:
+        return any(SingleUseRouteOptions.of(route).single_use for route in settings.routes)
+
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         return single_use_problems(settings, sound)
 

@@ -8,6 +8,7 @@ client chose (R198). ``docs/metrics.md`` explains each metric.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -22,11 +23,13 @@ from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.tenants import Tenants
 from gateway.server.admin.worker_view import WorkerView
 from gateway.store.one_time_ids import ReplayStore
-from gateway.store.redis_link import RedisLink
 from gateway.telemetry.counters import Histogram, Telemetry, cumulative
 from gateway.telemetry.prometheus import Gauge, counter
 from gateway.telemetry.unhandled_errors import counts
 from gateway.upstream.pool.upstream import Upstream
+
+if TYPE_CHECKING:
+    from gateway.store.redis_link import RedisLink
 
 
 class GatewayCollector(Collector):

@@ -78,6 +78,10 @@ class FeatureRules:
     options: Mapping[str, type[FeatureOptions]] = {}
     express: frozenset[str] = frozenset()
 
+    def is_used(self, settings: Settings) -> bool:
+        """Return whether a valid configuration asks for the feature. If not, nothing of it runs or is imported."""
+        return True
+
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         """Find what is wrong between options, of which at least one is the feature's.
 
