@@ -254,6 +254,7 @@ async def _supervise(settings: Settings, count: int) -> int:
     signalled = spawn(stopping.wait(), "signal")
     try:
         await supervisor.start()
+        foreground.calm_collector()
         events: list[asyncio.Future[Any]] = [supervisor.up, signalled]
         await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         if supervisor.up.done():
