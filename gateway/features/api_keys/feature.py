@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from gateway.features.api_keys.checks import key_problems, key_warnings
 from gateway.features.api_keys.options import ApiKeyTables, TokensOptions
 from gateway.features.api_keys.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
@@ -33,9 +32,13 @@ class ApiKeysFeature(Feature):
         return bool(given) or any(map(takes_keys, settings.routes))
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        from gateway.features.api_keys.checks import key_problems  # noqa: PLC0415 - only who reads a configuration checks it
+
         return key_problems(settings, sound)
 
     def warnings(self, settings: Settings) -> Iterator[Problem]:
+        from gateway.features.api_keys.checks import key_warnings  # noqa: PLC0415 - only who reads a configuration checks it
+
         return key_warnings(settings)
 
     def commands(self, model: type[Settings]) -> Iterable[click.Command]:

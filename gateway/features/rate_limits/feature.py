@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.features.rate_limits.checks import limits_of, rate_limit_problems, rate_limit_warnings
-from gateway.features.rate_limits.options import LimitRouteOptions, LimitTables, claims_of_limits
+from gateway.features.rate_limits.options import LimitRouteOptions, LimitTables, claims_of_limits, limits_of
 from gateway.features.rate_limits.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
@@ -29,9 +28,13 @@ class RateLimitsFeature(Feature):
         return any(map(limits_of, settings.routes))
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        from gateway.features.rate_limits.checks import rate_limit_problems  # noqa: PLC0415 - only who reads a configuration checks it
+
         return rate_limit_problems(settings, sound)
 
     def warnings(self, settings: Settings) -> Iterator[Problem]:
+        from gateway.features.rate_limits.checks import rate_limit_warnings  # noqa: PLC0415 - only who reads a configuration checks it
+
         return rate_limit_warnings(settings)
 
     def weakness(self, route: RouteSettings, other: RouteSettings) -> Weakness | None:

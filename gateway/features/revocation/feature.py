@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.features.revocation.checks import from_redis, revocation_problems, revocation_warnings
-from gateway.features.revocation.options import RevocationTables
+from gateway.features.revocation.options import RevocationTables, from_redis, revocable
 from gateway.server.seam.feature import Core, Feature, HandOut, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Kept, Settings
@@ -28,12 +27,16 @@ class RevocationFeature(Feature):
     tables = RevocationTables
 
     def is_used(self, settings: Settings) -> bool:
-        return bool(RevocationTables.of(settings).revocation.file) or from_redis(settings)
+        return revocable(settings)
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        from gateway.features.revocation.checks import revocation_problems  # noqa: PLC0415 - only who reads a configuration checks it
+
         return revocation_problems(settings, sound)
 
     def warnings(self, settings: Settings) -> Iterator[Problem]:
+        from gateway.features.revocation.checks import revocation_warnings  # noqa: PLC0415 - only who reads a configuration checks it
+
         return revocation_warnings(settings)
 
     def kept_in_redis(self, settings: Settings) -> Iterator[Kept]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.clock import Clock
-from gateway.features.revocation.checks import from_redis
 from gateway.features.revocation.file_source import FileRevocations
-from gateway.features.revocation.options import RevocationTables
+from gateway.features.revocation.options import RevocationTables, from_redis
 from gateway.jwt.revocations.source import RevocationSource
 from gateway.settings.tables.root import Settings
 

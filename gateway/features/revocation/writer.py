@@ -15,9 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.features.revocation.checks import from_redis
 from gateway.features.revocation.file_source import append_revocation
-from gateway.features.revocation.options import RevocationTables
+from gateway.features.revocation.options import RevocationTables, from_redis
 from gateway.jwt.revocations.entry import RevocationEntry, parse_revocation
 from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, EntryKind
 from gateway.settings.tables.root import Settings
