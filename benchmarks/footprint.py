@@ -60,13 +60,15 @@ class Site:
     """Where gateways run, and what stands around them.
 
     Attributes:
-        service: the port of the service, which has every issuer's keys as well.
+        service: the port of the service.
+        provider: the port of every issuer's keys.
         scale: makes counts smaller, for a first try.
     """
 
     folder: Path
     keys: Material
     service: int
+    provider: int
     cores: affinity.Cores
     scale: float = 1.0
 
@@ -167,12 +169,12 @@ def from_file(site: Site) -> str:
 
 def from_url(site: Site) -> str:
     """Return one issuer whose keys are behind a URL."""
-    return _issuer("main", ISSUER, f'jwks_url = "http://127.0.0.1:{site.service}/keys/main"')
+    return _issuer("main", ISSUER, f'jwks_url = "http://127.0.0.1:{site.provider}/keys/main"')
 
 
 def many(site: Site) -> str:
     """Return many issuers, whose keys are at as many URLs."""
-    url = f"http://127.0.0.1:{site.service}/keys"
+    url = f"http://127.0.0.1:{site.provider}/keys"
     numbers = range(site.count(ISSUERS))
     return "".join(_issuer(f"i{n}", f"https://i{n}.test/", f'jwks_url = "{url}/{n}"') for n in numbers)
 
@@ -185,11 +187,10 @@ def measure(site: Site, checkout: Path) -> dict[str, float]:
     """Measure everything once, by the name of its row."""
     found: dict[str, float] = {}
     token = site.keys.token()
-    for name, issuers in (("file", from_file), ("URL", from_url)):
-        article = "a"
+    for name, issuers in (("a file", from_file), ("a URL", from_url)):
         with Gateway(site, checkout, issuers(site)) as gateway:
-            found[f"start, keys from {article} {name}, s"] = gateway.wait_until(lambda: gateway.serves(token))
-            found[f"start, keys from {article} {name}, s of the processor"] = gateway.processor_seconds()
+            found[f"start, keys from {name}, s"] = gateway.wait_until(lambda: gateway.serves(token))
+            found[f"start, keys from {name}, s of the processor"] = gateway.processor_seconds()
     with Gateway(site, checkout, many(site)) as gateway:
         found["500 issuers ready, s"] = gateway.wait_until(gateway.is_ready)
         found["500 issuers ready, s of the processor"] = gateway.processor_seconds()
@@ -253,13 +254,13 @@ def _ask(connection: socket.socket, token: bytes) -> None:
 def _site(scale: float) -> Iterator[Site]:
     cores, keys = affinity.plan(), material("RS256", CACHE)
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name:
-        folder, port = Path(name), free_port()
+        folder, port, provider = Path(name), free_port(), free_port()
         (folder / "jwks.json").write_bytes(keys.jwks.read_bytes())
-        conf = fill("footprint.conf", folder, FOLDER=folder, PORT=port)
+        conf = fill("footprint.conf", folder, FOLDER=folder, PORT=port, KEYS=provider)
         command = [nginx_binary(), "-p", folder, "-e", folder / "error.log", "-c", conf]
         with Process(command, folder / "nginx.log", cores.load) as service, affinity.pinned(cores.load):
             service.wait_until(lambda: accepts(port))
-            yield Site(folder, keys, port, cores, scale)
+            yield Site(folder, keys, port, provider, cores, scale)
 
 
 def rounds(site: Site, checkouts: Sequence[Path], count: int) -> dict[Path, dict[str, list[float]]]:

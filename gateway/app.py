@@ -25,6 +25,7 @@ from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.registry import build_issuers, build_tenants
 from gateway.jwt.issuers.tenants import Tenants
 from gateway.jwt.revocations.revocations import Revocations
+from gateway.outbound.origin_turns import OriginTurns
 from gateway.policy.routes import RouteTable
 from gateway.server.admin.pages import Admin
 from gateway.server.admin.port import open_admin
@@ -177,8 +178,9 @@ class GatewayApp:
         """Start what JWTs are judged by: keys, and what another worker left of both keys and revocations."""
         settings, clock = self.settings, self.clock
         first_wait = self._share.first_wait if self._share else 0.0
-        self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
-        self.tenants = build_tenants(settings, clock, self._resolver)
+        turns = OriginTurns(clock)
+        self.issuers = build_issuers(settings, clock, first_wait, self._resolver, turns)
+        self.tenants = build_tenants(settings, clock, self._resolver, turns)
         keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
         await take_over(self._share.left if self._share else None, keys, revocations)
         self.estate = Estate(keys, revocations)

@@ -5,24 +5,19 @@ and the commands of a feature are in its folder. Exit codes: 0 done, 2 the
 configuration or the command line is wrong, 1 anything else.
 """
 
-# ruff: noqa: E402 - the collector waits before the imports, not behind them
 from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import json
 import os
 import platform
 import sys
 from typing import Any
 
-# What is imported stays: to look through it for cycles meanwhile takes a sixth of the start. ``calm_collector`` says
-# how often the collector looks once the gateway serves.
-gc.set_threshold(1_000_000)
-
 import click
 
+import gateway.early  # noqa: F401 - before all others
 from gateway import __version__
 from gateway.configuration import GatewaySettings
 from gateway.demo import DEFAULT_ISSUER

@@ -28,6 +28,7 @@ from gateway.demo.echo_upstream import EchoUpstream
 from gateway.demo.identity_provider import AUDIENCE, IdentityProvider
 from gateway.server.aiohttp_lane.protocol import PurePythonParserError
 from gateway.settings.tables.root import Settings
+from gateway.tls_contexts import system_context
 
 #: Where the gateway listens while the demo stays up; when taken, the system picks.
 DEFAULT_PORT = 8080
@@ -244,7 +245,9 @@ async def _fetch_token(issuer: str, claims: Mapping[str, Any], expires_in: int |
     if expires_in is not None:
         form["expires_in"] = str(expires_in)
     async with (
-        aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session,
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=system_context()), timeout=_TIMEOUT, trust_env=False
+        ) as session,
         session.post(f"{issuer}/token", data=form, allow_redirects=False) as answer,
     ):
         body = await answer.json()

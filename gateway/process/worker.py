@@ -7,12 +7,10 @@ process of a group at once and the supervisor passes its own signals on as well;
 that somebody is impatient is for the supervisor to act on.
 """
 
-# ruff: noqa: E402 - the collector waits before the imports, not behind them
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import gc
 import io
 import logging
 import os
@@ -24,10 +22,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TextIO, cast
 
-# What is imported stays: to look through it for cycles meanwhile takes a sixth of the start. ``calm_collector`` says
-# how often the collector looks once the gateway serves.
-gc.set_threshold(1_000_000)
-
+import gateway.early  # noqa: F401 - before all others
 from gateway.app import GatewayApp, Share
 from gateway.configuration import composed_of
 from gateway.process import standard_streams
