@@ -251,8 +251,8 @@ def _ask(connection: socket.socket, token: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _site(scale: float) -> Iterator[Site]:
-    cores, keys = affinity.plan(), material("RS256", CACHE)
+def _site(scale: float, cache: Path) -> Iterator[Site]:
+    cores, keys = affinity.plan(), material("RS256", cache)
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name:
         folder, port, provider = Path(name), free_port(), free_port()
         (folder / "jwks.json").write_bytes(keys.jwks.read_bytes())
@@ -291,8 +291,8 @@ def report(found: dict[str, list[float]], arguments: Sequence[str]) -> dict[str,
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print every row and which goals were met, write the result file."""
+def main(arguments: Sequence[str] | None = None, cache: Path = CACHE) -> int:
+    """Measure, print every row and which goals were met, write the result file; keys and tokens are kept in `cache`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m benchmarks.footprint", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
@@ -301,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("results") / "footprint.json")
     options = parser.parse_args(arguments)
     checkouts = [ROOT, *([options.beside] if options.beside else [])]
-    with _site(options.scale) as site:
+    with _site(options.scale, cache) as site:
         found = rounds(site, checkouts, options.rounds)
     content = report(found[ROOT], arguments)
     for name, row in content["results"].items():

@@ -81,7 +81,9 @@ def run(**given: Any) -> None:
     _print_warnings(loaded)
     from gateway.process import supervisor  # noqa: PLC0415 - what runs is imported once there is something to run
 
-    sys.exit(supervisor.run_gateway(loaded.settings))
+    settings = loaded.settings
+    del loaded  # where each value came from is of no more use
+    sys.exit(supervisor.run_gateway(settings))
 
 
 @cli.command()
