@@ -45,12 +45,12 @@ class OriginTurns:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._origins: dict[URL, _Origin] = {}
+        self._origins: dict[tuple[str, str | None, int | None], _Origin] = {}
 
     @asynccontextmanager
     async def at(self, url: URL) -> AsyncIterator[None]:
         """Wait for a turn at the origin of an address, at most ``PATIENCE_SECONDS``, and have it for the block."""
-        name = url.origin()
+        name = url.scheme, url.host, url.port
         origin = self._origins.setdefault(name, _Origin())
         if origin.running >= MAX_FETCHES:
             await self._wait(origin)

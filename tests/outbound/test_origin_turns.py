@@ -115,7 +115,7 @@ async def test_nothing_is_kept_of_origins_without_fetches(bench: Bench) -> None:
 
 
 @pytest.mark.rule("R174")
-async def test_many_issuers_at_one_provider_have_their_keys_at_once(unused_tcp_port: int) -> None:
+async def test_many_issuers_at_one_provider_have_their_keys_at_once() -> None:
     """A listening socket whose queue is shorter than the number of issuers loses none of them."""
     open_now, most = 0, 0
 
@@ -131,8 +131,8 @@ async def test_many_issuers_at_one_provider_have_their_keys_at_once(unused_tcp_p
         writer.close()
         open_now -= 1
 
-    server = await asyncio.start_server(answer, "127.0.0.1", unused_tcp_port, backlog=MAX_FETCHES)
-    url = f"http://127.0.0.1:{unused_tcp_port}"
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=MAX_FETCHES)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     issuers = [
         Issuer(name=f"i{n}", issuer=f"https://i{n}.test/", audience=[AUDIENCE], jwks_url=f"{url}/{n}")
         for n in range(200)

@@ -93,9 +93,11 @@ ASKING = {
         {"pydantic_settings", "dotenv", "gateway.settings.loading.variables"},
         environment={"GATEWAY_TOKENS_REALM": "shop"},
     ),
-    "Redis": Asks(_REDIS | _FROM_REDIS, {"redis": REDIS}),
+    "Redis": Asks(_REDIS | _FROM_REDIS, {"redis": REDIS, "routes": {"revocation_failure": "open"}}),
     "Redis, and no revocations": Asks(_REDIS, {"redis": REDIS, "revocation": {"redis": False}}),
-    "API keys": Asks({"gateway.features.api_keys.part"}, {"api_keys": [ENTRY], "routes": {"credentials": ["api_key", "jwt"]}}),
+    "API keys": Asks(
+        {"gateway.features.api_keys.part"}, {"api_keys": [ENTRY], "routes": {"credentials": ["api_key", "jwt"]}}
+    ),
     "introspection": Asks(_INTROSPECTION, {"issuers": {**ASKED, **SECRET}}, {"secret": "secret"}),
     "introspection, shared": Asks(
         _INTROSPECTION | _REDIS | {"aiocache", "gateway.features.introspection.shared_answers"},
@@ -111,7 +113,9 @@ ASKING = {
         {"gateway.features.resource_metadata.part"},
         {"resources": [{"resource": "https://api.test"}], "routes": {"resource": "https://api.test"}},
     ),
-    "a revocation file": Asks({"gateway.features.revocation.part"}, {"revocation": {"file": "@revoked"}}, {"revoked": ""}),
+    "a revocation file": Asks(
+        {"gateway.features.revocation.part"}, {"revocation": {"file": "@revoked"}}, {"revoked": ""}
+    ),
     "a revocation call": Asks(
         {"gateway.features.revocation.part", "gateway.features.revocation.admin_call"},
         {"revocation": {"file": "@revoked", "admin_token_file": "@token"}},
