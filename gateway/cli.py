@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-import gateway.early  # noqa: F401 - before all others
+import gateway.process.early  # noqa: F401 - before all others
 from gateway import __version__
 from gateway.configuration import GatewaySettings
 from gateway.demo import DEFAULT_ISSUER

@@ -23,7 +23,6 @@ FLOORS = {
     "errors": 0,
     "identity": 0,
     "clock": 0,
-    "early": 0,
     "tasks": 0,
     "network_errors": 0,
     "paced_log": 0,

@@ -202,9 +202,9 @@ def _counted_everything(app: GatewayApp, folder: Path) -> None:
 async def test_every_metric_has_its_entry_with_type_and_labels(tmp_path: Path) -> None:
     """The page's headings are exactly the exported metrics, in their order."""
     features = every_feature(tmp_path)
-    main = {"name": "main", "issuer": "https://idp.test/", "jwks_file": str(tmp_path / "jwks.json"), "audience": ["api"]}
+    main = {"name": "main", "issuer": "https://idp.test/", "jwks_file": str(tmp_path / "jwks.json")}
     issuers = [
-        {**main, **features.pop("issuer")},
+        {**main, "audience": ["api"], **features.pop("issuer")},
         {"name": "template", "issuer": "https://idp.test/{tenant}", "tenants": ["acme"], "audience": ["api"]},
     ]
     async with (

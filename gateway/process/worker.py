@@ -22,7 +22,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TextIO, cast
 
-import gateway.early  # noqa: F401 - before all others
+import gateway.process.early  # noqa: F401 - before all others
 from gateway.app import GatewayApp, Share
 from gateway.configuration import composed_of
 from gateway.process import standard_streams

@@ -18,7 +18,6 @@ from gateway.settings.faults import ConfigError
 from gateway.settings.loading.environment import CONFIG, Option, options
 from gateway.settings.loading.load import Loaded, load
 from gateway.settings.tables.base import single_tables
-from gateway.settings.tables.descriptions import descriptions
 from gateway.settings.tables.root import Settings
 from gateway.settings.toml import value_text
 
@@ -51,6 +50,8 @@ class _Flag(click.Option):
         self._declared, self._table = declared, single_tables(model)[declared.section]
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from gateway.settings.tables.descriptions import descriptions  # noqa: PLC0415 - it reads the sources
+
         text = descriptions(self._table).get(self._declared.name, "")
         self.help = f"{' '.join(text.split())}  [default: {value_text(self._declared.info.default)}]".replace("`", "")
         return super().get_help_record(ctx)

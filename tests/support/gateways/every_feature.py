@@ -7,7 +7,7 @@ from typing import Any
 
 
 def every_feature(folder: Path) -> dict[str, Any]:
-    """Return options of ``running_gateway``; the features that need Redis find one in ``redis``, which is not among them.
+    """Return options of ``running_gateway``, which need ``redis`` beside them.
 
     Args:
         folder: where a file is written that they name.

@@ -1,4 +1,4 @@
-"""What is before all other imports: empty contexts of aiohttp's own, the collector's patience, and nothing that stays."""
+"""What is before all other imports: empty contexts of aiohttp's own and a patient collector; nothing that stays."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway import early
+from gateway.process import early
 from gateway.tls_contexts import client_context
 from tests.support.certificates import authority
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def _printed(program: str, **environment: str) -> list[str]:
@@ -44,7 +44,10 @@ from gateway.tls_contexts import client_context
 print(connector._SSL_CONTEXT_VERIFIED.verify_mode.name, len(connector._SSL_CONTEXT_VERIFIED.get_ca_certs()))
 print(len(client_context().get_ca_certs()), os.environ["SSL_CERT_FILE"], os.environ.get("SSL_CERT_DIR"))
 """
-    assert _printed(program, SSL_CERT_FILE=str(trusted)) == ["CERT_REQUIRED", "0", "1", str(trusted), "None"]
+    assert _printed(program, SSL_CERT_FILE=str(trusted)) == [
+        *("CERT_REQUIRED", "0", "1", str(trusted)),
+        str(os.environ.get("SSL_CERT_DIR")),
+    ]
 
 
 def test_a_process_of_the_gateway_begins_with_a_patient_collector() -> None:
@@ -58,8 +61,15 @@ def test_authorities_are_back_whatever_happens(tmp_path: Path, monkeypatch: pyte
     trusted = authority(tmp_path).bundle
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
-    with pytest.raises(OSError, match="meanwhile"), early.without_authorities():
-        assert ssl.create_default_context().get_ca_certs() == []
-        raise OSError("meanwhile")
+    found = []
+
+    def fail() -> None:
+        with early.without_authorities():
+            found.append(ssl.create_default_context().get_ca_certs())
+            raise OSError("meanwhile")
+
+    with pytest.raises(OSError, match="meanwhile"):
+        fail()
+    assert found == [[]]
     assert (os.environ["SSL_CERT_FILE"], os.environ.get("SSL_CERT_DIR")) == (str(trusted), None)
     assert len(client_context().get_ca_certs()) == 1

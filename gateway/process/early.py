@@ -36,8 +36,8 @@ def without_authorities() -> Iterator[None]:
 
 gc.set_threshold(OBJECTS_BEFORE_A_LOOK)
 
-# aiohttp makes two contexts when it is imported, and reads a hundred certificates into each. The gateway never uses them:
-# what certificates are verified by is ``tls_contexts.py``'s decision. So they may as well be empty, which takes a tenth
-# off the start and 3 MiB off the process; a session that forgot to name a context would trust nobody.
+# aiohttp makes two contexts when it is imported, and reads a hundred certificates into each. The gateway never uses
+# them: what certificates are verified by is ``tls_contexts.py``'s decision. So they may as well be empty, which takes a
+# tenth off the start and 3 MiB off the process; a session that forgot to name a context would trust nobody.
 with without_authorities():
     import aiohttp.connector  # noqa: F401
