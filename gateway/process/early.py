@@ -40,4 +40,4 @@ gc.set_threshold(OBJECTS_BEFORE_A_LOOK)
 # them: what certificates are verified by is ``tls_contexts.py``'s decision. So they may as well be empty, which takes a
 # tenth off the start and 3 MiB off the process; a session that forgot to name a context would trust nobody.
 with without_authorities():
-    import aiohttp.connector  # noqa: F401
+    import aiohttp  # noqa: F401

@@ -71,8 +71,9 @@ async def test_so_many_run_and_the_others_follow_in_their_order(bench: Bench) ->
     assert len(bench.running) == MAX_FETCHES
 
 
+@pytest.mark.rule("R172")
 async def test_origins_do_not_wait_for_each_other(bench: Bench) -> None:
-    """R172. What counts is scheme, host and port."""
+    """What counts is scheme, host and port."""
     await bench.begin(*range(MAX_FETCHES), url=HERE)
     await bench.begin(100, url=URL("https://IDP.test:443/other"))
     await bench.begin(101, url=THERE)
