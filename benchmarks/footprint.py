@@ -257,7 +257,7 @@ def _site(scale: float, cache: Path) -> Iterator[Site]:
         folder, port, provider = Path(name), free_port(), free_port()
         (folder / "jwks.json").write_bytes(keys.jwks.read_bytes())
         conf = fill("footprint.conf", folder, FOLDER=folder, PORT=port, KEYS=provider)
-        command = [nginx_binary(), "-p", folder, "-e", folder / "error.log", "-c", conf]
+        command: list[str | Path] = [nginx_binary(), "-p", folder, "-e", folder / "error.log", "-c", conf]
         with Process(command, folder / "nginx.log", cores.load) as service, affinity.pinned(cores.load):
             service.wait_until(lambda: accepts(port))
             yield Site(folder, keys, port, provider, cores, scale)

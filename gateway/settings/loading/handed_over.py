@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 from gateway.settings.tables.base import Section
 from gateway.settings.tables.root import Settings
@@ -43,7 +43,8 @@ def _table(model: type[Table], given: Mapping[str, Any]) -> Table:
         names = ", ".join(sorted(unlike))
         raise ValueError(f"the supervisor runs another version of the gateway, with other options: {names}")
     fields = model.model_fields.items()
-    return model.model_construct(**{name: _value(info.annotation, given[name]) for name, info in fields})
+    values = {name: _value(info.annotation, given[name]) for name, info in fields}
+    return cast("Table", model.model_construct(**values))
 
 
 def _value(kind: Any, value: Any) -> Any:

@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from gateway.settings.loading import environment
-from gateway.settings.tables.base import listed_tables, single_tables
+from gateway.settings.tables.base import Section, listed_tables, single_tables
 from gateway.settings.tables.descriptions import descriptions
 from gateway.settings.tables.root import DEFAULT_IDENTITY, Settings
 from gateway.settings.toml import key_text, value_text
@@ -150,7 +150,8 @@ class _WithDescriptions(GenerateJsonSchema):
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
-        for name, text in descriptions(schema["cls"]).items():
+        table: type[Section] = schema["cls"]
+        for name, text in descriptions(table).items():
             made["properties"][name]["description"] = text
         return made
 
