@@ -45,7 +45,8 @@ def compose(features: Iterable[FeatureRules], listed: str = "") -> type[Settings
         added = [feature.options[name] for feature in features if name in feature.options]
         if added:
             table: Any = _mixed(core, added)
-            fields[name] = (table, table()) if name in single else (list[table], copy(Settings.model_fields[name]))
+            plain = (table, table.model_construct()) if name in single else None
+            fields[name] = plain or (list[table], copy(Settings.model_fields[name]))
     tables = [feature.tables for feature in features if feature.tables is not None]
     composed = cast("type[Settings]", _mixed(Settings, tables, fields))
     composed.features, composed.listed = features, listed

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -24,12 +25,14 @@ from gateway.jwt.issuers.tenants import Tenants
 from gateway.server.admin.worker_view import WorkerView
 from gateway.server.seam.feature import Part
 from gateway.store.one_time_ids import ReplayStore
-from gateway.store.redis_link import RedisLink
 from gateway.tasks import where
 from gateway.telemetry.counters import Histogram, Telemetry, cumulative
 from gateway.telemetry.prometheus import Gauge, counter
 from gateway.telemetry.unhandled_errors import counts
 from gateway.upstream.pool.upstream import Upstream
+
+if TYPE_CHECKING:
+    from gateway.store.redis_link import RedisLink
 
 _log = logging.getLogger("gateway.admin")
 

@@ -26,10 +26,11 @@ from gateway.server.seam.guard import Guard
 from gateway.server.seam.observer import Observer
 from gateway.settings.tables.root import FeatureRules, Settings
 from gateway.store.one_time_ids import ReplayStore
-from gateway.store.redis_link import RedisLink
 
 if TYPE_CHECKING:
     import click
+
+    from gateway.store.redis_link import RedisLink
 
 
 #: Gives records of what was revoked, and the epoch of the log that they are in, to every worker of this gateway;
