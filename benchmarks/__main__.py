@@ -6,9 +6,11 @@ Only the command line lives here.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from benchmarks import report
 from benchmarks.measure import Options
@@ -58,10 +60,19 @@ def parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     base = QUICK if options.quick else Options()
     chosen = Options(options.rounds or base.rounds, options.seconds or base.seconds, base.scale)
+    before = signal.signal(signal.SIGTERM, _leave)
     names = options.scenario or [scenario.name for scenario in SCENARIOS if not scenario.optional]
     file = options.output or (CACHE / "quick.json" if options.quick else FILE)
-    run([BY_NAME[name] for name in names], chosen, shown(arguments), file)
+    try:
+        run([BY_NAME[name] for name in names], chosen, shown(arguments), file)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    """End the run as an error would: what was started for it is ended, too."""
+    raise SystemExit(128 + number)
 
 
 def shown(arguments: Sequence[str]) -> list[str]:

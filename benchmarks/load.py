@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks import mixed
 from benchmarks.client import READ, WRITE, Connection
 from benchmarks.spread import percentile
 from benchmarks.traffic import DIGITS, Traffic
@@ -82,6 +83,8 @@ class Outcome:
 
 def messages(traffic: Traffic) -> Callable[[], bytes]:
     """Return a function that gives the next request."""
+    if traffic.requests is not None:
+        return mixed.numbered(traffic.requests, traffic.first, DIGITS)
     before, after = traffic.before, traffic.after
     if traffic.counted:
         numbers = iter(range(traffic.first, 10**DIGITS))
@@ -256,7 +259,7 @@ def dump(plan: Plan) -> str:
     content = asdict(plan)
     traffic = content["traffic"]
     traffic["before"], traffic["after"] = (traffic[name].decode("latin-1") for name in ("before", "after"))
-    traffic["pool"] = str(traffic["pool"] or "")
+    traffic |= {name: str(traffic[name] or "") for name in ("pool", "requests")}
     return json.dumps(content)
 
 
@@ -265,7 +268,7 @@ def parse(text: str) -> Plan:
     content: dict[str, Any] = json.loads(text)
     traffic = content.pop("traffic")
     traffic["before"], traffic["after"] = (traffic[name].encode("latin-1") for name in ("before", "after"))
-    traffic["pool"] = Path(traffic["pool"]) if traffic["pool"] else None
+    traffic |= {name: Path(traffic[name]) if traffic[name] else None for name in ("pool", "requests")}
     return Plan(Traffic(**traffic), **content)
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from benchmarks.drive import LoadError, Target
-from benchmarks.load import Outcome
+from benchmarks.footprint import per_connection, per_token
+from benchmarks.load import Outcome, messages
+from benchmarks.mixed import VISITS
 from benchmarks.model import (
     ANSWERED,
     BESIDE,
@@ -21,6 +23,8 @@ from benchmarks.model import (
     OFFERED,
     P50,
     P99,
+    PER_CONNECTION,
+    PER_TOKEN,
     RATE,
     READY,
     RESIDENT,
@@ -30,6 +34,7 @@ from benchmarks.model import (
 )
 from benchmarks.peers import PEERS
 from benchmarks.peers.base import Setup
+from benchmarks.prove import prove_mixed
 from benchmarks.stage import Stage, Subject
 from benchmarks.tokens import material
 from benchmarks.traffic import build
@@ -39,6 +44,9 @@ Say = Callable[[str], None]
 
 #: Seconds of load before the first round; pools, caches and JITs are warm then.
 WARM_UP = 2.0
+
+#: So many connections get a second more of it: the slowest peer on a slow machine must have opened them all.
+CONNECTED_A_SECOND = 500
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,16 @@ class Lane:
         self.beside: list[Outcome] = []
         self._beside = build(contender.beside, keys, options.scale) if contender.beside else None
 
+    def prove(self) -> None:
+        """See that real traffic gets its answers, if this row sends it.
+
+        Raises:
+            ProofError: an answer is not the one to its request.
+        """
+        peer = PEERS[self.contender.peer]
+        if self.contender.sends.mixed:
+            prove_mixed(peer.title, self.subject.target, messages(self._traffic), self.contender.setup, peer.work)
+
     def closed(self, seconds: float) -> Outcome:
         """Send as fast as the answers come, beside what the contender has beside it."""
         target, connections = self.subject.target, self.contender.connections
@@ -84,27 +102,44 @@ class Lane:
                 to = around.enter_context(_nobody(count)) if self.contender.beside_unread else target
                 self.beside = around.enter_context(self._driver.beside(self._beside, to, count, seconds, rate))
                 self._beside = self._beside.later(int(rate * (seconds + 1)))
+            around.enter_context(self._named())
             outcome = self._driver.closed(self._traffic, target, connections, seconds)
         self._sent(outcome)
         return outcome
 
     def offered(self, seconds: float, rate: float) -> Outcome:
         """Send at a fixed rate."""
-        outcome = self._driver.offered(self._traffic, self.subject.target, self.contender.connections, seconds, rate)
+        target, connections = self.subject.target, self.contender.connections
+        with self._named():
+            outcome = self._driver.offered(self._traffic, target, connections, seconds, rate)
         self._sent(outcome)
         return outcome
 
     def warm_up(self, seconds: float) -> None:
         """Send for a while, and first what a cache is to hold."""
-        if self.contender.sends.credential == "rotating":
+        if self.contender.sends.credential == "rotating" or self.contender.sends.mixed:
             self.send_all()
         self.closed(seconds)
 
     def send_all(self) -> Outcome:
         """Send each token of the pool once."""
-        return self._driver.send(self._traffic, self.subject.target, self.contender.connections, self._traffic.size)
+        tokens = self._traffic.size // (VISITS if self.contender.sends.mixed else 1)
+        target, connections = self.subject.target, self.contender.connections
+        with self._named():
+            outcome = self._driver.send(self._traffic, target, connections, tokens)
+        self.subject.empty_log()
+        return outcome
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say whose answers were wrong if they were."""
+        try:
+            yield
+        except LoadError as error:
+            raise LoadError(f"{self.contender.title or PEERS[self.contender.peer].title}: {error}") from error
 
     def _sent(self, outcome: Outcome) -> None:
+        self.subject.empty_log()
         self._traffic = self._traffic.later(outcome.answers + outcome.failed + self.contender.connections)
 
 
@@ -126,7 +161,11 @@ def impossible(contender: Contender, stage: Stage, options: Options) -> str:
 def rows_of(scenario: Scenario, stage: Stage, options: Options) -> dict[str, Row]:
     """Return empty rows; those that cannot run say why."""
     return {
-        name: Row(contender.title or PEERS[contender.peer].title, skipped=impossible(contender, stage, options))
+        name: Row(
+            contender.title or PEERS[contender.peer].title,
+            skipped=impossible(contender, stage, options),
+            described=contender.described(),
+        )
         for name, contender in scenario.rows.items()
     }
 
@@ -144,9 +183,21 @@ def lanes(scenario: Scenario, rows: Mapping[str, Row], stage: Stage, options: Op
             if key not in subjects:
                 subjects[key] = running.enter_context(stage.running(PEERS[key[0]], key[1]))
             opened[name] = Lane(contender, subjects[key], stage, options)
-        for lane in opened.values():
-            lane.warm_up(min(WARM_UP, options.seconds))
+        for name, lane in list(opened.items()):
+            lane.prove()
+            with spoiling(rows[name], opened, name):
+                lane.warm_up(min(WARM_UP, options.seconds) + lane.contender.connections // CONNECTED_A_SECOND)
         yield opened
+
+
+@contextlib.contextmanager
+def spoiling(row: Row, opened: dict[str, Lane], name: str) -> Iterator[None]:
+    """Take a row with wrong answers out; the others are measured all the same."""
+    try:
+        yield
+    except LoadError as error:
+        row.spoil(error)
+        del opened[name]
 
 
 def measure_rate(scenario: Scenario, stage: Stage, options: Options, say: Say) -> dict[str, Row]:
@@ -154,8 +205,12 @@ def measure_rate(scenario: Scenario, stage: Stage, options: Options, say: Say) -
     rows = rows_of(scenario, stage, options)
     with lanes(scenario, rows, stage, options) as opened:
         for number in range(options.rounds):
-            for name, lane in opened.items():
-                outcome = lane.closed(options.seconds)
+            for name, lane in list(opened.items()):
+                outcome = None
+                with spoiling(rows[name], opened, name):
+                    outcome = lane.closed(options.seconds)
+                if outcome is None:
+                    continue
                 numbers = {
                     RATE.key: outcome.answers / outcome.seconds,
                     BYTES.key: outcome.received / outcome.seconds / 1e6,
@@ -182,8 +237,12 @@ def measure_latency(scenario: Scenario, stage: Stage, options: Options, say: Say
             outcome.answers / outcome.seconds for outcome in (first.closed(options.seconds) for _ in range(3))
         )[1]
         for number in range(options.rounds):
-            for name, lane in opened.items():
-                outcome = lane.offered(options.seconds, highest / 2)
+            for name, lane in list(opened.items()):
+                outcome = None
+                with spoiling(rows[name], opened, name):
+                    outcome = lane.offered(options.seconds, highest / 2)
+                if outcome is None:
+                    continue
                 numbers = {
                     P50.key: outcome.latencies["p50"],
                     P99.key: outcome.latencies["p99"],
@@ -211,6 +270,24 @@ def measure_memory(scenario: Scenario, stage: Stage, options: Options, say: Say)
     return rows
 
 
+def measure_footprint(scenario: Scenario, stage: Stage, options: Options, say: Say) -> dict[str, Row]:
+    """Measure what one more kept connection, and one more token in the cache, add to a process."""
+    rows = rows_of(scenario, stage, options)
+    for number in range(min(options.rounds, 3)):
+        for name, contender in scenario.rows.items():
+            if rows[name].skipped:
+                continue
+            peer, setup = PEERS[contender.peer], options.fitted(contender.setup)
+            keys = material(setup.algorithm, stage.cache)
+            with stage.running(peer, setup) as subject:
+                connection = per_connection(subject, build(contender.sends, keys, options.scale), options.scale)
+            with stage.running(peer, setup) as subject:
+                token = per_token(subject, stage.driver_for(setup), keys, options.scale)
+            rows[name].add({PER_CONNECTION.key: connection, PER_TOKEN.key: token})
+            say(f"{scenario.name} {number + 1} {rows[name].title}: {connection:.2f} and {token:.2f} KiB")
+    return rows
+
+
 def measure_startup(scenario: Scenario, stage: Stage, options: Options, say: Say) -> dict[str, Row]:
     """Measure the time from the start of a process to its first answer to a good token."""
     rows = rows_of(scenario, stage, options)
@@ -233,5 +310,6 @@ MEASURES: dict[str, Callable[[Scenario, Stage, Options, Say], dict[str, Row]]] =
     "rate": measure_rate,
     "latency": measure_latency,
     "memory": measure_memory,
+    "footprint": measure_footprint,
     "startup": measure_startup,
 }

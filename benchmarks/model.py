@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from benchmarks.peers.base import Setup
 from benchmarks.spread import Spread
 from benchmarks.traffic import Sends
 
-Kind = Literal["rate", "latency", "memory", "startup"]
+Kind = Literal["rate", "latency", "memory", "footprint", "startup"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,27 @@ ANSWERED = Metric("answered_per_second", "answered requests/s")
 LAG = Metric("generator_lag_p99_ms", "late by the generator itself, p99, ms", more_is_better=False, digits=2)
 BESIDE = Metric("beside_per_second", "answered beside it/s")
 RESIDENT = Metric("resident_mib", "resident memory, MiB", more_is_better=False, digits=1)
+PER_CONNECTION = Metric("kib_per_connection", "a kept connection, KiB", more_is_better=False, digits=2)
+PER_TOKEN = Metric("kib_per_token", "a token in the cache, KiB", more_is_better=False, digits=2)
 READY = Metric("ready_seconds", "start to first answer, s", more_is_better=False, digits=2)
 
-METRICS = {metric.key: metric for metric in (RATE, BYTES, P50, P99, OFFERED, ANSWERED, LAG, BESIDE, RESIDENT, READY)}
+METRICS = {
+    metric.key: metric
+    for metric in (
+        RATE,
+        BYTES,
+        P50,
+        P99,
+        OFFERED,
+        ANSWERED,
+        LAG,
+        BESIDE,
+        RESIDENT,
+        PER_CONNECTION,
+        PER_TOKEN,
+        READY,
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,27 @@ class Contender:
     beside_rate: float = 0.0
     beside_connections: int = 8
     beside_unread: bool = False
+
+    def described(self) -> dict[str, Any]:
+        """Return what decides what is measured, for result files: whatever is not as usual, and always the log."""
+        described: dict[str, Any] = {"access_log": self.setup.log}
+        for part in (self, self.setup, self.sends):
+            described |= _unusual(part)
+        if self.beside is not None:
+            described |= {f"beside_{name}": value for name, value in _unusual(self.beside).items()}
+        return described
+
+
+def _unusual(part: Contender | Setup | Sends) -> dict[str, Any]:
+    """Return the plain fields of a declaration that are not as by default."""
+    usual = {} if isinstance(part, Contender) else {each.name: each.default for each in fields(part)}
+    left_out = {"title", "sends", "setup", "beside", "log"}
+    named = {each.name: getattr(part, each.name) for each in fields(part) if each.name not in left_out}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in named.items()
+        if name not in usual or value != usual[name]
+    }
 
 
 @dataclass(frozen=True)
@@ -109,6 +148,10 @@ class Scenario:
     optional: bool = False
 
 
+#: How the reason of a row begins that has no numbers because its answers were not what they must be.
+WRONG = "wrong answers: "
+
+
 @dataclass
 class Row:
     """What was measured of one contender.
@@ -117,12 +160,24 @@ class Row:
         rounds: numbers by metric, one a round.
         failures: requests that failed on the way, in all rounds.
         skipped: why nothing was measured.
+        described: what was measured; empty in files from before it was kept, when no side wrote an access log.
     """
 
     title: str
     rounds: dict[str, list[float]] = field(default_factory=dict)
     failures: int = 0
     skipped: str = ""
+    described: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it ran, and its answers were not what they must be."""
+        return self.skipped.startswith(WRONG)
+
+    def spoil(self, why: object) -> None:
+        """Drop what was measured: a row with wrong answers has no rate."""
+        self.skipped = WRONG + str(why).removeprefix(f"{self.title}: ")
+        self.rounds.clear()
 
     def add(self, numbers: Mapping[str, float]) -> None:
         """Add one round."""
@@ -142,3 +197,20 @@ def judged(goal: Goal, rows: Mapping[str, Row]) -> Spread | None:
         return None
     measured: Sequence[Spread] = [spread for spread in found if spread is not None]
     return measured[0].over(measured[1]) if goal.to else measured[0]
+
+
+#: The row of load and service alone, where a scenario has it.
+CEILING = "direct"
+
+#: A row above this share of it says less of its gateway than of the load.
+CEILING_SHARE = 0.8
+
+
+def limited(rows: Mapping[str, Row]) -> list[tuple[str, float]]:
+    """Return the rows whose rate is near what load and service reach by themselves, with their share of it."""
+    ceiling = rows[CEILING].spread(RATE) if CEILING in rows else None
+    if ceiling is None:
+        return []
+    rates = {row.title: row.spread(RATE) for name, row in rows.items() if name != CEILING}
+    shares = {title: rate.over(ceiling).median for title, rate in rates.items() if rate is not None}
+    return [(title, share) for title, share in shares.items() if share > CEILING_SHARE]

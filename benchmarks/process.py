@@ -48,7 +48,8 @@ class Process:
         self, command: Sequence[str | Path], log: Path, core: int | None, environment: Mapping[str, str] | None = None
     ) -> None:
         self._name, self._log = str(command[0]), log
-        with log.open("wb") as output, pinned(core):
+        # Appended to, so that what is an access log, too, can be emptied while it is written.
+        with log.open("ab") as output, pinned(core):
             self._child = subprocess.Popen(
                 [str(part) for part in command],
                 cwd=ROOT,
@@ -77,11 +78,7 @@ class Process:
 
     def resident_bytes(self) -> int:
         """Return the resident memory of the process and of all its descendants (Linux)."""
-        parents = dict(_parents())
-        family = {self.pid}
-        while grown := {pid for pid, parent in parents.items() if parent in family} - family:
-            family |= grown
-        return sum(map(_resident, family))
+        return sum(map(_resident, family(self.pid)))
 
     def stop(self) -> None:
         """End the process: politely, then by force."""
@@ -101,6 +98,15 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def family(pid: int) -> set[int]:
+    """Return a process and all its descendants (Linux)."""
+    parents = dict(_parents())
+    found = {pid}
+    while grown := {child for child, parent in parents.items() if parent in found} - found:
+        found |= grown
+    return found
 
 
 def _parents() -> list[tuple[int, int]]:

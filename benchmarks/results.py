@@ -45,6 +45,8 @@ def _row(row: Row) -> dict[str, Any]:
     if row.skipped:
         return {"title": row.title, "skipped": row.skipped}
     members: dict[str, Any] = {"title": row.title, "failures": row.failures}
+    if row.described:
+        members["measured"] = row.described
     for name, numbers in row.rounds.items():
         ordered = sorted(numbers)
         members[name] = {
@@ -64,8 +66,9 @@ def parse(members: Mapping[str, Any]) -> Result:
     """Undo ``dump``."""
     rows = {}
     for name, said in members["rows"].items():
-        rounds = {key: value["rounds"] for key, value in said.items() if isinstance(value, dict)}
-        rows[name] = Row(said["title"], rounds, said.get("failures", 0), said.get("skipped", ""))
+        described = said.get("measured", {})
+        rounds = {key: said[key]["rounds"] for key in said.keys() - {"measured"} if isinstance(said[key], dict)}
+        rows[name] = Row(said["title"], rounds, said.get("failures", 0), said.get("skipped", ""), described)
     return Result(members["environment"], members["method"], rows)
 
 

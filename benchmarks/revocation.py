@@ -26,7 +26,7 @@ from typing import Any
 import uvloop
 
 from benchmarks.environment import describe
-from benchmarks.peers.base import Setup
+from benchmarks.peers.base import Place, Setup
 from benchmarks.peers.gateway import Gateway
 from benchmarks.stage import Stage, Subject, stage
 from benchmarks.tokens import material
@@ -58,7 +58,7 @@ class RevokingGateway(Gateway):
         self.title = title
         self._url = url
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, place: Place) -> dict[str, str]:
         return {"GATEWAY_REDIS_URL": self._url, "GATEWAY_REDIS_TIMEOUT_SECONDS": "1"} if self._url else {}
 
 
@@ -163,7 +163,8 @@ def _best(work: Callable[[], object], count: int, repeat: int) -> float:
 def _gateways(built: Stage, urls: dict[str, str]) -> Iterator[dict[str, Subject]]:
     with contextlib.ExitStack() as stack:
         yield {
-            name: stack.enter_context(built.running(RevokingGateway(name, url), Setup())) for name, url in urls.items()
+            name: stack.enter_context(built.running(RevokingGateway(name, url), Setup(log=False)))
+            for name, url in urls.items()
         }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,13 +13,16 @@ from pathlib import Path
 
 from benchmarks import affinity
 from benchmarks.drive import Driver, Target
-from benchmarks.peers.base import Peer, Place, Setup
+from benchmarks.peers.base import Peer, Place, Setup, Work
 from benchmarks.process import Process, accepts
-from benchmarks.prove import prove, serves
+from benchmarks.prove import prove, prove_forwarding, prove_log, serves
 from benchmarks.tokens import CACHE, material
 from benchmarks.upstream import Upstream
 from tests.support.certificates import Certificate, authority
 from tests.support.ports import free_port
+
+#: Bytes that must be free where access logs are kept until the next round.
+MIN_ROOM = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,18 @@ class Subject:
 
     Attributes:
         ready_seconds: from its start to its first answer to a good token.
+        access_log: its file.
     """
 
     process: Process
     target: Target
     ready_seconds: float
+    access_log: Path
+
+    def empty_log(self) -> None:
+        """Empty the access log, which would fill the memory that it is in; writers append."""
+        if self.access_log.exists():
+            os.truncate(self.access_log, 0)
 
 
 class Stage:
@@ -73,27 +85,38 @@ class Stage:
         keys = material(setup.algorithm, self.cache)
         place = Place(folder, free_port(), self._service(setup), keys, self._certificate)
         command, core = peer.command(setup, place), self.cores.subject if setup.pinned else None
-        target, token = Target(place.port, setup.tls), keys.token()
+        target, token = Target(peer.port(place), setup.tls), keys.token()
         begun = time.perf_counter()
-        with Process(command, folder / "log", core, peer.environment()) as process:
-            process.wait_until(lambda: accepts(place.port) and serves(target, token), 0.002)
-            ready = time.perf_counter() - begun
-            prove(peer.title, target, keys, checks_tokens=peer.checks_tokens)
-            yield Subject(process, target, ready)
+        with Process(command, place.output, core, peer.environment(place)) as process:
+            process.wait_until(lambda: accepts(target.port) and serves(target, token), 0.002)
+            subject = Subject(process, target, time.perf_counter() - begun, peer.access_log(place))
+            prove(peer.title, target, keys, peer.work)
+            if peer.work is not Work.NOTHING:
+                prove_forwarding(peer.title, target, token, setup)
+                prove_log(peer.title, subject.access_log, setup)
+            subject.empty_log()
+            yield subject
 
     def _service(self, setup: Setup) -> int:
         """Return the port of a service on the load's core, or of one that is as free as the gateway."""
-        if setup.pinned:
-            return self._upstream.port
-        if self._free_upstream is None:
+        if not setup.pinned and self._free_upstream is None:
             self._free_upstream = Upstream(self._folder / "free-upstream", None)
-        return self._free_upstream.port
+        service = self._upstream if setup.pinned or self._free_upstream is None else self._free_upstream
+        return service.chunked_port if setup.chunked else service.port
+
+
+def roomy_memory() -> str | None:
+    """Return a folder in memory with room for access logs, so that no disk slows a peer down; None = there is none."""
+    folder = Path("/dev/shm")
+    if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > MIN_ROOM:
+        return str(folder)
+    return None
 
 
 @contextlib.contextmanager
 def stage(cache: Path = CACHE) -> Iterator[Stage]:
     """Set a stage up in a temporary folder, and take it down."""
-    with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="gateway-bench-", dir=roomy_memory()) as name:
         built = Stage(Path(name), affinity.plan(), cache)
         try:
             yield built

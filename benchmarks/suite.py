@@ -12,7 +12,7 @@ from benchmarks import affinity, wrk
 from benchmarks.drive import LoadError
 from benchmarks.environment import describe
 from benchmarks.measure import MEASURES, Options
-from benchmarks.model import Row, Scenario, judged
+from benchmarks.model import Row, Scenario, judged, limited
 from benchmarks.peers import PEERS
 from benchmarks.process import ProcessError
 from benchmarks.prove import ProofError
@@ -44,7 +44,7 @@ def run(
         for scenario in scenarios:
             try:
                 rows = MEASURES[scenario.kind](scenario, built, options, tell)
-            except (LoadError, ProcessError, ProofError) as error:
+            except (LoadError, OSError, ProcessError, ProofError) as error:
                 faults.append(f"{scenario.name}: {error}")
                 tell(faults[-1])
                 continue
@@ -54,6 +54,7 @@ def run(
                 rows,
             )
             print("\n".join(table(scenario, rows)), flush=True)
+            faults += [f"{scenario.name}: {row.title}: {row.skipped}" for row in rows.values() if row.is_wrong]
             write({scenario.name: result}, file)
     if faults:
         raise SuiteError("not measured: " + "; ".join(faults))
@@ -89,6 +90,7 @@ def table(scenario: Scenario, rows: dict[str, Row]) -> list[str]:
                 numbers = [f"{number:,.{metric.digits}f}" for number in (spread.median, spread.least, spread.most)]
                 failed = f", {row.failures} failed" if row.failures else ""
                 lines.append(f"  {row.title:40}{numbers[0]:>10} {metric.title} ({numbers[1]} to {numbers[2]}{failed})")
+    lines += [f"  {title}: {share:.0%} of what load and service reach alone" for title, share in limited(rows)]
     for goal in scenario.goals:
         what = f"{goal.of} / {goal.to}" if goal.to else goal.of
         found = judged(goal, rows)
@@ -96,7 +98,7 @@ def table(scenario: Scenario, rows: dict[str, Row]) -> list[str]:
             lines.append(f"  {what}: not measured")
             continue
         said = [
-            f"{word} {bound:g}: {'met' if goal.reached(found.median, bound) else 'MISSED'}"
+            f"{word} {bound:g}: {'met' if goal.reached(round(found.median, 2), bound) else 'MISSED'}"
             for word, bound in (("must", goal.must), ("aim", goal.aim))
             if bound is not None
         ]

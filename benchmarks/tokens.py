@@ -21,7 +21,7 @@ from tests.support.tokens.minting import PrivateKey, SigningKey, jwks, mint_raw
 
 CACHE = Path(__file__).with_name(".cache")
 ISSUER, AUDIENCE = "https://idp.test/", "api"
-ROLE, SCOPE = "merchant", "orders:read orders:write"
+ROLE, SCOPE = "merchant", "read write"
 KEY_ID = "bench-1"
 
 #: Seconds that a token lives, and that it must still live when a run starts. A gateway refuses longer ones by default.
@@ -46,7 +46,8 @@ class Material:
 
     def pool(self, size: int) -> Path:
         """Return a file of at least ``size`` different good tokens, one a line; it is made when it is missing."""
-        file = self.folder / "tokens.txt"
+        # Another scope, another file: what an earlier version of the suite left is not taken for this one's.
+        file = self.folder / f"tokens-{SCOPE.replace(' ', '-')}.txt"
         if file.exists() and file.stat().st_mtime + LIFE - LEFT > time.time():
             with file.open("rb") as lines:
                 if sum(1 for _ in lines) >= size:
@@ -97,7 +98,8 @@ def material(algorithm: str, cache: Path = CACHE) -> Material:
         assert not isinstance(made, bytes)
         private.touch(0o600)
         private.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        (folder / "tokens.txt").unlink(missing_ok=True)
+        for pool in folder.glob("tokens*.txt"):
+            pool.unlink()
     key = SigningKey(KEY_ID, _load(private), algorithm)
     found = Material(algorithm, folder, folder / "jwks.json", folder / "public.pem", key)
     found.jwks.write_bytes(jwks(key.public_jwk(alg=algorithm, use="sig")))

@@ -1,7 +1,8 @@
 """What is sent, byte for byte: one description that wrk and the bundled generator both follow.
 
 Only requests live here, no sockets. A request is fixed bytes around one place
-that may change with each request: a token from a pool, or a running number.
+that may change with each request: a token from a pool, or a running number. Or it
+comes whole from a file (``mixed.py``).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from benchmarks import mixed
 
 if TYPE_CHECKING:  # the load generator starts without what makes keys
     from benchmarks.tokens import Material
@@ -33,6 +36,10 @@ class Sends:
         unique_header: a header field in every request whose value never comes again.
         close: one connection for each request.
         tokens: how many of the pool are used; 0 = as the credential says.
+        mixed: requests of many clients in turn, as ``mixed.py`` makes them; credential and target are theirs.
+        proxied: they came through a proxy, which names each client's address.
+        nominates: Connection names a field, which takes a request off the plainest way.
+        misplaced: the right answer is 400, because of the target.
     """
 
     credential: Credential = "one"
@@ -41,11 +48,15 @@ class Sends:
     unique_header: bool = False
     close: bool = False
     tokens: int = 0
+    mixed: bool = False
+    proxied: bool = False
+    nominates: bool = False
+    misplaced: bool = False
 
     @property
     def refused(self) -> bool:
-        """Whether the right answer is 401, or 503 for a token that nobody has the time to ask about."""
-        return self.credential in ("none", "forged", "made-up")
+        """Whether the right answer is 4xx, or 503 for a token that nobody has the time to ask about."""
+        return self.misplaced or self.credential in ("none", "forged", "made-up")
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class Traffic:
     Attributes:
         before, after: what stands around the place that changes.
         pool: a file of tokens for that place, one a line; None = the running number, or nothing.
+        requests: a file of whole requests, which take turns; nothing else then says what is sent.
         size: tokens of the pool that take turns.
         counted: whether the running number stands there.
         first: how many were sent in earlier rounds.
@@ -63,6 +75,7 @@ class Traffic:
     before: bytes
     after: bytes
     pool: Path | None = None
+    requests: Path | None = None
     size: int = 0
     counted: bool = False
     first: int = 0
@@ -80,10 +93,16 @@ def build(sends: Sends, keys: Material, scale: float = 1.0) -> Traffic:
     Args:
         scale: makes pools smaller, for a first try.
     """
+    if sends.mixed:
+        clients = max(1, int((sends.tokens or mixed.CLIENTS) * scale))
+        file = mixed.pool(keys.pool(clients), clients, body=sends.body, proxied=sends.proxied)
+        return Traffic(b"", b"", requests=file, size=clients * mixed.VISITS)
     head = [f"{'POST' if sends.body else 'GET'} {sends.target} HTTP/1.1", "Host: api.test", "User-Agent: bench"]
     head += ["Accept: */*"]
     if sends.close:
         head.append("Connection: close")
+    if sends.nominates:
+        head.append("Connection: keep-alive, x")
     if sends.body:
         head += ["Content-Type: application/octet-stream", f"Content-Length: {sends.body}"]
     start, end = "\r\n".join([*head, ""]).encode(), b"\r\n\r\n" + b"x" * sends.body

@@ -32,6 +32,23 @@ function request()
   return requests[number]
 end
 """
+_REQUESTS = """\
+local befores, betweens, afters, number, following = {{}}, {{}}, {{}}, {first}, 0
+local file = io.open({file}, "rb")
+for message in file:read("*a"):gmatch("([^\\2]+)\\2") do
+  local count = #befores + 1
+  befores[count], betweens[count], afters[count] = message:match("^([^\\1]*)\\1([^\\1]*)\\1([^\\1]*)$")
+end
+file:close()
+following = number % #befores
+collectgarbage("setpause", 1000)
+function request()
+  following = following % #befores + 1
+  local text = string.format("%0{digits}d", number)
+  number = number + 1
+  return befores[following] .. text .. betweens[following] .. text .. afters[following]
+end
+"""
 _DONE = """\
 function done(summary, latency)
   local e = summary.errors
@@ -58,7 +75,10 @@ def version() -> str:
 def script(traffic: Traffic) -> str:
     """Return the Lua script that sends this traffic and prints the outcome as the last line."""
     text = f"local before, after = {_quoted(traffic.before)}, {_quoted(traffic.after)}\n"
-    if traffic.counted:
+    if traffic.requests is not None:
+        file = _quoted(str(traffic.requests).encode())
+        text += _REQUESTS.format(file=file, first=traffic.first, digits=DIGITS)
+    elif traffic.counted:
         text += _COUNTED.format(first=traffic.first - 1, digits=DIGITS)
     elif traffic.pool is None:
         text += _SAME

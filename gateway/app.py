@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from aiohttp.abc import AbstractResolver
 
@@ -25,6 +25,7 @@ from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.registry import build_issuers, build_tenants
 from gateway.jwt.issuers.tenants import Tenants
 from gateway.jwt.revocations.revocations import Revocations
+from gateway.outbound.origin_turns import OriginTurns
 from gateway.policy.routes import RouteTable
 from gateway.server.admin.pages import Admin
 from gateway.server.admin.port import open_admin
@@ -35,21 +36,23 @@ from gateway.server.aiohttp_lane.protocol import demand_native_parser
 from gateway.server.express_lane.listener import ExpressLane
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.pipeline.runner import Serving
-from gateway.server.seam.feature import Core, Part, features_of
+from gateway.server.seam.feature import Core, Part, demand_distinct, features_of
 from gateway.server.sockets.listen import BACKLOG, Port, SharedAddress, listen, tcp_sockets
 from gateway.server.sockets.tls import RELOAD_SECONDS, ServerTls
 from gateway.server.sockets.tls_port import TlsPort
 from gateway.settings.tables.root import Settings
 from gateway.spare_memory import SpareMemory, trim_of_c
-from gateway.store.conditions import Conditions
-from gateway.store.fleet import Fleet
 from gateway.store.one_time_ids import ReplayStore, make_store
-from gateway.store.redis_link import open_link
 from gateway.tasks import Periodic
 from gateway.telemetry.counters import AccessLog, Telemetry
 from gateway.telemetry.log_writer import LogThread
 from gateway.telemetry.loop_lag import LoopLag
 from gateway.upstream.pool.upstream import open_upstreams
+
+if TYPE_CHECKING:
+    from gateway.store.conditions import Conditions
+    from gateway.store.fleet import Fleet
+    from gateway.store.redis_link import RedisLink
 
 #: How long the last access log lines may take when everything else has ended.
 LOG_STOP_SECONDS = 1.0
@@ -84,6 +87,9 @@ class GatewayApp:
         share: this is one of several processes, and opens no admin port of its own.
         resolver: looks up the hosts of issuers; the system's by default.
 
+    Raises:
+        ValueError: features of the configuration cannot be told apart.
+
     Attributes:
         pseudonym: this gateway's name in Via (RFC 9110 section 7.6.3).
         parts: those of the features, by the feature's name.
@@ -106,6 +112,7 @@ class GatewayApp:
         self.pseudonym = (share.pseudonym if share else b"") or draw_pseudonym()
         self._resolver = resolver
         self._features = features_of(settings)
+        demand_distinct(self._features)
         self.parts: dict[str, Part] = {}
         self._stop = contextlib.AsyncExitStack()
 
@@ -126,7 +133,7 @@ class GatewayApp:
         self._writer = LogThread()
         self._stop.push_async_callback(self._writer.stop, LOG_STOP_SECONDS)
         self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
-        self.redis = await open_link(settings.redis, clock, self._stop)
+        self.redis = await self._connect_redis()
         express = frozenset().union(*(feature.express for feature in self._features))
         self._routes = RouteTable(settings.routes, express)
         revocations = self.revocations = Revocations((), clock)
@@ -149,6 +156,14 @@ class GatewayApp:
         await revocations.start()
         await self._start_listener()
 
+    async def _connect_redis(self) -> RedisLink | None:
+        """Return a started link to what gateways share; None where no server is configured."""
+        if not self.settings.redis.url:
+            return None
+        from gateway.store.redis_link import open_link  # noqa: PLC0415 - only with Redis: it takes a tenth of the start
+
+        return await open_link(self.settings.redis, self.clock, self._stop)
+
     def _build_parts(self, revocations: Revocations) -> None:
         """Make the features' parts."""
         settings, clock, redis = self.settings, self.clock, self.redis
@@ -160,15 +175,16 @@ class GatewayApp:
         secret = self._share.secret if self._share else b""
         core = Core(settings, clock, self._routes.routes, redis, revocations, used_ids, self._resolver, secret)
         for feature in self._features:
-            if (part := feature.build(core)) is not None:
+            if feature.is_used(settings) and (part := feature.build(core)) is not None:
                 self.parts[feature.name] = part
 
     async def _start_judging(self, revocations: Revocations) -> None:
         """Start what JWTs are judged by: keys, and what another worker left of both keys and revocations."""
         settings, clock = self.settings, self.clock
         first_wait = self._share.first_wait if self._share else 0.0
-        self.issuers = build_issuers(settings, clock, first_wait, self._resolver)
-        self.tenants = build_tenants(settings, clock, self._resolver)
+        turns = OriginTurns(clock)
+        self.issuers = build_issuers(settings, clock, first_wait, self._resolver, turns)
+        self.tenants = build_tenants(settings, clock, self._resolver, turns)
         keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
         await take_over(self._share.left if self._share else None, keys, revocations)
         self.estate = Estate(keys, revocations)
@@ -260,6 +276,8 @@ class GatewayApp:
         """Tell others that share the Redis what this gateway is; None without one."""
         if self.redis is None:
             return None
+        from gateway.store.fleet import Fleet  # noqa: PLC0415 - only with Redis
+
         fleet = Fleet(self.redis, self.settings, self.clock)
         self._stop.push_async_callback(fleet.stop)
         await fleet.start()
@@ -269,6 +287,8 @@ class GatewayApp:
         """Look at what Redis is set up for; None without one."""
         if self.redis is None:
             return None
+        from gateway.store.conditions import Conditions  # noqa: PLC0415 - only with Redis
+
         conditions = Conditions(self.redis, self.settings, self.clock)
         self._stop.push_async_callback(conditions.stop)
         conditions.start()

@@ -10,23 +10,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import platform
 import sys
-from importlib.metadata import version as distribution_version
 from typing import Any
 
 import click
 
+import gateway.process.early  # noqa: F401 - before all others
 from gateway import __version__
 from gateway.configuration import GatewaySettings
-from gateway.demo import run as demo_run
+from gateway.demo import DEFAULT_ISSUER
 from gateway.process import standard_streams
-from gateway.process import supervisor as workers
 from gateway.server.seam.feature import features_of
 from gateway.settings.loading.command_line import configured, load_given
 from gateway.settings.loading.load import Loaded
-from gateway.settings.rendering.effective import effective_toml
-from gateway.settings.rendering.reference import json_schema
 from gateway.settings.tables.root import Settings
 
 #: The libraries whose versions decide how the gateway behaves.
@@ -35,12 +33,42 @@ LIBRARIES = ("aiohttp", "joserfc", "authlib", "cryptography", "orjson", "uvloop"
 
 def versions() -> str:
     """Return the version of the gateway, of Python and of ``LIBRARIES``, one a line."""
+    from importlib.metadata import version as distribution_version  # noqa: PLC0415 - it brings a parser of mail
+
     lines = [f"gateway {__version__}", f"{platform.python_implementation()} {platform.python_version()}"]
     return "\n".join(lines + [f"{name} {distribution_version(name)}" for name in LIBRARIES])
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, message=versions().replace("%", "%%"))
+class _Commands(click.Group):
+    """The commands, and those of features, which are imported when one of them or a list of all is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self._of_features()])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or self._of_features().get(cmd_name)
+
+    def _of_features(self) -> dict[str, click.Command]:
+        features = features_of(GatewaySettings)
+        found = (command for feature in features for command in feature.commands(GatewaySettings))
+        return {str(command.name): command for command in found}
+
+
+def _print_versions(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(versions())
+        context.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    *("--version", "print_version"),
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """An API gateway that verifies JWT bearer tokens and forwards requests with trusted identity headers."""
 
@@ -51,7 +79,11 @@ def run(**given: Any) -> None:
     """Run the gateway in the foreground, until SIGTERM or SIGINT."""
     loaded = load_given(GatewaySettings, given)
     _print_warnings(loaded)
-    sys.exit(workers.run_gateway(loaded.settings))
+    from gateway.process import supervisor  # noqa: PLC0415 - what runs is imported once there is something to run
+
+    settings = loaded.settings
+    del loaded  # where each value came from is of no more use
+    sys.exit(supervisor.run_gateway(settings))
 
 
 @cli.command()
@@ -69,6 +101,9 @@ def check(**given: Any) -> None:
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of the configuration instead.")
 def config(schema: bool, **given: Any) -> None:
     """Print the configuration in force as TOML, with the origin of each value."""
+    from gateway.settings.rendering.effective import effective_toml  # noqa: PLC0415 - no other command renders
+    from gateway.settings.rendering.reference import json_schema  # noqa: PLC0415
+
     click.echo(
         json_schema(GatewaySettings) if schema else effective_toml(load_given(GatewaySettings, given)).rstrip("\n")
     )
@@ -81,11 +116,13 @@ def config(schema: bool, **given: Any) -> None:
 )
 def demo(once: bool, port: int | None) -> None:
     """Run the gateway between a small identity provider and an echoing service, all on loopback."""
+    from gateway.demo import run as demo_run  # noqa: PLC0415 - nothing of the demo is imported by a gateway
+
     sys.exit(demo_run.run_demo(once=once, port=port))
 
 
 @cli.command()
-@click.option("--issuer", default=demo_run.DEFAULT_ISSUER, show_default=True, help="The demo identity provider.")
+@click.option("--issuer", default=DEFAULT_ISSUER, show_default=True, help="The demo identity provider.")
 @click.option(
     "--claim",
     "claims",
@@ -96,6 +133,8 @@ def demo(once: bool, port: int | None) -> None:
 @click.option("--expires-in", type=click.IntRange(min=1), metavar="S", help="Seconds until the token expires.")
 def token(issuer: str, claims: tuple[str, ...], expires_in: int | None) -> None:
     """Print a token from a running demo identity provider."""
+    from gateway.demo import run as demo_run  # noqa: PLC0415 - the same
+
     sys.exit(demo_run.print_token(issuer, dict(map(_claim, claims)), expires_in))
 
 
@@ -105,14 +144,11 @@ def version() -> None:
     click.echo(versions())
 
 
-for feature in features_of(GatewaySettings):
-    for command in feature.commands(GatewaySettings):
-        cli.add_command(command)
-
-
 def main() -> None:
     """Run the command line of this process."""
     standard_streams.open_closed()
+    # What else is installed has no say in how the configuration is read, and is not searched for such plugins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         cli(prog_name="gateway")
     except OSError as error:

@@ -33,7 +33,8 @@ def compose(features: Iterable[FeatureRules], listed: str = "") -> type[Settings
         listed: where their list stands, as "module:name"; a gateway with several workers needs it.
 
     Raises:
-        ValueError: a feature has options for a table that there is not, or behind an option that there is not.
+        ValueError: a feature has options for a table that there is not, or behind an option that there is not, or one
+            that is declared already: it would replace that, with its meaning and default.
     """
     features = tuple(features)
     single, lists = single_tables(Settings), listed_tables(Settings)
@@ -44,7 +45,8 @@ def compose(features: Iterable[FeatureRules], listed: str = "") -> type[Settings
         added = [feature.options[name] for feature in features if name in feature.options]
         if added:
             table: Any = _mixed(core, added)
-            fields[name] = (table, table()) if name in single else (list[table], copy(Settings.model_fields[name]))
+            plain = (table, table.model_construct()) if name in single else None
+            fields[name] = plain or (list[table], copy(Settings.model_fields[name]))
     tables = [feature.tables for feature in features if feature.tables is not None]
     composed = cast("type[Settings]", _mixed(Settings, tables, fields))
     composed.features, composed.listed = features, listed
@@ -84,6 +86,8 @@ def _mixed(
 def _order(core: type[Section], added: Sequence[type[FeatureOptions]]) -> list[str]:
     names = list(core.model_fields)
     for options in added:
+        if again := sorted(options.model_fields.keys() & set(names)):
+            raise ValueError(f"{options.__qualname__} of {options.__module__} declares again: {', '.join(again)}")
         place = names.index(options.after) + 1 if options.after else len(names)
         names[place:place] = options.model_fields
     return names

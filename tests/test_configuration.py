@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -18,7 +19,7 @@ from gateway.settings.loading.load import load
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.rendering.effective import effective_toml
 from gateway.settings.rendering.reference import document, json_schema
-from gateway.settings.tables.base import FeatureOptions, Section, listed_tables, single_tables
+from gateway.settings.tables.base import FeatureOptions, Section, listed_tables
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import RouteSettings
 from tests.settings.configs import SMALL, toml
@@ -156,12 +157,38 @@ def test_settings_go_to_workers_as_json(tmp_path: Path) -> None:
     assert MODEL.model_validate_json(settings.model_dump_json()) == settings
 
 
-def test_no_two_features_declare_one_option() -> None:
-    declared: dict[str, type[Section]] = {**single_tables(Settings), **listed_tables(Settings), "": Settings}
-    for name, core in declared.items():
-        added = [feature.options.get(name) if name else feature.tables for feature in FEATURES]
-        names = [*core.model_fields, *(option for one in added if one for option in one.model_fields)]
-        assert len(names) == len(set(names)), name
+class EverythingIsPublic(FeatureOptions):
+    """An option that the core has, with another default."""
+
+    auth: str = "public"
+    """Who may pass."""
+
+
+class ServerAgain(FeatureOptions):
+    """A table that the core has."""
+
+    server: Toys = Toys()
+
+
+def test_nothing_is_declared_twice() -> None:
+    """Neither what the core has, nor what another feature has: it would be replaced, with its meaning and default."""
+
+    class Public(Feature):
+        options: Mapping[str, type[FeatureOptions]] = {"routes": EverythingIsPublic}
+
+    class Server(Feature):
+        tables = ServerAgain
+
+    class SecondToy(Feature):
+        options: Mapping[str, type[FeatureOptions]] = {"routes": ToyOptions}
+
+    for features, told in (
+        ([Public()], "EverythingIsPublic of tests.test_configuration declares again: auth"),
+        ([Server()], "ServerAgain of tests.test_configuration declares again: server"),
+        ([Toy(), SecondToy()], "ToyOptions of tests.test_configuration declares again: toy, toy_color"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(told)):
+            compose(features)
 
 
 def test_what_the_express_lane_may_serve_are_options_of_routes() -> None:

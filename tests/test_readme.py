@@ -36,6 +36,7 @@ from gateway.upstream.headers.claimed_names import GROUPS
 from tests.support.certificates import authority
 from tests.support.clock import FakeClock
 from tests.support.composed import load
+from tests.support.gateways.every_feature import every_feature
 from tests.support.gateways.running import running_gateway
 from tests.support.issuers.identity_provider import gateway_settings
 from tests.support.issuers.introspection import introspecting
@@ -158,8 +159,8 @@ def test_every_command_and_script_exists(page: Path) -> None:
     code = "\n".join([*_blocks(text, "(?:sh|console)"), *re.findall(r"`([^`\n]+)`", text)])
     for name, rest in re.findall(r"(?:^|[ /(])gateway ([a-z]+)\b([^|)#\n]*)", code, flags=re.MULTILINE):
         assert isinstance(cli, click.Group)
-        assert name in cli.commands, name
-        command = cli.commands[name]
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None, name
         if isinstance(command, click.Group):
             command = command.commands[rest.split()[0]]
         known = {option for parameter in command.params for option in parameter.opts}
@@ -200,14 +201,20 @@ def _counted_everything(app: GatewayApp, folder: Path) -> None:
 
 async def test_every_metric_has_its_entry_with_type_and_labels(tmp_path: Path) -> None:
     """The page's headings are exactly the exported metrics, in their order."""
+    features = every_feature(tmp_path)
+    main = {"name": "main", "issuer": "https://idp.test/", "jwks_file": str(tmp_path / "jwks.json")}
     issuers = [
-        {"name": "main", "issuer": "https://idp.test/", "jwks_file": str(tmp_path / "jwks.json"), "audience": ["api"]},
+        {**main, "audience": ["api"], **features.pop("issuer")},
         {"name": "template", "issuer": "https://idp.test/{tenant}", "tenants": ["acme"], "audience": ["api"]},
     ]
     async with (
         RedisServer(tmp_path / "redis") as server,
         running_gateway(
-            "http://127.0.0.1:9", tmp_path, redis={"url": server.url, "timeout_seconds": 2}, issuers=issuers
+            "http://127.0.0.1:9",
+            tmp_path,
+            redis={"url": server.url, "timeout_seconds": 2},
+            issuers=issuers,
+            **features,
         ) as gateway,
     ):
         _counted_everything(gateway.app, tmp_path)

@@ -9,12 +9,22 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from benchmarks.tokens import AUDIENCE, ISSUER, Material
 from tests.support.certificates import Certificate
 
 _CONFIGS = Path(__file__).with_name("configs")
+
+
+class Work(Enum):
+    """What a peer does to a request, and so what it has to prove."""
+
+    ALL = "checks tokens, removes them, sets identity headers"
+    BELIEVES = "believes tokens unread of their signature, removes them, sets identity headers"
+    FIXED = "looks at no token, removes it, sets fixed headers"
+    NOTHING = "passes bytes on"
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,10 @@ class Setup:
         cache_size: verified tokens that it keeps, if it keeps any.
         pinned: it runs on its own core; else wherever the system likes, and the load too.
         opaque: it takes opaque tokens below ``/either``, too, and asks the service about them.
+        paths: of routes that it has besides.
+        log: whether it writes an access log; on by default, because gateways are run with one.
+        trusted: it believes what a proxy on loopback says of clients.
+        chunked: the service behind it answers in chunks.
     """
 
     algorithm: str = "RS256"
@@ -35,6 +49,10 @@ class Setup:
     workers: int = 1
     pinned: bool = True
     opaque: bool = False
+    paths: tuple[str, ...] = ()
+    log: bool = True
+    trusted: bool = False
+    chunked: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,17 +71,29 @@ class Place:
     keys: Material
     certificate: Certificate
 
+    @property
+    def output(self) -> Path:
+        """What the process writes to standard output and standard error."""
+        return self.folder / "out"
+
+    @property
+    def access_log(self) -> Path:
+        """Where a peer writes its access log that does not write it to standard output."""
+        return self.folder / "access.log"
+
 
 class Peer(ABC):
     """A gateway as its users set it up.
 
     Attributes:
         title: what reports call it.
-        checks_tokens: False for one that lets everything through.
+        work: what it does, and has to prove.
+        logs_to_output: its access log is its standard output.
     """
 
     title: str
-    checks_tokens = True
+    work = Work.ALL
+    logs_to_output = False
 
     @abstractmethod
     def missing(self) -> str | None:
@@ -77,9 +107,17 @@ class Peer(ABC):
     def command(self, setup: Setup, place: Place) -> list[str | Path]:
         """Write its configuration and return what starts it in the foreground."""
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, place: Place) -> dict[str, str]:
         """Return what is added to its environment."""
         return {}
+
+    def access_log(self, place: Place) -> Path:
+        """Return the file that its access log ends in."""
+        return place.output if self.logs_to_output else place.access_log
+
+    def port(self, place: Place) -> int:
+        """Return the port that the load goes to."""
+        return place.port
 
     def offers(self, setup: Setup) -> str | None:
         """Return why it cannot be set up like this, or None."""

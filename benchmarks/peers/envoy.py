@@ -16,6 +16,31 @@ _TLS = """transport_socket:
             - certificate_chain: {{ filename: "{cert}" }}
               private_key: {{ filename: "{key}" }}"""
 
+_LOG = """access_log:
+          - name: envoy.access_loggers.file
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog
+              path: "{file}"
+              log_format:
+                json_format:
+                  time: "%START_TIME%"
+                  request_id: "%REQ(X-REQUEST-ID)%"
+                  client: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
+                  method: "%REQ(:METHOD)%"
+                  path: "%PATH(NQ)%"
+                  route: "%ROUTE_NAME%"
+                  status: "%RESPONSE_CODE%"
+                  outcome: "%RESPONSE_CODE_DETAILS%"
+                  duration_ms: "%DURATION%"
+                  credential: "jwt"
+                  issuer: "main"
+                  subject: "%REQ(X-USER-ID)%"
+                  upstream: "%UPSTREAM_CLUSTER%"
+                  upstream_ms: "%RESPONSE_DURATION%"
+                  bytes_in: "%BYTES_RECEIVED%"
+                  bytes_out: "%BYTES_SENT%"
+"""
+
 
 class Envoy(Peer):
     """Args:
@@ -45,7 +70,14 @@ class Envoy(Peer):
             UPSTREAM=place.upstream,
             JWKS=place.keys.jwks,
             CACHE=cache if self._cache else "",
+            LOG=_LOG.format(file=place.access_log) if setup.log else "access_log: []",
+            HOPS=int(setup.trusted),
+            ROUTES="".join(
+                f'- {{ name: "{path}", match: {{ prefix: "{path}" }}, route: {{ cluster: service }} }}\n' + " " * 14
+                for path in (*setup.paths, "/")
+            ),
             TLS=_TLS.format(cert=place.certificate.cert, key=place.certificate.key) if setup.tls else "name: plain",
         )
         # Several of them run in one scenario: the shared memory of hot restarts would collide.
-        return [wheel_binary("envoy"), "-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+        command: list[str | Path] = [wheel_binary("envoy"), "-c", file, "--concurrency", "1", "--disable-hot-restart"]
+        return [*command, "--file-flush-interval-msec", "1000", "-l", "error"]

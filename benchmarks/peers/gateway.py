@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.peers.base import Peer, Place, Setup, fill
+from benchmarks.peers.pythons import interpreter, unavailable
 from gateway import __version__
 from gateway.configuration import GatewaySettings
 from gateway.settings.faults import ConfigError
@@ -16,20 +17,23 @@ from tests.support.ports import free_port
 class Gateway(Peer):
     """Args:
     express: whether the express lane is on, as it is by default.
+    python: the version of another interpreter, such as "3.14"; empty = the one that runs this.
     """
 
-    def __init__(self, *, express: bool) -> None:
-        self.title = "this gateway" if express else "this gateway, express off"
-        self._express = express
+    logs_to_output = True
+
+    def __init__(self, *, express: bool, python: str = "") -> None:
+        self.title = "this gateway" + ("" if express else ", express off") + (f", Python {python}" if python else "")
+        self._express, self._python = express, python
 
     def missing(self) -> str | None:
-        return None
+        return unavailable(self._python) if self._python else None
 
     def version(self) -> str:
         return __version__
 
     def command(self, setup: Setup, place: Place) -> list[str | Path]:
-        paths = ["/", *(f"/r{number}" for number in range(setup.routes - 1))]
+        paths = ["/", *setup.paths, *(f"/r{number}" for number in range(setup.routes - 1))]
         file = fill(
             "gateway.toml",
             place.folder,
@@ -37,6 +41,8 @@ class Gateway(Peer):
             ADMIN=free_port(),
             WORKERS=setup.workers,
             EXPRESS=str(self._express).lower(),
+            LOG="json" if setup.log else "off",
+            TRUSTED='["127.0.0.0/8"]' if setup.trusted else "[]",
             CERT=place.certificate.cert if setup.tls else "",
             KEY=place.certificate.key if setup.tls else "",
             CACHE_SIZE=setup.cache_size,
@@ -46,7 +52,8 @@ class Gateway(Peer):
             ROUTES="".join(f'\n[[routes]]\npath = "{path}"\nupstream = "service"\n' for path in paths)
             + (_opaque(place) if setup.opaque else ""),
         )
-        return [sys.executable, "-m", "gateway", "run", "--config", file]
+        python = interpreter(self._python) if self._python else sys.executable
+        return [python, "-m", "gateway", "run", "--config", file]
 
     def offers(self, setup: Setup) -> str | None:
         if setup.workers == 1:

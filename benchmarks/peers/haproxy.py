@@ -14,6 +14,7 @@ class HAProxy(Peer):
     """It verifies each token anew: it has no token cache."""
 
     title = "HAProxy"
+    logs_to_output = True
 
     def missing(self) -> str | None:
         return None if _binary() else "haproxy is not installed (on Debian and Ubuntu: apt install haproxy)"
@@ -34,6 +35,10 @@ class HAProxy(Peer):
             ALGORITHM=setup.algorithm,
             PEM=place.keys.pem,
             TLS=f"ssl crt {both}" if setup.tls else "",
+            LOG="log stdout len 4096 format raw local0" if setup.log else "",
+            # Before anything else looks at the client's address.
+            TRUSTED="http-request set-src hdr_ip(x-forwarded-for,-1) if { src 127.0.0.0/8 }" if setup.trusted else "",
+            FORWARD_FOR="option forwardfor if-none" if setup.trusted else "option forwardfor",
         )
         return [_binary() or "haproxy", "-db", "-f", file]
 

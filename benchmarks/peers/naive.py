@@ -22,5 +22,9 @@ class Naive(Peer):
 
     def command(self, setup: Setup, place: Place) -> list[str | Path]:
         tls = [place.certificate.cert, place.certificate.key] if setup.tls else []
-        arguments = (place.port, place.upstream, place.keys.pem, setup.algorithm, setup.cache_size, *tls)
+        log = place.access_log if setup.log else ""
+        arguments = (place.port, place.upstream, place.keys.pem, setup.algorithm, setup.cache_size, log, *tls)
         return [sys.executable, "-m", "benchmarks.peers.naive_proxy", *map(str, arguments)]
+
+    def offers(self, setup: Setup) -> str | None:
+        return "it believes no proxy" if setup.trusted else None

@@ -28,10 +28,14 @@ class Node(Peer):
 
     def command(self, setup: Setup, place: Place) -> list[str | Path]:
         tls = [place.certificate.cert, place.certificate.key] if setup.tls else []
-        arguments = (place.port, place.upstream, place.keys.pem, setup.algorithm, *tls)
+        log = place.access_log if setup.log else ""
+        arguments = (place.port, place.upstream, place.keys.pem, setup.algorithm, log, *tls)
         return ["node", FOLDER / "server.mjs", *map(str, arguments)]
 
-    def environment(self) -> dict[str, str]:
+    def offers(self, setup: Setup) -> str | None:
+        return "it believes no proxy" if setup.trusted else None
+
+    def environment(self, place: Place) -> dict[str, str]:
         return {"NODE_ENV": "production"}
 
 

@@ -24,9 +24,6 @@ from joserfc.jwk import RSAKey
 from gateway.clock import Clock, SystemClock
 from gateway.demo.loopback import LoopbackServer
 
-#: Where ``gateway demo`` puts it and ``gateway token`` looks for it.
-PROVIDER_PORT = 9401
-
 #: Whom the tokens are for unless the request names another ``aud`` in its ``claims``.
 AUDIENCE = "demo-api"
 

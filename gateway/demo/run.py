@@ -23,19 +23,17 @@ import uvloop
 
 from gateway.app import GatewayApp
 from gateway.configuration import GatewaySettings
-from gateway.demo import identity_provider
+from gateway.demo import DEFAULT_ISSUER, ISSUER_PORT
 from gateway.demo.echo_upstream import EchoUpstream
-from gateway.demo.identity_provider import IdentityProvider
+from gateway.demo.identity_provider import AUDIENCE, IdentityProvider
 from gateway.server.aiohttp_lane.protocol import PurePythonParserError
 from gateway.settings.tables.root import Settings
+from gateway.tls_contexts import system_context
 
 #: Where the gateway listens while the demo stays up; when taken, the system picks.
 DEFAULT_PORT = 8080
 DEFAULT_ADMIN_PORT = 9090
 DEFAULT_UPSTREAM_PORT = 9402
-
-#: What ``gateway token`` asks unless told otherwise.
-DEFAULT_ISSUER = f"http://127.0.0.1:{identity_provider.PROVIDER_PORT}"
 
 #: Who the demo's tokens speak for, and with it the headers that the upstream must see.
 ALICE, SCOPE, ROLE = "alice", "orders:read", "merchant"
@@ -109,7 +107,7 @@ def settings(issuer: str, upstream: str, port: int, admin_port: int, access_log:
                 "access_log": access_log,
                 "drain_seconds": 2,
             },
-            "issuers": [{"name": "demo", "issuer": issuer, "audience": [identity_provider.AUDIENCE]}],
+            "issuers": [{"name": "demo", "issuer": issuer, "audience": [AUDIENCE]}],
             "upstreams": [{"name": "echo", "urls": [upstream]}],
             "routes": [{"path": "/", "upstream": "echo"}],
         }
@@ -138,9 +136,7 @@ def tamper(token: str) -> str:
 async def _demo(once: bool, port: int | None) -> int:
     stop = asyncio.Event() if once else _on_interrupt()
     async with AsyncExitStack() as stack:
-        provider = await stack.enter_async_context(
-            IdentityProvider(0 if once else _free(identity_provider.PROVIDER_PORT))
-        )
+        provider = await stack.enter_async_context(IdentityProvider(0 if once else _free(ISSUER_PORT)))
         upstream = await stack.enter_async_context(EchoUpstream(0 if once else _free(DEFAULT_UPSTREAM_PORT)))
         if port is None:
             port = 0 if once else _free(DEFAULT_PORT)
@@ -249,7 +245,9 @@ async def _fetch_token(issuer: str, claims: Mapping[str, Any], expires_in: int |
     if expires_in is not None:
         form["expires_in"] = str(expires_in)
     async with (
-        aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session,
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=system_context()), timeout=_TIMEOUT, trust_env=False
+        ) as session,
         session.post(f"{issuer}/token", data=form, allow_redirects=False) as answer,
     ):
         body = await answer.json()

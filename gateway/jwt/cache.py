@@ -52,7 +52,14 @@ _PERMANENT = frozenset(
 _PERMANENT_FOR_KEYS = frozenset({Reasons.BAD_SIGNATURE, Reasons.UNSAFE_CLAIM})
 
 # The entry itself, the identity, its digest and its place in the map, measured; what it may remember of a revocation.
-_FIXED_COST, _MARKS_COST = 900, 300
+_FIXED_COST, _MARKS_COST = 780, 300
+
+# Memory is counted in blocks of so many bytes: of usual tokens it is a number that Python has once, not for each entry.
+_BLOCK = 64
+
+
+def _blocks(size: int) -> int:
+    return -(-size // _BLOCK)
 
 
 class CachedToken:
@@ -63,8 +70,8 @@ class CachedToken:
         key: the key that verified the token.
         issuer: whose keys these are; asked on every hit whether ``key`` is still trusted.
         policy: what its times are judged by.
-        stored_at: monotonic seconds.
-        cost: estimated bytes of memory.
+        ends: monotonic seconds when it is too old, once it is in a cache; until then, when it was verified.
+        blocks: estimated memory.
         keyset: the set in which ``key`` was last seen, to look again only after a change.
         generation: of what is revoked, when the token was last found not to be.
         marks: what to look for in there.
@@ -74,7 +81,8 @@ class CachedToken:
     """
 
     __slots__ = (
-        "cost",
+        "blocks",
+        "ends",
         "expires_at",
         "fresh_until",
         "generation",
@@ -85,7 +93,6 @@ class CachedToken:
         "marks",
         "not_before",
         "policy",
-        "stored_at",
     )
 
     def __init__(
@@ -97,8 +104,8 @@ class CachedToken:
         self.key = key
         self.issuer = issuer
         self.policy = policy
-        self.stored_at = stored_at
-        self.cost = _FIXED_COST + identity_cost(identity)
+        self.ends = stored_at
+        self.blocks = _blocks(_FIXED_COST + identity_cost(identity))
         # Not the current set: whether it holds the key is for the first hit to find out.
         self.keyset: KeySet | None = None
         self.generation: object = None
@@ -123,7 +130,6 @@ class TokenCache:
         hits, bad_hits: look-ups that found something.
         misses: look-ups that found nothing, counted by who goes on to verify.
         evictions: entries dropped for want of room.
-        bytes_used: estimated memory of the entries.
         get: return the identity of the token with this SHA-256 if everything that its entry
             rests on still holds; else drop the entry and return None. None without a drop is
             the answer while the issuer's keys are too old to be believed: they decide nothing
@@ -143,19 +149,24 @@ class TokenCache:
         self.misses = 0
         self.bad_hits = 0
         self.evictions = 0
-        self.bytes_used = 0
+        self._blocks_used = 0
         self._size = size
         self._seconds = seconds
         self._wall, self._monotonic = clock.wall, clock.monotonic
         granted = min(MAX_MEMORY_BYTES, max(MIN_MEMORY_BYTES, size * BYTES_PER_ENTRY))
-        self._max_bytes = granted if max_total_bytes is None else max_total_bytes
-        self._revoked, self._marks_cost = revoked, 0 if revoked is None else _MARKS_COST
+        self._most_blocks = (granted if max_total_bytes is None else max_total_bytes) // _BLOCK
+        self._revoked, self._marks_blocks = revoked, 0 if revoked is None else _blocks(_MARKS_COST)
         self._entries: OrderedDict[bytes, CachedToken] = OrderedDict()
         self._bad: OrderedDict[bytes, tuple[Reason, float, IssuerKeys | None, KeySet | None]] = OrderedDict()
         self.get = self._compile_get() if revoked is None else self._compile_watchful_get(revoked)
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def bytes_used(self) -> int:
+        """Estimated memory of the entries."""
+        return self._blocks_used * _BLOCK
 
     def _compile_get(self) -> Callable[[bytes], Identity | None]:
         """Return ``get``: a closure, for it runs on every request and reads its own names faster than attributes."""
@@ -203,7 +214,7 @@ class TokenCache:
 
     def _look_again(self, digest: bytes, entry: CachedToken) -> bool:
         """Say whether all that an entry rests on holds, the long way round, and keep the outcome for the short one."""
-        issuer, ends, monotonic = entry.issuer, entry.stored_at + self._seconds, self._monotonic()
+        issuer, ends, monotonic = entry.issuer, entry.ends, self._monotonic()
         if monotonic > issuer.stale_at:
             return False
         if (
@@ -234,12 +245,13 @@ class TokenCache:
         """Remember a verified token, making room first. One that would not fit at all is not kept."""
         if digest in self._entries:
             self._drop(digest)
-        entry.cost += self._marks_cost
-        if self._size == 0 or entry.cost > self._max_bytes:
+        entry.blocks += self._marks_blocks
+        if self._size == 0 or entry.blocks > self._most_blocks:
             return
+        entry.ends += self._seconds
         self._entries[digest] = entry
-        self.bytes_used += entry.cost
-        while len(self._entries) > self._size or self.bytes_used > self._max_bytes:
+        self._blocks_used += entry.blocks
+        while len(self._entries) > self._size or self._blocks_used > self._most_blocks:
             self._drop(next(iter(self._entries)))
             self.evictions += 1
 
@@ -271,4 +283,4 @@ class TokenCache:
             self._bad.popitem(last=False)
 
     def _drop(self, digest: bytes) -> None:
-        self.bytes_used -= self._entries.pop(digest).cost
+        self._blocks_used -= self._entries.pop(digest).blocks

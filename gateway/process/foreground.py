@@ -78,9 +78,9 @@ def calm_collector() -> None:
 
     Each verified token leaves a dozen objects that live for minutes: by default the collector walks over all of
     them every few hundred tokens, which costs a tenth of the verification. What was made so far lives as long as
-    the process. Cycles, which requests leave only when something fails, are still found.
+    the process, and is not looked at any more: to collect it first finds half a MiB and would hold up the first
+    requests. Cycles, which requests leave only when something fails, are still found.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 20)
 

@@ -12,7 +12,6 @@ import resource
 from gateway.server.admin.port import MAX_CONNECTIONS, most_connections
 from gateway.server.sockets.slots import lingering_places
 from gateway.settings.tables.root import Settings
-from gateway.store.redis_link import POOL_SIZE
 
 _log = logging.getLogger("gateway")
 
@@ -64,9 +63,15 @@ def connections_within(room: int, connections: int, pools: int) -> int:
 
 def _stores(settings: Settings) -> int:
     """Return the most files that issuers and Redis need, besides those that every gateway needs."""
-    files = 2 * POOL_SIZE + 1 if settings.redis.url else 0
+    files = _redis() if settings.redis.url else 0
     files += FETCHES * len(settings.issuers)
     return files + sum(feature.open_files(settings) for feature in settings.features)
+
+
+def _redis() -> int:
+    from gateway.store.redis_link import POOL_SIZE  # noqa: PLC0415 - only with Redis
+
+    return 2 * POOL_SIZE + 1
 
 
 def _pools(settings: Settings) -> int:

@@ -27,6 +27,7 @@ from gateway.process.worker_process import WorkerProcess
 from gateway.server.admin.port import open_admin
 from gateway.server.seam.feature import features_of
 from gateway.server.sockets.listen import Reservation, shown_addresses
+from gateway.settings.loading import handed_over
 from gateway.settings.tables.root import Settings
 from gateway.tasks import cancelled, note_failure, spawn, survivable
 
@@ -208,7 +209,7 @@ class Supervisor:
         together = slot.restarts == 0
         return {
             "worker": slot.number,
-            "settings": self._settings.model_dump_json(),
+            "settings": handed_over.written(self._settings),
             "listen": [(one.address, one.fileno) for one in self._reservation.shared],
             "secret": self._secret,
             "pseudonym": self._pseudonym,
@@ -251,6 +252,7 @@ async def _supervise(settings: Settings, count: int) -> int:
     signalled = spawn(stopping.wait(), "signal")
     try:
         await supervisor.start()
+        foreground.calm_collector()
         events: list[asyncio.Future[Any]] = [supervisor.up, signalled]
         await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         if supervisor.up.done():

@@ -22,6 +22,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TextIO, cast
 
+import gateway.process.early  # noqa: F401 - before all others
 from gateway.app import GatewayApp, Share
 from gateway.configuration import composed_of
 from gateway.process import standard_streams
@@ -30,6 +31,7 @@ from gateway.process.foreground import FAILED, OK, calm_collector, configure_log
 from gateway.process.merged_metrics import to_wire
 from gateway.process.open_files import fit_open_files
 from gateway.server.sockets.listen import SharedAddress
+from gateway.settings.loading import handed_over
 from gateway.settings.tables.root import Settings
 from gateway.tasks import cancelled, go_on_after, spawn, where
 
@@ -64,7 +66,7 @@ async def _work(end: socket.socket, model: type[Settings]) -> int:
         plan = await channel.receive()
     except EOFError:
         return OK  # it stood by, and nobody needed it
-    settings = model.model_validate_json(plan["settings"])
+    settings = handed_over.read(model, plan["settings"])
     configure_logging(settings.server.log_level, f"worker {plan['worker']}")
     listen = tuple(SharedAddress(address, fileno) for address, fileno in plan["listen"])
     secret, pseudonym = bytes.fromhex(plan["secret"]), plan["pseudonym"].encode("ascii")

@@ -14,7 +14,7 @@ import re
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AwareDatetime, TypeAdapter
+from pydantic import AwareDatetime, ConfigDict, TypeAdapter
 
 from gateway.http1.fields import METHOD, TOKEN
 from gateway.http1.trusted_proxies import plain_network
@@ -68,7 +68,7 @@ _OTHER_FAMILIES = (
 
 # RFC 3339 section 5.6, with the space that its note allows.
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_DATE_TIME: TypeAdapter[Any] = TypeAdapter(AwareDatetime)
+_DATE_TIME: TypeAdapter[Any] = TypeAdapter(AwareDatetime, config=ConfigDict(defer_build=True))
 
 
 def listen_address(text: str) -> str:

@@ -20,6 +20,10 @@ class OddAnswerError(ValueError):
     """An answer of another kind than was asked for. It quotes nothing of the answer."""
 
 
+class StoreUnavailableError(Exception):
+    """Redis did not do what was asked, or nobody tried because it is away. Its text holds no value and no password."""
+
+
 def done(answer: Any) -> None:
     """Read the answer ``OK``."""
     if answer != b"OK":

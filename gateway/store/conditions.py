@@ -13,8 +13,8 @@ from typing import Any
 
 from gateway.clock import Clock
 from gateway.settings.tables.root import Settings
-from gateway.store.answers import OddAnswerError, items, read_info, text
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.answers import OddAnswerError, StoreUnavailableError, items, read_info, text
+from gateway.store.redis_link import RedisLink
 from gateway.tasks import Periodic
 
 _log = logging.getLogger("gateway.redis")

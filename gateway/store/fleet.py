@@ -22,8 +22,8 @@ from gateway.errors import printable
 from gateway.settings.tables.root import Settings
 from gateway.store import names
 from gateway.store.agreement import what_must_agree
-from gateway.store.answers import OddAnswerError, text
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.answers import OddAnswerError, StoreUnavailableError, text
+from gateway.store.redis_link import RedisLink
 from gateway.tasks import Periodic
 
 _log = logging.getLogger("gateway.fleet")

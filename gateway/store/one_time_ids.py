@@ -17,14 +17,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reasons
 from gateway.settings.tables.root import Settings
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.answers import StoreUnavailableError
 from gateway.store.used_ids import DIGEST_BYTES, PASSED, UNDECIDED, USED, UsedIds
 from gateway.tasks import Periodic
+
+if TYPE_CHECKING:
+    from gateway.store.redis_link import RedisLink
 
 _log = logging.getLogger("gateway.replay")
 

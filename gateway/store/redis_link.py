@@ -42,7 +42,7 @@ from gateway.clock import Clock
 from gateway.network_errors import cause
 from gateway.settings.tables.redis import Redis as RedisSettings
 from gateway.store import names
-from gateway.store.answers import OddAnswerError, done, read_info
+from gateway.store.answers import OddAnswerError, StoreUnavailableError, done, read_info
 from gateway.store.connections import new_client
 from gateway.store.sentinel import NoMasterError, Sentinels
 from gateway.store.store_clock import StoreClock
@@ -98,10 +98,6 @@ _WORDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = 
 )
 
 
-class StoreUnavailableError(Exception):
-    """Redis did not do what was asked, or nobody tried because it is away. Its text holds no value and no password."""
-
-
 def _in_words(error: Exception) -> str:
     """Return what went wrong; an exception's own text may quote a password or a stored value."""
     if isinstance(error, NoMasterError):
@@ -114,10 +110,8 @@ def odd_reply(what: str) -> str:
     return f"return redis.error_reply('{_ODD_PREFIX}{what}')"
 
 
-async def open_link(settings: RedisSettings, clock: Clock, stop: contextlib.AsyncExitStack) -> RedisLink | None:
-    """Return a started link, which ends with ``stop``; None where no server is configured."""
-    if not settings.url:
-        return None
+async def open_link(settings: RedisSettings, clock: Clock, stop: contextlib.AsyncExitStack) -> RedisLink:
+    """Return a started link, which ends with ``stop``."""
     link = RedisLink(settings, clock)
     stop.push_async_callback(link.stop)
     await link.start()

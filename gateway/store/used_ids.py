@@ -17,11 +17,13 @@ below zero: ``server:`` with the server's ``run_id`` (since when it remembers),
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.store import names
 from gateway.store.answers import OddAnswerError, text
-from gateway.store.redis_link import RedisLink
+
+if TYPE_CHECKING:
+    from gateway.store.redis_link import RedisLink
 
 #: What is remembered of an id, in bytes: enough that two ids with the same cannot be found.
 DIGEST_BYTES = 16

@@ -50,7 +50,9 @@ def test_later_rounds_go_on_where_the_earlier_ones_ended() -> None:
 
 
 def test_a_plan_survives_its_way_to_the_process() -> None:
-    plan = Plan(Traffic(b"\x00\xff\r\n", b"x", Path("/pool"), 3, first=2, refused=True), 80, 4, 1.5, 10.0, 7)
+    plan = Plan(
+        Traffic(b"\x00\xff\r\n", b"x", Path("/pool"), Path("/requests"), 3, first=2, refused=True), 80, 4, 1.5, 10.0, 7
+    )
     assert parse(dump(plan)) == plan
     assert parse(dump(Plan(GET, 80, 4, 1.5))).traffic.pool is None
 

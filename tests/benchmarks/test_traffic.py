@@ -79,6 +79,8 @@ def test_each_credential_is_the_request_that_its_name_says(keys: Material) -> No
     assert build(Sends("none"), keys).refused
     assert build(Sends("forged"), keys).refused
     assert not build(Sends(), keys).refused
+    assert build(Sends(misplaced=True), keys).refused
+    assert b"\r\nConnection: keep-alive, x\r\n" in first(Sends("forged", nominates=True))
 
 
 def test_a_unique_header_never_comes_again(keys: Material) -> None:

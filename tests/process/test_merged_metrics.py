@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from gateway.process.merged_metrics import Merged, Wire, to_wire
 from gateway.telemetry.prometheus import Gauge, Merge
+from tests.support.gateways.every_feature import every_feature
 from tests.support.gateways.running import running_gateway
 from tests.support.stores.redis import RedisServer
 from tests.support.upstreams.recording import raw_upstream
@@ -127,7 +128,9 @@ async def test_it_is_said_of_every_gauge_how_it_is_merged(tmp_path: Path) -> Non
     async with (
         raw_upstream() as upstream,
         RedisServer(tmp_path / "redis") as server,
-        running_gateway(upstream.url, tmp_path, redis={"url": server.url, "timeout_seconds": 2}) as gateway,
+        running_gateway(
+            upstream.url, tmp_path, redis={"url": server.url, "timeout_seconds": 2}, **every_feature(tmp_path)
+        ) as gateway,
     ):
         families = list(gateway.app.admin.collector().collect())
     gauges = [family for family in families if isinstance(family, Gauge)]

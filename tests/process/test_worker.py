@@ -14,43 +14,6 @@ from gateway.process import worker
 from gateway.process.channel import Channel
 from gateway.process.worker import whole_lines
 from gateway.tasks import cancelled, failures, spawn
-from tests.support.composed import Settings, load
-
-ROOT = Path(__file__).parents[2]
-
-UNUSUAL = """
-[server]
-listen = "LOCALHOST:080"
-trusted_proxies = ["10.0.0.0/8", "::1"]
-workers = "auto"
-[[issuers]]
-name = "main"
-issuer = ["https://idp.test/", "https://other.test"]
-audience = ["api"]
-claims = { token_use = "access", level = 2, beta = true, share = 0.5 }
-[[upstreams]]
-name = "main"
-urls = ["HTTP://Service.test:80/base/", "unix:/run/a.sock:/b", "http://[::1]:9000"]
-[[routes]]
-path = "/a"
-upstream = "main"
-hosts = ["API.test", "xn--bcher-kva.test"]
-claims = { role = ["a", 1, true], level = 3 }
-cors_origins = ["https://APP.test:443"]
-[identity]
-"X-User-Id" = "sub"
-"x-roles" = ["realm_access", "roles"]
-"""
-
-
-@pytest.mark.parametrize("file", [*sorted(ROOT.glob("conf/*.toml")), None], ids=lambda file: getattr(file, "name", "-"))
-def test_settings_are_the_same_at_the_other_end(file: Path | None, tmp_path: Path) -> None:
-    """Checked values stay what they are when they are checked once more."""
-    if file is None:
-        file = tmp_path / "unusual.toml"
-        file.write_text(UNUSUAL)
-    settings = load(file, {}, {}).settings
-    assert Settings.model_validate_json(settings.model_dump_json()) == settings
 
 
 def test_lines_of_several_writers_stay_whole_in_a_pipe() -> None:

@@ -14,8 +14,8 @@ from gateway.features.rate_limits.shared_buckets import SharedBuckets
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.settings.tables.redis import Redis
 from gateway.store import answers
-from gateway.store.answers import OddAnswerError
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.answers import OddAnswerError, StoreUnavailableError
+from gateway.store.redis_link import RedisLink
 from tests.support.stores.scripted_redis import ODD_ANSWERS, RespServer
 
 ALL: tuple[Any, ...] = (

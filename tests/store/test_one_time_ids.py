@@ -13,6 +13,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.settings.tables.redis import Redis
+from gateway.store.answers import StoreUnavailableError
 from gateway.store.one_time_ids import (
     MAX_SECONDS,
     USED_IDS_LOOK_SECONDS,
@@ -23,7 +24,7 @@ from gateway.store.one_time_ids import (
     digest_of,
     make_store,
 )
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.redis_link import RedisLink
 from gateway.store.used_ids import NEW, USED, UsedIds
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.gateways.fleet import remembering_server

@@ -12,7 +12,8 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.settings.tables.redis import Redis
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.answers import StoreUnavailableError
+from gateway.store.redis_link import RedisLink
 from gateway.store.used_ids import CLOCK_MARGIN, NEW, PASSED, UNDECIDED, USED, UsedIds
 from tests.support.clock import eventually
 from tests.support.gateways.fleet import remembering_server

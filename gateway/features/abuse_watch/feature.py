@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.features.abuse_watch.checks import watch_problems, watch_warnings
 from gateway.features.abuse_watch.options import WatchTables
 from gateway.features.abuse_watch.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
@@ -23,9 +22,13 @@ class AbuseWatchFeature(Feature):
     tables = WatchTables
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        from gateway.features.abuse_watch.checks import watch_problems  # noqa: PLC0415 - only who reads a configuration checks it
+
         return watch_problems(settings, sound)
 
     def warnings(self, settings: Settings) -> Iterator[Problem]:
+        from gateway.features.abuse_watch.checks import watch_warnings  # noqa: PLC0415 - only who reads a configuration checks it
+
         return watch_warnings(settings)
 
     def build(self, core: Core) -> Part | None:

@@ -56,4 +56,4 @@ class WatchTables(FeatureOptions):
 
     after: ClassVar[str] = "tokens"
 
-    watch: Watch = Watch()
+    watch: Watch = Watch.model_construct()

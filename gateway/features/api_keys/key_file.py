@@ -9,6 +9,8 @@ the names of options.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -23,8 +25,6 @@ MAX_KEY_FILE_BYTES = 16 * 1024 * 1024
 
 #: Faults that are told one by one; of more, their number.
 MAX_FAULTS = 100
-
-_SCHEMA = ApiKey.model_json_schema()
 
 
 class KeyFileError(ValueError):
@@ -112,10 +112,15 @@ def _entry(line: bytes, rules: Sequence[HeaderRule]) -> ApiKey | list[str]:
     try:
         entry = ApiKey.model_validate(value)
     except ValidationError as error:
-        found = translate(error.errors(include_url=False), value, _SCHEMA)
+        found = translate(error.errors(include_url=False), value, _schema())
         return [_fault(path, text) for path, text in found.items()]
     problem = header_problem(entry, rules)
     return entry if problem is None else [f", {problem[0]}: {problem[1]}"]
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return ApiKey.model_json_schema()
 
 
 def _fault(path: tuple[str | int, ...], text: str) -> str:

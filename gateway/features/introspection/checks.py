@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from gateway.features.introspection.options import IssuerOptions, accepted_issuers, asked_about_opaque, takes_opaque
 from gateway.settings import readable as files
-from gateway.settings.client_credentials import read_client_key, read_client_secret
 from gateway.settings.faults import KeyPath
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.issuers import Issuer
@@ -74,6 +73,11 @@ def _credentials(options: IssuerOptions) -> Iterator[tuple[str, str]]:
     if not file:
         yield needed, f'is required with introspection_auth = "{auth}"'
         return
+    from gateway.settings.client_credentials import (  # noqa: PLC0415 - only where a file is named: it reads keys
+        read_client_key,
+        read_client_secret,
+    )
+
     try:
         if needed == _KEY:
             read_client_key(file)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp.abc import AbstractResolver
 
@@ -19,14 +19,16 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.features.introspection.introspector import Introspector
 from gateway.features.introspection.options import IssuerOptions, asked_about_jwts, asked_about_opaque, takes_opaque
-from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.jwt.claims.issuer_policy import IssuerPolicy, compile_policy
 from gateway.jwt.jose.compact import parse_token
 from gateway.jwt.jose.shape import is_jws
 from gateway.policy.routes import Route
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
-from gateway.store.redis_link import RedisLink
+
+if TYPE_CHECKING:
+    from gateway.features.introspection.shared_answers import SharedAnswers
+    from gateway.store.redis_link import RedisLink
 
 
 class _Asked(NamedTuple):
@@ -58,12 +60,18 @@ def build_introspectors(
             introspection_policy(issuer, settings),
             settings.tokens.max_bytes,
             clock,
-            None if redis is None else SharedAnswers(redis, settings.redis, issuer),
+            None if redis is None else _shared(redis, settings, issuer),
             resolver,
         )
         for issuer in settings.issuers
         if IssuerOptions.of(issuer).introspection_url
     }
+
+
+def _shared(redis: RedisLink, settings: Settings, issuer: Issuer) -> SharedAnswers:
+    from gateway.features.introspection.shared_answers import SharedAnswers  # noqa: PLC0415 - only with Redis
+
+    return SharedAnswers(redis, settings.redis, issuer)
 
 
 def introspection_policy(issuer: Issuer, settings: Settings) -> IssuerPolicy:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from gateway.features.introspection.checks import introspection_problems, introspection_warnings
 from gateway.features.introspection.options import IssuerOptions, replaces_keys
 from gateway.features.introspection.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
@@ -26,10 +25,17 @@ class IntrospectionFeature(Feature):
     reasons = REASONS
     options = {"issuers": IssuerOptions}
 
+    def is_used(self, settings: Settings) -> bool:
+        return any(map(self.calls_issuer, settings.issuers))
+
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        from gateway.features.introspection.checks import introspection_problems  # noqa: PLC0415 - only who reads a configuration checks it
+
         return introspection_problems(settings, sound)
 
     def warnings(self, settings: Settings) -> Iterator[Problem]:
+        from gateway.features.introspection.checks import introspection_warnings  # noqa: PLC0415 - only who reads a configuration checks it
+
         return introspection_warnings(settings)
 
     def replaces_keys(self, issuer: Issuer, settings: Settings) -> bool:

@@ -17,7 +17,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp.abc import AbstractResolver
 
@@ -28,7 +28,6 @@ from gateway.features.introspection.budget import Gate
 from gateway.features.introspection.client import IntrospectionClient
 from gateway.features.introspection.options import IssuerOptions
 from gateway.features.introspection.reasons import INACTIVE_TOKEN, INTROSPECTION_BUSY, INTROSPECTION_FAILED
-from gateway.features.introspection.shared_answers import SharedAnswers
 from gateway.features.introspection.verdict_cache import Verdict, VerdictMemory
 from gateway.features.introspection.verdict_in_use import HeldVerdict
 from gateway.identity import Identity
@@ -39,6 +38,9 @@ from gateway.server.seam.credential import Outcome, Shown
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.tasks import cancelled, spawn
 from gateway.telemetry.counters import Histogram, Record
+
+if TYPE_CHECKING:
+    from gateway.features.introspection.shared_answers import SharedAnswers
 
 _log = logging.getLogger("gateway.introspection")
 

@@ -5,16 +5,16 @@ Which options are sound enough to be looked at is ``all_checks.py``'s matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from gateway.features.rate_limits.options import (
     ADDRESS,
     API_KEY,
     CLAIM,
-    LimitRouteOptions,
     Limits,
     LimitTables,
     RateLimit,
+    limits_of,
 )
 from gateway.settings.checks.exposures import claim_problem, trusts_most
 from gateway.settings.problems import Problem, Sound
@@ -53,11 +53,6 @@ def rate_limit_warnings(settings: Settings) -> Iterator[Problem]:
         for number, limit in enumerate(limits_of(route)):
             if limit.by.startswith(CLAIM) and (text := claim_problem(limit.by.removeprefix(CLAIM))):
                 yield ("routes", index, "rate_limit", number, "by"), text
-
-
-def limits_of(route: RouteSettings) -> Sequence[RateLimit]:
-    """Return the limits of a route."""
-    return LimitRouteOptions.of(route).rate_limit
 
 
 def _problems(route: RouteSettings, number: int, limit: RateLimit, *, known: bool) -> Iterator[tuple[str, str]]:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.features.rate_limits.checks import limits_of, rate_limit_problems, rate_limit_warnings
-from gateway.features.rate_limits.options import LimitRouteOptions, LimitTables, claims_of_limits
+from gateway.features.rate_limits.options import LimitRouteOptions, LimitTables, claims_of_limits, limits_of
 from gateway.features.rate_limits.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
@@ -25,10 +24,17 @@ class RateLimitsFeature(Feature):
     options = {"routes": LimitRouteOptions}
     express = frozenset({"rate_limit"})  # its guard is asked each time
 
+    def is_used(self, settings: Settings) -> bool:
+        return any(map(limits_of, settings.routes))
+
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        from gateway.features.rate_limits.checks import rate_limit_problems  # noqa: PLC0415 - only who reads a configuration checks it
+
         return rate_limit_problems(settings, sound)
 
     def warnings(self, settings: Settings) -> Iterator[Problem]:
+        from gateway.features.rate_limits.checks import rate_limit_warnings  # noqa: PLC0415 - only who reads a configuration checks it
+
         return rate_limit_warnings(settings)
 
     def weakness(self, route: RouteSettings, other: RouteSettings) -> Weakness | None:

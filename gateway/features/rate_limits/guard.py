@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
@@ -20,7 +20,6 @@ from gateway.features.rate_limits.fields import limit_field, policy_field, retry
 from gateway.features.rate_limits.limits import compile_limits
 from gateway.features.rate_limits.options import ADDRESS, API_KEY, CLAIM, SUBJECT, LimitRouteOptions, LimitTables
 from gateway.features.rate_limits.reasons import RATE_LIMITED
-from gateway.features.rate_limits.shared_buckets import SharedBuckets
 from gateway.identity import Identity
 from gateway.policy.caller_names import Namer
 from gateway.policy.routes import Route
@@ -30,7 +29,11 @@ from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
 from gateway.server.seam.guard import Guard, Now
 from gateway.settings.tables.root import Settings
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.answers import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from gateway.features.rate_limits.shared_buckets import SharedBuckets
+    from gateway.store.redis_link import RedisLink
 
 #: Who a request comes from: its client's address, its credential, and whoever shows it.
 Caller = tuple[str, Shown | None, Identity | None]
@@ -82,9 +85,15 @@ class _Group:
             buckets = tuple(self.buckets[number] for number in asked)
             limits = tuple(one.limit for one in buckets)
             rates = [(limit.interval, limit.tolerance) for limit in limits]
-            shared = None if self._link is None else SharedBuckets(self._link, rates)
+            shared = None if self._link is None else _shared(self._link, rates)
             found = self._together[asked] = _Together(limits, policy_field(limits), buckets, shared)
         return found
+
+
+def _shared(link: RedisLink, rates: Sequence[tuple[float, float]]) -> SharedBuckets:
+    from gateway.features.rate_limits.shared_buckets import SharedBuckets  # noqa: PLC0415 - only with Redis
+
+    return SharedBuckets(link, rates)
 
 
 class RateLimitGuard(Guard):

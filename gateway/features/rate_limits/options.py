@@ -7,12 +7,13 @@ limit alone live here. What needs a second option is ``checks.py``'s.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.settings.tables.base import FeatureOptions, Section
+from gateway.settings.tables.routes import RouteSettings
 
 #: What requests may be counted by, besides claims.
 SUBJECT, API_KEY, ADDRESS = "sub", "api_key", "address"
@@ -74,7 +75,7 @@ class LimitTables(FeatureOptions):
 
     after: ClassVar[str] = "tokens"
 
-    limits: Limits = Limits()
+    limits: Limits = Limits.model_construct()
 
 
 class LimitRouteOptions(FeatureOptions):
@@ -85,6 +86,11 @@ class LimitRouteOptions(FeatureOptions):
     rate_limit: RateLimitList = []
     """How many requests each caller may send: one table, such as `{ requests = 100, seconds = 1, by = "sub" }`, or a
     list of several, which all must let a request through. More: 429. Empty: no limit."""
+
+
+def limits_of(route: RouteSettings) -> Sequence[RateLimit]:
+    """Return the limits of a route."""
+    return LimitRouteOptions.of(route).rate_limit
 
 
 def burst_of(limit: RateLimit) -> int:

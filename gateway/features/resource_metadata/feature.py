@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.features.resource_metadata.checks import resource_problems, resource_warnings
 from gateway.features.resource_metadata.options import ResourceRouteOptions, ResourceTables
 from gateway.features.resource_metadata.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
@@ -24,10 +23,17 @@ class ResourceMetadataFeature(Feature):
     options = {"routes": ResourceRouteOptions}
     express = frozenset({"resource"})  # it only changes what challenges say
 
+    def is_used(self, settings: Settings) -> bool:
+        return bool(ResourceTables.of(settings).resources)
+
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        from gateway.features.resource_metadata.checks import resource_problems  # noqa: PLC0415 - only who reads a configuration checks it
+
         return resource_problems(settings, sound)
 
     def warnings(self, settings: Settings) -> Iterator[Problem]:
+        from gateway.features.resource_metadata.checks import resource_warnings  # noqa: PLC0415 - only who reads a configuration checks it
+
         return resource_warnings(settings)
 
     def build(self, core: Core) -> Part | None:

@@ -23,7 +23,7 @@ from gateway.features.revocation.options import RevocationTables
 from gateway.features.revocation.writer import RevocationWriter, Take
 from gateway.jwt.revocations.entry import RevocationEntry
 from gateway.settings.tables.root import Settings
-from gateway.store.redis_link import StoreUnavailableError
+from gateway.store.answers import StoreUnavailableError
 
 _log = logging.getLogger("gateway.revocation")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.features.revocation.options import RevocationTables
+from gateway.features.revocation.options import RevocationTables, from_redis, revocable
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.readable import read_problem, read_regular, without_mark
 from gateway.settings.tables.root import Settings
@@ -16,16 +16,6 @@ from gateway.settings.tables.root import Settings
 MIN_ADMIN_TOKEN, MAX_ADMIN_TOKEN = 16, 4096
 
 _NOWHERE = "has no effect: neither `revocation.file` nor `redis.url` says what is revoked"
-
-
-def from_redis(settings: Settings) -> bool:
-    """Tell whether entries come from Redis."""
-    return bool(settings.redis.url) and RevocationTables.of(settings).revocation.redis
-
-
-def revocable(settings: Settings) -> bool:
-    """Tell whether anything can be revoked."""
-    return bool(RevocationTables.of(settings).revocation.file) or from_redis(settings)
 
 
 def read_admin_token(file: str) -> bytes:

@@ -15,7 +15,7 @@ from gateway.features.revocation.writer import RevocationWriter, shown_end
 from gateway.settings.loading.command_line import configured, load_given, refuse
 from gateway.settings.tables.issuers import issuer_values
 from gateway.settings.tables.root import Settings
-from gateway.store.redis_link import StoreUnavailableError
+from gateway.store.answers import StoreUnavailableError
 
 
 def revoke_command(model: type[Settings]) -> click.Command:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.features.revocation.checks import from_redis, revocation_problems, revocation_warnings
-from gateway.features.revocation.options import RevocationTables
+from gateway.features.revocation.options import RevocationTables, from_redis, revocable
 from gateway.server.seam.feature import Core, Feature, HandOut, Part
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Kept, Settings
@@ -27,10 +26,17 @@ class RevocationFeature(Feature):
     name = "revocation"
     tables = RevocationTables
 
+    def is_used(self, settings: Settings) -> bool:
+        return revocable(settings)
+
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        from gateway.features.revocation.checks import revocation_problems  # noqa: PLC0415 - only who reads a configuration checks it
+
         return revocation_problems(settings, sound)
 
     def warnings(self, settings: Settings) -> Iterator[Problem]:
+        from gateway.features.revocation.checks import revocation_warnings  # noqa: PLC0415 - only who reads a configuration checks it
+
         return revocation_warnings(settings)
 
     def kept_in_redis(self, settings: Settings) -> Iterator[Kept]:
@@ -50,6 +56,8 @@ class RevocationFeature(Feature):
 
     def pages(self, settings: Settings, clock: Clock, hand_out: HandOut) -> Sequence[web.RouteDef]:
         """Return the call that revokes, where a secret for it is configured."""
+        if not RevocationTables.of(settings).revocation.admin_token_file:
+            return ()
         from gateway.features.revocation.admin_call import revoke_call  # noqa: PLC0415 - only an admin port needs it
 
         return revoke_call(settings, clock, hand_out)

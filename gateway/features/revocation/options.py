@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from gateway.settings.tables.base import FeatureOptions, Section
+from gateway.settings.tables.root import Settings
 
 
 class Revocation(Section):
@@ -35,4 +36,14 @@ class RevocationTables(FeatureOptions):
 
     after: ClassVar[str] = "redis"
 
-    revocation: Revocation = Revocation()
+    revocation: Revocation = Revocation.model_construct()
+
+
+def from_redis(settings: Settings) -> bool:
+    """Tell whether entries come from Redis."""
+    return bool(settings.redis.url) and RevocationTables.of(settings).revocation.redis
+
+
+def revocable(settings: Settings) -> bool:
+    """Tell whether anything can be revoked."""
+    return bool(RevocationTables.of(settings).revocation.file) or from_redis(settings)

@@ -25,7 +25,8 @@ from gateway.clock import Clock
 from gateway.features.revocation.redis_log import RevocationLog, read_message
 from gateway.jwt.revocations.source import Inheritance, RevocationSource
 from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, RevocationTable
-from gateway.store.redis_link import PATIENCE_SECONDS, START_SECONDS, RedisLink, StoreUnavailableError
+from gateway.store.answers import StoreUnavailableError
+from gateway.store.redis_link import PATIENCE_SECONDS, START_SECONDS, RedisLink
 from gateway.tasks import Periodic, cancelled, spawn, survivable, where
 
 _log = logging.getLogger("gateway.revocation")

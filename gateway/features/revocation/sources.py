@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gateway.clock import Clock
-from gateway.features.revocation.checks import from_redis
 from gateway.features.revocation.file_source import FileRevocations
-from gateway.features.revocation.options import RevocationTables
-from gateway.features.revocation.redis_source import RedisRevocations
+from gateway.features.revocation.options import RevocationTables, from_redis
 from gateway.jwt.revocations.source import RevocationSource
 from gateway.settings.tables.root import Settings
-from gateway.store.redis_link import RedisLink
+
+if TYPE_CHECKING:
+    from gateway.store.redis_link import RedisLink
 
 
 def build_sources(settings: Settings, clock: Clock, link: RedisLink | None) -> list[RevocationSource]:
@@ -24,5 +26,7 @@ def build_sources(settings: Settings, clock: Clock, link: RedisLink | None) -> l
     if table.file:
         sources.append(FileRevocations(table.file, clock, table.max_age_seconds))
     if link is not None and from_redis(settings):
+        from gateway.features.revocation.redis_source import RedisRevocations  # noqa: PLC0415 - only with Redis
+
         sources.append(RedisRevocations(link, clock, table.max_age_seconds))
     return sources

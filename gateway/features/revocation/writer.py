@@ -15,14 +15,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.features.revocation.checks import from_redis
 from gateway.features.revocation.file_source import append_revocation
-from gateway.features.revocation.options import RevocationTables
-from gateway.features.revocation.redis_log import RevocationLog
+from gateway.features.revocation.options import RevocationTables, from_redis
 from gateway.jwt.revocations.entry import RevocationEntry, parse_revocation
 from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, EntryKind
 from gateway.settings.tables.root import Settings
-from gateway.store.redis_link import RedisLink
 
 #: Redis may take this long at least: nobody's request waits for it, in seconds.
 WRITE_SECONDS = 1.0
@@ -103,6 +100,9 @@ class RevocationWriter:
             await asyncio.to_thread(append_revocation, self._file, text)
 
     async def _to_redis(self, records: bytes) -> None:
+        from gateway.features.revocation.redis_log import RevocationLog  # noqa: PLC0415 - only with Redis
+        from gateway.store.redis_link import RedisLink  # noqa: PLC0415 - only with Redis
+
         settings = self._settings.redis
         longer = max(settings.timeout_seconds, WRITE_SECONDS)
         link = RedisLink(settings.model_copy(update={"timeout_seconds": longer}), self._clock)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.features.sender_constrained.checks import sender_problems, sender_warnings
 from gateway.features.sender_constrained.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.settings.problems import Problem, Sound
@@ -21,9 +20,13 @@ class SenderConstrainedFeature(Feature):
     reasons = REASONS
 
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        from gateway.features.sender_constrained.checks import sender_problems  # noqa: PLC0415 - only who reads a configuration checks it
+
         return sender_problems(settings, sound)
 
     def warnings(self, settings: Settings) -> Iterator[Problem]:
+        from gateway.features.sender_constrained.checks import sender_warnings  # noqa: PLC0415 - only who reads a configuration checks it
+
         return sender_warnings(settings)
 
     def kept_in_redis(self, settings: Settings) -> Iterator[Kept]:

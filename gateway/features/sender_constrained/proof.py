@@ -81,15 +81,15 @@ class Proofs(Guard):
         self._certificate_field = certificate = settings.server.client_certificate_header.lower().encode("ascii")
         self.reads = frozenset({b"dpop", certificate} if certificate else {b"dpop"})
 
-    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> None:
-        """Return when the sender has proved all that the token is bound to; at once for a bearer token.
+    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> bool:
+        """Return True when the sender has proved all that the token is bound to; False for a bearer token.
 
         Raises:
             GatewayError: 401; 503 when it cannot be told whether a proof was used before.
         """
         bound = identity.confirmation
         if bound is None:
-            return
+            return False
         if bound.certificate_thumbprint is not None:
             try:
                 self._check_certificate(run, bound.certificate_thumbprint)
@@ -105,6 +105,7 @@ class Proofs(Guard):
                 self.outcomes["dpop", error.reason.code] += 1
                 raise
             self.outcomes["dpop", "accepted"] += 1
+        return True
 
     def _check_certificate(self, run: Run, wanted: str) -> None:
         shown = self._certificate(run)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.features.single_use.checks import single_use_problems
 from gateway.features.single_use.options import SingleUseRouteOptions
 from gateway.features.single_use.reasons import REASONS
 from gateway.server.seam.feature import Core, Feature, Part
@@ -24,7 +23,12 @@ class SingleUseFeature(Feature):
     options = {"routes": SingleUseRouteOptions}
     express = frozenset({"single_use", "single_use_failure"})  # its guard is asked each time
 
+    def is_used(self, settings: Settings) -> bool:
+        return any(SingleUseRouteOptions.of(route).single_use for route in settings.routes)
+
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
+        from gateway.features.single_use.checks import single_use_problems  # noqa: PLC0415 - only who reads a configuration checks it
+
         return single_use_problems(settings, sound)
 
     def weakness(self, route: RouteSettings, other: RouteSettings) -> Weakness | None:

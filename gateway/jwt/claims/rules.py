@@ -24,6 +24,9 @@ from gateway.settings.tables.routes import Credential
 
 _NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
 
+#: Tokens that are remembered are many, and were mostly issued in few seconds: each of these is one number for all.
+_seconds = lru_cache(maxsize=1024)(float)
+
 
 def is_current(expires_at: float, not_before: float, leeway: float, now: float) -> Reason | None:
     """Return why a token is not valid at ``now``, or None: the one rule on time.
@@ -185,7 +188,7 @@ def _moment(claims: dict[str, Any], name: str, absent: float) -> float:
     if type(value) is not int:
         raise GatewayError(Reasons.BAD_CLAIM_TYPE, detail=f"'{name}' is not a number")
     try:
-        return float(value)
+        return _seconds(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
 

@@ -9,6 +9,7 @@ ever reaches this file.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import stat
@@ -25,6 +26,7 @@ from gateway.jwt.jose.keys import MAX_KEY_SET_BYTES, KeySet, KeySetError, import
 from gateway.jwt.jose.strict_json import StrictJsonError, parse_object
 from gateway.outbound.discovery import DiscoveryError, GuardedResolver, discovery_url, is_local, jwks_uri_of
 from gateway.outbound.http import FetchError
+from gateway.outbound.origin_turns import OriginTurns
 from gateway.settings.tables.issuers import Issuer, issuer_values
 
 #: Content types of a key set (RFC 7517 section 8.5.2); what comes back is judged by its content (C40).
@@ -87,22 +89,39 @@ class Source(Protocol):
         ...
 
 
-def make_source(issuer: Issuer, *, resolver: AbstractResolver | None = None, one_origin: bool = False) -> Source:
+def make_source(
+    issuer: Issuer,
+    *,
+    resolver: AbstractResolver | None = None,
+    one_origin: bool = False,
+    turns: OriginTurns | None = None,
+) -> Source:
     """Return the source that an issuer's settings name.
 
     Args:
         issuer: the settings.
         resolver: looks up hosts, by default the system's.
         one_origin: believe no discovered ``jwks_uri`` but at the issuer's own scheme, host and port.
+        turns: those of all issuers at the hosts that they share; None: it waits for none.
     """
-    return FileSource(issuer) if issuer.jwks_file else RemoteSource(issuer, resolver=resolver, one_origin=one_origin)
+    if issuer.jwks_file:
+        return FileSource(issuer)
+    return RemoteSource(issuer, resolver=resolver, one_origin=one_origin, turns=turns)
 
 
 class RemoteSource:
     """A key set behind HTTP, at ``jwks_url`` or found by OpenID Connect discovery."""
 
-    def __init__(self, issuer: Issuer, *, resolver: AbstractResolver | None = None, one_origin: bool = False) -> None:
+    def __init__(
+        self,
+        issuer: Issuer,
+        *,
+        resolver: AbstractResolver | None = None,
+        one_origin: bool = False,
+        turns: OriginTurns | None = None,
+    ) -> None:
         self._one_origin = one_origin
+        self._turns = turns
         self._issuer = issuer_values(issuer)[0]
         self._allow_http = issuer.allow_http
         self._fixed = URL(issuer.jwks_url) if issuer.jwks_url else None
@@ -130,7 +149,7 @@ class RemoteSource:
             url = await self._discover()
         assert url is not None
         validators = self._keys_validators if url == self._keys_from else Validators()
-        answer = await self._client.get(url, validators, accept=_ACCEPT_KEYS, send_token=self._is_own(url))
+        answer = await self._get(url, validators, accept=_ACCEPT_KEYS, send_token=self._is_own(url))
         if answer.body is None:
             self._keys_lifetime = answer.lifetime or self._keys_lifetime
             return Fetched(None, self._keys_lifetime)
@@ -144,6 +163,10 @@ class RemoteSource:
     async def close(self) -> None:
         await self._client.close()
 
+    async def _get(self, url: URL, validators: Validators, *, accept: str, send_token: bool) -> KeysAnswer:
+        async with self._turns.at(url) if self._turns else contextlib.nullcontext():
+            return await self._client.get(url, validators, accept=accept, send_token=send_token)
+
     def _remember(self, url: URL, answer: KeysAnswer) -> None:
         """Keep what makes the next fetch conditional, only now that the keys are good."""
         self._keys_from = url
@@ -152,7 +175,7 @@ class RemoteSource:
 
     async def _discover(self) -> URL:
         try:
-            answer = await self._client.get(
+            answer = await self._get(
                 discovery_url(self._issuer), self._discovery_validators, accept="application/json", send_token=True
             )
             if answer.body is not None:

@@ -22,6 +22,7 @@ from gateway.jwt.issuers.key_sources import make_source
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.tenants import Tenants
 from gateway.jwt.jose.compact import Unverified
+from gateway.outbound.origin_turns import OriginTurns
 from gateway.settings import templates
 from gateway.settings.tables import tenants
 from gateway.settings.tables.issuers import Issuer, issuer_values
@@ -35,7 +36,11 @@ _POLICIES = 1024
 
 
 def build_issuers(
-    settings: Settings, clock: Clock, first_wait: float = 0.0, resolver: AbstractResolver | None = None
+    settings: Settings,
+    clock: Clock,
+    first_wait: float = 0.0,
+    resolver: AbstractResolver | None = None,
+    turns: OriginTurns | None = None,
 ) -> dict[str, IssuerKeys]:
     """Return the keys of each configured issuer that needs some, by its name, not yet started.
 
@@ -46,26 +51,34 @@ def build_issuers(
         clock: the time.
         first_wait: seconds before the first fetch over a network.
         resolver: looks up the hosts of issuers, by default the system's.
+        turns: at the hosts that issuers share; by default those of these issuers alone.
     """
+    turns = turns or OriginTurns(clock)
     return {
         issuer.name: IssuerKeys(
-            issuer, make_source(issuer, resolver=resolver), clock, first_wait=0.0 if issuer.jwks_file else first_wait
+            issuer,
+            make_source(issuer, resolver=resolver, turns=turns),
+            clock,
+            first_wait=0.0 if issuer.jwks_file else first_wait,
         )
         for issuer in settings.issuers
         if needs_keys(issuer, settings) and not tenants.has_own_keys(issuer)
     }
 
 
-def build_tenants(settings: Settings, clock: Clock, resolver: AbstractResolver | None = None) -> dict[str, Tenants]:
+def build_tenants(
+    settings: Settings, clock: Clock, resolver: AbstractResolver | None = None, turns: OriginTurns | None = None
+) -> dict[str, Tenants]:
     """Return the tables of tenants that have keys of their own, by the issuer's name, not yet started.
 
     Args:
-        settings, clock, resolver: as for ``build_issuers``.
+        settings, clock, resolver, turns: as for ``build_issuers``.
     """
+    turns = turns or OriginTurns(clock)
 
     def keys_of(issuer: Issuer, tenant: str) -> IssuerKeys:
         entry = tenants.entry_of(issuer, tenant)
-        return IssuerKeys(entry, make_source(entry, resolver=resolver, one_origin=True), clock)
+        return IssuerKeys(entry, make_source(entry, resolver=resolver, one_origin=True, turns=turns), clock)
 
     return {
         issuer.name: Tenants(issuer, partial(keys_of, issuer), clock, settings.tokens.cache_seconds)

@@ -7,7 +7,9 @@ client chose (R198). ``docs/metrics.md`` explains each metric.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -21,12 +23,18 @@ from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.tenants import Tenants
 from gateway.server.admin.worker_view import WorkerView
+from gateway.server.seam.feature import Part
 from gateway.store.one_time_ids import ReplayStore
-from gateway.store.redis_link import RedisLink
+from gateway.tasks import where
 from gateway.telemetry.counters import Histogram, Telemetry, cumulative
 from gateway.telemetry.prometheus import Gauge, counter
 from gateway.telemetry.unhandled_errors import counts
 from gateway.upstream.pool.upstream import Upstream
+
+if TYPE_CHECKING:
+    from gateway.store.redis_link import RedisLink
+
+_log = logging.getLogger("gateway.admin")
 
 
 class GatewayCollector(Collector):
@@ -36,7 +44,15 @@ class GatewayCollector(Collector):
         self._worker = worker
 
     def collect(self) -> Iterator[Metric]:
-        """Return the metrics of one scrape."""
+        """Return the metrics of one scrape, of the core and then of the features."""
+        taken: set[str] = set()
+        for family in self._of_core():
+            taken.add(family.name)
+            yield family
+        for part in self._worker.parts:
+            yield from _of_part(part, taken)
+
+    def _of_core(self) -> Iterator[Metric]:
         worker = self._worker
         yield from _requests(worker.telemetry)
         yield from _connections(worker.telemetry)
@@ -48,9 +64,20 @@ class GatewayCollector(Collector):
         yield from _used_ids(worker.used_ids)
         yield from _issuers(worker.issuers)
         yield from _tenants([table for table in worker.issuers.values() if isinstance(table, Tenants)])
-        for part in worker.parts:
-            yield from part.metrics()
         yield from _upstreams(worker.upstreams)
+
+
+def _of_part(part: Part, taken: set[str]) -> Iterator[Metric]:
+    """Return the metrics of a feature. One that fails, or has the name of another, is missing, and nothing else is."""
+    try:
+        for family in part.metrics():
+            if family.name in taken:
+                _log.error("metric %s of %s is left out: another one has its name", family.name, type(part).__name__)
+                continue
+            taken.add(family.name)
+            yield family
+    except Exception as error:
+        _log.error("metrics of %s are left out: %s", type(part).__name__, where(error))
 
 
 def _requests(telemetry: Telemetry) -> Iterator[Metric]:

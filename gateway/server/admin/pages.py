@@ -7,6 +7,7 @@ Only these pages live here; the port that they are on, which no route reaches, i
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,10 @@ from prometheus_client.registry import Collector
 from gateway import __version__, tasks
 from gateway.server.admin.collector import GatewayCollector
 from gateway.server.admin.worker_view import WorkerView
+from gateway.tasks import where
 from gateway.upstream.pool.upstream import Upstream
+
+_log = logging.getLogger("gateway.admin")
 
 #: The status and the JSON of a page, and what makes one.
 Page = tuple[int, dict[str, Any]]
@@ -78,9 +82,24 @@ class Admin:
         return [] if self.worker.conditions is None else list(self.worker.conditions.problems)
 
     def status(self) -> Page:
-        """What the gateway knows of its issuers, keys, cache, upstreams and configuration."""
+        """What the core and the features show. What one feature fails to show is missing, and nothing else is."""
+        found = self._status_of_core()
+        for part in self.worker.parts:
+            try:
+                shown = part.status()
+            except Exception as error:
+                _log.error("status of %s is left out: %s", type(part).__name__, where(error))
+                continue
+            if taken := found.keys() & shown.keys():
+                _log.error("status of %s is left out: taken already: %s", type(part).__name__, ", ".join(sorted(taken)))
+                continue
+            found |= shown
+        return 200, found
+
+    def _status_of_core(self) -> dict[str, Any]:
+        """Return what the gateway knows of its issuers, keys, cache, upstreams and configuration."""
         worker, cache = self.worker, self.worker.authenticator.cache
-        return 200, {
+        return {
             "version": __version__,
             "config_generation": self.generation,
             "draining": self.draining,
@@ -98,7 +117,6 @@ class Admin:
             "redis": None if worker.redis is None else {**worker.redis.status(), "problems": self._problems()},
             "fleet": None if worker.fleet is None else worker.fleet.status(),
             "replay": {f"{purpose}s": used.status() for purpose, used in worker.used_ids.items()},
-            **{name: shown for part in worker.parts for name, shown in part.status().items()},
             "upstreams": {name: _upstream(upstream) for name, upstream in worker.upstreams.items()},
         }
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.tenants import Tenants
 from gateway.server.seam.credential import CredentialKind
 from gateway.server.seam.feature import Part
-from gateway.store.conditions import Conditions
-from gateway.store.fleet import Fleet
 from gateway.store.one_time_ids import ReplayStore
-from gateway.store.redis_link import RedisLink
 from gateway.telemetry.counters import Telemetry
 from gateway.upstream.pool.upstream import Upstream
+
+if TYPE_CHECKING:
+    from gateway.store.conditions import Conditions
+    from gateway.store.fleet import Fleet
+    from gateway.store.redis_link import RedisLink
 
 
 @dataclass(frozen=True, slots=True)

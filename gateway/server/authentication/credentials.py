@@ -22,6 +22,7 @@ from gateway.server.authentication.credential_places import bearer_token, field_
 from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Outcome, Shown, Soon, Verifier
+from gateway.server.seam.feature import duplicates
 from gateway.telemetry.counters import Record
 
 
@@ -50,6 +51,9 @@ class Credentials:
         routes: those that can be asked for.
         revocations: what is revoked.
 
+    Raises:
+        ValueError: two kinds have one name, or one field on a route: one of them would never be asked.
+
     Attributes:
         kinds: by name.
         fields: every request field that holds a credential on some route.
@@ -57,7 +61,10 @@ class Credentials:
     """
 
     def __init__(self, kinds: Iterable[CredentialKind], routes: Iterable[Route], revocations: Revocations) -> None:
-        self.kinds = {kind.name: kind for kind in kinds}
+        given = tuple(kinds)
+        self.kinds = {kind.name: kind for kind in given}
+        if again := duplicates(kind.name for kind in given):
+            raise ValueError(f"several kinds of credentials have one name: {', '.join(again)}")
         self.revocations = revocations
         self._of: dict[Route, RouteKinds] = {}
         for route in routes:
@@ -180,6 +187,8 @@ class _Revocable:
 
 def _kinds_of(route: Route, kinds: Iterable[CredentialKind]) -> RouteKinds:
     taken = [(kind.field(route), kind) for kind in kinds if kind.name in route.credentials]
+    if again := duplicates(field.decode("latin-1") for field, _ in taken if field):
+        raise ValueError(f"several kinds of credentials have one field on the route {route.name}: {', '.join(again)}")
     bearer = tuple(kind for field, kind in taken if not field)
     fields = {field: kind for field, kind in taken if field}
     every_token = bearer[0].every_token if len(bearer) == 1 and not fields else None

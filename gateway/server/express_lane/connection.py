@@ -227,7 +227,9 @@ class ExpressConnection(ClientOutput):
                 raise MalformedError(Reasons.HEAD_TOO_LARGE)
             head = self._serving.pipeline.reader.read(buffer[start:end])
         except MalformedError as error:
-            if buffer.startswith(b"\r\n", start):  # empty lines before a request (RFC 9112 section 2.2): the scanner counts
+            if buffer.startswith(
+                b"\r\n", start
+            ):  # empty lines before a request (RFC 9112 section 2.2): the scanner counts
                 self._hand_over(self._rest())
             else:
                 self._refuse_connection(error.reason)

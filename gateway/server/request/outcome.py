@@ -9,6 +9,7 @@ The danger of this file is an end that it does not know: each way out of a reque
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
@@ -16,14 +17,18 @@ from typing import Literal, NamedTuple
 from gateway.clock import Clock
 from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reasons
 from gateway.http1.date_field import DateField
+from gateway.paced_log import PacedLog
 from gateway.policy.cors import refusal_fields
 from gateway.server.request.challenges import RouteChallenges
 from gateway.server.request.error_answers import Answer, answer, render
 from gateway.server.request.in_progress import Run
 from gateway.settings.tables.root import Settings
+from gateway.tasks import where
 from gateway.telemetry.counters import Record, Telemetry, method_class
 from gateway.upstream.pool.upstream import Upstream
 from gateway.upstream.pool.upstream_url import Lease
+
+_log = logging.getLogger("gateway")
 
 #: Methods of requests that may be sent again (RFC 9110 section 9.2.2): idempotent ones.
 REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
@@ -123,6 +128,7 @@ class Outcomes:
         self._finished, self._codes = finished, codes
         self._telemetry = telemetry
         self._monotonic = clock.monotonic
+        self._paced = PacedLog(_log, clock.monotonic)
 
     # --- counting ---
 
@@ -165,7 +171,14 @@ class Outcomes:
             run.record.bytes_in = run.content.size
         self._telemetry.finish(run.record, self._monotonic())
         if (run.record.reason or run.record.observed) in self._codes:
-            self._finished(run.record)
+            self.let_look(self._finished, run.record)
+
+    def let_look(self, look: Callable[..., None], *given: object) -> None:
+        """Let an observer look at what was refused. If that fails, it is logged, and the request ends all the same."""
+        try:
+            look(*given)
+        except Exception as error:
+            self._paced.write(logging.ERROR, "observer", "a refusal could not be looked at: %s", where(error))
 
     # --- ends without an answer ---
 

@@ -8,6 +8,7 @@ the order in which they are asked.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
@@ -16,7 +17,7 @@ from aiohttp.abc import AbstractResolver
 from prometheus_client.core import Metric
 
 from gateway.clock import Clock
-from gateway.errors import Reason
+from gateway.errors import Reason, Reasons
 from gateway.jwt.revocations.revocations import Revocations
 from gateway.policy.routes import Route
 from gateway.server.seam.credential import CredentialKind
@@ -25,10 +26,11 @@ from gateway.server.seam.guard import Guard
 from gateway.server.seam.observer import Observer
 from gateway.settings.tables.root import FeatureRules, Settings
 from gateway.store.one_time_ids import ReplayStore
-from gateway.store.redis_link import RedisLink
 
 if TYPE_CHECKING:
     import click
+
+    from gateway.store.redis_link import RedisLink
 
 
 #: Gives records of what was revoked, and the epoch of the log that they are in, to every worker of this gateway;
@@ -101,11 +103,11 @@ class Part:
         """End them, and close what is open."""
 
     def status(self) -> Mapping[str, Any]:
-        """Return what ``/status`` shows, by member."""
+        """Return what ``/status`` shows, by member. If it fails, or a member is taken, it is left out and logged."""
         return {}
 
     def metrics(self) -> Iterator[Metric]:
-        """Return the metrics of one scrape."""
+        """Return the metrics of one scrape. What fails, or has a name that is taken, is left out and logged."""
         return iter(())
 
 
@@ -149,3 +151,22 @@ class Feature(FeatureRules):
 def features_of(settings: Settings | type[Settings]) -> Sequence[Feature]:
     """Return the features that a configuration was composed with: a gateway has those, and no others."""
     return cast("tuple[Feature, ...]", settings.features)
+
+
+def duplicates(names: Iterable[str]) -> list[str]:
+    """Return the names that are there more than once."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def demand_distinct(features: Iterable[Feature]) -> None:
+    """Refuse features that logs and metrics could not tell apart, from each other or from the core.
+
+    Raises:
+        ValueError: two have one name, or give one reason code.
+    """
+    given = tuple(features)
+    if again := duplicates(feature.name for feature in given):
+        raise ValueError(f"several features have one name: {', '.join(again)}")
+    reasons = (*Reasons.all(), *(reason for feature in given for reason in feature.reasons))
+    if again := duplicates(reason.code for reason in reasons):
+        raise ValueError(f"several reasons have one code: {', '.join(again)}")

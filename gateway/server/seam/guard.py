@@ -39,12 +39,16 @@ class Guard:
         """
         return None
 
-    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> None:
+    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> bool:
         """Look at a good credential that is bound to its sender, on any route, before the route's rules.
+
+        Returns:
+            The sender has proved to have all that it is bound to; False: this guard cannot tell.
 
         Raises:
             GatewayError: the sender does not have what it is bound to.
         """
+        return False
 
     def after(self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None) -> Now:
         """Look at a request whose caller is known and may pass.
@@ -97,14 +101,16 @@ class Guards:
         return _ask_all(self.of(admitted.route), lambda guard: guard.before(run, admitted))
 
     async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> bool:
-        """Ask whether the sender of a bound credential has what it is bound to; return whether anything can tell.
+        """Ask all whether the sender of a bound credential has what it is bound to; return whether one has seen it.
 
         Raises:
             GatewayError: it has not.
         """
+        confirmed = False
         for guard in self._confirming:
-            await guard.confirm(run, admitted, shown, identity)
-        return bool(self._confirming)
+            if await guard.confirm(run, admitted, shown, identity):
+                confirmed = True
+        return confirmed
 
     def after(self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None) -> Now:
         """Ask them about a caller who may pass.

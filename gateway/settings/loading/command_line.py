@@ -15,8 +15,9 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from gateway.settings.faults import ConfigError
-from gateway.settings.loading.environment import CONFIG, options
+from gateway.settings.loading.environment import CONFIG, Option, options
 from gateway.settings.loading.load import Loaded, load
+from gateway.settings.tables.base import single_tables
 from gateway.settings.tables.root import Settings
 from gateway.settings.toml import value_text
 
@@ -33,14 +34,27 @@ def configured(model: type[Settings]) -> Callable[[Function], Function]:
 
     def with_flags(command: Function) -> Function:
         for option in reversed(options(model)):
-            default = value_text(option.info.default)
-            text = f"{' '.join((option.info.description or '').split())}  [default: {default}]"
-            command = click.option(option.flag, metavar="VALUE", help=text.replace("`", ""))(command)
+            command = click.option(option.flag, metavar="VALUE", cls=_Flag, declared=option, model=model)(command)
         path = click.Path(path_type=Path)
         help_text = f"The TOML file.  [variable: {CONFIG}]"
         return click.option("--config", metavar="FILE", type=path, help=help_text)(command)
 
     return with_flags
+
+
+class _Flag(click.Option):
+    """The flag of an option, which says what its declaration says; that is read when it is shown."""
+
+    def __init__(self, *args: Any, declared: Option, model: type[Settings], **given: Any) -> None:
+        super().__init__(*args, **given)
+        self._declared, self._table = declared, single_tables(model)[declared.section]
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from gateway.settings.tables.descriptions import descriptions  # noqa: PLC0415 - it reads the sources
+
+        text = descriptions(self._table).get(self._declared.name, "")
+        self.help = f"{' '.join(text.split())}  [default: {value_text(self._declared.info.default)}]".replace("`", "")
+        return super().get_help_record(ctx)
 
 
 def load_given(model: type[Settings], given: dict[str, Any]) -> Loaded[Settings]:

@@ -2,9 +2,9 @@
 
 Names are derived here and nowhere written: ``[server] listen`` is
 ``GATEWAY_SERVER_LISTEN`` and ``--server-listen``. pydantic-settings finds the
-values under these names; this file decides which names exist, so that a
-misspelt one is a fault instead of being ignored. Flags are read as if they
-were variables, so that both mean the same.
+values under these names (``variables.py``); this file decides which names
+exist, so that a misspelt one is a fault instead of being ignored. Flags are
+read as if they were variables, so that both mean the same.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import create_model
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from gateway.settings.faults import Fault, KeyPath, did_you_mean, path_text
 from gateway.settings.loading.literals import is_json_list, is_text, parse_json, place_of, typed, words
@@ -181,38 +179,6 @@ def read_short_names(variables: Mapping[str, str], other: Mapping[str, Any]) -> 
     return reading
 
 
-class _Source(EnvSettingsSource):
-    """pydantic-settings' reader over the given variables instead of the process's own."""
-
-    def __init__(self, model: type[Settings], variables: Mapping[str, str]) -> None:
-        self._given = {name.lower(): text for name, text in variables.items()}
-        self._whole = table_names(model)
-        super().__init__(_variables_of(model))
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return self._given
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """Decode a list: JSON, or words between commas. Tables are JSON."""
-        if field_name in self._whole or is_json_list(value):
-            return parse_json(value)
-        return words(value)
-
-
-class _Variables(BaseSettings):
-    """Tells pydantic-settings how a name is put together."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=VARIABLE_PREFIX, env_nested_delimiter="_", env_nested_max_split=1, extra="ignore"
-    )
-
-
-@cache
-def _variables_of(model: type[Settings]) -> type[BaseSettings]:
-    fields: dict[str, Any] = {name: (info.annotation, None) for name, info in model.model_fields.items()}
-    return create_model("Variables", __base__=_Variables, **fields)
-
-
 def _read(model: type[Settings], variables: Mapping[str, str], known: Mapping[str, KeyPath]) -> Reading:
     """Read known variables. Those whose text is not the JSON that it should be are faults."""
     reading = Reading()
@@ -232,7 +198,10 @@ def _read(model: type[Settings], variables: Mapping[str, str], known: Mapping[st
                 continue
         readable[name] = text
         reading.origins[known[name]] = name
-    reading.data = _Source(model, readable)()
+    if readable:
+        from gateway.settings.loading.variables import read_variables  # noqa: PLC0415 - only for these
+
+        reading.data = read_variables(model, readable, VARIABLE_PREFIX, table_names(model))
     for option in options(model):
         table = reading.data.get(option.section, {})
         text = table.get(option.name)

@@ -14,8 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
 from gateway.settings.loading import environment
-from gateway.settings.tables.base import listed_tables, single_tables
+from gateway.settings.tables.base import Section, listed_tables, single_tables
+from gateway.settings.tables.descriptions import descriptions
 from gateway.settings.tables.root import DEFAULT_IDENTITY, Settings
 from gateway.settings.toml import key_text, value_text
 
@@ -138,9 +142,22 @@ def main(arguments: list[str], model: type[Settings]) -> int:
 
 def json_schema(model: type[Settings]) -> str:
     """Return the JSON Schema of a composed configuration."""
-    return json.dumps(
-        {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}, indent=2
-    )
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **_schema(model)}, indent=2)
+
+
+class _WithDescriptions(GenerateJsonSchema):
+    """Adds what the declarations say about each option."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        made = super().model_schema(schema)
+        table: type[Section] = schema["cls"]
+        for name, text in descriptions(table).items():
+            made["properties"][name]["description"] = text
+        return made
+
+
+def _schema(model: type[Settings]) -> dict[str, Any]:
+    return model.model_json_schema(schema_generator=_WithDescriptions)
 
 
 def _files(model: type[Settings]) -> dict[Path, str]:
@@ -153,7 +170,7 @@ def _is(file: Path, text: str) -> bool:
 
 def _tables(model: type[Settings]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Return each table's name, its heading in TOML, and its node of the JSON Schema."""
-    schema = model.model_json_schema()
+    schema = _schema(model)
     for name, node in schema["properties"].items():
         is_list = "items" in node
         reference = (node["items"] if is_list else node).get("$ref", "")
@@ -186,7 +203,7 @@ def _inner_options(node: Mapping[str, Any], model: type[Settings]) -> Iterator[s
     """Return a list of the options of the table that an option is, if it is one."""
     reference = next((kind["$ref"] for kind in node.get("anyOf", ()) if "$ref" in kind), None)
     if reference is not None:
-        inner = model.model_json_schema()["$defs"][reference.rpartition("/")[2]]
+        inner = _schema(model)["$defs"][reference.rpartition("/")[2]]
         for key, option in inner["properties"].items():
             default = f"default `{value_text(option['default'])}`" if "default" in option else "required"
             yield f"- `{key}`: {describe(option)} · {default}. {_flat(option['description'])}"

@@ -26,9 +26,9 @@ class Section(BaseModel):
         commented: the example file shows the table commented out: as it stands there it would be wanted by nobody.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    # A table is validated as a part of the composed configuration: what validates it by itself, or a table that
+    # features add options to, is built when something asks for it.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
     note: ClassVar[str] = ""
     commented: ClassVar[bool] = False
 

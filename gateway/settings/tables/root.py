@@ -78,6 +78,10 @@ class FeatureRules:
     options: Mapping[str, type[FeatureOptions]] = {}
     express: frozenset[str] = frozenset()
 
+    def is_used(self, settings: Settings) -> bool:
+        """Return whether a valid configuration asks for the feature. If not, nothing of it runs or is imported."""
+        return True
+
     def check(self, settings: Settings, sound: Sound) -> Iterator[Problem]:
         """Find what is wrong between options, of which at least one is the feature's.
 
@@ -128,14 +132,14 @@ class Settings(Section):
     #: Where the list of them stands, as "module:name": other processes of this gateway compose the same from it.
     listed: ClassVar[str] = ""
 
-    server: Server = Server()
-    tokens: Tokens = Tokens()
+    server: Server = Server.model_construct()
+    tokens: Tokens = Tokens.model_construct()
     issuers: list[Issuer] = []
     upstreams: Annotated[list[UpstreamSettings], Field(min_length=1)]
     routes: Annotated[list[RouteSettings], Field(min_length=1)]
     # Challenges, and the documents about resources, name its algorithms; so it is a table of the core.
-    dpop: Dpop = Dpop()
-    redis: Redis = Redis()
+    dpop: Dpop = Dpop.model_construct()
+    redis: Redis = Redis.model_construct()
     identity: dict[HeaderName, ClaimSource] = Field(default_factory=lambda: dict(DEFAULT_IDENTITY))
     """Header -> claim. A list is a path into nested claims; `$scopes`, `$issuer`, `$client` and `$tenant` are the
     gateway's own.

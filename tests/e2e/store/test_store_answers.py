@@ -18,7 +18,8 @@ from gateway.clock import SystemClock
 from gateway.features.revocation.redis_log import RevocationLog
 from gateway.jwt.revocations.table import EntryKind
 from gateway.settings.tables.redis import Redis
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.answers import StoreUnavailableError
+from gateway.store.redis_link import RedisLink
 from gateway.tasks import periodic
 from tests.support.clients.proving import bound_token, proved
 from tests.support.composed import Settings

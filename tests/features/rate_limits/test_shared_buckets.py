@@ -13,8 +13,9 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.features.rate_limits.shared_buckets import SharedBuckets
 from gateway.settings.tables.redis import Redis
+from gateway.store.answers import StoreUnavailableError
 from gateway.store.names import BUCKET_PREFIX
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.redis_link import RedisLink
 from tests.support.pace import paced
 from tests.support.stores.redis import RedisServer
 

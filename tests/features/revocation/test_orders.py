@@ -19,7 +19,8 @@ from gateway.features.revocation.redis_log import RevocationLog
 from gateway.features.revocation.redis_source import RedisRevocations
 from gateway.jwt.revocations.table import EntryKind, RevocationTable
 from gateway.settings.tables.redis import Redis
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.answers import StoreUnavailableError
+from gateway.store.redis_link import RedisLink
 from tests.support.clock import eventually
 from tests.support.gateways.fleet import Relay
 from tests.support.gateways.revoking import LOG, caller, revoked

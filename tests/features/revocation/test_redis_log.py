@@ -18,8 +18,9 @@ from gateway.clock import SystemClock
 from gateway.features.revocation.redis_log import Message, RevocationLog, read_message
 from gateway.jwt.revocations.table import MAX_RECORDS, RECORD
 from gateway.settings.tables.redis import Redis
+from gateway.store.answers import StoreUnavailableError
 from gateway.store.names import KEY_PREFIX
-from gateway.store.redis_link import RedisLink, StoreUnavailableError
+from gateway.store.redis_link import RedisLink
 from tests.support.stores.redis import RedisServer
 
 LOG, EPOCH, HEAD = (f"gateway:{{revocation}}:{part}" for part in ("log", "epoch", "head"))

@@ -16,7 +16,7 @@ from gateway.features.revocation.writer import RevocationWriter, default_expires
 from gateway.jwt.revocations.entry import RevocationEntry, parse_revocation
 from gateway.jwt.revocations.table import EntryKind
 from gateway.settings.tables.redis import Redis
-from gateway.store.redis_link import StoreUnavailableError
+from gateway.store.answers import StoreUnavailableError
 from tests.support.clock import FakeClock
 from tests.support.composed import Issuer, Settings
 from tests.support.stores.redis import RedisServer

@@ -39,7 +39,7 @@ async def test_head_over_the_limit_is_431_and_closes(headers: tuple[tuple[bytes,
         response = await client.exchange(request(b"GET", "/", *headers))
         assert (response.status, response.json["error"]) == (431, "too_large")
         assert await client.at_end()
-        assert b"aaaa" not in response.head + response.body
+        assert b"a" * 33 not in response.head + response.body  # longer than an id, which may have four by chance
     assert upstream.connections == 0
 
 

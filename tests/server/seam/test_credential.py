@@ -254,3 +254,13 @@ def test_what_sheds_and_overrides_is_known_by_route() -> None:
     assert not credentials.overridden(route)
     assert credentials.judged_as("jwt", Shown(b"x"), route)
     assert not credentials.judged_as("opaque", Shown(b"x"), route)
+
+
+def test_two_kinds_have_neither_one_name_nor_one_field_on_a_route() -> None:
+    """One of them would never be asked, and the other would judge its credentials."""
+    with pytest.raises(ValueError, match="several kinds of credentials have one name: jwt"):
+        made(Toy("jwt", b"mine"), Toy("jwt"))
+    keys, tickets = Toy("api_key", field=b"x-key"), Toy("opaque", field=b"x-key")
+    with pytest.raises(ValueError, match="several kinds of credentials have one field on the route /: x-key"):
+        made(keys, tickets)
+    made(keys, tickets, credentials=["api_key"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.core import CounterMetricFamily, Metric
 
-from gateway.errors import GatewayError, Reasons
+from gateway.errors import GatewayError, Reason, Reasons
 from gateway.features.listed import FEATURES
 from gateway.features.sender_constrained.feature import SenderConstrainedFeature
 from gateway.identity import Identity
@@ -16,9 +17,9 @@ from gateway.policy.routes import Route
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
-from gateway.server.seam.feature import Core, Feature, Part
+from gateway.server.seam.feature import Core, Feature, Part, demand_distinct
 from gateway.server.seam.guard import Guard
-from tests.server.admin.test_collector import scrape
+from tests.server.admin.test_collector import scrape, value
 from tests.support.clients.proving import bound_token, challenges, proof_for
 from tests.support.gateways.running import RunningGateway, request, running_gateway
 from tests.support.tokens.proofs import with_proof
@@ -185,10 +186,18 @@ class Confirming(Guard):
     def __init__(self, said: list[str], subject: str) -> None:
         self._said, self._subject = said, subject
 
-    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> None:
+    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> bool:
         self._said.append(f"{identity.subject} {shown.scheme}")
         if identity.subject != self._subject:
             raise GatewayError(Reasons.SENDER_CONSTRAINED)
+        return True
+
+
+class Passing(Guard):
+    """Looks at bound tokens for something else, and cannot tell whether their senders have what they are bound to."""
+
+    async def confirm(self, run: Run, admitted: Admitted, shown: Shown, identity: Identity) -> bool:
+        return False
 
 
 class Confirmer(Feature):
@@ -219,3 +228,98 @@ async def test_all_guards_that_confirm_must_and_on_any_route(tmp_path: Path) -> 
         assert await seen(gateway, sub="bob") == 401
         assert (await gateway.get("/", token=gateway.token())).status == 200
     assert said == ["alice Bearer", "alice Bearer", "bob Bearer"]
+
+
+@pytest.mark.rule("R096")
+async def test_a_guard_that_looks_and_cannot_tell_confirms_nothing(tmp_path: Path) -> None:
+    """Else a bound token would pass for a plain bearer token as soon as some feature looks at bound ones."""
+    async with raw_upstream() as upstream:
+        async with running_gateway(upstream.url, tmp_path, features=(Confirmer(Passing()),)) as gateway:
+            assert await seen(gateway, sub="alice") == 401
+        assert upstream.requests == []
+        both = (Confirmer(Passing(), Confirming([], "alice"), Passing()),)
+        async with running_gateway(upstream.url, tmp_path, features=both) as gateway:
+            assert await seen(gateway, sub="alice") == 200
+
+
+class Refusing(Feature):
+    """A feature with reasons of its own."""
+
+    def __init__(self, name: str, *codes: str) -> None:
+        self.name = name
+        self.reasons = tuple(Reason(code, Reasons.INTERNAL.kind) for code in codes)
+
+
+def test_features_have_names_and_reason_codes_of_their_own() -> None:
+    """Parts are kept by the feature's name, and logs and metrics name the code."""
+    demand_distinct((*FEATURES, Refusing("mine", "mine")))
+    with pytest.raises(ValueError, match="several features have one name: rate_limits"):
+        demand_distinct((*FEATURES, Refusing("rate_limits")))
+    for code in ("no_route", "rate_limited"):
+        with pytest.raises(ValueError, match=f"several reasons have one code: {code}"):
+            demand_distinct((*FEATURES, Refusing("mine", "mine", code)))
+
+
+async def test_a_gateway_does_not_start_with_features_that_cannot_be_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="several features have one name: one"):
+        async with running_gateway(NOWHERE, tmp_path, features=(Noting("one", []), Noting("one", []))):
+            pytest.fail("it must not run")
+
+
+class Failing(Part):
+    """Fails to show anything, or shows it under names that others have."""
+
+    def __init__(self, fails: bool) -> None:
+        self._fails = fails
+
+    def status(self) -> Mapping[str, Any]:
+        if self._fails:
+            raise LookupError("secret")
+        return {"issuers": "mine", "rate_limits": "mine"}
+
+    def metrics(self) -> Iterator[Metric]:
+        yield CounterMetricFamily("gateway_mine", "Mine.", 1)
+        if self._fails:
+            raise LookupError("secret")
+        yield CounterMetricFamily("gateway_requests", "Not mine.", 7)
+        yield CounterMetricFamily("gateway_rate_limit_fallbacks", "Not mine.", 7)
+
+
+class Failed(Feature):
+    """A feature of such a part."""
+
+    name = "failed"
+
+    def __init__(self, fails: bool) -> None:
+        self._fails = fails
+
+    def build(self, core: Core) -> Part:
+        return Failing(self._fails)
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["fails", "takes-names"])
+async def test_what_one_feature_fails_to_show_hides_nothing_else(
+    fails: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scrape that fails as a whole would take the alerts of all others with it. Of two names the first counts."""
+    features = (Failed(fails), *FEATURES) if fails else (*FEATURES, Failed(fails))
+    async with running_gateway(NOWHERE, tmp_path, features=features) as gateway:
+        status, samples = (await gateway.admin("/status")).json, await scrape(gateway)
+    assert set(status) >= {*MEMBERS, "upstreams"}
+    assert "mine" not in (status["issuers"], status["rate_limits"])
+    assert value(samples, "gateway_mine_total") == 1
+    assert value(samples, "gateway_rate_limit_fallbacks_total") == value(samples, "gateway_requests_total") == 0
+    assert samples["gateway_upstream_healthy"]
+    told = [record.getMessage() for record in caplog.records if record.name == "gateway.admin"]
+    if fails:
+        assert [text.partition(" at ")[0] for text in told] == [
+            "status of Failing is left out: LookupError",
+            "metrics of Failing are left out: LookupError",
+        ]
+    else:
+        assert told == [
+            "status of Failing is left out: taken already: issuers, rate_limits",
+            "metric gateway_requests of Failing is left out: another one has its name",
+            "metric gateway_rate_limit_fallbacks of Failing is left out: another one has its name",
+        ]
+    assert "secret" not in caplog.text

@@ -11,7 +11,7 @@ from gateway.features.listed import FEATURES
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.server.seam.observer import NoObserver, only
 from gateway.telemetry.counters import Record
-from tests.support.gateways.running import running_gateway
+from tests.support.gateways.running import request, running_gateway
 from tests.support.upstreams.recording import raw_upstream
 
 
@@ -98,3 +98,37 @@ async def test_it_sees_each_refusal_once_and_may_refuse_addresses(express: bool,
         assert seen[3:] == ["overloaded", "observed overloaded"]
         watcher.observer.barring = False
         assert (await gateway.get("/", token=token)).status == 200
+
+
+class Stumbling(Watching):
+    """Fails whenever it is to look."""
+
+    def finished(self, record: Record) -> None:
+        raise LookupError("secret")
+
+    def refused_credential(self, client: str, code: str, detail: str) -> None:
+        raise LookupError("secret")
+
+
+@pytest.mark.parametrize("access_log", ["json", "off"])
+@pytest.mark.parametrize("express", [False, True])
+async def test_a_refusal_is_answered_though_the_observer_fails(
+    express: bool, access_log: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without end, the connection's next request would wait for ever."""
+    watcher = Watcher()
+    watcher.observer = Stumbling()
+    server = {"express": express, "access_log": access_log}
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, features=(watcher,), server=server) as gateway,
+    ):
+        client = await gateway.client()
+        for _ in range(3):
+            assert (await client.exchange(request(b"GET", "/", token=gateway.token()))).status == 200
+            assert (await client.exchange(request(b"GET", "/", token=b"junk"))).status == 401
+            assert (await client.exchange(request(b"GET", "/"))).status == 401
+        await gateway.settled()
+        assert gateway.app.telemetry.running == 0
+    assert "a refusal could not be looked at: LookupError at " in caplog.text
+    assert "secret" not in caplog.text
