@@ -186,8 +186,8 @@ REQUESTS = st.builds(
 ).filter(_sendable)
 
 
-def expected_upstream(direct: Received, *, upstream: bytes, port: int, pseudonym: bytes, made_id: bytes) -> list[Pair]:
-    """Return the fields that the document promises to the upstream of a public route, from what came in directly.
+def expected_upstream(direct: Received, *, upstream: bytes, port: int, pseudonym: bytes, made_id: bytes) -> list[bytes]:
+    """Return the lines that the document promises to the upstream of a public route, from what came in directly.
 
     Args:
         direct: the request as it reaches a server without the gateway.
@@ -197,14 +197,12 @@ def expected_upstream(direct: Received, *, upstream: bytes, port: int, pseudonym
         made_id: the id that the gateway made, should it have to.
     """
     nominated = _nominated(direct.headers) - {b"host", b"authorization", b"via"}
-    kept = [pair for pair in direct.headers if not is_removed(pair[0]) and pair[0].lower() not in nominated]
+    lines = [(line.partition(b":")[0], line) for line in direct.head.split(b"\r\n")[1:-2]]
+    kept = [line for name, line in lines if not is_removed(name) and name.lower() not in nominated]
     version = direct.line.rpartition(b"HTTP/")[2]
     ids = direct.all(b"x-request-id")
     framing = [(name, value) for name, value in direct.headers if name in (b"Content-Length", b"Transfer-Encoding")]
-    return [
-        (b"Host", upstream),
-        *kept,
-        *framing,
+    own = [
         (b"X-Forwarded-For", b"127.0.0.1"),
         (b"X-Forwarded-Proto", b"http"),
         (b"X-Forwarded-Host", b"Gateway.Test:8080"),
@@ -212,6 +210,7 @@ def expected_upstream(direct: Received, *, upstream: bytes, port: int, pseudonym
         (b"Via", version + b" " + pseudonym),
         (b"X-Request-Id", ids[0] if len(ids) == 1 and _REQUEST_ID(ids[0]) else made_id),
     ]
+    return [b"Host: " + upstream, *kept, *(b"%b: %b" % pair for pair in (*framing, *own))]
 
 
 # --- responses -------------------------------------------------------------------------------------------------------
