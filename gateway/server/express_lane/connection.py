@@ -227,9 +227,8 @@ class ExpressConnection(ClientOutput):
                 raise MalformedError(Reasons.HEAD_TOO_LARGE)
             head = self._serving.pipeline.reader.read(buffer[start:end])
         except MalformedError as error:
-            if buffer.startswith(
-                b"\r\n", start
-            ):  # empty lines before a request (RFC 9112 section 2.2): the scanner counts
+            # Empty lines before a request may be passed over (RFC 9112 section 2.2): the other lane counts them.
+            if buffer.startswith(b"\r\n", start):
                 self._hand_over(self._rest())
             else:
                 self._refuse_connection(error.reason)
