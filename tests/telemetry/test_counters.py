@@ -12,7 +12,9 @@ import pytest
 
 from gateway.identity import Identity
 from gateway.telemetry import counters as telemetry
-from gateway.telemetry.counters import BUCKETS, AccessLog, Histogram, Record, Telemetry, method_class
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.counters import BUCKETS, Histogram, Telemetry, method_class
+from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 
 HOSTILE = "a\r\n\x00\x1b[2J\x7f\x85\x9b\u2028\u2029\ud800\"\\' =end"

@@ -14,7 +14,7 @@ from gateway.features.api_keys.reasons import MALFORMED_API_KEY
 from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.server.seam.credential import Shown, Verifier
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 
 
 class ApiKeyKind:

@@ -37,7 +37,8 @@ from gateway.outbound.http import FetchError
 from gateway.server.seam.credential import Shown
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.tasks import cancelled, spawn
-from gateway.telemetry.counters import Histogram, Record
+from gateway.telemetry.counters import Histogram
+from gateway.telemetry.record import Record
 
 _log = logging.getLogger("gateway.introspection")
 

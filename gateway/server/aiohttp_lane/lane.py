@@ -27,7 +27,7 @@ from gateway.server.request.in_progress import Run
 from gateway.server.request.request import RequestHead
 from gateway.server.sockets.tls import peer_certificate
 from gateway.server.websocket.handshake import WebSockets
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from gateway.upstream.headers.rewrite import request_id
 
 _log = logging.getLogger("gateway")

@@ -22,7 +22,7 @@ from gateway.server.request.facts import Facts
 from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Shown, Verifier
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 
 
 class RouteKinds(NamedTuple):

@@ -15,7 +15,7 @@ from gateway.jwt.authenticator import Authenticator
 from gateway.jwt.cache import CachedToken
 from gateway.policy.routes import Route
 from gateway.server.seam.credential import Shown, Verifier
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 
 
 class JwtKind:

@@ -247,7 +247,7 @@ class ExpressConnection(KnownRequests):
         exchange.start(run, facts, content)
         if exchange.by_form:
             if exchange.refusal is not None and not section.after:
-                self._remember(line, Refusal(exchange.refusal, run.record.route, head.method))
+                self._remember(line, Refusal(exchange.refusal, run.record.route, head.method, run.record.path))
         elif exchange.admitted is not None and plannable(exchange.admitted):
             plan = self._plan(head.method, exchange.admitted, section)
             # A credential of a form that the section does not show is looked for each time.

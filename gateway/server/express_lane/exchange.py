@@ -137,18 +137,17 @@ class ExpressExchange(ExpressResponse):
     def _refuse_learned(self, plan: Plan, error: GatewayError) -> None:
         serving, client = self._serving, self._client
         # One that the shared run knows ends there.
-        if self._run is not None or serving.logging or not client.keep_alive or error.reason.kind.close:
+        if self._run is not None or not client.keep_alive or error.reason.kind.close:
             self.run.record.upstream = ""
             self._refuse(error)
             return
-        refusal = Refusal(error, plan.admitted.route.name, plan.method)
+        record = self._record(plan)
+        record.upstream, record.bytes_in = "", len(self._content)
         if error.reason.code == "introspection_busy" and plan.busy is None:
-            plan.busy = refusal._replace(error=error.untraced())
+            plan.busy = Refusal(error.untraced(), record.route, plan.method, record.path)
             plan.turns_away = serving.pipeline.credentials.sheds(plan.admitted.route)
-        serving.outcomes.give_refusal(refusal, self._id, client.send, serving.clock.monotonic() - self._began)
+        serving.outcomes.give_refusal(record, error, client.send, serving.clock.monotonic() - self._began)
         serving.pipeline.observer.refused_credential(client.address, error.reason.code, error.detail)
-        if self._verify_seconds is not None:
-            serving.telemetry.verification.observe(self._verify_seconds)
         client.ended(True, refused=True)
 
     def send(self, identity: Identity | None, common: bytes, lease: Lease) -> None:

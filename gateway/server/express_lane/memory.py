@@ -29,7 +29,7 @@ from gateway.server.express_lane.varying_fields import Shape, Template, Variatio
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.outcome import Refusal
 from gateway.server.request.request import Admitted, RequestHead
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from gateway.upstream.pool.upstream_url import Lease, Origin
 
 #: Largest request content that is collected; a larger one is streamed by the full lane.
@@ -219,13 +219,17 @@ class KnownRequests(ClientOutput, ABC):
         return changed
 
     def _defer_refusal(self, refusal: Refusal, request_id: bytes | None, data: bytes) -> bool:
-        """Refuse a request for the reason that is known, unless it is access-logged."""
-        serving = self._serving
-        if serving.logging or not self.keep_alive:
+        """Refuse a request for the reason that is known."""
+        if not self.keep_alive:
             return False
-        given = request_id or serving.new_id()
-        self._defer(DeferredRefusal(self, data, partial(serving.outcomes.give_refusal, refusal, given, self.send)))
+        given = request_id or self._serving.new_id()
+        self._defer(DeferredRefusal(self, data, partial(self._give_refusal, refusal, given)))
         return True
+
+    def _give_refusal(self, refusal: Refusal, request_id: bytes, seconds: float) -> None:
+        given = request_id.decode("ascii")
+        record = Record(0.0, self._client_text, given, refusal.method, refusal.path, refusal.route)
+        self._serving.outcomes.give_refusal(record, refusal.error, self.send, seconds)
 
     def _defer(self, request: DeferredRequest) -> None:
         """Have the running request wait behind those that are served."""

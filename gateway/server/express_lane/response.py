@@ -23,7 +23,7 @@ from gateway.server.request.in_progress import Client, Run
 from gateway.server.request.outcome import blame, may_repeat
 from gateway.server.request.request import Admitted, RequestHead
 from gateway.tasks import spawn
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from gateway.upstream.exchange.exchange import receive
 from gateway.upstream.exchange.upload import may_close_unread
 from gateway.upstream.pool.upstream import Upstream
@@ -74,7 +74,7 @@ class ExpressResponse:
         task: the shared run, when it has taken over.
         admitted: where the request led, once that is known.
         by_form: whether a refusal followed from the request's head alone, and from nothing that can change.
-        refusal: why, if every request with this head is refused so, and is not access-logged.
+        refusal: why, if every request with this head is refused so.
     """
 
     # Not in __init__: most requests end without these being touched.
@@ -105,22 +105,33 @@ class ExpressResponse:
         if self._run is None:
             plan = self._plan
             assert plan is not None
-            record = self._client.record(self._id, plan.method)
-            record.started = self._began - (self._verify_seconds or 0.0)
-            record.path = plan.admitted.target.path.decode("ascii")
-            record.route = plan.admitted.route.name
-            record.identity = self._identity
-            record.cache_hit = None if self._identity is None else True
-            if self._verify_seconds is not None:
-                record.cache_hit, record.verify_seconds = False, self._verify_seconds
-            record.upstream = self._upstream.name
             self.admitted = with_length(plan.admitted, self._content)
-            self._run = Run(self._client, self._client.head_of(plan), record, self._id)
+            self._run = Run(self._client, self._client.head_of(plan), self._record(plan), self._id)
             if self._content:
                 content = self._run.content = CollectedContent(self._content)
                 content.whole()  # it was sent
             self._serving.outcomes.enter(self._run)
         return self._run
+
+    def _record(self, plan: Plan) -> Record:
+        """Return what is known of a request that follows a plan."""
+        admitted, verifying = plan.admitted, self._verify_seconds
+        # The first fields by their position: for a plain request this is half of what its record costs.
+        record = Record(
+            self._began - (verifying or 0.0),
+            self._client.address,
+            self._id.decode("ascii"),
+            plan.method,
+            admitted.target.path.decode("ascii"),
+            admitted.route.name,
+        )
+        record.identity = self._identity
+        if verifying is not None:
+            record.cache_hit, record.verify_seconds = False, verifying
+        elif self._identity is not None:
+            record.cache_hit = True
+        record.upstream = self._upstream.name
+        return record
 
     # --- from the upstream ---
 
@@ -162,8 +173,8 @@ class ExpressResponse:
             client.send(b"".join((known.fields, lines, known.end(self._serving.outcomes.date), data[end:])))
         else:
             client.send(b"".join((known.fields, known.end(self._serving.outcomes.date), data[end:])))
-        if self._run is None and len(data) - end == known.length and not self._serving.logging:
-            self._whole_at_once(known.status)
+        if self._run is None and len(data) - end == known.length:
+            self._whole_at_once(known.status, known.length)
             return
         run = self.run
         run.started_reply = True
@@ -185,16 +196,22 @@ class ExpressResponse:
         idle = self._upstream.idle_timeout
         self._client.deadline = asyncio.get_running_loop().time() + idle if idle else float("inf")
 
-    def _whole_at_once(self, status: int) -> None:
-        """The whole response came in one piece, to a request of which nobody wants a record."""
+    def _whole_at_once(self, status: int, length: int) -> None:
+        """Count a request that no shared run knows, and whose whole response came in one piece."""
         self._release(status)
-        plan = self._plan
+        plan, serving = self._plan, self._serving
         assert plan is not None
-        seconds, verifying = self._serving.clock.monotonic() - self._began, self._verify_seconds
-        if verifying is None:
-            self._serving.telemetry.finish_plain(plan.counter(status), seconds)
+        now, verifying = serving.clock.monotonic(), self._verify_seconds
+        seconds = now - self._began
+        if serving.logging:
+            record = self._record(plan)
+            record.status, record.upstream_seconds = status, seconds
+            record.bytes_in, record.bytes_out = len(self._content), length
+            serving.telemetry.finish(record, now)
+        elif verifying is None:
+            serving.telemetry.finish_plain(plan.counter(status), seconds)
         else:
-            self._serving.telemetry.finish_verified(plan.counter(status), seconds, verifying)
+            serving.telemetry.finish_verified(plan.counter(status), seconds, verifying)
         self._client.ended(True)
 
     def _whole(self) -> None:
@@ -267,7 +284,7 @@ class ExpressResponse:
         run = self.run
         reply = self._serving.outcomes.refusal(run, error)
         run.record.bytes_out = reply.content
-        if self.by_form and reply.keep_alive and not (run.answer_fields or self._serving.logging):
+        if self.by_form and reply.keep_alive and not run.answer_fields:
             self.refusal = error.untraced()  # its frames hold what the client has sent, and this object
         self._client.send(reply.data)
         self._serving.outcomes.finish(run)

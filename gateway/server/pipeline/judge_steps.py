@@ -31,7 +31,7 @@ from gateway.server.seam.feature import Part
 from gateway.server.seam.guard import Guards
 from gateway.server.seam.observer import only
 from gateway.settings.tables.root import Settings
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from gateway.upstream.headers.forwarded import client_address
 from gateway.upstream.headers.header_policy import HeaderPolicy, compile_header_policy
 from gateway.upstream.headers.rewrite import passed_before, render_head, request_headers, without_key

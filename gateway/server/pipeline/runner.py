@@ -43,6 +43,7 @@ class Serving:
 
     Attributes:
         outcomes: how they end.
+        logging: whether each of them gets a line in the access log.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Serving:
         self.pipeline = pipeline
         self.upstreams = upstreams
         self.telemetry = telemetry
+        self.logging = telemetry.access_log.enabled
         self.clock = clock
         self.new_id = RequestIds()
         self.token_watch = TokenWatch(clock)
@@ -64,11 +66,6 @@ class Serving:
             settings, pipeline.challenges, pipeline.observer.finished, pipeline.observer.codes, telemetry, clock
         )
         self.heads = HeadMemory(functools.partial(plain_client_head, pseudonym=pipeline.pseudonym, keep_alive=True))
-
-    @property
-    def logging(self) -> bool:
-        """Whether each request gets a line in the access log."""
-        return self.telemetry.access_log.enabled
 
     async def settle(self, run: Run, work: Awaitable[bool]) -> bool:
         """Do what is left of a request, to whatever end; return whether the connection stays open.

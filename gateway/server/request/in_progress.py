@@ -12,7 +12,7 @@ from gateway.errors import Reason
 from gateway.policy.cors import CorsPolicy
 from gateway.server.request.in_use import InUse
 from gateway.server.request.request import RequestHead
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from gateway.upstream.exchange.upload import Content
 
 

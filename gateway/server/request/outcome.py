@@ -21,7 +21,8 @@ from gateway.server.request.challenges import RouteChallenges
 from gateway.server.request.error_answers import Answer, answer, render
 from gateway.server.request.in_progress import Run
 from gateway.settings.tables.root import Settings
-from gateway.telemetry.counters import Record, Telemetry, method_class
+from gateway.telemetry.counters import Telemetry
+from gateway.telemetry.record import Record
 from gateway.upstream.pool.upstream import Upstream
 from gateway.upstream.pool.upstream_url import Lease
 
@@ -41,12 +42,13 @@ class Refusal(NamedTuple):
     Attributes:
         error: why.
         route: the name of the request's route, if it has one.
-        method: the request's method.
+        method, path: the request's.
     """
 
     error: GatewayError
     route: str
     method: str
+    path: str
 
 
 class Rendered(NamedTuple):
@@ -215,20 +217,20 @@ class Outcomes:
         """Note why a connection is refused whose bytes are no request, and return the answer, behind which it ends."""
         return self._render(self.account(record, error), http_11=True, keep_alive=False, head_only=head_only)
 
-    def give_refusal(self, refusal: Refusal, request_id: bytes, send: Callable[[bytes], None], seconds: float) -> None:
-        """Answer and count a refused request that is not access-logged, and whose connection stays open.
+    def give_refusal(self, record: Record, error: GatewayError, send: Callable[[bytes], None], seconds: float) -> None:
+        """Answer, count and log a refused request that no shared run knows, and whose connection stays open.
 
         Args:
-            refusal: the verdict.
-            request_id: the request's.
+            record: the request.
+            error: why.
             send: writes to its client.
             seconds: what it has taken.
         """
-        error, route, method = refusal
-        reply = self._answer_to(error, route, request_id.decode("ascii"))
-        send(self._render(reply, http_11=True, keep_alive=True, head_only=method == "HEAD").data)
-        counter = (route, method_class(method), reply.status, outcome_of(error))
-        self._telemetry.finish_refused(counter, error.reason.code, seconds)
+        reply = self.account(record, error)
+        rendered = self._render(reply, http_11=True, keep_alive=True, head_only=record.method == "HEAD")
+        send(rendered.data)
+        record.bytes_out = rendered.content
+        self._telemetry.finish(record, record.started + seconds)
 
     def _answer_to(self, error: GatewayError, route: str, request_id: str) -> Answer:
         return answer(error, self._tokens, request_id, self._challenges.get(route) or self._challenges[""])

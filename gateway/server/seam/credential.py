@@ -16,7 +16,7 @@ from gateway.errors import Reason
 from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.server.request.in_use import InUse
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 
 
 class Shown(NamedTuple):

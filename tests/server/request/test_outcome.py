@@ -24,7 +24,9 @@ from gateway.server.request.outcome import (
     outcome_of,
 )
 from gateway.server.request.request import RequestHead
-from gateway.telemetry.counters import AccessLog, Record, Telemetry
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.counters import Telemetry
+from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 
 

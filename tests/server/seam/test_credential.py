@@ -18,7 +18,7 @@ from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Shown, Verifier
 from gateway.settings.tables.routes import RouteSettings
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 
 ALICE = Identity("as", "https://as.test/", "alice", (), {}, b"", float("inf"), float("-inf"), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.http1.trusted_proxies import Peer
 from gateway.server.express_lane.section import Section, read_section
 from gateway.server.request.request import Admitted, RequestHead
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 from tests.support.composed import Route
 from tests.support.pipeline import pipeline_of
