@@ -1,12 +1,13 @@
 """The access log: one line a request, written without ever making a request wait.
 
-Only the collection of lives here: lines stand in a list and go to the writer's thread a few times a second, or when they are
-many. How a line reads is ``log_line.py``'s, the thread ``log_writer.py``'s. The danger is an output that nobody reads: what
-waits for it is bounded, and what is dropped is counted.
+Only the collection lives here: lines stand in a list and go to the writer's thread a few times a second, or when they
+are many. What a line says is ``log_line.py``'s, the thread ``log_writer.py``'s. The danger is an output that is not read:
+what waits for it is bounded, and what is dropped is counted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Literal, TextIO
@@ -109,12 +110,12 @@ class AccessLog:
             self._run(work, self._written)
 
     def _put(self, lines: list[str]) -> None:
-        try:
+        self._lost = len(lines)
+        # An output that is closed or full is no fault: requests are still served.
+        with contextlib.suppress(OSError, ValueError):
             self._out.write("".join(lines))
             self._out.flush()
-        except (OSError, ValueError):
-            # Nobody reads standard output any more. Requests are still served.
-            self._lost = len(lines)
+            self._lost = 0
 
     def _written(self) -> None:
         self._writing = False

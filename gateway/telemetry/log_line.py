@@ -63,7 +63,7 @@ class LogLine:
             wall: when it ended, in epoch seconds.
         """
         # No calls where they can be spared: this is the dearest part of what the log costs.
-        if (millisecond := int(wall * 1000)) != self._millisecond:
+        if (millisecond := int(wall * 1000 + 0.0005)) != self._millisecond:
             self._set_time(millisecond)
         request_id, path, identity, waited = record.request_id, record.path, record.identity, record.upstream_seconds
         if self._are_plain(f"{request_id}\n{path}") is None:

@@ -17,7 +17,6 @@ from gateway.server.request.outcome import (
     CLIENT_CLOSED_REQUEST,
     REPEATABLE,
     Outcomes,
-    Refusal,
     blame,
     may_repeat,
     note,
@@ -173,17 +172,23 @@ def test_bytes_that_are_no_request_end_their_connection() -> None:
 
 
 @pytest.mark.parametrize("request_id", [b"1", b"a-long-long-id"])
-def test_refusal_that_is_not_logged_is_written_for_its_own_request(request_id: bytes) -> None:
+def test_refusal_that_no_run_knows_is_written_for_its_own_request_and_logged(request_id: bytes) -> None:
     """Its length is that of its own id."""
     ends = Ends()
     sent: list[bytes] = []
-    ends.outcomes.give_refusal(Refusal(GatewayError(Reasons.NO_ROUTE), "r", "GET"), request_id, sent.append, 0.5)
+    record = Record(7.0, "192.0.2.1", request_id.decode(), "GET", "/a", "r")
+    ends.outcomes.give_refusal(record, GatewayError(Reasons.NO_ROUTE, detail="d"), sent.append, 0.5)
     head, _, content = sent[0].partition(b"\r\n\r\n")
     assert b"\r\nContent-Length: %d\r\n" % len(content) in head
     assert json.loads(content)["request_id"].encode() == request_id
     assert ends.telemetry.refusals == {"no_route": 1}
     assert list(ends.telemetry.requests) == [("r", "read", 404, "refused")]
-    assert ends.lines() == []
+    [line] = ends.lines()
+    assert line == {
+        **{"time": line["time"], "request_id": request_id.decode(), "client": "192.0.2.1", "method": "GET", "path": "/a"},
+        **{"route": "r", "status": 404, "outcome": "refused", "duration_ms": 500.0, "reason": "no_route", "detail": "d"},
+        **{"bytes_in": 0, "bytes_out": len(content)},
+    }
 
 
 @pytest.mark.parametrize("unread", [None, False, True])
