@@ -1,4 +1,4 @@
-"""How lines of the access log are collected and written: none is lost or doubled, and an output that is stuck is bounded."""
+"""How lines of the access log are collected and written: none is lost or doubled, and what waits is bounded."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ def _text(value: object) -> str:
 
 any_text = st.one_of(
     st.text(st.characters(exclude_categories=()), max_size=40),
-    st.text(" \"\\=\n\x7f/aé", max_size=8),
+    st.text(' "\\=\n\x7f/aé', max_size=8),
     st.sampled_from(["", "/", "/orders/1", "a", HOSTILE, "x" * 300]),
 )
 microseconds = st.integers(0, 10**10).map(lambda count: count / 1e6)
@@ -270,7 +270,7 @@ records = st.builds(
 def test_line_is_the_same_as_the_one_that_is_rendered_anew(
     form: Form, finished: list[tuple[Record, float, int]]
 ) -> None:
-    """Byte for byte, whatever a client, an issuer or a configuration put there; also when its parts are kept already."""
+    """Byte for byte, whatever a client, an issuer or a configuration put there; also when its parts are kept."""
     line = LogLine(form)
     for one, seconds, millisecond in (*finished, *finished):
         wall = millisecond / 1000
@@ -294,9 +294,9 @@ def test_parts_that_are_kept_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> No
     for number in range(35):
         one = record(client=f"c{number}", method="A" * (number % 16), route=f"/{number}")
         one.identity = make_identity(f"s{number}")
-        assert line.render(one, 0, WALL) == plain_line("json", one, 0, WALL)
+        assert line.render(one, 0.0, WALL) == plain_line("json", one, 0.0, WALL)
     assert [len(kept) for kept in (line._clients, line._courses, line._callers)] == [5, 5, 5]
     long = "l" * (log_line.MAX_KEPT_CHARS + 1)
     one = record(client=long, method=long, identity=make_identity(long))
-    assert line.render(one, 0, WALL) == plain_line("json", one, 0, WALL)
+    assert line.render(one, 0.0, WALL) == plain_line("json", one, 0.0, WALL)
     assert [len(kept) for kept in (line._clients, line._courses, line._callers)] == [5, 5, 5]

@@ -1,4 +1,4 @@
-"""The access log of a connection that is refused again and again: a line for each request, with that request's values."""
+"""The access log of a connection that is refused again and again: each request has its line, with its values."""
 
 from __future__ import annotations
 
@@ -43,5 +43,7 @@ async def test_each_refusal_of_a_connection_has_a_line_of_its_own(
         assert line.pop("duration_ms") >= 0
         assert (line["status"], line["bytes_out"]) == (answer.status, len(answer.body))
         assert (line["reason"], line["outcome"], line["client"]) == (reason, "refused", "127.0.0.1")
-    assert lines[1:] == lines[:1] * 3
+    # A bad token is judged once; what its first line says of the cache is true of no later one.
+    same = lines[1:] if credential == "forged" else lines
+    assert same == same[:1] * len(same)
     assert len(upstream.requests) == 1

@@ -185,9 +185,19 @@ def test_refusal_that_no_run_knows_is_written_for_its_own_request_and_logged(req
     assert list(ends.telemetry.requests) == [("r", "read", 404, "refused")]
     [line] = ends.lines()
     assert line == {
-        **{"time": line["time"], "request_id": request_id.decode(), "client": "192.0.2.1", "method": "GET", "path": "/a"},
-        **{"route": "r", "status": 404, "outcome": "refused", "duration_ms": 500.0, "reason": "no_route", "detail": "d"},
-        **{"bytes_in": 0, "bytes_out": len(content)},
+        "time": line["time"],
+        "request_id": request_id.decode(),
+        "client": "192.0.2.1",
+        "method": "GET",
+        "path": "/a",
+        "route": "r",
+        "status": 404,
+        "outcome": "refused",
+        "duration_ms": 500.0,
+        "reason": "no_route",
+        "detail": "d",
+        "bytes_in": 0,
+        "bytes_out": len(content),
     }
 
 
