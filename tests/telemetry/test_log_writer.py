@@ -131,7 +131,7 @@ async def _requests(port: int, count: int) -> None:
     await writer.wait_closed()
 
 
-@pytest.mark.parametrize("reader", ["stuck", "gone"])
+@pytest.mark.parametrize("reader", ["stuck", "gone", "killed"])
 @pytest.mark.rule("R370", "R432")
 async def test_gateway_serves_and_ends_in_order_whoever_reads_its_log(reader: str, tmp_path: Path) -> None:
     """A full pipe, or one without a reader, costs log lines; requests are served and the exit code is 0.
@@ -142,7 +142,15 @@ async def test_gateway_serves_and_ends_in_order_whoever_reads_its_log(reader: st
     with ours, theirs:
         async with _gateway(tmp_path, theirs.fileno()) as (process, port):
             theirs.close()
-            if reader == "gone":
+            if reader == "killed":
+                cat = await asyncio.create_subprocess_exec(
+                    "cat", stdin=ours.fileno(), stdout=asyncio.subprocess.DEVNULL
+                )
+                ours.close()
+                await _requests(port, 100)
+                cat.kill()
+                await cat.wait()
+            elif reader == "gone":
                 ours.close()
             await _requests(port, 600)
             process.send_signal(signal.SIGTERM)
