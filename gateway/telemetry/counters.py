@@ -73,7 +73,7 @@ class Telemetry:
     tls_reload_failures: int = 0
 
     def finish_plain(self, counter: tuple[str, str, int, str], seconds: float) -> None:
-        """Count a forwarded request that is not access-logged, and whose response came in one piece."""
+        """Count a forwarded request whose response came in one piece; its line is written by the caller."""
         self.requests[counter] += 1
         bucket, whole, upstream = bisect_left(BUCKETS, seconds), self.whole, self.upstream
         whole.counts[bucket] += 1

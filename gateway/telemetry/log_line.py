@@ -53,6 +53,7 @@ class LogLine:
         self._courses = _Kept(self._course, lambda course: _is_short(course[0]))
         self._callers = _Kept(self._caller, lambda caller: _is_short(caller[3] or ""))
         self._bytes_in, self._bytes_out = self._form.name("bytes_in"), self._form.name("bytes_out")
+        self._end = self._form.end
 
     def render(self, record: Record, seconds: float, wall: float) -> str:
         """Return the line of a finished request, with the line end.
@@ -84,14 +85,18 @@ class LogLine:
             behind_duration += self._callers[
                 identity.credential, identity.issuer_name, identity.tenant, identity.subject
             ]
-        taken = int(seconds * 1e6 + 0.5)
+        microseconds = int(seconds * 1e6 + 0.5)
+        duration = f"{microseconds // 1000}{_DECIMALS[microseconds % 1000]}"
         if waited is not None:
-            taken_upstream = int(waited * 1e6 + 0.5)
-            before_waited = f"{before_waited}{taken_upstream // 1000}{_DECIMALS[taken_upstream % 1000]}"
+            if waited != seconds:  # they are the same where nothing else took time
+                microseconds = int(waited * 1e6 + 0.5)
+                before_waited += f"{microseconds // 1000}{_DECIMALS[microseconds % 1000]}"
+            else:
+                before_waited += duration
         return (
-            f"{self._start}{request_id}{self._clients[record.client]}{before_path}{path}{before_duration}"
-            f"{taken // 1000}{_DECIMALS[taken % 1000]}{behind_duration}{before_waited}"
-            f"{self._bytes_in}{record.bytes_in}{self._bytes_out}{record.bytes_out}{self._form.end}"
+            f"{self._start}{request_id}{self._clients[record.client]}{before_path}{path}{before_duration}{duration}"
+            f"{behind_duration}{before_waited}"
+            f"{self._bytes_in}{record.bytes_in}{self._bytes_out}{record.bytes_out}{self._end}"
         )
 
     # --- parts that are kept ---

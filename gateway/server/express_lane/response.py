@@ -197,21 +197,20 @@ class ExpressResponse:
         self._client.deadline = asyncio.get_running_loop().time() + idle if idle else float("inf")
 
     def _whole_at_once(self, status: int, length: int) -> None:
-        """Count a request that no shared run knows, and whose whole response came in one piece."""
+        """Count and log a request that no shared run knows, and whose whole response came in one piece."""
         self._release(status)
         plan, serving = self._plan, self._serving
         assert plan is not None
-        now, verifying = serving.clock.monotonic(), self._verify_seconds
-        seconds = now - self._began
+        seconds, verifying = serving.clock.monotonic() - self._began, self._verify_seconds
+        if verifying is None:
+            serving.telemetry.finish_plain(plan.counter(status), seconds)
+        else:
+            serving.telemetry.finish_verified(plan.counter(status), seconds, verifying)
         if serving.logging:
             record = self._record(plan)
             record.status, record.upstream_seconds = status, seconds
             record.bytes_in, record.bytes_out = len(self._content), length
-            serving.telemetry.finish(record, now)
-        elif verifying is None:
-            serving.telemetry.finish_plain(plan.counter(status), seconds)
-        else:
-            serving.telemetry.finish_verified(plan.counter(status), seconds, verifying)
+            serving.telemetry.access_log.write(record, seconds if verifying is None else seconds + verifying)
         self._client.ended(True)
 
     def _whole(self) -> None:
