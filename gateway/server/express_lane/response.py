@@ -49,10 +49,6 @@ class ClientConnection(Client, Protocol):
         """Write without waiting."""
         ...
 
-    def record(self, request_id: bytes, method: str) -> Record:
-        """Return a new record of a request on this connection."""
-        ...
-
     def head_of(self, plan: Plan) -> RequestHead:
         """Return the head of a request that was served by a plan."""
         ...
