@@ -1,7 +1,8 @@
 """One request in the express lane: from its head to its upstream, or to its refusal.
 
-Only the way there lives here, over a connection that is idle now, and what
-becomes of the request when its client leaves or does not read. The steps are
+Only the way there lives here, over a connection that is idle now or comes free
+soon (``waiting.py``), and what becomes of the request when its client leaves or
+does not read. The steps are
 the pipeline's; every end is accounted for by the shared run of a request
 (``pipeline/runner.py``). What comes back is ``response.py``'s.
 """
@@ -18,6 +19,7 @@ from gateway.identity import Identity
 from gateway.jwt.batch import Outcome
 from gateway.server.express_lane.plan import Plan, with_length
 from gateway.server.express_lane.response import ExpressResponse
+from gateway.server.express_lane.waiting import WaitingRequest
 from gateway.server.request.facts import Facts
 from gateway.server.request.in_progress import Run
 from gateway.server.request.outcome import Refusal
@@ -33,6 +35,7 @@ class ExpressExchange(ExpressResponse):
     """One request on its way. Used once."""
 
     _learning = False  # its token is being verified
+    _waiting: WaitingRequest | None = None  # for a connection to its upstream
 
     def follow(self, plan: Plan, request_id: bytes | None, content: bytes) -> None:
         """Take up a request that follows a plan.
@@ -87,13 +90,10 @@ class ExpressExchange(ExpressResponse):
             self._identity = outcome
             plan.let_pass(outcome)
             leased = plan.upstream.lease_now()
-            head = None if leased is None else self._client.head_for(plan, *leased)
-            if leased is None or head is None:
-                run = self.run
-                assert self.admitted is not None
-                self._in_task(self._serving.forward(run, self.admitted, outcome))
+            if leased is None:
+                self.wait(outcome)
             else:
-                self.send(outcome, head, leased[1])
+                self._follow_over(plan, *leased)
         except GatewayError as error:
             self._refuse_learned(plan, error)
         except Exception as error:
@@ -123,12 +123,10 @@ class ExpressExchange(ExpressResponse):
                 return
             self._identity = found
             leased = plan.upstream.lease_now()
-            head = None if leased is None else self._client.head_for(plan, *leased)
-            if leased is None or head is None:
-                self._in_task(self._serving.forward(run, admitted, found))
-                return
-            run.record.upstream = plan.upstream.name
-            self.send(found, head, leased[1])
+            if leased is None:
+                self.wait(found)
+            else:
+                self._follow_over(plan, *leased)
         except GatewayError as error:
             self._refuse(error)
         except Exception as error:
@@ -197,7 +195,7 @@ class ExpressExchange(ExpressResponse):
             self._upstream = serving.upstreams[admitted.route.upstream]
             leased = self._upstream.lease_now()
             if leased is None:
-                self._in_task(serving.forward(run, admitted, self._identity))
+                self.wait(self._identity)
                 return
             self._send_new(*leased, run, admitted)
         except GatewayError as error:
@@ -227,6 +225,57 @@ class ExpressExchange(ExpressResponse):
         transport.write(data)
         self._client.deadline = asyncio.get_running_loop().time() + self._upstream.response_timeout
 
+    def _follow_over(self, plan: Plan, origin: Origin, lease: Lease) -> None:
+        """Send a request that follows a plan over this connection, or have the shared run forward it."""
+        head = self._client.head_for(plan, origin, lease)
+        if head is not None:
+            if self._run is not None:
+                self._run.record.upstream = self._upstream.name
+            self.send(self._identity, head, lease)
+            return
+        run = self.run
+        assert self.admitted is not None
+        self._in_task(self._serving.forward(run, self.admitted, self._identity))
+
+    # --- waiting for a connection ---
+
+    def wait(self, identity: Identity | None) -> None:
+        """Wait for a connection: none to the request's upstream is idle, or others wait for one.
+
+        Args:
+            identity: who is asking, and may.
+        """
+        self._identity = identity
+        self._began = self._serving.clock.monotonic()
+        if self._run is not None:
+            self._run.record.upstream = self._upstream.name
+        self._client.deadline = float("inf")  # the queue has a time limit of its own
+        self._waiting = WaitingRequest(self, self._upstream)
+        self._waiting.begin()
+
+    def connected(self, origin: Origin, lease: Lease) -> None:
+        """Go on over this connection, as if it had been free when the request came."""
+        began, self._waiting = self._began, None
+        try:
+            if lease.protocol.transport is None:  # it was closed as soon as it was opened
+                self.lease = lease
+                self.upstream_lost(False)
+            elif self._plan is not None:
+                self._follow_over(self._plan, origin, lease)
+            else:
+                assert self.admitted is not None
+                self._send_new(origin, lease, self.run, self.admitted)
+        except GatewayError as error:
+            self._refuse(error)
+        except Exception as error:
+            self._broken(error)
+        self._began = began  # the upstream is asked since then: the wait is part of its time
+
+    def not_connected(self, error: GatewayError) -> None:
+        """End the request: there is no connection for it."""
+        self._waiting = None
+        self._failed(error)
+
     # --- the client's side ---
 
     def client_lost(self) -> None:
@@ -236,6 +285,10 @@ class ExpressExchange(ExpressResponse):
             return
         if self.lease is not None:
             self._give_up_lease().discard()
+        elif self._waiting is not None:
+            self._waiting.end()
+            self._waiting = None
+            self.run.record.upstream_seconds = self._serving.clock.monotonic() - self._began
         elif self._learning:
             self._learning = False
             self.run.record.upstream = ""
@@ -246,6 +299,8 @@ class ExpressExchange(ExpressResponse):
 
     def client_paused(self, paused: bool) -> None:
         """The client cannot take more for now, or can again."""
+        if self._waiting is not None:
+            self._waiting.client_paused = paused
         transport = None if self.lease is None else self.lease.protocol.transport
         if transport is not None:
             self._held_back = paused

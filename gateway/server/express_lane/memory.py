@@ -163,8 +163,8 @@ class KnownRequests(ClientOutput, ABC):
                 return False
         leased = plan.upstream.lease_now()
         if leased is None:
-            self._exchange = None
-            return False
+            exchange.wait(identity)
+            return True
         origin, lease = leased
         head = plan.heads.get(origin) if self._variation is None else None
         if head is None:
