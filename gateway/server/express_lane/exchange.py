@@ -1,7 +1,7 @@
 """One request in the express lane: from its head to its upstream, or to its refusal.
 
 Only the way there lives here, over a connection that is idle now or comes free
-soon (``waiting.py``), and what becomes of the request when its client leaves or
+soon (``wait_queue.py``), and what becomes of the request when its client leaves or
 does not read. The steps are
 the pipeline's; every end is accounted for by the shared run of a request
 (``pipeline/runner.py``). What comes back is ``response.py``'s.

@@ -1,6 +1,6 @@
 """A request of the express lane that waits for a connection to its upstream.
 
-Only its line in the upstream's queue lives here (``upstream/pool/waiting.py``):
+Only its line in the upstream's queue lives here (``upstream/pool/wait_queue.py``):
 no task, no future, no timer. What it does with the connection is
 ``exchange.py``'s. The danger is a connection that is given to a request whose
 client has left: whoever ends the request takes it out of the queue first.
@@ -13,7 +13,7 @@ from typing import Protocol
 from gateway.errors import GatewayError
 from gateway.upstream.pool.upstream import Upstream
 from gateway.upstream.pool.upstream_url import Lease, Origin
-from gateway.upstream.pool.waiting import LeaseWait
+from gateway.upstream.pool.wait_queue import LeaseWait
 
 
 class Waiting(Protocol):

@@ -3,7 +3,7 @@
 Only the choice lives here: in turn among the URLs that are up, on to the next
 one when a connection cannot be opened, and never a refusal only because all of
 them look bad. Requests that find no free connection stand in one queue
-(``waiting.py``), and what comes back or was opened goes to the first of them.
+(``wait_queue.py``), and what comes back or was opened goes to the first of them.
 The pool of one URL is ``upstream_url.py``, the judgement of its health
 ``health.py``.
 """
@@ -24,7 +24,7 @@ from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.tasks import Periodic, note_failure, spawn
 from gateway.upstream.pool.dialer import CONNECT_FAULTS, client_tls
 from gateway.upstream.pool.upstream_url import Lease, Origin, OriginState
-from gateway.upstream.pool.waiting import AwaitedLease, LeaseWait, WaitQueue, give, refuse
+from gateway.upstream.pool.wait_queue import AwaitedLease, LeaseWait, WaitQueue, give, refuse
 
 #: Most requests that are refused in one turn of the loop because they have waited too long: a burst comes due together.
 MAX_REFUSED_AT_ONCE = 64
