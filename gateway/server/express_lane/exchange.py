@@ -1,10 +1,10 @@
 """One request in the express lane: from its head to its upstream, or to its refusal.
 
 Only the way there lives here, over a connection that is idle now or comes free
-soon (``wait_queue.py``), and what becomes of the request when its client leaves or
-does not read. The steps are
-the pipeline's; every end is accounted for by the shared run of a request
-(``pipeline/runner.py``). What comes back is ``response.py``'s.
+soon (``waiting.py``), and what becomes of the request when its client leaves or
+does not read. The steps are the pipeline's; every end is accounted for by the
+shared run of a request (``pipeline/runner.py``). What comes back is
+``response.py``'s.
 """
 
 from __future__ import annotations
@@ -276,6 +276,12 @@ class ExpressExchange(ExpressResponse):
         self._waiting = None
         self._failed(error)
 
+    def cancel(self) -> None:
+        """End what runs by itself, or leave the queue."""
+        super().cancel()
+        if self._waiting is not None:
+            self._waiting.end()
+
     # --- the client's side ---
 
     def client_lost(self) -> None:
@@ -286,7 +292,6 @@ class ExpressExchange(ExpressResponse):
         if self.lease is not None:
             self._give_up_lease().discard()
         elif self._waiting is not None:
-            self._waiting.end()
             self._waiting = None
             self.run.record.upstream_seconds = self._serving.clock.monotonic() - self._began
         elif self._learning:

@@ -218,16 +218,16 @@ class Upstream:
 
     def _freed(self) -> None:
         """Give what is free to those who wait, and have a connection opened for one more of them, if one may be."""
+        if self._serving:
+            return  # what is given may come back at once: that goes on below, not within itself
         self._serve()
-        if len(self._openings) < len(self._waits):
+        if len(self._openings) < len(self._waits) and any(origin.has_place for origin in self.origins):
             candidates = self._candidates()
             if (origin := next(candidates, None)) is not None:
                 self._start(origin, candidates)
 
     def _serve(self) -> None:
         """Give the connections that are idle to those who wait, the first one first."""
-        if self._serving:
-            return  # what is given may come back at once: that goes on below, not within itself
         self._serving = True
         try:
             while self._waits:
