@@ -34,7 +34,7 @@ class Connection:
         self.transport: Any = self
         self.protocol = self
         self.heard = self.should_close = self.closed = False
-        self.opened_at = 0.0
+        self.opened_at = asyncio.get_running_loop().time()
 
     def is_connected(self) -> bool:
         return not self.closed
