@@ -64,7 +64,7 @@ async def test_requests_are_served_in_the_order_in_which_they_came(tmp_path: Pat
         request(b"DELETE", "/3"),
         request(b"GET", "/4"),
     ]
-    options = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 30}}
+    options: dict[str, Any] = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 30}}
     async with raw_upstream(gate.respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         holding = await sent(gateway, request(b"GET", "/hold"), lambda: len(upstream.requests) == 1)
         clients = await waiting(gateway, *requests)
@@ -82,7 +82,7 @@ async def test_requests_are_served_in_the_order_in_which_they_came(tmp_path: Pat
 
 async def test_caller_that_is_new_or_known_waits_and_is_forwarded_as_itself(tmp_path: Path) -> None:
     gate, ids = Gate(), ["ann", "ben", "ann", "eve"]
-    options = {"upstream": {"pool_size": 1, "pool_wait_seconds": 30}}
+    options: dict[str, Any] = {"upstream": {"pool_size": 1, "pool_wait_seconds": 30}}
     async with raw_upstream(gate.respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         tokens = {name: gateway.token(sub=name) for name in ids}
         clients = [await gateway.client() for _ in ids]
@@ -104,7 +104,7 @@ async def test_caller_that_is_new_or_known_waits_and_is_forwarded_as_itself(tmp_
 @pytest.mark.rule("R314")
 async def test_full_pool_is_503_when_the_time_is_over_and_the_connection_serves_on(tmp_path: Path) -> None:
     gate = Gate()
-    options = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 0.05}}
+    options: dict[str, Any] = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 0.05}}
     async with raw_upstream(gate.respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         holding = await sent(gateway, request(b"GET", "/hold"), lambda: len(upstream.requests) == 1)
         client = await gateway.client()
@@ -123,7 +123,7 @@ async def test_full_pool_is_503_when_the_time_is_over_and_the_connection_serves_
 
 async def test_wait_is_logged_as_time_of_the_upstream(tmp_path: Path) -> None:
     gate = Gate()
-    options = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 0.05}}
+    options: dict[str, Any] = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 0.05}}
     async with raw_upstream(gate.respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         holding = await sent(gateway, request(b"GET", "/hold"), lambda: len(upstream.requests) == 1)
         assert (await gateway.get("/")).status == 503
@@ -138,7 +138,7 @@ async def test_wait_is_logged_as_time_of_the_upstream(tmp_path: Path) -> None:
 async def test_client_that_leaves_while_it_waits_takes_no_connection(tmp_path: Path) -> None:
     """The next one gets it, and the upstream never hears of the one who left."""
     gate = Gate()
-    options = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 30}}
+    options: dict[str, Any] = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 30}}
     async with raw_upstream(gate.respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         holding = await sent(gateway, request(b"GET", "/hold"), lambda: len(upstream.requests) == 1)
         leaving, staying = await waiting(gateway, request(b"GET", "/left"), request(b"GET", "/stays"))
@@ -154,7 +154,7 @@ async def test_client_that_leaves_while_it_waits_takes_no_connection(tmp_path: P
 @pytest.mark.rule("R285")
 async def test_client_that_left_while_it_waited_has_one_line(tmp_path: Path) -> None:
     gate = Gate()
-    options = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 30}}
+    options: dict[str, Any] = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 30}}
     async with raw_upstream(gate.respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         holding = await sent(gateway, request(b"GET", "/hold"), lambda: len(upstream.requests) == 1)
         (leaving,) = await waiting(gateway, request(b"GET", "/left"))
@@ -170,7 +170,7 @@ async def test_client_that_left_while_it_waited_has_one_line(tmp_path: Path) -> 
 @pytest.mark.rule("R370")
 async def test_drain_lets_those_who_wait_end_and_says_that_their_connections_do(tmp_path: Path) -> None:
     gate = Gate()
-    options = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 30}}
+    options: dict[str, Any] = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 30}}
     async with raw_upstream(gate.respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         holding = await sent(gateway, request(b"GET", "/hold"), lambda: len(upstream.requests) == 1)
         (client,) = await waiting(gateway, request(b"GET", "/"))
@@ -186,7 +186,7 @@ async def test_drain_lets_those_who_wait_end_and_says_that_their_connections_do(
 @pytest.mark.rule("R370")
 async def test_those_who_wait_when_the_drain_is_over_are_cut_and_counted(tmp_path: Path) -> None:
     gate = Gate()
-    options = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 30}}
+    options: dict[str, Any] = {"routes": PUBLIC, "upstream": {"pool_size": 1, "pool_wait_seconds": 30}}
     server = {"drain_seconds": 0.05}
     async with raw_upstream(gate.respond) as upstream:
         async with running_gateway(upstream.url, tmp_path, server=server, **options) as gateway:
@@ -207,7 +207,7 @@ async def test_upstream_that_closes_its_connections_holds_nobody_up(tmp_path: Pa
     async def respond(received: Received, *_: object) -> bytes:
         return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
-    options = {"routes": PUBLIC, "upstream": {"pool_size": 2, "pool_wait_seconds": 30}}
+    options: dict[str, Any] = {"routes": PUBLIC, "upstream": {"pool_size": 2, "pool_wait_seconds": 30}}
     async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         clients = [await gateway.client() for _ in range(20)]
         for client in clients:
@@ -218,7 +218,7 @@ async def test_upstream_that_closes_its_connections_holds_nobody_up(tmp_path: Pa
 
 async def test_upstream_that_is_down_is_told_to_each_who_waits(tmp_path: Path) -> None:
     """One connection is tried for each, two at a time; nobody waits for the end of the time limit."""
-    options = {"routes": PUBLIC, "upstream": {"pool_size": 2, "pool_wait_seconds": 30}}
+    options: dict[str, Any] = {"routes": PUBLIC, "upstream": {"pool_size": 2, "pool_wait_seconds": 30}}
     async with services(1, on=False) as (service,), running_gateway(service.url, tmp_path, **options) as gateway:
         clients = [await gateway.client() for _ in range(20)]
         for client in clients:
@@ -231,7 +231,7 @@ async def test_upstream_that_is_down_is_told_to_each_who_waits(tmp_path: Path) -
 
 
 async def test_many_more_clients_than_connections_are_all_served(tmp_path: Path) -> None:
-    options = {"routes": PUBLIC, "upstream": {"pool_size": 4, "pool_wait_seconds": 30}}
+    options: dict[str, Any] = {"routes": PUBLIC, "upstream": {"pool_size": 4, "pool_wait_seconds": 30}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         clients = [await gateway.client() for _ in range(200)]
         for _ in range(3):

@@ -92,7 +92,7 @@ def waits(gateway: RunningGateway) -> int:
 
 @pytest.mark.parametrize("log", ["json", "off"])
 async def test_no_task_waits_and_none_is_made(log: str, tmp_path: Path) -> None:
-    options = {**OPTIONS, "server": {"express": True, "access_log": log}}
+    options: dict[str, Any] = {**OPTIONS, "server": {"express": True, "access_log": log}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         clients = [await gateway.client() for _ in range(20)]
         for client in clients:  # so that each follows a plan with its next one
@@ -115,7 +115,10 @@ async def test_answer_that_is_not_plain_comes_through_after_a_wait_too(tmp_path:
     async def respond(received: Received, *_: object) -> bytes:
         return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 
-    options = {**OPTIONS, "upstream": {"pool_size": 1, "pool_wait_seconds": 30, "response_timeout_seconds": 0.5}}
+    options: dict[str, Any] = {
+        **OPTIONS,
+        "upstream": {"pool_size": 1, "pool_wait_seconds": 30, "response_timeout_seconds": 0.5},
+    }
     async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         await gateway.get()
         held = Held(gateway)

@@ -220,7 +220,7 @@ async def test_full_pool_is_passed_over_while_another_has_a_place() -> None:
 @pytest.mark.rule("R314")
 async def test_request_waits_for_one_pool_only_but_takes_a_place_that_came_free_elsewhere() -> None:
     """The wait is `pool_wait_seconds`, not that for each URL."""
-    options = {"pool_size": 1, "pool_wait_seconds": 0.05}
+    options: dict[str, Any] = {"pool_size": 1, "pool_wait_seconds": 0.05}
     async with services(2) as members, balanced(members, SystemClock(), **options) as upstream:
         held = [await upstream.lease() for _ in range(2)]
         waiting = [0, 0]

@@ -117,8 +117,8 @@ def made(urls: int = 1, **options: Any) -> tuple[Upstream, Network, FakeClock]:
     upstream = Upstream(configured(*names, **options), clock)
     real = [origin._dialer for origin in upstream.origins]
     network = Network(upstream)
-    for dialer in real:  # never used: no session is left open
-        spawn(dialer.close(), "closes")
+    closing = [spawn(dialer.close(), "closes") for dialer in real]  # never used: no session is left open
+    assert closing
     return upstream, network, clock
 
 
