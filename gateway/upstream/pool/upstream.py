@@ -350,7 +350,8 @@ class Upstream:
         have openings of their own, or wait for what is in use. Nobody is told while other openings stand for all who
         wait; and while another URL is up, and only full, its connections come back.
         """
-        self._openings.pop(opening, None)
+        if wait is None and self._openings.pop(opening, opening) is opening:
+            return True  # it was cancelled: the one whom it was for has left
         own = None if wait is None else self._own_openings.pop(wait, None)
         elsewhere = error.reason in CONNECT_FAULTS and any(
             origin.health.sound for origin in self.origins if origin not in tried
