@@ -260,7 +260,9 @@ class Upstream:
     def _refuse_overdue(self) -> None:
         """Refuse those who have waited too long for a place."""
         loop, now, covered = asyncio.get_running_loop(), self._clock.monotonic(), len(self._openings)
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for wait in self._queue.overdue(now, covered, MAX_REFUSED_AT_ONCE):
             if wait in self._waits:  # else the refusal of one before it has made a place free
                 del self._waits[wait]
@@ -368,8 +370,7 @@ class Upstream:
         elif not elsewhere:
             refuse(self._queue.pop(), error)
             return True
-        if self._timer is None:  # one more waits for a place now
-            self._refuse_overdue()
+        self._refuse_overdue()  # one more waits for a place now, and it may have waited long enough
         return False
 
     def failed(self, reason: Reason) -> None:
