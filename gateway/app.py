@@ -44,7 +44,8 @@ from gateway.settings.tables.root import Settings
 from gateway.spare_memory import SpareMemory, trim_of_c
 from gateway.store.one_time_ids import ReplayStore, make_store
 from gateway.tasks import Periodic
-from gateway.telemetry.counters import AccessLog, Telemetry
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.counters import Telemetry
 from gateway.telemetry.log_writer import LogThread
 from gateway.telemetry.loop_lag import LoopLag
 from gateway.upstream.pool.upstream import open_upstreams
@@ -131,8 +132,11 @@ class GatewayApp:
     async def _start(self) -> None:
         settings, clock = self.settings, self.clock
         self._writer = LogThread()
+        later = asyncio.get_running_loop().call_later
+        access_log = AccessLog(settings.server.access_log, self._out, clock, self._writer.run, later)
+        self.telemetry = Telemetry(access_log)
         self._stop.push_async_callback(self._writer.stop, LOG_STOP_SECONDS)
-        self.telemetry = Telemetry(AccessLog(settings.server.access_log, self._out, clock, self._writer.run))
+        self._stop.callback(access_log.flush)  # the requests have ended by then
         self.redis = await self._connect_redis()
         express = frozenset().union(*(feature.express for feature in self._features))
         self._routes = RouteTable(settings.routes, express)

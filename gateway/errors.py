@@ -258,12 +258,6 @@ class GatewayError(Exception):
         self.detail = detail
         self.retry_after = reason.kind.retry_after if retry_after is None else retry_after
 
-    def untraced(self) -> GatewayError:
-        """Return the same refusal, to be kept: without the frames that an exception holds, and what stands in them."""
-        return GatewayError(
-            self.reason, scope=self.scope, detail=self.detail, retry_after=self.retry_after, scheme=self.scheme
-        )
-
 
 #: Longest foreign text in a message for the operator, in characters.
 PREVIEW_CHARS = 200

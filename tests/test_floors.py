@@ -130,6 +130,7 @@ TESTED_ELSEWHERE = {
     "server/request/request.py": "declarations; tests/server/pipeline/test_judge_steps.py uses them",
     "server/request/in_progress.py": "declarations; tests/server/aiohttp_lane/test_lane.py uses them",
     "server/request/in_use.py": "a declaration; tests/server/authentication/test_token_expiry.py uses it",
+    "telemetry/record.py": "a declaration; tests/telemetry/test_log_line.py uses it",
     "server/request/endpoint.py": "a declaration; tests/features/resource_metadata/test_documents.py uses it",
     **dict.fromkeys(
         (f"features/{name}/options.py" for name in ("single_use", "abuse_watch")),

@@ -30,7 +30,8 @@ from gateway.identity import Identity, header_value
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
 from gateway.telemetry import unhandled_errors as last_resort
-from gateway.telemetry.counters import AccessLog, Record
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.record import Record
 from gateway.upstream.headers import header_policy as names
 from gateway.upstream.headers.claimed_names import GROUPS
 from tests.support.certificates import authority

@@ -81,6 +81,7 @@ class Run:
             self._found(
                 index, kind, f"status {status}, but the upstream saw {len(upstream.requests) - before} requests"
             )
+        await self.stage.gateway.settled()
         said = log.getvalue()[logged:].encode()
         if any(len(part) >= 30 and part in said for part in token.split(b".")):
             self._found(index, kind, "a part of the token is in the access log")

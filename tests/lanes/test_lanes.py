@@ -206,7 +206,8 @@ async def observe(gateway: RunningGateway, upstream: RawUpstream, data: bytes, r
     closed = False
     for number in range(responses):
         try:
-            methods = [line.split(b" ")[0] for line in data.split(b"\r\n") if b" HTTP/1." in line]
+            lines = [line for line in data.split(b"\r\n") if b" HTTP/1." in line]
+            methods = [line.split(b" ")[0].removeprefix(b"abc") for line in lines]  # content has no line end
             response: RawResponse = await client.response(head_only=methods[number : number + 1] == [b"HEAD"], within=2)
         except (asyncio.IncompleteReadError, ConnectionError):
             closed = True

@@ -17,7 +17,8 @@ from gateway.server.sockets.slots import Place, Places
 from gateway.server.sockets.tls import ServerTls
 from gateway.server.sockets.tls_port import TlsPort
 from gateway.settings.tables.server import Server
-from gateway.telemetry.counters import AccessLog, Telemetry
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.counters import Telemetry
 from tests.support.certificates import Certificate, authority
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -130,7 +131,7 @@ async def _requests(port: int, count: int) -> None:
     await writer.wait_closed()
 
 
-@pytest.mark.parametrize("reader", ["stuck", "gone"])
+@pytest.mark.parametrize("reader", ["stuck", "gone", "killed"])
 @pytest.mark.rule("R370", "R432")
 async def test_gateway_serves_and_ends_in_order_whoever_reads_its_log(reader: str, tmp_path: Path) -> None:
     """A full pipe, or one without a reader, costs log lines; requests are served and the exit code is 0.
@@ -141,7 +142,15 @@ async def test_gateway_serves_and_ends_in_order_whoever_reads_its_log(reader: st
     with ours, theirs:
         async with _gateway(tmp_path, theirs.fileno()) as (process, port):
             theirs.close()
-            if reader == "gone":
+            if reader == "killed":
+                cat = await asyncio.create_subprocess_exec(
+                    "cat", stdin=ours.fileno(), stdout=asyncio.subprocess.DEVNULL
+                )
+                ours.close()
+                await _requests(port, 100)
+                cat.kill()
+                await cat.wait()
+            elif reader == "gone":
                 ours.close()
             await _requests(port, 600)
             process.send_signal(signal.SIGTERM)
@@ -149,3 +158,19 @@ async def test_gateway_serves_and_ends_in_order_whoever_reads_its_log(reader: st
             said = await asyncio.wait_for(process.stderr.read(), 5)
             assert await asyncio.wait_for(process.wait(), 5) == 0
             assert said.endswith(b"stopped\n"), said
+
+
+@pytest.mark.rule("R370", "R389")
+async def test_no_line_of_an_answered_request_is_lost_when_a_gateway_ends(tmp_path: Path) -> None:
+    """Lines wait for others for a while; the end of the gateway does not wait for that, and writes them."""
+    out = tmp_path / "access.log"
+    with out.open("wb") as file:
+        async with _gateway(tmp_path, file.fileno()) as (process, port):
+            await _requests(port, 50)
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr is not None
+            await asyncio.wait_for(process.stderr.read(), 10)
+            assert await asyncio.wait_for(process.wait(), 10) == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == 50
+    assert {line["status"] for line in lines} == {502}

@@ -35,7 +35,7 @@ from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
 from gateway.server.seam.guard import Guard, Now
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 
 _log = logging.getLogger("gateway.watch")
 

@@ -14,7 +14,7 @@ from gateway.features.api_keys.reasons import MALFORMED_API_KEY
 from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.server.seam.credential import Outcome, Shown, Verifier
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 
 
 class ApiKeyKind:
@@ -79,10 +79,6 @@ class ApiKeyKind:
     def overrides(self, route: Route) -> bool:
         """Return False: a key is never a bearer token."""
         return False
-
-    def sheds(self, route: Route) -> Callable[[bytes], bool] | None:
-        """Return None: looking a key up costs next to nothing."""
-        return None
 
 
 class KeyInUse(NamedTuple):

@@ -9,7 +9,7 @@ its signature where its issuer wants to be asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -115,11 +115,6 @@ class OpaqueTokens:
         if not is_jws(token):
             return asked.opaque
         return asked.jwts.get(self._issuer_of(token)) if asked.jwts else None
-
-    def sheds(self, route: Route) -> Callable[[bytes], bool] | None:
-        """Return what tells, of a token that is no JWT, whether too much is being asked on a route to ask about it."""
-        asked = self._asked.get(route)
-        return None if asked is None or asked.opaque is None else asked.opaque.turns_away
 
     def _issuer_of(self, token: bytes) -> str:
         """Return the issuer that a JWT names; nothing for none. It is not believed, only asked."""

@@ -5,7 +5,7 @@ Only the translation lives here; which issuer is asked is ``choice.py``'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from gateway.errors import Reasons
 from gateway.features.introspection.choice import OpaqueTokens
@@ -54,7 +54,3 @@ class OpaqueKind:
     def overrides(self, route: Route) -> bool:
         """Return whether issuers want to be asked about their JWTs on a route, too."""
         return self._choice.asks_about_jwts(route)
-
-    def sheds(self, route: Route) -> Callable[[bytes], bool] | None:
-        """Return what tells whether a token is refused because too much is being asked already."""
-        return self._choice.sheds(route)

@@ -37,7 +37,8 @@ from gateway.outbound.http import FetchError
 from gateway.server.seam.credential import Outcome, Shown
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.tasks import cancelled, spawn
-from gateway.telemetry.counters import Histogram, Record
+from gateway.telemetry.counters import Histogram
+from gateway.telemetry.record import Record
 
 if TYPE_CHECKING:
     from gateway.features.introspection.shared_answers import SharedAnswers
@@ -170,21 +171,6 @@ class Introspector:
                 raise GatewayError(Reasons.BAD_ENCODING)
             _ = self._begin(token, digest)
         return None
-
-    def turns_away(self, token: bytes) -> bool:
-        """Tell whether ``known`` would raise ``INTROSPECTION_BUSY`` for a printable token, and count it then.
-
-        A flood is turned away by this: it is the same answer for less.
-        """
-        gate = self.gate
-        if (self._monotonic() >= gate.closed_until and not gate.closed()) or len(token) > self._max_bytes:
-            return False
-        digest = sha256(token).digest()
-        if digest in self._flights or digest in self.memory:
-            return False
-        self.lookups += 1
-        gate.refusals += 1
-        return True
 
     async def identify(self, token: bytes) -> Identity:
         """Return who shows a token, waiting for the answer; who stops waiting does not end the question.

@@ -263,8 +263,7 @@ def _upstreams(upstreams: Mapping[str, Upstream]) -> Iterator[Metric]:
         labels=("upstream", "reason"),
     )
     for upstream in upstreams.values():
-        for origin in upstream.origins:
-            state = origin.state()
+        for state in upstream.states():
             url = (upstream.name, state.url)
             in_use.add_metric(url, state.in_use)
             idle.add_metric(url, state.idle)

@@ -123,7 +123,7 @@ class Admin:
 
 def _upstream(upstream: Upstream) -> dict[str, Any]:
     return {
-        "urls": [dataclasses.asdict(origin.state()) for origin in upstream.origins],
+        "urls": [dataclasses.asdict(state) for state in upstream.states()],
         "failures": dict(upstream.failures),
     }
 

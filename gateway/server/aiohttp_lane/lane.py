@@ -22,7 +22,7 @@ from gateway.server.pipeline.runner import Serving
 from gateway.server.request.in_progress import Run
 from gateway.server.sockets.tls import peer_certificate
 from gateway.server.websocket.handshake import WebSockets
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 
 _log = logging.getLogger("gateway")
 

@@ -23,7 +23,7 @@ from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Outcome, Shown, Soon, Verifier
 from gateway.server.seam.feature import duplicates
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 
 
 class RouteKinds(NamedTuple):
@@ -156,18 +156,6 @@ class Credentials:
         """Return whether a token that was verified as a JWT may be for another kind to judge on a route."""
         return any(kind.overrides(route) for kind in self.of(route).bearer)
 
-    def judged_as(self, name: str, shown: Shown, route: Route) -> bool:
-        """Return whether a credential on a route is for the kind of this name to judge."""
-        try:
-            return self.judge(shown, route)[0].name == name
-        except GatewayError:
-            return False
-
-    def sheds(self, route: Route) -> Callable[[bytes], bool]:
-        """Return what tells, of a token that is no JWT, whether it is refused on a route because there are too many."""
-        found = [shed for kind in self.of(route).bearer if (shed := kind.sheds(route)) is not None]
-        return found[0] if found else _never
-
 
 @dataclass(frozen=True, slots=True)
 class _Revocable:
@@ -193,10 +181,6 @@ def _kinds_of(route: Route, kinds: Iterable[CredentialKind]) -> RouteKinds:
     fields = {field: kind for field, kind in taken if field}
     every_token = bearer[0].every_token if len(bearer) == 1 and not fields else None
     return RouteKinds(bearer, fields, every_token)
-
-
-def _never(_token: bytes) -> bool:
-    return False
 
 
 def _authorization(route: Route, head: RequestHead, *, websocket: bool) -> Sequence[bytes]:

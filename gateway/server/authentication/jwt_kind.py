@@ -17,7 +17,7 @@ from gateway.jwt.batch import VerificationBatch
 from gateway.jwt.cache import CachedToken
 from gateway.policy.routes import Route
 from gateway.server.seam.credential import SOON, Outcome, Shown, Soon, Verifier
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 
 
 class JwtKind:
@@ -103,10 +103,6 @@ class JwtKind:
     def overrides(self, route: Route) -> bool:
         """Return False: what this kind verified is its own."""
         return False
-
-    def sheds(self, route: Route) -> Callable[[bytes], bool] | None:
-        """Return None: no JWT is refused unread."""
-        return None
 
 
 class TokenInUse(NamedTuple):

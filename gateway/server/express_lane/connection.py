@@ -25,7 +25,7 @@ from gateway.server.request.body import CollectedContent
 from gateway.server.request.in_progress import Run
 from gateway.server.sockets.half_closed import HalfClosed
 from gateway.server.sockets.slots import Place
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 
 #: How long the rest of a request's content is waited for, in seconds: many clients send head and content apart.
 CONTENT_WAIT_SECONDS = 0.02

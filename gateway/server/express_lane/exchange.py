@@ -16,10 +16,11 @@ from typing import Any
 from gateway.errors import GatewayError, Reasons
 from gateway.identity import Identity
 from gateway.server.express_lane.response import ExpressResponse
+from gateway.server.express_lane.waiting import WaitingRequest
 from gateway.server.request.request import UNSETTLED, Admitted
 from gateway.server.seam.credential import SOON, Outcome, Shown
 from gateway.tasks import where
-from gateway.upstream.pool.upstream_url import Lease
+from gateway.upstream.pool.upstream_url import Lease, Origin
 
 _log = logging.getLogger("gateway")
 
@@ -28,6 +29,7 @@ class ExpressExchange(ExpressResponse):
     """One request on its way. Used once."""
 
     _shown: Shown | None = None  # its credential, while that is being verified
+    _waiting: WaitingRequest | None = None  # for a connection to its upstream
 
     def start(self) -> None:
         """Take the steps up to the upstream, or to the refusal."""
@@ -94,14 +96,49 @@ class ExpressExchange(ExpressResponse):
         if run.head.content_length:
             serving.pipeline.check_content(run.head)
         upstream = self._upstream = serving.upstreams[admitted.route.upstream]
-        leased = upstream.lease_now()
-        if leased is None:
-            self._in_task(serving.forward(run, admitted, identity))
-            return
-        origin, lease = leased
         run.record.upstream = upstream.name
+        leased = upstream.lease_now()
+        if leased is not None:
+            self._send_over(*leased)
+            return
+        # None to the upstream is idle, or others wait for one.
+        self._began = serving.clock.monotonic()
+        self._client.deadline = float("inf")  # the queue has a time limit of its own
+        self._waiting = WaitingRequest(self, upstream)
+        self._waiting.begin()
+
+    def connected(self, origin: Origin, lease: Lease) -> None:
+        """Go on over this connection, as if it had been free when the request came."""
+        began, self._waiting = self._began, None
         try:
-            data = serving.pipeline.upstream_head(run.head, run.peer, admitted, identity, origin, run.id)
+            if lease.protocol.transport is None:  # it was closed as soon as it was opened
+                self.lease = lease
+                self.upstream_lost(False)
+            else:
+                self._send_over(origin, lease)
+        except GatewayError as error:
+            self._refuse(error)
+        except Exception as error:
+            self._broken(error)
+        self._began = began  # the upstream is asked since then: the wait is part of its time
+
+    def not_connected(self, error: GatewayError) -> None:
+        """End the request: there is no connection for it."""
+        self._waiting = None
+        self._failed(error)
+
+    def cancel(self) -> None:
+        """End what runs by itself, or leave the queue."""
+        super().cancel()
+        if self._waiting is not None:
+            self._waiting.end()
+
+    def _send_over(self, origin: Origin, lease: Lease) -> None:
+        run, admitted = self._run, self.admitted
+        assert admitted is not None
+        pipeline = self._serving.pipeline
+        try:
+            data = pipeline.upstream_head(run.head, run.peer, admitted, self._identity, origin, run.id)
         except BaseException:
             lease.release()
             raise
@@ -134,6 +171,9 @@ class ExpressExchange(ExpressResponse):
             return
         if self.lease is not None:
             self._give_up_lease().discard()
+        elif self._waiting is not None:
+            self._waiting = None
+            self._run.record.upstream_seconds = self._serving.clock.monotonic() - self._began
         elif self._shown is not None:
             self._shown = None
         else:
@@ -143,6 +183,8 @@ class ExpressExchange(ExpressResponse):
 
     def client_paused(self, paused: bool) -> None:
         """The client cannot take more for now, or can again."""
+        if self._waiting is not None:
+            self._waiting.client_paused = paused
         transport = None if self.lease is None else self.lease.protocol.transport
         if transport is not None:
             self._held_back = paused

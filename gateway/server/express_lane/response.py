@@ -167,8 +167,9 @@ class ExpressResponse:
         """Give the response to aiohttp's parser, from its first byte, and the request to the shared run."""
         lease = self._give_up_lease()
         head_only = self._head_only
+        left = self._client.deadline - asyncio.get_running_loop().time()
         lease.protocol.expect_response(head_only=head_only, idle_timeout=self._upstream.idle_timeout)
-        self._in_task(self._received_and_delivered(lease, head_only))
+        self._in_task(self._received_and_delivered(lease, head_only, left))
         lease.protocol.data_received(data)
 
     def _give_up_lease(self) -> Lease:
@@ -209,9 +210,8 @@ class ExpressResponse:
         if self.task is not None:
             asyncio.get_running_loop().call_soon(self.task.cancel)
 
-    async def _received_and_delivered(self, lease: Lease, head_only: bool) -> bool:
+    async def _received_and_delivered(self, lease: Lease, head_only: bool, left: float) -> bool:
         upstream = self._upstream
-        timeout = upstream.response_timeout - (self._serving.clock.monotonic() - self._began)
         with self._serving.outcomes.asking(self._run, upstream, self._began):
-            reply = await receive(lease, head_only=head_only, response_timeout=max(0.001, timeout))
+            reply = await receive(lease, head_only=head_only, response_timeout=max(0.001, left))
         return await self._serving.deliver(self._run, reply, upstream)

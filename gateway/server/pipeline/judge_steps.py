@@ -33,7 +33,7 @@ from gateway.server.seam.feature import Part
 from gateway.server.seam.guard import Guards
 from gateway.server.seam.observer import only
 from gateway.settings.tables.root import Settings
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from gateway.upstream.headers.forwarded import Forwarding
 from gateway.upstream.headers.header_policy import HeaderPolicy, compile_header_policy
 from gateway.upstream.headers.rewrite import client_lines, names_no_field, passed_before, upstream_head

@@ -28,7 +28,8 @@ from gateway.server.request.request import Admitted
 from gateway.server.request.response_head import client_head
 from gateway.settings.tables.root import Settings
 from gateway.tasks import where
-from gateway.telemetry.counters import Record, Telemetry
+from gateway.telemetry.counters import Telemetry
+from gateway.telemetry.record import Record
 from gateway.upstream.exchange.exchange import ended_by_upstream, exchange
 from gateway.upstream.exchange.relay import relay
 from gateway.upstream.exchange.reply import Reply

@@ -13,7 +13,7 @@ from gateway.http1.request_head import RequestHead
 from gateway.http1.trusted_proxies import Peer
 from gateway.policy.cors import CorsPolicy
 from gateway.server.request.in_use import InUse
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from gateway.upstream.exchange.upload import Content
 
 

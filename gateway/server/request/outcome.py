@@ -3,7 +3,7 @@
 Only what is noted, told and counted at the end of a request lives here, and whether a
 request may be sent a second time. How the bytes get to the client is the lanes' business.
 The danger of this file is an end that it does not know: each way out of a request passes
-``Outcomes.finish``, or ``Outcomes.give_refusal``, exactly once.
+``Outcomes.finish`` exactly once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from gateway.server.request.error_answers import Answer, answer, render
 from gateway.server.request.in_progress import Run
 from gateway.settings.tables.root import Settings
 from gateway.tasks import where
-from gateway.telemetry.counters import Record, Telemetry, method_class
+from gateway.telemetry.counters import Telemetry
+from gateway.telemetry.record import Record
 from gateway.upstream.pool.upstream import Upstream
 from gateway.upstream.pool.upstream_url import Lease
 
@@ -38,20 +39,6 @@ FAILURES = (BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE)
 
 #: What the access log shows as the status of a request whose client left before the answer.
 CLIENT_CLOSED_REQUEST = 499
-
-
-class Refusal(NamedTuple):
-    """The verdict on a request that is refused; its answer is written for each request anew.
-
-    Attributes:
-        error: why.
-        route: the name of the request's route, if it has one.
-        method: the request's method.
-    """
-
-    error: GatewayError
-    route: str
-    method: str
 
 
 class Rendered(NamedTuple):
@@ -227,21 +214,6 @@ class Outcomes:
     def refusal_of_connection(self, record: Record, error: GatewayError, *, head_only: bool) -> Rendered:
         """Note why a connection is refused whose bytes are no request, and return the answer, behind which it ends."""
         return self._render(self.account(record, error), http_11=True, keep_alive=False, head_only=head_only)
-
-    def give_refusal(self, refusal: Refusal, request_id: bytes, send: Callable[[bytes], None], seconds: float) -> None:
-        """Answer and count a refused request that is not access-logged, and whose connection stays open.
-
-        Args:
-            refusal: the verdict.
-            request_id: the request's.
-            send: writes to its client.
-            seconds: what it has taken.
-        """
-        error, route, method = refusal
-        reply = self._answer_to(error, route, request_id.decode("ascii"))
-        send(self._render(reply, http_11=True, keep_alive=True, head_only=method == "HEAD").data)
-        counter = (route, method_class(method), reply.status, outcome_of(error))
-        self._telemetry.finish_refused(counter, error.reason.code, seconds)
 
     def _answer_to(self, error: GatewayError, route: str, request_id: str) -> Answer:
         return answer(error, self._tokens, request_id, self._challenges.get(route) or self._challenges[""])

@@ -17,7 +17,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.identity import Identity
 from gateway.policy.routes import Route
 from gateway.server.request.in_use import InUse
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 
 
 class Shown(NamedTuple):
@@ -122,9 +122,4 @@ class CredentialKind(Protocol):
 
     def overrides(self, route: Route) -> bool:
         """Return whether a token that another kind has verified may be this kind's to judge on a route."""
-        ...
-
-    def sheds(self, route: Route) -> Callable[[bytes], bool] | None:
-        """Return what tells whether a bearer token that is no JWT is refused on a route, unread, because there are too
-        many; None for a kind that never does that."""
         ...

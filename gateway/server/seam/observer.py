@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 
 
 class Observer(Protocol):

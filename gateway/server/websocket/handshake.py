@@ -18,7 +18,7 @@ from gateway.server.request.request import Admitted
 from gateway.server.request.response_head import switching_head
 from gateway.server.websocket.close_reasons import DRAINED
 from gateway.server.websocket.tunnel import Side, Tunnel, TunnelClient, end_all
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from gateway.upstream.exchange.reply import Reply
 
 #: How long goodbyes may take when the time of the drain is over, in seconds.

@@ -1,9 +1,9 @@
 """One base URL of a service: its bounded pool of connections, and the leasing of one.
 
 Only the keeping and handing out of connections lives here. How one is opened
-is ``dialer.py``'s business, which URL a request goes to ``upstream.py``'s,
-and what is sent ``exchange/exchange.py``'s. An idle connection is handed out without an
-await, so that both lanes can ask.
+is ``dialer.py``'s business, which URL a request goes to and who waits for a
+connection ``upstream.py``'s, and what is sent ``exchange/exchange.py``'s. An
+idle connection is handed out without an await, so that both lanes can ask.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import asyncio
 import logging
 import ssl
 from collections import deque
+from collections.abc import Callable, Coroutine, Sized
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp.abc import AbstractResolver
 
 from gateway.clock import Clock, SystemClock
-from gateway.errors import GatewayError, Reasons
+from gateway.errors import GatewayError
 from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.upstream.pool.connection import LentConnection, UpstreamConnection
 from gateway.upstream.pool.dialer import CONNECT_FAULTS, Dialer
@@ -116,6 +118,8 @@ class Origin:
     """One base URL of an upstream, and its pool.
 
     Args:
+        waits: those who wait for a connection to the upstream.
+        freed: called when a connection has come back or a place has come free while somebody waits.
         tls: for ``https://``; see ``dialer.client_tls``.
         resolver: looks names up, instead of the system's way.
 
@@ -133,6 +137,8 @@ class Origin:
         url: str,
         settings: UpstreamSettings,
         *,
+        waits: Sized = (),
+        freed: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
         tls: ssl.SSLContext | None = None,
         resolver: AbstractResolver | None = None,
@@ -147,7 +153,7 @@ class Origin:
         self._closed = False
         self._clock = clock or SystemClock()
         self._in_use = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waits, self._freed = waits, freed
         # Idle connections and since when; the one used last is used next, so that the others can go.
         self._idle: deque[tuple[Lease, float]] = deque()
         self._loop = asyncio.get_running_loop()
@@ -155,36 +161,36 @@ class Origin:
 
     @property
     def has_place(self) -> bool:
-        """Whether a connection can be leased without waiting for another exchange to end."""
-        return self._in_use < self._pool_size and not self._waiters
+        """Whether there is room for one more exchange."""
+        return self._in_use < self._pool_size
 
     def lease_now(self) -> Lease | None:
-        """Return an idle connection without waiting; None when there is none, or others wait for one."""
-        if self._idle and self._in_use < self._pool_size and not self._waiters:
+        """Return an idle connection; None when there is none. It is not asked whether others wait for one."""
+        if self._idle and self._in_use < self._pool_size:
             lease = self._pop_idle()
             if lease is not None:
                 self._in_use += 1
             return lease
         return None
 
-    async def lease(self, *, fresh: bool = False) -> Lease:
-        """Return a connection, waiting for a place in the pool if need be.
+    def open(self) -> Coroutine[Any, Any, Lease]:
+        """Take a place, which there must be, and return what opens a connection in it.
 
-        Args:
-            fresh: never one that has served before.
+        The place is free again when that fails. It must be awaited.
 
         Raises:
-            GatewayError: the pool stayed full, or no connection could be made.
+            GatewayError: no connection could be made; by what is returned.
         """
-        await self._take_place()
-        if not fresh and (lease := self._pop_idle()) is not None:
-            return lease
+        self._in_use += 1
+        return self._opened()
+
+    async def _opened(self) -> Lease:
         try:
             if self._in_use + len(self._idle) > self._pool_size:
                 self._idle.popleft()[0].close()
             connection, protocol = await self._dialer.connect()
         except BaseException as error:
-            self.give_back()
+            self._in_use -= 1
             if isinstance(error, GatewayError) and error.reason in CONNECT_FAULTS:
                 self._connect_failed(error)
             raise
@@ -236,10 +242,9 @@ class Origin:
             self._idle.append((lease, now))
             if self._sweep is None:
                 self._sweep = self._loop.call_later(self._settings.pool_idle_seconds, self._close_idle)
-        if self._waiters:
-            self.give_back()
-        else:
-            self._in_use -= 1
+        self._in_use -= 1
+        if self._waits:
+            self._freed()
 
     def _close_idle(self) -> None:
         """Close what has been idle too long; look again when the next one will be."""
@@ -250,41 +255,24 @@ class Origin:
         if self._idle:
             self._sweep = self._loop.call_at(self._idle[0][1] + self._settings.pool_idle_seconds, self._close_idle)
 
-    async def _take_place(self) -> None:
-        if self._in_use < self._pool_size:
-            self._in_use += 1
-            return
-        place = asyncio.get_running_loop().create_future()
-        self._waiters.append(place)
-        try:
-            async with asyncio.timeout(self._settings.pool_wait_seconds):
-                await place
-        except BaseException as error:
-            if place.done() and not place.cancelled():
-                self.give_back()  # the place came at the same moment: hand it on
-            elif place in self._waiters:  # else: a place was free since, and passed over this one
-                self._waiters.remove(place)
-            if isinstance(error, TimeoutError):
-                raise GatewayError(Reasons.POOL_EXHAUSTED) from None
-            raise
-
     def give_back(self) -> None:
-        """Free a place, or hand it to the one who has waited longest."""
-        while self._waiters:
-            place = self._waiters.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
+        """Free a place."""
         self._in_use -= 1
+        if self._waits:
+            self._freed()
 
-    def state(self) -> OriginState:
-        """Return the numbers for the admin port."""
+    def state(self, waiting: int = 0) -> OriginState:
+        """Return the numbers for the admin port.
+
+        Args:
+            waiting: see ``OriginState``; the queue knows.
+        """
         health = self.health
         return OriginState(
             url=self.url,
             in_use=self._in_use,
             idle=sum(lease.protocol.is_connected() for lease, _ in self._idle),
-            waiting=len(self._waiters),
+            waiting=waiting,
             health=health.state,
             connect_failures=self.connect_failures,
             ejections=health.ejections,

@@ -7,7 +7,7 @@ import pytest
 from gateway.errors import Reasons
 from gateway.features.abuse_watch.options import FINDERS, Watch
 from gateway.features.abuse_watch.part import AbuseWatchPart
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 from tests.support.parts import samples_of
 from tests.support.pipeline import core_of

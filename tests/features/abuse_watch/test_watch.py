@@ -18,7 +18,7 @@ from gateway.identity import Identity
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 
 ONE, OTHER = "192.0.2.1", "192.0.2.2"

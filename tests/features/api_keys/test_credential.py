@@ -14,7 +14,7 @@ from gateway.features.api_keys.options import ApiKey
 from gateway.features.api_keys.reasons import EXPIRED_API_KEY, MALFORMED_API_KEY, UNKNOWN_API_KEY
 from gateway.policy.routes import Route, RouteTable
 from gateway.server.seam.credential import Shown
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 from tests.support.composed import Route as RouteSettings
 from tests.support.composed import Tokens

@@ -15,7 +15,7 @@ from gateway.policy.routes import Route, RouteTable
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 from tests.support.composed import Settings
 from tests.support.tokens.api_keys import entry

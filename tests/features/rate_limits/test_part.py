@@ -10,7 +10,7 @@ from gateway.features.rate_limits.part import RateLimitsPart
 from gateway.policy.routes import RouteTable
 from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 from tests.support.composed import Route
 from tests.support.parts import samples_of

@@ -30,7 +30,7 @@ from gateway.server.seam.credential import Shown
 from gateway.settings.tables.dpop import Dpop
 from gateway.settings.tables.server import Server
 from gateway.store.one_time_ids import ReplayMemory
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from gateway.upstream.headers.header_policy import compile_header_policy
 from tests.server.pipeline.test_runner import RecordingClient
 from tests.support.clock import FakeClock

@@ -24,7 +24,7 @@ from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Shown
 from gateway.settings.tables.upstreams import UpstreamSettings
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 from tests.support.composed import Route as RouteSettings
 from tests.support.composed import Settings

@@ -12,7 +12,7 @@ from gateway.policy.routes import RouteTable
 from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.seam.credential import SOON, Outcome, Shown
 from gateway.settings.tables.routes import RouteSettings
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from tests.support.gateways.authenticating import rig_with_idp
 from tests.support.tokens.minting import SigningKey
 

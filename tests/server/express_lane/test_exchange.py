@@ -35,12 +35,12 @@ async def hold(received: Received, reader: asyncio.StreamReader, writer: asyncio
     return None
 
 
-async def test_request_goes_without_a_task_when_a_connection_is_idle(tmp_path: Path) -> None:
+async def test_request_goes_without_a_task_whether_or_not_a_connection_is_idle(tmp_path: Path) -> None:
     async with raw_upstream(hold) as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await gateway.client()
         await client.send(request(b"GET", "/hold"))
         await until(lambda: len(upstream.requests) == 1)
-        assert running_exchange(gateway).task is not None  # the first one has to connect
+        assert running_exchange(gateway).task is None  # the first one has to connect, which is another's task
         await client.close()
         await until(lambda: not gateway.app.express.connections)
         await gateway.get()

@@ -22,7 +22,8 @@ from gateway.server.pipeline.loop_turn import (
     DeferredRequest,
 )
 from gateway.tasks import failures, spawn
-from gateway.telemetry.counters import AccessLog, Telemetry
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.counters import Telemetry
 from tests.support.clock import FakeClock
 from tests.support.gateways.running import RawClient, RunningGateway, request, running_gateway, until
 from tests.support.upstreams.recording import raw_upstream

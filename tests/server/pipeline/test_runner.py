@@ -16,7 +16,7 @@ from gateway.http1.trusted_proxies import Peer
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.in_progress import Run
 from gateway.server.request.outcome import CLIENT_CLOSED_REQUEST
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from gateway.upstream.exchange.exchange import exchange
 from tests.support.gateways.running import RunningGateway, running_gateway, until
 from tests.support.upstreams.recording import Received, raw_upstream

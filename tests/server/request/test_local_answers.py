@@ -13,7 +13,7 @@ from gateway.http1.trusted_proxies import Peer
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.request.error_answers import Answer
 from gateway.server.request.local_answers import last_recipient, own_answer
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 from tests.support.composed import Route
 from tests.support.pipeline import pipeline_of

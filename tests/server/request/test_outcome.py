@@ -23,7 +23,8 @@ from gateway.server.request.outcome import (
     note,
     outcome_of,
 )
-from gateway.telemetry.counters import AccessLog, Record, Telemetry
+from gateway.telemetry.counters import AccessLog, Telemetry
+from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 from tests.support.wire.heads import head_of
 

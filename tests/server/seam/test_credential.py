@@ -17,7 +17,7 @@ from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Outcome, Shown, Verifier
 from gateway.settings.tables.routes import RouteSettings
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from gateway.upstream.headers.header_policy import header_policy
 from tests.support.clock import FakeClock
 from tests.support.wire.heads import head_of

@@ -10,7 +10,7 @@ from gateway.errors import GatewayError, Reasons
 from gateway.features.listed import FEATURES
 from gateway.server.seam.feature import Core, Feature, Part
 from gateway.server.seam.observer import NoObserver, only
-from gateway.telemetry.counters import Record
+from gateway.telemetry.record import Record
 from tests.support.gateways.running import request, running_gateway
 from tests.support.upstreams.recording import raw_upstream
 

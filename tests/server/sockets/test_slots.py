@@ -8,7 +8,8 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.server.sockets.slots import Places, lingering_places
-from gateway.telemetry.counters import AccessLog, Telemetry
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.counters import Telemetry
 
 
 def telemetry() -> Telemetry:

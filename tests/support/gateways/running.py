@@ -149,6 +149,7 @@ class RunningGateway:
         telemetry = self.app.telemetry
 
         def quiet() -> bool:
+            telemetry.access_log.flush()
             lines = self.out.getvalue().count("\n") + telemetry.access_log.dropped
             return telemetry.running == 0 and (not telemetry.access_log.enabled or lines >= telemetry.requests.total())
 
@@ -157,7 +158,12 @@ class RunningGateway:
     async def log(self, count: int = 1) -> list[dict[str, Any]]:
         """The access log once it has ``count`` lines: a line is written just after its response."""
         assert self.app.settings.server.access_log != "off", "without a log, nothing can be read in it"
-        await until(lambda: self.out.getvalue().count("\n") >= count)
+
+        def written() -> bool:
+            self.app.telemetry.access_log.flush()
+            return self.out.getvalue().count("\n") >= count
+
+        await until(written)
         return [json.loads(line) for line in self.out.getvalue().splitlines()]
 
 

@@ -15,12 +15,11 @@ from gateway.upstream.exchange.exchange import ended_by_upstream
 from gateway.upstream.exchange.relay import relay
 from gateway.upstream.exchange.reply import Reply
 from gateway.upstream.pool.connection import BUFFER
-from gateway.upstream.pool.upstream_url import Origin
 from tests.support.clock import eventually
 from tests.support.upstreams.recording import OK, RawUpstream, Received, raw_upstream
 from tests.upstream.exchange.test_exchange import ENDS, FAULTS, POST, POST_CHUNKED, Pieces, fault, send
 from tests.upstream.exchange.test_relay import WHOLE, Client, answering
-from tests.upstream.pools import opened
+from tests.upstream.pools import Pool, opened
 
 Then = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -30,7 +29,7 @@ def reader() -> PlainReader:
 
 
 @pytest.fixture
-async def silent() -> AsyncIterator[tuple[RawUpstream, Origin]]:
+async def silent() -> AsyncIterator[tuple[RawUpstream, Pool]]:
     """An upstream that gets requests and answers nothing: the test plays the connection's transport."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -128,7 +127,7 @@ NOT_WHOLE = [
 @pytest.mark.parametrize(("first", "then", "content", "idle"), NOT_WHOLE)
 @pytest.mark.rule("R276", "R287")
 async def test_every_other_response_goes_to_the_parser_whole(
-    silent: tuple[RawUpstream, Origin], first: bytes, then: bytes, content: bytes, idle: int
+    silent: tuple[RawUpstream, Pool], first: bytes, then: bytes, content: bytes, idle: int
 ) -> None:
     """No byte is lost between the readers, and a connection with bytes to spare is not used again."""
     upstream, origin = silent
@@ -205,7 +204,7 @@ async def test_a_single_byte_counts_as_an_answer(data: bytes, then: Then, unansw
 
 
 @pytest.mark.rule("R284", "R393")
-async def test_client_that_leaves_ends_the_wait(silent: tuple[RawUpstream, Origin]) -> None:
+async def test_client_that_leaves_ends_the_wait(silent: tuple[RawUpstream, Pool]) -> None:
     """The handler is cancelled, and what may still come has no reader."""
     upstream, origin = silent
     lease = await origin.lease()
@@ -219,7 +218,7 @@ async def test_client_that_leaves_ends_the_wait(silent: tuple[RawUpstream, Origi
     await eventually(lambda: upstream.open_connections == 0)
 
 
-async def _whole_then(silent: tuple[RawUpstream, Origin], then: Callable[[Any], None]) -> Reply:
+async def _whole_then(silent: tuple[RawUpstream, Pool], then: Callable[[Any], None]) -> Reply:
     """Return the reply when something happens after its last byte and before anybody looked at it."""
     upstream, origin = silent
     lease = await origin.lease()
@@ -234,24 +233,24 @@ async def _whole_then(silent: tuple[RawUpstream, Origin], then: Callable[[Any], 
     return reply
 
 
-async def test_bytes_behind_the_end_cost_the_connection(silent: tuple[RawUpstream, Origin]) -> None:
+async def test_bytes_behind_the_end_cost_the_connection(silent: tuple[RawUpstream, Pool]) -> None:
     """Response smuggling: they must not answer the next request."""
     await _whole_then(silent, lambda protocol: protocol.data_received(OK))
 
 
-async def test_connection_that_ends_behind_the_end_is_not_kept(silent: tuple[RawUpstream, Origin]) -> None:
+async def test_connection_that_ends_behind_the_end_is_not_kept(silent: tuple[RawUpstream, Pool]) -> None:
     """The response was complete: its client gets it."""
     await _whole_then(silent, lambda protocol: protocol.transport.abort())
     upstream, _ = silent
     await eventually(lambda: upstream.open_connections == 0)
 
 
-async def test_exception_behind_the_end_does_no_harm(silent: tuple[RawUpstream, Origin]) -> None:
+async def test_exception_behind_the_end_does_no_harm(silent: tuple[RawUpstream, Pool]) -> None:
     """The time for the response may be over in the turn in which it came."""
     await _whole_then(silent, lambda protocol: protocol.set_exception(TimeoutError()))
 
 
-async def test_response_in_the_turn_in_which_its_time_is_over_is_one(silent: tuple[RawUpstream, Origin]) -> None:
+async def test_response_in_the_turn_in_which_its_time_is_over_is_one(silent: tuple[RawUpstream, Pool]) -> None:
     """Whichever comes first, there is one end, and the connection is not used again."""
     upstream, origin = silent
     lease = await origin.lease()
@@ -269,9 +268,7 @@ async def test_response_in_the_turn_in_which_its_time_is_over_is_one(silent: tup
 
 
 @pytest.mark.parametrize("leaves", [False, True])
-async def test_unforeseen_fault_in_the_reading_is_the_exchanges(
-    silent: tuple[RawUpstream, Origin], leaves: bool
-) -> None:
+async def test_unforeseen_fault_in_the_reading_is_the_exchanges(silent: tuple[RawUpstream, Pool], leaves: bool) -> None:
     """It ends this exchange, not the event loop's callback; and when nobody waits any more, it ends nothing."""
 
     class Wrong(PlainReader):

@@ -15,10 +15,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.errors import GatewayError, Reasons
 from gateway.upstream.pool.dialer import CHECKER, DNS_SECONDS
-from gateway.upstream.pool.upstream_url import Origin
+from gateway.upstream.pool.upstream import Upstream
 from tests.support.clock import FakeClock, eventually
 from tests.support.upstreams.recording import RawUpstream, Received, raw_upstream
-from tests.upstream.pools import opened, refusal, served, settings
+from tests.upstream.pools import Pool, opened, refusal, served, settings
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ async def test_name_is_looked_up_anew_after_its_time(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("aiohttp.connector.monotonic", clock.monotonic)
     async with two_addresses() as (old, new):
         url = f"http://up.test:{old.port}"
-        origin = Origin(url, settings(url), resolver=resolver)
+        origin = Pool(Upstream(settings(url), resolver=resolver))
         for _ in range(3):
             await served(await origin.lease(fresh=True))
         resolver.address = "127.0.0.2"
@@ -141,7 +141,7 @@ async def test_connections_to_an_address_that_the_name_has_left_end(monkeypatch:
     async with two_addresses() as (old, new):
         url = f"http://up.test:{old.port}"
         configured = settings(url, pool_idle_seconds=0.05, pool_max_age_seconds=100)
-        origin = Origin(url, configured, resolver=resolver)
+        origin = Pool(Upstream(configured, resolver=resolver))
         idle, busy = await origin.lease(), await origin.lease()
         await served(idle)
         resolver.address = "127.0.0.2"

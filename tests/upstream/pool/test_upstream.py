@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError, Reasons
 from gateway.tasks import spawn
 from gateway.upstream.pool.upstream import Upstream, open_upstreams
@@ -20,7 +21,7 @@ from tests.upstream.pools import served, settings
 
 
 @contextlib.asynccontextmanager
-async def balanced(members: list[Service], clock: FakeClock | None = None, **options: Any) -> AsyncIterator[Upstream]:
+async def balanced(members: list[Service], clock: Clock | None = None, **options: Any) -> AsyncIterator[Upstream]:
     """One upstream with these services as its URLs, its checks begun."""
     configured = settings(*(service.url for service in members), **options)
     upstream = Upstream(configured, clock or FakeClock(), jitter=lambda: 0.5)
@@ -112,7 +113,7 @@ async def test_trial_is_a_new_connection_that_only_one_request_makes() -> None:
         await asked(upstream, 2)
         members[0].off()
         with pytest.raises(GatewayError):
-            await upstream.origins[0].lease(fresh=True)
+            await upstream.origins[0].open()
         assert [asked_now(upstream) for _ in range(2)] == [1, 1]
         clock.jump(2)
         assert asked_now(upstream) is None  # somebody who can connect must try
@@ -203,7 +204,7 @@ async def test_full_pool_is_passed_over_while_another_has_a_place() -> None:
     """Each URL has its own pool; only when all are full a request waits, and then 503."""
     async with (
         services(2) as members,
-        balanced(members, pool_size=1, pool_wait_seconds=0.01) as upstream,
+        balanced(members, SystemClock(), pool_size=1, pool_wait_seconds=0.01) as upstream,
     ):
         held = [await upstream.lease() for _ in range(2)]
         with pytest.raises(GatewayError, match="pool_exhausted"):
@@ -219,21 +220,21 @@ async def test_full_pool_is_passed_over_while_another_has_a_place() -> None:
 @pytest.mark.rule("R314")
 async def test_request_waits_for_one_pool_only_but_takes_a_place_that_came_free_elsewhere() -> None:
     """The wait is `pool_wait_seconds`, not that for each URL."""
-    async with services(2) as members, balanced(members, pool_size=1, pool_wait_seconds=0.05) as upstream:
+    options: dict[str, Any] = {"pool_size": 1, "pool_wait_seconds": 0.05}
+    async with services(2) as members, balanced(members, SystemClock(), **options) as upstream:
         held = [await upstream.lease() for _ in range(2)]
         waiting = [0, 0]
         refused = spawn(upstream.lease(), "waits", awaited=True)
         while not refused.done():
             await asyncio.sleep(0)
-            waiting = [
-                max(most, origin.state().waiting) for most, origin in zip(waiting, upstream.origins, strict=True)
-            ]
+            waiting = [max(most, state.waiting) for most, state in zip(waiting, upstream.states(), strict=True)]
         with pytest.raises(GatewayError, match="pool_exhausted"):
             await refused
         assert waiting == [1, 0]
         lucky = spawn(upstream.lease(), "waits", awaited=True)
         await settle()
-        waited_for = next(origin for origin in upstream.origins if origin.state().waiting)
+        waits = [state.waiting for state in upstream.states()]
+        waited_for = upstream.origins[waits.index(1)]
         busy, free = sorted(held, key=lambda leased: leased[0] is not waited_for)
         free[1].release()
         origin, lease = await lucky
@@ -246,10 +247,10 @@ async def test_last_resort_begins_where_the_back_off_ends_first() -> None:
     clock, options = FakeClock(), {"eject_after_failures": 1}
     async with services(2, on=False) as members, balanced(members, clock, **options) as upstream:
         with pytest.raises(GatewayError):
-            await upstream.origins[1].lease()
+            await upstream.origins[1].open()
         clock.jump(0.5)
         with pytest.raises(GatewayError):
-            await upstream.origins[0].lease()
+            await upstream.origins[0].open()
         for member in members:
             await member.on()
         assert (await asked(upstream))[0] == 1

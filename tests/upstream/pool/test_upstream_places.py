@@ -117,7 +117,8 @@ async def test_no_place_is_lost_or_made_under_random_cancels(seed: int) -> None:
         outcomes = await asyncio.gather(*users, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} <= {type(None), asyncio.CancelledError}
         assert most == 3
-        assert (origin.state().in_use, origin.state().waiting) == (0, 0)
+        await eventually(lambda: origin.state().in_use == 0)  # connections may still be opened, for those who left
+        assert origin.state().waiting == 0
         leases = [await origin.lease() for _ in range(3)]
         for lease in leases:
             lease.release()
@@ -136,4 +137,4 @@ async def test_cancelled_connecting_gives_its_place_back() -> None:
             connecting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await connecting
-            assert origin.state().in_use == 0
+            await eventually(lambda: origin.state().in_use == 0)

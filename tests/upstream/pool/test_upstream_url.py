@@ -12,12 +12,12 @@ import pytest
 
 from gateway.errors import GatewayError, Reasons
 from gateway.tasks import spawn
-from gateway.upstream.pool.upstream_url import Origin
+from gateway.upstream.pool.upstream import Upstream
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.socket_buffers import MIB, most_buffered
 from tests.support.upstreams.coming_and_going import services
 from tests.support.upstreams.recording import Received, raw_upstream
-from tests.upstream.pools import opened, refusal, served, settings
+from tests.upstream.pools import Pool, opened, refusal, served, settings
 
 
 @pytest.mark.rule("R312")
@@ -147,7 +147,7 @@ async def test_failures_to_connect_are_counted_and_an_ejection_is_said_once(capl
     """The log has one line when a URL goes and one when it comes back."""
     clock = FakeClock()
     async with services(1, on=False) as (service,):
-        origin = Origin(service.url, settings(service.url), clock=clock)
+        origin = Pool(Upstream(settings(service.url), clock))
         with caplog.at_level(logging.INFO, "gateway.upstreams"):
             for _ in range(5):
                 assert await refusal(origin) is Reasons.UPSTREAM_CONNECT
