@@ -85,5 +85,4 @@ def test_a_key_in_use_ends_with_it() -> None:
 def test_a_key_is_no_bearer_token() -> None:
     kind, _ = kind_of(entry())
     assert not kind.overrides(route())
-    assert kind.sheds(route()) is None
     assert not kind.knows_revocations

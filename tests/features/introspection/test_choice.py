@@ -68,12 +68,3 @@ def test_route_that_does_not_accept_the_issuer_asks_nobody(tmp_path: Path) -> No
     made, routes, _ = choice(tmp_path, {**BOTH, "issuers": ["main"]}, {**OPAQUE, "issuers": ["as"]}, introspect="all")
     assert made.asker(routes[0], of("urn:as")) is None
     assert made.asker(routes[1], of("https://idp.test/")) is None
-
-
-@pytest.mark.rule("R125")
-def test_only_who_is_asked_about_opaque_tokens_turns_them_away(tmp_path: Path) -> None:
-    made, routes, introspectors = choice(tmp_path, JWT, OPAQUE, introspect="opaque")
-    assert made.sheds(routes[1]) == introspectors["as"].turns_away
-    assert made.sheds(routes[0]) is None
-    made, routes, _ = choice(tmp_path, BOTH, introspect="jwt")
-    assert made.sheds(routes[0]) is None

@@ -75,7 +75,6 @@ async def test_it_stands_in_no_field_and_leaves_nothing_to_others() -> None:
         assert (kind.field(ROUTE), kind.challenge, kind.is_remote, kind.knows_revocations) == (b"", "", False, True)
         assert not kind.owns(rig.mint(KEY))
         assert not kind.overrides(ROUTE)
-        assert kind.sheds(ROUTE) is None
 
 
 async def test_who_can_wait_for_the_end_of_the_turn_hears_of_a_new_token_then() -> None:

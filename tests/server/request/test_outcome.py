@@ -17,13 +17,13 @@ from gateway.server.request.outcome import (
     CLIENT_CLOSED_REQUEST,
     REPEATABLE,
     Outcomes,
-    Refusal,
     blame,
     may_repeat,
     note,
     outcome_of,
 )
-from gateway.telemetry.counters import AccessLog, Telemetry
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.counters import Telemetry
 from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 from tests.support.wire.heads import head_of
@@ -171,18 +171,18 @@ def test_bytes_that_are_no_request_end_their_connection() -> None:
     assert (record.status, record.outcome, reply.keep_alive) == (400, "refused", False)
 
 
-@pytest.mark.parametrize("request_id", [b"1", b"a-long-long-id"])
-def test_refusal_that_is_not_logged_is_written_for_its_own_request(request_id: bytes) -> None:
+@pytest.mark.parametrize("request_id", ["1", "a-long-long-id"])
+@pytest.mark.rule("R400")
+def test_refusal_is_written_for_its_own_request(request_id: str) -> None:
     """Its length is that of its own id."""
     ends = Ends()
-    sent: list[bytes] = []
-    ends.outcomes.give_refusal(Refusal(GatewayError(Reasons.NO_ROUTE), "r", "GET"), request_id, sent.append, 0.5)
-    head, _, content = sent[0].partition(b"\r\n\r\n")
+    run = new_run(ends)
+    run.id, run.record.request_id = request_id.encode(), request_id
+    reply = ends.outcomes.refusal(run, GatewayError(Reasons.NO_ROUTE))
+    head, _, content = reply.data.partition(b"\r\n\r\n")
     assert b"\r\nContent-Length: %d\r\n" % len(content) in head
-    assert json.loads(content)["request_id"].encode() == request_id
-    assert ends.telemetry.refusals == {"no_route": 1}
-    assert list(ends.telemetry.requests) == [("r", "read", 404, "refused")]
-    assert ends.lines() == []
+    assert json.loads(content)["request_id"] == request_id
+    assert b"\r\nX-Request-Id: %b\r\n" % run.id in head + b"\r\n"
 
 
 @pytest.mark.parametrize("unread", [None, False, True])

@@ -44,7 +44,6 @@ class Toy:
         owns: bytes | None = None,
         is_remote: bool = False,
         knows_revocations: bool = False,
-        sheds: Callable[[bytes], bool] | None = None,
         overrides: bool = False,
     ) -> None:
         self.name, self.title = name, f"a {name}"
@@ -54,7 +53,7 @@ class Toy:
         self.every_token: Verifier | None = None
         self.asked: list[bytes] = []
         self.reason: Reason | None = None
-        self._takes, self._field, self._owns, self._sheds, self._overrides = takes, field, owns, sheds, overrides
+        self._takes, self._field, self._owns, self._overrides = takes, field, owns, overrides
 
     def field(self, route: Route) -> bytes:
         return self._field
@@ -67,9 +66,6 @@ class Toy:
 
     def overrides(self, route: Route) -> bool:
         return self._overrides
-
-    def sheds(self, route: Route) -> Callable[[bytes], bool] | None:
-        return self._sheds
 
     def lookup(self, shown: Shown, record: Record, soon: Callable[[Outcome], None] | None = None) -> Identity | None:
         self.asked.append(shown.value)
@@ -241,19 +237,12 @@ def test_a_kind_with_one_judge_for_all_tokens_has_it_asked_where_it_is_alone() -
         credentials.lookup(Shown(b"token"), route, Record(0.0))
 
 
-def test_what_sheds_and_overrides_is_known_by_route() -> None:
-    def full(token: bytes) -> bool:
-        return token == b"x"
-
-    opaque, jwt = Toy("opaque", sheds=full, overrides=True), Toy("jwt")
+def test_what_overrides_is_known_by_route() -> None:
+    opaque, jwt = Toy("opaque", overrides=True), Toy("jwt")
     credentials, route = made(opaque, jwt)
-    assert credentials.sheds(route) is full
     assert credentials.overridden(route)
     credentials, route = made(opaque, jwt, credentials=["jwt"])
-    assert not credentials.sheds(route)(b"x")
     assert not credentials.overridden(route)
-    assert credentials.judged_as("jwt", Shown(b"x"), route)
-    assert not credentials.judged_as("opaque", Shown(b"x"), route)
 
 
 def test_two_kinds_have_neither_one_name_nor_one_field_on_a_route() -> None:
