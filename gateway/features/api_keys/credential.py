@@ -31,6 +31,7 @@ class ApiKeyKind:
     is_remote = False
     knows_revocations = False
     every_token = None
+    recall = None
 
     def __init__(self, keys: ApiKeys) -> None:
         self._keys = keys

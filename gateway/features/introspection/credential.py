@@ -29,6 +29,7 @@ class OpaqueKind:
     is_remote = True
     knows_revocations = False
     every_token = None
+    recall = None
 
     def __init__(self, choice: OpaqueTokens, introspectors: Mapping[str, Introspector]) -> None:
         self._choice = choice

@@ -33,11 +33,13 @@ class RouteKinds(NamedTuple):
         bearer: kinds of tokens, in the order in which one is offered to them.
         fields: the other kinds, by the field that each has on this route.
         every_token: what judges each credential, where one kind takes all bearer tokens and there is no other.
+        recall: returns who shows the bearer token with a SHA-256, if that kind remembers it and it is not revoked.
     """
 
     bearer: tuple[CredentialKind, ...]
     fields: Mapping[bytes, CredentialKind]
     every_token: Verifier | None = None
+    recall: Callable[[bytes], Identity | None] | None = None
 
 
 _NONE = RouteKinds((), {})
@@ -180,7 +182,8 @@ def _kinds_of(route: Route, kinds: Iterable[CredentialKind]) -> RouteKinds:
     bearer = tuple(kind for field, kind in taken if not field)
     fields = {field: kind for field, kind in taken if field}
     every_token = bearer[0].every_token if len(bearer) == 1 and not fields else None
-    return RouteKinds(bearer, fields, every_token)
+    recall = bearer[0].recall if every_token is not None and bearer[0].knows_revocations else None
+    return RouteKinds(bearer, fields, every_token, recall)
 
 
 def _authorization(route: Route, head: RequestHead, *, websocket: bool) -> Sequence[bytes]:

@@ -37,6 +37,7 @@ class JwtKind:
 
     def __init__(self, authenticator: Authenticator, clock: Clock) -> None:
         self.every_token: Verifier | None = self
+        self.recall: Callable[[bytes], Identity | None] | None = authenticator.recall
         self._authenticator = authenticator
         self._batch = VerificationBatch(authenticator)
         self._monotonic = clock.monotonic

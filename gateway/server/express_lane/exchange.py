@@ -47,8 +47,11 @@ class ExpressExchange(ExpressResponse):
                     return
                 self._forward(admitted, found)
                 return
-            shown = pipeline.identification.token(run, admitted)
-            identity = None
+            identity = pipeline.identification.known(run, admitted)
+            if identity is not UNSETTLED:
+                self._forward(admitted, identity)
+                return
+            identity, shown = None, pipeline.identification.token(run, admitted)
             if shown is not None:
                 self._shown = shown
                 found_now = pipeline.identification.recognise_soon(shown, run, admitted, self._learned)

@@ -109,8 +109,10 @@ class ExpressResponse:
         self._left = known.length - record.bytes_out
         if self._left:
             self._await_content()
-        else:
-            self._whole()
+            return
+        self._release(known.status)
+        self._serving.outcomes.finish(run)
+        client.ended(True)
 
     @property
     def _head_only(self) -> bool:

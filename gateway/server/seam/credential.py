@@ -93,6 +93,7 @@ class CredentialKind(Protocol):
         knows_revocations: a lookup already asks what is revoked.
         lookups: how many were looked up, good or not.
         every_token: what judges every bearer token on every route, for a kind that has one judge for all; else None.
+        recall: returns who shows the token with a SHA-256, if it is remembered, counted as a look-up then; else None.
     """
 
     name: str
@@ -107,6 +108,9 @@ class CredentialKind(Protocol):
 
     @property
     def every_token(self) -> Verifier | None: ...
+
+    @property
+    def recall(self) -> Callable[[bytes], Identity | None] | None: ...
 
     def field(self, route: Route) -> bytes:
         """Return the request field in lower case that holds one on a route; empty: it is a bearer token."""
