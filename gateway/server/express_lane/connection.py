@@ -43,37 +43,41 @@ class ExpressConnection(ClientOutput):
     Args:
         serving: the shared run of requests.
         listener: makes the full lane's protocol for what is handed over.
+        loop: the event loop.
         connections: where the connection is known while it is in this lane.
+        most_content: largest request content that is collected.
 
     Attributes:
         deadline: the loop's time after which it is too late for what is expected next.
     """
 
+    # Not in __init__; see ``ClientOutput``.
+    _peer, _client = Peer(UNKNOWN, False, 0), ""
+    _exchange: ExpressExchange | DeferredRequest | None = None
+    _refused_last = False
+    _asked = False  # a request has come
+    deadline = 0.0
+    place: Place | None = None
+    _made = 0.0
+    _buffer = b""
+    _start = 0  # where in it the next request begins; else the rest would be copied for each request
+    _working = False
+    _in_turn = False  # what is in the buffer is looked at in a turn of the loop to come
+    _reading_paused = False
+    _half_closed: HalfClosed | None = None
+    _content_timer: asyncio.TimerHandle | None = None
+
     def __init__(
         self,
         serving: Serving,
         listener: Listener,
+        loop: asyncio.AbstractEventLoop,
         connections: set[ExpressConnection],
+        most_content: int,
     ) -> None:
-        super().__init__(serving, listener)
+        super().__init__(serving, listener, loop)
         self._connections = connections
-        self._deferred = serving.deferred
-        self._peer, self._client = Peer(UNKNOWN, False, 0), ""
-        self._exchange: ExpressExchange | DeferredRequest | None = None
-        self._refused_last = False
-        self._asked = False  # a request has come
-        self._most_content = min(MAX_CONTENT_BYTES, self._limits.max_body_bytes or MAX_CONTENT_BYTES)
-        self.deadline = 0.0
-        self.place: Place | None = None
-        self._made = 0.0
-        self._buffer = b""
-        self._start = 0  # where in it the next request begins; else the rest would be copied for each request
-        self._working = False
-        self._in_turn = False  # what is in the buffer is looked at in a turn of the loop to come
-        self._reading_paused = False
-        self._half_closed: HalfClosed | None = None
-        self._content_timer: asyncio.TimerHandle | None = None
-        self._idle_seconds = self._limits.keepalive_timeout_seconds
+        self._most_content = most_content
 
     # --- the connection ---
 
@@ -89,7 +93,8 @@ class ExpressConnection(ClientOutput):
         secure = transport.get_extra_info("ssl_object") is not None
         self._peer = peer_of(transport.get_extra_info("peername"), transport.get_extra_info("sockname"), secure=secure)
         self._client = self._peer.address.decode("ascii")
-        self._refused_last = self._deferred.last_was_refused(self._peer.address)
+        if self._serving.deferred.last_was_refused(self._peer.address):
+            self._refused_last = True
         self.deadline = self._made + self._limits.keepalive_timeout_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -110,7 +115,8 @@ class ExpressConnection(ClientOutput):
 
     def data_received(self, data: bytes) -> None:
         idle = self._exchange is None and not (self._paused or self._in_turn)
-        self._put(self._rest() + data if self._buffer else data)
+        self._buffer = self._rest() + data if self._buffer else data
+        self._start = 0
         if idle and len(self._buffer) <= MAX_AT_ONCE_BYTES:
             if not self._next():
                 self._pace_reading()
@@ -244,10 +250,12 @@ class ExpressConnection(ClientOutput):
             return False
         if self._content_timer is not None:
             self._stop_content_timer()
-        self._start = end + length
-        if self._start == len(buffer):
-            self._put(b"")
-        self._begin(head, buffer[end : end + length])
+        stop = end + length
+        if stop == len(buffer):
+            self._buffer, self._start = b"", 0
+        else:
+            self._start = stop
+        self._begin(head, buffer[end:stop] if length else b"")
         return True
 
     def _begin(self, head: RequestHead, content: bytes) -> None:
@@ -275,7 +283,7 @@ class ExpressConnection(ClientOutput):
     def _defer(self) -> None:
         """Have the next request wait behind those that are served."""
         self._exchange = request = DeferredRequest(self)
-        self._deferred.add(request)
+        self._serving.deferred.add(request)
 
     def _has_content(self, length: int, arrived: int) -> bool:
         """Return whether the content is there; one that will not be soon, or is large, is streamed instead."""
@@ -300,7 +308,7 @@ class ExpressConnection(ClientOutput):
     def ended(self, keep_alive: bool, *, refused: bool = False) -> None:
         """The running request is over."""
         if refused is not self._refused_last:
-            self._deferred.saw(self._peer.address, refused=refused)
+            self._serving.deferred.saw(self._peer.address, refused=refused)
         self._exchange, self._refused_last, self._unanswered = None, refused, self._written
         transport = self._transport
         if transport is None:
@@ -308,8 +316,8 @@ class ExpressConnection(ClientOutput):
         if not keep_alive or not self.keep_alive:
             self._end(transport)
             return
-        self.deadline = self._loop.time() + self._idle_seconds
-        if not self._paused:
+        self.deadline = self._loop.time() + self._limits.keepalive_timeout_seconds
+        if not self._paused and (self._buffer or self._reading_paused or self._half_closed is not None):
             self._go_on()
 
     def resume(self) -> None:

@@ -21,21 +21,23 @@ class ClientOutput(asyncio.Protocol):
     Args:
         serving: the shared run of requests.
         listener: knows whether the gateway is on its way out.
+        loop: the event loop.
     """
 
+    # Not in __init__: connections are many, and most end without most of these being touched.
     _persistent = True  # the client has not said that its running request is the last
+    _transport: asyncio.Transport | None = None
+    _paused = False
+    _written = 0  # pieces of answers
+    _unanswered = 0  # what that was when the running request became the next to be answered
+    _drained: asyncio.Future[None] | None = None
+    _unsent: UnsentWatch | None = None
 
-    def __init__(self, serving: Serving, listener: Listener) -> None:
+    def __init__(self, serving: Serving, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
         self._serving = serving
         self._listener = listener
         self._limits = serving.settings.server
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._paused = False
-        self._written = 0  # pieces of answers
-        self._unanswered = 0  # what that was when the running request became the next to be answered
-        self._drained: asyncio.Future[None] | None = None
-        self._unsent: UnsentWatch | None = None
+        self._loop = loop
 
     @property
     def keep_alive(self) -> bool:
