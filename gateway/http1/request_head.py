@@ -71,9 +71,10 @@ class Meaning(IntEnum):
 
 
 # Compared for each line of each request: plain numbers are faster.
-(_DROPPED, _HOST, _AUTHORIZATION, _CONNECTION, _REQUEST_ID, _LENGTH_LINE, _CODING, _FORWARDING, _READ, _TAKEN) = (
-    int(meaning) for meaning in list(Meaning)[1:11]
+(_DROPPED, _HOST, _AUTHORIZATION, _CONNECTION, _REQUEST_ID, _LENGTH_LINE, _CODING, _FORWARDING, _READ) = (
+    int(meaning) for meaning in list(Meaning)[1:10]
 )
+_WITHHELD = int(Meaning.WITHHELD)
 _AUTHORIZATION_TAKEN = int(Meaning.AUTHORIZATION_TAKEN)
 
 
@@ -87,9 +88,9 @@ class RequestHead(NamedTuple):
         method: see ``fields.METHOD``; never in lower case.
         target: visible ASCII, otherwise unread.
         http_11: HTTP/1.1; else HTTP/1.0.
+        kept: the lines that may go upstream, in order.
         hosts: the values of all Host lines.
         authorization: the values of all Authorization lines.
-        kept: the lines that may go upstream, in order.
         withheld: the lines that may do so on some routes, each with its place among the kept ones.
         forwarding: lower-case name and value of each line that says where the request came from.
         read: lower-case name and value of each other line that the gateway reads, in order.
@@ -104,9 +105,9 @@ class RequestHead(NamedTuple):
     method: str
     target: bytes
     http_11: bool
+    kept: list[bytes]
     hosts: tuple[bytes, ...]
     authorization: tuple[bytes, ...]
-    kept: list[bytes]
     withheld: tuple[tuple[int, bytes], ...]
     forwarding: tuple[tuple[bytes, bytes], ...]
     read: tuple[tuple[bytes, bytes], ...]
@@ -134,6 +135,20 @@ class RequestHead(NamedTuple):
     def values(self, name: bytes) -> list[bytes]:
         """Return the values of a field that the gateway reads; ``name`` in lower case."""
         return [value for key, value in self.read if key == name]
+
+
+# The same, from ``hosts`` to ``request_id``.
+_Sorted = tuple[
+    tuple[bytes, ...],
+    tuple[bytes, ...],
+    tuple[tuple[int, bytes], ...],
+    tuple[tuple[bytes, bytes], ...],
+    tuple[tuple[bytes, bytes], ...],
+    frozenset[bytes],
+    int | None,
+    bool,
+    bytes | None,
+]
 
 
 class HeadReader:
@@ -169,12 +184,7 @@ class HeadReader:
             raise MalformedError(Reasons.HEAD_TOO_LARGE)
         method, target, version = request_line.groups()
         kept: list[bytes] = []
-        hosts: tuple[bytes, ...] = ()
-        authorization: tuple[bytes, ...] = ()
-        withheld: tuple[tuple[int, bytes], ...] = ()
-        forwarding: tuple[tuple[bytes, bytes], ...] = ()
-        read: tuple[tuple[bytes, bytes], ...] = ()
-        options, given, length, chunked = _NO_OPTIONS, None, None, False
+        noted: list[tuple[int, bytes, bytes, bytes, int]] = []
         keep, known = kept.append, self._known.get
         for line in lines[1:-2]:
             name, colon, value = line.partition(b":")
@@ -185,56 +195,12 @@ class HeadReader:
                 raise MalformedError
             if not meaning:
                 keep(line)
-                continue
-            if meaning == _DROPPED:
-                continue
-            value = value.strip(b" \t")
-            if meaning == _HOST:
-                hosts += (value,)
-            elif meaning == _AUTHORIZATION:
-                authorization += (value,)
-                withheld += ((len(kept), line),)
-            elif meaning == _CONNECTION:
-                options |= options_of(value)
-            elif meaning == _REQUEST_ID:
-                given = value if given is None else b""
-            elif meaning == _FORWARDING:
-                forwarding += ((name.lower(), value),)
-            elif meaning == _LENGTH_LINE:
-                if length is not None or chunked or _LENGTH(value) is None:
-                    raise MalformedError
-                length = int(value)
-            elif meaning == _CODING:
-                if length is not None or chunked or value.lower() != b"chunked" or version == b"0":
-                    raise MalformedError
-                chunked = True
-            elif meaning == _AUTHORIZATION_TAKEN:
-                authorization += (value,)
-            else:
-                read += ((name.lower(), value),)
+            elif meaning != _DROPPED:
+                noted.append((meaning, name, value.strip(b" \t"), line, len(kept)))
                 if meaning == _READ:
                     keep(line)
-                elif meaning != _TAKEN:
-                    withheld += ((len(kept), line),)
-        if given is not None and _IS_REQUEST_ID(given) is None:
-            given = None
-        return RequestHead(
-            lines[0],
-            _METHODS.get(method) or method.decode("ascii"),
-            target,
-            version == b"1",
-            hosts,
-            authorization,
-            kept,
-            withheld,
-            forwarding,
-            read,
-            options,
-            length,
-            chunked,
-            given,
-            len(block),
-        )
+        known_method = _METHODS.get(method) or method.decode("ascii")
+        return RequestHead(lines[0], known_method, target, version == b"1", kept, *_sorted(noted, version), len(block))
 
     def _learn(self, name: bytes) -> int:
         """Return what a name means that is not known.
@@ -252,6 +218,53 @@ class HeadReader:
                     self._learned.clear()
                 self._learned[name] = meaning
         return meaning
+
+
+def _sorted(noted: list[tuple[int, bytes, bytes, bytes, int]], version: bytes) -> _Sorted:
+    """Return what the lines say that mean something.
+
+    Args:
+        noted: meaning, name, value, the line, and how many kept lines stand before it.
+        version: the minor one.
+
+    Raises:
+        MalformedError: the framing has no reading, or two (RFC 9112 sections 6.1 to 6.3).
+    """
+    hosts: tuple[bytes, ...] = ()
+    authorization: tuple[bytes, ...] = ()
+    withheld: tuple[tuple[int, bytes], ...] = ()
+    forwarding: tuple[tuple[bytes, bytes], ...] = ()
+    read: tuple[tuple[bytes, bytes], ...] = ()
+    options, given, length, chunked = _NO_OPTIONS, None, None, False
+    for meaning, name, value, line, place in noted:
+        if meaning == _HOST:
+            hosts += (value,)
+        elif meaning == _AUTHORIZATION:
+            authorization += (value,)
+            withheld += ((place, line),)
+        elif meaning == _CONNECTION:
+            options |= options_of(value)
+        elif meaning == _REQUEST_ID:
+            given = value if given is None else b""
+        elif meaning == _FORWARDING:
+            forwarding += ((name.lower(), value),)
+        elif meaning == _LENGTH_LINE:
+            if length is not None or chunked or _LENGTH(value) is None:
+                raise MalformedError
+            length = int(value)
+        elif meaning == _CODING:
+            if length is not None or chunked or value.lower() != b"chunked" or version == b"0":
+                raise MalformedError
+            chunked = True
+        elif meaning == _AUTHORIZATION_TAKEN:
+            authorization += (value,)
+        else:
+            read += ((name.lower(), value),)
+            if meaning == _WITHHELD:
+                withheld += ((place, line),)
+    if given is not None and _IS_REQUEST_ID(given) is None:
+        given = None
+    return hosts, authorization, withheld, forwarding, read, options, length, chunked, given
 
 
 def _wrong_line(line: bytes) -> Reason:

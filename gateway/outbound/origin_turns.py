@@ -25,7 +25,7 @@ from gateway.tasks import cancelled, spawn
 MAX_FETCHES = 32
 
 #: The longest wait for a turn, in seconds; a fetch begins behind it all the same.
-PATIENCE_SECONDS = 1.0
+MAX_TURN_WAIT_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class OriginTurns:
 
     @asynccontextmanager
     async def at(self, url: URL) -> AsyncIterator[None]:
-        """Wait for a turn at the origin of an address, at most ``PATIENCE_SECONDS``, and have it for the block."""
+        """Wait for a turn at the origin of an address, at most ``MAX_TURN_WAIT_SECONDS``, and have it for the block."""
         name = url.scheme, url.host, url.port
         origin = self._origins.setdefault(name, _Origin())
         if origin.running >= MAX_FETCHES:
@@ -67,7 +67,7 @@ class OriginTurns:
         """Return with a turn: one that was passed on, or one more than there should be."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         origin.waiting.append(turn)
-        nap = spawn(self._clock.sleep(PATIENCE_SECONDS), "wait for a turn")
+        nap = spawn(self._clock.sleep(MAX_TURN_WAIT_SECONDS), "wait for a turn")
         try:
             await asyncio.wait({turn, nap}, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:

@@ -20,7 +20,7 @@ from gateway.telemetry.record import Record
 MAX_BUFFERED = 8 * 1024 * 1024
 
 #: Seconds that a line waits for others at most, and characters of lines that are written without waiting for more.
-WRITE_SECONDS, WRITE_CHARS = 0.2, 128 * 1024
+COLLECT_SECONDS, COLLECT_CHARS = 0.2, 128 * 1024
 
 
 class AccessLog:
@@ -80,11 +80,11 @@ class AccessLog:
         line = self._render(record, seconds, self._wall())
         self._lines.append(line)
         self._waiting += len(line)
-        if self._waiting >= WRITE_CHARS or self._later is None:
+        if self._waiting >= COLLECT_CHARS or self._later is None:
             self.flush()
         elif not self._timed:
             self._timed = True
-            self._later(WRITE_SECONDS, self._time_over)
+            self._later(COLLECT_SECONDS, self._time_over)
 
     def flush(self) -> None:
         """Have every collected line written, as soon as the writer has ended what it writes."""

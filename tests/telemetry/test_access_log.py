@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.telemetry import access_log
-from gateway.telemetry.access_log import WRITE_SECONDS, AccessLog
+from gateway.telemetry.access_log import COLLECT_SECONDS, AccessLog
 from gateway.telemetry.record import Record
 from tests.support.clock import FakeClock
 
@@ -43,7 +43,7 @@ class Timers:
         self.waiting: list[Callable[[], None]] = []
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        assert seconds == WRITE_SECONDS
+        assert seconds == COLLECT_SECONDS
         self.waiting.append(call)
 
     def end(self) -> None:
@@ -96,7 +96,7 @@ def test_lines_wait_for_others_and_are_written_together() -> None:
 
 
 def test_many_lines_do_not_wait_for_the_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_log, "WRITE_CHARS", 1000)
+    monkeypatch.setattr(access_log, "COLLECT_CHARS", 1000)
     out, thread, timers = io.StringIO(), HeldThread(), Timers()
     log = log_with(out, thread, timers)
     count = 0
@@ -164,7 +164,7 @@ def test_without_a_timer_lines_that_come_during_a_write_follow_it_in_order_and_i
 @pytest.mark.parametrize("timed", [False, True])
 def test_no_line_is_lost_or_doubled_in_any_order_of_events(timed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Model test: writes, timers and both halves of a hand-over in random order give every line once, in order."""
-    monkeypatch.setattr(access_log, "WRITE_CHARS", 1000)
+    monkeypatch.setattr(access_log, "COLLECT_CHARS", 1000)
     for seed in range(200):
         choice = random.Random(seed)
         out, thread, timers = io.StringIO(), HeldThread(), Timers()

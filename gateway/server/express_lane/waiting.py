@@ -16,7 +16,7 @@ from gateway.upstream.pool.upstream_url import Lease, Origin
 from gateway.upstream.pool.wait_queue import LeaseWait
 
 
-class Waiting(Protocol):
+class WaitingExchange(Protocol):
     """What waits: an exchange."""
 
     def connected(self, origin: Origin, lease: Lease) -> None:
@@ -45,7 +45,7 @@ class WaitingRequest(LeaseWait):
 
     __slots__ = ("_exchange", "_upstream", "client_paused")
 
-    def __init__(self, exchange: Waiting, upstream: Upstream) -> None:
+    def __init__(self, exchange: WaitingExchange, upstream: Upstream) -> None:
         super().__init__()
         self._exchange, self._upstream = exchange, upstream
         self.client_paused = False

@@ -88,7 +88,7 @@ class DeferredRequest:
         """End what runs by itself."""
 
 
-class Waiting(DeferredRequest):
+class DeferredTask(DeferredRequest):
     """A request of which a task waits for its turn."""
 
     __slots__ = ("come",)
@@ -140,7 +140,7 @@ class Deferred:
 
     async def turn(self) -> None:
         """Return when it is the turn of a request that waits."""
-        request = Waiting()
+        request = DeferredTask()
         self.add(request)
         await request.come
 

@@ -13,11 +13,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast, get_args, get_origin
 
+from gateway.settings.loading.load import Model
 from gateway.settings.tables.base import Section
 from gateway.settings.tables.root import Settings
 
 Table = TypeVar("Table", bound=Section)
-Model = TypeVar("Model", bound=Settings)
 
 
 def written(settings: Settings) -> str:

@@ -24,7 +24,7 @@ from gateway.settings.tables.upstreams import UpstreamSettings
 from gateway.tasks import Periodic, note_failure, spawn
 from gateway.upstream.pool.dialer import CONNECT_FAULTS, client_tls
 from gateway.upstream.pool.upstream_url import Lease, Origin, OriginState
-from gateway.upstream.pool.wait_queue import AwaitedLease, LeaseWait, WaitQueue, give, refuse
+from gateway.upstream.pool.wait_queue import AwaitedLease, LeaseWait, WaitQueue, give, refuse_wait
 
 #: Most requests that are refused in one turn of the loop because they have waited too long: a burst comes due together.
 MAX_REFUSED_AT_ONCE = 64
@@ -266,7 +266,7 @@ class Upstream:
         for wait in self._queue.overdue(now, covered, MAX_REFUSED_AT_ONCE):
             if wait in self._waits:  # else the refusal of one before it has made a place free
                 del self._waits[wait]
-                refuse(wait, GatewayError(Reasons.POOL_EXHAUSTED))
+                refuse_wait(wait, GatewayError(Reasons.POOL_EXHAUSTED))
         due = self._queue.next_due(len(self._openings))
         if due is not None and self._timer is None:
             self._timer = loop.call_later(max(0.001, due - now), self._refuse_overdue)
@@ -362,13 +362,13 @@ class Upstream:
             if own is None:
                 return True  # it has left
             if not elsewhere:
-                refuse(wait, error)
+                refuse_wait(wait, error)
                 return True
             self._stand_in_queue(wait, self._counting())
         elif len(self._openings) >= len(self._waits):
             return True
         elif not elsewhere:
-            refuse(self._queue.pop(), error)
+            refuse_wait(self._queue.pop(), error)
             return True
         self._refuse_overdue()  # one more waits for a place now, and it may have waited long enough
         return False
@@ -388,7 +388,7 @@ class Upstream:
         self._waits.clear()
         self._own_openings.clear()
         for wait in left:
-            refuse(wait, GatewayError(Reasons.UPSTREAM_CONNECT, detail="the gateway stops"))
+            refuse_wait(wait, GatewayError(Reasons.UPSTREAM_CONNECT, detail="the gateway stops"))
         for opening in openings:
             opening.cancel()
         await asyncio.gather(*(opening.task for opening in openings), return_exceptions=True)

@@ -96,7 +96,7 @@ def give(wait: LeaseWait, origin: Origin, lease: Lease) -> None:
         lease.discard()
 
 
-def refuse(wait: LeaseWait, error: GatewayError) -> None:
+def refuse_wait(wait: LeaseWait, error: GatewayError) -> None:
     """Call ``wait.not_leased``."""
     try:
         wait.not_leased(error)

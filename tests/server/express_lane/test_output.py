@@ -47,7 +47,7 @@ async def wired(directory: Path, seconds: float = 30) -> AsyncIterator[tuple[Wir
         far.setblocking(False)
         app = gateway.app
         transport, output = await asyncio.get_running_loop().create_connection(
-            lambda: Wired(app.express.serving, app.listener), sock=near
+            lambda: Wired(app.express.serving, app.listener, asyncio.get_running_loop()), sock=near
         )
         try:
             yield output, far

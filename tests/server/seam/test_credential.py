@@ -51,6 +51,7 @@ class Toy:
         self.malformed = MALFORMED
         self.is_remote, self.knows_revocations = is_remote, knows_revocations
         self.every_token: Verifier | None = None
+        self.recall: Callable[[bytes], Identity | None] | None = None
         self.asked: list[bytes] = []
         self.reason: Reason | None = None
         self._takes, self._field, self._owns, self._overrides = takes, field, owns, overrides

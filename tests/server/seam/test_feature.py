@@ -21,6 +21,7 @@ from gateway.server.seam.feature import Core, Feature, Part, demand_distinct
 from gateway.server.seam.guard import Guard
 from tests.server.admin.test_collector import scrape, value
 from tests.support.clients.proving import bound_token, challenges, proof_for
+from tests.support.gateways.every_feature import every_feature
 from tests.support.gateways.running import RunningGateway, request, running_gateway
 from tests.support.tokens.proofs import with_proof
 from tests.support.upstreams.recording import raw_upstream
@@ -303,7 +304,9 @@ async def test_what_one_feature_fails_to_show_hides_nothing_else(
 ) -> None:
     """A scrape that fails as a whole would take the alerts of all others with it. Of two names the first counts."""
     features = (Failed(fails), *FEATURES) if fails else (*FEATURES, Failed(fails))
-    async with running_gateway(NOWHERE, tmp_path, features=features) as gateway:
+    options = every_feature(tmp_path)
+    options["issuers"] = [{"name": "main", "issuer": "https://idp.test/", "audience": ["api"], **options.pop("issuer")}]
+    async with running_gateway(NOWHERE, tmp_path, features=features, **options) as gateway:
         status, samples = (await gateway.admin("/status")).json, await scrape(gateway)
     assert set(status) >= {*MEMBERS, "upstreams"}
     assert "mine" not in (status["issuers"], status["rate_limits"])

@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import GatewayError, Reasons
 from gateway.tasks import failures, spawn
 from gateway.upstream.pool.upstream_url import Lease, Origin
-from gateway.upstream.pool.wait_queue import AwaitedLease, LeaseWait, WaitQueue, give, refuse
+from gateway.upstream.pool.wait_queue import AwaitedLease, LeaseWait, WaitQueue, give, refuse_wait
 from tests.support.clock import settle
 
 FULL = GatewayError(Reasons.POOL_EXHAUSTED)
@@ -94,7 +94,7 @@ def test_fault_of_one_that_waits_is_not_that_of_whose_turn_it_is() -> None:
     """It is counted, and the connection is not lost."""
     before, lease = failures["upstream connections"], held()
     give(Waiting(broken=True), somewhere(), lease)
-    refuse(Waiting(broken=True), FULL)
+    refuse_wait(Waiting(broken=True), FULL)
     assert lease.ends == ["discarded"]
     assert failures["upstream connections"] == before + 2
 
@@ -103,7 +103,7 @@ async def test_awaited_wait_returns_or_raises_what_it_was_told() -> None:
     good, bad, origin, lease = AwaitedLease(fresh=False), AwaitedLease(fresh=True), somewhere(), held()
     assert (good.fresh, bad.fresh) == (False, True)
     give(good, origin, lease)
-    refuse(bad, FULL)
+    refuse_wait(bad, FULL)
     assert await good.result(lambda wait: None) == (origin, lease)
     with pytest.raises(GatewayError, match="pool_exhausted"):
         await bad.result(lambda wait: None)
@@ -121,7 +121,7 @@ async def test_awaited_wait_that_is_cancelled_leaves_and_hands_on_what_it_got(to
     if told.startswith("lease"):
         give(wait, somewhere(), lease)
     elif told.startswith("error"):
-        refuse(wait, FULL)
+        refuse_wait(wait, FULL)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
