@@ -13,11 +13,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast, get_args, get_origin
 
-from gateway.settings.loading.load import Model
 from gateway.settings.tables.base import Section
 from gateway.settings.tables.root import Settings
 
 Table = TypeVar("Table", bound=Section)
+Composed = TypeVar("Composed", bound=Settings)
 
 
 def written(settings: Settings) -> str:
@@ -25,7 +25,7 @@ def written(settings: Settings) -> str:
     return settings.model_dump_json()
 
 
-def read(model: type[Model], text: str) -> Model:
+def read(model: type[Composed], text: str) -> Composed:
     """Return the configuration that ``written`` made a text of.
 
     Args:
