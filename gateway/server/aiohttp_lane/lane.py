@@ -18,6 +18,7 @@ from gateway.http1.trusted_proxies import UNIX, UNKNOWN, Peer, address_text
 from gateway.server.aiohttp_lane.content import ClientContent
 from gateway.server.aiohttp_lane.listener import ClientProtocol, reset_at_end
 from gateway.server.aiohttp_lane.placeholders import sent
+from gateway.server.pipeline.loop_turn import MAX_REFUSALS_OF_KNOWN
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.in_progress import Run
 from gateway.server.sockets.tls import peer_certificate
@@ -104,9 +105,9 @@ class FullLane:
         keep_alive = await self.serving.settle(run, self._serve(run, request))
         protocol = cast(ClientProtocol, request.protocol)
         refused = run.record.outcome == "refused"
-        if refused is not protocol.refused_last:
-            protocol.refused_last = refused
-            self.serving.deferred.saw(run.peer.address, refused=refused)
+        if refused or protocol.refusals:
+            protocol.refusals = (protocol.refusals or 0) + 1 if refused else 0
+            self.serving.deferred.saw(run.peer.address, protocol.refusals)
         protocol.watch_unsent()
         if protocol.pipelining:
             # Clients that do not wait for answers have one request in a turn of the loop, all of them together: a turn
@@ -143,9 +144,10 @@ class FullLane:
     async def _serve(self, run: Run, request: web.BaseRequest) -> bool:
         """Serve the request; return whether the connection stays open."""
         serving, pipeline, protocol = self.serving, self.serving.pipeline, cast(ClientProtocol, request.protocol)
-        if protocol.refused_last is None:
-            protocol.refused_last = serving.deferred.last_was_refused(run.peer.address)
-        if protocol.refused_last and not pipeline.knows(run.head):
+        if protocol.refusals is None:
+            protocol.refusals = serving.deferred.refusals(run.peer.address)
+        waits, protocol.its_turn = protocol.refusals and not protocol.its_turn, False
+        if waits and (protocol.refusals >= MAX_REFUSALS_OF_KNOWN or not pipeline.knows(run.head)):
             await serving.deferred.turn()
         if run.head.has_content:
             # Before anything is refused: whether content is still to come decides about the connection (R294).

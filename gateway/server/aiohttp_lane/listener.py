@@ -135,7 +135,8 @@ class ClientProtocol(ServerProtocol):
             "_scanner",
             "_stand_ins",
             "_unanswered",
-            "refused_last",
+            "its_turn",
+            "refusals",
             "_unsent",
             "place",
             "secure",
@@ -172,7 +173,8 @@ class ClientProtocol(ServerProtocol):
         self._half_closed: HalfClosed | None = None
         self._running = False  # a request was taken and is not answered yet
         self.written = 0  # pieces of answers
-        self.refused_last: bool | None = None  # its last request; None when it is not known
+        self.refusals: int | None = None  # requests that were refused in a row; None when that is not known
+        self.its_turn = False  # the next request has waited
         self._unanswered = -1  # what that was when the running request was taken; -1 for HTTP/1.0
 
     @property

@@ -19,7 +19,7 @@ from gateway.server.aiohttp_lane.lane import peer_of
 from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES, MAX_AT_ONCE_BYTES, ClientProtocol, Listener
 from gateway.server.express_lane.exchange import ExpressExchange
 from gateway.server.express_lane.output import ClientOutput
-from gateway.server.pipeline.loop_turn import DeferredRequest
+from gateway.server.pipeline.loop_turn import MAX_REFUSALS_OF_KNOWN, DeferredRequest
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.body import CollectedContent
 from gateway.server.request.in_progress import Run
@@ -54,7 +54,8 @@ class ExpressConnection(ClientOutput):
     # Not in __init__; see ``ClientOutput``.
     _peer, _client = Peer(UNKNOWN, False, 0), ""
     _exchange: ExpressExchange | DeferredRequest | None = None
-    _refused_last = False
+    _refusals = 0  # requests that were refused in a row
+    _its_turn = False  # the next request has waited
     _asked = False  # a request has come
     deadline = 0.0
     place: Place | None = None
@@ -93,8 +94,8 @@ class ExpressConnection(ClientOutput):
         secure = transport.get_extra_info("ssl_object") is not None
         self._peer = peer_of(transport.get_extra_info("peername"), transport.get_extra_info("sockname"), secure=secure)
         self._client = self._peer.address.decode("ascii")
-        if self._serving.deferred.last_was_refused(self._peer.address):
-            self._refused_last = True
+        if refusals := self._serving.deferred.refusals(self._peer.address):
+            self._refusals = refusals
         self.deadline = self._made + self._limits.keepalive_timeout_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -239,9 +240,10 @@ class ExpressConnection(ClientOutput):
             else:
                 self._refuse_connection(error.reason)
             return False
-        if self._refused_last and not self._serving.pipeline.knows(head):
+        if self._refusals and not self._its_turn and self._waits(head):
             self._defer()
             return False
+        self._its_turn = False
         length = head.content_length or 0
         if head.chunked or not head.http_11 or (head.read and any(name in _UNUSUAL for name, _ in head.read)):
             self._hand_over(self._rest())
@@ -280,6 +282,10 @@ class ExpressConnection(ClientOutput):
         self.send(reply.data)
         self._end(self._transport)
 
+    def _waits(self, head: RequestHead) -> bool:
+        """Return whether a request waits behind those that are served."""
+        return self._refusals >= MAX_REFUSALS_OF_KNOWN or not self._serving.pipeline.knows(head)
+
     def _defer(self) -> None:
         """Have the next request wait behind those that are served."""
         self._exchange = request = DeferredRequest(self)
@@ -307,9 +313,10 @@ class ExpressConnection(ClientOutput):
 
     def ended(self, keep_alive: bool, *, refused: bool = False) -> None:
         """The running request is over."""
-        if refused is not self._refused_last:
-            self._serving.deferred.saw(self._peer.address, refused=refused)
-        self._exchange, self._refused_last, self._unanswered = None, refused, self._written
+        if refused or self._refusals:
+            self._refusals = self._refusals + 1 if refused else 0
+            self._serving.deferred.saw(self._peer.address, self._refusals)
+        self._exchange, self._unanswered = None, self._written
         transport = self._transport
         if transport is None:
             return
@@ -322,7 +329,7 @@ class ExpressConnection(ClientOutput):
 
     def resume(self) -> None:
         """Begin with the waiting request after all."""
-        self._exchange, self._refused_last = None, False
+        self._exchange, self._its_turn = None, True
         if self._transport is not None:
             self._work()
 
@@ -353,7 +360,7 @@ class ExpressConnection(ClientOutput):
             self._reading_paused = False
             transport.resume_reading()
         protocol = self._listener()
-        protocol.refused_last = self._refused_last
+        protocol.refusals, protocol.its_turn = self._refusals, self._its_turn or not self._refusals
         transport.set_protocol(protocol)
         protocol.place, self.place = self.place, None
         protocol.connection_made(transport)

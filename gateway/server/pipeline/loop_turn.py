@@ -32,6 +32,9 @@ IDLE_TURNS, STEP = 4, 0.000003
 #: Addresses from which the last request was refused: so many are remembered.
 MAX_REFUSED_ADDRESSES = 4096
 
+#: So many refusals in a row, and a caller waits behind the others though its token is known to be good.
+MAX_REFUSALS_OF_KNOWN = 3
+
 #: Seconds after which one is turned to whatever else there is to do.
 MAX_WAIT_SECONDS = 1.0
 
@@ -119,24 +122,24 @@ class Deferred:
     def __init__(self, cache: TokenCache, telemetry: Telemetry, clock: Clock) -> None:
         self._cache, self._telemetry, self._monotonic = cache, telemetry, clock.monotonic
         self._waiting: deque[DeferredRequest] = deque()
-        self._refused: dict[bytes, None] = {}
+        self._refused: dict[bytes, int] = {}
         self._turning = False  # the loop was asked for a turn, which is not over
         self._served = self._idle_turns = 0
         self._left = 0.0  # seconds for them in this turn; less than 0 when the last turn took more
         self._looked_at = clock.monotonic()
 
-    def saw(self, address: bytes, *, refused: bool) -> None:
-        """Note how the last request from an address ended."""
-        if refused:
+    def saw(self, address: bytes, refusals: int) -> None:
+        """Note how many requests of a connection from an address were refused in a row; none, if the last was not."""
+        if refusals:
             if len(self._refused) >= MAX_REFUSED_ADDRESSES and address not in self._refused:
                 del self._refused[next(iter(self._refused))]
-            self._refused[address] = None
+            self._refused[address] = refusals
         elif self._refused:
             self._refused.pop(address, None)
 
-    def last_was_refused(self, address: bytes) -> bool:
-        """Return whether the last request from an address was refused, as far as that is remembered."""
-        return address in self._refused
+    def refusals(self, address: bytes) -> int:
+        """Return how many of the last requests from an address were refused, as far as that is remembered."""
+        return self._refused.get(address, 0)
 
     async def turn(self) -> None:
         """Return when it is the turn of a request that waits."""
