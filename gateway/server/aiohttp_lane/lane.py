@@ -106,7 +106,8 @@ class FullLane:
         protocol = cast(ClientProtocol, request.protocol)
         refused = run.record.outcome == "refused"
         if refused or protocol.refusals:
-            protocol.refusals = (protocol.refusals or 0) + 1 if refused else 0
+            known = refused and self.serving.pipeline.knows(run.head)
+            protocol.refusals = ((protocol.refusals or 0) + 1 if known else 1) if refused else 0
             self.serving.deferred.saw(run.peer.address, protocol.refusals)
         protocol.watch_unsent()
         if protocol.pipelining:

@@ -54,7 +54,7 @@ class ExpressConnection(ClientOutput):
     # Not in __init__; see ``ClientOutput``.
     _peer, _client = Peer(UNKNOWN, False, 0), ""
     _exchange: ExpressExchange | DeferredRequest | None = None
-    _refusals = 0  # requests that were refused in a row
+    _refusals = 0  # requests that were refused in a row; see ``_note``
     _its_turn = False  # the next request has waited
     _asked = False  # a request has come
     deadline = 0.0
@@ -314,8 +314,7 @@ class ExpressConnection(ClientOutput):
     def ended(self, keep_alive: bool, *, refused: bool = False) -> None:
         """The running request is over."""
         if refused or self._refusals:
-            self._refusals = self._refusals + 1 if refused else 0
-            self._serving.deferred.saw(self._peer.address, self._refusals)
+            self._note(refused)
         self._exchange, self._unanswered = None, self._written
         transport = self._transport
         if transport is None:
@@ -326,6 +325,13 @@ class ExpressConnection(ClientOutput):
         self.deadline = self._loop.time() + self._limits.keepalive_timeout_seconds
         if not self._paused and (self._buffer or self._reading_paused or self._half_closed is not None):
             self._go_on()
+
+    def _note(self, refused: bool) -> None:
+        """Note how many requests in a row were refused, the ones before the last with a token that is known."""
+        serving, exchange = self._serving, self._exchange
+        known = isinstance(exchange, ExpressExchange) and serving.pipeline.knows(exchange.head)
+        self._refusals = (self._refusals + 1 if known else 1) if refused else 0
+        serving.deferred.saw(self._peer.address, self._refusals)
 
     def resume(self) -> None:
         """Begin with the waiting request after all."""

@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from gateway.errors import GatewayError, Reasons
+from gateway.http1.request_head import RequestHead
 from gateway.identity import Identity
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.in_progress import Client, Run
@@ -64,6 +65,11 @@ class ExpressResponse:
         self._serving = serving
         self._run = run
         self._content = content
+
+    @property
+    def head(self) -> RequestHead:
+        """The request's."""
+        return self._run.head
 
     # --- from the upstream ---
 

@@ -129,7 +129,12 @@ class Deferred:
         self._looked_at = clock.monotonic()
 
     def saw(self, address: bytes, refusals: int) -> None:
-        """Note how many requests of a connection from an address were refused in a row; none, if the last was not."""
+        """Note how many requests of a connection from an address were refused in a row; none, if the last was not.
+
+        Args:
+            address: the other end's.
+            refusals: the last one, and those right before it that came with a token that is known to be good.
+        """
         if refusals:
             if len(self._refused) >= MAX_REFUSED_ADDRESSES and address not in self._refused:
                 del self._refused[next(iter(self._refused))]
