@@ -99,7 +99,7 @@ _WORDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = 
 
 
 class StoreUnavailableError(Exception):
-    """Redis did not do what was asked, or nobody tried because it is away. Its text holds no value and no password."""
+    """Redis did not do what was asked, or was not asked because it is away. Its text holds no value and no password."""
 
 
 def _in_words(error: Exception) -> str:
