@@ -89,7 +89,7 @@ class GatewayApp:
         resolver: looks up the hosts of issuers; the system's by default.
 
     Raises:
-        ValueError: features of the configuration cannot be told apart.
+        ValueError: features of the configuration cannot be distinguished.
 
     Attributes:
         pseudonym: this gateway's name in Via (RFC 9110 section 7.6.3).

@@ -104,8 +104,8 @@ encoded control characters never reach a route. Paths are compared decoded, case
 
 
 def takes_keys(route: RouteSettings) -> bool:
-    """Return whether callers of a route may show an API key."""
-    return route.auth != "public" and "api_key" in route.credentials
+    """Return whether callers of a route may show a credential in a field of its own: an API key."""
+    return route.auth != "public" and not BEARER.issuperset(route.credentials)
 
 
 def takes_tokens(route: RouteSettings) -> bool:

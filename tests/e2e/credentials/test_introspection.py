@@ -432,6 +432,7 @@ async def test_flood_of_made_up_tokens_is_bounded(tmp_path: Path) -> None:
         assert await one.status("/either", one.gateway.token()) == 200
         state = (await one.gateway.admin("/status")).json["introspection"]["as"]
         assert (state["in_flight"], state["waiting"], state["refused_busy"]) == (4, 2, 24)
+        await until(lambda: one.server.running == 4)
         one.server.gate.set()
         statuses = [(await answer).status for answer in answers]
         assert (statuses.count(401), statuses.count(503)) == (6, 24)

@@ -250,11 +250,19 @@ async def running(settings: Settings, key: SigningKey, **parts: Any) -> AsyncIte
     """Run a gateway until its issuers have had their first try; ``parts`` are ``GatewayApp``'s own."""
     out = io.StringIO()
     gateway = RunningGateway(GatewayApp(settings, out=out, **parts), out, key)
+    async with started(gateway):
+        yield gateway
+
+
+@contextlib.asynccontextmanager
+async def started(gateway: RunningGateway, *, wait: bool = True) -> AsyncIterator[None]:
+    """Run a gateway that was made; ``wait`` until its issuers have had their first try. Its clients end before it."""
     await gateway.app.start()
     try:
-        for issuer in gateway.app.issuers.values():
-            await issuer.wait_until_loaded()
-        yield gateway
+        if wait:
+            for issuer in gateway.app.issuers.values():
+                await issuer.wait_until_loaded()
+        yield
     finally:
         for client in gateway.clients:
             await client.close()

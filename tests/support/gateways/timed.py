@@ -14,7 +14,7 @@ from typing import Any
 from gateway.app import GatewayApp
 from tests.support.clock import FakeClock
 from tests.support.composed import Settings
-from tests.support.gateways.running import RunningGateway
+from tests.support.gateways.running import RunningGateway, started
 from tests.support.tokens.minting import SigningKey, good_claims, mint
 
 
@@ -39,13 +39,5 @@ async def timed_gateway(
     out = io.StringIO()
     gateway = TimedGateway(GatewayApp(settings, clock=clock, out=out), out, key)
     gateway.clock = clock
-    await gateway.app.start()
-    try:
-        if wait:
-            for issuer in gateway.app.issuers.values():
-                await issuer.wait_until_loaded()
+    async with started(gateway, wait=wait):
         yield gateway
-    finally:
-        for client in gateway.clients:
-            await client.close()
-        await gateway.app.stop()

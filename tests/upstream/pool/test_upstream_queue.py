@@ -479,7 +479,9 @@ class Play:
         if len(states) == 1 and patient:
             assert states[0].idle == 0
             assert states[0].in_use == 2 or covered >= len(waiting)
-        overdue = [caller for caller in waiting if self.clock.monotonic() >= self.came[caller] + SECONDS]
+        # One that takes no used connection begins to wait for a place when its own could not be opened.
+        dues = {caller: caller.due if caller.fresh else self.came[caller] + SECONDS for caller in waiting}
+        overdue = [caller for caller, due in dues.items() if self.clock.monotonic() >= due]
         assert len(overdue) <= covered
 
     async def end(self) -> None:
