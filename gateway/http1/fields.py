@@ -28,9 +28,6 @@ FIELD_LINE = TOKEN + rb":[\t -~\x80-\xff]*"
 #: Tells whether bytes are one token.
 is_token = re.compile(TOKEN).fullmatch
 
-#: Tells whether bytes are field lines up to and with the empty line; may be given where they begin.
-is_section = re.compile(rb"(?:" + FIELD_LINE + rb"\r\n)*+\r\n").fullmatch
-
 #: What may stand in a line, apart from its end (RFC 9110 section 5.5; obs-text included).
 VISIBLE = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 

@@ -113,6 +113,10 @@ class PlainReader:
         count = len(lines) - 1
         if count > MAX_RESPONSE_FIELDS + 2 or block.translate(None, VISIBLE) != b"\r\n" * count:
             return None
+        # Lines go on as they are. White space that is no part of a value (RFC 9110 section 5.5) is left to the parser,
+        # which drops it: the same response must not look different when it comes in two pieces.
+        if b"\t" in block or b":  " in block or block.find(b" \r\n", len(lines[0])) >= 0:
+            return None
         first = _STATUS_LINE(lines[0])
         if first is None:
             return None
@@ -120,7 +124,7 @@ class PlainReader:
         keep, known = kept.append, self._known.get
         length, dated = -1, False
         for line in lines[1:-2]:
-            name, colon, value = line.partition(b":")
+            name, colon, value = line.partition(b": ")
             meaning = known(name)
             if meaning is None:
                 meaning = self._learn(name)
@@ -129,7 +133,6 @@ class PlainReader:
             if not meaning:
                 keep(line)
             elif meaning == _CONTENT_LENGTH:
-                value = value.strip(b" \t")
                 if length >= 0 or _LENGTH(value) is None:
                     return None
                 length = int(value)
@@ -137,7 +140,7 @@ class PlainReader:
             elif meaning == _DATE:
                 dated = True
                 keep(line)
-            elif meaning == _CONNECTION and value.strip(b" \t").lower() != b"keep-alive":
+            elif meaning == _CONNECTION and value.lower() != b"keep-alive":
                 return None
         status = int(first[1])
         if length < 0 or status in (204, 304):

@@ -21,7 +21,7 @@ class OddAnswerError(ValueError):
 
 
 class StoreUnavailableError(Exception):
-    """Redis did not do what was asked, or nobody tried because it is away. Its text holds no value and no password."""
+    """Redis did not do what was asked, or is not connected. Its text holds no value and no password."""
 
 
 def done(answer: Any) -> None:

@@ -72,22 +72,6 @@ class Telemetry:
     loop_lag: float = 0.0
     tls_reload_failures: int = 0
 
-    def finish_plain(self, counter: tuple[str, str, int, str], seconds: float) -> None:
-        """Count a forwarded request whose response came in one piece; its line is written by the caller."""
-        self.requests[counter] += 1
-        bucket, whole, upstream = bisect_left(BUCKETS, seconds), self.whole, self.upstream
-        whole.counts[bucket] += 1
-        whole.total += seconds
-        upstream.counts[bucket] += 1
-        upstream.total += seconds
-
-    def finish_verified(self, counter: tuple[str, str, int, str], seconds: float, verifying: float) -> None:
-        """Count such a request whose token was verified first, before the ``seconds`` that its upstream took."""
-        self.requests[counter] += 1
-        self.whole.observe(seconds + verifying)
-        self.upstream.observe(seconds)
-        self.verification.observe(verifying)
-
     def finish(self, record: Record, now: float) -> None:
         """Count the outcome of a request, once, and write its line."""
         seconds, upstream_seconds = now - record.started, record.upstream_seconds

@@ -28,15 +28,15 @@ PLAIN = [
         id="usual",
     ),
     pytest.param(
-        b"HTTP/1.1 404 \r\nX-Odd: \t\xff \t\r\ncontent-LENGTH:0\r\n\r\n",
-        (404, b"", 0, [b"X-Odd: \t\xff \t", b"content-LENGTH:0"]),
+        b"HTTP/1.1 404 \r\nX-Odd: \xff : x\r\ncontent-LENGTH: 0\r\n\r\n",
+        (404, b"", 0, [b"X-Odd: \xff : x", b"content-LENGTH: 0"]),
         id="no phrase, odd value, other case",
     ),
     pytest.param(
         b"HTTP/1.1 599 x y\r\nConnection: Keep-Alive\r\nKeep-Alive: timeout=5\r\n"
-        b"Content-Length: 007\r\nA:\r\nA: b\r\n\r\n",
-        (599, b"x y", 7, [b"Content-Length: 007", b"A:", b"A: b"]),
-        id="kept, leading zeros, empty value, two of a kind",
+        b"Content-Length: 007\r\nA: a\r\nA: b\r\n\r\n",
+        (599, b"x y", 7, [b"Content-Length: 007", b"A: a", b"A: b"]),
+        id="kept, leading zeros, two of a kind",
     ),
     pytest.param(
         b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 18 + b"\r\n\r\n",
@@ -82,9 +82,15 @@ NOT_PLAIN = {
     "space before the colon": b"HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\n",
     "no colon": b"HTTP/1.1 200 OK\r\nContent-Length\r\n\r\n",
     "no name": b"HTTP/1.1 200 OK\r\n: 2\r\nContent-Length: 2\r\n\r\n",
+    "no space behind the colon": b"HTTP/1.1 200 OK\r\nX:a\r\nContent-Length: 2\r\n\r\n",
+    "two spaces behind the colon": b"HTTP/1.1 200 OK\r\nX:  a\r\nContent-Length: 2\r\n\r\n",
+    "tab behind the colon": b"HTTP/1.1 200 OK\r\nX:\ta\r\nContent-Length: 2\r\n\r\n",
+    "space behind the value": b"HTTP/1.1 200 OK\r\nX: a \r\nContent-Length: 2\r\n\r\n",
+    "tab behind the value": b"HTTP/1.1 200 OK\r\nX: a\t\r\nContent-Length: 2\r\n\r\n",
+    "no value": b"HTTP/1.1 200 OK\r\nX:\r\nContent-Length: 2\r\n\r\n",
     "bytes before": b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
     "a field of any size": b"HTTP/1.1 200 OK\r\nX: " + b"x" * MAX_RESPONSE_FIELD + b"\r\nContent-Length: 2\r\n\r\n",
-    "any number of fields": b"HTTP/1.1 200 OK\r\n" + b"X:\r\n" * MAX_RESPONSE_FIELDS + b"Content-Length: 2\r\n\r\n",
+    "any number of fields": b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * MAX_RESPONSE_FIELDS + b"Content-Length: 2\r\n\r\n",
     "nothing": b"",
 }
 
@@ -150,20 +156,20 @@ def test_names_of_services_are_remembered_within_bounds() -> None:
 # --- beside a parser that is plain, slow, and obviously strict ---
 
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*)\r\n")
-LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t -~\x80-\xff]*)\r\n")
+LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ((?! )[ -~\x80-\xff]*(?<! ))\r\n")  # no other white space
 
 
 def plainly(block: bytes) -> tuple[int, bytes, int, list[tuple[bytes, bytes]]] | None:
     """Return status, phrase, length and fields of a plain head; None for any other."""
     line = STATUS_LINE.match(block)
-    if line is None:
+    if line is None or b":  " in block:
         return None
     rest, fields = block[line.end() :], []
     while rest != b"\r\n":
         field = LINE.match(rest)
         if field is None:
             return None
-        fields.append((field[1], field[2].strip(b" \t")))
+        fields.append((field[1], field[2]))
         rest = rest[field.end() :]
     lengths = [value for name, value in fields if name.lower() == b"content-length"]
     if len(lengths) != 1 or re.fullmatch(rb"[0-9]{1,18}", lengths[0]) is None or line[1] in (b"204", b"304"):
@@ -223,7 +229,7 @@ _HEADS = st.builds(
 @given(_HEADS)
 @pytest.mark.rule("R250", "R254", "R263", "R266", "R271", "R413")
 def test_reader_and_plain_parser_agree_and_clients_get_what_the_parsers_way_gives_them(block: bytes) -> None:
-    """Whichever way a head goes, the client sees the same fields; outer white space is part of no value."""
+    """Whichever way a head goes, the client sees the same bytes."""
     head, expected = READER.read(block), plainly(block)
     if expected is None or head is None:
         assert (head, expected) == (None, None)
@@ -237,12 +243,4 @@ def test_reader_and_plain_parser_agree_and_clients_get_what_the_parsers_way_give
             status, phrase, tuple(fields), b"gw", http_11=True, keep_alive=keep_alive, chunked=False, date=date.value
         )
         shown = head.start + head.end(date, keep_alive=keep_alive)
-        assert [spaceless(line) for line in shown.split(b"\r\n")] == [spaceless(line) for line in whole.split(b"\r\n")]
-
-
-def spaceless(line: bytes) -> tuple[bytes, bytes]:
-    """Return name and value of a line; a status line has no other white space than its own."""
-    if line.startswith(b"HTTP/"):
-        return line, b""
-    name, _, value = line.partition(b":")
-    return name, value.strip(b" \t")
+        assert shown == whole
