@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from gateway.jwt.cache import TokenCache
-from gateway.server.express_lane.connection import ExpressConnection
 from gateway.server.pipeline.loop_turn import (
     IDLE_TURNS,
     MAX_DEFERRED_SECONDS,
@@ -202,25 +201,27 @@ async def test_a_fault_with_one_gives_up_that_one_and_no_other(bench: Bench) -> 
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> list[ExpressConnection]:
-    """Who was deferred, one entry each time."""
-    noted: list[ExpressConnection] = []
-    whole = ExpressConnection._defer
+def held(monkeypatch: pytest.MonkeyPatch) -> list[DeferredRequest]:
+    """The requests that were deferred, of both lanes."""
+    noted: list[DeferredRequest] = []
+    whole = Deferred.add
 
-    def noting(self: ExpressConnection) -> None:
-        noted.append(self)
-        whole(self)
+    def noting(self: Deferred, request: DeferredRequest) -> None:
+        noted.append(request)
+        whole(self, request)
 
-    monkeypatch.setattr(ExpressConnection, "_defer", noting)
+    monkeypatch.setattr(Deferred, "add", noting)
     return noted
 
 
+@pytest.mark.parametrize("express", [True, False], ids=["express", "full"])
 @pytest.mark.parametrize("access_log", ["off", "json"])
+@pytest.mark.rule("R405")
 async def test_only_what_follows_a_refusal_and_is_not_known_to_be_good_waits(
-    access_log: str, held: list[ExpressConnection], tmp_path: Path
+    express: bool, access_log: str, held: list[DeferredRequest], tmp_path: Path
 ) -> None:
-    """Whether lines are written, for which refusals take the long way, or not."""
-    server = {"express": True, "access_log": access_log}
+    """In both lanes, with and without log lines; a known token does not wait, whatever its path."""
+    server = {"express": express, "access_log": access_log}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=server) as gateway:
         good, other, third = (gateway.token(sub=name) for name in ("ann", "bob", "eve"))
         client = await gateway.client()
@@ -247,7 +248,42 @@ async def test_only_what_follows_a_refusal_and_is_not_known_to_be_good_waits(
     assert len(upstream.requests) == 6
 
 
-async def test_requests_sent_at_once_are_answered_in_their_order(held: list[ExpressConnection], tmp_path: Path) -> None:
+@pytest.mark.parametrize("express", [True, False], ids=["express", "full"])
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(request(b"GET", "/", (b"Connection", b"keep-alive, x"), token=b"junk"), id="nominated field"),
+        pytest.param(
+            request(b"GET", "/", (b"Connection", b"keep-alive"), (b"X", b"y" * 4000), token=b"junk"), id="big"
+        ),
+        pytest.param(request(b"GET", "/"), id="no token"),
+        pytest.param(request(b"GET", "/a/../b", token=b"junk"), id="bad path"),
+        pytest.param(request(b"GET", "/", (b"X-Forwarded-For", b"1.2.3.4"), token=b"junk"), id="forwarded"),
+        pytest.param(request(b"GET", "/?access_token=x", token=b"junk"), id="two tokens"),
+        pytest.param(request(b"OPTIONS", "/", (b"Max-Forwards", b"0"), token=b"junk"), id="last recipient"),
+        pytest.param(request(b"POST", "/", (b"Content-Length", b"1"), token=b"junk") + b"x", id="content"),
+    ],
+)
+@pytest.mark.rule("R404")
+async def test_nothing_in_a_head_takes_a_request_out_of_the_order(
+    express: bool, refused: bytes, held: list[DeferredRequest], tmp_path: Path
+) -> None:
+    """Each refused request behind a refused one waits, on this connection and on new ones, and a known caller never."""
+    server = {"express": express}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=server) as gateway:
+        client, good = await gateway.client(), gateway.token()
+        assert (await gateway.get("/", token=good)).status == 200
+        for number in range(4):
+            assert (await client.exchange(refused)).status in (400, 401)
+            assert len(held) == number
+        fresh = await gateway.client()
+        assert (await fresh.exchange(refused)).status in (400, 401)
+        assert len(held) == 4
+        assert (await gateway.get("/new/path", token=good)).status == 200
+        assert len(held) == 4
+
+
+async def test_requests_sent_at_once_are_answered_in_their_order(held: list[DeferredRequest], tmp_path: Path) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         good = gateway.token()
         client = await gateway.client()
@@ -264,7 +300,7 @@ async def nothing(*_: object) -> None:
 
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 async def test_a_failure_of_the_upstream_puts_nobody_behind(
-    method: bytes, held: list[ExpressConnection], tmp_path: Path
+    method: bytes, held: list[DeferredRequest], tmp_path: Path
 ) -> None:
     """It is not the client's; whether it is answered at once or after a second try."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
@@ -277,7 +313,7 @@ async def test_a_failure_of_the_upstream_puts_nobody_behind(
     assert held == []
 
 
-async def test_who_is_refused_in_a_task_is_put_behind(held: list[ExpressConnection], tmp_path: Path) -> None:
+async def test_who_is_refused_in_a_task_is_put_behind(held: list[DeferredRequest], tmp_path: Path) -> None:
     """Routes whose steps may wait refuse by the shared run."""
     routes = ({"path": "/", "end_at_expiry": True},)
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS, routes=routes) as gateway:
@@ -323,7 +359,7 @@ async def refused_clients(gateway: RunningGateway) -> list[RawClient]:
 
 
 async def test_a_client_that_leaves_while_it_waits_leaves_nothing(
-    held: list[ExpressConnection], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    held: list[DeferredRequest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         queue, clients = gateway.app.express.serving.deferred, await refused_clients(gateway)
