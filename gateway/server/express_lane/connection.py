@@ -19,6 +19,7 @@ from gateway.server.aiohttp_lane.lane import peer_of
 from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES, MAX_AT_ONCE_BYTES, ClientProtocol, Listener
 from gateway.server.express_lane.exchange import ExpressExchange
 from gateway.server.express_lane.output import ClientOutput
+from gateway.server.express_lane.write_batch import WriteBatch
 from gateway.server.pipeline.loop_turn import MAX_REFUSALS_OF_KNOWN, DeferredRequest
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.body import CollectedContent
@@ -44,6 +45,7 @@ class ExpressConnection(ClientOutput):
         serving: the shared run of requests.
         listener: makes the full lane's protocol for what is handed over.
         loop: the event loop.
+        writes: what this lane sends in a turn of the loop.
         connections: where the connection is known while it is in this lane.
         most_content: largest request content that is collected.
 
@@ -73,10 +75,11 @@ class ExpressConnection(ClientOutput):
         serving: Serving,
         listener: Listener,
         loop: asyncio.AbstractEventLoop,
+        writes: WriteBatch,
         connections: set[ExpressConnection],
         most_content: int,
     ) -> None:
-        super().__init__(serving, listener, loop)
+        super().__init__(serving, listener, loop, writes)
         self._connections = connections
         self._most_content = most_content
 
@@ -154,6 +157,10 @@ class ExpressConnection(ClientOutput):
             self._exchange.client_paused(False)
         else:
             self._go_on()
+
+    def in_seconds(self, seconds: float) -> float:
+        """Return the loop's time so many seconds from now."""
+        return self._loop.time() + seconds
 
     # --- requests ---
 
@@ -359,6 +366,7 @@ class ExpressConnection(ClientOutput):
         """Give the connection to aiohttp's protocol, with all bytes that it has not served."""
         transport = self._transport
         assert transport is not None
+        self.writes.flush()
         self._leave()
         self._transport = None
         self._put(b"")

@@ -8,7 +8,6 @@ the pipeline's; every end is accounted for by the shared run of a request
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Coroutine
 from typing import Any
@@ -162,8 +161,9 @@ class ExpressExchange(ExpressResponse):
         protocol.heard = False
         transport = protocol.transport
         assert transport is not None
-        transport.write(data)
-        self._client.deadline = asyncio.get_running_loop().time() + self._upstream.response_timeout
+        client = self._client
+        client.writes.add(transport, data)
+        client.deadline = client.in_seconds(self._upstream.response_timeout)
 
     # --- the client's side ---
 

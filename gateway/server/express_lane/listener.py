@@ -15,6 +15,7 @@ import asyncio
 
 from gateway.server.aiohttp_lane.listener import Listener
 from gateway.server.express_lane.connection import MAX_CONTENT_BYTES, ExpressConnection
+from gateway.server.express_lane.write_batch import WriteBatch
 from gateway.server.pipeline.runner import Serving
 from gateway.server.sockets.slots import Place
 from gateway.tasks import note_failure
@@ -37,6 +38,7 @@ class ExpressLane:
         self.connections: set[ExpressConnection] = set()
         self.limits = limits = serving.settings.server
         self._loop = asyncio.get_running_loop()
+        self._writes = WriteBatch(self._loop)
         self._most_content = min(MAX_CONTENT_BYTES, limits.max_body_bytes or MAX_CONTENT_BYTES)
         # One timer for all connections: a timer each would be made and thrown away for every request.
         times = [limits.request_head_timeout_seconds, limits.keepalive_timeout_seconds]
@@ -46,7 +48,9 @@ class ExpressLane:
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self) -> ExpressConnection:
-        return ExpressConnection(self.serving, self.listener, self._loop, self.connections, self._most_content)
+        return ExpressConnection(
+            self.serving, self.listener, self._loop, self._writes, self.connections, self._most_content
+        )
 
     def serve(self, place: Place) -> ExpressConnection:
         """Return the protocol of a connection that has its place already."""

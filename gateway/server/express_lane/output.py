@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.server.aiohttp_lane.listener import Listener
+from gateway.server.express_lane.write_batch import WriteBatch
 from gateway.server.pipeline.runner import Serving
 from gateway.server.sockets.stalled_client import UnsentWatch
 from gateway.server.sockets.tls import peer_certificate
@@ -22,6 +23,7 @@ class ClientOutput(asyncio.Protocol):
         serving: the shared run of requests.
         listener: knows whether the gateway is on its way out.
         loop: the event loop.
+        writes: what this lane sends in a turn of the loop.
     """
 
     # Not in __init__: connections are many, and most end without most of these being touched.
@@ -33,11 +35,14 @@ class ClientOutput(asyncio.Protocol):
     _drained: asyncio.Future[None] | None = None
     _unsent: UnsentWatch | None = None
 
-    def __init__(self, serving: Serving, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, serving: Serving, listener: Listener, loop: asyncio.AbstractEventLoop, writes: WriteBatch
+    ) -> None:
         self._serving = serving
         self._listener = listener
         self._limits = serving.settings.server
         self._loop = loop
+        self.writes = writes
 
     @property
     def keep_alive(self) -> bool:
@@ -68,13 +73,14 @@ class ClientOutput(asyncio.Protocol):
         """Write without waiting; ``pause_writing`` holds the source back."""
         if self._transport is not None:
             self._written += 1
-            self._transport.write(data)
+            self.writes.add(self._transport, data)
 
     async def write(self, data: bytes) -> None:
         """Write, and wait while the client cannot take more."""
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("the client left")
         self._written += 1
+        self.writes.flush()
         self._transport.write(data)
         if self._paused:
             self._drained = self._loop.create_future()
@@ -85,6 +91,7 @@ class ClientOutput(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection."""
         if self._transport is not None:
+            self.writes.flush()
             self._transport.abort()
 
     def break_off(self, *, unread: bool) -> None:
@@ -126,5 +133,6 @@ class ClientOutput(asyncio.Protocol):
     def _close(self) -> None:
         """Close the connection once the client has what was sent."""
         if self._transport is not None:
+            self.writes.flush()
             self._watch_unsent()
             self._transport.close()

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from gateway.errors import GatewayError, Reasons
 from gateway.http1.request_head import RequestHead
 from gateway.identity import Identity
+from gateway.server.express_lane.write_batch import WriteBatch
 from gateway.server.pipeline.runner import Serving
 from gateway.server.request.in_progress import Client, Run
 from gateway.server.request.outcome import blame, may_repeat
@@ -31,6 +32,11 @@ class ClientConnection(Client, Protocol):
     """What an exchange needs of its client's connection."""
 
     deadline: float
+    writes: WriteBatch
+
+    def in_seconds(self, seconds: float) -> float:
+        """Return the loop's time so many seconds from now."""
+        ...
 
     def send(self, data: bytes) -> None:
         """Write without waiting."""
@@ -126,7 +132,7 @@ class ExpressResponse:
 
     def _await_content(self) -> None:
         idle = self._upstream.idle_timeout
-        self._client.deadline = asyncio.get_running_loop().time() + idle if idle else float("inf")
+        self._client.deadline = self._client.in_seconds(idle) if idle else float("inf")
 
     def _whole(self) -> None:
         """The response is complete."""

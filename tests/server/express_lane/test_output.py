@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 
 from gateway.server.express_lane.output import ClientOutput
+from gateway.server.express_lane.write_batch import WriteBatch
 from tests.support.gateways.running import running_gateway, until
 
 MUCH = b"x" * 400_000
@@ -45,9 +46,9 @@ async def wired(directory: Path, seconds: float = 30) -> AsyncIterator[tuple[Wir
         near, far = socket.socketpair()
         near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         far.setblocking(False)
-        app = gateway.app
-        transport, output = await asyncio.get_running_loop().create_connection(
-            lambda: Wired(app.express.serving, app.listener, asyncio.get_running_loop()), sock=near
+        app, loop = gateway.app, asyncio.get_running_loop()
+        transport, output = await loop.create_connection(
+            lambda: Wired(app.express.serving, app.listener, loop, WriteBatch(loop)), sock=near
         )
         try:
             yield output, far
