@@ -1,7 +1,7 @@
 """The running gateway: every part built once, started and stopped in order.
 
-Only construction and the order of start and stop live here; the process around
-it is ``foreground.py``'s. Start: keys, upstream pools, admin port, then the public port. Stop:
+Builds the parts, and defines the order in which they start and stop; the process around
+them is ``foreground.py``'s. Start: keys, upstream pools, admin port, then the public port. Stop:
 readiness off, no new connections, running requests to their end, then pools
 and refreshers.
 """
@@ -312,7 +312,7 @@ class GatewayApp:
 def draw_pseudonym() -> bytes:
     """Return a name for ``Via`` that no other gateway has (RFC 9110 section 7.6.3).
 
-    Every worker of one gateway has the same, so that a loop is told, and two
-    gateways in a chain never do, however alike their hosts and configurations are.
+    All workers of one gateway have the same name, so that a loop is detected. Two gateways in a chain never have the
+    same one, however alike their hosts and configurations are.
     """
     return b"gateway-" + os.urandom(6).hex().encode("ascii")

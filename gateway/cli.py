@@ -1,6 +1,6 @@
 """The ``gateway`` command: flags become settings, settings start things.
 
-Only the commands live here; what a command does is a function of a lower floor,
+Declares the commands of the core. What a command does is a function of a lower floor,
 and the commands of a feature are in its folder. Exit codes: 0 done, 2 the
 configuration or the command line is wrong, 1 anything else.
 """

@@ -1,6 +1,6 @@
 """The core's tables and the features' tables and options become one model of the configuration.
 
-Only the composition lives here, and the one model that the gateway runs with.
+Composes the models, and holds the one that the gateway runs with.
 Nothing of the core imports it: loading, checks and everything that reads
 options takes the model, or settings that are an instance of it, as an argument.
 

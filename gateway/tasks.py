@@ -3,8 +3,7 @@
 The event loop keeps only a weak reference to a task, so one that nothing holds
 may vanish while it runs. Every task is made here, held until it ends, and an
 exception that nothing waits for is logged. What has to go on for as long as the
-gateway runs is a ``Periodic``: whatever becomes of one round, the next one
-comes.
+gateway runs is a ``Periodic``: a round that fails is followed by the next one.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ _log = logging.getLogger("gateway")
 _running: set[asyncio.Task[Any]] = set()
 _periodic: set[Periodic] = set()
 
-#: Failures of what goes on all the same, by kind, in this process: failed rounds, and whatever else was noted.
+#: Failures that end nothing, by kind, in this process: failed rounds, and everything else that was noted.
 failures: Counter[str] = Counter()
 
 #: Least seconds between two log lines about failures of one kind.
 LOG_SECONDS = 10.0
 _logged_at: dict[str, float] = {}
 
-#: The real wait, in seconds, behind a failure that would leave none between two rounds.
+#: The real pause, in seconds, after a failure that would leave none between two rounds.
 _PAUSE_SECONDS = 0.1
 
 
@@ -40,7 +39,7 @@ def spawn(work: Coroutine[Any, Any, T], name: str, *, awaited: bool = False) -> 
 
     Args:
         name: what logs call the task.
-        awaited: somebody waits for its result, so its exception is theirs and not logged.
+        awaited: the caller awaits the result; it gets the exception, which is not logged.
     """
     task = asyncio.get_running_loop().create_task(work, name=name)
     _running.add(task)
@@ -89,7 +88,7 @@ def note_failure(kind: str, error: BaseException, about: str = "") -> None:
     Args:
         kind: what metrics call it; one of few words.
         error: what happened. Its text is not logged.
-        about: whose work it was, for the log.
+        about: what the work was for, such as an issuer, for the log.
     """
     failures[kind] += 1
     # Memory may have run out, or the log may be full: neither may end what goes on.
@@ -128,7 +127,7 @@ class Periodic:
         work: one round.
         clock: the time.
         seconds: from the end of one round to the beginning of the next; a callable is asked each time.
-        about: whose work it is, for logs; empty where there is only one.
+        about: what the work is for, such as an issuer, for logs; empty where there is only one.
         on_failure: called with the error of each failed round. It must not raise.
 
     Attributes:
@@ -168,7 +167,7 @@ class Periodic:
         """Begin, on the running event loop; a second call does nothing.
 
         Args:
-            at_once: the first round comes before the first wait.
+            at_once: the first round comes before the first pause.
         """
         if self._task is None:
             self._task = spawn(self._run(at_once=at_once), self.name)
