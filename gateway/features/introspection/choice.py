@@ -113,7 +113,7 @@ class OpaqueTokens:
         return None if asked is None or asked.opaque is None else asked.opaque.turns_away
 
     def _issuer_of(self, token: bytes) -> str:
-        """Return the issuer that a JWT names, or an empty text. It is not trusted: it only selects the server to ask."""
+        """Return the issuer that a JWT names, or an empty text. It is not trusted: it only selects the server."""
         try:
             return parse_token(token, self._max_bytes).issuer or ""
         except GatewayError:

@@ -30,7 +30,12 @@ ONE_TIME_PURPOSE = "token"
 
 
 class _Lives(NamedTuple):
-    """How long an issuer's tokens live, in seconds: after ``exp``, and from issue or first use to ``exp`` (0: no limit)."""
+    """Bounds on the life of an issuer's tokens, in seconds.
+
+    Attributes:
+        leeway: how long they are accepted after ``exp``.
+        max_lifetime: from ``iat``, or without one from the first use, to ``exp``; 0 for no limit.
+    """
 
     leeway: float
     max_lifetime: float

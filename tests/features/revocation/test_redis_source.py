@@ -142,7 +142,7 @@ class RevocationLogOf:
 
 
 async def test_the_log_is_swept_in_the_course_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revocation_redis, "SWEEP_LOOKS", 1)
+    monkeypatch.setattr(revocation_redis, "SWEEP_POLLS", 1)
     async with RedisServer(tmp_path) as server, linked(server.url) as link:
         log = RevocationLog(link)
         await log.add(token("ended", -120) + token("a"))
