@@ -257,7 +257,7 @@ class GatewayApp:
         return self.ports[0]
 
     async def _join_fleet(self) -> Fleet | None:
-        """Tell others that share the Redis what this gateway is; None without one."""
+        """Join the gateways that share the Redis; return None without Redis."""
         if self.redis is None:
             return None
         fleet = Fleet(self.redis, self.settings, self.clock)
@@ -266,7 +266,7 @@ class GatewayApp:
         return fleet
 
     def _watch_conditions(self) -> Conditions | None:
-        """Look at what Redis is set up for; None without one."""
+        """Begin to check how Redis is configured; return None without Redis."""
         if self.redis is None:
             return None
         conditions = Conditions(self.redis, self.settings, self.clock)

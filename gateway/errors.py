@@ -110,7 +110,7 @@ class Reason:
     Args:
         code: what logs and metrics show.
         kind: the HTTP face.
-        text: a fixed text for people, where one more helpful than the kind's gives nothing away.
+        text: a fixed text for people, where one that is more helpful than the kind's discloses nothing.
         ending: how a WebSocket ends when its credential is no longer good for this reason.
     """
 

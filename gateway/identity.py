@@ -71,7 +71,7 @@ class Identity(NamedTuple):
         issuer: the token's ``iss``; empty for an API key.
         subject: the token's ``sub``; None when the issuer does not require one.
         scopes: the granted scopes, whatever claim carried them (RFC 8693 section 4.2).
-        claims: the top-level claims that some route rule looks at, frozen.
+        claims: the top-level claims that some route rule reads, frozen.
         lines: the identity headers for the upstream, as lines of a head (``identity_lines``).
         expires_at: ``exp``; infinity when the issuer does not require one.
         not_before: ``nbf``; minus infinity when absent.

@@ -71,7 +71,7 @@ def where(error: BaseException) -> str:
 
 
 def survivable(error: BaseException) -> bool:
-    """Tell whether the running task may go on after an exception.
+    """Return whether the running task may go on after an exception.
 
     It may not when it was cancelled itself, when its coroutine is being closed, and when the process is to end. A
     ``CancelledError`` that was not asked for comes from something that was waited for, and is a failure like any other.
@@ -119,8 +119,8 @@ class Periodic:
     """Work that is done again and again; only ``stop`` ends it.
 
     A round that raises has failed: it is counted, logged with a bound on the rate, and followed by the next one. What
-    depends on the work must not trust a flag that only the next good round would change, but look at the age of the
-    last one.
+    depends on the work must not trust a flag that only the next good round would change, but check the age of the last
+    good round.
 
     Args:
         kind: what metrics call it; one of few words.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-#: What tells one version of a file from the next: time of change, size and inode; None when it is not there.
+#: What distinguishes the versions of a file: time of change, size and inode; None when there is no file.
 Version = tuple[int, int, int] | None
 
 Versions = tuple[Version, ...]
@@ -19,7 +19,7 @@ _UNREAD: Versions = ((-1, -1, -1),)
 
 
 def file_version(file: str) -> Version:
-    """Return what tells a file from its next version."""
+    """Return the version of a file."""
     try:
         found = os.stat(file)
     except (OSError, ValueError):
@@ -28,14 +28,14 @@ def file_version(file: str) -> Version:
 
 
 class WatchedFile:
-    """Tells when a file, or several that belong together, have another version than the one read last.
+    """Detects when a file, or one of several that belong together, has another version than the one read last.
 
     Args:
         files: their names.
         max_waits: how many checks a version that keeps changing is waited for: a writer may be at work.
 
     Attributes:
-        found: the version that was there when ``look`` last said yes, or at ``take``.
+        found: the version that was there when ``look`` last returned True, or at ``take``.
     """
 
     def __init__(self, *files: str, max_waits: int = 0) -> None:

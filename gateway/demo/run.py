@@ -37,7 +37,7 @@ DEFAULT_UPSTREAM_PORT = 9402
 #: The identity provider that ``gateway token`` asks by default.
 DEFAULT_ISSUER = f"http://127.0.0.1:{identity_provider.PROVIDER_PORT}"
 
-#: Who the demo's tokens speak for, and with it the headers that the upstream must see.
+#: The caller, scope and role of the demo's tokens, and the headers that the upstream must see for them.
 ALICE, SCOPE, ROLE = "alice", "orders:read", "merchant"
 IDENTITY = {"x-user-id": ALICE, "x-user-role": ROLE, "x-scope": SCOPE}
 

@@ -166,7 +166,7 @@ class ApiKeys:
             self._watching.start()
 
     async def stop(self) -> None:
-        """Keep up no longer."""
+        """Stop keeping up."""
         await self._watching.stop()
 
     async def _look(self) -> None:
@@ -183,7 +183,7 @@ class ApiKeys:
         except KeyFileError as error:
             return _Fault(str(error), for_now=error.for_now)
         except Exception as error:
-            # Whatever a file can provoke (MemoryError, a fault of a library) is a file that cannot be used.
+            # Every exception that a file causes (MemoryError, a fault of a library) means that it cannot be used.
             return _Fault(f"internal: {type(error).__name__}", for_now=True)
 
     def _accept(self, found: dict[bytes, KnownKey] | _Fault) -> None:

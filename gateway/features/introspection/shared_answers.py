@@ -70,7 +70,7 @@ class SharedAnswers:
 
     Attributes:
         hits: look-ups that found an answer.
-        misses: look-ups that found no answer, or none that opens.
+        misses: look-ups that found no answer, or one that does not open.
         failures: exchanges that Redis did not complete, look-ups or not.
     """
 

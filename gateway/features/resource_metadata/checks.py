@@ -104,7 +104,7 @@ def _undecided(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
 
 def _foreign_issuers(settings: Settings) -> Iterator[Problem]:
-    """Find resources whose clients could not do anything with the issuer that follows from the routes."""
+    """Find resources for which the issuer that follows from the routes is not a URL that clients can use."""
     if any(list(path_problems(route)) for route in settings.routes):
         return
     for index, routes in enumerate(routes_by_resource(settings)):

@@ -105,8 +105,8 @@ class Resources:
     def find(self, host: str, path: str) -> MetadataDocument | None:
         """Return the document that the gateway serves at a path.
 
-        A path with one document is served whatever the host, so that a gateway
-        can be asked by another name; with several, the host must be one of theirs.
+        A path with one document is served for every host, so that a gateway can
+        be reached by another name; with several, the host must be one of theirs.
 
         Args:
             host: canonical host of the request; empty when it has none.

@@ -186,7 +186,7 @@ class FileRevocations(RevocationSource):
         self._watching.start()
 
     async def stop(self) -> None:
-        """Keep up no longer."""
+        """Stop keeping up."""
         await self._watching.stop()
 
     async def catch_up(self, since: float) -> bool:
@@ -217,7 +217,7 @@ class FileRevocations(RevocationSource):
                 self._changes.forget()
             return
         except Exception as error:
-            # Whatever a file can provoke (MemoryError, a fault of a library) is a file that cannot be used.
+            # Every exception that a file causes (MemoryError, a fault of a library) means that it cannot be used.
             self._fail(f"internal: {type(error).__name__}")
             self._changes.forget()
             return

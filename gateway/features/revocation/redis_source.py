@@ -102,7 +102,7 @@ class RedisRevocations(RevocationSource):
         A worker without entries waits until the first poll ends. One that has inherited entries has those of its
         siblings, and serves like them after ``START_SECONDS``, even if Redis does not answer.
         """
-        first = self._first = spawn(self.look(), "first look at revocations")
+        first = self._first = spawn(self.look(), "first poll of revocations")
         await asyncio.wait({first}, timeout=START_SECONDS if self.filled else None)
         self._watching.start()
         self._listening.start(at_once=True)
