@@ -1,11 +1,11 @@
 """Several workers on one address, and the supervisor that keeps them there.
 
-Only the life of the workers lives here: how many, when one is started anew,
-the signals that end them all, and the exit code. The supervisor serves the
-admin port and never touches a request. Workers are processes started afresh,
-not forked, so that no thread, lock or event loop is shared. One more process
-stands by, already loaded: a dead worker is replaced at once, however long
-Python takes to start on a busy machine.
+Manages the life of the workers: how many, when one is replaced, the signals
+that end them all, and the exit code. The supervisor serves the admin port and
+never touches a request. Workers are processes started afresh, not forked, so
+that no thread, lock or event loop is shared. One more process stands by,
+already loaded: a dead worker is replaced at once, however long Python takes to
+start on a busy machine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The admin pages of a gateway of several workers.
 
-Only what the one admin port shows of all of them lives here. Each page asks
-every worker at once and waits for none longer than a second: one that does not
-answer is shown as such.
+This file has what the one admin port shows of all workers. Each page asks every
+worker at once and waits for none longer than a second: one that does not answer
+is shown as such.
 """
 
 from __future__ import annotations
