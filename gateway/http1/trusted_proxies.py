@@ -49,7 +49,7 @@ class Peer:
     Attributes:
         address: its IP address as text (see ``address_text``), or ``UNIX``.
         secure: the connection is TLS.
-        port: the port that it came in on; 0 when there is none.
+        port: the port that it came in on; 0 for a Unix socket.
     """
 
     address: bytes

@@ -44,7 +44,7 @@ class Examined(NamedTuple):
 
 
 class Authenticator:
-    """Who may be asking, under one configuration. A new configuration gets a new one, with an empty cache.
+    """Verifies tokens under one configuration. A new configuration gets a new authenticator, with an empty cache.
 
     Args:
         settings: the whole configuration.

@@ -24,8 +24,8 @@ from gateway.tasks import note_failure
 #: Most tokens verified in one turn: a few milliseconds of work.
 MAX_VERIFICATIONS_PER_TURN = 32
 
-#: What became of a token: who it speaks for, the refusal, or None when that takes more than the token: keys that have
-#: to be waited for, a proof of possession.
+#: What became of a token: the identity, the refusal, or None when that takes more than the token: keys that have to
+#: be waited for, a proof of possession.
 Outcome = Identity | GatewayError | None
 
 

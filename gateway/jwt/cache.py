@@ -58,7 +58,7 @@ class CachedToken:
     """A verified token, and what its verdict rests on.
 
     Attributes:
-        identity: who is asking.
+        identity: the caller.
         key: the key that verified the token.
         issuer: whose keys these are; asked on every hit whether ``key`` is still trusted.
         policy: what its times are judged by.

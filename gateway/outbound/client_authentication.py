@@ -86,10 +86,10 @@ class ClientAuthentication:
         self._looking = asyncio.Lock()
 
     async def request(self, form: dict[str, str]) -> OutboundRequest:
-        """Return a request that sends ``form`` and says who asks.
+        """Return a request that sends ``form`` and authenticates the gateway.
 
         Raises:
-            FetchError: ``client_file``: there is no secret or key to say it with.
+            FetchError: ``client_file``: there is no secret or key.
         """
         credential = await self.credential()
         headers = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -151,7 +151,7 @@ class GuardedResolver(AbstractResolver):
 
     Args:
         trusted_host: the issuer's own host, from the configuration: its addresses are the operator's choice.
-        resolver: who really looks names up; None for the system.
+        resolver: what really looks names up; None for the system.
     """
 
     def __init__(self, trusted_host: str, resolver: AbstractResolver | None = None) -> None:

@@ -160,7 +160,7 @@ def take(asked: Iterable[tuple[Buckets, bytes]], now: float) -> list[Level]:
 
 
 class Barred:
-    """Who need not be asked about until a certain moment.
+    """Callers whose refusal is known until a certain moment.
 
     Args:
         most: how many are kept; the oldest go first, as if they had never been put.
@@ -176,7 +176,7 @@ class Barred:
         return len(self._until)
 
     def until(self, key: bytes, now: float) -> float | None:
-        """Return the moment until which somebody is barred; None for whoever is not."""
+        """Return the moment until which a caller is barred; None when it is not barred."""
         found = self._until.get(key)
         if found is None:
             return None
@@ -186,7 +186,7 @@ class Barred:
         return found
 
     def put(self, key: bytes, until: float, now: float) -> None:
-        """Bar somebody until a moment."""
+        """Bar a caller until a moment."""
         self._until[key] = until
         self._until.move_to_end(key)
         self.tidy(now)
@@ -194,6 +194,6 @@ class Barred:
             self._until.popitem(last=False)
 
     def tidy(self, now: float) -> None:
-        """Forget whose time is over, the oldest first."""
+        """Forget the callers whose time is over, the oldest first."""
         while self._until and self._until[next(iter(self._until))] <= now:
             self._until.popitem(last=False)

@@ -116,7 +116,7 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def make_identity(token: Unverified, policy: IssuerPolicy, credential: Credential = "jwt") -> Identity:
-    """Return who the caller is, from a token that was verified and checked.
+    """Return the identity of the caller, from a token that was verified and checked.
 
     Args:
         credential: what kind of credential says so.

@@ -287,7 +287,7 @@ class IssuerKeys:
                 raise
         finally:
             self.fetches += 1
-            self._flight = None  # not only done: who asks next, asks after this fetch
+            self._flight = None  # not only done: the next caller begins a fetch of its own
 
     def _accept(self, fetched: Fetched, *, scheduled: bool) -> None:
         if fetched.keys is None and not self.loaded:

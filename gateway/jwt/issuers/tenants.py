@@ -31,7 +31,7 @@ SWEEP_SECONDS = 30.0
 MIN_STARTS = 10
 
 #: How many tenants are remembered that gave no keys, and how many of anything ``/status`` shows.
-FAILED_SIZE, MAX_SHOWN = 1000, 100
+FAILED_SIZE, MAX_STATUS_ENTRIES = 1000, 100
 
 # What is counted, as status and as attributes say it.
 _COUNTED = {"fetches": "fetches", "failures": "failures", "unknown_keys": "unknown_key_refetches"}
@@ -183,14 +183,14 @@ class Tenants:
             "keys": sum(len(keys.keys.keys) for keys in tenants.values()),
             "rejected_keys": [
                 {"tenant": name, "index": odd.index, "kid": odd.kid, "problem": odd.problem}
-                for name, odd in islice(rejected, MAX_SHOWN)
+                for name, odd in islice(rejected, MAX_STATUS_ENTRIES)
             ],
             "age_seconds": age,
             **{
                 shown: self._gone[shown] + sum(getattr(keys, name) for keys in tenants.values())
                 for shown, name in _COUNTED.items()
             },
-            "tenants": {name: keys.status() for name, keys in islice(tenants.items(), MAX_SHOWN)},
+            "tenants": {name: keys.status() for name, keys in islice(tenants.items(), MAX_STATUS_ENTRIES)},
             "tenant_count": len(tenants),
             "new_tenants": 0 if self._listed else len(self._new),
             "failed_tenants": len(self._failed_until),

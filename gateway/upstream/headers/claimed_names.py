@@ -1,12 +1,10 @@
 """Request fields that services take from the proxy in front of them: from a client they are claims about itself.
 
-Only this list lives here: names that move the target of a request, or say who
-sends it, from where, over what and to which host, each group with the software
-that believes it. ``header_policy.py`` drops them from every request. The danger of
-this file is a name that is missing: a service that believes it has no rules
-any more. ``[server] strip_headers`` adds the names of one's own services.
-Tracing fields, credentials that a service checks itself, and what browsers and
-libraries send to describe themselves are not here, even where they begin alike
+This file has the list: names that move the target of a request, or say who sends it, from where, over what and to
+which host, each group with the software that believes it. ``header_policy.py`` drops them from every request. The
+danger of this file is a name that is missing: a service that believes it has no rules any more.
+``[server] strip_headers`` adds the names of one's own services. Tracing fields, credentials that a service checks
+itself, and what browsers and libraries send to describe themselves are not here, even where they begin alike
 (``X-Auth-Token``, ``X-User-Agent``, ``X-Client-Version``, ``X-Goog-Api-Key``).
 """
 
@@ -19,7 +17,7 @@ class Group(NamedTuple):
     """Names that are dropped for one reason.
 
     Attributes:
-        reason: who believes them, and what.
+        reason: which software believes them, and what.
         names: whole names in folded spelling (see ``header_policy.fold``), apart by white space.
         prefixes: beginnings of names, likewise.
     """

@@ -17,7 +17,7 @@ from gateway import tasks
 from gateway.errors import GatewayError, Reasons
 from gateway.jwt.issuers.key_sources import Fetched
 from gateway.jwt.issuers.refresher import IssuerKeys
-from gateway.jwt.issuers.tenants import FAILED_SIZE, MAX_SHOWN, SWEEP_SECONDS, Tenants
+from gateway.jwt.issuers.tenants import FAILED_SIZE, MAX_STATUS_ENTRIES, SWEEP_SECONDS, Tenants
 from gateway.jwt.jose.keys import import_jwks
 from gateway.outbound.http import FetchError
 from tests.support.clock import FakeClock, settle
@@ -315,16 +315,16 @@ async def test_keys_that_were_given_up_fetch_no_more(make: Make) -> None:
 
 
 async def test_status_shows_sums_and_a_bounded_list(make: Make) -> None:
-    table = make(**ANY, max_tenants=MAX_SHOWN + 50)
-    for number in range(MAX_SHOWN + 20):
+    table = make(**ANY, max_tenants=MAX_STATUS_ENTRIES + 50)
+    for number in range(MAX_STATUS_ENTRIES + 20):
         await table.use(f"t{number}")
         table.clock.jump(1)
     status = table.tenants.status()
-    assert len(status["tenants"]) == MAX_SHOWN
-    assert status["tenant_count"] == status["keys"] == status["fetches"] == MAX_SHOWN + 20
+    assert len(status["tenants"]) == MAX_STATUS_ENTRIES
+    assert status["tenant_count"] == status["keys"] == status["fetches"] == MAX_STATUS_ENTRIES + 20
     assert status["source"] == REALMS
     assert status["tenants"]["t0"]["key_ids"] == ["a"]
-    assert status["age_seconds"] == MAX_SHOWN + 20
+    assert status["age_seconds"] == MAX_STATUS_ENTRIES + 20
     assert status["rejected_keys"] == []
     assert table.tenants.usable() is None
     await table.tenants.wait_until_loaded()
