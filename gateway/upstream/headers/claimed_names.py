@@ -52,7 +52,7 @@ GROUPS = (
         " x-webobjects-",
     ),
     Group(
-        "the meta-variables of CGI (RFC 3875 section 4.1), which some gateways of services fill from fields",
+        "the meta-variables of CGI (RFC 3875 section 4.1), which some gateways of services fill from headers",
         # Remote-User, Remote-Addr, ...; Remote-Groups (Authelia); Remote-Address (Akka, Pekko); Php-Auth-User, which
         # Symfony's Request::getUser returns.
         names="auth-digest auth-password auth-type cert-issuer cert-subject gateway-interface https local-addr"
@@ -78,7 +78,7 @@ GROUPS = (
         " x-vercel-internal- x-vercel-ip- x-vercel-proxied- x-vercel-proxy-",
     ),
     Group(
-        "forwarding fields other than those that the gateway writes itself (forwarded.py)",
+        "forwarding headers other than those that the gateway writes itself (forwarded.py)",
         # X-Forwarded-User, -Email, -Groups, -Uri, -Prefix, -Scheme, -Ssl, -Client-Cert, -Access-Token, ...
         prefixes="forwarded- x-forward",
     ),
@@ -161,7 +161,7 @@ GROUPS = (
         names="proxy proxy-host proxy-ip proxy-url",
     ),
     Group(
-        "private fields of WebLogic and of WebSphere's plug-in ($WSRU, $WSSN, ...)",
+        "private headers of WebLogic and of WebSphere's plug-in ($WSRU, $WSSN, ...)",
         prefixes="-ws wl-proxy- x-weblogic-",
     ),
     Group(
