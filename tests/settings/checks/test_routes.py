@@ -1,4 +1,4 @@
-"""Route paths that could never match, and routes of which nobody could say which is meant."""
+"""Route paths that could never match, and routes between which nothing decides."""
 
 from __future__ import annotations
 
