@@ -155,7 +155,7 @@ def _origin_fields(policy: CorsPolicy, origin: bytes) -> Fields:
 def _allowed_origin(policy: CorsPolicy, headers: RawHeaders) -> bytes | None:
     """Return the value of Access-Control-Allow-Origin; None when the request's page may not call."""
     if policy.any_origin:
-        return b"*"  # also without Origin: caches then have one answer for everybody
+        return b"*"  # also without Origin: caches then have one answer for all origins
     origins = values_of(headers, b"origin")
     return origins[0] if len(origins) == 1 and origins[0] in policy.origins else None
 

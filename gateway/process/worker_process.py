@@ -53,7 +53,7 @@ class WorkerProcess:
     async def start(cls, shared: Sequence[SharedAddress], listed: str) -> WorkerProcess:
         """Start a process.
 
-        Settings go over its channel: the command line is for everybody to see.
+        Settings go over its channel: every user of the machine can read the command line.
 
         Args:
             shared: the addresses that it will listen on.

@@ -106,7 +106,7 @@ async def _ask_for_ever(gateway: WorkersGateway, served: list[float], end: async
 
 @pytest.mark.rule("R386")
 async def test_killed_worker_costs_what_it_held_and_is_replaced(tmp_path: Path, cache: Path) -> None:
-    """Everybody else is served all the time, new connections too; no counter goes down."""
+    """All other clients are served all the time, new connections too; no counter goes down."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         await asyncio.sleep(0.01)

@@ -60,7 +60,7 @@ async def test_connection_that_leaves_the_pool_frees_its_place_and_stays_open() 
         connection.close()
         await eventually(lambda: upstream.open_connections == 1)
         kept = (await origin.lease()).detach()
-    await eventually(lambda: upstream.open_connections == 0)  # the end of the pool is everybody's
+    await eventually(lambda: upstream.open_connections == 0)  # the end of the pool ends all of them
     kept.close()
 
 
