@@ -74,7 +74,7 @@ class LostOptions(FeatureOptions):
     after: ClassVar[str] = "nothing"
 
     lost: int = 0
-    """Nobody finds it."""
+    """It cannot be found."""
 
 
 class ToyAfterNothing(Feature):

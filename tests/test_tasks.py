@@ -1,4 +1,4 @@
-"""Background tasks: held until they end, and their faults told without their text."""
+"""Background tasks: held until they end, and their faults reported without their text."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_fault_that_somebody_waits_for_is_his_alone(caplog: pytest.LogCapt
 
 @pytest.mark.parametrize("awaited", [False, True])
 async def test_cancelled_task_is_no_fault(awaited: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """A task that was told to end has done nothing wrong."""
+    """A task that was cancelled has done nothing wrong."""
     task = spawn(asyncio.Event().wait(), "waits", awaited=awaited)
     await settle(1)
     task.cancel()

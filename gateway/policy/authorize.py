@@ -1,8 +1,8 @@
 """May this caller use this route?
 
-Only the comparison of an identity with a route's rules lives here. It runs on
-every request and its result is never kept with the token: the same token may
-be enough for one route and not for the next.
+Compares an identity with a route's rules. It runs on every request and its
+result is never kept with the token: the same token may be enough for one route
+and not for the next.
 
 How claims are compared: a claim that is a list needs any one of its elements
 to be accepted; text is compared whole, never by substring or letter case; the
@@ -80,7 +80,7 @@ def _accepts_one(rule: ClaimRule, value: Any) -> bool:
 
 
 def _needed_scopes(route: Route, identity: Identity) -> str:
-    """Return what would do: all of ``scopes``, and the choice of ``any_scopes`` when there is none of them."""
+    """Return what would do: all of ``scopes``, and the choice of ``any_scopes`` when the caller has none of them."""
     needed = list(route.settings.scopes)
     if route.any_scopes and route.any_scopes.isdisjoint(identity.scopes):
         needed.extend(route.settings.any_scopes)

@@ -1,6 +1,6 @@
 """The process of a gateway in the foreground: its log, its signals, its exit code.
 
-Only what surrounds a running gateway lives here; the gateway itself is
+This file has what surrounds a running gateway; the gateway itself is
 ``app.py``'s, and several processes are ``supervisor.py``'s.
 """
 

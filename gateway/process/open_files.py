@@ -1,7 +1,7 @@
 """The limit of open files: raised as far as is needed and permitted, and kept.
 
-Only that limit lives here. The danger is a gateway that has no file left for the
-clients that it has promised to serve, so it accepts fewer where there are too few.
+Raises and checks that limit. The danger is a gateway that has no file left for the clients that it has promised to
+serve, so it accepts fewer where there are too few.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def fit_open_files(settings: Settings) -> Settings:
 
     Returns:
         The settings, with fewer ``max_connections`` when the limit is too low
-        for them: a client that is told 503 is better off than one that is
+        for them: a client that gets 503 is better off than one that is
         never answered.
     """
     most = settings.server.max_connections

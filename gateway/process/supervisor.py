@@ -1,11 +1,11 @@
 """Several workers on one address, and the supervisor that keeps them there.
 
-Only the life of the workers lives here: how many, when one is started anew,
-the signals that end them all, and the exit code. The supervisor serves the
-admin port and never touches a request. Workers are processes started afresh,
-not forked, so that no thread, lock or event loop is shared. One more process
-stands by, already loaded: a dead worker is replaced at once, however long
-Python takes to start on a busy machine.
+Manages the life of the workers: how many, when one is replaced, the signals
+that end them all, and the exit code. The supervisor serves the admin port and
+never touches a request. Workers are processes started afresh, not forked, so
+that no thread, lock or event loop is shared. One more process stands by,
+already loaded: a dead worker is replaced at once, however long Python takes to
+start on a busy machine.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _log = logging.getLogger("gateway")
 #: Most workers that "auto" makes, as many as can be configured.
 MAX_WORKERS = 256
 
-#: The wait before a dead worker is replaced, in seconds: the first, and the longest; it doubles while they die early.
+#: Delays before a dead worker is replaced, in seconds: the first, and the longest; they double while workers die
+#: early.
 FIRST_WAIT, LAST_WAIT = 0.1, 5.0
 
 #: A worker that lived as long as this did not die early.
@@ -146,7 +147,7 @@ class Supervisor:
             self.fleet.spare.signal(signal.SIGKILL)
 
     async def _keep(self, slot: Slot) -> bool:
-        """Keep one place filled until the end; return whether its last process ended in order."""
+        """Keep one slot filled until the end; return whether its last process ended in order."""
         early = 0
         while True:
             began = self._clock.monotonic()
@@ -170,7 +171,7 @@ class Supervisor:
                 return True
 
     async def _lived(self, slot: Slot) -> tuple[int, bool]:
-        """Do ``_live``; whatever goes wrong with it, the process has ended then and the place is filled again."""
+        """Do ``_live``; whatever goes wrong with it, the process has ended then and the slot is filled again."""
         try:
             return await self._live(slot)
         except BaseException as error:
@@ -183,7 +184,7 @@ class Supervisor:
             return FAILED, True
 
     async def _live(self, slot: Slot) -> tuple[int, bool]:
-        """Fill a place with one process until that ends; return its exit code and whether it ever listened."""
+        """Fill a slot with one process until that ends; return its exit code and whether it ever listened."""
         try:
             process = await self._take()
         except OSError as error:

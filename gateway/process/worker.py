@@ -1,10 +1,10 @@
 """One worker: a gateway in a process of its own, on an address that it shares.
 
-Only the worker's side lives here: what it is told at the start, the pages that
+This file has the worker's side: what it receives at the start, the pages that
 its supervisor asks for, and its end. It never outlives the supervisor. Signals
 only begin a drain, however many come, because a service manager signals every
 process of a group at once and the supervisor passes its own signals on as well;
-that somebody is impatient is for the supervisor to act on.
+a second signal is for the supervisor to act on.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def _work(end: socket.socket, model: type[Settings]) -> int:
     try:
         plan = await channel.receive()
     except EOFError:
-        return OK  # it stood by, and nobody needed it
+        return OK  # it stood by, and was not needed
     settings = model.model_validate_json(plan["settings"])
     configure_logging(settings.server.log_level, f"worker {plan['worker']}")
     listen = tuple(SharedAddress(address, fileno) for address, fileno in plan["listen"])
@@ -104,7 +104,7 @@ async def _work(end: socket.socket, model: type[Settings]) -> int:
 
 
 async def answer_supervisor(channel: Channel, pages: Mapping[str, Callable[..., Any]]) -> None:
-    """Answer questions until the supervisor is gone; then end at once, as every part of a killed gateway does."""
+    """Answer the supervisor until it is gone; then end at once, as every part of a killed gateway does."""
     while True:
         try:
             question = await channel.receive()

@@ -1,8 +1,8 @@
 """What gateways that share a Redis should have in common: the options that change what one does with the other's word.
 
-Only the choice of these options lives here, as far as they are the core's. A difference is not a fault: while a
-fleet is reloaded there is one. It is shown, because one that stays makes
-requests fail or pass by the gateway that they happen to reach.
+Chooses these options, as far as they are the core's. A difference is not a
+fault: while a fleet is reloaded there is one. It is shown, because one that
+stays makes requests fail or pass by the gateway that they happen to reach.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether Redis is set up for what is kept in it: what it may forget by itself, and what it keeps over a restart.
 
-Only this look lives here. It decides nothing: what it finds is logged and
+Looks at the server's settings. It decides nothing: what it finds is logged and
 shown. The danger is silence: a server that evicts, or that keeps nothing on its
 disk, works like any other until it has forgotten something.
 """

@@ -1,6 +1,6 @@
 """What an issuer's tokens must say.
 
-Only the frozen rules, and their compilation from settings, live here.
+This file has the frozen rules, and their compilation from settings.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class IssuerPolicy:
         scope_claims: where the scopes may be, the first one present wins.
         header_rules: the identity headers.
         kept_claims: top-level claims that some route looks at, or counts requests by.
-        tenant: the one tenant of a template that this is for; None for an issuer that is none.
+        tenant: the one tenant of a template that this is for; None for an issuer that is not a template.
     """
 
     name: str
@@ -57,9 +57,10 @@ class IssuerPolicy:
     def may_use(self, key: VerifyingKey) -> bool:
         """Say whether a key of a set that many tenants share may sign this tenant's tokens.
 
-        A key that names no issuer may sign anybody's. One that does, with the
-        placeholder or with a tenant in it, is for the tenants that it names
-        alone (Microsoft identity platform, "Validate the signing key issuer").
+        A key that names no issuer may sign any tenant's tokens. One that does,
+        with the placeholder or with a tenant in it, is for the tenants that it
+        names alone (Microsoft identity platform, "Validate the signing key
+        issuer").
         """
         return key.issuer is None or templates.fill(key.issuer, self.tenant or "") in self.issuers
 

@@ -1,9 +1,9 @@
-"""The one credential of a request, among the kinds that its route takes, and who shows it.
+"""The one credential of a request, among the kinds that its route takes, and the identity that it proves.
 
-Only the choice between the kinds lives here: where each may stand is
-``credential_places.py``'s, and what it is worth the kind's own. The danger of
-this file is a credential that is shown to another server although it could be
-judged here: so a kind that asks elsewhere is not given what another kind owns.
+Chooses between the kinds: where each may stand is ``credential_places.py``'s,
+and what it is worth the kind's own. The danger of this file is a credential
+that is shown to another server although it could be judged here: so a kind that
+asks elsewhere is not given what another kind owns.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Credentials:
         return bearer_token(authorization, query)
 
     def lookup(self, shown: Shown, route: Route, record: Record) -> Identity | None:
-        """Return who shows a credential on a route, without waiting; None: call ``resolve``.
+        """Return the identity that a credential proves on a route, without waiting; None: call ``resolve``.
 
         Raises:
             GatewayError: 401 or 503.
@@ -106,7 +106,7 @@ class Credentials:
         return self.judge(shown, route)[1].lookup(shown, record)
 
     async def resolve(self, shown: Shown, route: Route) -> Identity:
-        """Return who shows a credential that ``lookup`` does not know.
+        """Return the identity that a credential proves which ``lookup`` does not know.
 
         Raises:
             GatewayError: 401 or 503.
@@ -124,7 +124,7 @@ class Credentials:
         return found if kind.knows_revocations else _Revocable(found, self.revocations)
 
     def judge(self, shown: Shown, route: Route) -> tuple[CredentialKind, Verifier]:
-        """Return the kind of a credential on a route, and what says who shows it.
+        """Return the kind of a credential on a route, and what verifies it.
 
         Raises:
             GatewayError: ``CREDENTIAL_NOT_ACCEPTED``: no kind takes it; also for a token that in truth is a credential

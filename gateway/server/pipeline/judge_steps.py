@@ -59,7 +59,7 @@ class Pipeline:
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
         observer: looks at refused requests, and may refuse client addresses.
         covered: whether guards are asked about each request of a route.
-        challenges: what callers are told who are refused, by the route's name; the empty name is for no route.
+        challenges: the challenges of refusals, by the route's name; the empty name is for no route.
         header_policy: which request fields pass.
         pseudonym: as given.
     """

@@ -1,9 +1,9 @@
 """What an optional feature may be: its declaration, and its part in one running worker.
 
-Only the core's side of the seam lives here; the features are in ``gateway/features``,
-one folder each, and the core imports none of them. The danger of this file is a
-hook that nothing uses: each has a user, and the order of the list of features is
-the order in which they are asked.
+This file has the core's side of the seam; the features are in
+``gateway/features``, one folder each, and the core imports none of them. The
+danger of this file is a hook that nothing uses: each has a user, and the order
+of the list of features is the order in which they are asked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What some routes ask beyond a good credential that may: the guards, and which of them covers which route.
 
-Only what a guard is, and their order, live here; each guard belongs to a
+This file says what a guard is, and has their order; each guard belongs to a
 feature. What a guard decides changes from one request to the next, so it is
 asked each time and nothing of it is remembered.
 """
@@ -55,7 +55,7 @@ class Guard:
 
         Args:
             shown: the credential; None without one.
-            identity: who shows it; None for an anonymous caller, or where the route only observes that it is refused.
+            identity: the caller's; None for an anonymous caller, or where the route only observes that it is refused.
 
         Raises:
             GatewayError: the refusal, at once or when awaited.

@@ -1,6 +1,6 @@
 """What looks at every finished request, and may refuse client addresses for what it saw.
 
-Only the core's side lives here. ``barring`` is read on the hot path: it is an
+This file has the core's side. ``barring`` is read on the hot path: it is an
 attribute that is False nearly always, and nothing else is asked while it is.
 """
 

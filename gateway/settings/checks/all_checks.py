@@ -1,11 +1,11 @@
 """Checks that need several options, or a file that an option names.
 
 They find what types and bounds cannot see: names that point nowhere, rules that
-can never apply, two routes of which nobody could say which is meant. Faults
-stop the start; warnings are for what is allowed but seldom meant. Only the list
-of checks lives here; those that are about an option of a feature are in its
-folder. The danger of all of them is the false fault: a check looks only at
-options that are sound, because the others already have a fault of their own.
+can never apply, two routes between which nothing decides. Faults stop the
+start; warnings are for what is allowed but seldom meant. This file has the list
+of checks; those that are about an option of a feature are in its folder. The
+danger of all of them is the false fault: a check looks only at options that are
+sound, because the others already have a fault of their own.
 """
 
 from __future__ import annotations

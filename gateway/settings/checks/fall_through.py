@@ -1,11 +1,11 @@
 """Requests that a stricter route leaves to a weaker one.
 
-Only the comparison of routes by what they demand lives here. A route that is
-for some methods or hosts says nothing about the others: they reach the next
-route that fits, which may let every request pass (CWE-284, CWE-650). And a route
-that strips its prefix may lead to paths of a service that another route
-protects. The danger of this file is noise: a configuration whose routes are
-meant must not be warned about, or warnings are no longer read.
+Compares routes by what they demand. A route that is for some methods or hosts
+says nothing about the others: they reach the next route that fits, which may
+let every request pass (CWE-284, CWE-650). And a route that strips its prefix
+may lead to paths of a service that another route protects. The danger of this
+file is noise: a configuration whose routes are meant must not be warned about,
+or warnings are no longer read.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Weakness(NamedTuple):
 class FeatureRules:
     """What a feature says about settings; ``Feature`` of the server's seam adds what it does with them.
 
-    The core asks these questions through ``Settings.features``, wherever it
+    The core calls these methods through ``Settings.features``, wherever it
     would otherwise have to know an option of a feature.
 
     Attributes:
