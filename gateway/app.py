@@ -36,6 +36,7 @@ from gateway.server.express_lane.listener import ExpressLane
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.pipeline.runner import Serving
 from gateway.server.seam.feature import Core, Part, demand_distinct, features_of
+from gateway.server.seam.parts import start_parts
 from gateway.server.sockets.listen import BACKLOG, Port, SharedAddress, listen, tcp_sockets
 from gateway.server.sockets.tls import RELOAD_SECONDS, ServerTls
 from gateway.server.sockets.tls_port import TlsPort
@@ -184,9 +185,7 @@ class GatewayApp:
 
     async def _start_parts(self) -> None:
         """Start the features' parts, and what remembers one-time ids for them."""
-        for part in self.parts.values():
-            self._stop.push_async_callback(part.stop)
-            await part.start()
+        await start_parts(self.parts, self._stop)
         for used in self.used_ids.values():
             self._stop.push_async_callback(used.stop)
             await used.start()

@@ -47,8 +47,9 @@ FETCH_STEP, FETCH_SPREAD = 0.3, 2.0
 #: Random bytes from which all workers make what they must agree on, such as nonces.
 SECRET_BYTES = 32
 
-#: What a worker may take beyond ``drain_seconds`` to close what is left, in seconds.
-WORKER_CLOSING_SECONDS = 2.0
+#: What a worker may take beyond ``drain_seconds`` to close what is left, in seconds: more than the parts of features
+#: and the last lines of its access log may take together.
+WORKER_CLOSING_SECONDS = 3.0
 
 
 def run_gateway(settings: Settings) -> int:

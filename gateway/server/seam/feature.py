@@ -97,7 +97,10 @@ class Part:
         """Start tasks. Raise only for what must end the start."""
 
     async def stop(self) -> None:
-        """End them, and close what is open."""
+        """End them, and close what is open; all parts do so at the same time.
+
+        What takes too long is cancelled and left behind (``parts.py``). It must not block the event loop.
+        """
 
     def status(self) -> Mapping[str, Any]:
         """Return what ``/status`` shows, by member. If it fails, or a member is taken, it is left out and logged."""
