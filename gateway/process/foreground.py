@@ -24,6 +24,7 @@ from gateway.process.open_files import fit_open_files
 from gateway.process.standard_streams import drop_unwritten
 from gateway.server.aiohttp_lane.protocol import PurePythonParserError
 from gateway.server.sockets.listen import shown_addresses
+from gateway.settings.feature_faults import FeatureError
 from gateway.settings.tables.root import Settings
 from gateway.tasks import given_up
 from gateway.telemetry import unhandled_errors as last_resort
@@ -83,7 +84,7 @@ def _start_faults_logged() -> Iterator[None]:
         yield
     except PurePythonParserError as error:
         _log.error("%s", error)
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ssl.SSLError, FeatureError) as error:
         _log.error("cannot start: %s", error)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from gateway.server.seam.feature import Part
+from gateway.settings.feature_faults import Hook
 from gateway.tasks import give_up, spawn, where
 
 _log = logging.getLogger("gateway")
@@ -27,13 +28,14 @@ async def start_parts(parts: Mapping[str, Part], stop: AsyncExitStack) -> None:
         stop: stops those that were started, and the one whose start failed.
 
     Raises:
-        Exception: one cannot start; those behind it are not started.
+        FeatureError: one cannot start; those behind it are not started.
     """
     begun: dict[str, Part] = {}
     stop.push_async_callback(stop_parts, begun)
     for name, part in parts.items():
         begun[name] = part
-        await part.start()
+        with Hook(name, "start"):
+            await part.start()
 
 
 async def stop_parts(parts: Mapping[str, Part]) -> None:
