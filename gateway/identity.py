@@ -81,6 +81,8 @@ class Identity(NamedTuple):
         issued_at: ``iat``; minus infinity when absent.
         confirmation: what the caller has to prove along with the token; None for a plain bearer token or key.
         tenant: the tenant of the token, where the issuer is a template; else None.
+        has_issuer: an issuer says who this is, by a token; False for a credential that this gateway gave out itself,
+            such as an API key. What decides by it holds for every kind that does not say otherwise.
     """
 
     issuer_name: str
@@ -97,6 +99,7 @@ class Identity(NamedTuple):
     issued_at: float = -math.inf
     confirmation: Confirmation | None = None
     tenant: str | None = None
+    has_issuer: bool = True
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:

@@ -26,6 +26,9 @@ _periodic: set[Periodic] = set()
 #: Failures that end nothing, by kind, in this process: failed rounds, and everything else that was noted.
 failures: Counter[str] = Counter()
 
+#: Names of tasks that did not end in time, in this process. What they hold, such as a thread, may keep it from ending.
+given_up: list[str] = []
+
 #: Least seconds between two log lines about failures of one kind.
 LOG_SECONDS = 10.0
 _logged_at: dict[str, float] = {}
@@ -51,6 +54,12 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
     """End a task, and return once it has ended."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def give_up(task: asyncio.Task[Any]) -> None:
+    """Cancel a task that takes too long, and wait for it no more; the process then ends without an orderly end."""
+    task.cancel()
+    given_up.append(task.get_name())
 
 
 def running() -> frozenset[asyncio.Task[Any]]:

@@ -129,7 +129,7 @@ NOT_PURE = {"settings/checks/own_addresses.py"}
 
 #: Modules without a test file of their own name, and what tests them instead.
 TESTED_ELSEWHERE = {
-    "__main__.py": "two lines; tests/test_cli.py starts `python -m gateway`",
+    "__main__.py": "the entry of the process; tests/test_cli.py starts `python -m gateway`",
     "server/admin/worker_view.py": "a declaration; tests/server/admin/test_pages.py and test_collector.py read it",
     "server/request/request.py": "declarations; tests/server/pipeline/test_judge_steps.py uses them",
     "server/request/in_progress.py": "declarations; tests/server/aiohttp_lane/test_lane.py uses them",

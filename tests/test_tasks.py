@@ -103,6 +103,17 @@ async def test_ending_a_task_waits_for_its_end(caplog: pytest.LogCaptureFixture)
     assert lines(caplog) == []
 
 
+async def test_a_task_that_is_given_up_is_cancelled_and_remembered() -> None:
+    """The process then knows that it has no orderly end to wait for."""
+    before = list(tasks.given_up)
+    task = spawn(asyncio.Event().wait(), "hangs")
+    tasks.give_up(task)
+    assert tasks.given_up == [*before, "hangs"]
+    del tasks.given_up[len(before) :]
+    await asyncio.wait({task})
+    assert task.cancelled()
+
+
 async def test_result_reaches_the_waiter() -> None:
     """The ordinary case."""
 

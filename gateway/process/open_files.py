@@ -11,6 +11,7 @@ import resource
 
 from gateway.server.admin.port import MAX_CONNECTIONS, most_connections
 from gateway.server.sockets.slots import lingering_places
+from gateway.settings.feature_faults import Hook
 from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import POOL_SIZE
 
@@ -66,7 +67,10 @@ def _stores(settings: Settings) -> int:
     """Return the most files that issuers and Redis need, besides those that every gateway needs."""
     files = 2 * POOL_SIZE + 1 if settings.redis.url else 0
     files += FETCHES * len(settings.issuers)
-    return files + sum(feature.open_files(settings) for feature in settings.features)
+    for feature in settings.features:
+        with Hook(feature.name, "open_files"):
+            files += feature.open_files(settings)
+    return files
 
 
 def _pools(settings: Settings) -> int:

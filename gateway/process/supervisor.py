@@ -27,6 +27,7 @@ from gateway.process.worker_process import WorkerProcess
 from gateway.server.admin.port import open_admin
 from gateway.server.seam.feature import features_of
 from gateway.server.sockets.listen import Reservation, shown_addresses
+from gateway.settings.feature_faults import Hook
 from gateway.settings.tables.root import Settings
 from gateway.tasks import cancelled, note_failure, spawn, survivable
 
@@ -48,8 +49,9 @@ FETCH_STEP, FETCH_SPREAD = 0.3, 2.0
 #: Random bytes from which all workers make what they must agree on, such as nonces.
 SECRET_BYTES = 32
 
-#: What a worker may take beyond ``drain_seconds`` to close what is left, in seconds.
-WORKER_CLOSING_SECONDS = 2.0
+#: What a worker may take beyond ``drain_seconds`` to close what is left, in seconds: more than the parts of features
+#: and the last lines of its access log may take together.
+WORKER_CLOSING_SECONDS = 3.0
 
 
 def run_gateway(settings: Settings) -> int:
@@ -97,6 +99,7 @@ class Supervisor:
 
         Raises:
             OSError: an address cannot be listened on.
+            FeatureError: a feature has no pages to give.
         """
         server = self._settings.server
         self._reservation = await Reservation.make(server.addresses)
@@ -105,18 +108,22 @@ class Supervisor:
         self.ports = self._reservation.ports
         pages = self.fleet.application()
         for feature in features_of(self._settings):
-            pages.add_routes(feature.pages(self._settings, self._clock, self.fleet.take_revoked))
+            with Hook(feature.name, "pages"):
+                pages.add_routes(feature.pages(self._settings, self._clock, self.fleet.take_revoked))
         self.admin_port = await open_admin(pages, server, self._stop)
         self._keepers = [spawn(self._keep(slot), f"worker {slot.number}") for slot in self.fleet.slots]
 
-    async def drain(self) -> int:
+    async def drain(self, seconds: float) -> int:
         """Let every worker end its running requests, and return the exit code.
 
         ``FAILED`` when one had to be killed, or did not end in order.
+
+        Args:
+            seconds: how long the requests may take.
         """
         self._end(signal.SIGTERM)
         self._reservation.close()
-        allowed = self._settings.server.drain_seconds + WORKER_CLOSING_SECONDS
+        allowed = seconds + WORKER_CLOSING_SECONDS
         late = (await asyncio.wait(self._keepers, timeout=allowed))[1]
         if late:
             _log.error("killing %d workers that did not drain within %g s", len(late), allowed)
@@ -256,12 +263,13 @@ async def _supervise(settings: Settings, count: int) -> int:
         await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         if supervisor.up.done():
             if not supervisor.up.result():
+                await supervisor.drain(0)  # those that have started stop what they have started
                 return FAILED
             listen = shown_addresses(settings.server.addresses, supervisor.ports)
             _log.info("listening on %s, admin on port %s, %d workers", listen, supervisor.admin_port, count)
         await signalled
         _log.info("draining for up to %g s", settings.server.drain_seconds)
-        code = await supervisor.drain()
+        code = await supervisor.drain(settings.server.drain_seconds)
     finally:
         await cancelled(signalled)
         await supervisor.stop()

@@ -30,7 +30,6 @@ from gateway.process.foreground import FAILED, OK, calm_collector, configure_log
 from gateway.process.merged_metrics import to_wire
 from gateway.process.open_files import fit_open_files
 from gateway.server.sockets.listen import SharedAddress
-from gateway.settings.tables.root import Settings
 from gateway.tasks import cancelled, go_on_after, spawn, where
 
 _log = logging.getLogger("gateway")
@@ -43,7 +42,7 @@ def main() -> None:
     standard_streams.open_closed()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     end_with_parent()
-    sys.exit(in_foreground(_work(socket.socket(fileno=int(sys.argv[1])), composed_of(sys.argv[2]))))
+    sys.exit(in_foreground(_work(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])))
 
 
 def end_with_parent() -> None:
@@ -57,7 +56,8 @@ def end_with_parent() -> None:
         return
 
 
-async def _work(end: socket.socket, model: type[Settings]) -> int:
+async def _work(end: socket.socket, listed: str) -> int:
+    model = composed_of(listed)
     channel = await Channel.open(end)
     channel.send({"loaded": True})
     try:

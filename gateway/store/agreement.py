@@ -7,6 +7,7 @@ stays makes requests fail or pass by the gateway that they happen to reach.
 
 from __future__ import annotations
 
+from gateway.settings.feature_faults import Hook
 from gateway.settings.tables.root import Settings
 
 #: Of each issuer, and of ``[dpop]``.
@@ -22,5 +23,6 @@ def what_must_agree(settings: Settings) -> dict[str, float]:
         for name in _OF_ISSUERS
     }
     for feature in settings.features:
-        found |= feature.must_agree(settings)
+        with Hook(feature.name, "must_agree"):
+            found |= feature.must_agree(settings)
     return found | {f"dpop.{name}": float(getattr(settings.dpop, name)) for name in _OF_DPOP}

@@ -162,6 +162,6 @@ async def test_workers_have_it_too(tmp_path: Path) -> None:
             metrics = (await page("/metrics")).body
             assert b"gateway_password_routes 1.0" in metrics, "not once for each worker"
             assert b'gateway_passwords_total{route="/",verdict="refused"} 1.0' in metrics
-            assert await supervisor.drain() == 0
+            assert await supervisor.drain(5) == 0
         finally:
             await supervisor.stop()

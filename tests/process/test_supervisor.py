@@ -63,7 +63,7 @@ async def test_workers_accept_from_one_unix_socket(tmp_path: Path) -> None:
                 assert (await client.exchange(request(b"GET", "/"))).body == b"ok"
                 await client.close()
             await _replaced(slot, 1)
-            assert await supervisor.drain() == 0
+            assert await supervisor.drain(5) == 0
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_unix_connection(path)
         finally:

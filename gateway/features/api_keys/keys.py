@@ -230,7 +230,8 @@ def _known(entry: ApiKey, policy: IssuerPolicy) -> KnownKey:
     """Make a key's identity as that of a token with the same claims; entries that cannot have one were refused."""
     claims = claims_of(entry)
     stands_for = Unverified("", None, None, claims, None, b"", b"")
-    return KnownKey(bytes.fromhex(entry.hash.removeprefix("sha256:")), make_identity(stands_for, policy, "api_key"))
+    identity = make_identity(stands_for, policy, "api_key", has_issuer=False)
+    return KnownKey(bytes.fromhex(entry.hash.removeprefix("sha256:")), identity)
 
 
 def _policy(settings: Settings) -> IssuerPolicy:

@@ -11,6 +11,7 @@ from typing import Any
 from gateway.identity import HeaderRule, header_rules
 from gateway.jwt.jose.keys import ED25519_NAMES, VerifyingKey
 from gateway.settings import templates
+from gateway.settings.feature_faults import Hook
 from gateway.settings.tables import tenants
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
@@ -100,5 +101,8 @@ def compile_policy(issuer: Issuer, settings: Settings) -> IssuerPolicy:
 
 def kept_claims(settings: Settings) -> frozenset[str]:
     """Return the top-level claims that some route or some feature looks at."""
-    of_features = (feature.claims(settings) for feature in settings.features)
-    return frozenset().union(*(route.claims for route in settings.routes), *of_features)
+    kept = frozenset[str]().union(*(route.claims for route in settings.routes))
+    for feature in settings.features:
+        with Hook(feature.name, "claims"):
+            kept |= feature.claims(settings)
+    return kept

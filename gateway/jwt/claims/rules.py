@@ -115,11 +115,14 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(sys.intern(scope) for scope in text.split(" ") if scope)
 
 
-def make_identity(token: Unverified, policy: IssuerPolicy, credential: Credential = "jwt") -> Identity:
+def make_identity(
+    token: Unverified, policy: IssuerPolicy, credential: Credential = "jwt", *, has_issuer: bool = True
+) -> Identity:
     """Return the identity of the caller, from a token that was verified and checked.
 
     Args:
         credential: what kind of credential says so.
+        has_issuer: False for what stands for a credential that no issuer gave out.
 
     Raises:
         GatewayError: ``UNSAFE_CLAIM`` when a claim cannot be a header value.
@@ -147,6 +150,7 @@ def make_identity(token: Unverified, policy: IssuerPolicy, credential: Credentia
         _moment(claims, "iat", -math.inf),
         read_confirmation(claims),
         policy.tenant,
+        has_issuer,
     )
 
 

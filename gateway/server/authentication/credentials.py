@@ -23,6 +23,7 @@ from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Shown, Verifier
 from gateway.server.seam.feature import duplicates
+from gateway.settings.feature_faults import FeatureError
 from gateway.telemetry.counters import Record
 
 
@@ -50,7 +51,7 @@ class Credentials:
         revocations: what is revoked.
 
     Raises:
-        ValueError: two kinds have one name, or one field on a route: one of them would never be asked.
+        FeatureError: two kinds have one name, or one field on a route: one of them would never be asked.
 
     Attributes:
         kinds: by name.
@@ -62,7 +63,7 @@ class Credentials:
         given = tuple(kinds)
         self.kinds = {kind.name: kind for kind in given}
         if again := duplicates(kind.name for kind in given):
-            raise ValueError(f"several kinds of credentials have one name: {', '.join(again)}")
+            raise FeatureError(f"several kinds of credentials have one name: {', '.join(again)}")
         self.revocations = revocations
         self._of: dict[Route, RouteKinds] = {}
         for route in routes:
@@ -178,7 +179,7 @@ class _Revocable:
 def _kinds_of(route: Route, kinds: Iterable[CredentialKind]) -> RouteKinds:
     taken = [(kind.field(route), kind) for kind in kinds if kind.name in route.credentials]
     if again := duplicates(field.decode("latin-1") for field, _ in taken if field):
-        raise ValueError(f"several kinds of credentials have one field on the route {route.name}: {', '.join(again)}")
+        raise FeatureError(f"several kinds of credentials have one field on the route {route.name}: {', '.join(again)}")
     bearer = tuple(kind for field, kind in taken if not field)
     return RouteKinds(bearer, {field: kind for field, kind in taken if field})
 

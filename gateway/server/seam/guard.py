@@ -16,6 +16,7 @@ from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
 from gateway.server.seam.observer import Observer
+from gateway.settings.feature_faults import Hook
 
 #: None: decided without waiting; otherwise what is to be awaited.
 Now = Awaitable[None] | None
@@ -70,16 +71,17 @@ class Guards:
     """All guards of a gateway.
 
     Args:
-        guards: in the order in which they are asked.
+        guards: in the order in which they are asked, each with the name of its feature.
         routes: those that can be asked for.
         observer: may refuse client addresses; that is for every route that looks at credentials.
     """
 
-    def __init__(self, guards: Iterable[Guard], routes: Iterable[Route], observer: Observer) -> None:
+    def __init__(self, guards: Iterable[tuple[str, Guard]], routes: Iterable[Route], observer: Observer) -> None:
         self._observer = observer
-        self._all = tuple(guards)
+        given = tuple(guards)
+        self._all = tuple(guard for _, guard in given)
         self._confirming = tuple(guard for guard in self._all if type(guard).confirm is not Guard.confirm)
-        covering = ((route, tuple(guard for guard in self._all if guard.covers(route))) for route in routes)
+        covering = ((route, tuple(guard for name, guard in given if _covers(name, guard, route))) for route in routes)
         self._of = {route: found for route, found in covering if found}
 
     def covered(self, route: Route) -> bool:
@@ -124,6 +126,11 @@ class Guards:
         """Let them note that a credential was refused."""
         for guard in self.of(admitted.route):
             guard.refused(run, admitted, error)
+
+
+def _covers(name: str, guard: Guard, route: Route) -> bool:
+    with Hook(name, "covers"):
+        return guard.covers(route)
 
 
 def _ask_all(guards: Sequence[Guard], ask: Callable[[Guard], Now]) -> Now:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.settings.feature_faults import FeatureError
 from gateway.telemetry.counters import Record
 
 
@@ -68,8 +69,8 @@ def only(observers: Sequence[Observer]) -> Observer:
     """Return the one observer of the features, or one that observes nothing.
 
     Raises:
-        ValueError: there are several: nothing says yet in which order they would refuse.
+        FeatureError: there are several: nothing says yet in which order they would refuse.
     """
     if len(observers) > 1:
-        raise ValueError("more than one feature observes requests")
+        raise FeatureError("more than one feature observes requests")
     return observers[0] if observers else NoObserver()
