@@ -1,6 +1,6 @@
 """The ``gateway`` command: flags become settings, settings start things.
 
-Only the commands live here; what a command does is a function of a lower floor,
+Declares the commands of the core. What a command does is a function of a lower floor,
 and the commands of a feature are in its folder. Exit codes: 0 done, 2 the
 configuration or the command line is wrong, 1 anything else.
 """
@@ -23,6 +23,7 @@ from gateway.configuration import GatewaySettings
 from gateway.demo import DEFAULT_ISSUER
 from gateway.process import standard_streams
 from gateway.server.seam.feature import features_of
+from gateway.settings.feature_faults import Hook
 from gateway.settings.loading.command_line import configured, load_given
 from gateway.settings.loading.load import Loaded
 from gateway.settings.tables.root import Settings
@@ -49,9 +50,11 @@ class _Commands(click.Group):
         return super().get_command(ctx, cmd_name) or self._of_features().get(cmd_name)
 
     def _of_features(self) -> dict[str, click.Command]:
-        features = features_of(GatewaySettings)
-        found = (command for feature in features for command in feature.commands(GatewaySettings))
-        return {str(command.name): command for command in found}
+        found: dict[str, click.Command] = {}
+        for feature in features_of(GatewaySettings):
+            with Hook(feature.name, "commands"):
+                found.update((str(command.name), command) for command in feature.commands(GatewaySettings))
+        return found
 
 
 def _print_versions(context: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -1,8 +1,8 @@
 """The demo: an identity provider, a service and the gateway between them, on loopback.
 
-Starting the three, the requests that show what the gateway does, and asking
-the provider for a token live here. The gateway gets the settings that a user
-would write; nothing in it knows that this is a demo.
+Starts the three, sends the requests that show what the gateway does, and asks
+the provider for a token. The gateway gets the settings that a user would write;
+nothing in it knows that this is a demo.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def print_token(
 
     Args:
         issuer: the provider's base URL.
-        claims: put into the token, in place of its own where names are equal.
+        claims: added to the token's own; they replace those of the same name.
         expires_in: seconds; None leaves it to the provider.
     """
     try:
@@ -157,7 +157,7 @@ async def _demo(once: bool, port: int | None) -> int:
 
 
 def _free(port: int) -> int:
-    """Return ``port``, or 0 (any) when somebody else listens there."""
+    """Return ``port``, or 0 (any) when another program listens there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

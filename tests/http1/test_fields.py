@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http1.fields import (
     connection_options,
     has_field,
-    is_section,
     is_token,
     list_members,
     options_of,
@@ -36,25 +34,6 @@ def test_characters_of_a_token_are_spelled_in_one_place() -> None:
     spelled = re.compile(r"!#\$%&'\*\+")
     found = [file.name for file in GATEWAY.rglob("*.py") if spelled.search(file.read_text(encoding="utf-8"))]
     assert found == ["fields.py"]
-
-
-@pytest.mark.parametrize(
-    ("block", "sound"),
-    [
-        (b"\r\n", True),
-        (b"A:\r\n\r\n", True),
-        (b"A: b\t\xff\r\nC:d\r\n\r\n", True),
-        (b"A: b\r\n", False),
-        (b"A : b\r\n\r\n", False),
-        (b"A: b\n\r\n", False),
-        (b"A: b\r\n c\r\n\r\n", False),
-        (b"A: \x00\r\n\r\n", False),
-        (b": b\r\n\r\n", False),
-    ],
-)
-@pytest.mark.rule("R200", "R201", "R202")
-def test_section_is_field_lines_and_an_empty_line(block: bytes, sound: bool) -> None:
-    assert (is_section(block) is not None) is sound
 
 
 def test_fields_are_split_as_they_stand() -> None:

@@ -332,7 +332,7 @@ def test_chunks_of_a_byte_each_do_not_hold_all_others_up() -> None:
     assert len(heads) >= len(data) // (2 * SMALL_CHUNKS_PART * MAX_PARTS)
     scanner = Scanner(4096)
     scanner.feed(data[:20_000])
-    assert (scanner.resting, scanner.in_content) == (True, False)  # nobody knows how it ends
+    assert (scanner.resting, scanner.in_content) == (True, False)  # it is not known how it ends
     assert not scanner.hold(data[20_000:30_000])
     assert scanner.hold(data[30_000:] + SOUND[0] * 1000)
     assert all_of(scanner, b"", 1e9)[0].endswith(SOUND[0])

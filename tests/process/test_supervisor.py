@@ -48,7 +48,7 @@ async def _replaced(slot: Slot, times: int) -> None:
 
 @pytest.mark.usefixtures("loading")
 async def test_workers_accept_from_one_unix_socket(tmp_path: Path) -> None:
-    """A killed worker leaves it as it is; after the drain nobody answers there."""
+    """A killed worker leaves it as it is; after the drain nothing answers there."""
     path = tmp_path / "gateway.sock"
     async with raw_upstream() as upstream:
         server = {"listen": f"unix:{path}", "workers": 2, "access_log": "off"}
@@ -63,7 +63,7 @@ async def test_workers_accept_from_one_unix_socket(tmp_path: Path) -> None:
                 assert (await client.exchange(request(b"GET", "/"))).body == b"ok"
                 await client.close()
             await _replaced(slot, 1)
-            assert await supervisor.drain() == 0
+            assert await supervisor.drain(5) == 0
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_unix_connection(path)
         finally:
@@ -72,7 +72,7 @@ async def test_workers_accept_from_one_unix_socket(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("loading")
 async def test_worker_that_is_told_to_go_drains_and_is_replaced(tmp_path: Path) -> None:
-    """One worker's SIGTERM ends no request and loses no count: it tells at its end what nobody had asked for."""
+    """One worker's SIGTERM ends no request and loses no count: at its end it reports what had not been asked for."""
     release = asyncio.Event()
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -120,7 +120,7 @@ async def test_taken_address_is_found_before_any_worker_is_started(name: str, tm
 async def test_worker_that_cannot_start_ends_the_gateway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What a single process answers with exit code 1 is not tried for ever."""
+    """What a single process answers with exit code 1 is not tried indefinitely."""
     monkeypatch.setenv("AIOHTTP_NO_EXTENSIONS", "1")
     settings = configuration("http://127.0.0.1:1", tmp_path, routes=PUBLIC)
     settings["issuers"] = []
@@ -167,7 +167,7 @@ async def test_first_fetches_of_workers_are_spread_and_later_ones_are_not(tmp_pa
 
 
 async def test_workers_that_die_early_come_back_ever_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wait doubles from a tenth of a second up to its limit, so that a poisoned start does not eat the machine."""
+    """The delay doubles from a tenth of a second up to its limit, so that a poisoned start does not eat the machine."""
     began: list[float] = []
 
     async def dies(supervisor: Supervisor, slot: Any) -> tuple[int, bool]:

@@ -1,8 +1,8 @@
 """One request in the express lane: from its head to its upstream, or to its refusal.
 
-Only the way there lives here, over a connection that is idle now, and what
-becomes of the request when its client leaves or does not read. The steps are
-the pipeline's; every end is accounted for by the shared run of a request
+Sends the request, over a connection that is idle now, and decides what becomes
+of it when its client leaves or does not read. The steps are the pipeline's;
+every end is accounted for by the shared run of a request
 (``pipeline/runner.py``). What comes back is ``response.py``'s.
 """
 

@@ -173,7 +173,7 @@ class Outcomes:
         """Note that the request ended because its client left, or because the drain's time was over."""
         record = run.record
         if record.tunnel_end or run.delivered:
-            return  # its end is told already: what its client sends behind the answer is no part of it
+            return  # its end is noted already: what its client sends behind the answer is no part of it
         if run.cut_off is not None:
             record.outcome, record.reason = "refused", run.cut_off.code
             return
@@ -197,7 +197,7 @@ class Outcomes:
         return reply
 
     def refusal(self, run: Run, error: GatewayError) -> Rendered:
-        """Note a refusal or failure and return its answer, with all that this request's client is told besides."""
+        """Note a refusal or failure and return its answer, with the headers that this request's answers get besides."""
         reply = self.account(run.record, error)
         if run.cors is not None or run.answer_fields:
             added = tuple(run.answer_fields)

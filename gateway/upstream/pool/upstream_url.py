@@ -56,7 +56,7 @@ class Lease:
             self._origin.take_back(self)
 
     def detach(self) -> LentConnection:
-        """Return the connection for good: it is the caller's to close, and its place in the pool is free."""
+        """Return the connection for good: it is the caller's to close, and its slot in the pool is free."""
         assert self._held
         self._held = False
         self._origin.give_back()
@@ -75,8 +75,8 @@ class Lease:
     def again(self) -> Lease | None:
         """Return this lease for another exchange, if its connection is still good; else close that."""
         transport = self.protocol.transport
-        # Bytes that nobody asked for may have arrived while it was idle: they would be
-        # taken for the answer to the next request (response smuggling).
+        # Unsolicited bytes may have arrived while it was idle: they would be taken for the answer to the next request
+        # (response smuggling).
         if transport is None or transport.is_closing() or self.protocol.heard:
             self._connection.close()
             return None
@@ -93,9 +93,9 @@ class OriginState:
     """What the admin port shows of one URL.
 
     Attributes:
-        in_use: places of the pool that are taken.
+        in_use: slots of the pool that are taken.
         idle: connections kept for the next exchange.
-        waiting: requests that wait for a place.
+        waiting: requests that wait for a slot.
         health: ``healthy``, ``ejected`` or ``unhealthy``.
         connect_failures: failures to connect, ever.
         ejections: how often it was ejected; failed trials are not counted anew.
@@ -227,7 +227,7 @@ class Origin:
         return None
 
     def take_back(self, lease: Lease) -> None:
-        """Keep a connection for the next exchange, if its state and age allow, and free its place."""
+        """Keep a connection for the next exchange, if its state and age allow, and free its slot."""
         protocol, max_age = lease.protocol, self._max_age
         now = self._loop.time()
         too_old = max_age and now - protocol.opened_at >= max_age

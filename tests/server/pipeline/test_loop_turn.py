@@ -34,7 +34,7 @@ OPTIONS: dict[str, Any] = {"server": {"express": True, "access_log": "off"}}
 
 
 class Client:
-    """The connection of a deferred request, for whoever turns to it."""
+    """The connection of a deferred request, as the loop's turn sees it."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench

@@ -289,7 +289,7 @@ async def test_unforeseen_fault_in_the_reading_is_the_exchanges(silent: tuple[Ra
 
 @pytest.mark.parametrize("fields", [MAX_RESPONSE_FIELDS - 1, MAX_RESPONSE_FIELDS])
 async def test_number_of_fields_has_one_bound(fields: int) -> None:
-    """CWE-770: whoever reads the head."""
+    """CWE-770: whichever parser reads the head."""
     outcomes = []
     data = b"HTTP/1.1 200 OK\r\n" + b"X:\r\n" * fields + b"Content-Length: 2\r\n\r\nok"
     for heads in (reader(), None):

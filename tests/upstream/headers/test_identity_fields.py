@@ -52,7 +52,7 @@ SPOOFS = [
 
 @pytest.mark.rule("R340", "R341", "R344")
 def test_only_the_gateway_says_who_is_asking() -> None:
-    """Nobody; somebody without the claims; somebody with them, exactly once."""
+    """No caller; a caller without the claims; a caller with them, exactly once."""
     assert identity_lines(SPOOFS, None) == []
     assert identity_lines(SPOOFS, {}) == []
     assert identity_lines(SPOOFS, {"sub": "alice", "role": "user"}, ("read", "write")) == [

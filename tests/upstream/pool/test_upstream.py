@@ -116,7 +116,7 @@ async def test_trial_is_a_new_connection_that_only_one_request_makes() -> None:
             await upstream.origins[0].open()
         assert [asked_now(upstream) for _ in range(2)] == [1, 1]
         clock.jump(2)
-        assert asked_now(upstream) is None  # somebody who can connect must try
+        assert asked_now(upstream) is None  # a caller that can connect must try
         trial = spawn(upstream.lease(), "trial", awaited=True)
         await settle(1)
         assert await asked(upstream, 3) == [1, 1, 1]
