@@ -1,10 +1,10 @@
 """How many fetches of one gateway go to one provider at a time.
 
-Only that lives here. Hundreds of issuers can have their keys at one server:
+Hundreds of issuers can have their keys at one server:
 realms, tenants, customers of one host. A gateway that starts would connect to it
 once for each of them in the same millisecond, which is more than the queue of
-many a listening socket holds, and whoever finds no place there waits for a
-second or three. The danger is the opposite: a provider that is silent for some
+many a listening socket holds, and a connection that does not fit in waits for one
+to three seconds. The danger is the opposite: a provider that is silent for some
 issuers must not keep the others' keys waiting, so a turn is waited for briefly.
 """
 
@@ -84,7 +84,7 @@ class OriginTurns:
 
 
 def _pass_on(origin: _Origin) -> None:
-    """Give a turn to who has waited longest; to nobody where there are more than there should be."""
+    """Give the turn to the fetch that has waited longest, unless more run than should."""
     if origin.waiting and origin.running <= MAX_FETCHES:
         origin.waiting.popleft().set_result(None)
     else:

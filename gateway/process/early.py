@@ -21,7 +21,7 @@ _AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 @contextmanager
 def without_authorities() -> Iterator[None]:
-    """Let contexts for TLS that are made meanwhile trust nobody, as if the system had no authorities."""
+    """Let contexts for TLS that are made meanwhile trust no authority, as if the system had no authorities."""
     before = {name: os.environ.get(name) for name in _AUTHORITIES}
     os.environ.update(dict.fromkeys(_AUTHORITIES, os.devnull))
     try:
@@ -38,6 +38,6 @@ gc.set_threshold(OBJECTS_BEFORE_A_LOOK)
 
 # aiohttp makes two contexts when it is imported, and reads a hundred certificates into each. The gateway never uses
 # them: what certificates are verified by is ``tls_contexts.py``'s decision. So they may as well be empty, which takes a
-# tenth off the start and 3 MiB off the process; a session that forgot to name a context would trust nobody.
+# tenth off the start and 3 MiB off the process; a session that forgot to name a context would trust no server.
 with without_authorities():
     import aiohttp  # noqa: F401

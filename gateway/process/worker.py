@@ -65,7 +65,7 @@ async def _work(end: socket.socket, listed: str) -> int:
     try:
         plan = await channel.receive()
     except EOFError:
-        return OK  # it stood by, and nobody needed it
+        return OK  # it stood by, and was not needed
     settings = handed_over.read(model, plan["settings"])
     configure_logging(settings.server.log_level, f"worker {plan['worker']}")
     listen = tuple(SharedAddress(address, fileno) for address, fileno in plan["listen"])

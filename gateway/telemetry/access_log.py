@@ -1,6 +1,6 @@
 """The access log: one line a request, written without ever making a request wait.
 
-Only the collection lives here: lines stand in a list and go to the writer's thread a few times a second, or when they
+Collects lines: they stand in a list and go to the writer's thread a few times a second, or when they
 are many. What a line says is ``log_line.py``'s, the thread ``log_writer.py``'s. The danger is an output that is not
 read: what waits for it is bounded, and what is dropped is counted.
 """

@@ -1,6 +1,6 @@
 """One finished request as one line of the access log, in JSON or as ``name=value`` pairs.
 
-Only the rendering lives here; ``access_log.py`` collects lines and has them written. The log is on by default, so each
+Renders lines; ``access_log.py`` collects lines and has them written. The log is on by default, so each
 request pays for what this file does: what comes again and again (routes, callers, addresses) is rendered once and kept,
 within bounds. The danger is text that a client chose: what is not plain is escaped (CWE-117).
 """
@@ -205,7 +205,7 @@ def _is_short(text: str) -> bool:
 
 
 def _json(value: str) -> str:
-    """Write JSON in printable ASCII: what terminals and log readers act on is escaped, whoever sent it (CWE-117)."""
+    """Write JSON in printable ASCII: what terminals and log readers act on is escaped, whatever sent it (CWE-117)."""
     try:
         text = orjson.dumps(value).decode()
         if text.isascii() and "\x7f" not in text:

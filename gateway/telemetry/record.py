@@ -1,6 +1,6 @@
 """What is known of one request: the value that is counted, logged and observed at its end.
 
-Only the declaration lives here. Nothing in it may hold a token.
+It has no methods, and nothing in it may hold a token.
 """
 
 from __future__ import annotations

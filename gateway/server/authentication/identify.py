@@ -153,7 +153,7 @@ class Identification:
             GatewayError: 401, 403 or 503.
         """
         found = self.recognise_soon(shown, run, admitted, None)
-        assert found is not SOON, "nobody waits for that"
+        assert found is not SOON, "no callback was given"
         return found
 
     def recognise_soon(

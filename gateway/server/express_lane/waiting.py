@@ -1,9 +1,9 @@
 """A request of the express lane that waits for a connection to its upstream.
 
-Only its line in the upstream's queue lives here (``upstream/pool/wait_queue.py``):
+This is its entry in the upstream's queue (``upstream/pool/wait_queue.py``):
 no task, no future, no timer. What it does with the connection is
 ``exchange.py``'s. The danger is a connection that is given to a request whose
-client has left: whoever ends the request takes it out of the queue first.
+client has left: what ends the request takes it out of the queue first.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class WaitingRequest(LeaseWait):
         self.client_paused = False
 
     def begin(self) -> None:
-        """Stand in the queue; the exchange may be told before this returns."""
+        """Stand in the queue; the exchange may be called before this returns."""
         self._upstream.lease_soon(self)
 
     def end(self) -> None:
-        """Leave the queue: the exchange is not told any more."""
+        """Leave the queue: the exchange is not called any more."""
         self._upstream.leave(self)
 
     def leased(self, origin: Origin, lease: Lease) -> None:

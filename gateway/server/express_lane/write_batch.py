@@ -3,7 +3,7 @@
 A write to a peer that sleeps wakes it, and that costs more than the bytes do. When
 requests and responses are read one after the other and all is written afterwards, the
 peer is awake from the second write on. The danger is what would go out after its
-connection was closed or handed over: whoever does that flushes first.
+connection was closed or handed over: the batch is flushed before that.
 """
 
 from __future__ import annotations

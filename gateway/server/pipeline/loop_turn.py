@@ -1,6 +1,6 @@
 """Requests that wait behind those that are served: of clients that were refused a moment ago.
 
-Only the order of work lives here, for both lanes. The danger is a flood of
+Decides the order of work, for both lanes. The danger is a flood of
 requests that are refused: each costs nearly what a served one does, most of it in
 the kernel, and its sender does not wait for the next one. So a connection whose last
 request was refused stands behind the others with the next, and so does a new
@@ -20,7 +20,7 @@ from gateway.jwt.cache import TokenCache
 from gateway.tasks import note_failure
 from gateway.telemetry.counters import Telemetry
 
-#: The part of the time that is theirs while there is none left.
+#: The part of the time that they get while requests that are served need all of it.
 SHARE = 0.01
 
 #: Most seconds in one turn of the loop, but for the end of the last of them, and most requests.
@@ -59,7 +59,7 @@ class DeferredRequest:
 
     Attributes:
         since: monotonic seconds since which it waits.
-        task: there is none: nothing of it runs by itself.
+        task: always None: nothing of it runs by itself.
     """
 
     __slots__ = ("_client", "since")

@@ -105,7 +105,7 @@ class Run:
         client: the client's side.
         head: the request's.
         peer: the other end of the client's connection.
-        record: what is told of the request.
+        record: what is counted and logged of the request.
         request_id: for the upstream and for logs.
 
     Attributes:

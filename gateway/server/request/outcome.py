@@ -1,6 +1,6 @@
 """How requests end, by rules that both lanes call: answered, refused, broken off, left, counted once.
 
-Only what is noted, told and counted at the end of a request lives here, and whether a
+This file has what is noted, answered and counted at the end of a request, and whether a
 request may be sent a second time. How the bytes get to the client is the lanes' business.
 The danger of this file is an end that it does not know: each way out of a request passes
 ``Outcomes.finish`` exactly once.

@@ -48,7 +48,7 @@ class Forwarding:
     Args:
         trusted: whose fields are believed.
         pseudonym: the gateway's name in Via.
-        stripped: fields in lower case that are believed and, whoever wrote them, not sent on.
+        stripped: fields in lower case that are believed and never sent on.
     """
 
     def __init__(self, trusted: TrustedProxies, pseudonym: bytes, stripped: frozenset[bytes] = frozenset()) -> None:

@@ -23,7 +23,7 @@ from gateway.http1.trusted_proxies import FORWARDING, ForwardedFields, TrustedPr
 from gateway.settings.tables.root import Settings
 from gateway.upstream.headers.claimed_names import is_claimed
 
-# Always made anew or left out, whoever sent them. In folded spelling.
+# Always made anew or left out, also for trusted proxies. In folded spelling.
 _DROPPED = HOP_BY_HOP | {
     # made by the gateway
     b"host",

@@ -1,6 +1,6 @@
 """The services behind the gateway: which of a service's URLs a request goes to, and which request is next.
 
-Only the choice lives here: in turn among the URLs that are up, on to the next
+Chooses: in turn among the URLs that are up, on to the next
 one when a connection cannot be opened, and never a refusal only because all of
 them look bad. Requests that find no free connection stand in one queue
 (``wait_queue.py``), and what comes back or was opened goes to the first of them.
@@ -117,7 +117,7 @@ class Upstream:
     def lease_now(self) -> tuple[Origin, Lease] | None:
         """Return an idle connection to the URL whose turn it is; None when one must wait or connect for it."""
         if self._waits:
-            return None  # whoever has just come is not before those who wait
+            return None  # a new request is not served before those that wait
         count = len(self.origins)
         if count == 1 and (origin := self.origins[0]).health.sound:
             lease = origin.lease_now()
@@ -138,7 +138,7 @@ class Upstream:
     def lease_soon(self, wait: LeaseWait) -> None:
         """Have a connection given to one request, behind those that wait already; see ``lease``.
 
-        ``wait`` may be called before this returns. It is told of a failure instead when none could be opened for it,
+        ``wait`` may be called before this returns. It is refused instead when none could be opened for it,
         or when it has waited for ``pool_wait_seconds`` and none is being opened for it.
         """
         if wait.fresh or not self._waits:
@@ -161,7 +161,7 @@ class Upstream:
         """Have a request wait no longer; it is not called any more. Nothing to do when it does not wait."""
         if wait in self._waits:
             del self._waits[wait]
-            if len(self._openings) > len(self._waits):  # nobody is left whom the last one is for
+            if len(self._openings) > len(self._waits):  # the last one is for no request any more
                 self._openings.popitem()[0].cancel()
         elif (own := self._own_openings.pop(wait, None)) is not None:
             own.cancel()
@@ -279,7 +279,7 @@ class Upstream:
         Args:
             origin: where to; it has a place.
             candidates: where to go on when that fails.
-            wait: whose it is; None for the first in the queue, whoever that is by then.
+            wait: whose it is; None for the request that is first in the queue by then.
         """
         opening = _Opening()
         if wait is None:
@@ -324,7 +324,7 @@ class Upstream:
                     self._opened(opening, wait, origin, idle)
                     return
                 connecting = self._connecting(origin)
-        except Exception as error:  # a fault of the gateway's own: somebody must be told, or would wait for nothing
+        except Exception as error:  # a fault of the gateway's own: a request waits, and must be answered
             note_failure("upstream connections", error, self.name)
             self._not_opened(opening, wait, GatewayError(Reasons.INTERNAL), list(self.origins))
         finally:
@@ -335,7 +335,7 @@ class Upstream:
                 self._serve()
 
     def _opened(self, opening: _Opening, wait: LeaseWait | None, origin: Origin, lease: Lease) -> None:
-        """Give a connection to whom it is for; keep it if there is none."""
+        """Give a connection to the request that it is for; keep it if there is none."""
         self._openings.pop(opening, None)
         own = None if wait is None else self._own_openings.pop(wait, None)
         if wait is not None and own is not None:
@@ -346,11 +346,11 @@ class Upstream:
             lease.release()
 
     def _not_opened(self, opening: _Opening, wait: LeaseWait | None, error: GatewayError, tried: list[Origin]) -> bool:
-        """Tell one request that there is no connection for it; return whether another may be opened in its place.
+        """Refuse one request for which there is no connection; return whether another may be opened in its place.
 
-        An opening stands for one request, as if that had connected itself: so one is told, the first, and the others
-        have openings of their own, or wait for what is in use. Nobody is told while other openings stand for all who
-        wait; and while another URL is up, and only full, its connections come back.
+        An opening stands for one request, as if that had connected itself: so one is refused, the first, and the
+        others have openings of their own, or wait for what is in use. None is refused while other openings stand for
+        all that wait; and while another URL is up, and only full, its connections come back.
         """
         if wait is None and self._openings.pop(opening, opening) is opening:
             return True  # it was cancelled: the one whom it was for has left
@@ -410,7 +410,7 @@ class _Opening:
     task: asyncio.Task[None]
 
     def cancel(self) -> None:
-        """End it; not before its task has begun, or nobody would clean up."""
+        """End it; not before its task has begun, or its place would not be given back."""
         asyncio.get_running_loop().call_soon(self.task.cancel)
 
 

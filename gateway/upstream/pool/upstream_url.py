@@ -1,6 +1,6 @@
 """One base URL of a service: its bounded pool of connections, and the leasing of one.
 
-Only the keeping and handing out of connections lives here. How one is opened
+Keeps connections and hands them out. How one is opened
 is ``dialer.py``'s business, which URL a request goes to and who waits for a
 connection ``upstream.py``'s, and what is sent ``exchange/exchange.py``'s. An
 idle connection is handed out without an await, so that both lanes can ask.
@@ -119,7 +119,7 @@ class Origin:
 
     Args:
         waits: those who wait for a connection to the upstream.
-        freed: called when a connection has come back or a place has come free while somebody waits.
+        freed: called when a connection has come back or a place has come free while a request waits.
         tls: for ``https://``; see ``dialer.client_tls``.
         resolver: looks names up, instead of the system's way.
 
@@ -165,7 +165,7 @@ class Origin:
         return self._in_use < self._pool_size
 
     def lease_now(self) -> Lease | None:
-        """Return an idle connection; None when there is none. It is not asked whether others wait for one."""
+        """Return an idle connection; None when there is none. Whether others wait for one is not looked at."""
         if self._idle and self._in_use < self._pool_size:
             lease = self._pop_idle()
             if lease is not None:

@@ -1,6 +1,6 @@
 """Requests that wait for a connection to an upstream: who is next, and who has waited too long.
 
-Only the order lives here, one queue for all URLs of an upstream and for both
+Keeps the order, one queue for all URLs of an upstream and for both
 lanes. Who gets what is ``upstream.py``'s business. A request that waits is a
 line in the queue and nothing else: no task, no timer. The danger is a request
 that stands here when nothing will come for it; so each has a time limit, but
@@ -23,7 +23,7 @@ from gateway.upstream.pool.upstream_url import Lease, Origin
 class LeaseWait(ABC):
     """One request's wait for a connection; exactly one of its methods is called, once, unless it leaves.
 
-    Both are called in the turn of somebody else's request: they must be short, and must not fail.
+    Both are called in the turn of another request: they must be short, and must not fail.
 
     Attributes:
         fresh: it takes no connection that has served before.
@@ -44,7 +44,7 @@ class LeaseWait(ABC):
 
     @abstractmethod
     def not_leased(self, error: GatewayError) -> None:
-        """Take it that there is none, and why."""
+        """End the wait without a connection, for this reason."""
 
 
 class AwaitedLease(LeaseWait):
