@@ -1,12 +1,13 @@
 """A request's head, read once, strictly, and before any other parser.
 
 The grammar of one HTTP/1.1 request's head (RFC 9112), as one pass over its bytes. It
-decides nothing about what a request may do; it decides whether the bytes have one reading, and sorts the field lines by what their names mean to the
-gateway. llhttp, which parses behind it in the full lane, forgives several things
-that RFC 9112 does not; what two parsers in a row may read differently is what
-request smuggling is made of, so nothing is forgiven here. The danger of this file is
-a line that is kept although it means something: so a name that was never seen is
-classified before its line goes anywhere.
+decides nothing about what a request may do; it decides whether the bytes have one
+reading, and sorts the field lines by what their names mean to the gateway. llhttp,
+which parses behind it in the full lane, forgives several things that RFC 9112 does not;
+what two parsers in a row may read differently is what request smuggling is made of, so
+nothing is forgiven here. The danger of this file is a line that is kept although it
+means something: so a name that was never seen is classified before its line goes
+anywhere.
 """
 
 from __future__ import annotations
