@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from gateway.settings.tables.routes import RouteSettings
 
-#: Options of which it may remember, for one connection, what follows from any value: all of them are part of the route
-#: that is found, or of rules that are asked each time.
-REMEMBERED = frozenset(
+#: Options that its steps serve, with whatever value.
+SERVED = frozenset(
     {
         "allow_encoded_slash",
         "any_scopes",
@@ -20,13 +19,16 @@ REMEMBERED = frozenset(
         "auth",
         "claims",
         "credentials",
+        "forward_authorization",
         "hosts",
         "issuers",
         "match",
         "methods",
+        "observe",
         "path",
         "revocation_failure",
         "scopes",
+        "sender_constrained",
         "strip_prefix",
         "upstream",
         "websocket",
@@ -34,9 +36,6 @@ REMEMBERED = frozenset(
         "websocket_protocol_token",
     }
 )
-
-#: Options that its steps serve, each time anew: what follows from them depends on more than a head and its token.
-SERVED = REMEMBERED | {"forward_authorization", "observe", "sender_constrained"}
 
 
 def is_within(route: RouteSettings, options: frozenset[str]) -> bool:

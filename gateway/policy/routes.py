@@ -25,7 +25,7 @@ from typing import Literal
 from gateway.http1.host import canonical_host
 from gateway.http1.target import Target
 from gateway.policy.cors import CorsPolicy, compile_cors
-from gateway.policy.express_options import REMEMBERED, SERVED, is_within
+from gateway.policy.express_options import SERVED, is_within
 from gateway.settings.tables.base import Text
 from gateway.settings.tables.routes import Credential, RouteSettings
 
@@ -86,7 +86,6 @@ class Route:
         websocket_max_message_bytes: most payload of one message; 0 for no limit.
         end_at_expiry: a response ends with its token.
         express_serves: the express lane may serve it (``express_options.py``).
-        express_remembers: it may also remember what follows from a head on it.
     """
 
     name: str
@@ -112,7 +111,6 @@ class Route:
     websocket_max_message_bytes: int
     end_at_expiry: bool
     express_serves: bool
-    express_remembers: bool
 
 
 class RouteTable:
@@ -278,7 +276,6 @@ def _compile(name: str, settings: RouteSettings, express: frozenset[str]) -> Rou
         websocket_max_message_bytes=settings.websocket_max_message_bytes,
         end_at_expiry=settings.end_at_expiry,
         express_serves=is_within(settings, SERVED | express),
-        express_remembers=is_within(settings, REMEMBERED | express),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.features.listed import FEATURES
-from gateway.policy.express_options import REMEMBERED, SERVED, is_within
+from gateway.policy.express_options import SERVED, is_within
 from gateway.policy.routes import RouteTable
 from tests.support.composed import Route
 
@@ -22,12 +22,8 @@ NOT_SERVED: dict[str, tuple[Any, str]] = {
     "end_at_expiry": (True, "a response is watched in a task"),
 }
 
-#: Those that are served, and never remembered.
-EACH_TIME: dict[str, tuple[Any, str]] = {
-    "forward_authorization": (True, "the token is a part of the head for the upstream"),
-    "observe": (True, "a refusal is counted, and the request goes on"),
-    "sender_constrained": ("dpop", "a proof is another one each time"),
-}
+#: Some that are served, with a value that is not the default.
+SOME_SERVED: dict[str, Any] = {"forward_authorization": True, "observe": True, "sender_constrained": "dpop"}
 
 FROM_FEATURES = frozenset[str]().union(*(feature.express for feature in FEATURES))
 
@@ -41,30 +37,27 @@ def test_every_option_of_a_route_is_on_the_list_or_off_it() -> None:
     listed = [SERVED, FROM_FEATURES, frozenset(NOT_SERVED)]
     assert sum(map(len, listed)) == len(frozenset().union(*listed)), "an option is listed twice"
     assert frozenset().union(*listed) == set(Route.model_fields)
-    assert set(EACH_TIME) == SERVED - REMEMBERED
 
 
-def test_route_as_by_default_is_served_and_remembered() -> None:
-    assert (compiled().express_serves, compiled().express_remembers) == (True, True)
+def test_route_as_by_default_is_served() -> None:
+    assert compiled().express_serves
 
 
 @pytest.mark.parametrize("name", NOT_SERVED)
 def test_option_off_the_list_sends_its_route_the_long_way(name: str) -> None:
-    route = compiled(**{name: NOT_SERVED[name][0]})
-    assert (route.express_serves, route.express_remembers) == (False, False)
+    assert not compiled(**{name: NOT_SERVED[name][0]}).express_serves
 
 
-@pytest.mark.parametrize("name", EACH_TIME)
-def test_option_that_is_served_each_time_is_not_remembered(name: str) -> None:
-    route = compiled(**{name: EACH_TIME[name][0]})
-    assert (route.express_serves, route.express_remembers) == (True, False)
+@pytest.mark.parametrize("name", SOME_SERVED)
+def test_option_on_the_list_keeps_its_route_in_the_lane(name: str) -> None:
+    assert compiled(**{name: SOME_SERVED[name]}).express_serves
 
 
 def test_options_of_features_count_only_where_a_feature_names_them() -> None:
     limited = Route.model_validate({"path": "/", "upstream": "u", "single_use": True})
-    assert is_within(limited, REMEMBERED | FROM_FEATURES)
+    assert is_within(limited, SERVED | FROM_FEATURES)
     assert not RouteTable([limited]).routes[0].express_serves
 
 
 def test_default_that_is_written_out_changes_nothing() -> None:
-    assert compiled(cors_origins=[], observe=False).express_remembers
+    assert compiled(cors_origins=[], observe=False).express_serves
