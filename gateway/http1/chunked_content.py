@@ -52,7 +52,7 @@ class ChunkedContent:
                     break
             line = _LINE(data, position) if most else None
             if line is None:
-                if most and _BEGINNING(data, position) is not None:
+                if _BEGINNING(data, position) is not None:
                     self._held = data[position:]
                 else:
                     self.rest = data[position:]
