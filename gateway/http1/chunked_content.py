@@ -17,7 +17,7 @@ _LINE = re.compile(rb"\r\n0{0,14}(?:([1-9A-Fa-f][0-9A-Fa-f]{0,14})\r\n|0\r\n\r\n
 _BEGINNING = re.compile(rb"(?:\r(?:\n0{0,14}(?:[1-9A-Fa-f][0-9A-Fa-f]{0,14}\r?|0(?:\r(?:\n\r?)?)?)?)?)?").fullmatch
 
 #: Most chunks that are taken apart at once: a service may make them of a byte each.
-MAX_CHUNKS = 64
+MAX_CHUNKS = 200
 
 
 class ChunkedContent:

@@ -297,7 +297,7 @@ _PARTS = st.one_of(
         [
             *(b"0\r\n\r\n", b"5;ext\r\nhello\r\n", b"5 \r\nhello\r\n", b"5\r\nhello\n", b"%023x\r\nhello\r\n" % 5),
             *(b"0\r\nX: y\r\n\r\n", b"0\r\n", b"X: y\r\n", b"\r\n", b"\n", b"\r", b"5", b" ", b"0x1\r\n", b"+5\r\n"),
-            *(b"10000000000000005\r\nhello", b"5\n", b"1\r\na\r\n" * 70),
+            *(b"10000000000000005\r\nhello", b"5\n", b"1\r\na\r\n" * 210),
         ]
     ),
 )
