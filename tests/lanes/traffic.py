@@ -74,7 +74,7 @@ HOSTS = (b"other.test", b"API.test", b"api.test:80", b"api.test.", b"", b"a b", 
 RESPONSES: dict[bytes, bytes] = {
     b"chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     b"chunks": b"HTTP/1.1 200 OK\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n" + b"2\r\nab\r\n" * 250 + b"0\r\n\r\n",
-    b"extended": b"HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n4\r\ndefg\r\n0\r\nX-A: b\r\n\r\n",
+    b"extended": b"HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n1\r\nd\r\n0\r\nX-A: b\r\n\r\n",
     b"vast": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n30D40\r\n" + b"v" * 200_000 + b"\r\n0\r\n\r\n",
     b"broken": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nbroken",
     b"closing": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
