@@ -64,7 +64,6 @@ CHUNKS: dict[str, bytes] = {
     "no-size": b"\r\nabc\r\n0\r\n\r\n",
     "too-long": b"3\r\nabcd\r\n0\r\n\r\n",
     "seventeen-digits": b"10000000000000003\r\nabc\r\n0\r\n\r\n",
-    "sixteen-digits": b"f" * 16 + b"\r\nabc\r\n0\r\n\r\n",
     "poison": b"3\r\nabc\r\n0\r\n\r\npoison",
     "poison-response": b"3\r\nabc\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
 }
@@ -224,7 +223,7 @@ def same_for_all(head: bytes, *ports: int) -> bytes:
     head = re.sub(rb"(Via: 1\.[01] gateway-)[0-9a-f]{12}", rb"\1NAME", head)
     head = re.sub(rb"(;t=|Retry-After: )[0-9]{4,}", rb"\1SECONDS", head)
     for port in ports:
-        head = head.replace(b"%d" % port, b"PORT")
+        head = re.sub(rb"\b%d\b" % port, b"PORT", head)  # no port stands in an API key
     return head
 
 
