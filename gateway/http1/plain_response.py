@@ -1,7 +1,7 @@
 """An upstream's plain response, read without aiohttp's parser, for both lanes.
 
-Reads a plain response's head: a strict head, one Content-Length, nothing about
-the connection. Every other response goes to aiohttp's parser, with every byte,
+Reads a plain response's head: a strict head, one Content-Length or chunks, nothing
+about the connection. Every other response goes to aiohttp's parser, with every byte,
 so that there is one judge of odd responses.
 
 Nothing is remembered but what names mean: the heads of real services differ from
@@ -30,21 +30,31 @@ MAX_RESPONSE_FIELDS = 1000
 MAX_NAMES, MAX_NAME = 1024, 64
 
 # What a field's name means; the first one is falsy.
-_KEPT, _DROPPED, _CONTENT_LENGTH, _DATE, _CONNECTION, _ODD = range(6)
-_MEANINGS = {b"content-length": _CONTENT_LENGTH, b"date": _DATE, b"connection": _CONNECTION}
+_KEPT, _DROPPED, _CONTENT_LENGTH, _DATE, _CODING, _CONNECTION, _ODD = range(7)
+_MEANINGS = {
+    b"connection": _CONNECTION,
+    b"content-length": _CONTENT_LENGTH,
+    b"date": _DATE,
+    b"transfer-encoding": _CODING,
+}
 
 # Names of many responses: known from the start, in their usual spellings.
 _USUAL = frozenset(
     b"accept-ranges age allow cache-control connection content-disposition content-encoding content-language"
     b" content-length content-location content-range content-security-policy content-type date etag expires keep-alive"
     b" last-modified link location permissions-policy pragma referrer-policy retry-after server set-cookie"
-    b" strict-transport-security vary via www-authenticate x-content-type-options x-frame-options x-powered-by"
-    b" x-request-id x-xss-protection".split()
+    b" strict-transport-security transfer-encoding vary via www-authenticate x-content-type-options x-frame-options"
+    b" x-powered-by x-request-id x-xss-protection".split()
 )
 
 # Fields that make a response more than plain: they speak of the framing, or of more of the
 # connection than that it stays open.
-_NOT_PLAIN = frozenset({b"transfer-encoding", b"upgrade", b"trailer"})
+_NOT_PLAIN = frozenset({b"upgrade", b"trailer"})
+
+#: The length of content in chunks: it is known when the last one has come.
+IN_CHUNKS = -1
+
+_UNSAID = -2
 
 
 class Receiver(Protocol):
@@ -65,7 +75,7 @@ class PlainHead(NamedTuple):
     Attributes:
         status: 200 to 599, but none without content.
         phrase: printable ASCII.
-        length: of the content, in bytes.
+        length: of the content, in bytes, or ``IN_CHUNKS``.
         start: what a client gets for it up to and with Via, without its own end.
         dated: there is a Date among the lines.
         block: as received.
@@ -85,9 +95,10 @@ class PlainHead(NamedTuple):
 
     def end(self, date: DateField, *, keep_alive: bool = True) -> bytes:
         """Return what stands behind ``start`` for a client of HTTP/1.1, with a Date of now if one is missing."""
-        if keep_alive:
-            return b"\r\n" if self.dated else date.end
-        return b"Connection: close\r\n" + (b"\r\n" if self.dated else date.end)
+        end = b"\r\n" if self.dated else date.end
+        if not keep_alive:
+            end = b"Connection: close\r\n" + end
+        return end if self.length >= 0 else b"Transfer-Encoding: chunked\r\n" + end
 
 
 class PlainReader:
@@ -121,7 +132,7 @@ class PlainReader:
             return None
         kept = [lines[0]]
         keep, known = kept.append, self._known.get
-        length, dated = -1, False
+        length, dated = _UNSAID, False
         for line in lines[1:-2]:
             name, colon, value = line.partition(b": ")
             meaning = known(name)
@@ -132,17 +143,21 @@ class PlainReader:
             if not meaning:
                 keep(line)
             elif meaning == _CONTENT_LENGTH:
-                if length >= 0 or _LENGTH(value) is None:
+                if length != _UNSAID or _LENGTH(value) is None:
                     return None
                 length = int(value)
                 keep(line)
             elif meaning == _DATE:
                 dated = True
                 keep(line)
+            elif meaning == _CODING:
+                if length != _UNSAID or value.lower() != b"chunked":
+                    return None
+                length = IN_CHUNKS
             elif meaning == _CONNECTION and value.lower() != b"keep-alive":
                 return None
         status = int(first[1])
-        if length < 0 or status in (204, 304):
+        if length == _UNSAID or status in (204, 304):
             return None
         keep(self._via)
         return PlainHead(status, first[2], length, b"\r\n".join(kept), dated, block)

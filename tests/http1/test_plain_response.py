@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.http1.date_field import DateField
 from gateway.http1.plain_response import (
+    IN_CHUNKS,
     MAX_NAME,
     MAX_NAMES,
     MAX_RESPONSE_FIELD,
@@ -48,6 +49,11 @@ PLAIN = [
         (200, b"OK", 1, [b"Set-Cookie: a", b"set-cookie: b", b"Via: 1.1 inner", b"Content-Length: 1"]),
         id="cookies, others before it",
     ),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\ntransfer-ENCODING: Chunked\r\nA: b\r\n\r\n",
+        (200, b"OK", IN_CHUNKS, [b"A: b"]),
+        id="in chunks",
+    ),
 ]
 
 NOT_PLAIN = {
@@ -66,8 +72,19 @@ NOT_PLAIN = {
     "hexadecimal length": b"HTTP/1.1 200 OK\r\nContent-Length: 0x2\r\n\r\n",
     "length with separators": b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\n",
     "endless length": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 19 + b"\r\n\r\n",
-    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "chunked and length": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\ntransfer-encoding: chunked\r\n\r\n",
+    "length and chunked": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\ntransfer-encoding: chunked\r\n\r\n",
+    "chunked and length": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nContent-Length: 2\r\n\r\n",
+    "chunked twice": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "chunked twice in a list": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+    "compressed in chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+    "chunked with a parameter": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked;q=1\r\n\r\n",
+    "another coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n",
+    "no coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n\r\n",
+    "chunked with VT": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+    "chunked and old": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "chunked and no content": b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "chunked and not modified": b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "chunked and trailer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n",
     "trailer": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTrailer: X\r\n\r\n",
     "upgrade": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nUpgrade: h2c\r\n\r\n",
     "closing": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n",
@@ -172,14 +189,17 @@ def plainly(block: bytes) -> tuple[int, bytes, int, list[tuple[bytes, bytes]]] |
         fields.append((field[1], field[2]))
         rest = rest[field.end() :]
     lengths = [value for name, value in fields if name.lower() == b"content-length"]
-    if len(lengths) != 1 or re.fullmatch(rb"[0-9]{1,18}", lengths[0]) is None or line[1] in (b"204", b"304"):
+    codings = [value for name, value in fields if name.lower() == b"transfer-encoding"]
+    if len(lengths) + len(codings) != 1 or line[1] in (b"204", b"304"):
+        return None
+    if not (codings[0].lower() == b"chunked" if codings else re.fullmatch(rb"[0-9]{1,18}", lengths[0])):
         return None
     for name, value in fields:
-        if name.lower() in (b"transfer-encoding", b"upgrade", b"trailer"):
+        if name.lower() in (b"upgrade", b"trailer"):
             return None
         if name.lower() == b"connection" and value.lower() != b"keep-alive":
             return None
-    return int(line[1]), line[2], int(lengths[0]), fields
+    return int(line[1]), line[2], IN_CHUNKS if codings else int(lengths[0]), fields
 
 
 _NAMES = st.sampled_from(
@@ -221,7 +241,7 @@ _HEADS = st.builds(
     ),
     _STATUS_LINES,
     st.lists(_LINES, max_size=6),
-    st.sampled_from([[], [b"Content-Length: 5"]]),
+    st.sampled_from([[], [b"Content-Length: 5"], [b"Transfer-Encoding: Chunked"]]),
 )
 
 
@@ -240,7 +260,11 @@ def test_reader_and_plain_parser_agree_and_clients_get_what_the_parsers_way_give
     date = DateField(lambda: 1_000_000_000.0)
     for keep_alive in (True, False):
         whole = client_head(
-            status, phrase, tuple(fields), b"gw", http_11=True, keep_alive=keep_alive, chunked=False, date=date.value
+            *(status, phrase, tuple(fields), b"gw"),
+            http_11=True,
+            keep_alive=keep_alive,
+            chunked=length == IN_CHUNKS,
+            date=date.value,
         )
         shown = head.start + head.end(date, keep_alive=keep_alive)
         assert shown == whole

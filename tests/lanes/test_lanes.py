@@ -25,7 +25,7 @@ from tests.support.clients.proving import bound_token, proved
 from tests.support.gateways.running import RawResponse, RunningGateway, request, running_gateway
 from tests.support.tokens.api_keys import KEY, OTHER
 from tests.support.tokens.minting import SigningKey
-from tests.support.upstreams.recording import RawUpstream, Received, raw_upstream
+from tests.support.upstreams.recording import RawUpstream, Received, raw_upstream, reset
 
 pytestmark = pytest.mark.untraced
 
@@ -43,11 +43,43 @@ ROUTES: tuple[dict[str, Any], ...] = (
 RESOURCES = [{"resource": "https://api.test"}, {"resource": "https://api.test/scope"}]
 DOCUMENT = b"/.well-known/oauth-protected-resource"
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+OK = b"2\r\nok\r\n0\r\n\r\n"
+
+#: Content in chunks, most of them odd.
+CHUNKS: dict[str, bytes] = {
+    "empty": b"0\r\n\r\n",
+    "two": b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+    "many": b"1\r\na\r\n" * 300 + b"0\r\n\r\n",
+    "large": b"F000\r\n" + b"a" * 0xF000 + b"\r\n0\r\n\r\n",
+    "zeros": b"0003\r\nabc\r\n000\r\n\r\n",
+    "many-zeros": b"0" * 22 + b"3\r\nabc\r\n0\r\n\r\n",
+    "extension": b"3;ext\r\nabc\r\n0;a=b\r\n\r\n",
+    "trailer": b"3\r\nabc\r\n0\r\nX-User-Id: admin\r\n\r\n",
+    "space": b"3 \r\nabc\r\n0\r\n\r\n",
+    "bare-lf-behind-data": b"3\r\nabc\n0\r\n\r\n",
+    "bare-lf": b"3\nabc\r\n0\r\n\r\n",
+    "prefix": b"0x3\r\nabc\r\n0\r\n\r\n",
+    "plus": b"+3\r\nabc\r\n0\r\n\r\n",
+    "no-size": b"\r\nabc\r\n0\r\n\r\n",
+    "too-long": b"3\r\nabcd\r\n0\r\n\r\n",
+    "seventeen-digits": b"10000000000000003\r\nabc\r\n0\r\n\r\n",
+    "poison": b"3\r\nabc\r\n0\r\n\r\npoison",
+    "poison-response": b"3\r\nabc\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+}
+
 RESPONSES: dict[str, bytes] = {
     "plain": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
     "kept": b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nok",
     "empty": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    **{f"chunked-{name}": CHUNKED + data for name, data in CHUNKS.items()},
+    "chunked-head": b"HTTP/1.1 404 \r\nX-A: \xff\r\nDate: now\r\ntransfer-encoding: CHUNKED\r\nVia: 1.1 x\r\n\r\n" + OK,
+    "chunked-closing": b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + OK,
+    "chunked-length": b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nTransfer-Encoding: chunked\r\n\r\n" + OK,
+    "chunked-twice": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n" + OK,
+    "chunked-none": b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "chunked-old": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + OK,
     "closing": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
     "nominating": b"HTTP/1.1 200 OK\r\nConnection: X-Gone\r\nX-Gone: 1\r\nX-Kept: 2\r\nContent-Length: 0\r\n\r\n",
     "early-hints": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
@@ -191,7 +223,7 @@ def same_for_all(head: bytes, *ports: int) -> bytes:
     head = re.sub(rb"(Via: 1\.[01] gateway-)[0-9a-f]{12}", rb"\1NAME", head)
     head = re.sub(rb"(;t=|Retry-After: )[0-9]{4,}", rb"\1SECONDS", head)
     for port in ports:
-        head = head.replace(b"%d" % port, b"PORT")
+        head = re.sub(rb"\b%d\b" % port, b"PORT", head)  # no port stands in an API key
     return head
 
 
@@ -228,7 +260,7 @@ async def observe(gateway: RunningGateway, upstream: RawUpstream, data: bytes, r
 
 
 @contextlib.asynccontextmanager
-async def both_lanes(respond: Any = None) -> AsyncIterator[tuple[tuple[RunningGateway, RawUpstream], ...]]:
+async def both_lanes(respond: Any = None, **more: Any) -> AsyncIterator[tuple[tuple[RunningGateway, RawUpstream], ...]]:
     """Run a gateway with the express lane and one without, with the same key."""
     key = SigningKey.rsa("a")
     async with contextlib.AsyncExitStack() as stack:
@@ -238,6 +270,7 @@ async def both_lanes(respond: Any = None) -> AsyncIterator[tuple[tuple[RunningGa
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             server = {"express": express}
             options: dict[str, Any] = {"routes": ROUTES, "resources": RESOURCES, "server": server, "api_keys": API_KEYS}
+            options |= more
             running = running_gateway(upstream.url, directory, key=key, **options)
             lanes.append((await stack.enter_async_context(running), upstream))
         yield tuple(lanes)
@@ -294,6 +327,113 @@ async def test_response_in_pieces_looks_the_same(monkeypatch: pytest.MonkeyPatch
         for cut in range(1, len(whole), 7):  # noqa: B007  respond reads it
             seen = await assert_same(lanes, request(b"GET", "/a", token=token))
             assert seen.answers[0][1] == b"abcdef"
+
+
+@pytest.mark.parametrize("name", [name for name in RESPONSES if name.startswith("chunked")])
+@pytest.mark.rule("R301")
+async def test_clients_of_http_1_0_get_no_chunks_through_either_lane(name: str) -> None:
+    async def respond(received: Received, *_: object) -> bytes:
+        return RESPONSES["plain"] if received.target == b"/" else RESPONSES[name]
+
+    async with both_lanes(respond) as lanes:
+        token = lanes[0][0].token()
+        await warm(lanes, token)
+        one = request(b"GET", "/a", token=token).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+        seen = await assert_same(lanes, one)
+        assert b"chunked" not in b"".join(head for head, _, _ in seen.answers).lower()
+
+
+async def test_response_in_chunks_looks_the_same_wherever_it_is_cut() -> None:
+    whole = RESPONSES["chunked-two"]
+    cut = 0
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        if received.target == b"/":
+            return RESPONSES["plain"]
+        writer.write(whole[:cut])
+        await writer.drain()
+        await asyncio.sleep(0.002)
+        return whole[cut:]
+
+    async with both_lanes(respond) as lanes:
+        token = lanes[0][0].token()
+        await warm(lanes, token)
+        for cut in range(whole.index(b"chunked"), len(whole)):  # noqa: B007  respond reads it
+            seen = await assert_same(lanes, request(b"GET", "/a", token=token))
+            assert seen.answers[0][1] == b"abcde"
+        assert [upstream.connections for _, upstream in lanes] == [1, 1]
+
+
+@pytest.mark.parametrize("ends", ["in order", "by a reset", "by silence"])
+@pytest.mark.parametrize(
+    ("begun", "size"),
+    [
+        pytest.param(CHUNKED, 0, id="head"),
+        pytest.param(CHUNKED + b"3\r\nabc\r\n", 3, id="chunk"),
+        pytest.param(CHUNKED + b"5\r\nabc", 3, id="part of a chunk"),
+        pytest.param(CHUNKED + b"3\r\nabc\r\n0", 3, id="part of a line"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", 3, id="length"),
+    ],
+)
+@pytest.mark.rule("R286", "R426")
+async def test_response_that_breaks_off_looks_the_same(begun: bytes, size: int, ends: str) -> None:
+    """Never a clean end, and the same line and counters."""
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
+        if received.target == b"/":
+            return RESPONSES["plain"]
+        writer.write(begun)
+        await writer.drain()
+        await asyncio.sleep(0.05)  # else a reset would overtake it
+        if ends == "by a reset":
+            reset(writer)
+        elif ends == "by silence":
+            await reader.read()
+        return None
+
+    async with both_lanes(respond, upstream={"idle_timeout_seconds": 0.3}) as lanes:
+        token = lanes[0][0].token()
+        await warm(lanes, token)
+        seen = await assert_same(lanes, request(b"GET", "/a", token=token))
+        assert [complete for _, _, complete in seen.answers] == [False]
+        assert seen.log[0]["bytes_out"] == size
+        counted = [
+            (gateway.app.telemetry.requests, gateway.app.upstreams["main"].failures, gateway.app.telemetry.running)
+            for gateway, _ in lanes
+        ]
+        assert counted[0] == counted[1]
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+@pytest.mark.parametrize("apart", [False, True], ids=["at once", "each byte apart"])
+@pytest.mark.rule("R302")
+async def test_every_kind_of_chunks_looks_the_same_behind_one_that_was_sent_on(name: str, apart: bool) -> None:
+    """What is odd only when the client has a part already is judged as it would have been at once."""
+    rest = CHUNKS[name]
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        if received.target == b"/":
+            return RESPONSES["plain"]
+        writer.write(CHUNKED + b"5\r\nhello\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        for number in range(min(30, len(rest)) if apart else 0):
+            writer.write(rest[number : number + 1])
+            await writer.drain()
+            await asyncio.sleep(0.002)
+        return rest[30:] if apart else rest
+
+    async with both_lanes(respond, upstream={"idle_timeout_seconds": 0.5}) as lanes:
+        token = lanes[0][0].token()
+        await warm(lanes, token)
+        one = request(b"GET", "/a", token=token)
+        seen = await assert_same(lanes, one)
+        _, body, complete = seen.answers[0]
+        assert body.startswith(b"hello")
+        assert b"poison" not in body
+        if complete:
+            assert body[5:] in (b"", b"abc", b"abcde", b"a" * 300, b"a" * 0xF000)
+        await assert_same(lanes, request(b"GET", "/", token=token))
 
 
 @pytest.mark.parametrize("line", LINES)

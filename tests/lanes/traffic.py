@@ -65,6 +65,7 @@ TARGETS = (
     *(b"/exact", b"/exact/", b"/publ", b"/strip", b"/pub//x", b"/pub/.", b"/pub;a=b/x", b"/app?kind=cors", b"/%2e/x"),
     *(b"/pub?kind=interim", b"/pub?kind=until", b"/pub?kind=dated", b"/pub?kind=big", b"/pub?kind=unchanged"),
     *(b"/pub?kind=refusing", b"/opt?kind=chunked", b"/pub?kind=old", b"/pub?kind=cut", b"/app?kind=chunked", b"/a#b"),
+    *(b"/pub?kind=chunks", b"/pub?kind=extended", b"/pub?kind=vast", b"/opt?kind=broken", b"/maybe?kind=chunks"),
     *(b"HTTP://API.TEST/a", b"https://api.test:1/pub", b"/pages?kind=cors", b"/PUB", b"/pub?a=%00", b"/\xc3\xa9"),
 )
 METHODS = (*(b"GET",) * 8, b"HEAD", b"POST", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PURGE", b"TRACE")
@@ -73,6 +74,10 @@ HOSTS = (b"other.test", b"API.test", b"api.test:80", b"api.test.", b"", b"a b", 
 
 RESPONSES: dict[bytes, bytes] = {
     b"chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"chunks": b"HTTP/1.1 200 OK\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n" + b"2\r\nab\r\n" * 250 + b"0\r\n\r\n",
+    b"extended": b"HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n1\r\nd\r\n0\r\nX-A: b\r\n\r\n",
+    b"vast": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n30D40\r\n" + b"v" * 200_000 + b"\r\n0\r\n\r\n",
+    b"broken": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nbroken",
     b"closing": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
     b"none": b"HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n",
     b"cookies": b"HTTP/1.1 200 Fine\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nX-Odd:  \xff \r\n"
@@ -92,7 +97,7 @@ RESPONSES: dict[bytes, bytes] = {
 }
 
 #: Answers behind which the upstream closes the connection.
-CLOSING = (b"closing", b"until", b"old", b"cut")
+CLOSING = (b"closing", b"until", b"old", b"cut", b"broken")
 
 FIELDS = (
     *(b"Connection: keep-alive", b"X-A: 1", b"x-a:2", b"X-User-Id: admin", b"X_User_Id: admin", b"Cookie: a=b"),

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from gateway.errors import GatewayError, Reasons
+from gateway.http1.chunked_content import ChunkedContent
 from gateway.http1.request_head import RequestHead
 from gateway.identity import Identity
 from gateway.server.express_lane.write_batch import WriteBatch
@@ -21,7 +22,8 @@ from gateway.server.request.outcome import blame, may_repeat
 from gateway.server.request.request import Admitted
 from gateway.tasks import spawn
 from gateway.upstream.exchange.exchange import receive
-from gateway.upstream.exchange.upload import may_close_unread
+from gateway.upstream.exchange.reply import rest_of_reply
+from gateway.upstream.exchange.upload import chunk, may_close_unread
 from gateway.upstream.pool.upstream import Upstream
 from gateway.upstream.pool.upstream_url import Lease
 
@@ -60,7 +62,8 @@ class ExpressResponse:
     admitted: Admitted | None = None
     _identity: Identity | None = None
     _upstream: Upstream
-    _left = -1  # content of the response still to come; -1 before its head
+    _left = -1  # content of the response still to come, in chunks anything but 0; -1 before its head
+    _chunks: ChunkedContent | None = None
     _began = 0.0
     _held_back = False  # the upstream's connection is not read, because the client does not take what it was sent
 
@@ -82,6 +85,9 @@ class ExpressResponse:
         if self._left < 0:
             self._response_head(data)
             return
+        if self._chunks is not None:
+            self._more_chunks(self._chunks, data)
+            return
         lease, run = self.lease, self._run
         assert lease is not None
         if len(data) > self._left:
@@ -96,6 +102,22 @@ class ExpressResponse:
         else:
             self._whole()
 
+    def _more_chunks(self, chunks: ChunkedContent, data: bytes) -> None:
+        content = chunks.feed(data)
+        lease, record = self.lease, self._run.record
+        assert lease is not None
+        if content or chunks.ended:
+            record.bytes_out += len(content)
+            self._client.send(_in_chunks(content, chunks))
+        if chunks.ended:
+            if chunks.rest:
+                lease.protocol.force_close()
+            self._whole()
+        elif chunks.rest:
+            self._rest_by_aiohttp(chunks.rest)
+        else:
+            self._await_content()
+
     def _response_head(self, data: bytes) -> None:
         lease = self.lease
         assert lease is not None
@@ -105,19 +127,30 @@ class ExpressResponse:
         client = self._client
         run = self._run
         added = run.answer_fields
-        if known is None or client.draining or len(data) - end > known.length or self._head_only:
+        if known is None or client.draining or self._head_only:
+            self._read_by_aiohttp(data)
+            return
+        content, size = data[end:], len(data) - end
+        if known.length >= 0:
+            left = known.length - size
+        else:
+            chunks = self._chunks = ChunkedContent()
+            taken = chunks.feed(content)
+            content, size = _in_chunks(taken, chunks), len(taken)
+            left = -1 if chunks.rest else 0 if chunks.ended else 1
+        if left < 0:  # more than was announced, or odd chunks
             self._read_by_aiohttp(data)
             return
         lines = b"".join([b"%b: %b\r\n" % pair for pair in added]) if added else b""
         ending = known.end(self._serving.outcomes.date, keep_alive=client.keep_alive)
-        client.send(b"".join((known.start, lines, ending, data[end:])))
+        client.send(b"".join((known.start, lines, ending, content)))
         run.started_reply = True
         record = run.record
         record.upstream_seconds = self._serving.clock.monotonic() - self._began
         record.status = known.status
-        record.bytes_out = len(data) - end
-        self._left = known.length - record.bytes_out
-        if self._left:
+        record.bytes_out = size
+        self._left = left
+        if left:
             self._await_content()
             return
         self._release(known.status)
@@ -147,7 +180,7 @@ class ExpressResponse:
 
     def upstream_lost(self, broken: bool) -> None:
         """The upstream's connection is gone before the response was complete."""
-        del broken  # a plain response has a length: it is short either way
+        del broken  # a plain response has a length or chunks: it is short either way
         lease, run = self._give_up_lease(), self._run
         lease.discard()
         assert self.admitted is not None
@@ -155,13 +188,15 @@ class ExpressResponse:
             run.retried = True
             self._in_task(self._serving.forward(run, self.admitted, self._identity))
             return
-        self._failed(GatewayError(Reasons.UPSTREAM_DISCONNECTED))
+        detail = "content broke off" if run.started_reply else ""
+        self._failed(GatewayError(Reasons.UPSTREAM_DISCONNECTED, detail=detail))
 
     def too_late(self) -> None:
         """The upstream is late with what is expected of it."""
         if self.lease is not None:
             self._give_up_lease().discard()
-            self._failed(GatewayError(Reasons.UPSTREAM_TIMEOUT))
+            detail = "between two reads of content" if self._run.started_reply else ""
+            self._failed(GatewayError(Reasons.UPSTREAM_TIMEOUT, detail=detail))
 
     def _failed(self, error: GatewayError) -> None:
         run = self._run
@@ -183,6 +218,12 @@ class ExpressResponse:
         lease.protocol.expect_response(head_only=head_only, idle_timeout=self._upstream.idle_timeout)
         self._in_task(self._received_and_delivered(lease, head_only, left))
         lease.protocol.data_received(data)
+
+    def _rest_by_aiohttp(self, rest: bytes) -> None:
+        """Give the rest of a response in chunks to aiohttp's parser, and the request to the shared run."""
+        lease = self._give_up_lease()
+        lease.protocol.expect_rest(rest, idle_timeout=self._upstream.idle_timeout)
+        self._in_task(self._rest_delivered(lease, self._run.record.status))
 
     def _give_up_lease(self) -> Lease:
         """Take the connection away from this object: its bytes go to aiohttp's parser from now on."""
@@ -227,3 +268,12 @@ class ExpressResponse:
         with self._serving.outcomes.asking(self._run, upstream, self._began):
             reply = await receive(lease, head_only=head_only, response_timeout=max(0.001, left))
         return await self._serving.deliver(self._run, reply, upstream)
+
+    async def _rest_delivered(self, lease: Lease, status: int) -> bool:
+        return await self._serving.deliver(self._run, await rest_of_reply(status, lease), self._upstream)
+
+
+def _in_chunks(content: bytes, chunks: ChunkedContent) -> bytes:
+    """Return what a client gets of content that came in chunks."""
+    framed = chunk(content) if content else b""
+    return framed + b"0\r\n\r\n" if chunks.ended else framed

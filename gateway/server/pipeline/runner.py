@@ -200,7 +200,7 @@ class Serving:
                 fresh = True
 
     async def deliver(self, run: Run, reply: Reply, upstream: Upstream) -> bool:
-        """Send a response on to the client; return whether the connection stays open."""
+        """Send a response on to the client, or what is left of it; return whether the connection stays open."""
         client, record = run.client, run.record
         if client.gone:
             reply.abort()
@@ -210,7 +210,7 @@ class Serving:
         unread = run.content is not None and run.content.unread
         keep_alive = client.keep_alive and delimited and (not unread or reply.reads_on)
         try:
-            head = self._response_head(run, reply, chunked=chunked, keep_alive=keep_alive)
+            head = b"" if reply.begun else self._response_head(run, reply, chunked=chunked, keep_alive=keep_alive)
         except BaseException:
             reply.abort()  # nothing else would give up its connection
             raise
@@ -236,7 +236,8 @@ class Serving:
                 self.outcomes.broke_off(run, error)
             return False
         finally:
-            record.bytes_out, run.delivered = reply.relayed, reply.delivered
+            record.bytes_out += reply.relayed
+            run.delivered = reply.delivered
             if reply.begun:
                 record.status, run.started_reply = reply.status, True
             if reply.delivered and not delimited:

@@ -176,6 +176,22 @@ def whole_reply(known: PlainHead, content: bytes, lease: Lease) -> Reply:
     )
 
 
+async def rest_of_reply(status: int, lease: Lease) -> Reply:
+    """Return a response in chunks whose beginning was relayed already (``UpstreamConnection.expect_rest``)."""
+    return Reply(
+        status=status,
+        phrase=b"",
+        headers=(),
+        length=None,
+        bodyless=False,
+        until_close=False,
+        content=await lease.protocol.rest_of_content(),
+        lease=lease,
+        upload=None,
+        begun=True,
+    )
+
+
 def _clean_phrase(reason: str) -> bytes:
     """Keep a reason phrase only if it is plain text (RFC 9112 section 4: clients ignore it)."""
     return reason.encode("ascii") if reason.isascii() and reason.isprintable() else b""

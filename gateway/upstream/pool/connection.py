@@ -45,6 +45,9 @@ LentConnection = Connection
 #: Content is read and written in pieces of about this size; it bounds what one exchange holds in memory.
 BUFFER = 65536
 
+# What stands before the rest of a response, for a parser that reads whole ones: up to the data of a chunk of one byte.
+_BEFORE_REST = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx"
+
 
 class UpstreamConnection(ResponseHandler):
     """A connection of the pool.
@@ -94,6 +97,19 @@ class UpstreamConnection(ResponseHandler):
             max_headers=MAX_RESPONSE_FIELDS,
         )
 
+    def expect_rest(self, rest: bytes, *, idle_timeout: float) -> None:
+        """Have aiohttp's parser go on in the chunks of a response, from behind the data of one.
+
+        It reads whole responses only, so it gets the beginning of one. ``rest_of_content`` takes what is too much.
+
+        Args:
+            rest: what has come behind that data (``ChunkedContent.rest``).
+            idle_timeout: as for ``expect_response``.
+        """
+        self.expect_response(head_only=False, idle_timeout=idle_timeout)
+        self.data_received(_BEFORE_REST)
+        self.data_received(rest)
+
     async def response(self) -> tuple[ResponseMessage, ContentStream]:
         """Wait for the next response's head, interim ones too; return it and its content.
 
@@ -101,6 +117,13 @@ class UpstreamConnection(ResponseHandler):
             ClientError, OSError, TimeoutError, HttpProcessingError: as aiohttp says what is wrong.
         """
         return await self.read()
+
+    async def rest_of_content(self) -> ContentStream:
+        """Return the content of a response from where ``expect_rest`` has begun."""
+        _, content = await self.response()
+        if content.exception() is None:
+            content.read_nowait(1)
+        return content
 
     async def drained(self) -> None:
         """Wait until the connection can take more.

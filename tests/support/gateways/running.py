@@ -78,10 +78,13 @@ class RawClient:
     async def _body(self, response: RawResponse) -> bytes:
         if response.one(b"transfer-encoding") is not None:
             body = b""
-            while size := int((await self.reader.readuntil(b"\r\n"))[:-2], 16):
-                body += await self.reader.readexactly(size)
+            try:
+                while size := int((await self.reader.readuntil(b"\r\n"))[:-2], 16):
+                    body += await self.reader.readexactly(size)
+                    await self.reader.readexactly(2)
                 await self.reader.readexactly(2)
-            await self.reader.readexactly(2)
+            except asyncio.IncompleteReadError as error:
+                raise asyncio.IncompleteReadError(body + error.partial, None) from error
             return body
         if (length := response.one(b"content-length")) is not None:
             return await self.reader.readexactly(int(length))

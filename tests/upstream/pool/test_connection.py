@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gateway.http1.chunked_content import ChunkedContent
 from gateway.upstream.exchange.exchange import exchange
-from gateway.upstream.pool.connection import BUFFER
+from gateway.upstream.pool.connection import BUFFER, ContentStream, UpstreamConnection
 from gateway.upstream.pool.upstream_url import Lease
 from tests.support.clock import eventually
 from tests.support.upstreams.early_closing import End, blunt_upstream
@@ -240,3 +245,78 @@ async def test_content_without_length_is_whole_over_tls_only_with_a_closure_aler
             assert await reply.content.read() == b"all"
             assert (reply.truncated(), lease.protocol.secure) == (broken, secure)
             reply.abort()
+
+
+# --- chunks that another reader has begun ---
+
+
+async def read_by_parser(pieces: Sequence[bytes]) -> tuple[bytes, bool, bool]:
+    """Return the content that the parser takes from chunks, whether it ended, and whether there is a fault."""
+    connection = UpstreamConnection(asyncio.get_running_loop())
+    connection.expect_response(head_only=False, idle_timeout=0)
+    connection.data_received(CHUNKED)
+    _, content = await connection.response()
+    return await _taken(connection, content, pieces)
+
+
+async def _taken(
+    connection: UpstreamConnection, content: ContentStream, pieces: Sequence[bytes]
+) -> tuple[bytes, bool, bool]:
+    taken = b""
+    for piece in pieces:
+        before = content.total_bytes
+        if not content.is_eof() and connection.exception() is None:
+            connection.data_received(piece)
+        if content.exception() is None:
+            taken += content.read_nowait(-1)
+        else:
+            taken += b"?" * (content.total_bytes - before)  # nobody can read it any more
+    return taken, content.is_eof(), connection.exception() is not None and not content.is_eof()
+
+
+async def read_by_both(pieces: Sequence[bytes]) -> tuple[bytes, bool, bool]:
+    """Return the same of chunks that are plain, up to where they are not, and then the parser's."""
+    chunks, taken = ChunkedContent(), b""
+    for number, piece in enumerate(pieces):
+        taken += chunks.feed(piece)
+        if chunks.ended:
+            return taken, True, False
+        if chunks.rest:
+            connection = UpstreamConnection(asyncio.get_running_loop())
+            connection.expect_rest(chunks.rest, idle_timeout=0)
+            content = await connection.rest_of_content()
+            first = b"?" * (content.total_bytes - 1) if content.exception() is not None else b""
+            rest, ended, fault = await _taken(connection, content, [b"", *pieces[number + 1 :]])
+            return taken + first + rest, ended, fault
+    return taken, False, False
+
+
+_PARTS = st.one_of(
+    st.binary(min_size=1, max_size=20).map(lambda data: b"%x\r\n%b\r\n" % (len(data), data)),
+    st.sampled_from(
+        [
+            *(b"0\r\n\r\n", b"5;ext\r\nhello\r\n", b"5 \r\nhello\r\n", b"5\r\nhello\n", b"%023x\r\nhello\r\n" % 5),
+            *(b"0\r\nX: y\r\n\r\n", b"0\r\n", b"X: y\r\n", b"\r\n", b"\n", b"\r", b"5", b" ", b"0x1\r\n", b"+5\r\n"),
+            *(b"10000000000000005\r\nhello", b"5\n", b"1\r\na\r\n" * 210),
+        ]
+    ),
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(_PARTS, max_size=6), st.lists(st.integers(0, 100), max_size=5))
+@pytest.mark.rule("R302")
+def test_parser_goes_on_in_chunks_as_if_it_had_read_them_from_the_start(parts: list[bytes], cuts: list[int]) -> None:
+    """There is one judge of odd chunks, wherever they begin to be odd, and however they come."""
+    data = b"".join(parts)
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    asyncio.run(_compare([data[begin:end] for begin, end in pairwise(places)]))
+    asyncio.run(_compare([data[at : at + 1] for at in range(len(data))]))
+
+
+async def _compare(pieces: Sequence[bytes]) -> None:
+    (mine, *how), (theirs, *wanted) = await read_by_both(pieces), await read_by_parser(pieces)
+    assert how == wanted
+    assert len(mine) == len(theirs)
+    if not how[-1]:
+        assert mine == theirs
