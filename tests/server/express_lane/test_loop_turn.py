@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from gateway.jwt.cache import TokenCache
-from gateway.server.express_lane.connection import ExpressConnection
 from gateway.server.express_lane.loop_turn import (
     IDLE_TURNS,
     MAX_TURN_REQUESTS,
@@ -26,6 +25,7 @@ from gateway.tasks import failures, spawn
 from gateway.telemetry.counters import AccessLog, Telemetry
 from tests.support.clock import FakeClock
 from tests.support.gateways.running import request, running_gateway, until
+from tests.support.loop_side import standing_still
 from tests.support.upstreams.recording import raw_upstream
 
 #: What it takes to turn to one request, and the length of a turn of a busy loop, in seconds.
@@ -233,22 +233,22 @@ async def test_a_known_refusal_that_the_gateways_end_overtakes_is_made_anew(benc
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> list[ExpressConnection]:
-    """Who was deferred, one entry each time."""
-    noted: list[ExpressConnection] = []
-    whole = ExpressConnection._defer
+def held(monkeypatch: pytest.MonkeyPatch) -> list[DeferredRequest]:
+    """What was deferred."""
+    noted: list[DeferredRequest] = []
+    whole = Deferred.add
 
-    def noting(self: ExpressConnection, waiting: DeferredRequest) -> None:
-        noted.append(self)
+    def noting(self: Deferred, waiting: DeferredRequest) -> None:
+        noted.append(waiting)
         whole(self, waiting)
 
-    monkeypatch.setattr(ExpressConnection, "_defer", noting)
+    monkeypatch.setattr(Deferred, "add", noting)
     return noted
 
 
 @pytest.mark.parametrize("access_log", ["off", "json"])
 async def test_only_what_follows_a_refusal_and_is_not_known_to_be_good_waits(
-    access_log: str, held: list[ExpressConnection], tmp_path: Path
+    access_log: str, held: list[DeferredRequest], tmp_path: Path
 ) -> None:
     """Whether lines are written, for which refusals take the long way, or not."""
     server = {"express": True, "access_log": access_log}
@@ -273,7 +273,7 @@ async def test_only_what_follows_a_refusal_and_is_not_known_to_be_good_waits(
     assert len(upstream.requests) == 5
 
 
-async def test_requests_sent_at_once_are_answered_in_their_order(held: list[ExpressConnection], tmp_path: Path) -> None:
+async def test_requests_sent_at_once_are_answered_in_their_order(held: list[DeferredRequest], tmp_path: Path) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         good = gateway.token()
         client = await gateway.client()
@@ -290,7 +290,7 @@ async def nothing(*_: object) -> None:
 
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 async def test_a_failure_of_the_upstream_puts_nobody_behind(
-    method: bytes, held: list[ExpressConnection], tmp_path: Path
+    method: bytes, held: list[DeferredRequest], tmp_path: Path
 ) -> None:
     """It is not the client's; whether it is answered at once or after a second try."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
@@ -303,7 +303,7 @@ async def test_a_failure_of_the_upstream_puts_nobody_behind(
     assert held == []
 
 
-async def test_who_is_refused_in_a_task_is_put_behind(held: list[ExpressConnection], tmp_path: Path) -> None:
+async def test_who_is_refused_in_a_task_is_put_behind(held: list[DeferredRequest], tmp_path: Path) -> None:
     """Routes whose steps may wait refuse by the shared run."""
     routes = ({"path": "/", "end_at_expiry": True},)
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS, routes=routes) as gateway:
@@ -316,34 +316,27 @@ async def test_who_is_refused_in_a_task_is_put_behind(held: list[ExpressConnecti
     assert len(held) == 1
 
 
-async def test_a_request_whose_client_left_while_it_waited_goes_nowhere(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_a_request_whose_client_left_while_it_waited_goes_nowhere(tmp_path: Path) -> None:
     """Also one that would have been served."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         assert (await gateway.get("/", token=gateway.token(sub="first"))).status == 200  # a connection is kept
         queue = gateway.app.express.deferred
         client = await gateway.client()
         assert (await client.exchange(request(b"GET", "/", token=b"junk"))).status == 401
-        with monkeypatch.context() as patch:
-            patch.setattr(queue, "_soon", lambda: None)
+        with standing_still(queue):
             await client.send(request(b"GET", "/", token=gateway.token()))
             await until(lambda: gateway.app.telemetry.deferred == 1)
             client.writer.transport.abort()
             await until(lambda: gateway.app.telemetry.connections == 1)
-        queue._soon()
         await until(lambda: gateway.app.telemetry.deferred == 0)
         assert (await gateway.get("/", token=gateway.token(sub="last"))).status == 200
     assert [received.one(b"x-user-id") for received in upstream.requests] == [b"first", b"last"]
 
 
-async def test_a_client_that_leaves_while_it_waits_leaves_nothing(
-    held: list[ExpressConnection], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_a_client_that_leaves_while_it_waits_leaves_nothing(held: list[DeferredRequest], tmp_path: Path) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         queue = gateway.app.express.deferred
-        with monkeypatch.context() as patch:
-            patch.setattr(queue, "_soon", lambda: None)
+        with standing_still(queue):
             for data in (request(b"GET", "/", token=b"junk"), request(b"GET", "/")):
                 client = await gateway.client()
                 assert (await client.exchange(data)).status == 401
@@ -352,19 +345,15 @@ async def test_a_client_that_leaves_while_it_waits_leaves_nothing(
                 client.writer.transport.abort()
                 await until(lambda: gateway.app.telemetry.connections == 0)
         assert gateway.app.telemetry.deferred == len(held) == 2
-        queue._soon()
         await until(lambda: gateway.app.telemetry.deferred == 0)
         assert (await gateway.get("/", token=gateway.token())).status == 200
     assert len(upstream.requests) == 1
 
 
-async def test_one_who_waits_while_the_gateway_drains_is_answered_for_the_last_time(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_one_who_waits_while_the_gateway_drains_is_answered_for_the_last_time(tmp_path: Path) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         queue = gateway.app.express.deferred
-        with monkeypatch.context() as patch:
-            patch.setattr(queue, "_soon", lambda: None)
+        with standing_still(queue):
             clients = []
             for data in (request(b"GET", "/", token=b"junk"), request(b"GET", "/")):
                 client = await gateway.client()
@@ -372,9 +361,8 @@ async def test_one_who_waits_while_the_gateway_drains_is_answered_for_the_last_t
                 await client.send(data)
                 clients.append(client)
             await until(lambda: gateway.app.telemetry.deferred == 2)
-        draining = spawn(gateway.app.drain(), "drain", awaited=True)
-        await until(lambda: gateway.app.listener.draining)
-        queue._soon()
+            draining = spawn(gateway.app.drain(), "drain", awaited=True)
+            await until(lambda: gateway.app.listener.draining)
         for client in clients:
             answer = await client.response()
             assert (answer.status, answer.one(b"connection")) == (401, b"close")
