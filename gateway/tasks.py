@@ -26,13 +26,13 @@ _periodic: set[Periodic] = set()
 
 #: Failures of what goes on all the same, by kind, in this process: failed rounds, and whatever else was noted.
 failures: Counter[str] = Counter()
+_logged_at: dict[str, float] = {}
 
 #: Least seconds between two log lines about failures of one kind.
 LOG_SECONDS = 10.0
-_logged_at: dict[str, float] = {}
 
 #: The real wait, in seconds, behind a failure that would leave none between two rounds.
-_PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.1
 
 
 def spawn(work: Coroutine[Any, Any, T], name: str, *, awaited: bool = False) -> asyncio.Task[T]:
@@ -113,7 +113,7 @@ async def go_on_after(error: BaseException, kind: str) -> None:
     if not survivable(error):
         raise error
     note_failure(kind, error)
-    await asyncio.sleep(_PAUSE_SECONDS)
+    await asyncio.sleep(PAUSE_SECONDS)
 
 
 class Periodic:
@@ -210,7 +210,7 @@ class Periodic:
             if not survivable(error):
                 raise
             self._failed(error)
-            await asyncio.sleep(_PAUSE_SECONDS)  # or rounds would follow each other without a pause
+            await asyncio.sleep(PAUSE_SECONDS)  # or rounds would follow each other without a pause
 
     def _failed(self, error: BaseException) -> None:
         self.failures += 1

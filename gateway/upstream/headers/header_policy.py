@@ -50,8 +50,8 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-# Always made anew or left out, whoever sent them. In folded spelling.
-_DROPPED = HOP_BY_HOP | {
+#: Always made anew or left out, whoever sent them. In folded spelling.
+DROPPED = HOP_BY_HOP | {
     # made by the gateway
     b"host",
     b"content-length",
@@ -81,6 +81,9 @@ _EXACT: dict[bytes, Action] = {
     b"via": Action.KEEP,
     **dict.fromkeys(FORWARDING, Action.FORWARDING),
 }
+
+#: All names by which fields mean something to the gateway itself, whatever the configuration. In folded spelling.
+MEANINGFUL = frozenset(DROPPED | _READ_TOO | _EXACT.keys())
 
 # Every byte to lower case if it is a letter or digit, else to "-".
 _FOLDING = bytes(
@@ -165,7 +168,7 @@ class HeaderPolicy:
         exact = _EXACT.get(folded)
         if exact is not None:
             return exact if name.lower() == folded else Action.DROP
-        if folded in _DROPPED or is_claimed(folded):
+        if folded in DROPPED or is_claimed(folded):
             return Action.DROP
         return Action.KEEP
 
