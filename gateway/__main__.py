@@ -1,6 +1,6 @@
 """``python -m gateway`` is the ``gateway`` command.
 
-Features that cannot be composed, add no commands or fail in a check are told of here: one line, exit code 1.
+Features that cannot be composed, add no commands or fail in a check end it with one line and exit code 1.
 """
 
 import sys

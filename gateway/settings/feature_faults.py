@@ -1,7 +1,7 @@
 """What is said about a feature that keeps the gateway from starting: one line with the feature and its hook.
 
-Only this error and what turns a failed hook into it live here; whoever calls a
-hook before the gateway runs does so within a ``Hook``. The danger is the text of
+Holds this error and what turns a failed hook into it; what calls a hook before
+the gateway runs does so within a ``Hook``. The danger is the text of
 an unforeseen exception, which may quote a secret of the configuration: it is
 named by its type and the places that it passed through.
 """
@@ -39,7 +39,7 @@ class Hook:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # One hook may ask another feature, whose failure it is then. An end of the process, or of the task, is none.
+        # One hook may ask another feature, whose failure it is then. The end of the process or the task is no failure.
         if isinstance(error, Exception) and not isinstance(error, FeatureError):
             raise FeatureError(f'feature "{self._feature}": {self._name} failed: {_cause(error)}') from error
 

@@ -1,6 +1,6 @@
 """The parts of a gateway's features: started one after the other, and stopped together within a limit.
 
-Only the start and the stop live here. The danger is the part that does not
+Starts and stops them. The danger is the part that does not
 stop: the process must end without it, and the other parts must still be stopped.
 """
 
