@@ -16,6 +16,7 @@ from typing import Any
 from gateway.errors import GatewayError, Reasons
 from gateway.identity import Identity
 from gateway.jwt.batch import Outcome
+from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.express_lane.plan import Plan, with_length
 from gateway.server.express_lane.response import ExpressResponse
 from gateway.server.request.facts import Facts
@@ -50,7 +51,7 @@ class ExpressExchange(ExpressResponse):
         pipeline, now = self._serving.pipeline, self._serving.clock.monotonic
         self._began = now()
         try:
-            if not pipeline.credentials.judged_as("jwt", Shown(token), plan.admitted.route):
+            if not pipeline.credentials.judged_as(JwtKind.name, Shown(token), plan.admitted.route):
                 found = pipeline.identification.recognise(Shown(token), self.run, plan.admitted)
                 self._go_on(plan, found if isinstance(found, Identity) else None)
                 return
