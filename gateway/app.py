@@ -1,7 +1,7 @@
 """The running gateway: every part built once, started and stopped in order.
 
-Only construction and the order of start and stop live here; the process around
-it is ``foreground.py``'s. Start: keys, upstream pools, admin port, then the public port. Stop:
+Builds the parts, and defines the order in which they start and stop; the process around
+them is ``foreground.py``'s. Start: keys, upstream pools, admin port, then the public port. Stop:
 readiness off, no new connections, running requests to their end, then pools
 and refreshers.
 """
@@ -36,9 +36,11 @@ from gateway.server.express_lane.listener import ExpressLane
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.pipeline.runner import Serving
 from gateway.server.seam.feature import Core, Part, demand_distinct, features_of
+from gateway.server.seam.parts import start_parts
 from gateway.server.sockets.listen import BACKLOG, Port, SharedAddress, listen, tcp_sockets
 from gateway.server.sockets.tls import RELOAD_SECONDS, ServerTls
 from gateway.server.sockets.tls_port import TlsPort
+from gateway.settings.feature_faults import Hook
 from gateway.settings.tables.root import Settings
 from gateway.spare_memory import SpareMemory, trim_of_c
 from gateway.store.conditions import Conditions
@@ -85,7 +87,7 @@ class GatewayApp:
         resolver: looks up the hosts of issuers; the system's by default.
 
     Raises:
-        ValueError: features of the configuration cannot be distinguished.
+        FeatureError: features of the configuration cannot be distinguished.
 
     Attributes:
         pseudonym: this gateway's name in Via (RFC 9110 section 7.6.3).
@@ -118,6 +120,7 @@ class GatewayApp:
 
         Raises:
             OSError: an address cannot be listened on, or a TLS file cannot be read.
+            FeatureError: a feature failed. What had been started is stopped again.
         """
         try:
             await self._start()
@@ -146,8 +149,7 @@ class GatewayApp:
         spare = SpareMemory(SystemClock(), trim_of_c())  # in real time: it is the process's
         self._stop.push_async_callback(spare.stop)
         spare.start()
-        parts = list(self.parts.values())
-        self.pipeline = Pipeline(settings, self._routes, self.authenticator, parts, clock, self.pseudonym)
+        self.pipeline = Pipeline(settings, self._routes, self.authenticator, self.parts, clock, self.pseudonym)
         await self._open_admin()
         # A long list takes a while; the admin port shows that meanwhile.
         await revocations.start()
@@ -164,7 +166,9 @@ class GatewayApp:
         secret = self._share.secret if self._share else b""
         core = Core(settings, clock, self._routes.routes, redis, revocations, used_ids, self._resolver, secret)
         for feature in self._features:
-            if (part := feature.build(core)) is not None:
+            with Hook(feature.name, "build"):
+                part = feature.build(core)
+            if part is not None:
                 self.parts[feature.name] = part
 
     async def _start_judging(self, revocations: Revocations) -> None:
@@ -184,9 +188,7 @@ class GatewayApp:
 
     async def _start_parts(self) -> None:
         """Start the features' parts, and what remembers one-time ids for them."""
-        for part in self.parts.values():
-            self._stop.push_async_callback(part.stop)
-            await part.start()
+        await start_parts(self.parts, self._stop)
         for used in self.used_ids.values():
             self._stop.push_async_callback(used.stop)
             await used.start()
@@ -212,7 +214,8 @@ class GatewayApp:
         if self._share is None:
             pages = self.admin.application()
             for feature in self._features:
-                pages.add_routes(feature.pages(settings, self.clock, self._take_revoked))
+                with Hook(feature.name, "pages"):
+                    pages.add_routes(feature.pages(settings, self.clock, self._take_revoked))
             self.admin_port = await open_admin(pages, settings.server, self._stop)
 
     async def _start_listener(self) -> None:
@@ -257,7 +260,7 @@ class GatewayApp:
         return self.ports[0]
 
     async def _join_fleet(self) -> Fleet | None:
-        """Tell others that share the Redis what this gateway is; None without one."""
+        """Join the gateways that share the Redis; return None without Redis."""
         if self.redis is None:
             return None
         fleet = Fleet(self.redis, self.settings, self.clock)
@@ -266,7 +269,7 @@ class GatewayApp:
         return fleet
 
     def _watch_conditions(self) -> Conditions | None:
-        """Look at what Redis is set up for; None without one."""
+        """Begin to check how Redis is configured; return None without Redis."""
         if self.redis is None:
             return None
         conditions = Conditions(self.redis, self.settings, self.clock)
@@ -312,7 +315,7 @@ class GatewayApp:
 def draw_pseudonym() -> bytes:
     """Return a name for ``Via`` that no other gateway has (RFC 9110 section 7.6.3).
 
-    Every worker of one gateway has the same, so that a loop is told, and two
-    gateways in a chain never do, however alike their hosts and configurations are.
+    All workers of one gateway have the same name, so that a loop is detected. Two gateways in a chain never have the
+    same one, however alike their hosts and configurations are.
     """
     return b"gateway-" + os.urandom(6).hex().encode("ascii")

@@ -1,6 +1,6 @@
 """The ``gateway`` command: flags become settings, settings start things.
 
-Only the commands live here; what a command does is a function of a lower floor,
+Declares the commands of the core. What a command does is a function of a lower floor,
 and the commands of a feature are in its folder. Exit codes: 0 done, 2 the
 configuration or the command line is wrong, 1 anything else.
 """
@@ -23,6 +23,7 @@ from gateway.demo import run as demo_run
 from gateway.process import standard_streams
 from gateway.process import supervisor as workers
 from gateway.server.seam.feature import features_of
+from gateway.settings.feature_faults import Hook
 from gateway.settings.loading.command_line import configured, load_given
 from gateway.settings.loading.load import Loaded
 from gateway.settings.rendering.effective import effective_toml
@@ -106,8 +107,9 @@ def version() -> None:
 
 
 for feature in features_of(GatewaySettings):
-    for command in feature.commands(GatewaySettings):
-        cli.add_command(command)
+    with Hook(feature.name, "commands"):
+        for command in feature.commands(GatewaySettings):
+            cli.add_command(command)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Time as an argument: the only place that reads a clock or sleeps.
 
-Two clocks, because they answer different questions. Claims are compared with
-the wall clock (RFC 7519 section 4.1.4); ages, schedules and cooldowns use the
-monotonic one, so that a step of the wall clock cannot stop or flood anything.
+There are two clocks for two purposes. Claims are compared with the wall clock
+(RFC 7519 section 4.1.4); ages, schedules and cooldowns use the monotonic one,
+so that a step of the wall clock cannot stop or flood anything.
 """
 
 from __future__ import annotations

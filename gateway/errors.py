@@ -1,8 +1,8 @@
 """Every way in which the gateway itself refuses or fails a request.
 
-Only the list of refusals lives here: their stable reason codes (for logs and
-metrics), their HTTP face, and the exception that carries them. How they are
-written to a client is ``server/request/error_answers.py``; nothing else builds an answer.
+Lists the refusals: their stable reason codes (for logs and metrics), their HTTP
+face, and the exception that carries them. ``server/request/error_answers.py``
+writes them to a client; nothing else builds an answer.
 
 The reason code never reaches the client. What the client reads is the kind's
 error code and one of the fixed texts below (RFC 6750 section 3, RFC 9110
@@ -110,7 +110,7 @@ class Reason:
     Args:
         code: what logs and metrics show.
         kind: the HTTP face.
-        text: a fixed text for people, where one more helpful than the kind's gives nothing away.
+        text: a fixed text for people, where one that is more helpful than the kind's discloses nothing.
         ending: how a WebSocket ends when its credential is no longer good for this reason.
     """
 
@@ -245,7 +245,7 @@ class GatewayError(Exception):
 
     Attributes:
         scheme: of tokens that the error is about, for challenges that name several; empty: not about one in particular.
-            Set where the route is known, unless who raises the error knows.
+            Set where the route is known, unless the code that raises the error sets it.
     """
 
     def __init__(

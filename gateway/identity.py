@@ -1,9 +1,8 @@
-"""Who is asking: the frozen value that crosses from "who" to "may they".
+"""The identity of a verified caller: the frozen value that authentication hands to authorization.
 
-Only the identity itself, the freezing of claims, the look-up of a claim by its
-path, the coding of claims as header values and the memory that all of it takes live here. It knows no token,
-no key and no route. The danger of this file is the header value: whatever it
-returns is sent to services that believe it.
+Holds the identity itself, the freezing of claims, the look-up of a claim by its path, the coding of claims as header
+values, and the count of the memory that they take. It knows no token, no key and no route. The danger of this file is
+the header value: what it returns is sent to services that trust it.
 """
 
 from __future__ import annotations
@@ -72,16 +71,18 @@ class Identity(NamedTuple):
         issuer: the token's ``iss``; empty for an API key.
         subject: the token's ``sub``; None when the issuer does not require one.
         scopes: the granted scopes, whatever claim carried them (RFC 8693 section 4.2).
-        claims: the top-level claims that some route rule looks at, frozen.
+        claims: the top-level claims that some route rule reads, frozen.
         lines: the identity headers for the upstream, as lines of a head (``identity_lines``).
         expires_at: ``exp``; infinity when the issuer does not require one.
         not_before: ``nbf``; minus infinity when absent.
         token_id: ``jti`` when it is a string, else None.
-        credential: what kind of credential said so, in the configuration's word.
+        credential: the credential kind that the identity comes from, as the configuration names it.
         session_id: ``sid`` when it is a string, else None (OIDC Front-Channel Logout section 3).
         issued_at: ``iat``; minus infinity when absent.
         confirmation: what the caller has to prove along with the token; None for a plain bearer token or key.
-        tenant: whose tokens these are, where the issuer is a template; else None.
+        tenant: the tenant of the token, where the issuer is a template; else None.
+        has_issuer: an issuer says who this is, by a token; False for a credential that this gateway gave out itself,
+            such as an API key. What decides by it holds for every kind that does not say otherwise.
     """
 
     issuer_name: str
@@ -98,6 +99,7 @@ class Identity(NamedTuple):
     issued_at: float = -math.inf
     confirmation: Confirmation | None = None
     tenant: str | None = None
+    has_issuer: bool = True
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
@@ -111,7 +113,7 @@ def header_pairs(lines: bytes) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((name, value) for name, _, value in (line.partition(b": ") for line in lines.splitlines()))
 
 
-#: The same, remembered for the callers who ask again and again.
+#: The same, remembered for callers that send many requests.
 _few_pairs = lru_cache(maxsize=256)(header_pairs)
 
 
@@ -142,7 +144,7 @@ def header_rules(configured: Mapping[str, str | list[str]]) -> tuple[HeaderRule,
 
 
 def freeze(value: Any) -> Any:
-    """Return a JSON value that nobody can change: tuples and read-only mappings."""
+    """Return a JSON value that cannot be changed: tuples and read-only mappings."""
     if isinstance(value, Mapping):
         return MappingProxyType({key: freeze(item) for key, item in value.items()})
     if isinstance(value, list | tuple):
@@ -294,7 +296,7 @@ def identity_cost(identity: Identity) -> int:
 
 
 def _claims_cost(claims: Mapping[str, Any]) -> int:
-    """Walk the claims that some route looks at; how deep they are nested was bounded when they were read."""
+    """Return the size of the claims that some route reads; their nesting was bounded when they were read."""
     total = 0
     waiting: list[Any] = [claims]
     while waiting:

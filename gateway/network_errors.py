@@ -1,8 +1,8 @@
 """What ended an exchange over the network, in words for a log.
 
-Only the words live here; who was asked, and what follows, is for those who
-asked. The danger is an exception's own text, which may quote a password or an
-answer: it is never repeated, nor is the name of a Python class.
+Words the cause alone; the caller names the peer and decides what follows. The
+danger is an exception's own text, which may quote a password or an answer: it
+is never repeated, nor is the name of a Python class.
 """
 
 from __future__ import annotations

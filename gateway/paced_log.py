@@ -1,7 +1,7 @@
 """Log lines that strangers can cause, at most one a second of each kind.
 
-Only the pace lives here. What is held back is counted, and the kind's next
-line says how many there were.
+Limits the rate and nothing else. Lines that are held back are counted, and the
+kind's next line says how many there were.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Memory that nothing uses, given back to the system.
+"""Returns unused memory to the system.
 
-Only that lives here. Clients that hold all that they can hold for a while (a
-megabyte each, in pieces of all sizes) leave the C library's heap full of holes,
-which it keeps: the process would stay as large as at its worst moment. The
-danger is time: searching a large heap takes long, so it is done in a thread,
-only while the process is larger than it was at its smallest, and rarely when it
-takes long.
+Clients that hold as much as they can for a while (a megabyte each, in pieces of
+all sizes) leave the C library's heap full of holes, which it keeps: the process
+would stay as large as at its worst moment. The danger is time: searching a
+large heap takes long. So it is done in a thread, only while the process is
+larger than it was at its smallest, and rarely when it takes long.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from pathlib import Path
 from gateway.clock import Clock
 from gateway.tasks import Periodic
 
-#: Seconds between two looks.
+#: Seconds between two checks of the size of the process.
 MEMORY_LOOK_SECONDS = 2.0
 
-#: What is given back is not looked for below this growth, in pages of 4 KiB: 16 MiB.
+#: Below this growth unused memory is not searched for, in pages of 4 KiB: 16 MiB.
 MIN_GROWTH_PAGES = 4096
 
-#: After each time it rests for so many times as long as it took.
+#: The pause after a search, as a multiple of the time that the search took.
 REST = 500
 
 _STATM = Path("/proc/self/statm")
@@ -51,11 +50,11 @@ def resident_pages() -> int:
 
 
 class SpareMemory:
-    """Gives back what this process does not use, again and again.
+    """Returns what this process does not use to the system, periodically.
 
     Args:
         clock: the time.
-        trim: does it; its argument is how many bytes it may keep at the end of the heap.
+        trim: returns unused memory; its argument is how many bytes it may keep at the end of the heap.
         resident: returns how many pages are in memory.
     """
 
@@ -69,7 +68,7 @@ class SpareMemory:
         self._giving_back = Periodic("spare memory", self._give_back, clock, MEMORY_LOOK_SECONDS)
 
     def start(self) -> None:
-        """Begin, where there is a way."""
+        """Begin, where the system supports it."""
         if self._trim is not None and _STATM.exists():
             self._smallest = self._resident()
             self._giving_back.start()
@@ -86,7 +85,7 @@ class SpareMemory:
         self._smallest = min(self._smallest, self._resident())
 
     def _timed(self) -> float:
-        """Do it; return how long it took, in seconds."""
+        """Trim the heap; return how long it took, in seconds."""
         assert self._trim is not None
         began = self._monotonic()
         self._trim(0)

@@ -3,8 +3,7 @@
 The event loop keeps only a weak reference to a task, so one that nothing holds
 may vanish while it runs. Every task is made here, held until it ends, and an
 exception that nothing waits for is logged. What has to go on for as long as the
-gateway runs is a ``Periodic``: whatever becomes of one round, the next one
-comes.
+gateway runs is a ``Periodic``: a round that fails is followed by the next one.
 """
 
 from __future__ import annotations
@@ -24,14 +23,17 @@ _log = logging.getLogger("gateway")
 _running: set[asyncio.Task[Any]] = set()
 _periodic: set[Periodic] = set()
 
-#: Failures of what goes on all the same, by kind, in this process: failed rounds, and whatever else was noted.
+#: Failures that end nothing, by kind, in this process: failed rounds, and everything else that was noted.
 failures: Counter[str] = Counter()
 _logged_at: dict[str, float] = {}
+
+#: Names of tasks that did not end in time, in this process. What they hold, such as a thread, may keep it from ending.
+given_up: list[str] = []
 
 #: Least seconds between two log lines about failures of one kind.
 LOG_SECONDS = 10.0
 
-#: The real wait, in seconds, behind a failure that would leave none between two rounds.
+#: The real pause, in seconds, after a failure that would leave none between two rounds.
 PAUSE_SECONDS = 0.1
 
 
@@ -40,7 +42,7 @@ def spawn(work: Coroutine[Any, Any, T], name: str, *, awaited: bool = False) -> 
 
     Args:
         name: what logs call the task.
-        awaited: somebody waits for its result, so its exception is theirs and not logged.
+        awaited: the caller awaits the result; it gets the exception, which is not logged.
     """
     task = asyncio.get_running_loop().create_task(work, name=name)
     _running.add(task)
@@ -52,6 +54,12 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
     """End a task, and return once it has ended."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def give_up(task: asyncio.Task[Any]) -> None:
+    """Cancel a task that takes too long, and wait for it no more; the process then ends without an orderly end."""
+    task.cancel()
+    given_up.append(task.get_name())
 
 
 def running() -> frozenset[asyncio.Task[Any]]:
@@ -72,7 +80,7 @@ def where(error: BaseException) -> str:
 
 
 def survivable(error: BaseException) -> bool:
-    """Tell whether the running task may go on after an exception.
+    """Return whether the running task may go on after an exception.
 
     It may not when it was cancelled itself, when its coroutine is being closed, and when the process is to end. A
     ``CancelledError`` that was not asked for comes from something that was waited for, and is a failure like any other.
@@ -89,7 +97,7 @@ def note_failure(kind: str, error: BaseException, about: str = "") -> None:
     Args:
         kind: what metrics call it; one of few words.
         error: what happened. Its text is not logged.
-        about: whose work it was, for the log.
+        about: what the work was for, such as an issuer, for the log.
     """
     failures[kind] += 1
     # Memory may have run out, or the log may be full: neither may end what goes on.
@@ -120,15 +128,15 @@ class Periodic:
     """Work that is done again and again; only ``stop`` ends it.
 
     A round that raises has failed: it is counted, logged with a bound on the rate, and followed by the next one. What
-    depends on the work must not trust a flag that only the next good round would change, but look at the age of the
-    last one.
+    depends on the work must not trust a flag that only the next good round would change, but check the age of the last
+    good round.
 
     Args:
         kind: what metrics call it; one of few words.
         work: one round.
         clock: the time.
         seconds: from the end of one round to the beginning of the next; a callable is asked each time.
-        about: whose work it is, for logs; empty where there is only one.
+        about: what the work is for, such as an issuer, for logs; empty where there is only one.
         on_failure: called with the error of each failed round. It must not raise.
 
     Attributes:
@@ -168,7 +176,7 @@ class Periodic:
         """Begin, on the running event loop; a second call does nothing.
 
         Args:
-            at_once: the first round comes before the first wait.
+            at_once: the first round comes before the first pause.
         """
         if self._task is None:
             self._task = spawn(self._run(at_once=at_once), self.name)

@@ -1,7 +1,7 @@
 """How certificates are verified, wherever the gateway does it.
 
-Only the making of contexts lives here, so that verification is one decision
-and the same on every Python: the chain, the name and the times. Python 3.13
+Makes all contexts, so that verification is one decision and the same on every
+Python: the chain, the name and the times. Python 3.13
 made ``ssl.create_default_context`` stricter (``VERIFY_X509_STRICT``: key usage,
 authority key identifiers), which refuses the private authorities of many
 clusters, and let it end chains at any trusted certificate

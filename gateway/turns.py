@@ -1,9 +1,9 @@
-"""Work that a connection has much of, in turns: so much of each turn of the loop, however many have such work.
+"""Long work of connections, done in turns: together they get a fixed time in each turn of the loop.
 
-Only the order of that work lives here. A peer can make a few bytes cost much,
-by chunks of a byte or frames of none. One such connection gives the loop back
-after a part of it; but of fifty, each with its part in every turn, the loop
-would still be late for all others (CWE-400, CWE-407).
+Orders that work; the work itself belongs to the connections. A peer can make a few
+bytes costly, by chunks of one byte or empty frames. One such connection gives the loop
+back after a part of its work. But fifty of them, each with its part in every turn,
+would still delay all others (CWE-400, CWE-407).
 """
 
 from __future__ import annotations

@@ -1,25 +1,25 @@
 """Files that are read again when they change, and how a change is noticed.
 
-Only the looks at a file live here, never its content: whoever reads it says what came of
-that. A writer may be at work, files that belong together are written one after the other,
-and what the system does not let be read now may be read later as the same version.
+Compares versions of a file, and never reads its content: the code that reads it reports whether
+that worked. A writer may be at work, files that belong together are written one after the other,
+and a version that cannot be read now may be readable later.
 """
 
 from __future__ import annotations
 
 import os
 
-#: What tells one version of a file from the next: time of change, size and inode; None when it is not there.
+#: What distinguishes the versions of a file: time of change, size and inode; None when there is no file.
 Version = tuple[int, int, int] | None
 
 Versions = tuple[Version, ...]
 
-# The version of files that were never read: none have it.
+# The version of files that were never read: no file has it.
 _UNREAD: Versions = ((-1, -1, -1),)
 
 
 def file_version(file: str) -> Version:
-    """Return what tells a file from its next version."""
+    """Return the version of a file."""
     try:
         found = os.stat(file)
     except (OSError, ValueError):
@@ -28,14 +28,14 @@ def file_version(file: str) -> Version:
 
 
 class WatchedFile:
-    """Tells when a file, or several that belong together, have another version than the one read last.
+    """Detects when a file, or one of several that belong together, has another version than the one read last.
 
     Args:
         files: their names.
-        max_waits: how many looks a version that has not stood still is waited for: a writer may be at work.
+        max_waits: how many checks a version that keeps changing is waited for: a writer may be at work.
 
     Attributes:
-        found: the version that was there when ``look`` last said yes, or at ``take``.
+        found: the version that was there when ``look`` last returned True, or at ``take``.
     """
 
     def __init__(self, *files: str, max_waits: int = 0) -> None:
@@ -52,16 +52,16 @@ class WatchedFile:
         self.found = self._taken = self._noted = self._versions()
 
     def forget(self) -> None:
-        """Take the version that is there for a new one at the next look: the last reading of it came to nothing."""
+        """Treat the present version as new at the next check: the last attempt to read it failed."""
         self._taken, self._noted = _UNREAD, self._versions()
 
     @property
     def waiting(self) -> bool:
-        """Whether another version was seen that has not stood still yet."""
+        """Whether a new version was seen that was not yet the same at two checks."""
         return self._noted != self._taken
 
     def look(self) -> bool:
-        """Take the version that is there, if it is another than the last one and stands still; say whether it was."""
+        """Take the present version if it is new and no longer changes; return whether it was taken."""
         found = self._versions()
         if found == self._taken:
             self._noted, self._waits = found, 0
@@ -74,13 +74,13 @@ class WatchedFile:
         return True
 
     def fails_again(self) -> bool:
-        """Note that ``found`` cannot be used; say whether that is known since the last version that could."""
+        """Note that ``found`` cannot be used; return whether that was noted before, since the last usable version."""
         again = self.found == self._failed
         self._failed = self.found
         return again
 
     def succeeds(self) -> None:
-        """Note that ``found`` is in force: whatever fails from now on is news."""
+        """Note that ``found`` is in force: the next failure is reported again."""
         self._failed = None
 
     def _versions(self) -> Versions:

@@ -17,7 +17,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @pytest.mark.rule("R370", "R373", "C86")
 async def test_drain_closes_idle_connections_at_once_and_lets_requests_end(tmp_path: Path) -> None:
-    """The running request ends well and is told that the connection closes."""
+    """The running request ends well and its answer says that the connection closes."""
     release = asyncio.Event()
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:

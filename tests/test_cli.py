@@ -155,6 +155,46 @@ def test_run_that_cannot_listen_exits_with_1(offline: list[str]) -> None:
     assert "cannot start" in errors
 
 
+_WITH_A_FAULTY_FEATURE = """
+import sys
+from gateway.features import listed
+from gateway.server.seam.feature import Feature
+class Faulty(Feature):
+    name = "faulty"
+    {declared}
+listed.FEATURES = (*listed.FEATURES, Faulty())
+from gateway.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ("def check(self, settings, sound): yield 1 / 0", "check failed: ZeroDivisionError at Faulty.check:"),
+        ("def warnings(self, settings): yield 1 / 0", "warnings failed: ZeroDivisionError at Faulty.warnings:"),
+        ("def weakness(self, *routes): return 1 / 0", "weakness failed: ZeroDivisionError at Faulty.weakness:"),
+        ("def replaces_keys(self, *of): return 1 / 0", "replaces_keys failed: ZeroDivisionError at "),
+        ("def calls_issuer(self, issuer): return 1 / 0", "calls_issuer failed: ZeroDivisionError at "),
+        ("def commands(self, model): return 1 / 0", "commands failed: ZeroDivisionError at Faulty.commands:"),
+        ("options = {'nothing': None}", "options for tables that the core does not have: nothing"),
+    ],
+)
+def test_run_with_a_feature_whose_hook_fails_is_one_line_and_exit_code_1(
+    declared: str, said: str, tmp_path: Path
+) -> None:
+    """Before there is a log: the features are composed, and the configuration is checked."""
+    routes = [{"path": "/a", "upstream": "orders", "methods": ["GET"]}, {"path": "/", "upstream": "orders"}]
+    file = tmp_path / "gateway.toml"
+    file.write_text(toml({**SMALL, "routes": routes}))
+    code = _WITH_A_FAULTY_FEATURE.format(declared=declared)
+    given = [sys.executable, "-c", code, "run", "--config", str(file)]
+    ended = subprocess.run(given, capture_output=True, text=True, timeout=20, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f'gateway: feature "faulty": {said}')
+    assert ended.stderr.count("\n") == 1
+
+
 async def test_token_asks_the_demo_provider() -> None:
     async with IdentityProvider() as provider:
         arguments = ("token", "--issuer", provider.issuer, "--claim", "role=admin", "--claim", 'n={"a": [1]}')

@@ -1,4 +1,4 @@
-"""The machine's clocks: which one answers which question."""
+"""The machine's clocks: which one is for what."""
 
 from __future__ import annotations
 

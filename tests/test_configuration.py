@@ -74,7 +74,7 @@ class LostOptions(FeatureOptions):
     after: ClassVar[str] = "nothing"
 
     lost: int = 0
-    """Nobody finds it."""
+    """It cannot be found."""
 
 
 class ToyAfterNothing(Feature):
@@ -203,7 +203,7 @@ def test_options_need_a_table_and_an_option_that_there_is() -> None:
 
     with pytest.raises(ValueError, match="tables that the core does not have: route"):
         compose([Misspelt()])
-    with pytest.raises(ValueError, match="not in list"):
+    with pytest.raises(ValueError, match="stands behind an option that there is not: nothing"):
         compose([ToyAfterNothing()])
 
 

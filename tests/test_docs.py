@@ -58,7 +58,7 @@ def test_every_entry_of_a_reason_begins_with_its_status() -> None:
     text = (ROOT / "docs/reasons.md").read_text(encoding="utf-8")
     for reason in reasons():
         entry = text.partition(f"### `{reason.code}`\n")[2].partition("\n#")[0].strip()
-        if reason is not Reasons.CLIENT_GONE:  # nobody reads its status
+        if reason is not Reasons.CLIENT_GONE:  # its status is not sent
             assert entry.startswith(f"{reason.kind.status}. "), reason
         assert len(entry) > 30, reason
 

@@ -58,7 +58,7 @@ def test_could_not_decide_is_never_a_refusal_of_the_token(reason: Reason) -> Non
 
 @pytest.mark.rule("R196")
 def test_exception_shows_its_code_alone() -> None:
-    """An exception's text ends up in places that nobody thought of."""
+    """An exception's text ends up in unexpected places."""
     error = GatewayError(Reasons.BAD_SIGNATURE, detail="hint", scope="a b")
     assert str(error) == "bad_signature"
     assert (error.retry_after, error.scope, error.detail) == (None, "a b", "hint")

@@ -129,7 +129,7 @@ NOT_PURE = {"settings/checks/own_addresses.py"}
 
 #: Modules without a test file of their own name, and what tests them instead.
 TESTED_ELSEWHERE = {
-    "__main__.py": "two lines; tests/test_cli.py starts `python -m gateway`",
+    "__main__.py": "the entry of the process; tests/test_cli.py starts `python -m gateway`",
     "server/admin/worker_view.py": "a declaration; tests/server/admin/test_pages.py and test_collector.py read it",
     "server/request/request.py": "declarations; tests/server/pipeline/test_judge_steps.py uses them",
     "server/request/in_progress.py": "declarations; tests/server/aiohttp_lane/test_lane.py uses them",
@@ -199,7 +199,7 @@ def _folders() -> frozenset[str]:
 
 
 def _imported(file: Path) -> Iterator[str]:
-    """Return the names that a file imports, in full, as far as they can be told."""
+    """Return the names that a file imports, in full, as far as they can be known."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -353,7 +353,7 @@ def test_no_function_is_too_long_to_be_read() -> None:
 
 
 def test_no_class_is_cut_over_several_files() -> None:
-    """A class with one heir, in another file, is half a class; a protocol is none."""
+    """A class with one heir, in another file, is half a class; a protocol is not."""
     heirs: dict[tuple[str, str], list[str]] = {}
     protocols = set()
     for module, file in _names().items():
@@ -432,7 +432,7 @@ def _is_found(name: str, at: Path) -> bool:
 
 
 def test_the_files_that_a_text_names_are_there() -> None:
-    """Whoever moves a file is shown what still speaks of its old place."""
+    """Moving a file shows what still speaks of its old place."""
     lost = []
     for file in [*_modules(), ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"]:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):

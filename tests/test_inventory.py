@@ -2,7 +2,7 @@
 
 A test names the rules (R) and cases (C) that it proves in its marker:
 ``@pytest.mark.rule("R181", "C73")``. A rule that loses its last test is found
-here, and so is a number that nobody knows.
+here, and so is an unknown number.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def test_one(a): ...
 
 @pytest.mark.parametrize("marker", ["rule()", "rule(NUMBER)", "rule(*NUMBERS)", "rule(181)", "rule('R1', why='x')"])
 def test_marker_that_names_nothing_plainly_is_refused(marker: str) -> None:
-    """Whoever looks for a number finds it with grep."""
+    """A number can be found with grep."""
     with pytest.raises(Unreadable):
         named_in(ast.parse(f"@pytest.mark.{marker}\ndef test_one(): ..."))
 

@@ -1,4 +1,4 @@
-"""The kinds of tests: told by what a test reaches, through helpers, fixtures, classes and parameters."""
+"""The kinds of tests: known by what a test reaches, through helpers, fixtures, classes and parameters."""
 
 from __future__ import annotations
 

@@ -279,9 +279,9 @@ def test_the_codings_of_claims_are_as_shown() -> None:
         assert header_value(parsed) == value.encode(), claim
 
 
-def test_every_field_that_is_said_to_be_removed_is_and_none_is_missing() -> None:
+def test_every_header_that_is_said_to_be_removed_is_and_none_is_missing() -> None:
     """The table of transparency.md against the header rules, both ways."""
-    rows = _rows(_read("docs/transparency.md"), "### Fields that are removed")
+    rows = _rows(_read("docs/transparency.md"), "### Headers that are removed")
     listed = {code for row in rows[1:] for code in _codes(row[0]) if code[0].isupper()}
     fields = [(name.encode(), b"x") for name in sorted(listed) if name != "Connection"]
     sent = request_headers(

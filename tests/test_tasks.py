@@ -1,4 +1,4 @@
-"""Background tasks: held until they end, and their faults told without their text."""
+"""Background tasks: held until they end, and their faults reported without their text."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_fault_that_somebody_waits_for_is_his_alone(caplog: pytest.LogCapt
 
 @pytest.mark.parametrize("awaited", [False, True])
 async def test_cancelled_task_is_no_fault(awaited: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """A task that was told to end has done nothing wrong."""
+    """A task that was cancelled has done nothing wrong."""
     task = spawn(asyncio.Event().wait(), "waits", awaited=awaited)
     await settle(1)
     task.cancel()
@@ -101,6 +101,17 @@ async def test_ending_a_task_waits_for_its_end(caplog: pytest.LogCaptureFixture)
     await tasks.cancelled(task)
     assert left == [True]
     assert lines(caplog) == []
+
+
+async def test_a_task_that_is_given_up_is_cancelled_and_remembered() -> None:
+    """The process then knows that it has no orderly end to wait for."""
+    before = list(tasks.given_up)
+    task = spawn(asyncio.Event().wait(), "hangs")
+    tasks.give_up(task)
+    assert tasks.given_up == [*before, "hangs"]
+    del tasks.given_up[len(before) :]
+    await asyncio.wait({task})
+    assert task.cancelled()
 
 
 async def test_result_reaches_the_waiter() -> None:

@@ -1,7 +1,7 @@
 """The service behind the demo's gateway: it answers with what it received, and adds nothing.
 
-Only the echo lives here. It reads the request below aiohttp's routing, so that
-the target and the header fields are shown byte for byte.
+Echoes requests and does nothing else. It reads them below aiohttp's routing, so
+that the target and the header fields are shown byte for byte.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class EchoUpstream(LoopbackServer):
 async def echo(request: web.BaseRequest) -> web.Response:
     """Answer with what was received, once all of it was."""
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # below routing nobody else says it
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # below routing aiohttp does not send it
     length, digest = 0, hashlib.sha256()
     async for chunk in request.content.iter_any():
         length += len(chunk)

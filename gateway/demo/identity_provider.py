@@ -1,9 +1,9 @@
-"""A small identity provider for the demo and for tests: it gives a token to whoever asks.
+"""A small identity provider for the demo and for tests: it gives a token to every client.
 
-Only the provider lives here: signing keys, discovery (OpenID Connect Discovery
+Holds the whole provider: signing keys, discovery (OpenID Connect Discovery
 section 3), the JWKS (RFC 7517 section 5), the client-credentials token endpoint
-(RFC 6749 section 4.4) and rotation. It authenticates nobody, so it listens on
-loopback only and must never stand in for a real one.
+(RFC 6749 section 4.4) and rotation. It does not authenticate clients, so it
+listens on loopback only and must never stand in for a real one.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from gateway.demo.loopback import LoopbackServer
 #: Where ``gateway demo`` puts it and ``gateway token`` looks for it.
 PROVIDER_PORT = 9401
 
-#: Whom the tokens are for unless the request names another ``aud`` in its ``claims``.
+#: The audience of the tokens, unless the request names another ``aud`` in its ``claims``.
 AUDIENCE = "demo-api"
 
-#: Who a client without a name is.
+#: The name of a client that gives none.
 DEMO_CLIENT = "demo-client"
 
 ALGORITHM = "RS256"
@@ -39,7 +39,7 @@ ALGORITHM = "RS256"
 #: Below zero makes a token that expired already.
 LIFETIME, MAX_TOKEN_LIFETIME = 600, 86400
 
-#: How long the published keys may be kept by others, in seconds.
+#: How long the published keys may be cached, in seconds.
 JWKS_SECONDS = 60
 
 
@@ -113,7 +113,7 @@ class IdentityProvider(LoopbackServer):
         Args:
             client: ``client_id``, and ``sub`` unless ``claims`` says otherwise.
             scope: the scopes, space-separated; empty leaves the claim out.
-            claims: added to the token's own claims, and put in place of them.
+            claims: added to the token's own claims; they replace those of the same name.
             expires_in: seconds from ``iat`` to ``exp``.
         """
         now = int(self._clock.wall())

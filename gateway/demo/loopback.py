@@ -1,6 +1,6 @@
 """A small HTTP server on a loopback port, started and stopped with ``async with``.
 
-Only listening and its end live here; what is served is its subclasses' own.
+Starts and stops listening; its subclasses define what is served.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The demo: an identity provider, a service and the gateway between them, on loopback.
 
-Starting the three, the requests that show what the gateway does, and asking
-the provider for a token live here. The gateway gets the settings that a user
-would write; nothing in it knows that this is a demo.
+Starts the three, sends the requests that show what the gateway does, and asks
+the provider for a token. The gateway gets the settings that a user would write;
+nothing in it knows that this is a demo.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ DEFAULT_PORT = 8080
 DEFAULT_ADMIN_PORT = 9090
 DEFAULT_UPSTREAM_PORT = 9402
 
-#: What ``gateway token`` asks unless told otherwise.
+#: The identity provider that ``gateway token`` asks by default.
 DEFAULT_ISSUER = f"http://127.0.0.1:{identity_provider.PROVIDER_PORT}"
 
-#: Who the demo's tokens speak for, and with it the headers that the upstream must see.
+#: The caller, scope and role of the demo's tokens, and the headers that the upstream must see for them.
 ALICE, SCOPE, ROLE = "alice", "orders:read", "merchant"
 IDENTITY = {"x-user-id": ALICE, "x-user-role": ROLE, "x-scope": SCOPE}
 
@@ -87,7 +87,7 @@ def print_token(
 
     Args:
         issuer: the provider's base URL.
-        claims: put into the token, in place of its own where names are equal.
+        claims: added to the token's own; they replace those of the same name.
         expires_in: seconds; None leaves it to the provider.
     """
     try:
@@ -161,7 +161,7 @@ async def _demo(once: bool, port: int | None) -> int:
 
 
 def _free(port: int) -> int:
-    """Return ``port``, or 0 (any) when somebody else listens there."""
+    """Return ``port``, or 0 (any) when another program listens there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

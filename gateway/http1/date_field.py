@@ -1,7 +1,7 @@
 """The Date of responses: the second in which they are sent, rendered once for all of that second.
 
-Only that one field lives here (RFC 9110 section 6.6.1). It is asked for with
-each response, and must never be kept with anything that is remembered of one.
+This file has that one field (RFC 9110 section 6.6.1). It is asked for with each
+response, and must never be kept with anything that is remembered of one.
 """
 
 from __future__ import annotations

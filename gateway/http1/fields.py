@@ -1,9 +1,9 @@
 """What every head is made of: tokens, methods, field lines, lists of members, connection options.
 
-Only the grammar that requests and responses share lives here (RFC 9110 section 5,
-RFC 9112 section 5), as pure code over bytes. What a field means is for its reader to
-say. The danger of this file is a second spelling of it elsewhere: two readers of
-one grammar soon read two different messages.
+This file has the grammar that requests and responses share (RFC 9110 section 5,
+RFC 9112 section 5), as pure code over bytes. What a field means is for its
+reader to say. The danger of this file is a second spelling of it elsewhere: two
+readers of one grammar soon read two different messages.
 """
 
 from __future__ import annotations

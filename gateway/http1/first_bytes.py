@@ -1,9 +1,8 @@
 """What stands where a request should begin, and cannot become one.
 
-Only the look at the first bytes of an unfinished head lives here, as pure code.
-A request that is whole is read by ``request_head.py``; what can still become one is
-waited for. Everything else is reported at once, by its kind and never by its
-bytes: another protocol on this port waits for an answer that would not come.
+Judges the first bytes of an unfinished head, as pure code. A request that is whole is read by ``request_head.py``;
+what can still become one is waited for. Everything else is reported at once, by its kind and never by its bytes:
+another protocol on this port waits for an answer that would not come.
 """
 
 from __future__ import annotations

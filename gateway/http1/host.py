@@ -1,8 +1,8 @@
 """The host that a request is for, in one canonical spelling.
 
-Only the grammar and the canonical form of ``host[:port]`` live here (RFC 9110
-section 7.2, RFC 9112 section 3.2). The result chooses a route; it never
-chooses where a request is sent.
+This file has the grammar and the canonical form of ``host[:port]`` (RFC 9110
+section 7.2, RFC 9112 section 3.2). The result chooses a route; it never chooses
+where a request is sent.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Where requests begin and end in what one client sends.
 
-Only the way from message to message lives here (RFC 9112 sections 2.2, 6 and 7.1): heads, content
-with a length, and the lines of the chunked coding. The danger of this file is
-state: one byte counted wrong and content is taken for a request.
+Follows a client's bytes from message to message (RFC 9112 sections 2.2, 6 and
+7.1): heads, content with a length, and the lines of the chunked coding. The
+danger of this file is state: one byte counted wrong and content is taken for a
+request.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class MessageScanner:
         return len(self._held) >= MAX_HELD
 
     def take_held(self) -> bytes:
-        """Return the bytes that were kept, for whoever follows them from now on."""
+        """Return the bytes that were kept, for the code that follows them from now on."""
         held, self._held = self._held, b""
         return held
 

@@ -1,9 +1,8 @@
 """An upstream's plain response, read without aiohttp's parser, for both lanes.
 
-Only the reading of the plain response's head lives here: a strict head, one
-Content-Length, nothing about the connection. Whatever is not plain is no
-matter of this file: it goes to aiohttp's parser, with every byte, so that
-there is one judge of odd responses.
+Reads a plain response's head: a strict head, one Content-Length, nothing about
+the connection. Every other response goes to aiohttp's parser, with every byte,
+so that there is one judge of odd responses.
 
 A head's meaning depends on nothing but its bytes, so the last few heads are
 remembered with what the client gets for them: services repeat theirs. The one
@@ -40,7 +39,7 @@ _NOT_PLAIN = frozenset({b"transfer-encoding", b"upgrade", b"trailer"})
 
 
 class Receiver(Protocol):
-    """Who takes the bytes of a leased connection in place of aiohttp's parser."""
+    """What takes the bytes of a leased connection instead of aiohttp's parser."""
 
     def upstream_data(self, data: bytes) -> None:
         """Take the next bytes of the response."""

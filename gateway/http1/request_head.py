@@ -1,10 +1,10 @@
 """A request's head, read strictly and before any other parser.
 
-Only the grammar of one HTTP/1.1 request's head lives here (RFC 9112), as pure code over
-bytes. It decides nothing about what a request may do; it decides whether the
-bytes have one reading. llhttp, which parses after it, forgives several things
-that RFC 9112 does not; what two parsers in a row may read differently is what
-request smuggling is made of, so nothing is forgiven here.
+This file has the grammar of one HTTP/1.1 request's head (RFC 9112), as pure
+code over bytes. It decides nothing about what a request may do; it decides
+whether the bytes have one reading. llhttp, which parses after it, forgives
+several things that RFC 9112 does not; what two parsers in a row may read
+differently is what request smuggling is made of, so nothing is forgiven here.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The path guard: one reading of a request target, or a refusal.
 
-Only the request target lives here (RFC 9112 section 3.2, RFC 3986). The danger
-of this file is a path that the rules read in one way and the upstream in
-another: whoever finds one is past every rule. So a target with two plausible
-readings is refused, never repaired, and the upstream gets what the client
-sent, byte for byte. The reading that the rules use is ``Target.match_path``:
+Reads the request target (RFC 9112 section 3.2, RFC 3986). The danger of this
+file is a path that the rules read in one way and the upstream in another: a
+client that finds one is past every rule. So a target with two plausible
+readings is refused, never repaired, and the upstream gets what the client sent,
+byte for byte. The reading that the rules use is ``Target.match_path``:
 
 * percent-encoding is decoded once, so ``/%61dmin`` is ``/admin`` and
   ``/%252e`` is the text ``/%2e``;
@@ -23,9 +23,8 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.errors import GatewayError, Reasons
 
-# The traffic of every day, told apart by one pass in C: no escapes, no parameters,
-# nothing outside RFC 3986 in the path; any visible ASCII but "#" in the query.
-# No segment is empty or begins with a dot, so no possible dot segment is "plain".
+# Ordinary targets, recognised by one pass in C: no escapes, no parameters, nothing outside RFC 3986 in the path; any
+# visible ASCII but "#" in the query. No segment is empty or begins with a dot, so no possible dot segment is "plain".
 _FIRST = rb"[A-Za-z0-9\-_~!$&'()*+,=:@]"
 _REST = rb"[A-Za-z0-9\-._~!$&'()*+,=:@]*+"
 _PLAIN = re.compile(rb"(/(?:" + _FIRST + _REST + rb"/)*+(?:" + _FIRST + _REST + rb")?)(?:\?([!\"$-~]*+))?").fullmatch

@@ -1,6 +1,6 @@
 """Addresses of clients and proxies, which proxies are believed, and which of their fields.
 
-Only the reading of addresses and the set of trusted networks live here. An
+This file has the reading of addresses and the set of trusted networks. An
 address that cannot be read is never trusted. The danger of this file is a field
 that a trusted proxy does not write itself: what stands in it is the client's.
 """
@@ -49,7 +49,7 @@ class Peer:
     Attributes:
         address: its IP address as text (see ``address_text``), or ``UNIX``.
         secure: the connection is TLS.
-        port: the port that it came in on; 0 when there is none.
+        port: the port that it came in on; 0 for a Unix socket.
     """
 
     address: bytes
@@ -58,7 +58,7 @@ class Peer:
 
 
 def parse_node(text: bytes) -> IPv4Address | IPv6Address | None:
-    """Read an address, with or without port and brackets (RFC 7239 section 6); None when there is none.
+    """Read an address, with or without port and brackets (RFC 7239 section 6); None when the text is not an address.
 
     An IPv4 address that arrived over an IPv6 socket (``::ffff:192.0.2.1``) is
     the IPv4 address, and a zone (``%eth0``) is left out: it means nothing elsewhere.
@@ -75,7 +75,7 @@ def parse_node(text: bytes) -> IPv4Address | IPv6Address | None:
 
 
 def address_text(host: str) -> bytes:
-    """Return the canonical text of a socket's address, ``b"unknown"`` when it is none (RFC 7239 section 6.2)."""
+    """Return the canonical text of a socket's address, or ``b"unknown"`` without one (RFC 7239 section 6.2)."""
     address = parse_node(host.encode("latin-1", "replace"))
     return UNKNOWN if address is None else str(address).encode("ascii")
 
@@ -89,7 +89,7 @@ def plain_network(block: Network) -> Network:
 
 
 class TrustedProxies:
-    """The networks whose forwarding fields are believed. Empty: nobody's.
+    """The networks whose forwarding fields are believed. Empty: no forwarding field is believed.
 
     Args:
         networks: CIDRs and ``unix``, as ``server.trusted_proxies`` has them.

@@ -1,11 +1,11 @@
 """What the gateway must know of the WebSocket protocol (RFC 6455), as pure code over bytes.
 
-Only three things live here: the checks of the opening handshake, the bearer
-token that may stand among the offered subprotocols, and where a frame begins
-and ends. Payloads are never looked at: compression, masking, pings and close
-codes are the business of the two ends. The danger of this file is the length
-of a frame: counted wrong, the gateway's own close frame would land in the
-middle of somebody's message.
+This file has the checks of the opening handshake, the bearer token that may
+stand among the offered subprotocols, and where a frame begins and ends.
+Payloads are never looked at: compression, masking, pings and close codes are
+the business of the two ends. The danger of this file is the length of a frame:
+counted wrong, the gateway's own close frame would land in the middle of a
+message.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """From a bearer token to an identity: the cache, and on a miss every check in order.
 
-Only the order of the steps lives here; what each checks is in the files named
-after it. The dangers: a check that is skipped on some path (so there is one
-path, and a cache hit looks again at everything that can change), and an error
-that lets a token pass or becomes a fault (so every exception is a refusal).
+Runs the steps in order; what each step checks is in the file named after it.
+The dangers: a check that is skipped on some path (so there is one path, and a
+cache hit looks again at everything that can change), and an error that lets a
+token pass or becomes a fault (so every exception is a refusal).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Examined(NamedTuple):
 
 
 class Authenticator:
-    """Who may be asking, under one configuration. A new configuration gets a new one, with an empty cache.
+    """Verifies tokens under one configuration. A new configuration gets a new authenticator, with an empty cache.
 
     Args:
         settings: the whole configuration.
@@ -56,8 +56,9 @@ class Authenticator:
         revocations: what is revoked.
         cache: the verified tokens, for ``/status`` and metrics.
         recall: return the identity of the bearer token with this SHA-256, if it is remembered and all
-            that it rests on holds. Nothing is refused and no miss is counted: for whoever goes on to
-            ``cached`` on None. Never a token that is bound to its sender: that takes ``authenticate``.
+            that it rests on holds. Nothing is refused and no miss is counted:
+            for callers that go on to ``cached`` on None. Never a token that is
+            bound to its sender: that takes ``authenticate``.
     """
 
     def __init__(
@@ -172,7 +173,8 @@ class Authenticator:
     def hold(self, token: bytes) -> CachedToken:
         """Return what the verdict on a token that was verified a moment ago rests on.
 
-        For whoever acts on one verdict for longer than a request takes (``still_good``): the cache may forget it.
+        For callers that act on one verdict for longer than a request takes
+        (``still_good``): the cache may forget it.
 
         Raises:
             GatewayError: it was forgotten, and would not be given again.
@@ -188,8 +190,8 @@ class Authenticator:
         return self._entry(examined, key)
 
     def still_good(self, held: CachedToken) -> Reason | None:
-        """Return why a held verdict is none any more: expired, revoked, its key withdrawn, keys too old; None while it
-        is. While it is not known what is revoked, it stays one."""
+        """Return why a held verdict no longer holds: expired, revoked, its key withdrawn, keys too old; None while it
+        holds. While it is not known what is revoked, it holds."""
         identity, now = held.identity, self._monotonic()
         if held.policy.tenant is not None:
             held.issuer.used_at = now  # or it would count as idle and be given up
@@ -225,7 +227,7 @@ class Authenticator:
             raise GatewayError(Reasons.UNKNOWN_KEY, detail=f"kid is '{shown}'")
         return self.remember(examined, key)
 
-    # --- one step each, for whoever takes them one by one; what they raise besides refusals is unforeseen ---
+    # --- one step each, for callers that take them one by one; what they raise besides refusals is unforeseen ---
 
     def examine(self, token: bytes, digest: bytes) -> Examined:
         """Return a token of which everything is right but perhaps its signature; only such a one may cause a fetch.
@@ -259,8 +261,8 @@ class Authenticator:
         if examined.policy.tenant is not None:
             self._issuers.verified(examined.policy)
         bound = entry.identity.confirmation is not None
-        # Revoked ones, too: they are refused without another look at the signature, and good again when the revocation
-        # is taken back.
+        # Revoked ones, too: they are refused without another look at the signature, and good again when the
+        # revocation entry is removed.
         self.cache.put(_BOUND + examined.digest if bound else examined.digest, entry)
         if self.cache.revokes(entry):
             raise GatewayError(Reasons.REVOKED)

@@ -1,11 +1,11 @@
 """New tokens of one turn of the event loop, their signatures checked one after the other.
 
-Only the waiting of tokens for the end of the turn lives here. What is checked
-is the authenticator's. A signature check and the interpreter push each other
-out of the processor's caches: together, the checks cost a fifth less than one
-among the work on each request. And requests whose token is known do not wait
-for those that are new: they are served first, and so many new tokens at most
-are verified before the loop looks at its connections again.
+Collects new tokens until the end of the turn; the authenticator checks them. A
+signature check and the interpreter push each other out of the processor's
+caches: together, the checks cost a fifth less than one among the work on each
+request. And requests whose token is known do not wait for those that are new:
+they are served first, and so many new tokens at most are verified before the
+loop looks at its connections again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from gateway.tasks import note_failure
 #: Most tokens verified in one turn: a few milliseconds of work.
 MAX_VERIFICATIONS_PER_TURN = 32
 
-#: What became of a token: who it speaks for, the refusal, or None when that takes more than the token: keys that have
-#: to be waited for, a proof of possession.
+#: What became of a token: the identity, the refusal, or None when that takes more than the token: keys that have to
+#: be waited for, a proof of possession.
 Outcome = Identity | GatewayError | None
 
 

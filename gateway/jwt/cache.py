@@ -1,10 +1,9 @@
 """Verified tokens, remembered for a while: a bounded map from a token's hash to its identity.
 
-Only the remembering lives here; it is pure and never waits. The danger of this
-file is an entry that lives longer than what it stands for: so on every hit the
-token's own times, the entry's age, the key that verified it and what is revoked
-are looked at, and nothing that depends on a route is kept. The key is the SHA-256 of the
-whole token: no token text is in memory, and no two tokens share an entry.
+This file keeps and looks up; it is pure and never waits. The danger of this file is an entry that lives longer than
+what it stands for: so on every hit the token's own times, the entry's age, the key that verified it and what is
+revoked are looked at, and nothing that depends on a route is kept. The key is the SHA-256 of the whole token: no
+token text is in memory, and no two tokens share an entry.
 
 Tokens found bad are remembered apart, few and briefly, so that garbage cannot
 push out good entries.
@@ -59,7 +58,7 @@ class CachedToken:
     """A verified token, and what its verdict rests on.
 
     Attributes:
-        identity: who is asking.
+        identity: the caller.
         key: the key that verified the token.
         issuer: whose keys these are; asked on every hit whether ``key`` is still trusted.
         policy: what its times are judged by.
@@ -125,10 +124,9 @@ class TokenCache:
         evictions: entries dropped for want of room.
         bytes_used: estimated memory of the entries.
         get: return the identity of the token with this SHA-256 if everything that its entry
-            rests on still holds; else drop the entry and return None. None without a drop is
-            the answer while the issuer's keys are too old to be believed: they decide nothing
-            now, and may be good again. It is also the answer for a revoked token, of which a
-            revocation that is taken back makes a good one again.
+            rests on still holds; else drop the entry and return None. None without a drop is the answer while the
+            issuer's keys are too old to be believed: they decide nothing now, and may be good again. It is also the
+            answer for a revoked token, which is good again when its revocation entry is removed.
     """
 
     def __init__(

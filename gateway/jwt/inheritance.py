@@ -1,11 +1,12 @@
 """What a worker leaves to those that start after it: issuers' public keys, and what is revoked.
 
-Only the collecting and the taking over live here; ``process/supervisor.py`` carries it
-from one process to another, over the channels that it has with both. So a
-worker that dies while Redis or a provider is away is replaced by one that knows
-what the others know. The dangers: knowledge that looks younger than it is (so
-moments go along, on the monotonic clock, which all processes of a machine
-share), size (so there is a bound, and pieces), and secrets: none is in it.
+Collects this knowledge in one worker and takes it over in another;
+``process/supervisor.py`` carries it between them, over its channels with both.
+So a worker that dies while Redis or a provider cannot be reached is replaced by
+one that knows what the others know. The dangers: knowledge that looks younger
+than it is (so moments go along, on the monotonic clock, which all processes of
+a machine share), size (so there is a bound, and pieces), and secrets: none is
+in it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How long an answer says that it is good: Cache-Control and Age, read with suspicion.
 
-Only reading those fields lives here; it is pure. An identity provider's answer
-may shorten or lengthen the time between two fetches, but never to a flood and
-never to a key set that is held for weeks.
+Reads those fields; it is pure. An identity provider's answer may shorten or
+lengthen the time between two fetches, but never to a flood and never to a key
+set that is held for weeks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 #: Bounds on the lifetime that an answer may set, in seconds.
 MIN_LIFETIME, MAX_LIFETIME = 15.0, 86400.0
 
-#: delta-seconds are at least this large when they have more digits than anybody can mean (RFC 9111 section 1.2.2).
+#: delta-seconds are at least this large when they have more digits than any sensible value (RFC 9111 section 1.2.2).
 _MANY_SECONDS = 2**31
 
 
@@ -48,7 +48,7 @@ def _directives(values: Iterable[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _split_list(value: str) -> list[str]:
-    """Split at the commas that stand outside quotes, in one pass: whoever wrote the value may be hostile."""
+    """Split at the commas that stand outside quotes, in one pass: the sender of the value may be hostile."""
     parts, start, quoted, escaped = [], 0, False, False
     for position, character in enumerate(value):
         if escaped:

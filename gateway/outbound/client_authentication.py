@@ -1,8 +1,8 @@
 """How the gateway says who it is to an authorization server, as the client that the server knows.
 
-Only that lives here (RFC 6749 section 2.3.1, RFC 7523 section 2.2); the files
-are read by ``settings/client_credentials.py``, and authlib writes the fields.
-The danger is the secret in a log: what goes wrong is told without it.
+Authenticates the gateway (RFC 6749 section 2.3.1, RFC 7523 section 2.2); the
+files are read by ``settings/client_credentials.py``, and authlib writes the
+fields. The danger is the secret in a log: faults are reported without it.
 """
 
 from __future__ import annotations
@@ -86,10 +86,10 @@ class ClientAuthentication:
         self._looking = asyncio.Lock()
 
     async def request(self, form: dict[str, str]) -> OutboundRequest:
-        """Return a request that sends ``form`` and says who asks.
+        """Return a request that sends ``form`` and authenticates the gateway.
 
         Raises:
-            FetchError: ``client_file``: there is no secret or key to say it with.
+            FetchError: ``client_file``: there is no secret or key.
         """
         credential = await self.credential()
         headers = {"Content-Type": "application/x-www-form-urlencoded"}

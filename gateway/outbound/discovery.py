@@ -1,9 +1,9 @@
 """Which address the keys may come from: the discovery document, judged.
 
-Only the judging of a discovery document and of the addresses in it lives here;
-nothing is fetched. The danger of this file is that ``jwks_uri`` is an address
-chosen by somebody else, which the gateway then visits from inside the network
-(CWE-918): whatever passes here is fetched.
+Judges a discovery document and the addresses in it; nothing is fetched. The
+danger of this file is that ``jwks_uri`` is an address chosen by another party,
+which the gateway then visits from inside the network (CWE-918): whatever passes
+here is fetched.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class GuardedResolver(AbstractResolver):
 
     Args:
         trusted_host: the issuer's own host, from the configuration: its addresses are the operator's choice.
-        resolver: who really looks names up; None for the system.
+        resolver: what really looks names up; None for the system.
     """
 
     def __init__(self, trusted_host: str, resolver: AbstractResolver | None = None) -> None:

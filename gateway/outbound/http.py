@@ -1,10 +1,10 @@
 """Connections to an identity provider: what every exchange with one is bounded by.
 
-Only the session lives here: limits of size and time, TLS, and the translation
-of every library and system error into ``FetchError``. What is asked, and what
-an answer means, is for the modules that use it. The danger of this file is
-trust: the other side may be slow, huge, hostile or not the provider at all,
-and must cost no more than a bounded failure.
+This file has the session: limits of size and time, TLS, and the translation of
+every library and system error into ``FetchError``. What is asked, and what an
+answer means, is for the modules that use it. The danger of this file is trust:
+the other side may be slow, huge, hostile or not the provider at all, and must
+cost no more than a bounded failure.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
     """Return the content of an answer with status 200, plain and of at most ``most`` bytes.
 
     Raises:
-        FetchError: it is none.
+        FetchError: the answer is not such a one.
     """
     if response.status != 200:
         raise FetchError(f"status_{response.status}", f"{shown_url(response.url)} answered {response.status}")

@@ -1,8 +1,8 @@
 """May this caller use this route?
 
-Only the comparison of an identity with a route's rules lives here. It runs on
-every request and its result is never kept with the token: the same token may
-be enough for one route and not for the next.
+Compares an identity with a route's rules. It runs on every request and its
+result is never kept with the token: the same token may be enough for one route
+and not for the next.
 
 How claims are compared: a claim that is a list needs any one of its elements
 to be accepted; text is compared whole, never by substring or letter case; the
@@ -27,6 +27,16 @@ _NUMBER = (int, float)
 def authorize(route: Route, identity: Identity) -> None:
     """Return when ``identity`` fulfils all of the route's rules.
 
+    Every caller is asked for ``credentials``, ``scopes``, ``any_scopes`` and ``claims``. A caller without an issuer
+    (``Identity.has_issuer``), which today is one with an API key, is not asked for two more:
+
+    - ``issuers`` says whose tokens the route believes. A key is believed because this gateway's configuration has it,
+      so no issuer vouches for its caller; what lets it in on the route is ``api_key`` in ``credentials``.
+    - ``sender_constrained`` says that tokens must be bound to a key or a certificate of their sender (RFC 7800
+      section 3.1). An issuer binds a token when it issues it; a key is a secret and has nothing to be bound to.
+
+    A route that must not be used without an issuer, or without proof of possession, leaves keys out of ``credentials``.
+
     Raises:
         GatewayError: ``CREDENTIAL_NOT_ACCEPTED`` when this route does not take this kind
             of credential, ``ISSUER_NOT_ACCEPTED`` when it does not believe the issuer,
@@ -37,8 +47,7 @@ def authorize(route: Route, identity: Identity) -> None:
     """
     if identity.credential not in route.credentials:
         raise GatewayError(Reasons.CREDENTIAL_NOT_ACCEPTED)
-    # What this gateway gave out itself, such as an API key, has no issuer and is bound to no key.
-    if identity.issuer_name:
+    if identity.has_issuer:
         if route.issuers and identity.issuer_name not in route.issuers:
             raise GatewayError(Reasons.ISSUER_NOT_ACCEPTED)
         if route.sender_constrained != "optional":
@@ -80,7 +89,7 @@ def _accepts_one(rule: ClaimRule, value: Any) -> bool:
 
 
 def _needed_scopes(route: Route, identity: Identity) -> str:
-    """Return what would do: all of ``scopes``, and the choice of ``any_scopes`` when there is none of them."""
+    """Return what would do: all of ``scopes``, and the choice of ``any_scopes`` when the caller has none of them."""
     needed = list(route.settings.scopes)
     if route.any_scopes and route.any_scopes.isdisjoint(identity.scopes):
         needed.extend(route.settings.any_scopes)

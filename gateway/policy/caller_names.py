@@ -1,10 +1,10 @@
 """Whose requests are counted together.
 
-Only the names of callers, for counting, live here: short digests, so that what
-a client chose takes no more memory than anybody else's, is in no store as it
-was sent (R131), and cannot be taken for another kind of name. The danger of
-this file is two names for one caller: addresses are therefore counted as
-networks where a client has as many of them as it likes.
+Names callers, for counting: by short digests, so that what a client chose takes
+no more memory than any other name, is in no store as it was sent (R131), and
+cannot be taken for another kind of name. The danger of this file is two names
+for one caller: addresses are therefore counted as networks where a client has
+as many of them as it likes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway.identity import Identity, thaw
 
-#: Bytes of a name. No two callers share one by chance, nor can somebody find two that do (2**64 tries).
+#: Bytes of a name. No two callers share one by chance, nor can an attacker find two that do (2**64 tries).
 NAME_BYTES = 16
 
 #: Leading bits of an IPv6 address that count: a client is given the rest to choose from (RFC 6177, RFC 7421).
@@ -46,7 +46,7 @@ class Namer:
         return self._name(b"subject %d" % len(issuer), issuer + _text(identity.subject))
 
     def claim(self, identity: Identity, claim: str) -> bytes:
-        """Name whoever shares the value of a claim; all that have none, or null, share one name."""
+        """Name the callers that share the value of a claim; all that have none, or null, share one name."""
         value = identity.claims.get(claim)
         return self._name(b"nobody" if value is None else b"claim", _claim(value))
 

@@ -1,11 +1,10 @@
-"""What pages of other origins may do with a route, and how browsers are told.
+"""What pages of other origins may do with a route, and the response headers that say so to browsers.
 
-Only the decision and the fields of its answer live here (Fetch standard,
-section "HTTP CORS protocol"). The gateway does not protect anything by them:
-who may call is decided by the token. They only tell a browser which pages may
-send that token and read the answer. The danger of this file is the echo: what
-a request says is repeated only when it equals a configured value or is a plain
-token.
+This file has the decision and the fields of its answer (Fetch standard, section
+"HTTP CORS protocol"). The gateway does not protect anything by them: who may
+call is decided by the token. They only tell a browser which pages may send that
+token and read the answer. The danger of this file is the echo: what a request
+says is repeated only when it equals a configured value or is a plain token.
 """
 
 from __future__ import annotations
@@ -137,7 +136,8 @@ def refusal_fields(policy: CorsPolicy, headers: RawHeaders, added: RawHeaders = 
 
 
 def _answer_fields(policy: CorsPolicy, headers: RawHeaders, readable: Sequence[bytes], *, varies: bool) -> Fields:
-    """Return who may read an answer. It varies by Origin also when nobody may: caches keep such answers, too."""
+    """Return the fields that say who may read an answer. ``Vary`` names Origin also when no origin
+    may: caches keep such answers, too."""
     origin = _allowed_origin(policy, headers)
     fields = [] if origin is None else list(_origin_fields(policy, origin))
     if not policy.any_origin and not varies:
@@ -155,7 +155,7 @@ def _origin_fields(policy: CorsPolicy, origin: bytes) -> Fields:
 def _allowed_origin(policy: CorsPolicy, headers: RawHeaders) -> bytes | None:
     """Return the value of Access-Control-Allow-Origin; None when the request's page may not call."""
     if policy.any_origin:
-        return b"*"  # also without Origin: caches then have one answer for everybody
+        return b"*"  # also without Origin: caches then have one answer for all origins
     origins = values_of(headers, b"origin")
     return origins[0] if len(origins) == 1 and origins[0] in policy.origins else None
 

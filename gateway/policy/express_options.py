@@ -1,9 +1,9 @@
 """Which routes the express lane may serve, by their options: a positive list, and everything else is no.
 
-Only the core's list lives here, and the comparison of a route with it; a feature says
-which of its own options belong to it. The danger of this file is a name that is here
-too early: what the express lane does for such a route must follow from steps that it takes.
-An option that is not listed, or new, sends its routes the long way, which is right and slower.
+This file has the core's list, and the comparison of a route with it; a feature says which of its own options belong
+to it. The danger of this file is a name that is here too early: what the express lane does for such a route must
+follow from steps that it takes. An option that is not listed, or new, sends its routes the long way, which is right
+and slower.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which route serves a request.
 
-Only the compiled routes, the choice among them and the path that a route sends
-upstream live here. The order is the contract's: exact before prefix before
+This file has the compiled routes, the choice among them and the path that a
+route sends upstream. The order is the contract's: exact before prefix before
 regex, longer path before shorter, with hosts before without, with methods
 before without. A route whose hosts or methods do not fit is passed over and the
 next one is tried; without any, nothing is served. Regexes of the same length
@@ -37,8 +37,8 @@ USUAL_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", 
 
 SenderConstrained = Literal["optional", "required", "dpop", "mtls"]
 
-# A token that is bound to a certificate is sent as Bearer (RFC 8705 section 3). Where any token will do, only those
-# are told about DPoP who use it.
+# A token that is bound to a certificate is sent as Bearer (RFC 8705 section 3). Where any token will do, only clients
+# that use DPoP get its challenge.
 _TOKEN_SCHEMES: dict[SenderConstrained, tuple[str, ...]] = {
     "optional": ("Bearer",),
     "required": ("DPoP", "Bearer"),

@@ -1,20 +1,21 @@
 """How many requests a caller may send: token buckets, in bounded memory.
 
-Only the arithmetic and the table of buckets live here; whose requests are
-counted together is ``caller_names.py``'s, and asking a store that gateways share is
-the business of the feature that limits (``features/rate_limits``). The clock is an argument: monotonic seconds.
+This file has the arithmetic and the table of buckets; whose requests are counted together is ``caller_names.py``'s,
+and asking a store that gateways share is the business of the feature that limits (``features/rate_limits``). The
+clock is an argument: monotonic seconds.
 
 A bucket is one number: the moment at which it will be full again (the generic
 cell rate algorithm, ITU-T I.371: the theoretical arrival time). A request moves
 it by the limit's interval; it may not be further away than the tolerance. So a
 bucket whose moment has passed is as good as none, and need not be kept.
 
-The danger of this file is the bucket that somebody has forgotten on purpose.
-The table has a bound, and whoever fills it with callers of his own pushes
-others out, himself included. So each limit has a table of its own; buckets that
-are full go first; and when one has to go that is not, whoever comes new starts
-with what it had used up: one request and no burst. To be forgotten then gains
-nobody more than one request for each table of newcomers.
+The danger of this file is a client that has its own bucket forgotten on
+purpose. The table has a bound, and a client that fills it with made-up callers
+pushes others out, itself included. So each limit has a table of its own;
+buckets that are full go first; and when one has to go that is not, each new
+caller starts with what it had used up: one request and no burst. To be
+forgotten then gains a client no more than one request for each table of
+newcomers.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ def take(asked: Iterable[tuple[Buckets, bytes]], now: float) -> list[Level]:
 
 
 class Barred:
-    """Who need not be asked about until a certain moment.
+    """Callers whose refusal is known until a certain moment.
 
     Args:
         most: how many are kept; the oldest go first, as if they had never been put.
@@ -175,7 +176,7 @@ class Barred:
         return len(self._until)
 
     def until(self, key: bytes, now: float) -> float | None:
-        """Return the moment until which somebody is barred; None for whoever is not."""
+        """Return the moment until which a caller is barred; None when it is not barred."""
         found = self._until.get(key)
         if found is None:
             return None
@@ -185,7 +186,7 @@ class Barred:
         return found
 
     def put(self, key: bytes, until: float, now: float) -> None:
-        """Bar somebody until a moment."""
+        """Bar a caller until a moment."""
         self._until[key] = until
         self._until.move_to_end(key)
         self.tidy(now)
@@ -193,6 +194,6 @@ class Barred:
             self._until.popitem(last=False)
 
     def tidy(self, now: float) -> None:
-        """Forget whose time is over, the oldest first."""
+        """Forget the callers whose time is over, the oldest first."""
         while self._until and self._until[next(iter(self._until))] <= now:
             self._until.popitem(last=False)

@@ -1,6 +1,6 @@
 """What a supervisor and one of its workers say to each other.
 
-Only the channel lives here: JSON objects over a socket pair that exactly these
+This file has the channel: JSON objects over a socket pair that exactly these
 two processes hold. Neither a file nor a port leads to it, and when one of them
 is gone the other reads the end.
 """
@@ -44,7 +44,7 @@ class Channel:
         return message
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message; nothing happens when nobody is there any more."""
+        """Send a message; nothing happens when the other process is gone."""
         if not self._writer.is_closing():
             data = orjson.dumps(message)
             self._writer.write(len(data).to_bytes(_PREFIX, "big") + data)

@@ -1,19 +1,20 @@
 """The process of a gateway in the foreground: its log, its signals, its exit code.
 
-Only what surrounds a running gateway lives here; the gateway itself is
+This file has what surrounds a running gateway; the gateway itself is
 ``app.py``'s, and several processes are ``supervisor.py``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import signal
 import ssl
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import uvloop
@@ -23,7 +24,9 @@ from gateway.process.open_files import fit_open_files
 from gateway.process.standard_streams import drop_unwritten
 from gateway.server.aiohttp_lane.protocol import PurePythonParserError
 from gateway.server.sockets.listen import shown_addresses
+from gateway.settings.feature_faults import FeatureError
 from gateway.settings.tables.root import Settings
+from gateway.tasks import given_up
 from gateway.telemetry import unhandled_errors as last_resort
 
 _log = logging.getLogger("gateway")
@@ -61,16 +64,28 @@ def configure_logging(level: str, who: str = "") -> None:
 
 def in_foreground(work: Coroutine[Any, Any, int]) -> int:
     """Run ``work`` to its end and return its exit code, or ``FAILED`` and say why when something cannot start."""
+    code = FAILED
+    last_resort.install()
+    with _start_faults_logged(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().set_exception_handler(last_resort.loop_failed)
+        with _start_faults_logged():
+            code = runner.run(work)
+        if given_up:
+            # An orderly end of the event loop, or of the process, would wait for them.
+            drop_unwritten()
+            os._exit(code)
+    return code
+
+
+@contextlib.contextmanager
+def _start_faults_logged() -> Iterator[None]:
+    """Log what keeps a gateway from starting, and go on behind the block."""
     try:
-        last_resort.install()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.get_loop().set_exception_handler(last_resort.loop_failed)
-            return runner.run(work)
+        yield
     except PurePythonParserError as error:
         _log.error("%s", error)
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ssl.SSLError, FeatureError) as error:
         _log.error("cannot start: %s", error)
-    return FAILED
 
 
 def calm_collector() -> None:

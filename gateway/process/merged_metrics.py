@@ -1,9 +1,9 @@
 """The counters of several workers as one page.
 
-Only the arithmetic lives here: what is counted is added up, and what is a
-state is added, or the worst of the workers is shown. The danger is a counter
-that goes down, which Prometheus takes for a restart of everything: what a
-worker had counted when it ended stays in the sum.
+Merges the metrics of workers: what is counted is added up, and what is a state
+is added, or the worst of the workers is shown. The danger is a counter that
+goes down, which Prometheus takes for a restart of everything: what a worker had
+counted when it ended stays in the sum.
 """
 
 from __future__ import annotations

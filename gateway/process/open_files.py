@@ -1,7 +1,7 @@
 """The limit of open files: raised as far as is needed and permitted, and kept.
 
-Only that limit lives here. The danger is a gateway that has no file left for the
-clients that it has promised to serve, so it accepts fewer where there are too few.
+Raises and checks that limit. The danger is a gateway that has no file left for the clients that it has promised to
+serve, so it accepts fewer where there are too few.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import resource
 
 from gateway.server.admin.port import MAX_CONNECTIONS, most_connections
 from gateway.server.sockets.slots import lingering_places
+from gateway.settings.feature_faults import Hook
 from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import POOL_SIZE
 
@@ -29,7 +30,7 @@ def fit_open_files(settings: Settings) -> Settings:
 
     Returns:
         The settings, with fewer ``max_connections`` when the limit is too low
-        for them: a client that is told 503 is better off than one that is
+        for them: a client that gets 503 is better off than one that is
         never answered.
     """
     most = settings.server.max_connections
@@ -66,7 +67,10 @@ def _stores(settings: Settings) -> int:
     """Return the most files that issuers and Redis need, besides those that every gateway needs."""
     files = 2 * POOL_SIZE + 1 if settings.redis.url else 0
     files += FETCHES * len(settings.issuers)
-    return files + sum(feature.open_files(settings) for feature in settings.features)
+    for feature in settings.features:
+        with Hook(feature.name, "open_files"):
+            files += feature.open_files(settings)
+    return files
 
 
 def _pools(settings: Settings) -> int:

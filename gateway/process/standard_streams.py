@@ -1,8 +1,8 @@
 """Standard streams that are closed at the start, or take nothing at the end.
 
-Only their replacement lives here. Without it, at the start, the next files that are opened,
-sockets of clients among them, get the numbers 0 to 2, and whatever writes to
-standard error by its number writes to a client.
+Replaces them by ``/dev/null``. Without that, at the start, the next files that
+are opened, sockets of clients among them, get the numbers 0 to 2, and whatever
+writes to standard error by its number writes to a client.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Several workers on one address, and the supervisor that keeps them there.
 
-Only the life of the workers lives here: how many, when one is started anew,
-the signals that end them all, and the exit code. The supervisor serves the
-admin port and never touches a request. Workers are processes started afresh,
-not forked, so that no thread, lock or event loop is shared. One more process
-stands by, already loaded: a dead worker is replaced at once, however long
-Python takes to start on a busy machine.
+Manages the life of the workers: how many, when one is replaced, the signals
+that end them all, and the exit code. The supervisor serves the admin port and
+never touches a request. Workers are processes started afresh, not forked, so
+that no thread, lock or event loop is shared. One more process stands by,
+already loaded: a dead worker is replaced at once, however long Python takes to
+start on a busy machine.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from gateway.process.worker_process import WorkerProcess
 from gateway.server.admin.port import open_admin
 from gateway.server.seam.feature import features_of
 from gateway.server.sockets.listen import Reservation, SharedAddress, shown_addresses
+from gateway.settings.feature_faults import Hook
 from gateway.settings.tables.root import Settings
 from gateway.tasks import cancelled, note_failure, spawn, survivable
 
@@ -38,7 +39,8 @@ StartProcess: TypeAlias = Callable[[Sequence[SharedAddress], str], Awaitable[Wor
 #: Most workers that "auto" makes, as many as can be configured.
 MAX_WORKERS = 256
 
-#: The wait before a dead worker is replaced, in seconds: the first, and the longest; it doubles while they die early.
+#: Delays before a dead worker is replaced, in seconds: the first, and the longest; they double while workers die
+#: early.
 FIRST_WAIT, LAST_WAIT = 0.1, 5.0
 
 #: A worker that lived as long as this did not die early.
@@ -50,8 +52,9 @@ FETCH_STEP, FETCH_SPREAD = 0.3, 2.0
 #: Random bytes from which all workers make what they must agree on, such as nonces.
 SECRET_BYTES = 32
 
-#: What a worker may take beyond ``drain_seconds`` to close what is left, in seconds.
-WORKER_CLOSING_SECONDS = 2.0
+#: What a worker may take beyond ``drain_seconds`` to close what is left, in seconds: more than the parts of features
+#: and the last lines of its access log may take together.
+WORKER_CLOSING_SECONDS = 3.0
 
 
 def run_gateway(settings: Settings) -> int:
@@ -105,6 +108,7 @@ class Supervisor:
 
         Raises:
             OSError: an address cannot be listened on.
+            FeatureError: a feature has no pages to give.
         """
         server = self._settings.server
         self._reservation = await Reservation.make(server.addresses)
@@ -113,18 +117,22 @@ class Supervisor:
         self.ports = self._reservation.ports
         pages = self.fleet.application()
         for feature in features_of(self._settings):
-            pages.add_routes(feature.pages(self._settings, self._clock, self.fleet.take_revoked))
+            with Hook(feature.name, "pages"):
+                pages.add_routes(feature.pages(self._settings, self._clock, self.fleet.take_revoked))
         self.admin_port = await open_admin(pages, server, self._stop)
         self._keepers = [spawn(self._keep(slot), f"worker {slot.number}") for slot in self.fleet.slots]
 
-    async def drain(self) -> int:
+    async def drain(self, seconds: float) -> int:
         """Let every worker end its running requests, and return the exit code.
 
         ``FAILED`` when one had to be killed, or did not end in order.
+
+        Args:
+            seconds: how long the requests may take.
         """
         self._end(signal.SIGTERM)
         self._reservation.close()
-        allowed = self._settings.server.drain_seconds + WORKER_CLOSING_SECONDS
+        allowed = seconds + WORKER_CLOSING_SECONDS
         late = (await asyncio.wait(self._keepers, timeout=allowed))[1]
         if late:
             _log.error("killing %d workers that did not drain within %g s", len(late), allowed)
@@ -155,7 +163,7 @@ class Supervisor:
             self.fleet.spare.signal(signal.SIGKILL)
 
     async def _keep(self, slot: Slot) -> bool:
-        """Keep one place filled until the end; return whether its last process ended in order."""
+        """Keep one slot filled until the end; return whether its last process ended in order."""
         early = 0
         while True:
             began = self._clock.monotonic()
@@ -179,7 +187,7 @@ class Supervisor:
                 return True
 
     async def _lived(self, slot: Slot) -> tuple[int, bool]:
-        """Do ``_live``; whatever goes wrong with it, the process has ended then and the place is filled again."""
+        """Do ``_live``; whatever goes wrong with it, the process has ended then and the slot is filled again."""
         try:
             return await self._live(slot)
         except BaseException as error:
@@ -192,7 +200,7 @@ class Supervisor:
             return FAILED, True
 
     async def _live(self, slot: Slot) -> tuple[int, bool]:
-        """Fill a place with one process until that ends; return its exit code and whether it ever listened."""
+        """Fill a slot with one process until that ends; return its exit code and whether it ever listened."""
         try:
             process = await self._take()
         except OSError as error:
@@ -264,12 +272,13 @@ async def _supervise(settings: Settings, count: int) -> int:
         await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         if supervisor.up.done():
             if not supervisor.up.result():
+                await supervisor.drain(0)  # those that have started stop what they have started
                 return FAILED
             listen = shown_addresses(settings.server.addresses, supervisor.ports)
             _log.info("listening on %s, admin on port %s, %d workers", listen, supervisor.admin_port, count)
         await signalled
         _log.info("draining for up to %g s", settings.server.drain_seconds)
-        code = await supervisor.drain()
+        code = await supervisor.drain(settings.server.drain_seconds)
     finally:
         await cancelled(signalled)
         await supervisor.stop()

@@ -1,10 +1,10 @@
 """One worker: a gateway in a process of its own, on an address that it shares.
 
-Only the worker's side lives here: what it is told at the start, the pages that
+This file has the worker's side: what it receives at the start, the pages that
 its supervisor asks for, and its end. It never outlives the supervisor. Signals
 only begin a drain, however many come, because a service manager signals every
 process of a group at once and the supervisor passes its own signals on as well;
-that somebody is impatient is for the supervisor to act on.
+a second signal is for the supervisor to act on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from gateway.process.foreground import FAILED, OK, calm_collector, configure_log
 from gateway.process.merged_metrics import to_wire
 from gateway.process.open_files import fit_open_files
 from gateway.server.sockets.listen import SharedAddress
-from gateway.settings.tables.root import Settings
 from gateway.tasks import cancelled, go_on_after, spawn, where
 
 _log = logging.getLogger("gateway")
@@ -43,7 +42,7 @@ def main() -> None:
     standard_streams.open_closed()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     end_with_parent()
-    sys.exit(in_foreground(_work(socket.socket(fileno=int(sys.argv[1])), composed_of(sys.argv[2]))))
+    sys.exit(in_foreground(_work(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])))
 
 
 def end_with_parent() -> None:
@@ -57,13 +56,14 @@ def end_with_parent() -> None:
         return
 
 
-async def _work(end: socket.socket, model: type[Settings]) -> int:
+async def _work(end: socket.socket, listed: str) -> int:
+    model = composed_of(listed)
     channel = await Channel.open(end)
     channel.send({"loaded": True})
     try:
         plan = await channel.receive()
     except EOFError:
-        return OK  # it stood by, and nobody needed it
+        return OK  # it stood by, and was not needed
     settings = model.model_validate_json(plan["settings"])
     configure_logging(settings.server.log_level, f"worker {plan['worker']}")
     listen = tuple(SharedAddress(address, fileno) for address, fileno in plan["listen"])
@@ -104,7 +104,7 @@ async def _work(end: socket.socket, model: type[Settings]) -> int:
 
 
 async def answer_supervisor(channel: Channel, pages: Mapping[str, Callable[..., Any]]) -> None:
-    """Answer questions until the supervisor is gone; then end at once, as every part of a killed gateway does."""
+    """Answer the supervisor until it is gone; then end at once, as every part of a killed gateway does."""
     while True:
         try:
             question = await channel.receive()

@@ -1,8 +1,8 @@
 """The admin pages of a gateway of several workers.
 
-Only what the one admin port shows of all of them lives here. Each page asks
-every worker at once and waits for none longer than a second: one that does not
-answer is shown as such.
+This file has what the one admin port shows of all workers. Each page asks every
+worker at once and waits for none longer than a second: one that does not answer
+is shown as such.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from gateway.server.admin.pages import Page, application
 
 @dataclass(slots=True)
 class Slot:
-    """The place of one worker, which one process after the other may have.
+    """The slot of one worker, which one process after the other may have.
 
     Attributes:
         number: from 0; stays when a process is replaced.
-        process: None while there is none.
-        began: when the process got the place, in monotonic seconds.
+        process: None while no process has the slot.
+        began: when the process got the slot, in monotonic seconds.
         restarts: how many processes have been replaced.
     """
 
@@ -43,7 +43,7 @@ class Slot:
 
     @property
     def state(self) -> str:
-        """What the place looks like from outside."""
+        """What the slot looks like from outside."""
         if self.process is None or not self.process.alive:
             return "down"
         return "running" if self.process.listening else "starting"
@@ -56,7 +56,7 @@ class Workers:
     Attributes:
         issuers: names of the configured issuers.
         clock: the time, for ages.
-        slots: the workers' places.
+        slots: the workers' slots.
         spare: the process that stands by to replace another.
         gone: what processes that have ended had counted.
         draining: readiness is refused from now on.
@@ -136,7 +136,7 @@ class Workers:
     async def metrics(self) -> Collector:
         """Return the sums over all workers, and how the workers themselves fare."""
         answered = {process for _, process, answer in await self._ask("metrics") if answer is not None}
-        # From here on nothing waits: a process is either in its place or among those that are gone, never both.
+        # From here on nothing waits: a process is either in its slot or among those that are gone, never both.
         merged = Merged()
         for slot in self.slots:
             if slot.process is not None:
@@ -180,7 +180,7 @@ class Workers:
     @staticmethod
     def _state(slot: Slot, asked: WorkerProcess | None, answer: Any) -> str:
         if slot.process is not asked and slot.state == "running":
-            return "starting"  # it took the place while the others were waited for, and was not asked itself
+            return "starting"  # it took the slot while the others were waited for, and was not asked itself
         return "no_answer" if answer is None and slot.state == "running" else slot.state
 
 

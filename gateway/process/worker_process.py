@@ -1,7 +1,6 @@
 """One worker as its supervisor sees it: a process, a channel, and what it last said.
 
-Only the start, the questions and the end of one process live here; when there
-should be one is the supervisor's business.
+Starts, asks and ends one process; when there should be one is the supervisor's business.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from gateway.process.merged_metrics import Wire
 from gateway.server.sockets.listen import SharedAddress
 from gateway.tasks import go_on_after, spawn
 
-#: How long a worker may take to answer a question, in seconds.
+#: How long a worker may take to answer the supervisor, in seconds.
 WORKER_ANSWER_SECONDS = 1.0
 
 #: How long what an ended process had sent may take to be read, in seconds.
@@ -29,7 +28,7 @@ _LAST_WORDS_SECONDS = 1.0
 
 
 class WorkerProcess:
-    """A worker process, which stands by until it is told to begin.
+    """A worker process, which stands by until the supervisor lets it begin.
 
     Attributes:
         pid: its process id.
@@ -54,7 +53,7 @@ class WorkerProcess:
     async def start(cls, shared: Sequence[SharedAddress], listed: str) -> WorkerProcess:
         """Start a process.
 
-        Settings go over its channel: the command line is for everybody to see.
+        Settings go over its channel: every user of the machine can read the command line.
 
         Args:
             shared: the addresses that it will listen on.

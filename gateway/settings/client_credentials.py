@@ -1,8 +1,8 @@
 """The files with which the gateway proves to an authorization server who it is: a client's secret, or its private key.
 
-Only reading them lives here; what is sent is ``outbound/client_authentication.py``'s.
-The danger is the content in a message: errors say what is wrong, never what is
-in the file.
+Reads them; what is sent is ``outbound/client_authentication.py``'s. The danger
+is the content in a message: errors say what is wrong, never what is in the
+file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What is wrong with a configuration, in words for the person who wrote it.
 
-Only the fault itself, the path of a key, and the translation of pydantic's
-errors live here. A message never repeats a configured value, because the value
+This file has the fault itself, the path of a key, and the translation of
+pydantic's errors. A message never repeats a configured value, because the value
 may be a secret at the wrong place; the one exception is a word close to one of
 the fixed words of an option, which is then no secret.
 """

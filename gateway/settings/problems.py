@@ -1,7 +1,7 @@
 """What checks of several options find, and what tells them which options they may look at.
 
-Only these two lie here, so that the checks of the core and those of features
-speak of the same. What is wrong with one option alone is found by its type.
+This file has these two types, so that the checks of the core and those of
+features share them. What is wrong with one option alone is found by its type.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
 def read_regular(file: str, most: int) -> bytes:
-    """Return the content of a regular file. A pipe or device in its place must not block for ever.
+    """Return the content of a regular file. A pipe or device at this path must not block indefinitely.
 
     Raises:
         ValueError: why it cannot be read, or that it has more than ``most`` bytes.

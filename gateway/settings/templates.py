@@ -1,10 +1,10 @@
 """Issuers with a hole for the tenant: what such a template is, which texts fit it, and how it is filled.
 
-Only pure functions of text live here. The danger of this file is where the
-tenant comes from: from the ``iss`` of a token that nobody has verified. It is
+This file has pure functions of text. The danger of this file is where the
+tenant comes from: from the ``iss`` of a token that is not yet verified. It is
 put into an address that the gateway fetches (CWE-918). So a tenant is one whole
-segment of a path, made of few characters, and a part of a host name only
-where the configuration lists every tenant.
+segment of a path, made of few characters, and a part of a host name only where
+the configuration lists every tenant.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def template_problem(text: str) -> str:
     if name not in (*authority.partition(":")[0].split("."), *path.split("/")):
         return f"must have {name} as a whole segment of its path, or as a whole label of its host"
     if "?" in text or "#" in text:
-        return "has a query or a fragment, and tenants are told apart by paths"
+        return "has a query or a fragment, and tenants are distinguished by paths"
     return ""
 
 
@@ -112,9 +112,9 @@ def host_label(tenant: str) -> bool:
 def tenant_pattern(text: str) -> str:
     """Check a pattern of tenants; empty is "not given".
 
-    Whoever can send a request chooses the text that it is compared with. So
-    only what is compared in a short time is taken: no group repeats, at most
-    three repetitions have no fixed count, and nothing refers back.
+    Any client chooses the text that it is compared with. So only what is
+    compared in a short time is taken: no group repeats, at most three
+    repetitions have no fixed count, and nothing refers back.
     """
     if not text:
         return text

@@ -1,6 +1,6 @@
 """Writing TOML: one key, one value (the standard library only reads it).
 
-Only text is made here; what is written, and where, is for ``reference.py`` and
+Makes text only; what is written, and where, is for ``reference.py`` and
 ``effective.py``. The danger is a string that ends its quotes too early, so
 everything but plain printable text is escaped.
 """

@@ -371,7 +371,7 @@ def moment(text: str) -> float:
     """Return the seconds since the epoch of an RFC 3339 date-time.
 
     Raises:
-        ValueError: it is none, or has no offset.
+        ValueError: it is not a date-time, or has no offset.
     """
     problem = "must be a date-time with its offset (RFC 3339), such as 2027-01-31T00:00:00Z"
     if not _MOMENT.fullmatch(text):

@@ -1,10 +1,10 @@
 """What an answer of Redis must be to count as one: a reader for each kind that the gateway asks for.
 
-Only the reading lives here; it is pure. The danger is an answer that decides
-something by what it happens to be in Python: a list, ``None`` or a negative
-number is true or false as well. So each reader takes exactly what its command
-can answer and raises for everything else, which ``redis_link.py`` turns into a
-store that is unavailable.
+Reads answers; it is pure. The danger is an answer that decides something by
+what it happens to be in Python: a list, ``None`` or a negative number is true
+or false as well. So each reader takes exactly what its command can answer and
+raises for everything else, which ``redis_link.py`` turns into a store that is
+unavailable.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether Redis is set up for what is kept in it: what it may forget by itself, and what it keeps over a restart.
 
-Only this look lives here. It decides nothing: what it finds is logged and
+Looks at the server's settings. It decides nothing: what it finds is logged and
 shown. The danger is silence: a server that evicts, or that keeps nothing on its
 disk, works like any other until it has forgotten something.
 """
@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.settings.tables.root import Settings
+from gateway.settings.feature_faults import Hook
+from gateway.settings.tables.root import Kept, Settings
 from gateway.store.answers import OddAnswerError, items, read_info, text
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 from gateway.tasks import Periodic
@@ -41,7 +42,10 @@ class Conditions:
     def __init__(self, link: RedisLink, settings: Settings, clock: Clock) -> None:
         self.problems: tuple[str, ...] = ()
         self._link = link
-        kept = [one for feature in settings.features for one in feature.kept_in_redis(settings)]
+        kept: list[Kept] = []
+        for feature in settings.features:
+            with Hook(feature.name, "kept_in_redis"):
+                kept += feature.kept_in_redis(settings)
         self._kept = [one.what for one in kept if one.durable]
         self._counted = [one.what for one in kept if not one.durable]
         self._outages = -1

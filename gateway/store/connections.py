@@ -1,8 +1,8 @@
 """Connections to Redis: how they are made from the configuration, and to which server they lead.
 
-Only the making lives here. The danger is a server that is not who it says it
-is (so TLS means the certificate and the name in it), and one that was the
-master once (so with Sentinel each connection asks anew where the master is).
+Makes them. The danger is a server that is not who it says it is (so TLS means
+the certificate and the name in it), and one that was the master once (so with
+Sentinel each connection asks anew where the master is).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The gateways that share one Redis: each tells the others what must agree, and warns of what does not.
 
-Only this telling lives here. It decides nothing: no request waits for it or
-depends on it. The dangers: records that another program wrote (so they are read
-as foreign text, and bounded), and a log that repeats itself (so each
+Writes and compares these records. It decides nothing: no request waits for it
+or depends on it. The dangers: records that another program wrote (so they are
+read as foreign text, and bounded), and a log that repeats itself (so each
 difference is logged once, by one worker of a gateway).
 """
 
@@ -40,7 +40,7 @@ MAX_GATEWAY_RECORDS, MAX_FLEET_RECORD_BYTES, MAX_DIFFERENCES = 200, 65_536, 100
 #: What a difference from the clock of Redis names instead of a gateway.
 _REDIS = "Redis"
 
-# Arguments: who tells, the record, for how many seconds a record counts, and how many are returned at most.
+# Arguments: the writing worker, the record, for how many seconds a record counts, and how many are returned at most.
 _TELL = """
 local now = tonumber(redis.call('TIME')[1])
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f ', now) .. ARGV[2])

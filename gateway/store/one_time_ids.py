@@ -1,12 +1,12 @@
 """What was used once and must not be used again: DPoP proofs, and tokens for one request.
 
-Only the remembering lives here, in this process's memory or in Redis, for both
-alike. Whatever a client can choose is hashed before it is remembered. The
-dangers: memory that grows with what clients send (so it has a bound, and a full
-one decides nothing), a store that cannot be asked, and one that has lost what
-it had. None of them may admit anything that was used (RFC 9449 section 11.1):
-so each worker asks its own ids first, and an id that may have been used before
-the store began to remember is not admitted either, unless its route says so.
+Remembers them, in this process's memory or in Redis, for both alike. Whatever a
+client can choose is hashed before it is remembered. The dangers: memory that
+grows with what clients send (so it has a bound, and a full one decides
+nothing), a store that cannot be asked, and one that has lost what it had. None
+of them may admit anything that was used (RFC 9449 section 11.1): so each worker
+asks its own ids first, and an id that may have been used before the store began
+to remember is not admitted either, unless its route says so.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _log = logging.getLogger("gateway.replay")
 #: Longest time for which something is remembered, in seconds: ten years.
 MAX_SECONDS = 315_360_000.0
 
-#: Seconds between two looks since when Redis remembers, once an id was used here.
+#: Seconds between two checks since when Redis remembers, once an id was used here.
 USED_IDS_LOOK_SECONDS = 0.25
 
 #: Before that, every so many times only: a worker that uses nothing loses little.
-_IDLE_LOOKS = 20
+_IDLE_CHECK_INTERVAL = 20
 
 
 def digest_of(*parts: str) -> bytes:
@@ -94,7 +94,7 @@ class ReplayStore(ABC):
         """
 
     async def use(self, once: Once, *, undecided_passes: bool = False) -> bool:
-        """Use an id up; return whether it was unused. Of any number at a time, one is told so.
+        """Use an id up; return whether it was unused. Of any number of callers at a time, one gets True.
 
         Args:
             once: the id, and its times.
@@ -302,7 +302,7 @@ class ReplayRedis(ReplayStore):
     async def _watch(self) -> None:
         self._looks += 1
         changed = self._outages != self._link.outages or self._shared.since is None
-        if self._link.available and (self._busy or changed or self._looks % _IDLE_LOOKS == 0):
+        if self._link.available and (self._busy or changed or self._looks % _IDLE_CHECK_INTERVAL == 0):
             self._outages = self._link.outages
             await self._look()
 

@@ -1,16 +1,16 @@
 """The one way to Redis: a bounded pool of connections, and whether the server is there.
 
-Only the exchange of one command, its time limit and the heartbeat live here;
-what is stored is for those who ask. The dangers: a request that waits for a
+This file has the exchange of one command, its time limit and the heartbeat;
+what is stored is for the callers. The dangers: a request that waits for a
 server which is not there (so every exchange has one time limit for all that it
-does, and while the server is away none is begun), a crowd of new connections
-to a server that has just come back (so only the heartbeat tries then), and the
-server's password or a stored value in a log (so errors are logged by their type),
-a server that answers and has no say (a replica, also one that was the master a
-moment ago: it counts as away, for what it has may be old and what it is given
-is lost), and an answer of another kind than was asked for, which must decide
-nothing (so the caller says how the answer is read, and what cannot be read is a
-failure of the store).
+does, and while the server is away none is begun), a crowd of new connections to
+a server that has just come back (so only the heartbeat tries then), and the
+server's password or a stored value in a log (so errors are logged by their
+type), a server that answers and has no say (a replica, also one that was the
+master a moment ago: it counts as away, for what it has may be old and what it
+is given is lost), and an answer of another kind than was asked for, which must
+decide nothing (so the caller says how the answer is read, and what cannot be
+read is a failure of the store).
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ _log = logging.getLogger("gateway.redis")
 #: its own. They are opened when they are needed.
 POOL_SIZE = 32
 
-#: Seconds between two questions whether the server is there.
+#: Seconds between two checks whether the server answers.
 HEARTBEAT_SECONDS = 0.25
 
-#: The wait for the first answer at the start, in seconds: a server that is silent must not keep a worker from serving.
+#: Timeout for the first answer at the start, in seconds: a server that is silent must not keep a worker from serving.
 START_SECONDS = 1.0
 
-#: Seconds that lie between two questions at least, however many exchanges fail.
+#: Least seconds between two checks, however many exchanges fail.
 MIN_HEARTBEAT_SECONDS = 0.05
 
 #: Connections for what no request waits for, and how long that may take at least, in seconds.
 PATIENT_POOL_SIZE, PATIENCE_SECONDS = 2, 1.0
 
-#: Seconds between two questions to Sentinels where the master is, while it is there.
+#: Seconds between two requests to Sentinels for the master's address, while the master answers.
 SENTINEL_SECONDS = 1.0
 
 #: Least seconds between two log lines about odd answers.
@@ -280,7 +280,7 @@ class RedisLink:
         except _AWAY as error:
             raise self._failed(error) from None
         except Exception as error:
-            # Whatever bytes can provoke in a parser: other protocols, numbers that are none, lists without a bottom.
+            # Whatever bytes can provoke in a parser: other protocols, malformed numbers, endlessly nested lists.
             raise self._odd(where(error)) from None
         try:
             found = read(answer)

@@ -1,10 +1,10 @@
-"""Where the master is, by the word of Redis Sentinels.
+"""Where the master is, as Redis Sentinels say.
 
-Only the question lives here; when it is asked is ``redis_link.py``'s. The
-dangers: Sentinels that are not there or answer nonsense (so the next one is
-asked, and the last known master stays one), and a Sentinel that is late (so
-what it names is believed only once that server says itself that it is a
-master, which ``redis_link.py`` asks with each heartbeat).
+Asks the Sentinels; when to ask is ``redis_link.py``'s. The dangers: Sentinels
+that cannot be reached or answer nonsense (so the next one is asked, and the
+last known master stays one), and a Sentinel that is late (so what it names is
+believed only once that server says itself that it is a master, which
+``redis_link.py`` asks with each heartbeat).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The clock of Redis, as far as it is known here.
 
-Only the estimate lives here. What several gateways share is judged by the one
-clock that they have in common; their own may differ. Between two samples it
-goes on by the monotonic clock. An answer takes its time, and the server read
-its clock somewhere within: so there are two estimates, none later and none
-earlier than the truth, and callers take the one that is safe.
+Estimates it. What several gateways share is judged by the one clock that they
+have in common; their own may differ. Between two samples it goes on by the
+monotonic clock. An answer takes its time, and the server read its clock
+somewhere within: so there are two estimates, none later and none earlier than
+the truth, and callers take the one that is safe.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class StoreClock:
         """Take an answer to ``TIME``.
 
         Args:
-            asked_at: monotonic seconds at which the question was sent.
+            asked_at: monotonic seconds at which the command was sent.
 
         Raises:
             OddAnswerError: it is not a moment.

@@ -1,12 +1,10 @@
 """What was used once, kept in Redis for all workers and gateways, and since when Redis remembers it.
 
-Only the exchange lives here: one script that looks an id up, writes it, and
-says since when everything is known. What follows from that is for
-``store/one_time_ids.py``. The dangers: a server that has lost ids and does not know
-it (so the mark "remembers since" is in the same value as the ids: they are
-evicted, flushed and copied together, and a mark that another server process
-has written counts for nothing, since that process may be a replica which came
-late), and clocks (so every moment here is compared with Redis' own clock).
+This file has the exchange: one script that looks an id up, writes it, and says since when everything is known. What
+follows from that is for ``store/one_time_ids.py``. The dangers: a server that has lost ids and does not know it (so
+the mark "remembers since" is in the same value as the ids: they are evicted, flushed and copied together, and a mark
+that another server process has written counts for nothing, since that process may be a replica which came late), and
+clocks (so every moment here is compared with Redis' own clock).
 
 The value is one sorted set. A member of ``DIGEST_BYTES`` bytes is an id, its
 score the millisecond until which it is kept. Three more members have scores

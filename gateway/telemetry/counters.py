@@ -1,9 +1,8 @@
 """What the gateway tells its operators: counters, durations, the access log.
 
-Only the collection lives here: plain integers that the request path adds to,
-and one line for each finished request. The metrics page that shows them is
-``server/admin/collector.py``. Nothing in this file may hold a token, and no counter's
-label may hold what a client chose freely (a subject, a kid, a raw path).
+Collects them: plain integers that the request path adds to, and one line for each finished request. The metrics page
+that shows them is ``server/admin/collector.py``. Nothing in this file may hold a token, and no counter's label may
+hold what a client chose freely (a subject, a kid, a raw path).
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ class Telemetry:
     tls_reload_failures: int = 0
 
     def finish_plain(self, counter: tuple[str, str, int, str], seconds: float) -> None:
-        """Count a forwarded request of which nobody wants a line, whose response came in one piece."""
+        """Count a forwarded request that is not access-logged, whose response came in one piece."""
         self.requests[counter] += 1
         bucket, whole, upstream = bisect_left(BUCKETS, seconds), self.whole, self.upstream
         whole.counts[bucket] += 1
@@ -133,7 +132,7 @@ class Telemetry:
         self.verification.observe(verifying)
 
     def finish_refused(self, counter: tuple[str, str, int, str], reason: str, seconds: float) -> None:
-        """Count a refused request of which nobody wants a line."""
+        """Count a refused request that is not access-logged."""
         self.requests[counter] += 1
         self.refusals[reason] += 1
         self.whole.observe(seconds)
@@ -223,7 +222,7 @@ class AccessLog:
             self._out.write(text)
             self._out.flush()
         except (OSError, ValueError):
-            # Nobody reads standard output any more. Requests are still served.
+            # The reader of standard output is gone. Requests are still served.
             self._lost = count
 
     def _written(self, size: int) -> None:
@@ -277,7 +276,7 @@ def _fields(record: Record, seconds: float, wall: float) -> dict[str, str | int 
 
 
 def _json(value: object) -> str:
-    """Write JSON in printable ASCII: what terminals and log readers act on is escaped, whoever sent it (CWE-117)."""
+    """Write JSON in printable ASCII: what terminals and log readers act on is escaped, from any source (CWE-117)."""
     try:
         text = orjson.dumps(value).decode()
         if text.isascii() and "\x7f" not in text:

@@ -1,8 +1,8 @@
 """The thread that writes the access log, so that a blocked standard output blocks nothing else.
 
-Only the thread lives here. It is a daemon, not one of the event loop's
-executor: those are waited for when the process ends, and a reader of standard
-output that is stuck would keep a drained gateway from ending.
+This file has the thread. It is a daemon, not one of the event loop's executor:
+those are waited for when the process ends, and a reader of standard output that
+is stuck would keep a drained gateway from ending.
 """
 
 from __future__ import annotations

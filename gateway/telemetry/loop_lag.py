@@ -1,6 +1,6 @@
 """How late the event loop is.
 
-Only that measurement lives here: it is measured, never guessed.
+Measures it, and never guesses.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import asyncio
 
 from gateway.telemetry.counters import Telemetry
 
-#: How often the loop's lag is measured, and how long the worst of it is shown, in seconds.
-LAG_INTERVAL = 0.1
-LAG_SHOWN = 15.0
+#: How often the loop's lag is measured, and for how long its maximum is shown, in seconds.
+LAG_INTERVAL_SECONDS = 0.1
+LAG_WINDOW_SECONDS = 15.0
 
 
 class LoopLag:
@@ -21,7 +21,7 @@ class LoopLag:
     measured is the loop itself.
 
     Args:
-        telemetry: shows the longest lag of the last ``LAG_SHOWN`` to twice as many seconds.
+        telemetry: shows the longest lag of the last ``LAG_WINDOW_SECONDS`` to twice as many seconds.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
@@ -34,7 +34,7 @@ class LoopLag:
 
     def start(self) -> None:
         """Begin to measure."""
-        self._period_ends = self._loop.time() + LAG_SHOWN
+        self._period_ends = self._loop.time() + LAG_WINDOW_SECONDS
         self._again()
 
     def stop(self) -> None:
@@ -43,7 +43,7 @@ class LoopLag:
             self._timer.cancel()
 
     def _again(self) -> None:
-        self._due = self._loop.time() + LAG_INTERVAL
+        self._due = self._loop.time() + LAG_INTERVAL_SECONDS
         self._timer = self._loop.call_at(self._due, self._measure)
 
     def _measure(self) -> None:
@@ -51,6 +51,6 @@ class LoopLag:
         self._again()  # first: whatever happens below, it is measured again
         if now >= self._period_ends:
             self._worst = [0.0, self._worst[0]]
-            self._period_ends = now + LAG_SHOWN
+            self._period_ends = now + LAG_WINDOW_SECONDS
         self._worst[0] = max(self._worst[0], now - due)
         self._telemetry.loop_lag = max(self._worst)

@@ -1,7 +1,7 @@
 """Gauges that say how those of several workers become one.
 
-Only the family and its rules for merging live here: a counter is always summed,
-and a gauge is a state, so whoever declares it knows what the state of all
+This file has the metric family and its rules for merging: a counter is always
+summed, and a gauge is a state, so its declaration says what the state of all
 workers together is.
 """
 

@@ -1,9 +1,9 @@
 """What is done with errors that nothing has foreseen: a line that quotes nothing, and a count.
 
-Only the hooks of the process live here. Libraries, and Python itself, print
-such an error with a traceback and with the values at hand, which may be a
-client's bytes (CWE-117, CWE-532). Here it is logged by its type and its place,
-at most once a second for each hook.
+This file has the hooks of the process. Libraries, and Python itself, print such
+an error with a traceback and with the values at hand, which may be a client's
+bytes (CWE-117, CWE-532). Here it is logged by its type and its place, at most
+once a second for each hook.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Judgement:
         if response.status == 418:
             expected = EARLY
         if not response.complete:
-            # The head was out already: a break that everybody can see is the only honest end.
+            # The head was out already: a break that every client can see is the only honest end.
             self.outcomes["broken off"] += 1
             if response.status not in (200, 418) or not expected.startswith(response.body):
                 self.findings.append(f"{asked}: {response.status}, broken off, with content of something else")

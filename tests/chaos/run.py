@@ -52,7 +52,7 @@ class Victim:
 
     Args:
         folder: where its output goes.
-        journal: told of each POST.
+        journal: gets a line for each POST.
         chance: what becomes of it.
     """
 

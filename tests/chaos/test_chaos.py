@@ -42,7 +42,7 @@ async def test_every_answer_under_chaos_is_right_or_says_so(tmp_path: Path, lane
     ],
 )
 def test_the_judge_tells_right_from_wrong(response: RawResponse, finding: str) -> None:
-    """The judge itself: cut content that looks whole is a finding, an honest break is none."""
+    """The judge itself: cut content that looks whole is a finding, an honest break is not."""
     judgement = Judgement()
     judgement.note("GET /", response, content(1, 9))
     assert [finding in found for found in judgement.findings] == ([True] if finding else [])

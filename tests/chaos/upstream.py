@@ -1,9 +1,9 @@
 """An upstream that cannot be relied on: a process of its own, so that it can be killed and stopped.
 
-It notes each POST in its journal before it answers. It answers right, or
-breaks off, resets, talks nonsense, dawdles or says more than it was asked, as
-its seed has it; after SIGUSR1 it only answers right. What it says is never
-wrong in a way that nobody could see: no false content of the right form.
+It notes each POST in its journal before it answers. It answers right, or breaks
+off, resets, talks nonsense, dawdles or says more than it was asked, as its seed
+has it; after SIGUSR1 it only answers right. What it says is never wrong in a
+way that no client could see: no false content of the right form.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Unreliable:
 
     Args:
         seed: of its whims.
-        journal: a descriptor of the file that is told of each POST.
+        journal: a descriptor of the file that gets a line for each POST.
     """
 
     def __init__(self, seed: int, journal: int) -> None:

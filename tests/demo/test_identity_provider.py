@@ -57,7 +57,7 @@ async def test_discovery_leads_to_the_keys_and_the_token_endpoint(
 
 
 async def test_it_listens_on_loopback_only(provider: IdentityProvider) -> None:
-    """It authenticates nobody, so nobody else may reach it."""
+    """It authenticates no client, so no other machine may reach it."""
     assert provider.issuer.startswith("http://127.0.0.1:")
 
 
@@ -87,7 +87,7 @@ async def test_a_token_verifies_with_the_published_keys(
 
 
 async def test_claims_are_added_and_put_in_place(provider: IdentityProvider, session: aiohttp.ClientSession) -> None:
-    """It is a demo: whoever asks says what the token says."""
+    """It is a demo: the requester says what the token says."""
     _, answer = await ask(session, provider, claims='{"sub": "alice", "roles": ["x"]}')
     claims = verify(answer["access_token"], await get_json(session, f"{provider.issuer}/jwks"))
     assert (claims["sub"], claims["roles"]) == ("alice", ["x"])

@@ -46,7 +46,7 @@ def test_once_sends_three_requests_and_all_are_right(capsys: pytest.CaptureFixtu
 def test_once_fails_when_an_answer_is_wrong(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it prints is judged, not assumed: a tampered token that is none must fail the demo."""
+    """What it prints is judged, not assumed: a tampered token that is not tampered with must fail the demo."""
     monkeypatch.setattr(run, "tamper", lambda token: token)
     assert run.run_demo(once=True) == 1
     assert "a tampered token: 200" in capsys.readouterr().out

@@ -31,7 +31,7 @@ def test_a_feature_is_declared_in_its_folder(feature: Feature) -> None:
 
 
 def test_the_order_of_guards_is_that_of_the_list() -> None:
-    """A request that is one too many does not use up its token, and nobody who is barred is counted."""
+    """A request that is one too many does not use up its token, and no barred client is counted."""
     parts = {feature.name: feature.build(core_of(make_settings(), FakeClock())) for feature in FEATURES}
     guarding = [name for name, part in parts.items() if part is not None and part.guards]
     assert guarding == ["sender_constrained", "abuse_watch", "rate_limits", "single_use"]

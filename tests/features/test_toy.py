@@ -136,7 +136,7 @@ def test_its_reason_is_one_of_the_gateways() -> None:
 
 @pytest.mark.usefixtures("loading")
 async def test_workers_have_it_too(tmp_path: Path) -> None:
-    """They are processes of their own, and are told where the list stands."""
+    """They are processes of their own, and get the place of the list."""
     routes = ({"path": "/", "auth": "public", "password": "swordfish"},)
     async with raw_upstream() as upstream:
         made = configuration(upstream.url, tmp_path, routes=routes, server={"workers": 2, "access_log": "off"})
@@ -162,6 +162,6 @@ async def test_workers_have_it_too(tmp_path: Path) -> None:
             metrics = (await page("/metrics")).body
             assert b"gateway_password_routes 1.0" in metrics, "not once for each worker"
             assert b'gateway_passwords_total{route="/",verdict="refused"} 1.0' in metrics
-            assert await supervisor.drain() == 0
+            assert await supervisor.drain(5) == 0
         finally:
             await supervisor.stop()

@@ -1,7 +1,6 @@
 """Signing keys that are the same in every run, so that a seed gives the same tokens again.
 
-Only their derivation from a name lives here. They are worth nothing: anybody
-can derive them.
+Derives them from a name. They are worth nothing: anyone can derive them.
 """
 
 from __future__ import annotations

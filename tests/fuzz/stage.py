@@ -1,6 +1,6 @@
 """A gateway on a stage: the oracle's policy and keys, a standing clock, and a list of what went wrong in it.
 
-Only the putting together lives here, for the long run and for the tests.
+Puts it together, for the long run and for the tests.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tokens gone wrong, by chance: every mutation is drawn from one ``random.Random``, so a seed gives it again.
 
-Only the making lives here: good tokens, and what a mistaken or hostile issuer,
-client or network could make of them. Whether one may pass is ``oracle.py``'s.
+Makes them: good tokens, and what a mistaken or hostile issuer, client or
+network could make of them. Whether one may pass is ``oracle.py``'s.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PUBLISHED: Mapping[str, SigningKey] = {
     "o": fixed_ed25519("o", "published o"),
 }
 
-#: Keys of nobody, under published names, and a public key used as a secret.
+#: Keys of no issuer, under published names, and a public key used as a secret.
 STRANGERS = (
     fixed_p256("e", "stranger e"),
     fixed_ed25519("o", "stranger o"),

@@ -151,7 +151,7 @@ def test_head_over_the_limit_is_refused_complete_or_not() -> None:
 
 @pytest.mark.rule("R214")
 def test_bytes_are_cut_where_a_request_ends() -> None:
-    """Whoever reads on gets one request at a time."""
+    """The code that reads on gets one request at a time."""
     pieces, reason = MessageScanner(4096).feed(b"".join(SOUND))
     assert reason is None
     heads = [message.removeprefix(b"\r\n").partition(b"\r\n\r\n")[0] + b"\r\n\r\n" for message in SOUND]
@@ -304,7 +304,7 @@ def test_chunks_of_a_byte_each_do_not_hold_all_others_up() -> None:
     assert len(heads) >= len(data) // (2 * SMALL_CHUNKS_PART * MAX_PARTS)
     scanner = MessageScanner(4096)
     scanner.feed(data[:20_000])
-    assert (scanner.resting, scanner.in_content) == (True, False)  # nobody knows how it ends
+    assert (scanner.resting, scanner.in_content) == (True, False)  # it is not known how it ends
     assert not scanner.hold(data[20_000:30_000])
     assert scanner.hold(data[30_000:] + SOUND[0] * 1000)
     assert all_of(scanner, b"", 1e9)[0].endswith(SOUND[0])

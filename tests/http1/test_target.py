@@ -185,7 +185,7 @@ def test_absolute_https_needs_a_secured_connection() -> None:
 
 @pytest.mark.rule("R225")
 def test_absolute_spelling_of_the_asterisk_is_refused() -> None:
-    """OPTIONS for the server as a whole is nobody's route (RFC 9112 section 3.2.4)."""
+    """OPTIONS for the server as a whole belongs to no route (RFC 9112 section 3.2.4)."""
     assert refusal(b"http://h", "OPTIONS") is Reasons.BAD_TARGET
     assert parse_target("OPTIONS", b"http://h/").path == b"/"
     assert parse_target("OPTIONS", b"http://h?a").query == b"a"

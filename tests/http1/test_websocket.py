@@ -40,7 +40,7 @@ def replaced(name: bytes, *values: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def frame(opcode: int, payload: bytes, *, final: bool = True, masked: bool = False) -> bytes:
-    """One frame, made by somebody else's code."""
+    """One frame, made by another project's code."""
     return Frame(Opcode(opcode), payload, fin=final).serialize(mask=masked)
 
 

@@ -253,7 +253,7 @@ BOUND_TO = {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}
 
 @pytest.mark.rule("R096")
 async def test_a_bound_token_comes_out_of_no_step_that_looks_for_bearer_tokens() -> None:
-    """Only ``authenticate`` gives it out, and whoever asks that asks for the proof."""
+    """Only ``authenticate`` gives it out, and its callers ask for the proof."""
     async with rig_with_idp(A, **ES) as (made, _):
         authenticator, token = made.authenticator, made.mint(A, cnf=BOUND_TO)
         digest = sha256(token).digest()

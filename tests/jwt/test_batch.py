@@ -23,7 +23,7 @@ ES: dict[str, Any] = {"algorithms": ["ES256"]}
 
 
 class Batch:
-    """A batch, and what it told of each token in the order in which it did."""
+    """A batch, and what it reported of each token in the order in which it did."""
 
     def __init__(self, made: Rig) -> None:
         self.batch = VerificationBatch(made.authenticator)

@@ -62,7 +62,7 @@ async def test_held_verdict_ends_with_its_key() -> None:
 
 @pytest.mark.rule("C65", "R154")
 async def test_held_verdict_ends_when_the_keys_are_too_old_to_be_believed() -> None:
-    """Nobody can say then, as for a request."""
+    """It is not known then, as for a request."""
     async with rig_with_idp(A, jwks_max_stale_seconds=1000, **ES) as (made, _):
         token = made.mint(A)
         await made.ask(token)

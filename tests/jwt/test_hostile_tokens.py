@@ -173,7 +173,7 @@ def test_one_key_under_two_names(member: str, alg: str) -> None:
 @pytest.mark.parametrize("token", [b"00Dxx!AQ.Uo_.x", b"0123456789abcdef0123456789abcdef", b"a.b.c.d.e", b"e30...."])
 @pytest.mark.rule("C25", "C95")
 def test_opaque_and_encrypted_tokens(token: bytes) -> None:
-    """Told as such to the operator, without the token."""
+    """Reported as such to the operator, without the token."""
     assert is_bad_credential(judge(token, KEY))
     if token.count(b".") != 2:
         with pytest.raises(GatewayError) as caught:

@@ -67,7 +67,7 @@ async def test_withdrawn_key_of_a_tenant_ends_its_cached_tokens() -> None:
 
 @pytest.mark.rule("R185")
 async def test_cached_token_of_a_tenant_that_was_given_up_is_verified_with_keys_of_now() -> None:
-    """Nobody refreshes the old keys, so nothing is believed on their word."""
+    """The old keys are not refreshed, so nothing is believed on their word."""
     async with tenant_rig(tenant_idle_seconds=60) as (made, table, idp):
         shown = token(made)
         await made.ask(shown)
@@ -85,7 +85,7 @@ async def test_cached_token_of_a_tenant_that_was_given_up_is_verified_with_keys_
 
 @pytest.mark.rule("C65")
 async def test_held_verdict_keeps_its_tenant_in_use() -> None:
-    """A WebSocket of a tenant that nobody else uses is no reason to give up the keys that it rests on."""
+    """A WebSocket of a tenant without other traffic is no reason to give up the keys that it rests on."""
     async with tenant_rig(tenant_idle_seconds=60) as (made, table, _):
         shown = token(made)
         await made.ask(shown)
@@ -102,7 +102,7 @@ async def test_held_verdict_keeps_its_tenant_in_use() -> None:
 
 
 async def test_unverified_tokens_do_not_keep_a_tenant_in_use() -> None:
-    """Or whoever can write an ``iss`` could decide who is pushed out."""
+    """Or any client that can write an ``iss`` could decide which tenant is pushed out."""
     async with tenant_rig(tenant_idle_seconds=60) as (made, table, _):
         await made.ask(token(made))
         forged = SigningKey.ec("a", variant=1)

@@ -257,7 +257,7 @@ async def warm(lanes: tuple[tuple[RunningGateway, RawUpstream], ...], token: byt
 @pytest.mark.parametrize("name", RESPONSES)
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST"])
 async def test_every_kind_of_response_looks_the_same_through_both_lanes(name: str, method: bytes) -> None:
-    """Plain ones go straight through, odd ones to aiohttp's parser: nobody can tell. Twice, for what is remembered."""
+    """Plain ones go straight through, odd ones to aiohttp's parser: same result. Twice, for what is remembered."""
     data = RESPONSES[name]
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:

@@ -1,6 +1,7 @@
 """The requests of the differential run, the answers of its upstream, and the configurations it runs under.
 
-Only what is sent lives here. A session repeats itself as one client's requests do, in nearly everything but not quite.
+This file has what is sent. A session repeats itself as one client's requests
+do, in nearly everything but not quite.
 """
 
 from __future__ import annotations

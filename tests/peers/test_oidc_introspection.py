@@ -164,7 +164,7 @@ async def test_opaque_token_passes_until_it_is_revoked(way: Any, tmp_path: Path)
 
 @pytest.mark.rule("R118", "R121")
 async def test_tokens_of_both_kinds_are_judged_by_the_same_rules(tmp_path: Path) -> None:
-    """JWTs by the provider's keys, without a question; another audience and a missing scope count alike."""
+    """JWTs by the provider's keys, without introspection; another audience and a missing scope count alike."""
     async with peers(tmp_path, by_secret("client_secret_basic")) as one:
         signed = await one.token(SIGNED)
         assert signed.count(".") == 2

@@ -58,9 +58,11 @@ def test_issuer_of_another_route_is_an_invalid_token() -> None:
 def test_api_key_has_no_issuer_that_could_be_the_wrong_one() -> None:
     """The route said by its credentials that it takes keys; scopes and claims are asked for as ever."""
     route = compiled(issuers=["main"], credentials=["jwt", "api_key"], scopes=["a"], claims={"role": "x"})
-    key = caller("a", issuer="", role="x")._replace(credential="api_key")
+    key = caller("a", issuer="", role="x")._replace(credential="api_key", has_issuer=False)
     authorize(route, key)
-    assert refusal(route, key._replace(issuer_name="other", credential="jwt")).reason is Reasons.ISSUER_NOT_ACCEPTED
+    token = key._replace(issuer_name="other", credential="jwt", has_issuer=True)
+    assert refusal(route, token).reason is Reasons.ISSUER_NOT_ACCEPTED
+    assert refusal(compiled(issuers=["main"]), key).reason is Reasons.CREDENTIAL_NOT_ACCEPTED
     assert refusal(route, key._replace(scopes=())).reason is Reasons.MISSING_SCOPE
     assert refusal(route, key._replace(claims={})).reason is Reasons.CLAIM_NOT_ACCEPTED
 
@@ -206,4 +208,14 @@ def test_a_route_says_which_tokens_it_takes(wanted: str, passing: list[Confirmat
 
 def test_an_api_key_is_no_token_that_could_be_bound() -> None:
     route = compiled(sender_constrained="required", credentials=["jwt", "api_key"])
-    authorize(route, caller(issuer="")._replace(credential="api_key"))
+    authorize(route, caller(issuer="")._replace(credential="api_key", has_issuer=False))
+
+
+@pytest.mark.parametrize("credential", ["jwt", "opaque", "api_key"])
+def test_a_caller_whose_issuer_has_no_name_is_not_taken_for_one_without_issuer(credential: str) -> None:
+    """Only the kind of credential says that there is none; forgetting a name opens nothing."""
+    nameless = caller(issuer="")._replace(credential=credential)
+    kinds = ["jwt", "opaque", "api_key"]
+    assert refusal(compiled(issuers=["main"], credentials=kinds), nameless).reason is Reasons.ISSUER_NOT_ACCEPTED
+    route = compiled(sender_constrained="required", credentials=kinds)
+    assert refusal(route, nameless).reason is Reasons.UNBOUND_TOKEN

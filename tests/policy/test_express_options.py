@@ -37,7 +37,7 @@ def compiled(**options: Any) -> Any:
 
 
 def test_every_option_of_a_route_is_on_the_list_or_off_it() -> None:
-    """A new option is served by the express lane only when somebody has said so."""
+    """A new option is served by the express lane only when the list says so."""
     listed = [SERVED, FROM_FEATURES, frozenset(NOT_SERVED)]
     assert sum(map(len, listed)) == len(frozenset().union(*listed)), "an option is listed twice"
     assert frozenset().union(*listed) == set(Route.model_fields)

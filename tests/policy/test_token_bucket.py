@@ -1,4 +1,4 @@
-"""``gateway/policy/token_bucket.py``: what a limit lets through, in which memory, and what forgetting gains nobody."""
+"""``gateway/policy/token_bucket.py``: what a limit lets through, in which memory, and that forgetting gains nothing."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_the_table_has_a_bound_and_whoever_was_asked_last_stays() -> None:
 
 
 def test_to_be_forgotten_gains_one_request_for_a_whole_table_of_newcomers() -> None:
-    """Whoever pushes his own bucket out starts with what was used up, and not with a burst."""
+    """A client that pushes its own bucket out starts with what was used up, and not with a burst."""
     one = limit(10, 1000, burst=10)
     buckets = Buckets(one, 100)
     assert len(admitted(buckets, [START] * 20, b"mine")) == 10

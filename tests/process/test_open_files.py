@@ -57,7 +57,7 @@ FITS: dict[str, tuple[int, int, int]] = {
 def test_a_limit_that_is_high_enough_or_can_be_raised_is_no_news(
     case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody has to know of it then."""
+    """Nothing is logged then."""
     soft, hard, after = FITS[case]
     limits = Limits(monkeypatch, soft, hard)
     wanted = settings(1000, pool=10, urls=2)

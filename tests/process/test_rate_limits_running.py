@@ -17,7 +17,7 @@ from tests.support.upstreams.recording import raw_upstream
 #: What is offered and measured: connections to each gateway, and seconds.
 CONNECTIONS, SECONDS = 8, 10
 
-#: How long nobody may have been answered for a second to be measured, in seconds: less than the burst lasts.
+#: Longest gap without an answer in a second that is measured, in seconds: less than the burst lasts.
 STALL = 0.04
 
 # A machine that is busy with other tests may keep an exchange waiting longer than the default allows.

@@ -110,7 +110,7 @@ class Pretending:
 
 @pytest.mark.usefixtures("loading")
 async def test_workers_accept_from_one_unix_socket(tmp_path: Path) -> None:
-    """A killed worker leaves it as it is; after the drain nobody answers there."""
+    """A killed worker leaves it as it is; after the drain nothing answers there."""
     path = tmp_path / "gateway.sock"
     async with raw_upstream() as upstream:
         server = {"listen": f"unix:{path}", "workers": 2, "access_log": "off"}
@@ -125,7 +125,7 @@ async def test_workers_accept_from_one_unix_socket(tmp_path: Path) -> None:
                 assert (await client.exchange(request(b"GET", "/"))).body == b"ok"
                 await client.close()
             await _replaced(slot, 1)
-            assert await supervisor.drain() == 0
+            assert await supervisor.drain(5) == 0
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_unix_connection(path)
         finally:
@@ -134,7 +134,7 @@ async def test_workers_accept_from_one_unix_socket(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("loading")
 async def test_worker_that_is_told_to_go_drains_and_is_replaced(tmp_path: Path) -> None:
-    """One worker's SIGTERM ends no request and loses no count: it tells at its end what nobody had asked for."""
+    """One worker's SIGTERM ends no request and loses no count: at its end it reports what had not been asked for."""
     release = asyncio.Event()
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -182,7 +182,7 @@ async def test_taken_address_is_found_before_any_worker_is_started(name: str, tm
 async def test_worker_that_cannot_start_ends_the_gateway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What a single process answers with exit code 1 is not tried for ever."""
+    """What a single process answers with exit code 1 is not tried indefinitely."""
     monkeypatch.setenv("AIOHTTP_NO_EXTENSIONS", "1")
     settings = configuration("http://127.0.0.1:1", tmp_path, routes=PUBLIC)
     settings["issuers"] = []
@@ -237,7 +237,7 @@ async def test_first_fetches_of_workers_are_spread_and_later_ones_are_not(
 
 
 async def test_workers_that_die_early_come_back_ever_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wait doubles from a tenth of a second up to its limit, so that a poisoned start does not eat the machine."""
+    """The delay doubles from a tenth of a second up to its limit, so that a poisoned start does not eat the machine."""
     processes = Pretending(*[-9] * 5)
     monkeypatch.setattr(workers, "FIRST_WAIT", 0.02)
     monkeypatch.setattr(workers, "LAST_WAIT", 0.1)
@@ -262,7 +262,7 @@ async def test_a_fault_in_keeping_a_worker_is_the_end_of_that_worker_only(
     monkeypatch.setattr(workers, "FIRST_WAIT", 0.01)
     await supervisor.start()
     await until(lambda: processes.have_begun(4))
-    assert await supervisor.drain() == 0
+    assert await supervisor.drain(5) == 0
     await supervisor.stop()
     assert (supervisor.fleet.slots[0].restarts, failures["worker"]) == (3, before + 3)
     assert [one.heard[:1] for one in processes.made] == [[signal.SIGKILL]] * 3 + [[signal.SIGTERM]]

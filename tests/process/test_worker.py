@@ -1,4 +1,4 @@
-"""The worker's side: what it is told and answers, and how it writes where others write. Its life: test_workers."""
+"""The worker's side: what it receives and answers, and how it writes where others write. Its life: test_workers."""
 
 from __future__ import annotations
 

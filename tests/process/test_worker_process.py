@@ -40,7 +40,7 @@ async def test_process_stands_by_until_it_is_not_needed(monkeypatch: pytest.Monk
     ends[0].shutdown(socket.SHUT_WR)
     assert await process.ended() == 0
     assert not process.alive
-    process.signal(signal.SIGTERM)  # nobody there: nothing happens
+    process.signal(signal.SIGTERM)  # no process there: nothing happens
 
 
 async def test_exit_tells_the_signal_that_ended_it() -> None:

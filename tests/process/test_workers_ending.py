@@ -1,4 +1,4 @@
-"""How a gateway of several workers ends, as real processes: signals, exit codes, and that nobody is left behind."""
+"""How a gateway of several workers ends, as real processes: signals, exit codes, and that no process is left behind."""
 
 from __future__ import annotations
 

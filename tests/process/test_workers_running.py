@@ -81,7 +81,7 @@ async def test_two_workers_share_a_port_and_are_seen_as_one(tmp_path: Path, cach
 async def _ask_for_ever(gateway: WorkersGateway, served: list[float], end: asyncio.Event) -> list[float]:
     """Ask again and again over one connection, and over a new one when it breaks; return when it broke.
 
-    Nobody may ever be refused: somebody always listens. A reset while connecting is a connection that the
+    No connection may ever be refused: one worker always listens. A reset while connecting is a connection that the
     dying process's queue held, and counts as broken.
     """
     client: RawClient | None = None
@@ -106,7 +106,7 @@ async def _ask_for_ever(gateway: WorkersGateway, served: list[float], end: async
 
 @pytest.mark.rule("R386")
 async def test_killed_worker_costs_what_it_held_and_is_replaced(tmp_path: Path, cache: Path) -> None:
-    """Everybody else is served all the time, new connections too; no counter goes down."""
+    """All other clients are served all the time, new connections too; no counter goes down."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         await asyncio.sleep(0.01)
@@ -136,7 +136,8 @@ async def test_killed_worker_costs_what_it_held_and_is_replaced(tmp_path: Path, 
         end.set()
         losses = [times for times in await asyncio.gather(*askers) if times]
         assert 0 < len(losses) <= victim["open_connections"]
-        # Who comes back within a moment can meet the dying process's queue once more; later nobody loses anything.
+        # A client that comes back within a moment can meet the dying process's queue once more; later nothing is
+        # lost.
         assert all(len(times) <= 2 and killed <= times[0] and times[-1] < killed + 1 for times in losses)
         assert counted == sorted(counted)
         assert back["pid"] != victim["pid"]

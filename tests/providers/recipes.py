@@ -1,9 +1,10 @@
 """The configurations of docs/providers, run as they stand in the pages, against providers that look like the real ones.
 
-Only what all recipes need lives here. A page's TOML block is read out of the
-page. Replaced is what a machine must have of its own: where the gateway listens,
-where the service is, and which authority signed the provider's certificate.
-The provider answers under its real host names, over TLS, on loopback.
+This file has what all recipes need. A page's TOML block is read out of the
+page. Replaced is what a machine must have of its own: where the gateway
+listens, where the service is, and which authority signed the provider's
+certificate. The provider answers under its real host names, over TLS, on
+loopback.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def block(page: str, number: int = 0) -> str:
 
 @dataclass
 class Recipe:
-    """A running recipe: the gateway, the provider, and the service that shows what it was told."""
+    """A running recipe: the gateway, the provider, and the service that shows what it received."""
 
     gateway: RunningGateway
     provider: Provider

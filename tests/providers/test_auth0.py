@@ -88,7 +88,7 @@ async def test_users_and_machines_pass_with_their_headers(kind: str, tmp_path: P
 )
 @pytest.mark.rule("C94", "C95", "R049")
 async def test_what_is_not_for_this_api_is_refused(shown: bytes, verdict: tuple[int, str], tmp_path: Path) -> None:
-    """Exact values; a token that nobody asked for this API is opaque or encrypted."""
+    """Exact values; a token that was not requested for this API is opaque or encrypted."""
     async with recipe(tmp_path, "auth0", DOCUMENTS) as made:
         assert await made.ask(shown) == verdict
 

@@ -113,7 +113,7 @@ async def test_jobs_pass_where_their_claims_let_them(tmp_path: Path) -> None:
 )
 @pytest.mark.rule("R087")
 async def test_others_are_refused(changed: dict[str, Any], path: str, verdict: tuple[int, str], tmp_path: Path) -> None:
-    """Anybody's workflow gets a signed token with any audience; the claims decide."""
+    """Any workflow on GitHub gets a signed token with any audience; the claims decide."""
     async with recipe(tmp_path, "github-actions", DOCUMENTS) as made:
         assert await made.ask(job(**changed), path) == verdict
         assert made.upstream.requests == []

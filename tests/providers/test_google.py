@@ -84,7 +84,7 @@ async def test_others_are_refused(shown: bytes, verdict: tuple[int, str], tmp_pa
 
 
 async def test_service_account_that_is_listed_passes_and_no_other(tmp_path: Path) -> None:
-    """Anybody's service account can have a token for this audience."""
+    """Any Google service account can have a token for this audience."""
     async with recipe(tmp_path, "google", DOCUMENTS, number=1) as made:
         assert await made.accepted(token(KEY, {}, SERVICE)) == {
             "x-user-id": "112233445566778899001",

@@ -19,7 +19,7 @@ ENCRYPTING = SigningKey.rsa("9Sd3pcrNbxXgxPQxPjZcKkVxqFYpQpYQ9Hh3kZrMZOQ", varia
 
 
 def realm(name: str, key: SigningKey) -> dict[str, Document]:
-    """A realm as Keycloak publishes it: a key for signatures, and one for encryption that nobody here may use."""
+    """A realm as Keycloak publishes it: a key for signatures, and one for encryption that must not be used here."""
     issuer = f"{HOST}/realms/{name}"
     return discovery(
         issuer,
@@ -103,7 +103,7 @@ async def test_what_is_not_for_this_api_is_refused(shown: bytes, verdict: tuple[
 
 @pytest.mark.rule("C87")
 async def test_many_realms_each_with_its_keys(tmp_path: Path) -> None:
-    """A realm's keys are fetched with its first token, and are nobody else's."""
+    """A realm's keys are fetched with its first token, and are no other realm's."""
     documents = {**realm("shop", KEY), **realm("wholesale", WHOLESALE), **realm("master", KEY)}
     other = f"{HOST}/realms/wholesale"
     async with recipe(tmp_path, "keycloak", documents, number=1) as made:

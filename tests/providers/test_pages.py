@@ -28,7 +28,7 @@ def test_page_says_what_to_set_on_both_sides_and_what_refusals_mean(name: str) -
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_block_of_a_page_is_run_by_its_test(name: str) -> None:
-    """A configuration that nobody runs is a guess."""
+    """A configuration that is not run is a guess."""
     blocks = len(re.findall(r"^```toml$", read(name), flags=re.MULTILINE))
     text = (HERE / f"test_{name.replace('-', '_')}.py").read_text(encoding="utf-8")
     run = {int(number) for number in re.findall(r"\bnumber=(\d)", text)}

@@ -110,7 +110,7 @@ ACTIVE: dict[str, Any] = {
 )
 @pytest.mark.rule("C95")
 async def test_opaque_token_is_asked_about(answer: Document, verdict: tuple[int, str | None], tmp_path: Path) -> None:
-    """With the second configuration of the page; nothing but the question goes to ZITADEL."""
+    """With the second configuration of the page; nothing but the introspection request goes to ZITADEL."""
     secret = tmp_path / "secret"
     secret.write_text("s3cret")
     replaced = {"/run/secrets/zitadel-api": str(secret)}
@@ -126,7 +126,7 @@ async def test_opaque_token_is_asked_about(answer: Document, verdict: tuple[int,
 
 
 def as_json(answer: Document) -> Answer:
-    """Return an answer with the type that a question about a token asks for."""
+    """Return an answer with the type that an introspection request asks for."""
     if isinstance(answer, Answer):
         return Answer(answer.body, answer.status, {"Content-Type": "application/json"})
     assert not isinstance(answer, bytes)

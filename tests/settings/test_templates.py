@@ -137,7 +137,7 @@ def test_a_pattern_that_is_quick_to_compare_is_taken(pattern: str) -> None:
     ],
 )
 def test_a_pattern_that_anybody_could_keep_busy_is_refused(pattern: str, problem: str) -> None:
-    """CWE-1333: the text that it is compared with is anybody's choice."""
+    """CWE-1333: any client chooses the text that it is compared with."""
     with pytest.raises(ValueError, match=problem):
         templates.tenant_pattern(pattern)
 

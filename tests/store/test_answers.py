@@ -1,4 +1,4 @@
-"""What counts as an answer of each kind, and every question put to a server that answers something else."""
+"""What counts as an answer of each kind, and every command sent to a server that answers something else."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _number(name: bytes) -> Callable[[RedisLink], Awaitable[Any]]:
     return lambda link: asked[name](RevocationLog(link))
 
 
-#: Each question, the command that it sends, and what counts as an answer to it of what is odd otherwise.
+#: Each request, the command that it sends, and what counts as an answer to it of what is odd otherwise.
 QUESTIONS: dict[str, tuple[bytes, Callable[[RedisLink], Awaitable[Any]], set[bytes]]] = {
     "buckets": (b"EVALSHA", lambda link: SharedBuckets(link, [(1.0, 1.0)]).take([b"a"]), set()),
     "page": (b"EVALSHA", _number(b"page"), set()),
@@ -91,7 +91,7 @@ QUESTIONS: dict[str, tuple[bytes, Callable[[RedisLink], Awaitable[Any]], set[byt
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.rule("R435")
 async def test_an_answer_that_makes_no_sense_is_a_store_that_is_unavailable(question: str) -> None:
-    """Whatever the question, and the server counts as there: the next good answer is one."""
+    """Whatever the request, and the server counts as connected: the next good answer is one."""
     command, ask, good = QUESTIONS[question]
     async with linked() as (server, link):
         for odd in ODD_ANSWERS:

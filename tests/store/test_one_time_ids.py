@@ -236,7 +236,7 @@ async def test_the_first_passes_though_the_second_hears_first_that_it_is_late(mo
 
 @pytest.mark.rule("R439")
 async def test_what_passed_without_an_answer_is_not_new_with_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One question fails, another one that was asked at the same time does not."""
+    """One request fails, another one that was sent at the same time does not."""
     store, asked = scripted(monkeypatch)
     first, second = (asyncio.ensure_future(store.use(once(A, 60), undecided_passes=True)) for _ in range(2))
     await settle()

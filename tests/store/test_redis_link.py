@@ -80,7 +80,7 @@ async def test_many_at_once_share_few_connections(tmp_path: Path) -> None:
 
 @pytest.mark.rule("R130")
 async def test_a_killed_server_is_noticed_at_once_and_found_again_when_it_is_back(tmp_path: Path) -> None:
-    """Nothing waits while it is away, and nobody but the heartbeat tries."""
+    """Nothing waits while it is away, and only the heartbeat tries."""
     async with RedisServer(tmp_path) as server, linked(server.url) as link:
         await link.command("SET", "a", "1")
         await server.kill()
@@ -99,7 +99,7 @@ async def test_a_killed_server_is_noticed_at_once_and_found_again_when_it_is_bac
 
 @pytest.mark.rule("R130")
 async def test_a_server_that_stands_still_holds_nobody_longer_than_the_limit(tmp_path: Path) -> None:
-    """More callers than connections, too; and late answers reach nobody else."""
+    """More callers than connections, too; and late answers reach no other caller."""
     async with RedisServer(tmp_path) as server, linked(server.url) as link:
         await link.command("SET", "a", "1")
         server.pause()

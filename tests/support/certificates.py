@@ -49,7 +49,7 @@ class Authority:
         return self._write(name, built.sign(self.key, hashes.SHA256()), key)
 
     def self_signed(self, name: str, *hosts: str) -> Certificate:
-        """A certificate that nobody else vouches for; kept in the authority's folder."""
+        """A certificate that no other authority vouches for; kept in the authority's folder."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         built = _builder(name, subject, key).add_extension(

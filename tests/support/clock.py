@@ -53,7 +53,7 @@ class FakeClock:
         self._wall += seconds
 
     def jump(self, seconds: float) -> None:
-        """Let time pass without giving anybody a turn."""
+        """Let time pass without giving any task a turn."""
         self._wall += seconds
         self._monotonic += seconds
 

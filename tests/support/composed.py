@@ -1,7 +1,7 @@
 """The tables of the configuration that have options of features, as the gateway composes them, with their types.
 
 The composed models are made when the gateway starts, so a type checker knows
-nothing of their options: it is told here, and only tests need it.
+nothing of their options: they are declared here, and only tests need it.
 """
 
 from __future__ import annotations

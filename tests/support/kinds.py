@@ -1,7 +1,7 @@
 """What kind of test a test is, by what it can reach: a part alone, a whole gateway, or programs of others beside it.
 
 A test may say it itself, with ``@pytest.mark.e2e`` or ``pytestmark``; otherwise its code is followed through helpers,
-fixtures and parameters to what starts a gateway, a process, or a program of somebody else.
+fixtures and parameters to what starts a gateway, a process, or a program of another project.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WHOLE = {
 #: What starts any process: modules, as soon as something of them is used, and functions.
 _STARTERS = {"subprocess", "multiprocessing"}
 _STARTS = {"create_subprocess_exec", "create_subprocess_shell", "fork", "posix_spawn"}
-#: What looks for the program of somebody else.
+#: What looks for the program of another project.
 _OTHERS = ("tests.peers.programs", "program")
 
 #: Folders whose tests are about the whole or about others, whatever they reach.

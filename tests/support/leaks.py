@@ -1,7 +1,7 @@
 """Looking for a secret in everything that a gateway says.
 
-Only the search lives here. A leak is seldom the whole token: error texts cut
-and quote. So any piece of a secret as long as ``WINDOW`` counts as found.
+Searches for them. A leak is seldom the whole token: error texts cut and quote.
+So any piece of a secret as long as ``WINDOW`` counts as found.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The parts of a running gateway's features, each as what it is.
 
-Only the look-up lives here; what a test then reads of a part is the part's own.
+Looks them up; what a test then reads of a part is the part's own.
 """
 
 from __future__ import annotations

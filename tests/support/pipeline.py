@@ -30,9 +30,9 @@ def table_of(settings: Settings) -> RouteTable:
     return RouteTable(settings.routes, frozenset().union(*(feature.express for feature in settings.features)))
 
 
-def parts_of(core: Core, features: Sequence[Feature] = FEATURES) -> list[Part]:
-    """Return the features' parts, not started."""
-    return [part for feature in features if (part := feature.build(core)) is not None]
+def parts_of(core: Core, features: Sequence[Feature] = FEATURES) -> dict[str, Part]:
+    """Return the features' parts by the feature's name, not started."""
+    return {feature.name: part for feature in features if (part := feature.build(core)) is not None}
 
 
 def pipeline_of(

@@ -70,7 +70,7 @@ class PasswordGuard(Guard):
 
 
 class PasswordPart(Part):
-    """The guard, and what is told of it."""
+    """The guard, and what is shown of it."""
 
     def __init__(self) -> None:
         self.guard = PasswordGuard()

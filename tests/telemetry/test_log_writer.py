@@ -1,4 +1,4 @@
-"""The thread behind the access log: order, the end of it, and an output that nobody reads."""
+"""The thread behind the access log: order, the end of it, and an output that is not read."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Abuse detection: floods of refused credentials from one address, and credentials used from many.
 
 It logs what it finds and, where the configuration says so, refuses it for a while.
-Nothing here judges a credential; it sees what became of requests, and from where good credentials come.
+Nothing here judges a credential; it gets the outcome of requests, and the addresses that good credentials come from.
 """

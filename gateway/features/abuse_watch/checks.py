@@ -37,7 +37,7 @@ def watch_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
 
 def watch_warnings(settings: Settings) -> Iterator[Problem]:
-    """Return what is allowed and opens something."""
+    """Return options that are allowed and weaken the watch."""
     if covers_most(WatchTables.of(settings).watch.exempt):
         text = "covers most addresses: hardly any client is ever flagged; list the addresses that are meant"
         yield ("watch", "exempt"), text

@@ -1,6 +1,6 @@
 """The table ``[watch]``: what looks like abuse, and what happens then.
 
-Only its declaration lives here. What needs several options is ``checks.py``'s.
+Declares the table. Checks that need several options are ``checks.py``'s.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pydantic import AfterValidator, Field
 from gateway.settings import values
 from gateway.settings.tables.base import FeatureOptions, Section
 
-_Most = Annotated[int, Field(ge=0, le=1_000_000)]
-_MostAddresses = Annotated[int, Field(ge=0, le=100)]
+_Count = Annotated[int, Field(ge=0, le=1_000_000)]
+_AddressCount = Annotated[int, Field(ge=0, le=100)]
 
-#: The options that look for something, each by itself.
+#: The options that each raise flags of their own.
 FINDERS = ("bad_signatures", "unknown_kids", "unknown_api_keys", "token_addresses", "subject_addresses")
 
 
@@ -27,16 +27,16 @@ class Watch(Section):
 What a flag looks like, and what to consider before refusing clients: [abuse-watch.md](abuse-watch.md).
 """
 
-    bad_signatures: _Most = 100
+    bad_signatures: _Count = 100
     """More bad signatures than this from one address, in a burst of `window_seconds`. 0 = off."""
     unknown_kids: Annotated[int, Field(ge=0, le=1000)] = 20
     """Tokens with more different unknown `kid`s than this from one address within `window_seconds`. 0 = off."""
-    unknown_api_keys: _Most = 100
+    unknown_api_keys: _Count = 100
     """More unknown API keys than this from one address, in a burst of `window_seconds`. 0 = off."""
-    token_addresses: _MostAddresses = 0
+    token_addresses: _AddressCount = 0
     """One token used from more client addresses than this within `window_seconds`. 0 = off. When on, every request with
     a credential is checked, which takes time."""
-    subject_addresses: _MostAddresses = 0
+    subject_addresses: _AddressCount = 0
     """One subject, or owner of API keys, seen at more client addresses than this within `window_seconds`. 0 = off. The
     cost is that of `token_addresses`."""
     window_seconds: Annotated[float, Field(ge=1, le=86400)] = 60

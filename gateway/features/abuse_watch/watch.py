@@ -1,15 +1,12 @@
-"""What looks like abuse: found, told, and if that is wanted refused for a while.
+"""What looks like abuse: found, logged, and refused for a while where the configuration says so.
 
-Only what is watched and what becomes of a find lives here; the counting is
-``features/abuse_watch/windows.py``'s. Two things are looked at: refused credentials, by the
-address of the client, at the end of each request; and used ones, by the
-addresses that they are used from, which costs a look at each request and is
-therefore a guard.
+Decides what is watched and what follows from a flag; the counting is ``features/abuse_watch/windows.py``'s. Two things
+are watched. Refused credentials are counted by the address of the client, at the end of each request. Used credentials
+are counted by the addresses that they are used from; this needs a check at each request and is therefore a guard.
 
-The dangers: a log that an attacker can flood (so few flags are told in full,
-and the rest as a number), a log that tells who somebody is (subjects and
-tokens appear as hashes only), and many good callers behind one bad address (so
-nobody is refused unless the configuration says so).
+The dangers: a log that an attacker can flood (so only few flags are logged in full, and the rest as a number), a log
+that identifies people (so subjects and tokens appear as hashes only), and many good callers behind one bad address (so
+no client is refused unless the configuration says so).
 """
 
 from __future__ import annotations
@@ -39,13 +36,13 @@ from gateway.telemetry.counters import Record
 
 _log = logging.getLogger("gateway.watch")
 
-#: How many flags a minute are told in full.
-MAX_LOGGED_FLAGS, TOLD_SECONDS = 10, 60.0
+#: How many flags are logged in full, within how many seconds.
+MAX_LOGGED_FLAGS, FLAG_LOG_SECONDS = 10, 60.0
 
 #: The reason code of a key that does not exist, where API keys are a feature of the gateway.
 _UNKNOWN_API_KEY = "unknown_api_key"
 
-#: Bytes of the names of things of which only the number counts.
+#: Bytes of the names of things that are only counted.
 _SHORT = 8
 
 
@@ -57,8 +54,8 @@ class AbuseWatch(Guard):
         clock: the time.
 
     Attributes:
-        flags: how often something was found, by the option that found it.
-        barring: whether some address is refused; nearly always False, and cheap to ask.
+        flags: how many flags were raised, by the option that raised them.
+        barring: whether some address is refused; nearly always False, and cheap to read.
     """
 
     def __init__(self, settings: Watch, clock: Clock) -> None:
@@ -71,9 +68,9 @@ class AbuseWatch(Guard):
         self._exempt = TrustedProxies(settings.exempt)
         self._addresses, self._tokens, self._subjects = (Barred(settings.max_tracked) for _ in range(3))
         self._found_before = Barred(settings.max_tracked)
-        self._told = Bursts(MAX_LOGGED_FLAGS, TOLD_SECONDS, 1)
-        self._untold = 0
-        #: By reason code: the option, and what says that there were too many from an address, given the log's detail.
+        self._log_budget = Bursts(MAX_LOGGED_FLAGS, FLAG_LOG_SECONDS, 1)
+        self._suppressed = 0
+        #: By reason code: the option, and what decides, given the log's detail, whether an address had too many.
         self._of_refusals: dict[str, tuple[str, Callable[[bytes, str, float], bool]]] = {}
         if settings.bad_signatures:
             self._of_refusals[Reasons.BAD_SIGNATURE.code] = "bad_signatures", self._bursts(settings.bad_signatures)
@@ -90,21 +87,21 @@ class AbuseWatch(Guard):
         self._token_uses = self._varieties(settings.token_addresses) if settings.token_addresses else None
         self._subject_uses = self._varieties(settings.subject_addresses) if settings.subject_addresses else None
 
-    def _bursts(self, most: int) -> Callable[[bytes, str, float], bool]:
-        bursts = Bursts(most, self._window, self._settings.max_tracked)
+    def _bursts(self, limit: int) -> Callable[[bytes, str, float], bool]:
+        bursts = Bursts(limit, self._window, self._settings.max_tracked)
         return lambda name, _, now: bursts.too_many(name, now)
 
-    def _varieties(self, most: int) -> Varieties:
-        return Varieties(most, self._window, self._settings.max_tracked)
+    def _varieties(self, limit: int) -> Varieties:
+        return Varieties(limit, self._window, self._settings.max_tracked)
 
     # --- addresses ---
 
     def finished(self, record: Record) -> None:
-        """Look at a finished request whose credential was refused, or would have been where that is only observed."""
+        """Count a finished request whose credential was refused, or would have been on a route that only observes."""
         self.refused_credential(record.client, record.reason or record.observed, record.detail)
 
     def refused_credential(self, client: str, code: str, detail: str) -> None:
-        """Look at a refusal, by its reason code and the log's detail."""
+        """Count a refusal, by its reason code and the log's detail."""
         found = self._of_refusals.get(code)
         if found is None or self._is_exempt(client):
             return
@@ -165,27 +162,27 @@ class AbuseWatch(Guard):
                 self._refuse(WATCHED_SUBJECT, self._subjects, name)
         return None
 
-    # --- what becomes of a find ---
+    # --- what follows from a flag ---
 
     def _is_exempt(self, client: str) -> bool:
         return client == "unknown" or self._exempt.believes(client.encode("ascii", "replace"))
 
     def _find(self, option: str, name: bytes, now: float, who: str) -> None:
-        """Count and tell a find, once in a window."""
+        """Count and log a flag, once in a window."""
         key = option.encode("ascii") + name
         if self._found_before.until(key, now) is not None:
             return
         self._found_before.put(key, now + self._window, now)
         self.flags[option] += 1
-        if self._told.too_many(b"", now):
-            self._untold += 1
+        if self._log_budget.too_many(b"", now):
+            self._suppressed += 1
             return
         settings = self._settings
         _log.warning(
             "abuse: kind=%s most=%d window_seconds=%g refuse_seconds=%g untold=%d %s",
-            *(option, getattr(settings, option), self._window, settings.refuse_seconds, self._untold, who),
+            *(option, getattr(settings, option), self._window, settings.refuse_seconds, self._suppressed, who),
         )
-        self._untold = 0
+        self._suppressed = 0
 
     def _bar(self, barred: Barred, name: bytes, now: float) -> None:
         if self._settings.refuse_seconds:
@@ -193,7 +190,7 @@ class AbuseWatch(Guard):
             self.barring = bool(self._addresses)
 
     def _refuse(self, reason: Reason, barred: Barred, name: bytes) -> None:
-        """Refuse whoever is barred.
+        """Refuse an address, token or subject that is barred.
 
         Raises:
             GatewayError: 429.
@@ -216,6 +213,6 @@ class AbuseWatch(Guard):
 
 
 def _who(identity: Identity) -> str:
-    """Return who somebody is, as the access log says it."""
+    """Return the caller's issuer and hashed subject, as the access log writes them."""
     subject = "" if identity.subject is None else sha256(identity.subject.encode("utf-8", "replace")).hexdigest()[:16]
     return f"issuer={identity.issuer_name or '-'} subject_hash={subject or '-'}"

@@ -1,12 +1,11 @@
 """What looks like abuse: counters with a window, in bounded memory.
 
-Only the counting lives here; what is counted, and what becomes of whoever
-counts too much, is ``features/abuse_watch/watch.py``'s. The clock is an argument:
-monotonic seconds.
+Counts and nothing else; ``features/abuse_watch/watch.py`` decides what is counted, and
+what follows from a count that is too high. The clock is an argument: monotonic seconds.
 
-Memory is bounded by two numbers, how many keys are kept and how many different
-things of each. Whoever can make new keys at will pushes others out of the
-table, and is then seen no more: a flag is a hint, and its absence proves nothing.
+Memory is bounded by two numbers: how many keys are kept, and how many different
+things of each. A client that can make new keys at will pushes others out of the
+table, and their counts are lost: a flag is a hint, and its absence proves nothing.
 """
 
 from __future__ import annotations
@@ -19,25 +18,24 @@ from gateway.policy.token_bucket import Buckets, Limit, tolerance
 class Bursts:
     """Finds keys that occur more often than so many times in a window.
 
-    A bucket of ``most`` occurrences that is filled evenly over the window: never more than ``most`` in any window is
-    never found, more than twice as many always is.
+    A bucket of ``limit`` occurrences that is filled evenly over the window. A key with at most ``limit`` occurrences in
+    every window is never found; one with more than twice as many always is.
 
     Args:
-        most: occurrences that are not too many.
+        limit: occurrences that are not too many.
         seconds: the window.
         keys: how many keys are kept.
     """
 
-    def __init__(self, most: int, seconds: float, keys: int) -> None:
-        interval = seconds / most
-        limit = Limit("", "", most, seconds, most, interval, tolerance(most, interval))
-        self._buckets = Buckets(limit, keys)
+    def __init__(self, limit: int, seconds: float, keys: int) -> None:
+        interval = seconds / limit
+        self._buckets = Buckets(Limit("", "", limit, seconds, limit, interval, tolerance(limit, interval)), keys)
 
     def __len__(self) -> int:
         return len(self._buckets)
 
     def too_many(self, key: bytes, now: float) -> bool:
-        """Count one occurrence, and say whether it is one too many. Those that are, are not counted."""
+        """Count one occurrence, and return whether it is one too many. Those that are too many are not counted."""
         full_at = self._buckets.full_at(key, now)
         if full_at > now + self._buckets.limit.tolerance:
             self._buckets.touch(key)
@@ -52,13 +50,13 @@ class Varieties:
     Exact while a key is kept: each thing is remembered with the moment at which it was last seen.
 
     Args:
-        most: different things that are not too many.
+        limit: different things that are not too many.
         seconds: the window.
         keys: how many keys are kept.
     """
 
-    def __init__(self, most: int, seconds: float, keys: int) -> None:
-        self._most = most
+    def __init__(self, limit: int, seconds: float, keys: int) -> None:
+        self._limit = limit
         self._seconds = seconds
         self._keys = keys
         self._seen: OrderedDict[bytes, dict[bytes, float]] = OrderedDict()
@@ -67,9 +65,9 @@ class Varieties:
         return len(self._seen)
 
     def too_many(self, key: bytes, thing: bytes, now: float) -> bool:
-        """Note that a key occurred with a thing, and say whether it has had too many different ones.
+        """Note that a key occurred with a thing, and return whether it occurred with too many different ones.
 
-        A key that has is forgotten, and begins anew.
+        Such a key is forgotten, and counted anew.
         """
         things = self._seen.get(key)
         if things is None:
@@ -80,11 +78,11 @@ class Varieties:
         self._seen.move_to_end(key)
         things.pop(thing, None)
         things[thing] = now
-        if len(things) <= self._most:
+        if len(things) <= self._limit:
             return False
         for old in [name for name, last in things.items() if last <= now - self._seconds]:
             del things[old]
-        if len(things) <= self._most:
+        if len(things) <= self._limit:
             return False
         del self._seen[key]
         return True

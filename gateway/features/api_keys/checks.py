@@ -50,7 +50,7 @@ def _keys(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
 
 def _need_of_keys(settings: Settings, sound: Sound) -> Iterator[Problem]:
-    """Say that a route takes API keys and there are none."""
+    """Return the fault of a configuration with a route that takes API keys and without any key."""
     given = ApiKeyTables.of(settings).api_keys or TokensOptions.of(settings.tokens).api_keys_file
     if given or not sound(("api_keys",), ("tokens", "api_keys_file")):
         return
@@ -65,7 +65,7 @@ def _need_of_keys(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
 
 def _route(route: RouteSettings, identity: Mapping[str, str | list[str]]) -> Iterator[tuple[str, str]]:
-    """Say which options of a route have no effect: option and sentence."""
+    """Return the options of a route that have no effect, each with a sentence."""
     named = route.api_key_header != RouteSettings.model_fields["api_key_header"].default
     if route.auth == "public":
         if named:

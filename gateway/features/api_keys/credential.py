@@ -1,6 +1,6 @@
 """API keys as a kind of credential, in a request field of their own.
 
-Only the translation lives here; which keys are in force is ``keys.py``'s.
+Adapts API keys to the interface of credentials; which keys are in force is ``keys.py``'s.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ class ApiKeyKind:
         return self._keys.owns(value)
 
     def lookup(self, shown: Shown, record: Record) -> Identity | None:
-        """Return who shows a key.
+        """Return the identity of a key.
 
         Raises:
-            GatewayError: 401; 503 while it is not known which keys there are.
+            GatewayError: 401; 503 for an unknown key while the file of keys was never read.
         """
         return self._keys.identify(shown.value)
 
     async def resolve(self, shown: Shown) -> Identity:
-        """Return the same: there is nothing to wait for.
+        """Return the same as ``lookup``: there is nothing to wait for.
 
         Raises:
             GatewayError: as ``lookup``.
@@ -68,7 +68,7 @@ class ApiKeyKind:
         return self._keys.identify(shown.value)
 
     def in_use(self, shown: Shown) -> KeyInUse:
-        """Return what a key that was good rests on.
+        """Return a key that was good, so that it can be checked again later.
 
         Raises:
             GatewayError: it is no longer good.
@@ -85,16 +85,16 @@ class ApiKeyKind:
 
 
 class KeyInUse(NamedTuple):
-    """A key that a long response or a WebSocket goes on with."""
+    """A key that a long response or a WebSocket depends on."""
 
     keys: ApiKeys
     key: KnownKey
 
     @property
     def identity(self) -> Identity:
-        """Who showed it."""
+        """The identity of the key."""
         return self.key.identity
 
     def ended(self) -> Reason | None:
-        """Return why it is no longer good; None while it is."""
+        """Return why the key is no longer good; None while it is."""
         return self.keys.still_good(self.key)

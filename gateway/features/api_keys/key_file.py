@@ -1,9 +1,9 @@
 """API keys from the configuration and from a file: read, checked one by one and against each other.
 
-Only this reading lives here; it runs when the configuration is checked and
-whenever the file has changed. The danger is a secret at the wrong place, such
-as a key instead of its hash: no fault repeats anything that a file holds, but
-the names of options.
+Reads entries when the configuration is checked and whenever the file has
+changed. The danger is a secret where it does not belong, such as a key instead
+of its hash: no fault repeats anything that a file holds, except the names of
+options.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from gateway.settings.faults import did_you_mean, path_text, translate
 from gateway.settings.loading.literals import parse_json, place_of
 from gateway.settings.readable import read_regular, without_mark
 
-#: The longest file that is read, in bytes.
+#: The largest file that is read, in bytes.
 MAX_KEY_FILE_BYTES = 16 * 1024 * 1024
 
-#: Faults that are told one by one; of more, their number.
+#: Faults that are listed one by one; the rest are only counted.
 MAX_FAULTS = 100
 
 _SCHEMA = ApiKey.model_json_schema()
@@ -32,7 +32,7 @@ class KeyFileError(ValueError):
 
     Attributes:
         faults: everything that is wrong with it, each with its line and key.
-        for_now: it was not read at all: that may change while the file stays as it is.
+        for_now: the file was not read at all: that may change while the file stays as it is.
     """
 
     def __init__(self, faults: Sequence[str], *, for_now: bool = False) -> None:
@@ -42,7 +42,7 @@ class KeyFileError(ValueError):
 
 
 def read_keys(file: str, given: Sequence[ApiKey], identity: Mapping[str, str | list[str]]) -> list[ApiKey]:
-    """Return the entries of a file with one JSON object (RFC 8259) a line; empty lines count for nothing.
+    """Return the entries of a file with one JSON object (RFC 8259) a line; empty lines are skipped.
 
     Args:
         file: its name.
@@ -77,10 +77,10 @@ def read_keys(file: str, given: Sequence[ApiKey], identity: Mapping[str, str | l
 
 
 def repeated(entries: Sequence[tuple[str, ApiKey]]) -> Iterator[tuple[str, str, str]]:
-    """Find entries with the id or the hash of an earlier one: place, option and sentence.
+    """Find entries with the id or the hash of an earlier one: position, option and sentence.
 
     Args:
-        entries: each with its place, in words.
+        entries: each with its position, in words.
     """
     first: dict[tuple[str, str], str] = {}
     for place, entry in entries:

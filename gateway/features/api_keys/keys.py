@@ -1,10 +1,11 @@
 """From an API key to an identity: the keys in force, the file that some of them come from, and making a new one.
 
-Only the set of keys lives here. Of a key its SHA-256 is known, nothing else.
-The dangers: a changed file that is half written or wrong (so it is taken when
-it has stood still, and whole or not at all), a file that was never read (so a
-key that may be in it gets 503, not 401), and a key in a log (so nothing of one
-is ever put into a text). Keys are swapped whole: readers meet one assignment.
+Holds the set of keys. Of a key only its SHA-256 is known. The dangers: a
+changed file that is half written or wrong (so it is taken once it no longer
+changes, and whole or not at all), a file that was never read (so a key that may
+be in it gets 503, not 401), and a key in a log (so no part of one is ever put
+into a text). The set is replaced by one assignment: readers see the old one or
+the new one.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from gateway.watched_file import WatchedFile
 
 _log = logging.getLogger("gateway.api_keys")
 
-#: How often the file is looked at, in seconds.
+#: Seconds between two checks whether the file has changed.
 KEY_FILE_LOOK_SECONDS = 1.0
 
-#: How many looks a file that keeps changing is waited for.
+#: How many checks a file that keeps changing is waited for.
 _MAX_WAITS = 5
 
-#: What a key made here consists of before its id: scanners for leaked secrets find it by this.
+#: What keys made here begin with, before their id: scanners for leaked secrets find them by this.
 API_KEY_PREFIX = "gwk"
 _NEW_KEY = f"{API_KEY_PREFIX}_".encode()
 
@@ -48,7 +49,7 @@ class KnownKey(NamedTuple):
 
     Attributes:
         digest: its SHA-256.
-        identity: who its callers are, and until when.
+        identity: the identity of its callers, with the end of the key.
     """
 
     digest: bytes
@@ -102,13 +103,14 @@ class ApiKeys:
     def __len__(self) -> int:
         return len(self._known)
 
-    # --- what requests ask ---
+    # --- for requests ---
 
     def identify(self, key: bytes) -> Identity:
-        """Return who the caller is that shows this key.
+        """Return the identity of the caller that presents this key.
 
         Raises:
-            GatewayError: the refusal; ``NO_API_KEYS`` while nobody can tell. No other exception.
+            GatewayError: the refusal; ``NO_API_KEYS`` for an unknown key while the file was never read. No other
+                exception.
         """
         self.lookups += 1
         try:
@@ -119,9 +121,9 @@ class ApiKeys:
             raise unforeseen(error) from None
 
     def owns(self, token: bytes) -> bool:
-        """Return whether a bearer token is in truth an API key, in force or expired, which no other server may see.
+        """Return whether a bearer token is in fact an API key, in force or expired, which no other server may see.
 
-        While the file was never read, that is also what looks like a key that ``new_key`` made.
+        While the file was never read, everything that looks like a key made by ``new_key`` counts as one.
         """
         return sha256(token).digest() in self._known or (not self._complete and token.startswith(_NEW_KEY))
 
@@ -134,7 +136,7 @@ class ApiKeys:
         return self._find(key)
 
     def still_good(self, held: KnownKey) -> Reason | None:
-        """Return why a key that was good is so no longer: expired, withdrawn, other rights; None while it is."""
+        """Return why a key that was good no longer is: expired, withdrawn, other rights; None while it is good."""
         found = self._known.get(held.digest)
         if found is None:
             return UNKNOWN_API_KEY
@@ -164,7 +166,7 @@ class ApiKeys:
             self._watching.start()
 
     async def stop(self) -> None:
-        """Keep up no longer."""
+        """Stop keeping up."""
         await self._watching.stop()
 
     async def _look(self) -> None:
@@ -181,7 +183,7 @@ class ApiKeys:
         except KeyFileError as error:
             return _Fault(str(error), for_now=error.for_now)
         except Exception as error:
-            # Whatever a file can provoke (MemoryError, a fault of a library) is a file that cannot be used.
+            # Every exception that a file causes (MemoryError, a fault of a library) means that it cannot be used.
             return _Fault(f"internal: {type(error).__name__}", for_now=True)
 
     def _accept(self, found: dict[bytes, KnownKey] | _Fault) -> None:
@@ -189,7 +191,7 @@ class ApiKeys:
             if found.for_now:
                 self._changes.forget()
                 if found.text == self.last_error:
-                    return  # the same fault at another look at the same file
+                    return  # the same fault of the same file, found again
             self.reload_failures += 1
             self.last_error = found.text
             _log.warning(
@@ -225,14 +227,15 @@ def hash_of(key: str) -> str:
 
 
 def _known(entry: ApiKey, policy: IssuerPolicy) -> KnownKey:
-    """Make a key's identity as that of a token which claims the same; entries that can have none were refused."""
+    """Make a key's identity as that of a token with the same claims; entries that cannot have one were refused."""
     claims = claims_of(entry)
     stands_for = Unverified("", None, None, claims, None, b"", b"")
-    return KnownKey(bytes.fromhex(entry.hash.removeprefix("sha256:")), make_identity(stands_for, policy, "api_key"))
+    identity = make_identity(stands_for, policy, "api_key", has_issuer=False)
+    return KnownKey(bytes.fromhex(entry.hash.removeprefix("sha256:")), identity)
 
 
 def _policy(settings: Settings) -> IssuerPolicy:
-    """Return how claims become an identity: as every issuer's do, but without a name, and with scopes in one place."""
+    """Return how claims become an identity: as every issuer's do, but without a name, and with scopes in one claim."""
     return IssuerPolicy(
         name="",
         issuers=frozenset(),

@@ -1,8 +1,8 @@
 """One API key as it is declared, in the configuration or on a line of a file, and the claims that it stands for.
 
-Only the declaration, the checks of its values, and what follows from one entry
-alone live here. Reading a file of entries is ``key_file.py``'s. The danger of
-this file is a key in the place of its hash: no message repeats a value.
+Declares an entry, checks its values, and derives what follows from one entry
+alone. Reading a file of entries is ``key_file.py``'s. The danger of this file
+is a key where its hash should be: no message repeats a value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.settings.tables.base import FeatureOptions, Name, NonEmptyText, Sco
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
-#: Claims that an entry's other options are, or that would speak for somebody else.
+#: Claims that an entry sets by other options, or that an API key may not have.
 _OWN_CLAIMS = {
     "sub": "is `owner`",
     "client_id": "is `id`",

@@ -25,7 +25,7 @@ class ApiKeysPart(Part):
         self.keys.start()
 
     async def stop(self) -> None:
-        """Keep up no longer."""
+        """Stop keeping up."""
         await self.keys.stop()
 
     def status(self) -> Mapping[str, Any]:

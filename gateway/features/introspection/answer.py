@@ -1,10 +1,9 @@
-"""What an authorization server says of a token, judged: from an introspection answer to an identity.
+"""From an introspection answer to an identity: the rules for what an authorization server says of a token.
 
-Only rules on the answer live here (RFC 7662 section 2.2), and they are few: what
-it says of the token's times, audience and subject is judged as the claims of a
-JWT are (``jwt/claims/rules.py``). It is pure. The danger of this file is belief: an answer
-that says "active" in any other way than JSON ``true``, or of another kind of
-token, must not pass.
+Holds the rules on the answer itself (RFC 7662 section 2.2). They are few: the token's times, audience and subject are
+judged as the claims of a JWT are (``jwt/claims/rules.py``). It is pure. The danger of this file is an answer that is
+accepted wrongly: one that says "active" in any other way than JSON ``true``, or that is about another kind of token,
+must not pass.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.claims.rules import check_claims, make_identity
 from gateway.jwt.jose.compact import Unverified
 
-#: What ``token_type`` may say of a token that is shown here (RFC 6749 section 7.1, RFC 9449 section 5), and the words
-#: of servers that tell the kind of token there instead (RFC 8693 section 3).
+#: What ``token_type`` may say of a token that is presented here (RFC 6749 section 7.1, RFC 9449 section 5), and the
+#: values of servers that put the kind of token there instead (RFC 8693 section 3).
 _ACCESS_TOKENS = frozenset({"bearer", "dpop", "access_token", "urn:ietf:params:oauth:token-type:access_token"})
 
-#: Where servers tell the kind of token besides, and which kinds are none to show at an API: some servers call a refresh
-#: token active, too.
+#: Other members in which servers give the kind of token, and the kinds that are not for an API: some servers also call
+#: a refresh token active.
 _KIND_CLAIMS = ("token_use", "typ")
 _OTHER_KINDS = frozenset({"refresh", "refresh_token", "offline", "id", "id_token"})
 
 
 def judge(answer: dict[str, Any], policy: IssuerPolicy, issuer: str, now: float) -> Identity:
-    """Return who the caller is.
+    """Return the identity of the caller.
 
     Args:
         answer: the members of the answer.
@@ -59,7 +58,7 @@ def _check_kind(claims: dict[str, Any], policy: IssuerPolicy) -> None:
         if kind.lower() not in _ACCESS_TOKENS:
             raise GatewayError(Reasons.TYPE_REFUSED, detail=f"token_type is '{printable(kind)}'")
         if kind.lower() == "dpop" and claims.get("cnf") is None:
-            # Bound to a key (RFC 9449 section 6.2), and the key is not told: nothing can be proved.
+            # Bound to a key (RFC 9449 section 6.2) that the answer does not name: nothing can be proved.
             raise GatewayError(Reasons.SENDER_CONSTRAINED, detail="token_type is DPoP, but there is no 'cnf'")
     demanded = {name for name, _ in policy.exact_claims}
     for name in _KIND_CLAIMS:

@@ -120,7 +120,7 @@ def _without_effect(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
 
 def introspection_warnings(settings: Settings) -> Iterator[Problem]:
-    """Return what is allowed and opens something."""
+    """Return options that are allowed and weaken the protection of tokens."""
     for index, issuer in enumerate(settings.issuers):
         place, options = ("issuers", index), IssuerOptions.of(issuer)
         url = urlsplit(options.introspection_url)

@@ -1,10 +1,9 @@
-"""Which bearer tokens are introspected, and at whom: the choice between asking the issuer and verifying by its keys.
+"""Which bearer tokens are introspected, and by which issuer: the choice between introspection and signature checks.
 
-Only that choice lives here, by route; asking is ``features/introspection/introspector.py``'s.
-The danger of this file is a token that reaches a server which it was not meant
-for (so a JWT goes to the issuer that it names or to nobody, and a token that
-says nothing to the one server that its route leaves), and a JWT that passes by
-its signature where its issuer wants to be asked.
+Makes that choice by route; the requests are ``features/introspection/introspector.py``'s. There are two dangers. A
+token could reach a server which it was not meant for: so a JWT goes to the issuer that it names or to none, and a token
+that names no issuer goes to the one server that its route leaves. A JWT could pass by its signature although its issuer
+is configured for introspection.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from gateway.store.redis_link import RedisLink
 
 
 class _Asked(NamedTuple):
-    """Who is asked about the tokens of one route.
+    """The issuers that introspect the tokens of one route.
 
     Attributes:
-        opaque: about a token that is no JWT; None for nobody.
-        jwts: about JWTs, by their ``iss``.
+        opaque: for a token that is no JWT; None when no issuer does.
+        jwts: for JWTs, by their ``iss``.
     """
 
     opaque: Introspector | None
@@ -44,12 +43,12 @@ class _Asked(NamedTuple):
 def build_introspectors(
     settings: Settings, clock: Clock, redis: RedisLink | None = None, resolver: AbstractResolver | None = None
 ) -> dict[str, Introspector]:
-    """Return who is asked about opaque tokens, by the issuer's name.
+    """Return what introspects the tokens of each issuer, by the issuer's name.
 
     Args:
         settings: the whole configuration.
         clock: the time.
-        redis: where answers are shared; None for nowhere.
+        redis: where answers are shared; None to share none.
         resolver: looks up the hosts of issuers, by default the system's.
     """
     return {
@@ -78,7 +77,7 @@ class OpaqueTokens:
     Args:
         settings: the whole configuration.
         introspectors: ``build_introspectors``.
-        routes: those that can be asked for.
+        routes: all routes.
     """
 
     def __init__(self, settings: Settings, introspectors: Mapping[str, Introspector], routes: Iterable[Route]) -> None:
@@ -95,12 +94,12 @@ class OpaqueTokens:
                 self._asked[route] = _Asked(introspectors[opaque[0].name] if opaque else None, jwts)
 
     def asks_about_jwts(self, route: Route) -> bool:
-        """Tell whether a JWT that was verified elsewhere may have to be asked about on a route."""
+        """Return whether some JWTs are introspected on a route, instead of being verified by keys."""
         asked = self._asked.get(route)
         return asked is not None and bool(asked.jwts)
 
     def asker(self, route: Route, token: bytes) -> Introspector | None:
-        """Return who is asked about a token on a route; None when no issuer is."""
+        """Return what introspects a token on a route; None when no issuer does."""
         asked = self._asked.get(route)
         if asked is None:
             return None
@@ -109,12 +108,12 @@ class OpaqueTokens:
         return asked.jwts.get(self._issuer_of(token)) if asked.jwts else None
 
     def sheds(self, route: Route) -> Callable[[bytes], bool] | None:
-        """Return what tells, of a token that is no JWT, whether too much is being asked on a route to ask about it."""
+        """Return a function that says, of a token that is no JWT, whether a route has no capacity to introspect it."""
         asked = self._asked.get(route)
         return None if asked is None or asked.opaque is None else asked.opaque.turns_away
 
     def _issuer_of(self, token: bytes) -> str:
-        """Return the issuer that a JWT names; nothing for none. It is not believed, only asked."""
+        """Return the issuer that a JWT names, or an empty text. It is not trusted: it only selects the server."""
         try:
             return parse_token(token, self._max_bytes).issuer or ""
         except GatewayError:

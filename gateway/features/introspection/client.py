@@ -1,9 +1,9 @@
-"""One question to an authorization server about one token (RFC 7662 section 2).
+"""One introspection request to an authorization server about one token (RFC 7662 section 2).
 
-Only the exchange lives here: what is asked, and what counts as an answer. The
-connection and its limits are ``outbound/http.py``'s; what the answer says of
-the token is ``answer.py``'s. The danger is the token: it goes
-into the content of this one request, and into no address, log or error.
+Makes the request, and decides what counts as an answer. The connection and its
+limits are ``outbound/http.py``'s; what the answer says of the token is
+``answer.py``'s. The danger is the token: it goes into the content of this one
+request, and into no address, log or error.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from gateway.outbound.client_authentication import ClientAuthentication, OAuthCl
 from gateway.outbound.http import FetchError, ProviderSession, read_body, shown_url, translated
 from gateway.settings.tables.issuers import Issuer, issuer_values
 
-#: Longest answer, in bytes: what it says of a caller has to fit into a header section.
+#: The largest answer, in bytes: what it says of a caller has to fit into a header section.
 MAX_ANSWER = 64 * 1024
 
 
 def client_of(issuer: Issuer) -> OAuthClient:
-    """Return what the gateway is to an issuer that has an ``introspection_url``."""
+    """Return the gateway's client registration at an issuer that has an ``introspection_url``."""
     options = IssuerOptions.of(issuer)
     by_key = options.introspection_auth == "private_key_jwt"
     return OAuthClient(
@@ -43,7 +43,7 @@ def client_of(issuer: Issuer) -> OAuthClient:
 
 
 class IntrospectionClient:
-    """The gateway's questions to one issuer.
+    """The gateway's introspection requests to one issuer.
 
     Args:
         issuer: its settings, with an ``introspection_url``.
@@ -51,7 +51,7 @@ class IntrospectionClient:
         resolver: looks up the host; None for the system's.
 
     Attributes:
-        authentication: how it says who asks.
+        authentication: how the gateway authenticates as a client.
     """
 
     def __init__(self, issuer: Issuer, clock: Clock, resolver: AbstractResolver | None = None) -> None:
@@ -70,7 +70,7 @@ class IntrospectionClient:
         """Return what the issuer's server says of a token.
 
         Raises:
-            FetchError: it said nothing that could be believed. Its text holds nothing of the token.
+            FetchError: there was no valid answer. The text holds nothing of the token.
         """
         form = {"token": token.decode("latin-1"), "token_type_hint": "access_token"}
         try:
@@ -80,8 +80,8 @@ class IntrospectionClient:
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                     if isinstance(error, aiohttp.ClientConnectorError):
                         raise
-                    # A kept connection that the server closed at this moment. The question may be put again, but
-                    # with new credentials: an assertion is for one use.
+                    # A kept connection that the server closed at this moment. The request may be sent again, but with
+                    # new credentials: an assertion is for one use.
                     kinds, body = await self._exchange(form)
             if len(kinds) != 1 or kinds[0].partition(";")[0].strip().lower() != "application/json":
                 raise FetchError(

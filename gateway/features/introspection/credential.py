@@ -1,6 +1,6 @@
-"""Tokens that their issuer is asked about, as a kind of credential.
+"""Introspected tokens as a kind of credential.
 
-Only the translation lives here; which issuer is asked is ``choice.py``'s.
+Adapts introspection to the interface of credentials; which issuer is asked is ``choice.py``'s.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class OpaqueKind:
     """Introspected tokens, under one configuration.
 
     Args:
-        choice: which issuer is asked about a token.
-        introspectors: those that are asked, by the issuer's name.
+        choice: decides which issuer introspects a token.
+        introspectors: by the issuer's name.
     """
 
     name = "opaque"
@@ -43,17 +43,17 @@ class OpaqueKind:
         return b""
 
     def verifier(self, shown: Shown, route: Route) -> Verifier | None:
-        """Return the issuer that is asked; None when none is."""
+        """Return what introspects the token; None when no issuer does."""
         return self._choice.asker(route, shown.value)
 
     def owns(self, value: bytes) -> bool:
-        """Return False: such a token is its issuer's."""
+        """Return False: only the issuer knows its opaque tokens."""
         return False
 
     def overrides(self, route: Route) -> bool:
-        """Return whether issuers want to be asked about their JWTs on a route, too."""
+        """Return whether some JWTs are introspected on a route, too."""
         return self._choice.asks_about_jwts(route)
 
     def sheds(self, route: Route) -> Callable[[bytes], bool] | None:
-        """Return what tells whether a token is refused because too much is being asked already."""
+        """Return a function that says whether a token is refused for lack of a slot or budget."""
         return self._choice.sheds(route)

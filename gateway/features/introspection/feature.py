@@ -1,6 +1,6 @@
-"""Tokens that their issuer is asked about (RFC 7662).
+"""Token introspection (RFC 7662).
 
-Only the declaration of the feature lives here: what runs is imported when it is built.
+Declares the feature; what runs is imported when the feature is built.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.issuers import Issuer
 from gateway.settings.tables.root import Settings
 
-#: How long one gateway goes by what another one was told.
+#: The options that say for how long a gateway uses an answer that another one got.
 _OF_SHARED_ANSWERS = ("introspection_cache_seconds", "introspection_inactive_cache_seconds")
 
 
 class IntrospectionFeature(Feature):
-    """Tokens that their issuer is asked about (RFC 7662)."""
+    """Token introspection (RFC 7662)."""
 
     name = "introspection"
     reasons = REASONS

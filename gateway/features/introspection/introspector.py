@@ -1,12 +1,12 @@
-"""Tokens that only their issuer can read: who shows one, asked of the issuer's server and remembered for a while.
+"""Introspection of the opaque tokens of one issuer: verdicts are requested from its server and cached for a while.
 
-Only the order of the steps lives here, for one issuer: memory, the answers
-that gateways share, the question. The dangers: a crowd of questions about one
-token (so all who wait for it share one, and nobody who leaves ends it), a
-flood of made-up tokens (``budget.py``), a failure taken for an
-answer (so only an answer is remembered, and a failure is 503), and a token that
-lives on after it was revoked (so no verdict is older than the configuration
-allows, and what runs for long is asked about again).
+Orders the steps: the cache, the answers that gateways share, the introspection request. There are four dangers:
+
+- many requests about one token: so all that wait for it share one, and none of them ends it by leaving;
+- a flood of made-up tokens: see ``budget.py``;
+- a failure taken for an answer: so only answers are remembered, and a failure is 503;
+- a token that is used after it was revoked: so no verdict is older than the configuration allows, and the tokens of
+  long responses and WebSockets are introspected again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from gateway.telemetry.counters import Histogram, Record
 
 _log = logging.getLogger("gateway.introspection")
 
-#: Seconds between two log lines about questions that fail.
+#: Seconds between two log lines about introspection requests that fail.
 _LOG_SECONDS = 10.0
 
 
@@ -58,15 +58,15 @@ class Introspector:
 
     Attributes:
         name: the issuer's configured name.
-        memory: the verdicts.
-        gate: who may ask.
+        memory: the cached verdicts.
+        gate: the bounds on introspection requests.
         shared: as given.
         policy, clock: as given.
-        limit: most questions at a time.
+        limit: how many requests may run at a time.
         lookups: tokens looked up.
-        outcomes: questions that ended, by outcome: ``active``, ``inactive``, the code of a reason or of a failure.
+        outcomes: requests that ended, by outcome: ``active``, ``inactive``, the code of a reason or of a failure.
         duration: how long they took.
-        last_error: of the last one that failed; empty after one that did not.
+        last_error: the error of the last request, if it failed; else empty.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Introspector:
         options = IssuerOptions.of(issuer)
         self.memory = VerdictMemory(options.introspection_cache_size, policy.leeway, clock)
         self.limit = options.introspection_max_concurrent
-        places = self.limit + options.introspection_max_waiting
-        self.gate = Gate(places, options.introspection_max_inactive_per_second, clock)
+        slots = self.limit + options.introspection_max_waiting
+        self.gate = Gate(slots, options.introspection_max_inactive_per_second, clock)
         self.shared = shared
         self.lookups = 0
         self.outcomes: Counter[str] = Counter()
@@ -106,34 +106,36 @@ class Introspector:
 
     @property
     def in_flight(self) -> int:
-        """Questions that are being asked."""
+        """Introspection requests in progress."""
         return min(self.gate.taken, self.limit)
 
     @property
     def waiting(self) -> int:
-        """Questions that wait for their turn."""
+        """Introspection requests that wait for a slot."""
         return self.gate.taken - self.in_flight
 
     async def stop(self) -> None:
-        """End every question, and close the connections."""
+        """End every introspection request, and close the connections."""
         for task in (*self._flights.values(), *self._sharing):
             await cancelled(task)
         await self._client.close()
 
-    # --- what requests ask ---
+    # --- for requests ---
 
     def lookup(self, shown: Shown, record: Record) -> Identity | None:
-        """Return who shows a token, if that is known; None after a question was begun: call ``resolve``.
+        """Return the identity of a token if its verdict is cached; else begin introspection and return None.
+
+        After None call ``resolve``.
 
         Raises:
-            GatewayError: the refusal; ``INTROSPECTION_BUSY`` when too much is being asked already.
+            GatewayError: the refusal; ``INTROSPECTION_BUSY`` for lack of a slot or budget.
         """
         identity = self.known(shown.value)
         record.cache_hit = identity is not None
         return identity
 
     async def resolve(self, shown: Shown) -> Identity:
-        """Return who shows a token, waiting for the answer.
+        """Return the identity of a token, waiting for the answer.
 
         Raises:
             GatewayError: the refusal; ``INTROSPECTION_FAILED`` when there was no answer.
@@ -141,21 +143,23 @@ class Introspector:
         return await self.identify(shown.value)
 
     def in_use(self, shown: Shown) -> HeldVerdict:
-        """Return what the verdict on a token that was good a moment ago rests on.
+        """Return the verdict on a token that was good a moment ago, so that it can be checked again later.
 
         Raises:
-            GatewayError: it was forgotten, or is no longer good.
+            GatewayError: the verdict was dropped, or the token is no longer good.
         """
         return self.hold(shown.value)
 
     def known(self, token: bytes) -> Identity | None:
-        """Return who shows a token, if that is known; None after a question was begun: call ``identify``.
+        """Return the identity of a token if its verdict is cached; else begin introspection and return None.
+
+        After None call ``identify``.
 
         Raises:
-            GatewayError: the refusal; ``INTROSPECTION_BUSY`` when too much is being asked already.
+            GatewayError: the refusal; ``INTROSPECTION_BUSY`` for lack of a slot or budget.
         """
         self.lookups += 1
-        # Before anything is remembered of it, and without a look at what it may be.
+        # Checked first: nothing of such a token is read or remembered.
         if len(token) > self._max_bytes:
             raise GatewayError(Reasons.TOKEN_TOO_LONG, detail=f"more than {self._max_bytes} bytes")
         digest = sha256(token).digest()
@@ -169,9 +173,9 @@ class Introspector:
         return None
 
     def turns_away(self, token: bytes) -> bool:
-        """Tell whether ``known`` would raise ``INTROSPECTION_BUSY`` for a printable token, and count it then.
+        """Return whether ``known`` would raise ``INTROSPECTION_BUSY`` for a printable token, and count it then.
 
-        A flood is turned away by this: it is the same answer for less.
+        Refuses the tokens of a flood like ``known``, but at less cost.
         """
         gate = self.gate
         if (self._monotonic() >= gate.closed_until and not gate.closed()) or len(token) > self._max_bytes:
@@ -184,7 +188,7 @@ class Introspector:
         return True
 
     async def identify(self, token: bytes) -> Identity:
-        """Return who shows a token, waiting for the answer; who stops waiting does not end the question.
+        """Return the identity of a token, waiting for the answer. A caller that stops waiting does not end the request.
 
         Raises:
             GatewayError: the refusal; ``INTROSPECTION_FAILED`` when there was no answer. No other exception but
@@ -201,10 +205,10 @@ class Introspector:
         return _identity(verdict)
 
     def hold(self, token: bytes) -> HeldVerdict:
-        """Return what the verdict on a token that was good a moment ago rests on.
+        """Return the verdict on a token that was good a moment ago, so that it can be checked again later.
 
         Raises:
-            GatewayError: it was forgotten, or is no longer good.
+            GatewayError: the verdict was dropped, or the token is no longer good.
         """
         digest = sha256(token).digest()
         verdict = self.memory.last(digest)
@@ -213,14 +217,14 @@ class Introspector:
         return HeldVerdict(self, token, digest, verdict, _identity(verdict))
 
     def ask_again(self, token: bytes, digest: bytes) -> asyncio.Task[Verdict | None] | None:
-        """Return the question about a token that was good, begun now or before; None when too much is being asked."""
+        """Return the introspection of a token that was good, begun now or before; None for lack of a slot."""
         flight = self._flights.get(digest)
         if flight is None:
             with contextlib.suppress(GatewayError):
                 flight = self._begin(token, digest, known=True)
         return flight
 
-    # --- one question ---
+    # --- one introspection request ---
 
     def _begin(self, token: bytes, digest: bytes, *, known: bool = False) -> asyncio.Task[Verdict | None]:
         known = known or self.memory.was_good(digest)
@@ -231,7 +235,7 @@ class Introspector:
         return flight
 
     async def _flight(self, token: bytes, digest: bytes, *, known: bool) -> Verdict | None:
-        """Find out what is to be said of a token; None when that cannot be found out."""
+        """Return the verdict on a token; None when there is no answer."""
         began = self._monotonic()
         verdict: Verdict | None = None
         outcome = "cancelled"
@@ -246,7 +250,7 @@ class Introspector:
         except FetchError as error:
             verdict, outcome = None, self._failed(error.code, str(error))
         except Exception as error:
-            # Whatever an answer can provoke is no answer. Its text may quote the token.
+            # An exception that an answer causes is a failure. Its text may quote the token.
             verdict, outcome = None, self._failed("internal", type(error).__name__)
         finally:
             self.outcomes[outcome] += 1
@@ -261,7 +265,7 @@ class Introspector:
         credential = await self._client.authentication.credential()
         found = await self.shared.find(digest, credential)
         if found is not None:
-            # Who got it may believe answers for longer than is allowed here.
+            # The gateway that got it may use answers for longer than is allowed here.
             verdict = self._judged(found.answer, found.seconds, found.age)
             if verdict.fresh_until > self._monotonic():
                 return verdict
@@ -270,16 +274,17 @@ class Introspector:
         seconds = verdict.fresh_until - self._monotonic()
         if verdict.identity is not None:
             seconds = min(seconds, verdict.identity.expires_at - self._wall())
-        # Nobody who waits for the verdict waits for Redis, too.
+        # In a task: callers that wait for the verdict do not also wait for Redis.
         sharing = spawn(self.shared.put(digest, credential, answer, seconds), f"introspection {self.name} sharing")
         self._sharing.add(sharing)
         sharing.add_done_callback(self._sharing.discard)
         return verdict
 
-    def _judged(self, answer: dict[str, Any], most: float = float("inf"), age: float = 0.0) -> Verdict:
-        """Return the verdict that follows from an answer of this age, to be believed for ``most`` seconds at most."""
+    def _judged(self, answer: dict[str, Any], max_seconds: float = float("inf"), age: float = 0.0) -> Verdict:
+        """Return the verdict that follows from an answer of this age, to be used for at most ``max_seconds``."""
         now = self._monotonic()
-        good_until, bad_until = (now + min(seconds - age, most) for seconds in (self._good_seconds, self._bad_seconds))
+        lives = (min(seconds - age, max_seconds) for seconds in (self._good_seconds, self._bad_seconds))
+        good_until, bad_until = (now + life for life in lives)
         try:
             identity = judge(answer, self.policy, self._issuer, self._wall())
         except GatewayError as error:
@@ -290,7 +295,7 @@ class Introspector:
         return Verdict(identity, None, "", good_until)
 
     def _failed(self, code: str, message: str) -> str:
-        """Note a question without an answer; return the outcome to count."""
+        """Note an introspection request without an answer; return the outcome to count."""
         self.last_error = f"{code}: {message}"
         now = self._monotonic()
         if now - self._logged_at >= _LOG_SECONDS:

@@ -1,6 +1,6 @@
-"""The options of tokens that their issuer is asked about (RFC 7662).
+"""The options of token introspection (RFC 7662).
 
-Only their declaration lives here. What needs a second option is ``checks.py``'s.
+Declares them. Checks that need a second option are ``checks.py``'s.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class IssuerOptions(FeatureOptions):
     for this gateway; an audience in an answer must fit all the same."""
 
 
-# What follows from several of these options. The rule behind all: nothing in an opaque token says whose it is, so it
+# What follows from several of these options. The rule behind all: nothing in an opaque token names its issuer. So it
 # goes to the one server that its route leaves, and to none when there are several: it must not reach another one.
 
 
 def takes_opaque(route: RouteSettings) -> bool:
-    """Tell whether a route's callers may show tokens that are introspected."""
+    """Return whether a route accepts tokens that are introspected."""
     return route.auth != "public" and "opaque" in route.credentials
 
 
@@ -76,17 +76,17 @@ def accepted_issuers(route: RouteSettings, issuers: Iterable[Issuer]) -> list[Is
 
 
 def asked_about_opaque(route: RouteSettings, issuers: Iterable[Issuer]) -> list[Issuer]:
-    """Return who could be asked about a token on a route that is no JWT; more than one is a fault."""
+    """Return the issuers that could introspect a token that is no JWT on a route; more than one is a fault."""
     return [issuer for issuer in _asked(route, issuers) if IssuerOptions.of(issuer).introspect != "jwt"]
 
 
 def asked_about_jwts(route: RouteSettings, issuers: Iterable[Issuer]) -> list[Issuer]:
-    """Return who is asked about the JWTs that name it on a route."""
+    """Return the issuers that introspect the JWTs that name them on a route."""
     return [issuer for issuer in _asked(route, issuers) if IssuerOptions.of(issuer).introspect != "opaque"]
 
 
 def replaces_keys(issuer: Issuer, routes: Iterable[RouteSettings]) -> bool:
-    """Tell whether every token of an issuer is introspected, on all routes that accept it."""
+    """Return whether every token of an issuer is introspected, on all routes that accept it."""
     return bool(IssuerOptions.of(issuer).introspection_url) and not any(_verifies(route, issuer) for route in routes)
 
 

@@ -18,7 +18,7 @@ _BY_ISSUER = ("issuer",)
 
 
 class IntrospectionPart(Part):
-    """The issuers that are asked about tokens."""
+    """The issuers that introspect tokens, in one worker."""
 
     def __init__(self, core: Core) -> None:
         self.introspectors = build_introspectors(core.settings, core.clock, core.redis, core.resolver)
@@ -40,7 +40,7 @@ class IntrospectionPart(Part):
 
 
 def _metrics(introspectors: Mapping[str, Introspector]) -> Iterator[Metric]:
-    """Return the metrics of all issuers that are asked about tokens."""
+    """Return the metrics of all issuers that introspect tokens."""
     calls = CounterMetricFamily(
         "gateway_introspections", "Introspection requests that ended.", labels=("issuer", "outcome")
     )

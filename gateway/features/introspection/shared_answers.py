@@ -1,12 +1,12 @@
 """Introspection answers that gateways and workers share in Redis, through aiocache.
 
-Only the sharing lives here; what an answer means is judged anew by whoever
-reads it. The dangers: Redis away, slow or answering nonsense (so every exchange
-is bounded, and its failure is a miss), another program that can write there (so an
-answer is sealed with a key that only gateways with the client's own secret
-have, for one token: what does not open is a miss), and what is readable there
-(so keys are hashes, and claims are sealed), and clocks that differ (so the age
-of an answer is judged by the clock of Redis alone, and is sealed with it).
+Shares answers; each gateway that reads one judges anew what it means. There are four dangers:
+
+- Redis is unavailable, slow or answers nonsense: so every exchange is bounded, and its failure is a miss;
+- another program can write there: so an answer is sealed for one token, with a key that only gateways with the
+  client's own secret have, and one that does not open is a miss;
+- other programs can read there: so keys are hashes, and claims are sealed;
+- clocks differ: so the age of an answer is judged by the clock of Redis alone, and is sealed with it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gateway.store.redis_link import RedisLink
 #: Bytes of the random number in front of a sealed answer (NIST SP 800-38D section 8.2.2).
 _NONCE = 12
 
-#: Shorter lives are not worth an exchange, and Redis knows no time under a millisecond.
+#: Answers with a shorter life are not worth an exchange, and Redis has no time under a millisecond.
 _MIN_TTL_SECONDS = 0.01
 
 
@@ -43,7 +43,7 @@ class Shared(NamedTuple):
 
     Attributes:
         answer: its members.
-        seconds: how long it may still be believed, by who got it.
+        seconds: how long it may still be used, by the configuration of the gateway that got it.
         age: seconds since then.
     """
 
@@ -53,7 +53,7 @@ class Shared(NamedTuple):
 
 
 class _LinkedCache(RedisCache):  # type: ignore[misc]  # aiocache has no types
-    """aiocache over connections that are somebody else's: theirs are bounded and looked after."""
+    """aiocache over the connections of the link, which bounds and watches them."""
 
     def __init__(self, link: RedisLink, timeout: float) -> None:
         super().__init__(serializer=NullSerializer(encoding=None), timeout=timeout)
@@ -66,11 +66,11 @@ class SharedAnswers:
     Args:
         link: the way to Redis.
         settings: the table ``[redis]``.
-        issuer: whose tokens.
+        issuer: the issuer of the tokens.
 
     Attributes:
         hits: look-ups that found an answer.
-        misses: those that found none, or none that opens.
+        misses: look-ups that found no answer, or one that does not open.
         failures: exchanges that Redis did not complete, look-ups or not.
     """
 
@@ -87,7 +87,7 @@ class SharedAnswers:
         self._seal: AESGCM | None = None
 
     async def find(self, digest: bytes, credential: str | ClientKey) -> Shared | None:
-        """Return what was said of the token with this SHA-256, if that may still be believed.
+        """Return the answer about the token with this SHA-256, if it may still be used.
 
         Args:
             credential: the client's own.
@@ -98,7 +98,7 @@ class SharedAnswers:
         try:
             value = await self._cache.get(key)
         except Exception:
-            # Redis is away or slow, or its answer makes no sense: whatever it is, the issuer is asked.
+            # Redis is unavailable or slow, or its answer makes no sense: in all cases the issuer is asked.
             self.failures += 1
             return None
         if value is not None and type(value) is not bytes:
@@ -112,7 +112,7 @@ class SharedAnswers:
         return found
 
     async def put(self, digest: bytes, credential: str | ClientKey, answer: dict[str, Any], seconds: float) -> None:
-        """Share an answer for so long; in vain, when Redis does not take it."""
+        """Share an answer for so many seconds. When Redis does not take it, nothing is raised."""
         now = self._link.time.not_after
         if not self._link.available or now is None or seconds < _MIN_TTL_SECONDS:
             return
@@ -135,7 +135,7 @@ class SharedAnswers:
         now = self._link.time.not_before
         if not isinstance(answer, dict) or not isinstance(at, float) or not isinstance(until, float) or now is None:
             return None
-        # One from the future was sealed by another clock: a server that has taken over.
+        # An answer from the future was sealed by another clock: that of a server that was replaced.
         return Shared(answer, until - now, now - at) if at <= now < until else None
 
     def _key(self, digest: bytes) -> str:

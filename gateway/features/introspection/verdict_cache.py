@@ -1,12 +1,12 @@
 """Verdicts on introspected tokens, remembered for a while in one worker.
 
-Only the remembering lives here; it is pure and never waits. The danger of this
-file is a verdict that lives longer than it may, and memory that clients can
-fill: so every hit looks at the verdict's end and at the token's own times, and
-both maps are bounded. The key is the SHA-256 of the token: no token is kept.
+Remembers verdicts; it is pure and never waits. The dangers of this file are a
+verdict that lives longer than it may, and memory that clients can fill: so
+every hit checks the verdict's end and the token's own times, and both maps are
+bounded. The key is the SHA-256 of the token: no token is kept.
 
-A good verdict that is too old stays until it is pushed out. It lets nobody
-pass; it tells a token that was good from one that somebody made up.
+A good verdict that is too old stays until it is pushed out. It lets no request
+pass; it distinguishes a token that was good from one that was made up.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from gateway.identity import Identity, identity_cost
 from gateway.jwt.cache import BYTES_PER_ENTRY, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES
 from gateway.jwt.claims.rules import is_current
 
-# A verdict, its digest and its place in the map, measured.
+# The memory of a verdict, its digest and its entry in the map in bytes, measured.
 _FIXED_COST = 700
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a token.
+    """The result of introspecting a token.
 
     Attributes:
-        identity: who shows it; None when it is refused.
+        identity: the caller's; None when the token is refused.
         reason: why it is refused.
-        detail: more of that, for the operator's log.
-        fresh_until: monotonic seconds after which the question is asked again.
+        detail: more about the reason, for the operator's log.
+        fresh_until: monotonic seconds after which the token is introspected again.
     """
 
     identity: Identity | None
@@ -45,13 +45,13 @@ class VerdictMemory:
     """The verdicts of one issuer's tokens, least recently used out first.
 
     Args:
-        size: most good verdicts, and as many bad ones.
+        size: how many good verdicts are kept, and as many bad ones.
         leeway: seconds of clock difference.
         clock: the time.
 
     Attributes:
         hits: look-ups that found a good verdict.
-        bad_hits: those that found a bad one.
+        bad_hits: look-ups that found a bad one.
         evictions: good verdicts dropped for want of room.
         bytes_used: estimated memory of the good verdicts.
     """
@@ -72,11 +72,11 @@ class VerdictMemory:
         return len(self._good)
 
     def __contains__(self, digest: bytes) -> bool:
-        """Tell whether any verdict on a token is remembered, whether it holds or not."""
+        """Return whether any verdict on a token is remembered, valid or not."""
         return digest in self._good or digest in self._bad
 
     def find(self, digest: bytes) -> Verdict | None:
-        """Return the verdict on the token with this SHA-256, while it holds."""
+        """Return the verdict on the token with this SHA-256, while it is valid."""
         kept = self._good.get(digest)
         if kept is not None:
             verdict = kept[0]
@@ -100,12 +100,12 @@ class VerdictMemory:
         return refused
 
     def last(self, digest: bytes) -> Verdict | None:
-        """Return the last verdict that is remembered, whether it holds or not."""
+        """Return the last verdict that is remembered, valid or not."""
         kept = self._good.get(digest)
         return self._bad.get(digest) if kept is None else kept[0]
 
     def was_good(self, digest: bytes) -> bool:
-        """Tell whether the token was good when it was last asked about, as far as that is remembered."""
+        """Return whether the token was good when it was last introspected, as far as that is remembered."""
         return digest in self._good
 
     def put(self, digest: bytes, verdict: Verdict) -> None:

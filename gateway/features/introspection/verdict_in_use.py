@@ -1,9 +1,8 @@
-"""What a long response or a WebSocket rests on when its token was introspected, and whether that still holds.
+"""The verdict on an introspected token that a long response or a WebSocket depends on, and whether it is still valid.
 
-Only the looking lives here; asking is ``introspector.py``'s. The danger is a
-stream that outlives its token: so a verdict that has become too old is asked
-for again while the stream goes on, and when nobody can be asked, the stream
-ends after a while, too.
+Checks the verdict; introspection requests are ``introspector.py``'s. The danger is a stream that outlives its token: so
+a token whose verdict is too old is introspected again while the stream goes on. When the issuer cannot be asked, the
+stream ends ``GRACE_SECONDS`` later.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from gateway.identity import Identity
 from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.claims.rules import is_current
 
-#: For how many seconds a response or WebSocket goes on when its token's verdict has become too old and the server
+#: For how many seconds a response or WebSocket goes on when its token's verdict is too old and the issuer's server
 #: cannot be asked.
 GRACE_SECONDS = 60.0
 
 
 class Asker(Protocol):
-    """Who knows the verdicts of one issuer's tokens, and asks for them."""
+    """What knows the verdicts on one issuer's tokens, and requests new ones."""
 
     @property
     def clock(self) -> Clock: ...
@@ -37,7 +36,7 @@ class Asker(Protocol):
     def policy(self) -> IssuerPolicy: ...
 
     def ask_again(self, token: bytes, digest: bytes) -> asyncio.Task[Verdict | None] | None:
-        """Return the question about a token that was good; None when too much is being asked."""
+        """Return the introspection of a token that was good; None for lack of a slot."""
         ...
 
 
@@ -45,13 +44,13 @@ class HeldVerdict:
     """The verdict on one token, kept up to date.
 
     Args:
-        asker: whose token it is.
+        asker: introspects the tokens of its issuer.
         token, digest: the token and its SHA-256.
-        verdict: what was found.
-        identity: who shows the token.
+        verdict: the last one.
+        identity: the caller's.
 
     Attributes:
-        identity: who showed the token.
+        identity: as given.
     """
 
     __slots__ = ("_asker", "_digest", "_flight", "_token", "_verdict", "identity")
@@ -65,7 +64,7 @@ class HeldVerdict:
         self._flight: asyncio.Task[Verdict | None] | None = None
 
     def ended(self) -> Reason | None:
-        """Return why the token is good no longer; None while it is. An old verdict is asked for again meanwhile."""
+        """Return why the token is no longer good; None while it is. A new verdict is requested when it is too old."""
         asker = self._asker
         verdict = self._verdict = self._newest()
         identity, now = verdict.identity, asker.clock.monotonic()

@@ -1,9 +1,9 @@
-"""What clients are told of a route's limits: the fields RateLimit-Policy, RateLimit and Retry-After.
+"""The headers that describe a route's limits to clients: RateLimit-Policy, RateLimit and Retry-After.
 
-Only their making lives here (draft-ietf-httpapi-ratelimit-headers-11; RFC 9651
-for the syntax; RFC 9110 section 10.2.3). Every value is a number of the
-gateway's or a name from the configuration: nothing of a request is in them,
-and no partition key, which would tell one caller from another.
+Makes their values (draft-ietf-httpapi-ratelimit-headers-11; RFC 9651 for the
+syntax; RFC 9110 section 10.2.3). Every value is a number of the gateway's or a
+name from the configuration. Nothing of a request is in them, and no partition
+key, which would distinguish callers.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def limit_field(limits: Sequence[Limit], levels: Iterable[Level]) -> tuple[bytes
 def retry_after(levels: Iterable[Level]) -> int:
     """Return the whole seconds after which a refused request may be sent again: never less than any ``t`` (section 6).
 
-    Only the buckets that refused count; another one may say later no.
+    Only the buckets that refused count; another one may refuse the next request.
     """
     return max((whole_seconds(level.wait) for level in levels if not level.fits), default=1)
 
 
 def whole_seconds(seconds: float) -> int:
-    """Return a time as clients are told it: rounded up, at least one second."""
+    """Return a time as it is sent to clients: rounded up, at least one second."""
     return max(1, math.ceil(seconds))
 
 
@@ -59,5 +59,5 @@ def name(limit: Limit) -> bytes:
 
 def _policy(limit: Limit) -> bytes:
     item = b"%b;q=%d" % (name(limit), limit.requests)
-    # A window is whole seconds, or is not told (section 3.1.3).
+    # A window is whole seconds, or is left out (section 3.1.3).
     return item + b";w=%d" % limit.seconds if limit.seconds == int(limit.seconds) else item

@@ -1,11 +1,9 @@
 """The guard that counts requests, and refuses those that are too many.
 
-Only the asking lives here: which buckets a request takes from, whether these
-are the worker's own or shared through Redis, and what is counted and told. The
-arithmetic is ``policy/token_bucket.py``'s, the exchange with Redis
-``features/rate_limits/shared_buckets.py``'s. The danger of this file is the wait: nothing but
-one exchange with Redis is ever waited for, which is bounded by
-``redis.timeout_seconds``; without its answer the worker's own buckets decide.
+Decides which buckets a request takes from, whether these are the worker's own or shared through Redis, and what is
+counted and reported. The arithmetic is ``policy/token_bucket.py``'s, the exchange with Redis
+``features/rate_limits/shared_buckets.py``'s. The danger of this file is delay: a request waits for one exchange with
+Redis at most, which is bounded by ``redis.timeout_seconds``. Without its answer the worker's own buckets decide.
 """
 
 from __future__ import annotations
@@ -32,12 +30,12 @@ from gateway.server.seam.guard import Guard, Now
 from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink, StoreUnavailableError
 
-#: Who a request comes from: its client's address, its credential, and whoever shows it.
+#: What a request may be counted by: its client's address, its credential, and the identity of its caller.
 Caller = tuple[str, Shown | None, Identity | None]
 
 
 class _Together(NamedTuple):
-    """Limits that are asked about one request, all at once.
+    """Limits that are checked for one request, all at once.
 
     Attributes:
         limits: in the order of the configuration.
@@ -53,24 +51,25 @@ class _Together(NamedTuple):
 
 
 class _Group:
-    """The limits of one route that are asked at the same moment.
+    """The limits of one route that are checked at the same step.
 
     Attributes:
         route: its name.
         buckets: this worker's, of each limit.
-        barred: callers whom Redis has refused, until when it would again; None without Redis.
+        barred: callers that Redis has refused, with the moment until which it would refuse them again; None without
+            Redis.
     """
 
-    def __init__(self, route: Route, limits: Sequence[Limit], most: int, link: RedisLink | None) -> None:
+    def __init__(self, route: Route, limits: Sequence[Limit], max_callers: int, link: RedisLink | None) -> None:
         self.route = route.name
-        self.buckets = [Buckets(limit, most) for limit in limits]
-        self.barred = None if link is None else Barred(most)
+        self.buckets = [Buckets(limit, max_callers) for limit in limits]
+        self.barred = None if link is None else Barred(max_callers)
         self._link = link
         self._namers = [_namer(route, limit) for limit in limits]
         self._together: dict[tuple[int, ...], _Together] = {}
 
     def names(self, caller: Caller) -> dict[int, bytes]:
-        """Return the name of a caller's bucket, by the number of the limit, for those that are about it."""
+        """Return the names of a caller's buckets, by the number of the limit, for limits that apply to the caller."""
         named = ((number, namer(caller)) for number, namer in enumerate(self._namers))
         return {number: name for number, name in named if name is not None}
 
@@ -97,14 +96,14 @@ class RateLimitGuard(Guard):
 
     Attributes:
         counts: requests by route, limit and "admitted" or "limited".
-        fallbacks: requests that this worker's own buckets decided, because Redis was away. They hold what Redis last
-            said of each caller.
+        fallbacks: requests that this worker's own buckets decided, because Redis was unavailable. They hold what Redis
+            last answered about each caller.
     """
 
     def __init__(self, settings: Settings, clock: Clock, link: RedisLink | None) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.fallbacks = 0
-        self._most = LimitTables.of(settings).limits.max_callers
+        self._max_callers = LimitTables.of(settings).limits.max_callers
         self._now = clock.monotonic
         self._link = link
         self._before: dict[str, _Group] = {}
@@ -118,7 +117,7 @@ class RateLimitGuard(Guard):
         by_caller = [limit for limit in limits if limit.by != ADDRESS]
         for limits_then, groups in ((by_address, self._before), (by_caller, self._after)):
             if limits_then:
-                groups[route.name] = _Group(route, limits_then, self._most, self._link)
+                groups[route.name] = _Group(route, limits_then, self._max_callers, self._link)
         return bool(limits)
 
     def before(self, run: Run, admitted: Admitted) -> Now:
@@ -129,7 +128,7 @@ class RateLimitGuard(Guard):
         group = self._after.get(admitted.route.name)
         return None if group is None else self._ask(run, group, (run.record.client, shown, identity))
 
-    # --- the asking ---
+    # --- the check of one request ---
 
     def _ask(self, run: Run, group: _Group, caller: Caller) -> Now:
         names = group.names(caller)
@@ -139,10 +138,10 @@ class RateLimitGuard(Guard):
         if group.barred is None or asked.shared is None:
             self._decide(run, group, asked, self._own(asked, names.values()))
             return None
-        # Redis' answer to one who is refused holds until it said it would: no bucket fills faster.
+        # A refusal by Redis holds for as long as its answer said: no bucket fills faster.
         now, until = self._now(), group.barred.until
         barred = {number: moment for number, name in names.items() if (moment := until(name, now)) is not None}
-        if barred:  # what is left of the others is not known then, and not told
+        if barred:  # what is left in the other buckets is not known then, and not sent
             levels = [Level(False, 0, moment - now) for moment in barred.values()]
             raise self._refusal(run, group, group.together(barred), levels)
         return self._ask_redis(run, group, asked, asked.shared, group.barred, list(names.values()))
@@ -150,7 +149,7 @@ class RateLimitGuard(Guard):
     async def _ask_redis(
         self, run: Run, group: _Group, asked: _Together, shared: SharedBuckets, barred: Barred, names: list[bytes]
     ) -> None:
-        now = self._now()  # before the exchange: nobody is barred for longer than Redis said
+        now = self._now()  # before the exchange: no caller is barred for longer than Redis said
         try:
             answers = await shared.take(names)
         except StoreUnavailableError:
@@ -160,7 +159,7 @@ class RateLimitGuard(Guard):
         levels = []
         for buckets, name, (fits, ahead) in zip(asked.buckets, names, answers, strict=True):
             found = level(buckets.limit, ahead, fits=fits)
-            buckets.put(name, now + ahead, now)  # from there this worker goes on if Redis should go away
+            buckets.put(name, now + ahead, now)  # this worker goes on from there if Redis becomes unavailable
             if not fits:
                 barred.put(name, now + found.wait, now)
             levels.append(found)
@@ -170,7 +169,7 @@ class RateLimitGuard(Guard):
         return take(zip(asked.buckets, names, strict=True), self._now())
 
     def _decide(self, run: Run, group: _Group, asked: _Together, levels: Sequence[Level]) -> None:
-        """Count what was decided, tell it, and refuse.
+        """Count the decision, put it into the answer's headers, and refuse the request if a limit does.
 
         Raises:
             GatewayError: 429.
@@ -188,7 +187,7 @@ class RateLimitGuard(Guard):
             self.counts[group.route, name, "limited"] += 1
         return GatewayError(RATE_LIMITED, detail=f"by {', '.join(refusing)}", retry_after=retry_after(levels))
 
-    # --- what is told of it ---
+    # --- what is reported ---
 
     @property
     def buckets(self) -> list[Buckets]:
@@ -207,7 +206,7 @@ class RateLimitGuard(Guard):
 
 
 def _namer(route: Route, limit: Limit) -> Callable[[Caller], bytes | None]:
-    """Return what names the bucket of a caller.
+    """Return a function that names the bucket of a caller.
 
     The name is the same in every worker and every gateway with the same route and limit, and in no others.
     """
@@ -224,7 +223,7 @@ def _namer(route: Route, limit: Limit) -> Callable[[Caller], bytes | None]:
                 if shown is None or identity is None or identity.credential != API_KEY
                 else namer.credential(shown.value)
             )
-        if identity is None:  # an address, or nobody in particular
+        if identity is None:  # a limit by address, or an anonymous caller
             return namer.address(address)
         return namer.subject(identity) if limit.by == SUBJECT else namer.claim(identity, claim)
 

@@ -1,7 +1,7 @@
 """The options that bound how many requests one caller may send.
 
-Only their declaration, the checks of one value, and what follows from one
-limit alone live here. What needs a second option is ``checks.py``'s.
+Declares them, checks single values, and derives what follows from one limit
+alone. Checks that need a second option are ``checks.py``'s.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Token buckets that gateways and their workers share through Redis.
 
-Only the exchange lives here: one script that looks at all buckets of a request
-and takes one request out of each, or out of none. The moment is Redis' own, so
-that it does not matter whose clock is right. What a bucket is, and what is told
-of it, is ``policy/token_bucket.py``'s.
+Exchanges with Redis: one script checks all buckets of a request and takes one
+request out of each, or out of none. The time is that of Redis, so differences
+between the gateways' clocks do not matter. What a bucket is, and what its state
+means, is ``policy/token_bucket.py``'s.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SharedBuckets:
 
     def __init__(self, link: RedisLink, limits: Sequence[tuple[float, float]]) -> None:
         self._link = link
-        self._longest = [sum(limit) + _ROUNDING for limit in limits]
+        self._max_ahead = [sum(limit) + _ROUNDING for limit in limits]
         self._arguments = [f"{seconds * 1e6:.3f}" for limit in limits for seconds in limit]
 
     async def take(self, callers: Sequence[bytes]) -> list[tuple[bool, float]]:
@@ -74,19 +74,20 @@ class SharedBuckets:
             For each bucket whether it lets the request through, and the seconds until it is full.
 
         Raises:
-            StoreUnavailableError: Redis is away, or did not do it in time. It may have done it all the same.
+            StoreUnavailableError: Redis is unavailable, or did not answer in time. It may have taken the request all
+                the same.
         """
         keys = [names.bucket(caller) for caller in callers]
-        read = partial(_taken, longest=self._longest)
+        read = partial(_taken, max_ahead=self._max_ahead)
         taken: list[tuple[bool, float]] = await self._link.evaluate(_TAKE, keys, self._arguments, read)
         return taken
 
 
-def _taken(answer: Any, longest: Sequence[float]) -> list[tuple[bool, float]]:
+def _taken(answer: Any, max_ahead: Sequence[float]) -> list[tuple[bool, float]]:
     """Read what the script says of each bucket."""
-    parts = items(answer, 2 * len(longest))
+    parts = items(answer, 2 * len(max_ahead))
     found = [(count(fits), number(ahead) / 1e6) for fits, ahead in zip(parts[::2], parts[1::2], strict=True)]
-    for (fits, ahead), most in zip(found, longest, strict=True):
-        if fits > 1 or ahead > most:
+    for (fits, ahead), limit in zip(found, max_ahead, strict=True):
+        if fits > 1 or ahead > limit:
             raise OddAnswerError
     return [(fits == 1, ahead) for fits, ahead in found]

@@ -1,9 +1,9 @@
 """Checks of protected resources against each other and against the routes.
 
-Two resources of which clients could not tell the documents apart, names that
-point nowhere, and routes of which nobody could say to which resource they
-belong: these stop the start. The warnings are for what has no effect. As in
-``all_checks.py``, only options that are sound are looked at.
+Three faults stop the start: two resources whose documents clients could not
+distinguish, names of unknown resources, and routes that fit several resources
+alike. The warnings are for what has no effect. As in ``all_checks.py``, only
+options that are sound are checked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def resource_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
     Args:
         settings: the configuration; where an option has a fault of its own, any value.
-        sound: tells whether an option, or all of a table, is free of such faults.
+        sound: says whether an option, or all of a table, is free of such faults.
     """
     yield from _repeated(settings, sound)
     yield from _never_applied(settings, sound)
@@ -104,7 +104,7 @@ def _undecided(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
 
 def _foreign_issuers(settings: Settings) -> Iterator[Problem]:
-    """Find resources whose clients could not do anything with the issuer that follows from the routes."""
+    """Find resources for which the issuer that follows from the routes is not a URL that clients can use."""
     if any(list(path_problems(route)) for route in settings.routes):
         return
     for index, routes in enumerate(routes_by_resource(settings)):

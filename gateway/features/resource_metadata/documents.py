@@ -1,9 +1,9 @@
 """The metadata documents of protected resources, and the routes whose challenges lead to them (RFC 9728).
 
-Only what is made of the configuration lives here, once: bytes of documents, and
-where they are. Nothing of a request comes into a document. The danger of this
-file is a document that speaks for another resource: the Host of a request may
-choose among documents of one path, and changes none.
+Renders documents once, from the configuration, and finds them by host and path.
+Nothing of a request comes into a document. The danger of this file is a
+document that describes another resource: the Host of a request may choose among
+documents of one path, and changes none.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class MetadataDocument:
     """The metadata of one protected resource.
 
     Attributes:
-        route: stands for the document in logs, metrics and for pages of other origins: it is public, and has no
-            upstream that would ever be asked.
+        route: stands for the document in logs, metrics and for pages of other origins: it is public, and its upstream
+            is never used.
         host: the resource's, as rules compare hosts.
         body: the JSON.
-        hidden: a configured route serves the document's path instead, whatever the host.
-        hidden_hosts: hosts for which one does.
+        hidden: a configured route serves the document's path instead, for every host.
+        hidden_hosts: hosts for which a configured route does.
     """
 
     route: Route
@@ -105,8 +105,8 @@ class Resources:
     def find(self, host: str, path: str) -> MetadataDocument | None:
         """Return the document that the gateway serves at a path.
 
-        A path with one document is served whatever the host, so that a gateway
-        can be asked by another name; with several, the host must be one of theirs.
+        A path with one document is served for every host, so that a gateway can
+        be reached by another name; with several, the host must be one of theirs.
 
         Args:
             host: canonical host of the request; empty when it has none.

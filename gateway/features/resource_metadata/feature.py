@@ -1,6 +1,6 @@
 """Documents about protected resources (RFC 9728).
 
-Only the declaration of the feature lives here: what runs is imported when it is built.
+Declares the feature; what runs is imported when the feature is built.
 """
 
 from __future__ import annotations

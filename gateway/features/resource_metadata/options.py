@@ -1,9 +1,9 @@
 """The options of a protected resource (RFC 9728), and what follows from its identifier alone.
 
-Only the declaration of ``[[resources]]``, the checks of one of its values and
-the place of the metadata document live here. Which routes belong to a resource
-is ``routes.py``'s. The danger of this file is an identifier with two
-readings: the text that clients compare must name one host and one path.
+Declares ``[[resources]]``, checks single values, and derives the URL of the
+metadata document. Which routes belong to a resource is ``routes.py``'s. The
+danger of this file is an identifier with two readings: the text that clients
+compare must name one host and one path.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def shown_text(text: str) -> str:
 
 
 def _secure_url(text: str) -> SplitResult:
-    """Return the parts of a URL of which nobody on the way may change what is behind it."""
+    """Return the parts of a URL whose content cannot be changed on the network: https, or http on loopback."""
     parts = values.http_url(text)
     if "?" in text:
         raise ValueError("has a query; an identifier is scheme, host, port and path")

@@ -2,7 +2,7 @@
 
 A route belongs to the resource that it names; else to the one with the longest
 path that is a prefix of the route's, on a segment border, and whose host is one
-of the route's. All of it follows from the configuration: no request has a say.
+of the route's. All of it follows from the configuration, and nothing from a request.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from gateway.settings.templates import fill
 def fitting_resources(route: RouteSettings, resources: Sequence[Resource]) -> list[int]:
     """Return the indices of the resources that a route belongs to.
 
-    One; none, also for a route where nobody shows a token; several only when
-    nothing says which one is meant, and that is a configuration fault.
+    One at most; none, for example, for a route that takes no tokens. Several are
+    returned when the configuration does not decide between them, which is a fault.
     """
     if route.auth == "public" or BEARER.isdisjoint(route.credentials):
         return []
@@ -54,7 +54,7 @@ def routes_by_resource(settings: Settings) -> list[list[RouteSettings]]:
 
 
 def authorization_servers(resource: Resource, routes: Iterable[RouteSettings], issuers: Iterable[Issuer]) -> list[str]:
-    """Return who gives out tokens for a resource: as configured, else the issuers that its routes accept."""
+    """Return the servers that issue tokens for a resource: as configured, else the issuers that its routes accept."""
     if resource.authorization_servers:
         return list(dict.fromkeys(resource.authorization_servers))
     accepted = [route.issuers for route in routes]
@@ -80,10 +80,10 @@ def scopes_supported(resource: Resource, routes: Iterable[RouteSettings]) -> lis
 
 
 def names_document(route: RouteSettings, path: str) -> bool:
-    """Tell whether a route says of itself, and not by chance, that it serves the document at this path.
+    """Return whether a route is evidently meant to serve the document at this path.
 
-    So does one whose own path is the well-known one or below it; not a wider
-    one such as ``/``, and not a pattern.
+    That is a route whose own path is the well-known one or below it; not a
+    wider one such as ``/``, and not a pattern.
     """
     if route.match == "regex" or not _covers(WELL_KNOWN, route.path, whole=True):
         return False
@@ -99,7 +99,7 @@ def _known_start(route: RouteSettings) -> tuple[str, bool]:
 
 
 def _covers(prefix: str, path: str, *, whole: bool) -> bool:
-    """Tell whether a prefix covers a path, on a segment border.
+    """Return whether a prefix covers a path, on a segment border.
 
     Args:
         whole: the path may end here; else this is only how it begins.

@@ -1,9 +1,9 @@
 """The one call of the admin port that changes something: ``POST /revoke``.
 
-Only the call lives here: who may make it, what it takes and what it answers;
-the writing is ``features/revocation/writer.py``'s. The danger is a stranger who
-locks people out, so without a configured secret there is no such call, and the
-secret is compared in constant time.
+Authenticates the call, reads it and answers it; the writing is
+``features/revocation/writer.py``'s. The danger is an attacker who locks callers
+out: so without a configured secret there is no such call, and the secret is
+compared in constant time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gateway.store.redis_link import StoreUnavailableError
 
 _log = logging.getLogger("gateway.revocation")
 
-#: Most revocations of one call.
+#: The maximum number of revocations in one call.
 MAX_ENTRIES = 1000
 
 
@@ -43,7 +43,8 @@ def revoke_call(settings: Settings, clock: Clock, take: Take) -> list[web.RouteD
     Args:
         settings: the whole configuration.
         clock: the time.
-        take: gives what Redis has taken to all workers of this gateway, which know it then whatever becomes of Redis.
+        take: gives the records that were written to Redis to all workers of this gateway, which then keep them even if
+            Redis loses them.
     """
     file = RevocationTables.of(settings).revocation.admin_token_file
     if not file:
@@ -72,7 +73,7 @@ async def _demand_secret(request: web.Request, file: str) -> None:
     except ValueError as error:
         _log.error("POST /revoke is disabled: revocation.admin_token_file: %s", error)
         raise _RefusedError(503, "unavailable", "The admin token file cannot be read; nothing was revoked.") from None
-    # Of digests, so that not even the length is told.
+    # Digests are compared, so that not even the length is disclosed.
     same = hmac.compare_digest(sha256(shown.encode("utf-8", "surrogateescape")).digest(), sha256(secret).digest())
     if scheme.lower() != "bearer" or not same:
         raise _RefusedError(401, "invalid_token", "The secret of revocation.admin_token_file is required.")

@@ -19,12 +19,12 @@ _NOWHERE = "has no effect: neither `revocation.file` nor `redis.url` says what i
 
 
 def from_redis(settings: Settings) -> bool:
-    """Tell whether entries come from Redis."""
+    """Return whether entries come from Redis."""
     return bool(settings.redis.url) and RevocationTables.of(settings).revocation.redis
 
 
 def revocable(settings: Settings) -> bool:
-    """Tell whether anything can be revoked."""
+    """Return whether anything can be revoked."""
     return bool(RevocationTables.of(settings).revocation.file) or from_redis(settings)
 
 
@@ -32,7 +32,7 @@ def read_admin_token(file: str) -> bytes:
     """Return the secret of the admin call, without the space around it.
 
     Raises:
-        ValueError: there is none, or it is too short.
+        ValueError: the file cannot be read, or its secret is too short or has other characters.
     """
     secret = without_mark(read_regular(file, MAX_ADMIN_TOKEN)).strip()
     if len(secret) < MIN_ADMIN_TOKEN or not secret.isascii() or any(byte <= 0x20 or byte == 0x7F for byte in secret):
@@ -68,7 +68,7 @@ def revocation_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
 
 
 def revocation_warnings(settings: Settings) -> Iterator[Problem]:
-    """Return what is allowed and seldom meant."""
+    """Return options that are allowed and rarely intended."""
     file = RevocationTables.of(settings).revocation.file
     if file and (problem := read_problem(file)):
         yield (
@@ -82,7 +82,7 @@ def revocation_warnings(settings: Settings) -> Iterator[Problem]:
 
 
 def _unmeant_redis(settings: Settings) -> Iterator[Problem]:
-    """Warn of a Redis that was meant for something else and that every credential depends on."""
+    """Warn of a Redis that was configured for another purpose and that every credential depends on."""
     table = RevocationTables.of(settings).revocation
     if not from_redis(settings) or "redis" in table.model_fields_set or table.admin_token_file:
         return

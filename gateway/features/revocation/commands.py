@@ -50,7 +50,7 @@ def revoke_command(model: type[Settings]) -> click.Command:
 
 
 def _revoke(settings: Settings, entry: Mapping[str, str | float | None]) -> None:
-    """Write one revocation, and print until when it holds and where it is.
+    """Write one revocation, and print its end and where it was written.
 
     Args:
         settings: the whole configuration.

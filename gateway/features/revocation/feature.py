@@ -1,6 +1,6 @@
 """Where revoked credentials are read from, and how they are revoked.
 
-Only the declaration of the feature lives here: what runs is imported when it is built.
+Declares the feature; what runs is imported when the feature is built.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The revocations that come from a file: read whole, read on when it has grown, and written to line by line.
 
-Only the file lives here. The dangers: one that is half written or wrong (so it
-is taken when it has stood still, and what was known before stays in force
-otherwise), one that was never read (so nobody knows what is revoked), and a
-long one (so it is read in a thread, and only what is new of it where nothing
-before that has changed).
+Reads and writes the file, and watches it. The dangers: a file that is half
+written or wrong (so it is taken once it no longer changes, and otherwise the
+entries loaded before stay in force), a file that was never read (so revocations
+are unknown), and a long file (so it is read in a thread, and where only lines
+were added, only those are read).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from gateway.watched_file import WatchedFile
 
 _log = logging.getLogger("gateway.revocation")
 
-#: How often the file is looked at, in seconds; one that has changed is read if it has stood still for one look.
+#: Seconds between two checks of the file; one that has changed is read when it is the same at the next check.
 FILE_LOOK_SECONDS = 0.25
 
-#: How many looks a file that keeps changing is waited for.
+#: How many checks a file that keeps changing is waited for.
 _MAX_WAITS = 3
 
-#: The longest file, and the longest line of it, in bytes.
+#: The largest file, and the longest line of it, in bytes.
 MAX_REVOCATION_FILE_BYTES, MAX_LINE = 1 << 30, 1 << 16
 
 #: Entries that are added at one time: a few milliseconds.
@@ -48,7 +48,7 @@ class RevocationFileError(ValueError):
     """A file of revocations that cannot be used.
 
     Attributes:
-        for_now: it is the system that does not let it be read: that may change while the file stays as it is.
+        for_now: the system could not read it: that may change while the file stays as it is.
     """
 
     def __init__(self, text: str, *, for_now: bool = False) -> None:
@@ -73,9 +73,9 @@ class Read(NamedTuple):
 
 
 def read_revocations(file: str, end: int = 0, digest: bytes = b"") -> Read:
-    """Read a file with one JSON object (RFC 8259) a line; empty lines count for nothing.
+    """Read a file with one JSON object (RFC 8259) a line; empty lines are skipped.
 
-    An entry without an end is in force for as long as it stands there.
+    An entry without an end is in force for as long as it is in the file.
 
     Args:
         file: its name.
@@ -144,7 +144,7 @@ def append_revocation(file: str, line: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         size = os.fstat(descriptor).st_size
-        # Whatever another program left half written must not become a part of this line.
+        # A line that another program left half written must not become a part of this one.
         border = b"\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else b""
         data = memoryview(border + line.encode("utf-8") + b"\n")
         while data:
@@ -155,12 +155,12 @@ def append_revocation(file: str, line: str) -> None:
 
 
 class FileRevocations(RevocationSource):
-    """What a file says is revoked.
+    """The revocations in a file.
 
     Args:
         file: its name.
         clock: the time.
-        max_age: how long entries are believed once the file as it is now cannot be used, in seconds.
+        max_age: how long the last entries stay in force once the file cannot be used, in seconds.
 
     Attributes:
         failures: versions of the file that could not be used.
@@ -186,11 +186,11 @@ class FileRevocations(RevocationSource):
         self._watching.start()
 
     async def stop(self) -> None:
-        """Keep up no longer."""
+        """Stop keeping up."""
         await self._watching.stop()
 
     async def catch_up(self, since: float) -> bool:
-        # One that has changed is read when it has stood still for the time between two of these.
+        # A file that has changed is read when it is still the same at the next call.
         await self._look()
         return self._looked_at >= since and not self._changes.waiting
 
@@ -208,7 +208,7 @@ class FileRevocations(RevocationSource):
                 self.found_good(began)
 
     async def _read(self, began: float) -> None:
-        self._in_force = False  # until it is: whatever ends this early has read nothing
+        self._in_force = False  # until the end of this: an exception means that nothing was read
         try:
             read = await asyncio.to_thread(read_revocations, self._file, self._end, self._digest)
         except RevocationFileError as error:
@@ -217,7 +217,7 @@ class FileRevocations(RevocationSource):
                 self._changes.forget()
             return
         except Exception as error:
-            # Whatever a file can provoke (MemoryError, a fault of a library) is a file that cannot be used.
+            # Every exception that a file causes (MemoryError, a fault of a library) means that it cannot be used.
             self._fail(f"internal: {type(error).__name__}")
             self._changes.forget()
             return
@@ -233,14 +233,14 @@ class FileRevocations(RevocationSource):
         self.found_good(began)
 
     def _not_read(self, error: BaseException) -> None:
-        """A look ended by something unforeseen: what it may have begun to read is read anew."""
+        """Note a check that ended in an unforeseen exception: a file that it had begun to read is read anew."""
         if not self._in_force:
             self._fail(f"internal: {type(error).__name__}")
             self._changes.forget()
 
     def _fail(self, text: str) -> None:
         if text == self.last_error:
-            return  # the same fault at another look at the same file
+            return  # the same fault of the same file, found again
         self.failures += 1
         self.last_error = text
         what = "no revocation list is available"

@@ -1,6 +1,6 @@
-"""The table ``[revocation]``: where it is said which credentials are revoked.
+"""The table ``[revocation]``: where revocations are read from.
 
-Only its declaration lives here.
+Declares the table and nothing else.
 """
 
 from __future__ import annotations

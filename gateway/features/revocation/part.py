@@ -26,7 +26,7 @@ class RevocationPart(Part):
 
 
 def _metrics(revocations: Revocations) -> Iterator[Metric]:
-    """Return what is known of revocations; nothing where nothing can be revoked."""
+    """Return the metrics of revocations; none where nothing can be revoked."""
     if not revocations.sources:
         return
     known = 0.0 if revocations.unknown else 1.0

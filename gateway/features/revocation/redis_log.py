@@ -1,21 +1,17 @@
 """The log of revocations that gateways share in Redis: written, read page by page, and swept.
 
-Only what is in Redis lives here; what a record means to a token is
-``jwt/revocations/table.py``'s. The log is one sorted set: a member is a
-record of fixed size, its score the number of the write. So whoever knows up to
-which number it has read asks for the rest, be it everything or one record, and
-what was written while it was away cannot be missed. A write tells everybody at
-once, in the same script, over a channel. Nothing that came from outside is in
-Redis, only digests of it (R131). The dangers: a value there that makes no
-sense, written by accident or by hand (it must neither be taken for a number
-nor be written on, so scripts and readers both refuse it, and the log counts as
-unavailable until it is gone), and a server that has lost some of it and does
-not know that (evicted, flushed, restarted, a replica that came late). So
-records, the number of the last write and the epoch live and die together, from
-the first look on, when there may be no records yet: a mark among the records
-names the epoch and the server process. A script that finds that they do not
-belong together begins another epoch, and under another epoch each worker reads
-all of it anew and writes back what it lacks.
+Defines what is in Redis; what a record means to a token is ``jwt/revocations/table.py``'s. The log is one sorted set: a
+member is a record of fixed size, its score the number of the write. A reader knows the number up to which it has read
+and asks for the rest, be it everything or one record: so it cannot miss what was written while it was disconnected. In
+the same script a write is published on a channel. Redis holds only digests of values from outside (R131).
+
+The first danger is a value in Redis that makes no sense, written by accident or by hand. It must neither be taken for a
+number nor be built upon: so scripts and readers both refuse it, and the log counts as unavailable until it is removed.
+
+The second danger is a server that has lost a part of the log unnoticed: evicted, flushed, restarted, a replica that
+lagged behind. So a mark among the records names the epoch and the server process; it is there from the first read on,
+when there may be no records yet. A script that finds that records, mark, epoch and the number of the last write do not
+belong together begins another epoch. Then each worker reads the whole log anew and writes back what it lacks.
 """
 
 from __future__ import annotations
@@ -34,21 +30,21 @@ _LOG, _EPOCH, _HEAD, _SWEPT = (f"{_NAME}:{part}" for part in ("log", "epoch", "h
 _RESTORING = f"{_NAME}:restoring"
 _KEYS = (_LOG, _EPOCH, _HEAD, _SWEPT)
 
-#: How long one worker has the task to write back what Redis has lost, after it last wrote, in milliseconds: should it
-#: end meanwhile, the others wait no longer.
+#: How long one worker keeps the task to write back what Redis has lost, after it last wrote, in milliseconds. If it
+#: ends meanwhile, the others wait no longer than this.
 _RESTORE_MILLISECONDS = 300
 
-# No record names so late a moment, in seconds since the epoch.
+# Records name earlier moments only, in seconds since the epoch.
 _MAX_MOMENT = 1e15
 
 #: How many hexadecimal digits an epoch has.
 _EPOCH_DIGITS = 16
 
-# What a script answers that finds in Redis what this module does not write.
+# The answer of a script that finds in Redis what this module does not write.
 _ODD = odd_reply("the log of revocations")
 
-# Every script gets as its first argument what the epoch would be if another one had to begin. The mark is a member of
-# the log below every number, so readers never meet it; gateways of version 0.1.0 pass it over, and share the log.
+# The first argument of every script is the name of the next epoch, in case one has to begin. The mark is a member of
+# the log below every number, so readers never get it; gateways of version 0.1.0 skip it, and share the log.
 _BEGIN = f"""
 local log, epoch, head = KEYS[1], redis.call('GET', KEYS[2]), redis.call('GET', KEYS[3])
 local function odd(number)
@@ -134,7 +130,7 @@ class LogPage(NamedTuple):
     Attributes:
         epoch: names this log. Another one means that the server may have lost some of it.
         head: the number of the last write.
-        last: the number of the last record here; what was asked for when there is none.
+        last: the number of the last record here; without records, the number that was asked for.
         records: one after the other.
     """
 
@@ -145,11 +141,11 @@ class LogPage(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What became of a write.
+    """The result of a write.
 
     Attributes:
         epoch: of the log that the records are in.
-        added: how many were not there already.
+        added: how many records were new.
     """
 
     epoch: bytes
@@ -186,7 +182,7 @@ class RevocationLog:
     """The log, over one link. Every method raises ``StoreUnavailableError`` when Redis does not do it in time.
 
     Attributes:
-        channel: where each write is told. Channels are common to all databases of a server, logs are not.
+        channel: where each write is published. Channels are common to all databases of a server, logs are not.
     """
 
     def __init__(self, link: RedisLink) -> None:
@@ -198,7 +194,7 @@ class RevocationLog:
 
         Args:
             records: one after the other.
-            restoring: keep the task that ``may_restore`` has given.
+            restoring: keep the task that ``may_restore`` assigned.
         """
         arguments: list[str | bytes | int] = [_fresh_epoch(), records, self.channel]
         if restoring:
@@ -226,7 +222,7 @@ class RevocationLog:
         return mine
 
     async def restored(self) -> None:
-        """Let others write back at once what they miss."""
+        """Let other workers write back what they find missing at once."""
         await self._link.evaluate(_RESTORED, [_RESTORING], [], count, patient=True)
 
 
@@ -234,7 +230,7 @@ def _fresh_epoch() -> str:
     return secrets.token_hex(_EPOCH_DIGITS // 2)
 
 
-# --- what Redis answers, read ---
+# --- reading the answers of Redis ---
 
 
 def _written(answer: Any) -> Written:
@@ -250,7 +246,7 @@ def _page(answer: Any) -> LogPage:
 
 
 def _sound(records: bytes) -> bool:
-    """Tell whether these are records, and all of them say something: nothing is issued before NaN."""
+    """Return whether these are records with valid moments: one with NaN would match no token."""
     return not len(records) % RECORD.size and all(0 <= one[3] < _MAX_MOMENT for one in RECORD.iter_unpack(records))
 
 

@@ -1,14 +1,13 @@
-"""The revocations that come from Redis: filled once, told of each new one, and looked after four times a second.
+"""The revocations that come from Redis: read once as a whole, then from a channel, and polled four times a second.
 
-Only this keeping up lives here. A look reads what was written since the number
-that was read last: whatever was missed, for whatever reason, is read then. So
-the channel makes revocations quick, and the look makes them certain. The
-dangers: a server that has lost what it had (nothing known is forgotten then:
-under another epoch all of it is read anew, compared entry by entry, and what
-is lacking there is written back), one that answers nonsense or nothing (a look
-that ends in any exception is a failed look, and what is known grows old), and
-one that is slower than requests can wait (so neither looks nor the channel
-depend on what requests find).
+Keeps the entries current. A poll reads what was written since the number that was read last, so it also gets what the
+channel missed. The channel makes revocations fast, and the polls make them reliable. There are three dangers:
+
+- a server that has lost entries: no known entry is dropped then; under another epoch the whole log is read anew,
+  compared entry by entry, and what Redis lacks is written back;
+- a server that answers nonsense or nothing: a poll that ends in any exception has failed, and the age of the entries
+  grows;
+- a server that is slower than requests can wait: so neither polls nor the channel depend on what requests find.
 """
 
 from __future__ import annotations
@@ -30,46 +29,46 @@ from gateway.tasks import Periodic, cancelled, spawn, survivable, where
 
 _log = logging.getLogger("gateway.revocation")
 
-#: Seconds between two looks.
+#: Seconds between two polls.
 REDIS_LOOK_SECONDS = 0.25
 
-#: Without a good look for this long, what is revoked now is not known, however long ``max_age_seconds`` is.
+#: After this long without a successful poll, revocations count as unknown, however long ``max_age_seconds`` is.
 STALE_SECONDS = 0.6
 
-#: After a loss, what is revoked counts as unknown for this long, in seconds: other workers may know revocations that
-#: this one has never read, and need time to notice the loss (one look) and to write them back.
+#: After a loss, revocations count as unknown for this long, in seconds: other workers may know entries that this one
+#: has never read, and need time to notice the loss (one poll) and to write them back.
 SETTLING_SECONDS = 1.0
 
-#: Least seconds between two log lines about looks that failed otherwise than by Redis' being unavailable.
+#: The minimum of seconds between two log lines about polls that failed although Redis was available.
 _LOG_SECONDS = 10.0
 
-#: The wait for the channel's connection to close, in seconds.
+#: Timeout for closing the channel's connection, in seconds.
 _CLOSE_SECONDS = 1.0
 
-#: Every so many looks a part of the log is swept.
-SWEEP_LOOKS = 8
+#: A part of the log is swept once in so many polls.
+SWEEP_POLLS = 8
 
-#: The wait for a message of the channel, after which the server is asked whether it is there, in seconds; and how many
-#: such questions in a row may stay without an answer before the connection is given up.
+#: Timeout for a message of the channel, after which a ping is sent, in seconds; and how many pings in a row may stay
+#: without an answer before the connection is closed.
 MESSAGE_SECONDS, _MAX_SILENCES = 1.0, 3
 
-#: While Redis is away, the channel is tried with every so many rounds only.
+#: While Redis is unavailable, the channel is tried once in so many rounds.
 _AWAY_ROUNDS = 4
 
-#: The epoch of a log that is not known, and was perhaps lost.
+#: The epoch of a log that is unknown and may have been lost.
 _ANOTHER_LOG = b"?"
 
-#: Records that are written back at one time, and the seconds between two looks whether another worker has done it.
+#: Records that are written back at one time, and the seconds between two checks whether another worker has done it.
 _RESTORED, RESTORE_SECONDS = MAX_RECORDS // 4, 0.1
 
 
 class RedisRevocations(RevocationSource):
-    """What Redis says is revoked.
+    """The revocations in Redis.
 
     Args:
         link: to Redis.
         clock: the time.
-        max_age: how long entries are believed without a good look, in seconds; ``STALE_SECONDS`` at most.
+        max_age: how long entries stay in force without a successful poll, in seconds; ``STALE_SECONDS`` at most.
 
     Attributes:
         restored: records that were written back to Redis.
@@ -89,7 +88,7 @@ class RedisRevocations(RevocationSource):
         self._there: RevocationTable | None = None
         self._settled_at = float("-inf")
         self._rounds = 0
-        self._looks = 0
+        self._polls = 0
         self._logged_at = self._began = float("-inf")
         self._watching = Periodic("revocations from Redis", self._watch, clock, self._pause)
         self._listening = Periodic("revocation channel", self._listen, clock, REDIS_LOOK_SECONDS)
@@ -98,30 +97,30 @@ class RedisRevocations(RevocationSource):
         self._restoring: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read what is there, if Redis is, and keep up from then on in the background.
+        """Read the log if Redis is available, and keep up with it from then on in the background.
 
-        A worker that knows nothing waits for as long as the first look takes. One that has inherited knows what its
-        siblings know, and serves like them after ``START_SECONDS``, even if Redis is silent.
+        A worker without entries waits until the first poll ends. One that has inherited entries has those of its
+        siblings, and serves like them after ``START_SECONDS``, even if Redis does not answer.
         """
-        first = self._first = spawn(self.look(), "first look at revocations")
+        first = self._first = spawn(self.look(), "first poll of revocations")
         await asyncio.wait({first}, timeout=START_SECONDS if self.filled else None)
         self._watching.start()
         self._listening.start(at_once=True)
 
     async def stop(self) -> None:
-        """Keep up no longer."""
+        """Stop keeping up."""
         await self._watching.stop()
         await self._listening.stop()
         for task in (self._first, self._restoring):
             if task is not None:
                 await cancelled(task)
-        # A server that is stopped cannot hold this up.
+        # Bounded, so that a server that has stopped cannot delay this.
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._client.aclose(close_connection_pool=True)
 
     async def look(self) -> None:
-        """Read what was written since the last look. Whatever goes wrong is a failed look: nothing is raised for it."""
+        """Poll: read what was written since the last time. Every error is a failed poll, and is not raised."""
         async with self._looking:
             await self._look()
 
@@ -147,7 +146,7 @@ class RedisRevocations(RevocationSource):
                 self._restoring = spawn(self._restore(self._there), "revocations restored")
 
     def _pause(self) -> float:
-        """Return the wait before the next look: the slower Redis is, the sooner it is asked again."""
+        """Return the pause before the next poll: it is shorter after a slow one."""
         return max(0.0, self._began + REDIS_LOOK_SECONDS - self._monotonic())
 
     def _failed(self, error: BaseException) -> None:
@@ -162,7 +161,7 @@ class RedisRevocations(RevocationSource):
         after = self._read  # the channel may move it on meanwhile, beyond what this page says
         page = await self._entries.page(after)
         if self._read < after:
-            return False  # meanwhile all of it must be read again
+            return False  # meanwhile it was decided to read the whole log again
         if page.epoch != self._epoch or page.head < after:
             if self._epoch is not None:
                 self._settle()
@@ -176,17 +175,17 @@ class RedisRevocations(RevocationSource):
         return whole
 
     def _compare(self) -> None:
-        """Read the log from its start, and hold what it has against what is known here."""
+        """Begin to read the log from its start, and to compare it with the entries known here."""
         self._read = 0
         self._there = RevocationTable() if len(self.table) else None
 
     def _settle(self) -> None:
-        """Redis has lost revocations, or may have: until others have written back theirs, not all are known here."""
+        """Count revocations as unknown after a possible loss, until other workers have written back their entries."""
         self._settled_at = self._monotonic() + SETTLING_SECONDS
         self.unknown(f"Redis may have lost some, and gets them back within {SETTLING_SECONDS:g} s")
 
     def take(self, records: bytes, epoch: bytes) -> None:
-        """Take records that were written to Redis just now; should it lose them, they are written back.
+        """Take records that were written to Redis just now; if it loses them, they are written back.
 
         Args:
             records: one after the other.
@@ -206,15 +205,15 @@ class RedisRevocations(RevocationSource):
     async def _watch(self) -> None:
         await self.look()
         self.table.clean(self._wall())
-        self._looks += 1
-        if self.known and self._looks % SWEEP_LOOKS == 0:
+        self._polls += 1
+        if self.known and self._polls % SWEEP_POLLS == 0:
             with contextlib.suppress(StoreUnavailableError):
                 await self._entries.sweep()
 
     # --- the channel ---
 
     async def _listen(self) -> None:
-        """Hear the channel for as long as that goes well."""
+        """Read the channel until it fails."""
         self._rounds += 1
         if self._link.available or self._rounds % _AWAY_ROUNDS == 0:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
@@ -222,7 +221,7 @@ class RedisRevocations(RevocationSource):
                     await self._follow(channel)
 
     async def _follow(self, channel: PubSub) -> None:
-        """Hear the channel until the connection ends, or is silent: then it may be none."""
+        """Read the channel until the connection ends or stays silent: then it may be dead."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             await channel.subscribe(self._entries.channel)
         silences = 0
@@ -246,13 +245,13 @@ class RedisRevocations(RevocationSource):
         elif not self._looking.locked():
             await self.look()
 
-    # --- a server that has lost something ---
+    # --- a server that has lost entries ---
 
     async def _restore(self, there: RevocationTable) -> None:
-        """Write back what is known here and lacking there; one worker at a time does it.
+        """Write back the entries that are known here and that Redis lacks; one worker at a time does it.
 
         Args:
-            there: what Redis has. Looks and the channel keep it up to date.
+            there: the entries that Redis has. Polls and the channel keep it current.
         """
         try:
             written = 0
@@ -271,7 +270,7 @@ class RedisRevocations(RevocationSource):
                 _log.warning("Redis had lost revocations: wrote %d entries back", written)
             if self._there is there:
                 self._there = None
-        except BaseException as error:  # the next good look begins this again
+        except BaseException as error:  # the next successful poll begins this again
             if not survivable(error):
                 raise
             self._failed(error)
@@ -287,7 +286,7 @@ class RedisRevocations(RevocationSource):
 
     @property
     def place(self) -> str:
-        # A worker that begins with entries that Redis may lack compares all of them.
+        # Empty while Redis may lack entries: a worker that inherits them then compares all of them.
         if self._there is not None or self._monotonic() < self._settled_at or self._epoch in (None, _ANOTHER_LOG):
             return ""
         return f"{self._epoch.decode()} {self._read}"

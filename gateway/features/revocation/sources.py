@@ -1,4 +1,4 @@
-"""Where a configuration has revoked credentials read from."""
+"""The sources that a configuration reads revocations from."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Revoking: an entry goes to Redis, or where there is none to the file.
+"""Revoking: an entry goes to Redis, or to the file where no Redis is configured.
 
-Only the writing lives here, for the command and for the admin call. The danger
-is an entry that ends before the tokens that it is about: without an end of its
-own it gets one that no token which is now in somebody's hands can outlive.
+Writes for the command and for the admin call. The danger is an entry that ends
+before the tokens that it revokes: one without an end of its own gets an end
+after which every token issued so far has expired.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, EntryKind
 from gateway.settings.tables.root import Settings
 from gateway.store.redis_link import RedisLink
 
-#: Redis may take this long at least: nobody's request waits for it, in seconds.
+#: The minimum timeout for writes to Redis, in seconds: it may be long, because no proxied request waits for them.
 WRITE_SECONDS = 1.0
 
 _MAX_BYTES = MAX_RECORDS * RECORD.size
@@ -46,15 +46,15 @@ _NAMES = {
 
 
 def default_expires(settings: Settings, now: float) -> float | None:
-    """Return until when an entry without an end holds: the longest life of a token, and the leeway (R129).
+    """Return until when an entry without an end is in force: the maximum lifetime of a token, and the leeway (R129).
 
-    None when nobody can say: some issuer's tokens have no longest life, or there is no issuer.
+    None when it is unknown: some issuer's tokens have no maximum lifetime, or there is no issuer.
     """
     lives = [(issuer.max_lifetime_seconds, issuer.leeway_seconds) for issuer in settings.issuers]
-    if not lives or any(longest == 0 for longest, _ in lives):
+    if not lives or any(lifetime == 0 for lifetime, _ in lives):
         return None
     # A token may be from the future by the leeway, and is accepted for the leeway after its end.
-    return now + max(longest + 2 * leeway for longest, leeway in lives)
+    return now + max(lifetime + 2 * leeway for lifetime, leeway in lives)
 
 
 class RevocationWriter:
@@ -63,11 +63,11 @@ class RevocationWriter:
     Args:
         settings: the whole configuration.
         clock: the time.
-        take: called with records that Redis has taken, and the epoch of the log that they are in. A Redis which loses
-            them gets them back from those who know them then.
+        take: called with records that were written to Redis, and the epoch of the log that they are in. If Redis loses
+            them, the workers that got them write them back.
 
     Attributes:
-        store: ``redis`` or ``file``; empty where there is neither.
+        store: ``redis`` or ``file``; empty where neither is configured.
     """
 
     def __init__(self, settings: Settings, clock: Clock, take: Take | None = None) -> None:
@@ -81,7 +81,7 @@ class RevocationWriter:
         """Read one entry for writing.
 
         Raises:
-            ValueError: what is wrong with it; also that it would have no effect.
+            ValueError: it is malformed, or would have no effect.
         """
         now = self._clock.wall()
         revocation = parse_revocation(text, default_expires(self._settings, now))
@@ -90,10 +90,10 @@ class RevocationWriter:
         return revocation
 
     async def write(self, revocations: Sequence[RevocationEntry]) -> None:
-        """Write them.
+        """Write entries to Redis or to the file.
 
         Raises:
-            StoreUnavailableError: Redis does not take them; some may have been written.
+            StoreUnavailableError: Redis is unavailable; some entries may have been written.
             OSError: the file cannot be written.
         """
         if self.store == "redis":
@@ -130,7 +130,7 @@ def line(revocation: RevocationEntry) -> str:
 
 
 def shown_end(revocation: RevocationEntry) -> str:
-    """Return for people until when an entry holds."""
+    """Return until when an entry is in force, as text for people."""
     if math.isinf(revocation.expires):
         return "indefinitely"
     return "until " + datetime.fromtimestamp(revocation.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -15,7 +15,7 @@ from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import RouteSettings, takes_keys, takes_tokens
 from gateway.settings.values import fold_header_name
 
-#: Least bytes of a secret for nonces, and most that are read of its file.
+#: The minimum and maximum size of a secret for nonces, in bytes.
 MIN_NONCE_SECRET, MAX_NONCE_SECRET = 32, 4096
 
 

@@ -1,8 +1,8 @@
-"""The certificate that a client showed, as its thumbprint: from the connection, or from a trusted proxy's field.
+"""The certificate that a client presented, as its thumbprint: from the connection, or from a trusted proxy's header.
 
-Only the reading of one certificate in its several spellings lives here; who
-may be believed is decided elsewhere. The danger of this file is a field with
-two readings: whatever is not exactly one certificate is none.
+Reads one certificate in its several encodings; which proxies are trusted is
+decided elsewhere. The danger of this file is a value with two readings: a value
+that is not exactly one certificate counts as no certificate.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from base64 import urlsafe_b64encode
 from hashlib import sha256
 from urllib.parse import unquote_to_bytes
 
-#: Longest value that is read, in bytes.
+#: The longest header value that is read, in bytes.
 MAX_VALUE = 65536
 
 # A structured-fields byte sequence (RFC 8941 section 3.3.5), which RFC 9440 section 2.2 makes of Client-Cert.

@@ -1,10 +1,8 @@
-"""DPoP proofs (RFC 9449 section 4): from the bytes of a field to the request that somebody signed.
+"""DPoP proofs (RFC 9449 section 4): from the bytes of a field to the request that was signed.
 
-Only the parsing of a proof and the checks of section 4.3 live here; they are
-pure, and the time is an argument. Whether a proof was seen before is for
-``store/one_time_ids.py``, its nonce for ``nonces.py``. The danger of this file is the key:
-it comes with the proof, from anybody, so it vouches for nothing before its
-thumbprint is the token's.
+Parses proofs and makes the checks of section 4.3. Both are pure, and the time is an argument. Whether a proof was used
+before is for ``store/one_time_ids.py``, its nonce for ``nonces.py``. The danger of this file is the key: it comes with
+the proof, and any client can send one. So it proves nothing until its thumbprint is found to be the token's.
 """
 
 from __future__ import annotations
@@ -97,7 +95,7 @@ def proof_algorithms(configured: list[Any]) -> frozenset[str]:
 
 
 def parse_proof(value: bytes, algorithms: frozenset[str]) -> Proof:
-    """Take a proof apart (RFC 9449 section 4.2), strictly, and believe nothing.
+    """Parse a proof strictly (RFC 9449 section 4.2); nothing of it is verified yet.
 
     Raises:
         GatewayError: ``MALFORMED_PROOF`` or ``UNUSABLE_PROOF_KEY``, and nothing else.

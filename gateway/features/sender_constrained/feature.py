@@ -1,6 +1,6 @@
 """Tokens bound to a key (RFC 9449) or to a client certificate (RFC 8705).
 
-Only the declaration of the feature lives here: what runs is imported when it is built.
+Declares the feature; what runs is imported when the feature is built.
 """
 
 from __future__ import annotations

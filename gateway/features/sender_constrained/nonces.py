@@ -1,9 +1,9 @@
-"""Nonces for DPoP proofs (RFC 9449 sections 8 and 9) that nobody has to remember.
+"""Nonces for DPoP proofs (RFC 9449 sections 8 and 9) that need not be stored.
 
-Only their making and judging live here. A nonce is the number of a slice of
-time with its HMAC under the gateway's secret: every worker that has the secret
-knows every nonce. It is good from the slice before to the slice after its own,
-so clients that have one do not fail at each change, and clocks may differ.
+Makes nonces and checks them. A nonce is the number of a slice of time with its
+HMAC under the gateway's secret: every worker that has the secret knows every
+nonce. It is good from the slice before to the slice after its own, so clients
+that have one do not fail at each change, and clocks may differ.
 """
 
 from __future__ import annotations

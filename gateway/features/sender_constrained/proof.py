@@ -1,9 +1,8 @@
-"""Whether the sender of a bound token has what the token is bound to: the one place that says so, for every credential.
+"""Whether the sender of a bound token has the key or certificate that it is bound to, for every kind of credential.
 
-Only what a request shows for it, and the order of the checks, live here; what
-a proof is worth is decided by ``features/sender_constrained/dpop.py``, what a certificate is by
-``features/sender_constrained/client_certificate.py``. The danger of this file is a bound token that
-passes for a bearer token: so whoever comes with one is asked here, each time.
+Takes proof and certificate from a request, and orders the checks. ``features/sender_constrained/dpop.py`` judges
+proofs, ``features/sender_constrained/client_certificate.py`` reads certificates. The danger of this file is a bound
+token that passes for a bearer token: so every request with one is checked here.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ class Proofs(Guard):
         """Return True when the sender has proved all that the token is bound to; False for a bearer token.
 
         Raises:
-            GatewayError: 401; 503 when it cannot be told whether a proof was used before.
+            GatewayError: 401; 503 when it cannot be known whether a proof was used before.
         """
         bound = identity.confirmation
         if bound is None:
@@ -116,7 +115,7 @@ class Proofs(Guard):
         """Return the thumbprint of the client's certificate: the connection's, or a trusted proxy's word for it."""
         head = run.head
         if self._certificate_field and self._trusted.believes(head.peer.address):
-            # The connection's own is the proxy's then.
+            # The certificate of the connection is the proxy's then.
             values = _values(head, self._certificate_field)
             return forwarded_thumbprint(values[0]) if len(values) == 1 else None
         certificate = run.client.certificate
@@ -178,7 +177,7 @@ class Proofs(Guard):
 
 
 def make_proofs(settings: Settings, clock: Clock, used: ReplayStore, secret: bytes = b"") -> Proofs:
-    """Return what asks for proofs.
+    """Return the guard that asks for proofs.
 
     Args:
         used: remembers the proofs that were used.

@@ -1,8 +1,7 @@
 """The URI that a proof names, in one spelling (RFC 9449 section 4.3, RFC 3986 section 6.2).
 
-Only the normal form of an http(s) or ws(s) URI without its query and fragment
-lives here. Two URIs are the same exactly when their normal forms are equal; what has
-none equals nothing.
+Makes the normal form of an http(s) or ws(s) URI, without its query and fragment. Two URIs
+are the same exactly when their normal forms are equal; a text without one equals no URI.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def normal_uri(uri: str) -> str | None:
 
     Scheme and host in lower case, no default port, escapes of unreserved
     characters undone and others in upper case, no dot segments, an empty path
-    as ``/``. User information has no place in it.
+    as ``/``. A URI with user information has no normal form.
     """
     parts = _URI(re.split("[?#]", uri, maxsplit=1)[0])
     if parts is None:

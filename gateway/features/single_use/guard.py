@@ -1,8 +1,8 @@
 """Tokens for one request each: the guard of routes with ``single_use``.
 
-Only the spending of a token lives here; remembering it is ``store/one_time_ids.py``'s.
-It is spent before its request is sent on: whatever becomes of that, a request
-that may have had an effect is not repeated with the same token.
+Spends tokens; remembering them is ``store/one_time_ids.py``'s. A token is spent
+before its request is sent on. So a request that may have had an effect is not
+repeated with the same token, even if it failed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,15 @@ ONE_TIME_PURPOSE = "token"
 
 
 class _Lives(NamedTuple):
-    """How long an issuer's tokens live, in seconds: behind ``exp``, and from the first use on (0: no limit)."""
+    """Bounds on the life of an issuer's tokens, in seconds.
+
+    Attributes:
+        leeway: how long they are accepted after ``exp``.
+        max_lifetime: from ``iat``, or without one from the first use, to ``exp``; 0 for no limit.
+    """
 
     leeway: float
-    longest: float
+    max_lifetime: float
 
 
 class SingleUse(Guard):
@@ -53,7 +58,7 @@ class SingleUse(Guard):
         }
 
     def covers(self, route: Route) -> bool:
-        """Return whether a route wants tokens for one request."""
+        """Return whether a route accepts a token for one request only."""
         return SingleUseRouteOptions.of(route.settings).single_use
 
     def after(self, run: Run, admitted: Admitted, shown: Shown | None, identity: Identity | None) -> Now:
@@ -75,8 +80,8 @@ class SingleUse(Guard):
     def _once(self, identity: Identity, token_id: str) -> Once:
         """Return the token's id and its times: it is remembered as long as any gateway may accept it (R129, R440)."""
         lives, expires_at = self._lives.get(identity.issuer_name, _Lives(0.0, 0.0)), identity.expires_at
-        # Without `iat` its longest life begins when it is first seen.
-        seen = expires_at - lives.longest if lives.longest else 0.0
+        # Without `iat` the maximum lifetime counts from the first use: no gateway accepted the token before `seen`.
+        seen = expires_at - lives.max_lifetime if lives.max_lifetime else 0.0
         return Once(
             digest_of(identity.issuer, token_id),
             max(identity.issued_at, identity.not_before, seen),

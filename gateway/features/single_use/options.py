@@ -1,6 +1,6 @@
 """The options of tokens for one request each.
 
-Only their declaration lives here.
+Declares them and nothing else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a token is bound to, read from its claims (RFC 7800).
 
-Only the reading of ``cnf`` lives here, for every kind of token. The danger of
-this file is the binding that is not understood: a token that nobody can check
-the proof of must never pass for a plain bearer token.
+Reads ``cnf``, for every kind of token. The danger of this file is the binding
+that is not understood: a token whose proof the gateway cannot check must never
+pass for a plain bearer token.
 """
 
 from __future__ import annotations
@@ -52,5 +52,5 @@ def _thumbprint(confirmation: Mapping[str, Any], name: str) -> str | None:
             if len(decode_segment(value.encode("ascii"))) == _THUMBPRINT_BYTES:
                 return value
         except GatewayError:
-            pass  # told below, as the same fault
+            pass  # reported below, as the same fault
     raise GatewayError(Reasons.SENDER_CONSTRAINED, detail=f"'{name}' is not a SHA-256 thumbprint")

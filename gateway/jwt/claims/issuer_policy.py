@@ -1,6 +1,6 @@
 """What an issuer's tokens must say.
 
-Only the frozen rules, and their compilation from settings, live here.
+This file has the frozen rules, and their compilation from settings.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from gateway.identity import HeaderRule, header_rules
 from gateway.jwt.jose.keys import ED25519_NAMES, VerifyingKey
 from gateway.settings import templates
+from gateway.settings.feature_faults import Hook
 from gateway.settings.tables import tenants
 from gateway.settings.tables.issuers import Issuer, issuer_values
 from gateway.settings.tables.root import Settings
@@ -35,7 +36,7 @@ class IssuerPolicy:
         scope_claims: where the scopes may be, the first one present wins.
         header_rules: the identity headers.
         kept_claims: top-level claims that some route looks at, or counts requests by.
-        tenant: the one tenant of a template that this is for; None for an issuer that is none.
+        tenant: the one tenant of a template that this is for; None for an issuer that is not a template.
     """
 
     name: str
@@ -57,9 +58,10 @@ class IssuerPolicy:
     def may_use(self, key: VerifyingKey) -> bool:
         """Say whether a key of a set that many tenants share may sign this tenant's tokens.
 
-        A key that names no issuer may sign anybody's. One that does, with the
-        placeholder or with a tenant in it, is for the tenants that it names
-        alone (Microsoft identity platform, "Validate the signing key issuer").
+        A key that names no issuer may sign any tenant's tokens. One that does,
+        with the placeholder or with a tenant in it, is for the tenants that it
+        names alone (Microsoft identity platform, "Validate the signing key
+        issuer").
         """
         return key.issuer is None or templates.fill(key.issuer, self.tenant or "") in self.issuers
 
@@ -99,5 +101,8 @@ def compile_policy(issuer: Issuer, settings: Settings) -> IssuerPolicy:
 
 def kept_claims(settings: Settings) -> frozenset[str]:
     """Return the top-level claims that some route or some feature looks at."""
-    of_features = (feature.claims(settings) for feature in settings.features)
-    return frozenset().union(*(route.claims for route in settings.routes), *of_features)
+    kept = frozenset[str]().union(*(route.claims for route in settings.routes))
+    for feature in settings.features:
+        with Hook(feature.name, "claims"):
+            kept |= feature.claims(settings)
+    return kept

@@ -1,8 +1,8 @@
 """What a token says, judged: times, audience, subject, and who that makes the caller.
 
-Only rules on claims live here (RFC 7519 section 4, RFC 9068 section 4). Every
-function is pure and the time is an argument. The danger of this file is the
-absent or odd claim: a claim that is missing, null or of another type must
+This file has the rules on claims (RFC 7519 section 4, RFC 9068 section 4).
+Every function is pure and the time is an argument. The danger of this file is
+the absent or odd claim: a claim that is missing, null or of another type must
 never pass for one that was checked.
 """
 
@@ -82,7 +82,7 @@ def check_claims(token: Unverified, policy: IssuerPolicy, now: float) -> None:
     for name, expected in policy.exact_claims:
         if not _same(claims.get(name), expected):
             raise GatewayError(Reasons.WRONG_CLAIM, detail=f"'{printable(name)}' does not have the configured value")
-    read_confirmation(claims)  # whose proof nobody could check
+    read_confirmation(claims)  # refuses a binding whose proof could not be checked
     # Security event and logout tokens are signed by the same keys. Their 'events'
     # name URIs (RFC 8417 section 2.2), and not all of them carry their own 'typ'.
     events = claims.get("events")
@@ -115,11 +115,14 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(sys.intern(scope) for scope in text.split(" ") if scope)
 
 
-def make_identity(token: Unverified, policy: IssuerPolicy, credential: Credential = "jwt") -> Identity:
-    """Return who the caller is, from a token that was verified and checked.
+def make_identity(
+    token: Unverified, policy: IssuerPolicy, credential: Credential = "jwt", *, has_issuer: bool = True
+) -> Identity:
+    """Return the identity of the caller, from a token that was verified and checked.
 
     Args:
         credential: what kind of credential says so.
+        has_issuer: False for what stands for a credential that no issuer gave out.
 
     Raises:
         GatewayError: ``UNSAFE_CLAIM`` when a claim cannot be a header value.
@@ -147,6 +150,7 @@ def make_identity(token: Unverified, policy: IssuerPolicy, credential: Credentia
         _moment(claims, "iat", -math.inf),
         read_confirmation(claims),
         policy.tenant,
+        has_issuer,
     )
 
 

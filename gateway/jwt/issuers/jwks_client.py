@@ -1,8 +1,8 @@
 """One bounded GET from an identity provider.
 
-Only the exchange lives here: what is asked for, and what counts as an answer.
-The connection and its limits are ``outbound/http.py``'s; what the answer means
-is ``key_sources.py``'s.
+Makes the request, and decides what counts as an answer. The connection and its
+limits are ``outbound/http.py``'s; what the answer means is
+``key_sources.py``'s.
 """
 
 from __future__ import annotations

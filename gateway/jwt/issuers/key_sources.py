@@ -1,9 +1,9 @@
 """Where one issuer's keys come from: discovery and a key set, a fixed address, or a file.
 
-Only one fetch lives here, from its sources to an imported ``KeySet``; when to
-fetch is ``refresher.py``'s, the HTTP exchange is ``jwks_client.py``'s, which
-addresses are believed is ``outbound/discovery.py``'s. Nothing that a token says
-ever reaches this file.
+Makes one fetch, from its sources to an imported ``KeySet``; when to fetch is
+``refresher.py``'s, the HTTP exchange is ``jwks_client.py``'s, which addresses
+are believed is ``outbound/discovery.py``'s. Nothing that a token says ever
+reaches this file.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ async def _imported(data: bytes, import_document: Callable[[bytes], KeySet]) -> 
 
 
 def _read_file(path: str) -> bytes:
-    """Read a regular file within the limit. A pipe or device in its place must not block for ever."""
+    """Read a regular file within the limit. A pipe or device at this path must not block indefinitely."""
     shown = printable(path, PREVIEW_CHARS)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,6 +1,6 @@
 """When one issuer's keys are fetched, and whether they may be believed.
 
-Only the schedule lives here: the background refresher, the shared fetch for an
+This file has the schedule: the background refresher, the shared fetch for an
 unknown ``kid``, back-off, cooldown and age. One fetch is ``key_sources.py``'s.
 Readers and refresher meet in one assignment of an immutable ``KeySet``.
 
@@ -56,8 +56,8 @@ class IssuerKeys:
         clock: the time.
         jitter: a number within [0, 1), anew at each call: gateways that started
             together must not fetch together.
-        first_wait: seconds before the very first fetch asks anybody: workers that
-            start together must not ask together. Who needs the keys waits for it.
+        first_wait: seconds before the very first fetch asks the provider: workers that
+            start together must not ask together. Requests that need the keys wait for it.
 
     Attributes:
         name: the issuer's configured name.
@@ -260,7 +260,7 @@ class IssuerKeys:
         return None if self._flight is None or self._flight.done() else self._flight
 
     def _begin(self, *, scheduled: bool) -> asyncio.Task[None]:
-        """Start the one fetch of this issuer; it runs to its end whoever stops waiting for it."""
+        """Start the one fetch of this issuer; it runs to its end even when all callers stop waiting for it."""
         self._flight_started = self._clock.monotonic()
         self._flight = spawn(self._fetch(scheduled=scheduled), f"jwks {self.name} fetch")
         return self._flight
@@ -287,7 +287,7 @@ class IssuerKeys:
                 raise
         finally:
             self.fetches += 1
-            self._flight = None  # not only done: who asks next, asks after this fetch
+            self._flight = None  # not only done: the next caller begins a fetch of its own
 
     def _accept(self, fetched: Fetched, *, scheduled: bool) -> None:
         if fetched.keys is None and not self.loaded:

@@ -1,10 +1,10 @@
 """From the ``iss`` of a token to the one issuer that it names: its rules and its keys.
 
-Only finding the issuer lives here. A token's ``iss`` leads to one issuer's
-rules and keys, and to nobody else's (RFC 8725 section 3.8); near misses are
-shown to the operator and never accepted. Exact values come first: an issuer
-that is no template costs one look-up. Of a template, the ``iss`` also says
-which tenant; what that may cause is ``tenants.py``'s.
+Finds the issuer. A token's ``iss`` leads to one issuer's rules and keys, and to
+no other issuer's (RFC 8725 section 3.8); near misses are shown to the operator
+and never accepted. Exact values come first: an issuer that is not a template
+costs one look-up. Of a template, the ``iss`` also says which tenant; what that
+may cause is ``tenants.py``'s.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gateway.settings.tables.root import Settings, needs_keys
 #: How many configured issuers a refusal's detail shows when none is similar.
 _MAX_SHOWN_ISSUERS = 3
 
-#: Rules of how many tenants are remembered: they are made anew when needed, for anybody may name a tenant.
+#: Rules of how many tenants are remembered: they are made again when needed, because any client may name a tenant.
 _POLICIES = 1024
 
 

@@ -1,11 +1,11 @@
 """The keys of a template's tenants: begun with a tenant's first plausible token, bounded in number, given up when idle.
 
-Only which tenants have keys now lives here; how one set is fetched and kept
-fresh is ``refresher.py``'s. The danger of this file is that anybody may
-name a tenant: so tenants that nobody has vouched for have few places of their
-own, begin at a bounded rate, and cannot push out one of whose tokens a
-signature was verified; and one that gave no keys is not tried again for a while.
-Where the configuration lists the tenants, the list is the only bound.
+Decides which tenants have keys now; how one set is fetched and kept fresh is
+``refresher.py``'s. The danger of this file is that any client may name a
+tenant. So tenants without a verified token have a few slots of their own, begin
+at a bounded rate, and cannot push out a tenant with a verified token; and a
+tenant that gave no keys is not tried again for a while. Where the configuration
+lists the tenants, the list is the only bound.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SWEEP_SECONDS = 30.0
 MIN_STARTS = 10
 
 #: How many tenants are remembered that gave no keys, and how many of anything ``/status`` shows.
-FAILED_SIZE, MAX_SHOWN = 1000, 100
+FAILED_SIZE, MAX_STATUS_ENTRIES = 1000, 100
 
 # What is counted, as status and as attributes say it.
 _COUNTED = {"fetches": "fetches", "failures": "failures", "unknown_keys": "unknown_key_refetches"}
@@ -50,7 +50,7 @@ class Tenants:
         name: the issuer's configured name.
         begun: tenants whose keys were asked for.
         failed: of these, those that gave none and were given up.
-        idle: those given up because nobody used them.
+        idle: those given up because they were not used.
         evicted: those given up to make room.
         refused: tokens of tenants for which there was no room.
     """
@@ -102,7 +102,7 @@ class Tenants:
     # --- another worker's ---
 
     def bequeath(self) -> dict[str, KeysLeft | None]:
-        """Return the keys of tenants that have earned a lasting place, for a worker that starts."""
+        """Return the keys of tenants that have earned a lasting slot, for a worker that starts."""
         return {tenant: keys.bequeath() for tenant, keys in self._kept.items()}
 
     async def inherit(self, tenant: str, left: KeysLeft) -> None:
@@ -125,7 +125,7 @@ class Tenants:
 
         Raises:
             GatewayError: 503; ``NO_KEYS`` for a tenant that gave none a moment ago, ``TOO_MANY_TENANTS``
-                when there is no place for another one.
+                when there is no slot for another one.
         """
         if (keys := self.get(tenant)) is not None:
             return keys
@@ -144,7 +144,7 @@ class Tenants:
         return keys
 
     def verified(self, tenant: str) -> None:
-        """Note that a token of a tenant was verified: it is in use, and has earned a lasting place if there is one."""
+        """Note that a token of a tenant was verified: it is in use, and has earned a lasting slot if one is free."""
         now = self._clock.monotonic()
         if (keys := self._kept.get(tenant)) is not None:
             keys.used_at = now
@@ -154,7 +154,7 @@ class Tenants:
             if len(self._kept) >= self._most:
                 oldest = min(self._kept, key=lambda name: self._kept[name].used_at)
                 if self._in_use(self._kept[oldest], now):
-                    return  # all are in use: this one goes on in its place among the new ones
+                    return  # all are in use: this one stays in its slot among the new ones
                 self.evicted += 1
                 self._give_up(self._kept.pop(oldest))
             self._kept[tenant] = self._new.pop(tenant)
@@ -183,27 +183,27 @@ class Tenants:
             "keys": sum(len(keys.keys.keys) for keys in tenants.values()),
             "rejected_keys": [
                 {"tenant": name, "index": odd.index, "kid": odd.kid, "problem": odd.problem}
-                for name, odd in islice(rejected, MAX_SHOWN)
+                for name, odd in islice(rejected, MAX_STATUS_ENTRIES)
             ],
             "age_seconds": age,
             **{
                 shown: self._gone[shown] + sum(getattr(keys, name) for keys in tenants.values())
                 for shown, name in _COUNTED.items()
             },
-            "tenants": {name: keys.status() for name, keys in islice(tenants.items(), MAX_SHOWN)},
+            "tenants": {name: keys.status() for name, keys in islice(tenants.items(), MAX_STATUS_ENTRIES)},
             "tenant_count": len(tenants),
             "new_tenants": 0 if self._listed else len(self._new),
             "failed_tenants": len(self._failed_until),
         }
 
-    # --- places ---
+    # --- slots ---
 
     def _refuse(self, tenant: str, now: float) -> None:
-        """Refuse a tenant that nobody has listed, if it failed a moment ago or has no place."""
+        """Refuse a tenant that is not listed, if it failed a moment ago or there is no slot for it."""
         where = f"issuer {self.name}, tenant {tenant}"
         if (wait := self._failed_until.get(tenant, now) - now) > 0:
             raise GatewayError(Reasons.NO_KEYS, detail=where, retry_after=math.ceil(wait))
-        # At most so many begin within a minute: each costs the provider requests that somebody else has caused.
+        # At most so many begin within a minute: each costs the provider requests that a client has caused.
         self._allowance += (now - self._allowance_at) * self._starts / 60
         self._allowance, self._allowance_at = min(self._allowance, float(self._starts)), now
         if self._allowance < 1 or not self._make_room(now):
@@ -212,7 +212,7 @@ class Tenants:
         self._allowance -= 1
 
     def _make_room(self, now: float) -> bool:
-        """Find a place for a tenant that nobody has vouched for; never that of a fetch under way or of one in use."""
+        """Find a slot for a tenant without a verified token; never that of a fetch under way or of a tenant in use."""
         if len(self._new) >= self._places:
             idle = [name for name, keys in self._new.items() if keys.loaded and not self._in_use(keys, now)]
             if not idle:
@@ -247,7 +247,7 @@ class Tenants:
             del self._failed_until[name]
 
     def _give_up(self, keys: IssuerKeys) -> None:
-        """Believe a tenant's keys no longer, since nobody keeps them fresh, and end their refresher."""
+        """Believe a tenant's keys no longer, since they are not kept fresh, and end their refresher."""
         self._gone.update({shown: getattr(keys, name) for shown, name in _COUNTED.items()})
         keys.forget()
         self._spawn(keys.stop(), f"end of {keys.name}")

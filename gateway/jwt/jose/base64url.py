@@ -1,8 +1,8 @@
 """The one reading of base64url, for tokens, proofs and thumbprints.
 
-Only the decoding lives here. The danger of this file is a second spelling of
-the same bytes: what is one value to a verifier would be two to caches, replay
-memories and revocation lists.
+Decodes strictly. The danger of this file is a second spelling of the same
+bytes: what is one value to a verifier would be two to caches, replay memories
+and revocation lists.
 """
 
 from __future__ import annotations

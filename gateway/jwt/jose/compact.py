@@ -1,9 +1,9 @@
-"""The form and the signature of a token: from bytes to claims that somebody vouches for.
+"""The form and the signature of a token: from bytes to claims with a verified signature.
 
-Only pure steps live here, in the order in which ``jwt/authenticator.py`` takes
-them; no key is fetched and no clock is read. The danger of this file is an
-odd token: whatever it holds, the outcome is a value or a ``GatewayError``,
-and nothing that a token names (a key, an address, an algorithm) is followed.
+This file has pure steps, in the order in which ``jwt/authenticator.py`` takes
+them; no key is fetched and no clock is read. The danger of this file is an odd
+token: whatever it holds, the outcome is a value or a ``GatewayError``, and
+nothing that a token names (a key, an address, an algorithm) is followed.
 """
 
 from __future__ import annotations

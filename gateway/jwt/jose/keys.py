@@ -1,10 +1,10 @@
 """Verification keys of one issuer: the immutable set, and its import from JWKS or PEM.
 
-Only what a key is, and which keys fit a token, live here; when and from where
-they are fetched is the refresher's. The danger of this file is trust: every
-key in a set can admit anybody. So each entry is judged alone, an odd one is
-left out with its reason and harms no other (RFC 7517 section 5), and a key
-serves only the algorithms that its type, curve and members allow.
+Says what a key is, and which keys fit a token; when and from where they are
+fetched is the refresher's. The danger of this file is trust: every key in a set
+can admit any caller. So each entry is judged alone, an odd one is left out with
+its reason and harms no other (RFC 7517 section 5), and a key serves only the
+algorithms that its type, curve and members allow.
 """
 
 from __future__ import annotations

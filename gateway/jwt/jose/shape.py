@@ -1,6 +1,6 @@
 """What a token is by its shape alone: whether it is a signed JWT, well formed or not.
 
-Only that look lives here; nothing is verified, and nothing that a token says is believed.
+Looks at the shape only; nothing is verified, and nothing that a token says is believed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The one JSON reader for bytes that came from outside: header, claims, key sets.
 
-Only the reading of one JSON object, and its rules, live here. The danger of
-this file is leniency: whatever two readers of a token would understand
-differently (duplicate members, other encodings, NaN, half surrogate pairs)
-must be refused, or a service behind the gateway sees another token than the
-one that was checked (RFC 8725 sections 2.6 and 3.7).
+Reads one JSON object, by strict rules. The danger of this file is leniency:
+whatever two readers of a token would understand differently (duplicate members,
+other encodings, NaN, half surrogate pairs) must be refused, or a service behind
+the gateway sees another token than the one that was checked (RFC 8725 sections
+2.6 and 3.7).
 """
 
 from __future__ import annotations

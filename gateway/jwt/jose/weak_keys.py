@@ -1,6 +1,6 @@
 """RSA numbers that no key may have: too small, too large, or from a broken generator.
 
-Only arithmetic on the public modulus and exponent lives here.
+This file has arithmetic on the public modulus and exponent.
 """
 
 from __future__ import annotations

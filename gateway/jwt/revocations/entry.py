@@ -1,8 +1,8 @@
 """One revocation as people and programs write it: a JSON object, checked, and the record that it becomes.
 
-Only this reading lives here; it is pure. The danger is an entry that means
-less than its writer thinks, so what is not understood is refused, never left
-out. No fault repeats a value.
+Reads entries; it is pure. The danger is an entry that means less than its
+writer thinks, so what is not understood is refused, never left out. No fault
+repeats a value.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RevocationEntry(NamedTuple):
         value: the ``jti``, ``sid``, ``sub`` or ``iss``.
         issuer: only tokens with this ``iss``; empty for any.
         before: only tokens issued before this moment, in seconds since the epoch.
-        expires: until when; infinity for ever.
+        expires: until when, in seconds since the epoch; infinity when it has no end.
     """
 
     kind: EntryKind

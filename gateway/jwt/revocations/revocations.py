@@ -1,14 +1,14 @@
-"""Whether a caller's credential is revoked, and whether anybody knows: what every verdict asks.
+"""Whether a caller's credential is revoked, and whether that is known: asked for every verdict.
 
-Only the question lives here; where entries come from is the matter of
-features, such as ``features/revocation``. Two values are read on the hot path: the
-generation, another object after each change, so that a verdict given under the
-same one needs no second look; and the moment until which what is known may be
-used without a further question. Callers compare that with the time, so
-that nothing that ends or stands still can keep old knowledge alive. After it
-the routes' own policies are asked; and where this process itself has stood
-still, requests wait a moment until all sources have been looked at again, since
-no look has failed then and the list may be as old as the standstill.
+Checks one credential; entries come from features, such as
+``features/revocation``. Two values are read on the hot path: the generation,
+another object after each change, so that a verdict given under the same one
+needs no second look; and the moment until which what is known may be used
+without a further check. Callers compare that with the time, so that nothing
+that ends or stands still can keep old knowledge alive. After it the routes' own
+policies are asked; and where this process itself has stood still, requests wait
+a moment until all sources have been looked at again, since no look has failed
+then and the list may be as old as the standstill.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Revocations:
             raise GatewayError(Reasons.REVOKED)
 
     def demand_known(self, *, closed: bool) -> None:
-        """While nobody knows what is revoked: refuse everybody, or count who passes.
+        """While it is not known what is revoked: refuse every caller, or count those that pass.
 
         Args:
             closed: what the route says.

@@ -1,9 +1,9 @@
 """What all sources of revocations have in common: their entries, and until when these are believed to be all there is.
 
-Only the keeping of that time lives here; the reading is each source's own. The
-danger is a claim to know that outlives the knowledge: so it is no flag that a
-failed look would have to take back, but a moment that only a good look moves
-on. Callers compare it with the time.
+Keeps that time; each source reads its entries itself. The danger is a claim to
+know that outlives the knowledge: so it is no flag that a failed look would have
+to take back, but a moment that only a good look moves on. Callers compare it
+with the time.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """What is revoked, in memory: digests of tokens, sessions and subjects, and until when.
 
-Only the table lives here; it is pure and never waits. The dangers: a pause (so
+This file has the table; it is pure and never waits. The dangers: a pause (so
 the table is many small ones, each of which grows and is cleaned in well under a
 millisecond), memory (a million entries are a million digests of 15 bytes, which
 Python keeps in 48, in tables of shared ends), and a wrong answer. Digests are
 the first 120 bits of a SHA-256: that any of a thousand million tokens meets by
-accident one of a million entries has a probability of 10^-21, and whoever looks
-for such a token needs 2^100 tries, to have it refused.
+accident one of a million entries has a probability of 10^-21, and an attacker
+who looks for such a token needs 2^100 tries, to have it refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SHARDS = 256
 #: Tables that are looked at in one round of cleaning.
 CLEANED = 2
 
-# Ends that are shared; more than this many would be somebody's game.
+# Ends that are shared; only an attacker would cause more than this many.
 _MAX_ENDS = 65536
 
 _DIGEST = 15
@@ -149,7 +149,7 @@ class RevocationTable:
         return self.covers_marked(self.mark(identity), identity.issued_at, int(now // 60))
 
     def mark(self, identity: Identity) -> Mark:
-        """Return what is to be looked for about a caller: the costly part of the question, the same as long as
+        """Return what is to be looked for about a caller: the costly part of the check, the same as long as
         ``asked`` is."""
         places = []
         for start, of, bound, shards in self.asked:

@@ -1,8 +1,8 @@
 """The metrics page: the gateway's plain counters in Prometheus' words.
 
-Only the translation lives here; the counters are kept where things happen.
-Every label is a configured name or one of a fixed set, never something that a
-client chose (R198). ``docs/metrics.md`` explains each metric.
+Translates the counters, which are kept where things happen. Every label is a
+configured name or one of a fixed set, never something that a client chose
+(R198). ``docs/metrics.md`` explains each metric.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The admin port: health, readiness, status and metrics.
 
-Only these pages live here; the port that they are on, which no route reaches, is
-``port.py``'s. They answer from memory: none of them waits for an issuer or an upstream.
+This file has these pages; the port that they are on, which no route reaches, is
+``port.py``'s. They answer from memory: none of them waits for an issuer or an
+upstream.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def _upstream(upstream: Upstream) -> dict[str, Any]:
 def application(
     health: PageContent, readiness: PageContent, status: PageContent, metrics: Callable[[], Awaitable[Collector]]
 ) -> web.Application:
-    """Return the pages as an aiohttp application, whoever knows what is on them."""
+    """Return the pages as an aiohttp application; the arguments supply what is on them."""
     pages = {"/healthz": health, "/readyz": readiness, "/status": status}
 
     async def index() -> Page:

@@ -1,6 +1,6 @@
 """The admin port itself: who may call it by which name, and how long and how many connections are held.
 
-Only what happens around the pages lives here; the pages are ``pages.py``'s and
+This file has what happens around the pages; the pages are ``pages.py``'s and
 ``process/worker_pages.py``'s. The danger of this file is that the port has no
 authentication: a browser inside the network must not be led to it by a name
 that resolves to its address (DNS rebinding, CWE-350), and connections that say

@@ -1,7 +1,7 @@
 """What one worker consists of, for the pages that show it.
 
-Only the declaration lives here; ``app.py`` builds what it names, ``pages.py``
-and ``collector.py`` read it.
+Declares these parts; ``app.py`` builds what it names, ``pages.py`` and
+``collector.py`` read it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A request's content on its way in from the client, as aiohttp reads it.
 
-Only its pace, its limit and the translation of what goes wrong with it live
-here. Nothing is buffered beyond what aiohttp's stream holds, and nothing is
+This file has its pace, its limit and the translation of what goes wrong with
+it. Nothing is buffered beyond what aiohttp's stream holds, and nothing is
 decoded but the chunked framing (RFC 9112 section 7.1).
 """
 

@@ -1,7 +1,7 @@
 """The full lane: aiohttp's request handler for everything.
 
-Only the way from aiohttp's request to the shared run of a request and back
-lives here. Nothing is decided here.
+Leads from aiohttp's request to the shared run of a request and back. Nothing is
+decided here.
 """
 
 from __future__ import annotations
@@ -190,13 +190,13 @@ class FullLane:
 
 
 def _peer(protocol: ClientProtocol) -> Peer:
-    """Return who is at the other end of a connection."""
+    """Return the peer of a connection."""
     return peer_of(protocol.peername, protocol.sockname, secure=protocol.secure)
 
 
 @lru_cache(maxsize=4096)
 def peer_of(peername: object, sockname: object, *, secure: bool) -> Peer:
-    """Return who is at the other end of a socket with these names; remembered, for it is asked with every request."""
+    """Return the peer of a socket with these names; remembered, because it is needed with every request."""
     if isinstance(peername, tuple):
         address = address_text(peername[0])
     else:

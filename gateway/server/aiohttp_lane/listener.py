@@ -1,10 +1,10 @@
 """The public port's connections: aiohttp's protocol, with the limits that it lacks.
 
-Only what happens before a request exists lives here: the number of
-connections, the size of and the time for a header section, and the answer to
-bytes that are no HTTP request. Everything after is a lane's business. The
-danger of this file is the answer to malformed input: nothing of the input may
-be in it, or in a log.
+This file has what happens before a request exists: the number of connections,
+the size of and the time for a header section, and the answer to bytes that are
+no HTTP request. Everything after is a lane's business. The danger of this file
+is the answer to malformed input: nothing of the input may be in it, or in a
+log.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Listener(web.Server):
         return ClientProtocol(self, asyncio.get_running_loop())
 
     def serve(self, place: Place) -> ClientProtocol:
-        """Return the protocol of a connection that has its place already."""
+        """Return the protocol of a connection that has its slot already."""
         made = ClientProtocol(self, asyncio.get_running_loop())
         made.place = place
         return made
@@ -187,7 +187,8 @@ class ClientProtocol(ServerProtocol):
     def hand_over(self) -> tuple[asyncio.Transport, bytes]:
         """Return the connection, for another protocol, and what has come behind the head that asks for it.
 
-        Whoever takes it tells this object when it is lost. Raises ConnectionResetError when the client has left.
+        The new protocol reports to this object when the connection is lost.
+        Raises ConnectionResetError when the client has left.
         """
         if self.transport is None or self.transport.is_closing():
             raise ConnectionResetError("the client left")
@@ -312,7 +313,7 @@ class ClientProtocol(ServerProtocol):
                     break
                 self._content = content
         if self._refusal is not None and not self._content.is_eof():
-            # aiohttp would leave whoever reads the content of the last request waiting for its end.
+            # aiohttp would leave the reader of the last request's content waiting for its end.
             self._content.set_exception(MalformedContentError("malformed content"))
         if not self._scanner.holds:
             self._stop_head_timer()

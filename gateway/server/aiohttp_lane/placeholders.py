@@ -1,13 +1,11 @@
 """What aiohttp is given in place of the heads that clients send, and of the responses that they get.
 
-Only the stand-ins live here, and what keeps them and the real heads together.
-aiohttp refuses methods that it does not know, fields that are repeated, and
-more that is nothing between a client and a service; so it gets a head of the
-same framing, which asks the same of the connection, and says nothing else. The
-danger of this file is a mix-up: each stand-in has a number, and a head is given
-out for its own number only. And aiohttp wants a response object from every handler
-and writes it itself; the lanes write raw bytes, so that no field is added, folded or
-re-coded: ``sent`` stands for one that was written already.
+This file has the stand-ins, and what keeps them and the real heads together. aiohttp refuses methods that it does not
+know, fields that are repeated, and more that is nothing between a client and a service; so it gets a head of the same
+framing, which asks the same of the connection, and says nothing else. The danger of this file is a mix-up: each
+stand-in has a number, and a head is given out for its own number only. And aiohttp wants a response object from every
+handler and writes it itself; the lanes write raw bytes, so that no field is added, folded or re-coded: ``sent``
+stands for one that was written already.
 """
 
 from __future__ import annotations

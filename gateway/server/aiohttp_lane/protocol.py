@@ -140,11 +140,11 @@ class ServerProtocol(RequestHandler):
         return bool(self._request_count)
 
     def request_ahead(self, place: int) -> RequestStream | None:
-        """Return the content of a request that no handler has begun; None when its place has bytes that are none."""
+        """Return the content of a request that no handler has begun; None when what stands there is not a request."""
         message, content = self._messages[place]
         return content if isinstance(message, RawRequestMessage) else None
 
-    # --- what aiohttp is told ---
+    # --- what is passed to aiohttp ---
 
     def parse(self, data: bytes) -> None:
         """Have aiohttp parse these bytes."""

@@ -1,10 +1,10 @@
 """Where a credential may stand: exactly one, a token in ``Authorization`` or one in a field that its kind has.
 
-Only finding the credential lives here; it is pure and knows no kind. The danger
-of this file is a second credential: whatever is overlooked here is read by the
-service behind the gateway, which then acts for somebody whom nobody verified.
-So two credentials are refused, wherever the second one stands, instead of
-choosing one (RFC 6750 section 2, RFC 9110 section 11.6.2).
+Finds the credential; it is pure and knows no kind. The danger of this file is a
+second credential: whatever is overlooked here is read by the service behind the
+gateway, which then acts for a caller that was not verified. So two credentials
+are refused, wherever the second one stands, instead of choosing one (RFC 6750
+section 2, RFC 9110 section 11.6.2).
 """
 
 from __future__ import annotations

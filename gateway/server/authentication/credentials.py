@@ -1,9 +1,9 @@
-"""The one credential of a request, among the kinds that its route takes, and who shows it.
+"""The one credential of a request, among the kinds that its route takes, and the identity that it proves.
 
-Only the choice between the kinds lives here: where each may stand is
-``credential_places.py``'s, and what it is worth the kind's own. The danger of
-this file is a credential that is shown to another server although it could be
-judged here: so a kind that asks elsewhere is not given what another kind owns.
+Chooses between the kinds: where each may stand is ``credential_places.py``'s,
+and what it is worth the kind's own. The danger of this file is a credential
+that is shown to another server although it could be judged here: so a kind that
+asks elsewhere is not given what another kind owns.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from gateway.server.request.in_use import InUse
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import CredentialKind, Shown, Verifier
 from gateway.server.seam.feature import duplicates
+from gateway.settings.feature_faults import FeatureError
 from gateway.telemetry.counters import Record
 
 
@@ -50,7 +51,7 @@ class Credentials:
         revocations: what is revoked.
 
     Raises:
-        ValueError: two kinds have one name, or one field on a route: one of them would never be asked.
+        FeatureError: two kinds have one name, or one field on a route: one of them would never be asked.
 
     Attributes:
         kinds: by name.
@@ -62,7 +63,7 @@ class Credentials:
         given = tuple(kinds)
         self.kinds = {kind.name: kind for kind in given}
         if again := duplicates(kind.name for kind in given):
-            raise ValueError(f"several kinds of credentials have one name: {', '.join(again)}")
+            raise FeatureError(f"several kinds of credentials have one name: {', '.join(again)}")
         self.revocations = revocations
         self._of: dict[Route, RouteKinds] = {}
         for route in routes:
@@ -98,7 +99,7 @@ class Credentials:
         return bearer_token(authorization, query)
 
     def lookup(self, shown: Shown, route: Route, record: Record) -> Identity | None:
-        """Return who shows a credential on a route, without waiting; None: call ``resolve``.
+        """Return the identity that a credential proves on a route, without waiting; None: call ``resolve``.
 
         Raises:
             GatewayError: 401 or 503.
@@ -106,7 +107,7 @@ class Credentials:
         return self.judge(shown, route)[1].lookup(shown, record)
 
     async def resolve(self, shown: Shown, route: Route) -> Identity:
-        """Return who shows a credential that ``lookup`` does not know.
+        """Return the identity that a credential proves which ``lookup`` does not know.
 
         Raises:
             GatewayError: 401 or 503.
@@ -124,7 +125,7 @@ class Credentials:
         return found if kind.knows_revocations else _Revocable(found, self.revocations)
 
     def judge(self, shown: Shown, route: Route) -> tuple[CredentialKind, Verifier]:
-        """Return the kind of a credential on a route, and what says who shows it.
+        """Return the kind of a credential on a route, and what verifies it.
 
         Raises:
             GatewayError: ``CREDENTIAL_NOT_ACCEPTED``: no kind takes it; also for a token that in truth is a credential
@@ -178,7 +179,7 @@ class _Revocable:
 def _kinds_of(route: Route, kinds: Iterable[CredentialKind]) -> RouteKinds:
     taken = [(kind.field(route), kind) for kind in kinds if kind.name in route.credentials]
     if again := duplicates(field.decode("latin-1") for field, _ in taken if field):
-        raise ValueError(f"several kinds of credentials have one field on the route {route.name}: {', '.join(again)}")
+        raise FeatureError(f"several kinds of credentials have one field on the route {route.name}: {', '.join(again)}")
     bearer = tuple(kind for field, kind in taken if not field)
     return RouteKinds(bearer, {field: kind for field, kind in taken if field})
 

@@ -1,8 +1,8 @@
-"""Who asks, and may they: the steps of a request's path between its route and its upstream.
+"""Who the caller is, and whether it may use the route: the steps of a request between its route and its upstream.
 
-Only the order of these steps lives here, and what an observed route makes of
-their refusals. The danger of this file is a way past one of them: whoever
-answers "who" without waiting answers only what needs no further look.
+Runs these steps in order, and decides what an observed route makes of their
+refusals. The danger of this file is a way past one of them: a function that
+names the caller without waiting does so only when no step is left.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Identification:
     """The steps, under one configuration.
 
     Args:
-        credentials: finds the credential, and knows who shows it.
+        credentials: finds the credential, and verifies it.
         guards: what some routes ask besides.
         clock: how long a verification takes.
     """
@@ -39,7 +39,7 @@ class Identification:
         self._monotonic = clock.monotonic
 
     async def identify(self, run: Run, admitted: Admitted) -> Identity | None:
-        """Return who is asking, and that the route and its guards let them; None for an anonymous caller.
+        """Return the caller, once the route and its guards have let it pass; None for an anonymous caller.
 
         Raises:
             GatewayError: 400, 401, 403, 429 or 503.
@@ -117,7 +117,7 @@ class Identification:
             return None
 
     def recognise(self, shown: Shown, run: Run, admitted: Admitted) -> Identity | Unsettled | None:
-        """Return who shows the credential, if that needs no waiting; None when an observed route lets it pass.
+        """Return the identity that the credential proves, without waiting; None when an observed route lets it pass.
 
         Raises:
             GatewayError: 401, 403 or 503.
@@ -139,7 +139,7 @@ class Identification:
         return identity
 
     async def verify(self, shown: Shown, run: Run, admitted: Admitted) -> Identity | None:
-        """Return who shows the credential, waiting for its issuer.
+        """Return the identity that the credential proves, waiting for its issuer.
 
         Raises:
             GatewayError: 401, 403 or 503.

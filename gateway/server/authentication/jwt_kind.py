@@ -1,6 +1,6 @@
 """JWTs as a kind of credential: the core's own, and every other bearer token's last resort.
 
-Only the translation lives here; what a JWT is worth is ``jwt/authenticator.py``'s.
+Translates between the two; what a JWT is worth is ``jwt/authenticator.py``'s.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class JwtKind:
         return False
 
     def lookup(self, shown: Shown, record: Record) -> Identity | None:
-        """Return who shows a token, from the cache or by a key that is there.
+        """Return the identity that a token proves, from the cache or by a key that is known already.
 
         Raises:
             GatewayError: 401 or 503.
@@ -72,7 +72,7 @@ class JwtKind:
         return identity
 
     async def resolve(self, shown: Shown) -> Identity:
-        """Return who shows a token, waiting for its issuer's keys.
+        """Return the identity that a token proves, waiting for its issuer's keys.
 
         Raises:
             GatewayError: 401 or 503.
@@ -104,7 +104,7 @@ class TokenInUse(NamedTuple):
 
     @property
     def identity(self) -> Identity:
-        """Who showed it."""
+        """The caller's identity."""
         return self.token.identity
 
     def ended(self) -> Reason | None:

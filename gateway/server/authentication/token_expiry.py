@@ -1,9 +1,9 @@
 """Whether the tokens and API keys of what runs for long are still good.
 
-Only the looking lives here. Every ``EXPIRY_LOOK_SECONDS`` each watched token is asked
-for: its expiry, its key, the age of the keys. There is no timer for a single
-token, so a far expiry is nothing special, a step of the clock does no harm,
-and a withdrawn key is seen as soon as an expiry.
+Polls held credentials: every ``EXPIRY_LOOK_SECONDS`` the expiry of each watched
+token, its key and the age of the keys are checked. There is no timer for a
+single token, so a far expiry is nothing special, a step of the clock does no
+harm, and a withdrawn key is seen as soon as an expiry.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """One client connection in the express lane, until it is handed over.
 
-Only what comes in lives here: the connection's buffer, its time limits, the
-order of its requests, and the moment at which it becomes aiohttp's. What goes
-out is ``output.py``'s, what it remembers ``memory.py``'s, and
-what happens to a request ``exchange.py``'s.
+This file has what comes in: the connection's buffer, its time limits, the order
+of its requests, and the moment at which it becomes aiohttp's. What goes out is
+``output.py``'s, what it remembers ``memory.py``'s, and what happens to a
+request ``exchange.py``'s.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One request in the express lane: from its head to its upstream, or to its refusal.
 
-Only the way there lives here, over a connection that is idle now, and what
-becomes of the request when its client leaves or does not read. The steps are
-the pipeline's; every end is accounted for by the shared run of a request
+Sends the request, over a connection that is idle now, and decides what becomes
+of it when its client leaves or does not read. The steps are the pipeline's;
+every end is accounted for by the shared run of a request
 (``pipeline/runner.py``). What comes back is ``response.py``'s.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 from gateway.errors import GatewayError, Reasons
 from gateway.identity import Identity
 from gateway.jwt.batch import Outcome
+from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.express_lane.plan import Plan, with_length
 from gateway.server.express_lane.response import ExpressResponse
 from gateway.server.request.facts import Facts
@@ -46,11 +47,11 @@ class ExpressExchange(ExpressResponse):
         self._id = request_id or self._serving.new_id()
 
     def learn(self, plan: Plan, token: bytes, digest: bytes) -> None:
-        """Find out who is asking, from a token that is not remembered, and go on or refuse; not all of it now."""
+        """Identify the caller, from a token that is not remembered, and go on or refuse; not all of it now."""
         pipeline, now = self._serving.pipeline, self._serving.clock.monotonic
         self._began = now()
         try:
-            if not pipeline.credentials.judged_as("jwt", Shown(token), plan.admitted.route):
+            if not pipeline.credentials.judged_as(JwtKind.name, Shown(token), plan.admitted.route):
                 found = pipeline.identification.recognise(Shown(token), self.run, plan.admitted)
                 self._go_on(plan, found if isinstance(found, Identity) else None)
                 return
@@ -74,7 +75,7 @@ class ExpressExchange(ExpressResponse):
         self._go_on(self._plan, outcome)
 
     def _go_on(self, plan: Plan, outcome: Outcome) -> None:
-        """Go on with a request of which it is known who sends it, or that nobody can tell at once."""
+        """Go on with a request whose caller is known, or cannot be known at once."""
         try:
             if outcome is None:
                 self.run.record.upstream = ""
@@ -106,7 +107,7 @@ class ExpressExchange(ExpressResponse):
         self._refuse(GatewayError(Reasons.INTERNAL))
 
     def ask_guards(self, plan: Plan, facts: Facts) -> None:
-        """Find out who is asking, and what the route's guards say, and go on or refuse.
+        """Identify the caller, ask the route's guards, and go on or refuse.
 
         Args:
             plan: where the request leads.
@@ -156,7 +157,7 @@ class ExpressExchange(ExpressResponse):
         """Send the request to its upstream.
 
         Args:
-            identity: who is asking, and may.
+            identity: the caller, which may use the route.
             common: the head for the upstream up to the identity.
             lease: the connection to send it over.
         """
@@ -166,7 +167,7 @@ class ExpressExchange(ExpressResponse):
         elif self._plan is not None and self._plan.anonymous:
             fields = b""
         else:
-            raise AssertionError("a request without a caller goes nowhere but where nobody asks for one")
+            raise AssertionError("a request without a caller was admitted to a route that requires one")
         self._send(lease, b"".join((common, fields, b"X-Request-Id: ", self._id, b"\r\n\r\n", self._content)))
 
     def start(self, run: Run, facts: Facts, content: bytes) -> None:

@@ -1,12 +1,12 @@
 """The express lane: the request that is nearly all of the traffic, without task, future or multidict.
 
-Only what its connections share lives here; one connection is
-``connection.py``, one request ``exchange.py``. The lane stands
-in front of aiohttp's protocol. It serves the plain request, whole in its
-buffer, in the callback that brings the bytes, by the same steps as the full
-lane; everything else it hands over with every byte. The danger of the express
-lane is to become another gateway: it must not decide anything of its own.
-``tests/lanes`` sends the same bytes through both lanes.
+This file has what its connections share; one connection is ``connection.py``,
+one request ``exchange.py``. The lane stands in front of aiohttp's protocol. It
+serves the plain request, whole in its buffer, in the callback that brings the
+bytes, by the same steps as the full lane; everything else it hands over with
+every byte. The danger of the express lane is to become another gateway: it must
+not decide anything of its own. ``tests/lanes`` sends the same bytes through
+both lanes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ExpressLane:
         return ExpressConnection(self.serving, self.listener, self._heads, self.deferred, self.connections)
 
     def serve(self, place: Place) -> ExpressConnection:
-        """Return the protocol of a connection that has its place already."""
+        """Return the protocol of a connection that has its slot already."""
         made = self()
         made.place = place
         return made

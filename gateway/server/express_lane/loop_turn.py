@@ -1,12 +1,12 @@
-"""Requests that wait behind those that are served: of clients that were refused a moment ago.
+"""Recently refused connections yield to served ones.
 
-Only the order of work lives here, for connections of the express lane. The
-danger is a flood of requests that are refused: each costs nearly what a served
-one does, most of it in the kernel, and whoever floods does not wait for the
-next one. So a connection whose last request was refused stands behind the
-others with the next, unless that is known to be good. A gateway with nothing
-else to do turns to it at once; while it serves, such requests get what time is
-left, and a small share.
+Orders the work of the express lane's connections. The danger is a flood of
+requests that are refused: each costs nearly what a served one does, most of it
+in the kernel, and a client that floods sends the next one without waiting. So a
+connection whose last request was refused stands behind the others with the
+next, unless that is known to be good. A gateway with nothing else to do turns
+to it at once; while it serves, such requests get what time is left, and a small
+share.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.jwt.cache import TokenCache
 from gateway.tasks import note_failure
 from gateway.telemetry.counters import Telemetry
 
-#: The part of the time that is theirs while there is none left.
+#: The part of the time that deferred requests get while no time is left.
 SHARE = 0.01
 
 #: Most seconds in one turn of the loop, but for the end of the last of them, and most requests.
@@ -56,7 +56,7 @@ class DeferredClient(Protocol):
 
 
 class DeferredRequest:
-    """A request that waits, in the place of an exchange (``exchange.py``).
+    """A request that waits, instead of an exchange (``exchange.py``).
 
     Args:
         client: its connection.
@@ -64,7 +64,7 @@ class DeferredRequest:
 
     Attributes:
         since: monotonic seconds since which it waits.
-        task: there is none: nothing of it runs by itself.
+        task: always None: nothing of it runs by itself.
     """
 
     __slots__ = ("_client", "_data", "since")

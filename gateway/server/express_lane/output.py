@@ -1,8 +1,9 @@
 """The way out to the client of an express connection.
 
-Only what is written to the client lives here, whether it takes it, and how the
-connection stands for that: paused, gone, stalled, draining. What comes in is
-``connection.py``'s; what may be kept waiting is ``sockets/stalled_client.py``'s.
+This file has what is written to the client, whether the client takes it, and
+the state of the connection: paused, gone, stalled, draining. What comes in is
+``connection.py``'s; what may be kept waiting is
+``sockets/stalled_client.py``'s.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class ClientOutput(asyncio.Protocol):
             self._drained.set_result(None)
 
     def _output_lost(self) -> None:
-        """The connection is gone: nobody waits for it any more."""
+        """Note that the connection is gone: there is nothing left to wait for."""
         self._transport = None
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)

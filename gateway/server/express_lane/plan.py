@@ -17,6 +17,7 @@ from collections.abc import Callable
 from gateway.errors import GatewayError
 from gateway.identity import Identity
 from gateway.policy.authorize import authorize
+from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.express_lane.section import Section
 from gateway.server.express_lane.varying_fields import Template
 from gateway.server.pipeline.judge_steps import Pipeline
@@ -98,7 +99,7 @@ class Plan:
         authorize(route, identity)
         self.granted = identity
         # A token that is remembered was verified by keys: what an introspected one may says nothing of it.
-        if not route.claim_rules and identity.credential == "jwt":
+        if not route.claim_rules and identity.credential == JwtKind.name:
             self.granted_scopes, self.granted_issuer = identity.scopes, identity.issuer_name
 
     def passes(self, identity: Identity) -> bool:

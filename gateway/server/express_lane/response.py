@@ -1,10 +1,8 @@
 """The response of one request in the express lane.
 
-Only what comes back lives here: the upstream's bytes on their way to the
-client, the gateway's own refusal in their place, and the handing of the
-request to the shared run (``pipeline/runner.py``), in a task, when its rest has to
-wait or is not plain. How the request gets to its upstream is
-``exchange.py``'s.
+This file has what comes back: the upstream's bytes on their way to the client, the gateway's own refusal instead of
+them, and the handing of the request to the shared run (``pipeline/runner.py``), in a task, when its rest has to wait
+or is not plain. How the request gets to its upstream is ``exchange.py``'s.
 """
 
 from __future__ import annotations
@@ -132,7 +130,7 @@ class ExpressResponse:
         lease, run = self.lease, self.run
         assert lease is not None
         if len(data) > self._left:
-            # More than was announced: what is too much belongs to nobody, and the connection is not used again.
+            # More than was announced: the excess belongs to no response, and the connection is not used again.
             data = data[: self._left]
             lease.protocol.force_close()
         run.record.bytes_out += len(data)
@@ -186,7 +184,7 @@ class ExpressResponse:
         self._client.deadline = asyncio.get_running_loop().time() + idle if idle else float("inf")
 
     def _whole_at_once(self, status: int) -> None:
-        """The whole response came in one piece, to a request of which nobody wants a record."""
+        """Finish a response that came whole in one piece, to a request that is not access-logged."""
         self._release(status)
         plan = self._plan
         assert plan is not None
@@ -284,7 +282,7 @@ class ExpressResponse:
         self._client.ended(keep_alive, refused=self.run.record.outcome == "refused")
 
     def cancel(self) -> None:
-        """End the shared run, if it has taken over; not before it has begun, or nobody would clean up."""
+        """End the shared run, if it has taken over; not before it has begun, or it would not clean up."""
         if self.task is not None:
             asyncio.get_running_loop().call_soon(self.task.cancel)
 

@@ -8,7 +8,7 @@ of its own file; here is only their order and what happens between them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Reasons, printable
@@ -30,6 +30,7 @@ from gateway.server.request.request import Admitted, RequestHead
 from gateway.server.seam.feature import Part
 from gateway.server.seam.guard import Guards
 from gateway.server.seam.observer import only
+from gateway.settings.feature_faults import Hook
 from gateway.settings.tables.root import Settings
 from gateway.telemetry.counters import Record
 from gateway.upstream.headers.forwarded import client_address
@@ -48,7 +49,7 @@ class Pipeline:
         settings: the whole configuration.
         routes: its routes, compiled.
         authenticator: verifies JWTs.
-        parts: those of the features, in the order of their list.
+        parts: those of the features by the feature's name, in the order of their list.
         clock: the time.
         pseudonym: this gateway's name in Via.
 
@@ -59,7 +60,7 @@ class Pipeline:
         new_tokens: verifies, at the end of the loop's turn, tokens that it does not know.
         observer: looks at refused requests, and may refuse client addresses.
         covered: whether guards are asked about each request of a route.
-        challenges: what callers are told who are refused, by the route's name; the empty name is for no route.
+        challenges: the challenges of refusals, by the route's name; the empty name is for no route.
         header_policy: which request fields pass.
         pseudonym: as given.
     """
@@ -69,23 +70,24 @@ class Pipeline:
         settings: Settings,
         routes: RouteTable,
         authenticator: Authenticator,
-        parts: Sequence[Part],
+        parts: Mapping[str, Part],
         clock: Clock,
         pseudonym: bytes,
     ) -> None:
         self.authenticator = authenticator
         self.pseudonym = pseudonym
         self._routes = routes
-        self.observer = only([part.observer for part in parts if part.observer is not None])
-        guards = Guards([guard for part in parts for guard in part.guards], routes.routes, self.observer)
+        self.observer = only([part.observer for part in parts.values() if part.observer is not None])
+        guarding = [(name, guard) for name, part in parts.items() for guard in part.guards]
+        guards = Guards(guarding, routes.routes, self.observer)
         self._guards = guards
         self.covered = guards.covered
-        offered = [*(kind for part in parts for kind in part.credentials), JwtKind(authenticator, clock)]
+        offered = [*(kind for part in parts.values() for kind in part.credentials), JwtKind(authenticator, clock)]
         self.credentials = Credentials(offered, routes.routes, authenticator.revocations)
         self.identification = Identification(self.credentials, guards, clock)
         self.header_policy: HeaderPolicy = compile_header_policy(settings, pseudonym, self.credentials.fields)
         self.new_tokens = VerificationBatch(authenticator)
-        self._endpoints = [part.endpoints for part in parts if part.endpoints is not None]
+        self._endpoints = [part.endpoints for part in parts.values() if part.endpoints is not None]
         self._guarded = frozenset(route for route in routes.routes if guards.covered(route))
         self._fields = {route: kinds.fields for route in routes.routes if (kinds := self.credentials.of(route)).fields}
         self._overridden = frozenset(route for route in routes.routes if self.credentials.overridden(route))
@@ -93,8 +95,11 @@ class Pipeline:
         self.challenges[""] = self._challenges_of(None, parts)
         self._max_body = settings.server.max_body_bytes
 
-    def _challenges_of(self, route: Route | None, parts: Sequence[Part]) -> RouteChallenges:
-        parameters = {scheme: text for part in parts for scheme, text in part.challenge_parameters(route).items()}
+    def _challenges_of(self, route: Route | None, parts: Mapping[str, Part]) -> RouteChallenges:
+        parameters: dict[str, str] = {}
+        for name, part in parts.items():
+            with Hook(name, "challenge_parameters"):
+                parameters |= part.challenge_parameters(route)
         if route is None:
             return RouteChallenges(parameters=parameters)
         kinds = self.credentials.of(route)

@@ -1,8 +1,8 @@
 """The run of one request, for both lanes: exchange, relay, one answer, one count, one log line.
 
-Only what a lane must not do in its own way lives here. Who the client is and
-how bytes get to it is behind ``in_progress.Client``; the rules are the pipeline's steps.
-How a request ends is ``request/outcome.py``'s.
+This file has what a lane must not do in its own way. The client, and how bytes
+get to it, are behind ``in_progress.Client``; the rules are the pipeline's
+steps. How a request ends is ``request/outcome.py``'s.
 """
 
 from __future__ import annotations

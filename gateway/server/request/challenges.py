@@ -1,9 +1,8 @@
 """The challenges of a refusal: what ``WWW-Authenticate`` says on a route.
 
-Only their making lives here (RFC 6750 section 3, RFC 9110 section 11.6.1). Every
-parameter is a quoted string of characters that need no escape: realm, scopes
-and URLs are checked when the configuration is loaded, and nothing comes from a
-request.
+Makes them (RFC 6750 section 3, RFC 9110 section 11.6.1). Every parameter is a
+quoted string of characters that need no escape: realm, scopes and URLs are
+checked when the configuration is loaded, and nothing comes from a request.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class OtherKind(NamedTuple):
 
 
 class RouteChallenges(NamedTuple):
-    """What is told to callers of a route who are refused.
+    """What the challenges of a route's refusals say.
 
     Attributes:
         bearer: tokens would do.

@@ -1,7 +1,7 @@
 """What answers a request instead of an upstream.
 
-Only the declaration lives here. An endpoint has a route of its own, so that
-logs, metrics and the rules for pages of other origins treat it as one.
+This file has the declaration. An endpoint has a route of its own, so that logs,
+metrics and the rules for pages of other origins treat it as one.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str, challenges: Rou
     if error.retry_after is not None:
         headers.append((b"Retry-After", b"%d" % max(1, error.retry_after)))
     if kind.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        # RFC 9110 section 15.5.6 demands the field; which methods an upstream's target allows is not told.
+        # RFC 9110 section 15.5.6 demands the field; the methods that an upstream's target allows are not known.
         headers.append((b"Allow", kind.allow.encode("ascii")))
     if kind.status == HTTPStatus.UPGRADE_REQUIRED:
         # RFC 9110 section 15.5.22, RFC 6455 section 4.4.
@@ -75,9 +75,9 @@ def render(reply: Answer, *, http_11: bool, keep_alive: bool, head_only: bool, d
 
     Args:
         date: the value of Date (RFC 9110 section 6.6.1).
-        http_11: the request's version; a 1.0 client is told that the connection stays open.
+        http_11: the request's version; the answer to a 1.0 client says when the connection stays open.
         keep_alive: whether the connection stays open.
-        head_only: the request was HEAD: the body's length is told, the body is not sent.
+        head_only: the request was HEAD: Content-Length is sent, the body is not.
     """
     lines = [b"HTTP/1.1 %d %s" % (reply.status, phrase(reply.status))]
     lines += [b"%s: %s" % pair for pair in reply.headers]

@@ -1,8 +1,8 @@
 """What a header section says to the gateway itself.
 
-Only the one pass over the fields that the gateway acts on lives here, and what
-follows from them for the framing of the request upstream. Pure functions of
-the section's bytes, so that what was read once may be remembered.
+Makes one pass over the fields that the gateway acts on, and derives the framing
+of the request upstream from them. Pure functions of the section's bytes, so
+that what was read once may be remembered.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """One request on its way, and what its run needs to know of the client.
 
-Only declarations live here: both lanes make them, ``pipeline/runner.py`` uses them.
+This file has declarations only: both lanes make the objects,
+``pipeline/runner.py`` uses them.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class InUse(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """Who showed it."""
+        """The caller's identity."""
         ...
 
     def ended(self) -> Reason | None:

@@ -1,9 +1,9 @@
 """What the gateway answers itself although it refuses nothing.
 
-Only these answers live here: to preflights (Fetch standard), those of the
-features' endpoints, and to an OPTIONS request that may not be forwarded. The
-first two need no token, and none of them an upstream. Nothing of a request
-comes back in them but what the rules for pages of other origins allow.
+Makes these answers: to preflights (Fetch standard), those of the features'
+endpoints, and to an OPTIONS request that may not be forwarded. The first two
+need no token, and none of them an upstream. Nothing of a request comes back in
+them but what the rules for pages of other origins allow.
 """
 
 from __future__ import annotations

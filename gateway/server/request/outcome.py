@@ -1,9 +1,8 @@
 """How requests end, by rules that both lanes call: answered, refused, broken off, left, counted once.
 
-Only what is noted, told and counted at the end of a request lives here, and whether a
-request may be sent a second time. How the bytes get to the client is the lanes' business.
-The danger of this file is an end that it does not know: each way out of a request passes
-``Outcomes.finish``, or ``Outcomes.give_refusal``, exactly once.
+Notes, logs and counts the end of a request, and decides whether a request may be sent a second time. How the bytes
+get to the client is the lanes' business. The danger of this file is an end that it does not know: each way out of a
+request passes ``Outcomes.finish``, or ``Outcomes.give_refusal``, exactly once.
 """
 
 from __future__ import annotations
@@ -186,7 +185,7 @@ class Outcomes:
         """Note that the request ended because its client left, or because the drain's time was over."""
         record = run.record
         if record.tunnel_end or run.delivered:
-            return  # its end is told already: what its client sends behind the answer is no part of it
+            return  # its end is noted already: what its client sends behind the answer is no part of it
         if run.cut_off is not None:
             record.outcome, record.reason = "refused", run.cut_off.code
             return
@@ -210,7 +209,7 @@ class Outcomes:
         return reply
 
     def refusal(self, run: Run, error: GatewayError) -> Rendered:
-        """Note a refusal or failure and return its answer, with all that this request's client is told besides."""
+        """Note a refusal or failure and return its answer, with the headers that this request's answers get besides."""
         reply = self.account(run.record, error)
         if run.cors is not None or run.answer_fields:
             added = tuple(run.answer_fields)

@@ -1,8 +1,8 @@
 """The head of an upstream's response as the client gets it.
 
-Only its making lives here: the upstream's fields without those that belong to
-its own connection, and then what the gateway says. Answers of the gateway
-itself are ``error_answers.py``.
+Makes it: the upstream's fields without those that belong to its own connection,
+and then what the gateway adds. Answers of the gateway itself are
+``error_answers.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a kind of credential may be: how it is found, looked up, and followed while it is in use.
 
-Only the core's side lives here. A JWT is one kind, and the core's own; API keys
+This file has the core's side. A JWT is one kind, and the core's own; API keys
 and introspected tokens are features. The danger of this file is a credential
 that two kinds could judge: so the kinds of a route are asked in one order, and
 one that would show a credential to another server is not given what belongs to
@@ -34,10 +34,10 @@ class Shown(NamedTuple):
 
 
 class Verifier(Protocol):
-    """Says who shows a credential of one kind."""
+    """Verifies credentials of one kind."""
 
     def lookup(self, shown: Shown, record: Record) -> Identity | None:
-        """Return who shows it without waiting; None: call ``resolve``.
+        """Return the identity that it proves, without waiting; None: call ``resolve``.
 
         Raises:
             GatewayError: 401 or 503.
@@ -45,7 +45,7 @@ class Verifier(Protocol):
         ...
 
     async def resolve(self, shown: Shown) -> Identity:
-        """Return who shows it, waiting for whatever says so.
+        """Return the identity that it proves, waiting for what verifies it.
 
         Raises:
             GatewayError: 401 or 503.

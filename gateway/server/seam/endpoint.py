@@ -1,6 +1,7 @@
 """Public paths that a feature answers itself, without a credential and without an upstream.
 
-Only the core's side lives here; what one endpoint is, is ``request/endpoint.py``'s.
+This file has the core's side; what one endpoint is, is
+``request/endpoint.py``'s.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What an optional feature may be: its declaration, and its part in one running worker.
 
-Only the core's side of the seam lives here; the features are in ``gateway/features``,
-one folder each, and the core imports none of them. The danger of this file is a
-hook that nothing uses: each has a user, and the order of the list of features is
-the order in which they are asked.
+This file has the core's side of the seam; the features are in
+``gateway/features``, one folder each, and the core imports none of them. The
+danger of this file is a hook that nothing uses: each has a user, and the order
+of the list of features is the order in which they are asked.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from gateway.server.seam.credential import CredentialKind
 from gateway.server.seam.endpoint import Endpoints
 from gateway.server.seam.guard import Guard
 from gateway.server.seam.observer import Observer
+from gateway.settings.feature_faults import FeatureError
 from gateway.settings.tables.root import FeatureRules, Settings
 from gateway.store.one_time_ids import ReplayStore
 from gateway.store.redis_link import RedisLink
@@ -94,10 +95,17 @@ class Part:
         return {}
 
     async def start(self) -> None:
-        """Start tasks. Raise only for what must end the start."""
+        """Start tasks. Raise only for what must end the start; ``stop`` is called then, too.
+
+        Raises:
+            OSError: its text is for the operator, and is logged. Of other errors, type and place are.
+        """
 
     async def stop(self) -> None:
-        """End them, and close what is open."""
+        """End them, and close what is open; all parts do so at the same time.
+
+        What takes too long is cancelled and left behind (``parts.py``). It must not block the event loop.
+        """
 
     def status(self) -> Mapping[str, Any]:
         """Return what ``/status`` shows, by member. If it fails, or a member is taken, it is left out and logged."""
@@ -115,11 +123,9 @@ class Feature(FeatureRules):
     below the server.
 
     Attributes:
-        name: as its folder is called.
         reasons: why it refuses requests.
     """
 
-    name = ""
     reasons: tuple[Reason, ...] = ()
 
     def build(self, core: Core) -> Part | None:
@@ -159,11 +165,11 @@ def demand_distinct(features: Iterable[Feature]) -> None:
     """Refuse features that logs and metrics could not tell apart, from each other or from the core.
 
     Raises:
-        ValueError: two have one name, or give one reason code.
+        FeatureError: two have one name, or give one reason code.
     """
     given = tuple(features)
     if again := duplicates(feature.name for feature in given):
-        raise ValueError(f"several features have one name: {', '.join(again)}")
+        raise FeatureError(f"several features have one name: {', '.join(again)}")
     reasons = (*Reasons.all(), *(reason for feature in given for reason in feature.reasons))
     if again := duplicates(reason.code for reason in reasons):
-        raise ValueError(f"several reasons have one code: {', '.join(again)}")
+        raise FeatureError(f"several reasons have one code: {', '.join(again)}")

@@ -1,6 +1,6 @@
 """What some routes ask beyond a good credential that may: the guards, and which of them covers which route.
 
-Only what a guard is, and their order, live here; each guard belongs to a
+This file says what a guard is, and has their order; each guard belongs to a
 feature. What a guard decides changes from one request to the next, so it is
 asked each time and nothing of it is remembered.
 """
@@ -16,6 +16,7 @@ from gateway.server.request.in_progress import Run
 from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
 from gateway.server.seam.observer import Observer
+from gateway.settings.feature_faults import Hook
 
 #: None: decided without waiting; otherwise what is to be awaited.
 Now = Awaitable[None] | None
@@ -55,7 +56,7 @@ class Guard:
 
         Args:
             shown: the credential; None without one.
-            identity: who shows it; None for an anonymous caller, or where the route only observes that it is refused.
+            identity: the caller's; None for an anonymous caller, or where the route only observes that it is refused.
 
         Raises:
             GatewayError: the refusal, at once or when awaited.
@@ -70,16 +71,17 @@ class Guards:
     """All guards of a gateway.
 
     Args:
-        guards: in the order in which they are asked.
+        guards: in the order in which they are asked, each with the name of its feature.
         routes: those that can be asked for.
         observer: may refuse client addresses; that is for every route that looks at credentials.
     """
 
-    def __init__(self, guards: Iterable[Guard], routes: Iterable[Route], observer: Observer) -> None:
+    def __init__(self, guards: Iterable[tuple[str, Guard]], routes: Iterable[Route], observer: Observer) -> None:
         self._observer = observer
-        self._all = tuple(guards)
+        given = tuple(guards)
+        self._all = tuple(guard for _, guard in given)
         self._confirming = tuple(guard for guard in self._all if type(guard).confirm is not Guard.confirm)
-        covering = ((route, tuple(guard for guard in self._all if guard.covers(route))) for route in routes)
+        covering = ((route, tuple(guard for name, guard in given if _covers(name, guard, route))) for route in routes)
         self._of = {route: found for route, found in covering if found}
 
     def covered(self, route: Route) -> bool:
@@ -124,6 +126,11 @@ class Guards:
         """Let them note that a credential was refused."""
         for guard in self.of(admitted.route):
             guard.refused(run, admitted, error)
+
+
+def _covers(name: str, guard: Guard, route: Route) -> bool:
+    with Hook(name, "covers"):
+        return guard.covers(route)
 
 
 def _ask_all(guards: Sequence[Guard], ask: Callable[[Guard], Now]) -> Now:

@@ -1,6 +1,6 @@
 """What looks at every finished request, and may refuse client addresses for what it saw.
 
-Only the core's side lives here. ``barring`` is read on the hot path: it is an
+This file has the core's side. ``barring`` is read on the hot path: it is an
 attribute that is False nearly always, and nothing else is asked while it is.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.settings.feature_faults import FeatureError
 from gateway.telemetry.counters import Record
 
 
@@ -68,8 +69,8 @@ def only(observers: Sequence[Observer]) -> Observer:
     """Return the one observer of the features, or one that observes nothing.
 
     Raises:
-        ValueError: there are several: nothing says yet in which order they would refuse.
+        FeatureError: there are several: nothing says yet in which order they would refuse.
     """
     if len(observers) > 1:
-        raise ValueError("more than one feature observes requests")
+        raise FeatureError("more than one feature observes requests")
     return observers[0] if observers else NoObserver()

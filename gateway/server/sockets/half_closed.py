@@ -1,11 +1,11 @@
 """Clients that have ended their sending and wait for their answers (``shutdown``).
 
-Only the judgement whether such a client is still there lives here. Over TCP the
-end of its sending looks the same as its departure (RFC 9112 section 9.6), until
-it is sent something: a client that has left answers that with a reset, and that
-is not noticed by itself, because nothing is read from the connection any more.
-The danger is an upstream that works for clients that have left, and a client
-that is cut off while its answer is being made.
+Judges whether such a client is still there. Over TCP the end of its sending
+looks the same as its departure (RFC 9112 section 9.6), until it is sent
+something: a client that has left answers that with a reset, and that is not
+noticed by itself, because nothing is read from the connection any more. The
+danger is an upstream that works for clients that have left, and a client that
+is cut off while its answer is being made.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """How long a connection is read after its last answer, and how it then ends.
 
-Only the end of connections lives here that are answered and not read to their
-end: of refused uploads, of bytes that are no request, of what follows a last
-request. Closed over unread input, TCP resets a connection, and the reset may
-overtake the answer (RFC 9112 section 9.6). So sending ends first, and what
-still comes is dropped until the client closes, too, is silent, or goes on for
-too long.
+Ends connections that are answered and not read to their end: those of refused
+uploads, of bytes that are no request, of what follows a last request. Closed
+over unread input, TCP resets a connection, and the reset may overtake the
+answer (RFC 9112 section 9.6). So sending ends first, and what still comes is
+dropped until the client closes, too, is silent, or goes on for too long.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Listening on addresses as the configuration writes them.
 
-Only the three forms of an address live here, ``host:port``, ``[v6]:port`` and
+This file has the three forms of an address, ``host:port``, ``[v6]:port`` and
 ``unix:/path``, how one process holds addresses that others listen on, and the
 file of a Unix socket. Sockets are made here rather than by the event loop: so
 ``[::]`` means the same everywhere, and the file of a Unix socket has one owner.
@@ -21,7 +21,7 @@ from typing import Any
 
 from gateway.tasks import spawn
 
-#: How many connections the system keeps while nobody accepts them.
+#: How many connections the system keeps until they are accepted.
 BACKLOG = 1024
 
 #: How many connections are accepted in one turn of the event loop.
@@ -201,8 +201,8 @@ class Reservation:
     async def make(cls, addresses: Sequence[str]) -> Reservation:
         """Reserve addresses.
 
-        A Unix socket is listened on from now on. A port is only taken: nobody
-        is connected before one of the processes listens.
+        A Unix socket is listened on from now on. A port is only taken: no
+        client is connected before one of the processes listens.
 
         Raises:
             OSError: an address is taken, not ours, or not permitted.
@@ -310,7 +310,7 @@ def _remove_stale_socket(path: str) -> None:
             return
         with socket.socket(socket.AF_UNIX) as probe:
             probe.setblocking(False)
-            with contextlib.suppress(BlockingIOError):  # somebody listens, and is busy
+            with contextlib.suppress(BlockingIOError):  # another process listens, and is busy
                 probe.connect(path)
     except FileNotFoundError:
         return

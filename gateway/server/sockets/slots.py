@@ -1,12 +1,11 @@
 """The sockets of clients: how many there are, and how many there may be.
 
-Only the counting lives here. A socket has a place from the moment it is
-accepted, before its TLS handshake, until it is closed: either one of those
-that are served (``max_connections``), or one of the fewer for those that are
-turned away or wait for the end of what a refused client sends. A connection for
-which there is no place is closed at once. So the files that are kept for
-upstreams, the admin port and everything else stay free, whatever clients do
-(CWE-770).
+Counts them. A socket has a slot from the moment it is accepted, before its TLS
+handshake, until it is closed: either one of those that are served
+(``max_connections``), or one of the fewer for those that are turned away or
+wait for the end of what a refused client sends. A connection without a slot is
+closed at once. So the files that are kept for upstreams, the admin port and
+everything else stay free, whatever clients do (CWE-770).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ def lingering_places(connections: int) -> int:
 
 
 class Places:
-    """The places of one process.
+    """The slots of one process.
 
     Args:
         telemetry: where they are counted.
@@ -33,14 +32,14 @@ class Places:
         self._lingering = lingering_places(connections)
 
     def serve(self) -> Place | None:
-        """Return a place to be served at; None when all are taken."""
+        """Return a slot in which requests are served; None when all are taken."""
         if self.telemetry.connections >= self._connections:
             return None
         self.telemetry.connections += 1
         return Place(self.telemetry, lingering=False)
 
     def linger(self) -> Place | None:
-        """Return a place to be turned away at, or to linger at after a refusal; None when all are taken."""
+        """Return a slot for being turned away, or for lingering after a refusal; None when all are taken."""
         if self.telemetry.lingering >= self._lingering:
             return None
         self.telemetry.lingering += 1
@@ -48,10 +47,10 @@ class Places:
 
 
 class Place:
-    """One place, held by one socket.
+    """One slot, held by one socket.
 
     Attributes:
-        lingering: no requests are served at it.
+        lingering: no requests are served in it.
     """
 
     __slots__ = ("_telemetry", "lingering")

@@ -1,8 +1,8 @@
 """What a client does not take, and how long that may go on.
 
-Only the watch over one connection's output lives here (CWE-400: slow reading).
-It runs while bytes wait in memory, never otherwise. A client is given up when
-it takes not a single byte for the whole time; however slowly it reads, it may.
+Watches one connection's output (CWE-400: slow reading). It runs while bytes
+wait in memory, never otherwise. A client is given up when it takes not a single
+byte for the whole time; however slowly it reads, it may.
 """
 
 from __future__ import annotations

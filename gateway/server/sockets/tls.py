@@ -1,6 +1,6 @@
 """HTTPS on the public port: one context, made anew when its files change.
 
-Only the context of the listener and the watch over its files live here. A new
+This file has the context of the listener and the watch over its files. A new
 context is made whole and tried before it is used, so that files which do not
 fit change nothing; connections that are open keep what they have. Nothing of a
 file may be in a log.

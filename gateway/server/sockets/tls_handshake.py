@@ -1,8 +1,8 @@
 """One TLS handshake: how its failure reaches the client, and what it is called.
 
-Only what happens inside a handshake lives here. The event loop drops the alert
-that OpenSSL has written when a handshake fails (RFC 8446 section 6.2), and
-does not report why it failed. So the failure is noted here, the event loop hears
+This file has what happens inside a handshake. The event loop drops the alert
+that OpenSSL has written when a handshake fails (RFC 8446 section 6.2), and does
+not report why it failed. So the failure is noted here, the event loop hears
 that more bytes are wanted, which makes it send what is there, and the
 connection is ended a moment later.
 """

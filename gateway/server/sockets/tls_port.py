@@ -1,11 +1,11 @@
 """The public port when it speaks TLS: from the accepted socket to the end of its handshake.
 
-Only that time lives here. The event loop would accept, shake hands and fail
-without a word; so sockets are accepted here, have a place from then on
-(``slots.py``), and what does not become a connection is counted, told in the
-log, and answered where its protocol allows. The danger of this file is a
-stranger who does nothing: a socket without a handshake costs a file, a timer
-and a place, and no more.
+Accepts sockets and makes their handshakes. The event loop would accept, shake
+hands and fail without a word; so sockets are accepted here, have a slot from
+then on (``slots.py``), and what does not become a connection is counted,
+logged, and answered where its protocol allows. The danger of this file is a
+client that does nothing: a socket without a handshake costs a file, a timer and
+a slot, and no more.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class TlsPort:
 
     Args:
         sockets: bound; they are listened on from now on, and closed with the port.
-        serve: makes a connection's protocol for a place.
+        serve: makes a connection's protocol for a slot.
         connections: makes those that refuse.
         tls: the contexts.
         patience: seconds from the accepted socket to the end of its handshake.
@@ -146,7 +146,7 @@ class TlsPort:
             task.add_done_callback(self._running.discard)
 
     async def _connect(self, accepted: socket.socket, address: str, place: Place) -> None:
-        """Make a connection of a socket, or end it; its place is given back unless there is a connection."""
+        """Make a connection of a socket, or end it; its slot is given back unless there is a connection."""
         cause = ""
         try:
             async with asyncio.timeout(self._patience):

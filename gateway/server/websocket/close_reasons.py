@@ -1,6 +1,6 @@
 """Why the gateway itself ends a WebSocket, and what it then says to both sides.
 
-Only the list lives here, with the causes that logs and metrics show.
+Lists these reasons, with the causes that logs and metrics show.
 """
 
 from __future__ import annotations

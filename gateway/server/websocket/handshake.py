@@ -1,9 +1,9 @@
-"""From a WebSocket handshake to an open tunnel, and what is told of it afterwards.
+"""From a WebSocket handshake to an open tunnel, and what is logged of it afterwards.
 
-Only the order of the steps lives here: the same as for any request up to the
-token, then the handshake, then the upstream's own answer to it. A client gets
-a 101 only when the upstream has given one. What passes an open tunnel is
-``tunnel.py``'s business.
+Runs the steps in order: the same as for any request up to the token, then the
+handshake, then the upstream's own answer to it. A client gets a 101 only when
+the upstream has given one. What passes an open tunnel is ``tunnel.py``'s
+business.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class WebSockets:
         """Join the two connections.
 
         Raises:
-            GatewayError: the upstream's 101 is none, or its connection is gone.
+            GatewayError: the upstream's 101 is not a valid one, or its connection is gone.
             ConnectionResetError: the client left.
         """
         serving = self._serving

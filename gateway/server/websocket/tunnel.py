@@ -1,6 +1,6 @@
 """A WebSocket between a client and an upstream: bytes from one side to the other, at the pace of the slower one.
 
-Only an open tunnel lives here: the two connections under their new protocol,
+This file has the open tunnel: the two connections under their new protocol,
 what of each may pass, and the ways in which it ends. Nothing is decoded; frames
 are followed by their headers (``http1/websocket.py``), so that the gateway can
 say goodbye with a close frame where one may stand. The danger of this file is
@@ -65,7 +65,7 @@ class Side(asyncio.Protocol):
     Args:
         name: ``client`` or ``upstream``.
         transport: the connection.
-        owner: its protocol until now, which is told what the loop tells this one.
+        owner: its protocol until now, to which the event loop's calls are passed on.
         max_message: see ``FrameTracker``.
 
     Attributes:

@@ -1,16 +1,16 @@
 """Checks that need several options, or a file that an option names.
 
 They find what types and bounds cannot see: names that point nowhere, rules that
-can never apply, two routes of which nobody could say which is meant. Faults
-stop the start; warnings are for what is allowed but seldom meant. Only the list
-of checks lives here; those that are about an option of a feature are in its
-folder. The danger of all of them is the false fault: a check looks only at
-options that are sound, because the others already have a fault of their own.
+can never apply, two routes between which nothing decides. Faults stop the
+start; warnings are for what is allowed but seldom meant. This file has the list
+of checks; those that are about an option of a feature are in its folder. The
+danger of all of them is the false fault: a check looks only at options that are
+sound, because the others already have a fault of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from gateway.settings.checks.exposures import exposure_faults
 from gateway.settings.checks.issuers import issuer_problems
@@ -22,6 +22,7 @@ from gateway.settings.checks.server import server_problems
 from gateway.settings.checks.tenants import tenant_problems
 from gateway.settings.checks.upstreams import upstream_problems
 from gateway.settings.faults import KeyPath
+from gateway.settings.feature_faults import Hook
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
 
@@ -51,6 +52,13 @@ def find_faults(settings: Settings, faulty: Collection[KeyPath], identity: Seque
         *missing_issuers(settings, sound),
         *route_problems(settings, sound),
         *repeated_headers(identity),
-        *(problem for feature in settings.features for problem in feature.check(settings, sound)),
+        *_of_features(settings, sound),
         *exposure_faults(settings, sound),
     ]
+
+
+def _of_features(settings: Settings, sound: Sound) -> Iterator[Problem]:
+    for feature in settings.features:
+        with Hook(feature.name, "check"):
+            found = list(feature.check(settings, sound))
+        yield from found

@@ -1,6 +1,6 @@
 """Options that are valid each by itself and let more in than their author meant.
 
-Only these judgements live here, and what features need for theirs: each has the
+This file has these judgements, and what features need for theirs: each has the
 key, what becomes possible, and what to write instead (CWE-1188). A fault is
 what cannot be meant; a warning is what may be. The table "Configurations that
 open something" of docs/operations.md lists them all. The danger of this file is

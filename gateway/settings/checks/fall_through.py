@@ -1,11 +1,11 @@
 """Requests that a stricter route leaves to a weaker one.
 
-Only the comparison of routes by what they demand lives here. A route that is
-for some methods or hosts says nothing about the others: they reach the next
-route that fits, which may let every request pass (CWE-284, CWE-650). And a route
-that strips its prefix may lead to paths of a service that another route
-protects. The danger of this file is noise: a configuration whose routes are
-meant must not be warned about, or warnings are no longer read.
+Compares routes by what they demand. A route that is for some methods or hosts
+says nothing about the others: they reach the next route that fits, which may
+let every request pass (CWE-284, CWE-650). And a route that strips its prefix
+may lead to paths of a service that another route protects. The danger of this
+file is noise: a configuration whose routes are meant must not be warned about,
+or warnings are no longer read.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from gateway.settings.checks.slow_patterns import sample, slow_problem
 from gateway.settings.faults import KeyPath
+from gateway.settings.feature_faults import Hook
 from gateway.settings.tables.root import FeatureRules, Settings, Weakness
 from gateway.settings.tables.routes import RouteSettings
 from gateway.settings.tables.upstreams import UpstreamSettings
@@ -77,7 +78,11 @@ def weakness(route: RouteSettings, other: RouteSettings, features: Sequence[Feat
     if text := _weakness_of_core(route, other):
         return Weakness(text, lets_in=True)
     # What guards ask last comes first: it says most of a request.
-    return next(filter(None, (feature.weakness(route, other) for feature in reversed(features))), None)
+    for feature in reversed(features):
+        with Hook(feature.name, "weakness"):
+            if found := feature.weakness(route, other):
+                return found
+    return None
 
 
 def _weakness_of_core(route: RouteSettings, other: RouteSettings) -> str:

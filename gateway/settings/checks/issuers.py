@@ -15,7 +15,7 @@ from gateway.settings.values import http_url, is_loopback
 
 
 def issuer_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
-    """Return what is wrong with the places of keys, and values that belong to two issuers."""
+    """Return what is wrong with the sources of keys, and values that belong to two issuers."""
     for index, issuer in enumerate(settings.issuers):
         place: KeyPath = ("issuers", index)
         # Whether keys are needed depends on the routes that take tokens of the issuer.

@@ -1,8 +1,8 @@
 """Which addresses are this machine's own.
 
-Only the question lives here, and the one spelling in which hosts are compared.
-It is answered by the kernel, from the interfaces as they are: nothing is sent,
-and no name is looked up.
+Asks the kernel for them, and has the one spelling in which hosts are compared.
+The kernel answers from the interfaces as they are: nothing is sent, and no name
+is looked up.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Upstreams that lead back into the gateway itself.
 
-Only this check lives here. The danger is the admin port, which asks for no
+This file has this one check. The danger is the admin port, which asks for no
 credential because no client reaches it: as an upstream it would be served to
 all of them (CWE-918). The public port as an upstream is a loop.
 """

@@ -2,10 +2,10 @@
 
 The most specific route wins: exact before prefix before regex, longer path
 before shorter, with hosts before without, with methods before without. Two
-routes tie when they are equal in all of these and one request could match
-both. Whether two patterns can match one path is not always decidable; what
-cannot be told apart by its plain ends counts as a tie, so that no order is
-ever guessed.
+routes tie when they are equal in all of these and one request could match both.
+Whether two patterns can match one path is not always decidable; what cannot be
+distinguished by its plain ends counts as a tie, so that no order is ever
+guessed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OF_TOKENS = ("issuers", "scopes", "any_scopes", "claims", "websocket_protocol_t
 
 
 def route_problems(settings: Settings, sound: Sound) -> Iterator[Problem]:
-    """Return what is wrong with each route, and routes of which nobody could say which is meant."""
+    """Return what is wrong with each route, and routes between which nothing decides."""
     for index, route in enumerate(settings.routes):
         yield from _route(route, ("routes", index), sound)
     yield from _ties(settings, sound)
@@ -125,7 +125,7 @@ def cors_problems(route: RouteSettings) -> Iterator[tuple[str, str]]:
         if route.cors_credentials:
             yield "cors_credentials", 'with "*" every page could act for its visitors: list the origins'
     if route.methods and not set(route.cors_methods) <= set(route.methods):
-        yield "cors_methods", "has a method that is none of this route's `methods`"
+        yield "cors_methods", "has a method that is not one of this route's `methods`"
 
 
 def ties(routes: Sequence[RouteSettings | None]) -> list[tuple[int, int]]:

@@ -1,13 +1,13 @@
 """What can be said of a regular expression without running it: whether some text makes it slow.
 
-Only the analysis of patterns lives here. Python's ``re`` backtracks and cannot
-be interrupted: where one text can be matched in two ways, over and over, each
-further character doubles the work, and a path of forty characters stops a
-worker for hours (CWE-1333). The pattern is read by ``re``'s own parser and
-turned into its position automaton (Glushkov); it is exponential exactly when
-one of the automaton's states has two ways back to itself for the same text
-(Weber and Seidl 1991). Look-arounds are analysed by themselves, and references
-to groups are taken for nothing.
+Analyses patterns. Python's ``re`` backtracks and cannot be interrupted: where
+one text can be matched in two ways, over and over, each further character
+doubles the work, and a path of forty characters stops a worker for hours
+(CWE-1333). The pattern is read by ``re``'s own parser and turned into its
+position automaton (Glushkov); it is exponential exactly when one of the
+automaton's states has two ways back to itself for the same text (Weber and
+Seidl 1991). Look-arounds are analysed by themselves, and references to groups
+are taken for nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Checks of issuer entries that are templates, and of rules that name tenants.
 
-As in ``all_checks.py``, a check looks only at options that are sound. What makes a
-template unsafe stops the start: a tenant that nobody has named, and a host
-name that comes out of a token.
+As in ``all_checks.py``, a check looks only at options that are sound. What makes a template unsafe stops the start:
+tenants that are neither listed nor matched by a pattern, and a host name that comes out of a token.
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ def _hosts(issuer: Issuer) -> Iterator[tuple[str, str]]:
 
 
 def _overlaps(settings: Settings) -> Iterator[Problem]:
-    """Find templates with patterns of which nobody could say whose a token is."""
+    """Find templates whose patterns leave open to which of them a token belongs."""
     first: dict[int, list[str]] = {}
     for index, issuer in enumerate(settings.issuers):
         if not issuer.tenant_pattern or not is_template(issuer):

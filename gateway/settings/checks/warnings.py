@@ -12,6 +12,7 @@ from gateway.settings import templates
 from gateway.settings.checks.exposures import exposure_warnings
 from gateway.settings.checks.fall_through import fall_through_warnings
 from gateway.settings.faults import KeyPath
+from gateway.settings.feature_faults import Hook
 from gateway.settings.problems import Problem
 from gateway.settings.readable import read_problem
 from gateway.settings.tables.issuers import Issuer, issuer_values
@@ -27,7 +28,7 @@ def find_warnings(settings: Settings) -> list[Problem]:
         *_issuers(settings),
         *(found for index, route in enumerate(settings.routes) for found in _route(route, ("routes", index))),
         *_unused(settings),
-        *(problem for feature in settings.features for problem in feature.warnings(settings)),
+        *_of_features(settings),
         *exposure_warnings(settings),
         *fall_through_warnings(settings),
         *_identity(settings),
@@ -49,7 +50,15 @@ def _issuers(settings: Settings) -> Iterator[Problem]:
                 " give this API an audience of its own",
             )
         if needs_keys(issuer, settings):
-            yield from _keys(issuer, place, elsewhere=any(one.calls_issuer(issuer) for one in settings.features))
+            yield from _keys(issuer, place, elsewhere=_called_by_feature(issuer, settings))
+
+
+def _called_by_feature(issuer: Issuer, settings: Settings) -> bool:
+    for feature in settings.features:
+        with Hook(feature.name, "calls_issuer"):
+            if feature.calls_issuer(issuer):
+                return True
+    return False
 
 
 def _keys(issuer: Issuer, place: KeyPath, *, elsewhere: bool) -> Iterator[Problem]:
@@ -103,3 +112,10 @@ def _unused(settings: Settings) -> Iterator[Problem]:
 def _identity(settings: Settings) -> Iterator[Problem]:
     if not settings.identity and any(route.auth != "public" for route in settings.routes):
         yield ("identity",), "is empty: no identity header is set"
+
+
+def _of_features(settings: Settings) -> Iterator[Problem]:
+    for feature in settings.features:
+        with Hook(feature.name, "warnings"):
+            found = list(feature.warnings(settings))
+        yield from found

@@ -1,4 +1,4 @@
-"""What commands share that load a configuration: the flags of its options, and how its faults are told.
+"""What commands share that load a configuration: the flags of its options, and how its faults are reported.
 
 Exit codes: 0 done, 2 the configuration or the command line is wrong, 1 anything
 else.

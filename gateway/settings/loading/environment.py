@@ -144,8 +144,7 @@ def read_short_names(variables: Mapping[str, str], other: Mapping[str, Any]) -> 
     Args:
         variables: the environment; empty short names count as not set.
         other: what flags, variables and the file gave. If it has an issuer, an
-            upstream or a route, the short names are refused: nobody could say
-            which was meant.
+            upstream or a route, the short names are refused: it would not be clear which was meant.
     """
     given = {name: variables[name].strip() for name in SHORT_NAMES if variables.get(name, "").strip()}
     reading = Reading(faults=[Fault(name, _NO_TEXT) for name, text in given.items() if not is_text(text)])

@@ -1,8 +1,8 @@
 """Texts of the environment and the command line as values.
 
 What a text means for one option is decided here: words between commas, JSON,
-numbers, truths. What is none of these stays text, so that validation says what
-was wanted.
+numbers, truths. Anything else stays text, so that validation says what was
+wanted.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The way from a file, variables and flags to one valid configuration.
 
-Precedence is flag, environment, file, default. Only the joining lives here;
-each place has its own reader. Everything that is wrong is found in one go:
-an entry with a faulty option is still compared with the others, by what is
-sound in it.
+Joins the sources by precedence: flag, environment, file, default. Each source
+has its own reader. Everything that is wrong is found in one go: an entry with a faulty
+option is still compared with the others, by what is sound in it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The configuration in force, as TOML with the origin of each value.
 
-Only ``gateway config``'s text is made here. The danger is a secret in it:
-options name files for secrets, and of URLs only what cannot be a credential
-is shown.
+Makes the text of ``gateway config``. The danger is a secret in it: options name
+files for secrets, and of URLs only what cannot be a credential is shown.
 """
 
 from __future__ import annotations

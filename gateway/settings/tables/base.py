@@ -1,6 +1,6 @@
 """What the declarations of all options share: the kind of table that they stand in, and the types of common values.
 
-Only declarations live here; the options themselves are in the files of this
+This file has declarations only; the options themselves are in the files of this
 folder, one a table, and in ``options.py`` of each feature.
 """
 
@@ -23,7 +23,7 @@ class Section(BaseModel):
 
     Attributes:
         note: Markdown about the whole table, for the reference.
-        commented: the example file shows the table commented out: as it stands there it would be wanted by nobody.
+        commented: the example file shows the table commented out: no gateway would use it as it stands there.
     """
 
     model_config = ConfigDict(

@@ -1,6 +1,6 @@
 """The options of ``[[issuers]]``, and what follows from one entry alone.
 
-Only declarations live here. Templates are explained in ``templates.py``.
+This file has declarations only. Templates are explained in ``templates.py``.
 """
 
 from __future__ import annotations

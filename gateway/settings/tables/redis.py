@@ -1,6 +1,6 @@
 """The table ``[redis]``: where gateways keep what they share.
 
-Only its declaration and the check of its address live here. The danger is the
+This file has its declaration and the check of its address. The danger is the
 password that an address may hold: no message, and no ``repr``, shows it.
 """
 

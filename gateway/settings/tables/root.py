@@ -17,6 +17,7 @@ from typing import Annotated, ClassVar, NamedTuple
 from pydantic import AfterValidator, Field
 
 from gateway.settings import values
+from gateway.settings.feature_faults import Hook
 from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.base import FeatureOptions, NonEmptyText, Section
 from gateway.settings.tables.dpop import Dpop
@@ -65,15 +66,17 @@ class Weakness(NamedTuple):
 class FeatureRules:
     """What a feature says about settings; ``Feature`` of the server's seam adds what it does with them.
 
-    The core asks these questions through ``Settings.features``, wherever it
+    The core calls these methods through ``Settings.features``, wherever it
     would otherwise have to know an option of a feature.
 
     Attributes:
+        name: as its folder is called.
         tables: its own tables, as fields of what is mixed into the whole configuration.
         options: its options in tables of the core, by the table's name.
         express: of its route options, those of which the express lane may serve any value.
     """
 
+    name = ""
     tables: type[FeatureOptions] | None = None
     options: Mapping[str, type[FeatureOptions]] = {}
     express: frozenset[str] = frozenset()
@@ -144,4 +147,8 @@ class Settings(Section):
 
 def needs_keys(issuer: Issuer, settings: Settings) -> bool:
     """Return whether an issuer's keys are needed: not when a feature judges all of its tokens otherwise."""
-    return not any(feature.replaces_keys(issuer, settings) for feature in settings.features)
+    for feature in settings.features:
+        with Hook(feature.name, "replaces_keys"):
+            if feature.replaces_keys(issuer, settings):
+                return False
+    return True

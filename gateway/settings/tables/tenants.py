@@ -1,7 +1,7 @@
 """One issuer entry for many tenants: which of them it means, and the entry of one of them.
 
-Only what follows from an entry alone lives here; pure. What a template is, is
-``templates.py``'s; which tenants have keys, is ``jwt/issuers/tenants.py``'s.
+This file has what follows from an entry alone; it is pure. What a template is,
+is ``templates.py``'s; which tenants have keys is ``jwt/issuers/tenants.py``'s.
 """
 
 from __future__ import annotations

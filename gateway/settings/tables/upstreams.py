@@ -1,6 +1,6 @@
 """The options of ``[[upstreams]]``.
 
-Only declarations live here.
+This file has declarations only.
 """
 
 from __future__ import annotations

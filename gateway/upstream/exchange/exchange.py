@@ -1,10 +1,9 @@
 """One exchange with an upstream: the request out, the response's head back.
 
-The full lane's exchange over a leased connection: framing of the request's
-content, the wait for the final response head, its validation, and the
-translation of every fault into a GatewayError. Relaying the response's content
-to a client is ``relay.py``. Head bytes come in ready-made (``headers/rewrite.py``);
-nothing here adds, drops or decodes a field.
+The full lane's exchange over a leased connection: framing of the request's content, waiting for the final response
+head, its validation, and the translation of every fault into a GatewayError. Relaying the response's content to a
+client is ``relay.py``. Head bytes come in ready-made (``headers/rewrite.py``); nothing here adds, drops or decodes a
+field.
 """
 
 from __future__ import annotations
@@ -174,7 +173,7 @@ async def _final_response(
 async def _response_during(
     protocol: UpstreamConnection, upload: Upload, idle_timeout: float
 ) -> tuple[ResponseMessage, ContentStream]:
-    """Wait for a response while content is sent; what goes wrong with the content ends the wait."""
+    """Wait for a response while content is sent; a fault of the content ends the waiting."""
     reading = spawn(protocol.response(), "response head", awaited=True)
     try:
         ended: set[asyncio.Task[object]] = set()

@@ -1,9 +1,9 @@
 """A response's content on its way to the client.
 
-Only the pace and the framing of content live here: pieces go out as they come
+This file has the pace and the framing of content: pieces go out as they come
 in, never decoded, at the pace of the slower side. A response that breaks off
-never ends like a complete one (RFC 9112 section 8): whoever relays must close
-the client's connection when this raises.
+never ends like a complete one (RFC 9112 section 8): the caller must close the
+client's connection when this raises.
 """
 
 from __future__ import annotations

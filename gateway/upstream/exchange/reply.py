@@ -1,8 +1,8 @@
 """A response's head as the upstream sent it, and whether it can be believed.
 
-Only the frozen facts of a response and the checks of its framing live here
-(RFC 9112 section 6.3, RFC 9110 section 15). What cannot be framed for sure is
-a failure of the upstream: guessing is how responses get split.
+This file has the frozen facts of a response and the checks of its framing (RFC
+9112 section 6.3, RFC 9110 section 15). What cannot be framed for sure is a
+failure of the upstream: guessing is how responses get split.
 """
 
 from __future__ import annotations

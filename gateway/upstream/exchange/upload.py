@@ -1,9 +1,9 @@
 """A request's content on its way to the upstream.
 
-Only its framing and its pace live here: pieces go out as they come in, and
-what may come back meanwhile is ``exchange.py``'s and ``relay.py``'s. A response
-that is complete does not end an upload (RFC 9112 section 9.5): whether the
-upstream wants the rest is shown by its reading on.
+This file has its framing and its pace: pieces go out as they come in, and what
+may come back meanwhile is ``exchange.py``'s and ``relay.py``'s. A response that
+is complete does not end an upload (RFC 9112 section 9.5): whether the upstream
+wants the rest is shown by its reading on.
 """
 
 from __future__ import annotations

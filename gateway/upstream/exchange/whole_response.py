@@ -1,9 +1,9 @@
-"""A plain response that comes in one piece, taken in place of aiohttp's parser.
+"""A plain response that comes in one piece, taken instead of aiohttp's parser.
 
-Only the wait for it lives here. A response that is not plain, or not whole with
-its first bytes, goes to aiohttp's parser from its first byte: there is one
-judge of odd responses, and one way for content that comes bit by bit. What is
-plain is ``http1/plain_response.py``'s to say.
+Waits for such a response. A response that is not plain, or not whole with its first bytes,
+goes to aiohttp's parser from its first byte: there is one judge of odd
+responses, and one way for content that comes bit by bit. What is plain is
+``http1/plain_response.py``'s to say.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class WholeReading:
     async def result(self) -> tuple[KnownHead, bytes] | None:
         """Return the head and the content of the response; None when it is for aiohttp's parser, or was cut off.
 
-        Whatever the reading of the head raises comes out here, where somebody answers for it.
+        Whatever the reading of the head raises comes out here, where the caller
+        handles it.
         """
         await self._arrived
         self._protocol.receiver = None
@@ -46,7 +47,7 @@ class WholeReading:
         """Take the next bytes of the response."""
         protocol = self._protocol
         if self._whole is not None:
-            # Behind the response's end: it belongs to nobody, and the connection is not used again.
+            # Behind the response's end: it belongs to no response, and the connection is not used again.
             protocol.force_close()
             return
         protocol.heard = True
@@ -74,7 +75,7 @@ class WholeReading:
 
     def _wake(self, error: Exception | None = None) -> None:
         if self._arrived.done():
-            return  # it is too late, or nobody waits any more
+            return  # it is too late, or the caller no longer waits
         if error is None:
             self._arrived.set_result(None)
         else:

@@ -1,12 +1,10 @@
 """Request fields that services take from the proxy in front of them: from a client they are claims about itself.
 
-Only this list lives here: names that move the target of a request, or say who
-sends it, from where, over what and to which host, each group with the software
-that believes it. ``header_policy.py`` drops them from every request. The danger of
-this file is a name that is missing: a service that believes it has no rules
-any more. ``[server] strip_headers`` adds the names of one's own services.
-Tracing fields, credentials that a service checks itself, and what browsers and
-libraries send to describe themselves are not here, even where they begin alike
+This file has the list: names that move the target of a request, or say who sends it, from where, over what and to
+which host, each group with the software that believes it. ``header_policy.py`` drops them from every request. The
+danger of this file is a name that is missing: a service that believes it has no rules any more.
+``[server] strip_headers`` adds the names of one's own services. Tracing fields, credentials that a service checks
+itself, and what browsers and libraries send to describe themselves are not here, even where they begin alike
 (``X-Auth-Token``, ``X-User-Agent``, ``X-Client-Version``, ``X-Goog-Api-Key``).
 """
 
@@ -19,7 +17,7 @@ class Group(NamedTuple):
     """Names that are dropped for one reason.
 
     Attributes:
-        reason: who believes them, and what.
+        reason: which software believes them, and what.
         names: whole names in folded spelling (see ``header_policy.fold``), apart by white space.
         prefixes: beginnings of names, likewise.
     """
@@ -54,7 +52,7 @@ GROUPS = (
         " x-webobjects-",
     ),
     Group(
-        "the meta-variables of CGI (RFC 3875 section 4.1), which some gateways of services fill from fields",
+        "the meta-variables of CGI (RFC 3875 section 4.1), which some gateways of services fill from headers",
         # Remote-User, Remote-Addr, ...; Remote-Groups (Authelia); Remote-Address (Akka, Pekko); Php-Auth-User, which
         # Symfony's Request::getUser returns.
         names="auth-digest auth-password auth-type cert-issuer cert-subject gateway-interface https local-addr"
@@ -80,7 +78,7 @@ GROUPS = (
         " x-vercel-internal- x-vercel-ip- x-vercel-proxied- x-vercel-proxy-",
     ),
     Group(
-        "forwarding fields other than those that the gateway writes itself (forwarded.py)",
+        "forwarding headers other than those that the gateway writes itself (forwarded.py)",
         # X-Forwarded-User, -Email, -Groups, -Uri, -Prefix, -Scheme, -Ssl, -Client-Cert, -Access-Token, ...
         prefixes="forwarded- x-forward",
     ),
@@ -163,7 +161,7 @@ GROUPS = (
         names="proxy proxy-host proxy-ip proxy-url",
     ),
     Group(
-        "private fields of WebLogic and of WebSphere's plug-in ($WSRU, $WSSN, ...)",
+        "private headers of WebLogic and of WebSphere's plug-in ($WSRU, $WSSN, ...)",
         prefixes="-ws wl-proxy- x-weblogic-",
     ),
     Group(

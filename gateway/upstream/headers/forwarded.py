@@ -1,12 +1,11 @@
 """The forwarding headers: what the upstream learns about the client's connection, and what is believed of it.
 
-Only X-Forwarded-For, -Proto, -Host and -Port, Forwarded (RFC 7239), and the
-client's address live here. A client's own statements are believed only when
-the peer of the connection is a trusted proxy, and then only those of the kind
-that the proxy writes (``TrustedProxies.fields``). X-Forwarded-For and Forwarded
-are continued by the peer's address, and of the others the last value stands,
-which is the nearest proxy's word. The service gets what the rules
-have seen.
+This file has X-Forwarded-For, -Proto, -Host and -Port, Forwarded (RFC 7239),
+and the client's address. A client's own statements are believed only when the
+peer of the connection is a trusted proxy, and then only those of the kind that
+the proxy writes (``TrustedProxies.fields``). X-Forwarded-For and Forwarded are
+continued by the peer's address, and of the others the last value stands, which
+is the nearest proxy's word. The service gets what the rules have seen.
 
 A trusted proxy must itself overwrite or continue every one of the fields that
 it is believed in: what it lets through from its clients is taken for its own.

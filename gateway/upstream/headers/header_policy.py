@@ -1,10 +1,11 @@
 """What each request header name means to the gateway.
 
-Only names live here: their folding, the lists of names with a meaning, and the
-compiled ``HeaderPolicy`` that answers "what is to be done with this field?" in
-one dictionary look-up. The danger of this file is a spelling that the gateway
-takes for an unknown field and an upstream takes for a protected one: CGI, WSGI
-and PHP read ``X_User_Id``, ``X.User.Id`` and ``X-User-Id`` as one name.
+This file has names only: their folding, the lists of names with a meaning, and
+the compiled ``HeaderPolicy`` that answers "what is to be done with this field?"
+in one dictionary look-up. The danger of this file is a spelling that the
+gateway takes for an unknown field and an upstream takes for a protected one:
+CGI, WSGI and PHP read ``X_User_Id``, ``X.User.Id`` and ``X-User-Id`` as one
+name.
 
 So names with anything but letters, digits and ``-`` are dropped, unless the
 configuration lets them pass. Then a name is folded first: one that folds to a
@@ -50,7 +51,7 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-#: Always made anew or left out, whoever sent them. In folded spelling.
+#: Always made anew or left out, whatever the client sent. In folded spelling.
 DROPPED = HOP_BY_HOP | {
     # made by the gateway
     b"host",

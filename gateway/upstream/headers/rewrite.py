@@ -1,10 +1,10 @@
 """The header section of the request for the upstream, and of its response for the client.
 
-Only functions over raw header pairs live here. A section is always built new:
+This file has functions over raw header pairs. A section is always built new:
 first everything that must not pass goes, then what the gateway itself says is
-added. So no field of a client, and no name that it nominates in Connection,
-can remove or add anything that the gateway says.
-Values are bytes from end to end and never decoded.
+added. So no field of a client, and no name that it nominates in Connection, can
+remove or add anything that the gateway says. Values are bytes from end to end
+and never decoded.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """One pooled connection to an upstream: aiohttp's client protocol, made to tell the whole truth.
 
 Only seven things are added to aiohttp's: the limits on a response, the same for
-all; a response whose content cannot be parsed fails at once for whoever reads
-it (aiohttp leaves the reader waiting); what has arrived when a connection ends
-is read before the end is reported; a connection that ended by a fault is known
+all; a response whose content cannot be parsed fails at once for its reader
+(aiohttp leaves the reader waiting); what has arrived when a connection ends is
+read before the end is reported; a connection that ended by a fault is known
 from one that was closed in order, which matters to content that ends with its
 connection (RFC 9112 section 8); whether anything of a response came, which
 matters to sending a request again (RFC 9112 section 9.3.1); and when it was
@@ -54,7 +54,7 @@ class UpstreamConnection(ResponseHandler):
             alert (RFC 8446 section 6.1, RFC 9112 section 9.8).
         secure: it is a TLS connection.
         heard: bytes have come in since the running exchange began, or since it is idle.
-        receiver: who takes the bytes in place of aiohttp's parser; None for the parser.
+        receiver: what takes the bytes instead of aiohttp's parser; None for the parser.
         opened_at: the loop's time when it was made.
     """
 
@@ -192,7 +192,7 @@ class UpstreamConnection(ResponseHandler):
     def hand_over(self) -> tuple[asyncio.Transport | None, bytes]:
         """Return the transport, for another protocol, and what has come behind the response's head.
 
-        Whoever takes them tells this object when the connection is lost.
+        The new protocol reports to this object when the connection is lost.
         """
         self._drop_timeout()
         tail, self._tail = self._tail, b""

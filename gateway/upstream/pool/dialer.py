@@ -1,9 +1,9 @@
 """Opening connections to one base URL: addresses, names, TLS, Unix sockets, and what goes wrong with them.
 
-Only what happens until a connection is open lives here, and the question for a
-URL's health, which has a connection of its own. Keeping connections is
-``upstream_url.py``'s business. Certificates are always verified, names looked up
-anew every ``DNS_SECONDS``, proxies of the environment never used.
+This file has what happens until a connection is open, and the health check of a
+URL, which has a connection of its own. Keeping connections is
+``upstream_url.py``'s business. Certificates are always verified, names looked
+up anew every ``DNS_SECONDS``, proxies of the environment never used.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Which URLs of a service are given requests: what failures to connect and health checks say.
 
-``Health`` decides, from facts and the time that it is told; it waits for
+``Health`` decides, from facts and the time that it is given; it waits for
 nothing. ``keep_checking`` is the task that asks one URL for its health. How it
-is asked is ``dialer.py``'s business, and who gets a request ``upstream.py``'s.
+is asked is ``dialer.py``'s business, and which URL gets a request
+``upstream.py``'s.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Health:
         return self._until is not None and now >= self._until and not self._trial and not self._down
 
     def begin_trial(self, now: float) -> bool:
-        """Take the one trial if it is due; whoever took it must end it."""
+        """Take the one trial if it is due; the caller must end it."""
         if not self.due(now):
             return False
         self._trial = True

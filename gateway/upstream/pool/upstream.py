@@ -1,9 +1,9 @@
 """The services behind the gateway: which of a service's URLs a request goes to.
 
-Only the choice lives here: in turn among the URLs that are up, on to the next
-one when a connection cannot be opened, and never a refusal only because all of
-them look bad. The pool of one URL is ``upstream_url.py``, the judgement of its
-health ``health.py``.
+Chooses the URL: in turn among the URLs that are up, on to the next one when a
+connection cannot be opened, and never a refusal only because all of them look
+bad. The pool of one URL is ``upstream_url.py``, the judgement of its health
+``health.py``.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ class Upstream:
     def _candidates(self) -> Iterator[Origin]:
         """Yield the URLs to try, each once.
 
-        First those that are up, or due for a trial, in turn; one with a place in its pool before one without. Then,
-        as a last resort and while less than one connect timeout has passed, the others, the one whose back-off ends
+        First those that are up, or due for a trial, in turn; one with a slot in its pool before one without. Then, as
+        a last resort and while less than one connect timeout has passed, the others, the one whose back-off ends
         first to begin with.
         """
         deadline = self._clock.monotonic() + self.settings.connect_timeout_seconds
@@ -169,7 +169,7 @@ async def _check(origin: Origin) -> None:
 def _may_go_on(reason: Reason, following: Origin) -> bool:
     """Whether a request that got no connection to one URL may ask for one to the next.
 
-    After a wait for a place there is no second wait: only a place that has come free elsewhere helps.
+    A request waits for a slot once only: after that, only a slot that is free elsewhere helps.
     """
     if reason is Reasons.POOL_EXHAUSTED:
         return following.health.sound and following.has_place

@@ -1,9 +1,8 @@
 """One base URL of a service: its bounded pool of connections, and the leasing of one.
 
-Only the keeping and handing out of connections lives here. How one is opened
-is ``dialer.py``'s business, which URL a request goes to ``upstream.py``'s,
-and what is sent ``exchange/exchange.py``'s. An idle connection is handed out without an
-await, so that both lanes can ask.
+Keeps connections and hands them out. How one is opened is ``dialer.py``'s business, which URL a request goes to
+``upstream.py``'s, and what is sent ``exchange/exchange.py``'s. An idle connection is handed out without an await, so
+that both lanes can ask.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class Lease:
             self._origin.take_back(self)
 
     def detach(self) -> LentConnection:
-        """Return the connection for good: it is the caller's to close, and its place in the pool is free."""
+        """Return the connection for good: it is the caller's to close, and its slot in the pool is free."""
         assert self._held
         self._held = False
         self._origin.give_back()
@@ -73,8 +72,8 @@ class Lease:
     def again(self) -> Lease | None:
         """Return this lease for another exchange, if its connection is still good; else close that."""
         transport = self.protocol.transport
-        # Bytes that nobody asked for may have arrived while it was idle: they would be
-        # taken for the answer to the next request (response smuggling).
+        # Unsolicited bytes may have arrived while it was idle: they would be taken for the answer to the next request
+        # (response smuggling).
         if transport is None or transport.is_closing() or self.protocol.heard:
             self._connection.close()
             return None
@@ -91,9 +90,9 @@ class OriginState:
     """What the admin port shows of one URL.
 
     Attributes:
-        in_use: places of the pool that are taken.
+        in_use: slots of the pool that are taken.
         idle: connections kept for the next exchange.
-        waiting: requests that wait for a place.
+        waiting: requests that wait for a slot.
         health: ``healthy``, ``ejected`` or ``unhealthy``.
         connect_failures: failures to connect, ever.
         ejections: how often it was ejected; failed trials are not counted anew.
@@ -159,7 +158,7 @@ class Origin:
         return self._in_use < self._pool_size and not self._waiters
 
     def lease_now(self) -> Lease | None:
-        """Return an idle connection without waiting; None when there is none, or others wait for one."""
+        """Return an idle connection without waiting; None when no connection is idle, or others wait for one."""
         if self._idle and self._in_use < self._pool_size and not self._waiters:
             lease = self._pop_idle()
             if lease is not None:
@@ -168,7 +167,7 @@ class Origin:
         return None
 
     async def lease(self, *, fresh: bool = False) -> Lease:
-        """Return a connection, waiting for a place in the pool if need be.
+        """Return a connection, waiting for a slot in the pool if need be.
 
         Args:
             fresh: never one that has served before.
@@ -221,7 +220,7 @@ class Origin:
         return None
 
     def take_back(self, lease: Lease) -> None:
-        """Keep a connection for the next exchange, if its state and age allow, and free its place."""
+        """Keep a connection for the next exchange, if its state and age allow, and free its slot."""
         protocol, max_age = lease.protocol, self._max_age
         now = self._loop.time()
         too_old = max_age and now - protocol.opened_at >= max_age
@@ -261,15 +260,15 @@ class Origin:
                 await place
         except BaseException as error:
             if place.done() and not place.cancelled():
-                self.give_back()  # the place came at the same moment: hand it on
-            elif place in self._waiters:  # else: a place was free since, and passed over this one
+                self.give_back()  # the slot came at the same moment: hand it on
+            elif place in self._waiters:  # else: a slot was free since, and passed over this one
                 self._waiters.remove(place)
             if isinstance(error, TimeoutError):
                 raise GatewayError(Reasons.POOL_EXHAUSTED) from None
             raise
 
     def give_back(self) -> None:
-        """Free a place, or hand it to the one who has waited longest."""
+        """Free a slot, or hand it to the request that has waited longest."""
         while self._waiters:
             place = self._waiters.popleft()
             if not place.done():

@@ -54,7 +54,7 @@ async def test_content_that_stops_coming_is_408_and_aborts_the_upstream_request(
 
 @pytest.mark.rule("R317")
 async def test_content_that_comes_slowly_but_steadily_is_served(tmp_path: Path) -> None:
-    """The limit is on the wait for the next piece, not on the whole."""
+    """The limit is on the time until the next piece, not on the whole."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, routes=PUBLIC, server=SLOW) as gateway,
@@ -142,7 +142,7 @@ async def test_what_a_client_did_not_read_is_not_kept_when_it_has_left(tmp_path:
     """In the express lane an exception kept it until garbage was collected: 25 MB after fifty clients."""
 
     def kept() -> int:
-        """Return how many bytes wait for somebody to read them; and leave garbage where it is."""
+        """Return how many bytes wait to be read; and leave garbage where it is."""
         found = [one for one in gc.get_objects() if isinstance(one, StreamReader)]
         return sum(getattr(reader, "_size", 0) for reader in found)
 

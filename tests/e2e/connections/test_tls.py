@@ -79,7 +79,7 @@ async def _uploads(gateway: RunningGateway, upstream: RawUpstream) -> None:
 
 
 async def _smuggling(gateway: RunningGateway, upstream: RawUpstream) -> None:
-    """Bytes with two readings are refused, and what is behind them is nobody's request."""
+    """Bytes with two readings are refused, and what is behind them is not a request."""
     client = await gateway.client()
     conflict = request(b"POST", "/public", (b"Content-Length", b"5"), CHUNKED, body=b"0\r\n\r\n")
     await client.send(conflict + request(b"GET", "/public/canary"))

@@ -1,4 +1,4 @@
-"""WebSockets through the gateway: the handshake and what passes, with clients and servers that nobody here wrote."""
+"""WebSockets through the gateway: the handshake and what passes, with clients and servers of other projects."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ async def test_thousand_idle_tunnels_do_not_hinder_requests(tmp_path: Path) -> N
 
 
 async def respond_all(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
-    """Open a WebSocket for whoever asks, and never say anything over it; answer other requests."""
+    """Open a WebSocket for every client that asks, and never say anything over it; answer other requests."""
     if not received.all(b"upgrade"):
         return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     writer.write(SWITCHING)

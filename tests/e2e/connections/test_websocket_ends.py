@@ -78,7 +78,7 @@ async def test_limit_of_zero_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("slow", ["client", "upstream"])
 @pytest.mark.rule("R326", "C64")
 async def test_slow_reader_holds_the_other_side_back(slow: str, tmp_path: Path) -> None:
-    """What nobody reads stays with its sender; then everything arrives."""
+    """What is not read stays with its sender; then everything arrives."""
     total, frame = most_buffered(2) + 8 * MIB, b"\x82\x7e\xff\xf4" + bytes(0xFFF4)
     go = asyncio.Event()
     sent = 0
@@ -218,7 +218,7 @@ async def test_client_that_leaves_before_the_upstream_answers_frees_it(tmp_path:
 
 
 async def drained(gateway: Any, client: ClientConnection, upstream: SocketUpstream) -> None:
-    """Drain, and see the tunnel told so."""
+    """Drain, and see the tunnel closed for that."""
     await gateway.app.drain()
     assert await close_of(client, within=1) == (1001, "the gateway is stopping")
     await until(lambda: upstream.ends == [(1001, "the gateway is stopping")], within=1)

@@ -1,4 +1,4 @@
-"""Opaque tokens through a whole gateway: who gets in, as whom, what is asked, and what happens when nobody answers."""
+"""Opaque tokens through a whole gateway: which callers get in, what is asked, and what an outage does."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ async def test_several_servers_each_get_their_own(tmp_path: Path) -> None:
                 opaque_issuer(tmp_path, other.url, name="other", issuer="https://other.test/", introspect="all"),
             ]
             async with running(Settings.model_validate(made), key) as gateway:
-                assert gateway.app.issuers == {}  # nobody's keys are needed, so nobody's are fetched
+                assert gateway.app.issuers == {}  # no issuer's keys are needed, so none are fetched
                 assert (await gateway.admin("/readyz")).status == 200
                 server.tokens["t"] = said()
                 jwt = mint(KEY, good_claims(time.time(), iss="https://other.test/"))
@@ -381,7 +381,7 @@ async def test_active_is_not_enough(members: dict[str, Any], reason: str, tmp_pa
 
 @pytest.mark.rule("R126")
 async def test_username_of_any_type_is_no_fault(tmp_path: Path) -> None:
-    """What nobody looks at is not judged; as a header it is coded."""
+    """What is not looked at is not judged; as a header it is coded."""
     async with scene(tmp_path, identity={"x-name": "username"}) as one:
         one.server.tokens |= {"a": said(username=5), "b": said(username={"a": 1}), "c": said(username=None)}
         assert [await one.status("/opaque", token) for token in "abc"] == [200] * 3
@@ -411,7 +411,7 @@ async def test_many_requests_share_one_question(tmp_path: Path) -> None:
 
 @pytest.mark.rule("R125")
 async def test_flood_of_made_up_tokens_is_bounded(tmp_path: Path) -> None:
-    """So many questions at a time, so many waiting; the rest is 503 at once, and others pass meanwhile."""
+    """So many introspection requests at a time, so many waiting; the rest is 503 at once, and others pass meanwhile."""
     limits = {
         "introspection_max_concurrent": 4,
         "introspection_max_waiting": 4,
@@ -443,7 +443,7 @@ async def test_flood_of_made_up_tokens_is_bounded(tmp_path: Path) -> None:
 
 @pytest.mark.rule("R125")
 async def test_budget_for_made_up_tokens_spares_those_that_were_good(tmp_path: Path) -> None:
-    """Questions that lead to nothing have a budget; new good tokens cost nothing of it."""
+    """Introspection requests that lead to nothing have a budget; new good tokens cost nothing of it."""
     budget = {"introspection_max_inactive_per_second": 0.001}
     async with scene(tmp_path, issuer=budget, server={"access_log": "off"}) as one:
         one.server.tokens |= {f"good-{number}": said() for number in range(20)}

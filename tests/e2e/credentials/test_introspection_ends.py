@@ -90,7 +90,7 @@ async def test_cache_of_no_seconds_asks_each_time(tmp_path: Path) -> None:
 
 @pytest.mark.rule("R113", "R123")
 async def test_outage_is_503_only_for_what_is_not_known(tmp_path: Path) -> None:
-    """A verdict is not stretched when nobody answers; the server's return is noticed at once."""
+    """A verdict is not stretched while no answer comes; the server's return is noticed at once."""
     async with raw_upstream() as upstream, timed(tmp_path, upstream.url) as (gateway, server):
         assert await passes(gateway) == 200
         server.answer = json_answer(b"", 503)
@@ -104,7 +104,7 @@ async def test_outage_is_503_only_for_what_is_not_known(tmp_path: Path) -> None:
 
 @pytest.mark.rule("R322", "R123", "C65")
 async def test_tunnel_ends_when_its_token_is_revoked(tmp_path: Path) -> None:
-    """It is asked about at the cache's interval, whatever passes, and nobody else's tunnel ends."""
+    """It is asked about at the cache's interval, whatever passes, and no other caller's tunnel ends."""
     async with socket_upstream() as upstream, timed(tmp_path, upstream.url) as (gateway, server):
         server.tokens["other"] = said(gateway.clock.wall())
         async with dial(gateway, token=b"t") as client, dial(gateway, token=b"other") as other:
@@ -127,7 +127,7 @@ async def test_tunnel_ends_when_its_token_is_revoked(tmp_path: Path) -> None:
 
 
 async def settle_answers(gateway: TimedGateway) -> None:
-    """Wait until every question is answered, and a second passes in which that is seen."""
+    """Wait until every introspection request is answered, and a second passes in which that is seen."""
     (asker,) = introspectors(gateway.app).values()
     await eventually(lambda: asker.gate.taken == 0)
     await settle()
@@ -135,7 +135,7 @@ async def settle_answers(gateway: TimedGateway) -> None:
 
 @pytest.mark.rule("R322")
 async def test_tunnel_ends_with_its_token(tmp_path: Path) -> None:
-    """exp plus leeway, without a question."""
+    """exp plus leeway, without an introspection request."""
     async with socket_upstream() as upstream, timed(tmp_path, upstream.url, leeway_seconds=0) as (gateway, server):
         server.tokens["t"] = said(gateway.clock.wall(), exp=gateway.clock.wall() + 3)
         async with dial(gateway, token=b"t") as client:
@@ -146,7 +146,7 @@ async def test_tunnel_ends_with_its_token(tmp_path: Path) -> None:
 
 @pytest.mark.rule("R113", "R322")
 async def test_tunnel_outlives_an_outage_for_a_while(tmp_path: Path) -> None:
-    """A minute without an answer, then it ends: nobody can tell whether its token was revoked."""
+    """A minute without an answer, then it ends: it is not known whether its token was revoked."""
     async with socket_upstream() as upstream, timed(tmp_path, upstream.url) as (gateway, server):
         async with dial(gateway, token=b"t") as client:
             server.answer = json_answer(b"", 500)

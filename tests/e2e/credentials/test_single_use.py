@@ -116,7 +116,7 @@ async def test_a_full_memory_admits_no_token(tmp_path: Path) -> None:
 
 @pytest.mark.rule("R130", "R137")
 async def test_two_gateways_share_what_was_used_in_redis(tmp_path: Path) -> None:
-    """Tokens and proofs; while Redis is away neither is admitted, and nobody waits long."""
+    """Tokens and proofs; while Redis is away neither is admitted, and no request waits long."""
     key, file = SigningKey.rsa("a"), tmp_path / "jwks.json"
     file.write_bytes(jwks(key))
     async with raw_upstream() as upstream, remembering_server(tmp_path / "redis") as redis:

@@ -1,7 +1,6 @@
 """Every way in which a secret can come to a gateway: good, bad and malformed requests, and failing upstreams.
 
-Only the sending lives here; what is looked at afterwards is in
-``test_no_token_leaks.py``.
+Sends them; what is looked at afterwards is in ``test_no_token_leaks.py``.
 """
 
 from __future__ import annotations

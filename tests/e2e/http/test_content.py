@@ -264,7 +264,7 @@ async def test_response_that_breaks_off_never_looks_complete(data: bytes, by_res
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.rule("R286")
 async def test_response_whose_chunks_make_no_sense_never_looks_complete(together: bool, tmp_path: Path) -> None:
-    """502 while nothing was sent on yet, else a cut connection; never a client that waits for ever."""
+    """502 while nothing was sent on yet, else a cut connection; never a client that waits indefinitely."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
@@ -670,7 +670,8 @@ async def test_each_request_is_framed_by_its_own_length_whatever_its_connection_
 ) -> None:
     """CWE-444: another length and another caller, also when no connection to the upstream is free.
 
-    Bytes beyond a length that is an earlier request's would be the beginning of somebody's next one.
+    Bytes beyond a length that is an earlier request's would be the beginning of
+    another client's next one.
     """
     routes = [{"path": "/", "rate_limit": limits}]
 

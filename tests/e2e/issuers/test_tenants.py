@@ -135,7 +135,7 @@ IMPLAUSIBLE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("options", [LISTED, ANY], ids=["listed", "pattern"])
 @pytest.mark.rule("R163")
 async def test_only_a_plausible_token_begins_a_tenant(options: dict[str, Any], tmp_path: Path) -> None:
-    """Everything but the signature is right before anybody is asked."""
+    """Everything but the signature is right before any provider is asked."""
     async with world(tmp_path, TWO, **options) as made:
         for claims in IMPLAUSIBLE.values():
             assert await made.status(ROGUE, "acme", **claims) == 401
@@ -161,7 +161,7 @@ async def test_first_requests_of_a_tenant_wait_for_one_fetch(options: dict[str, 
 
 
 async def test_tenant_that_the_provider_does_not_know_is_503_and_asked_for_once(tmp_path: Path) -> None:
-    """Nobody could decide; what is asked again within the cooldown is answered without a fetch."""
+    """Nothing could be decided; what is asked again within the cooldown is answered without a fetch."""
     async with world(tmp_path, TWO, **ANY) as made:
         assert await made.status(ACME, "acme") == 200
         answers = [await made.get(ROGUE, "nobody", jti=str(number)) for number in range(5)]
@@ -204,7 +204,7 @@ async def test_flood_of_made_up_tenants_costs_the_provider_little_and_nobody_els
     ],
 )
 async def test_document_of_a_tenant_cannot_lead_to_another_host(elsewhere: str, tmp_path: Path) -> None:
-    """CWE-918: a tenant may be anybody's; what it publishes names no host that the configuration does not."""
+    """CWE-918: a tenant may belong to an attacker; what it publishes names no host that the configuration does not."""
     documents = {**realm("acme", ACME), **discovery(f"{HOST}/realms/acme", elsewhere, ACME)}
     async with world(tmp_path, documents, "keys.test", **LISTED) as made:
         assert await made.status(ACME, "acme") == 503

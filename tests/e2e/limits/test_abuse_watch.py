@@ -1,4 +1,4 @@
-"""The watch for abuse through a whole gateway: what is found, who is refused, and that nobody else notices."""
+"""The watch for abuse through a whole gateway: what is found, what is refused, and that no other caller notices."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_an_address_is_refused_before_its_credential_is_looked_at(log: str
         assert await status(one, good, ONE, "/keys") == 429
         assert (await gateway.get("/optional", ONE)).status == 429
         assert len(upstream.requests) == before
-        # Nobody else notices, nor do routes that look at no credential; an observed one notes it.
+        # No other caller notices, nor do routes that look at no credential; an observed one notes it.
         assert await status(other, good, OTHER) == 200
         assert await status(one, good, ONE, "/public") == 200
         assert await status(one, good, ONE, "/observed") == 200

@@ -20,7 +20,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Gate:
-    """An upstream that answers when it is told to."""
+    """An upstream that answers when the test lets it."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()

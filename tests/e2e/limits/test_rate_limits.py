@@ -1,4 +1,4 @@
-"""Rate limits through a whole gateway: whose requests are counted, what is told of it, and how it is refused."""
+"""Rate limits through a whole gateway: whose requests are counted, what answers say of it, and how they are refused."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ BEHIND_A_PROXY = {"trusted_proxies": ["127.0.0.0/8"]}
 
 
 async def test_a_subject_is_let_through_as_often_as_is_said(tmp_path: Path) -> None:
-    """Over several connections and with several tokens; the next one is told when, and the service sees nothing."""
+    """Over several connections and with several tokens; the next answer says when, and the service sees nothing."""
     async with limited(tmp_path, {"path": "/", "rate_limit": table(10, burst=2)}) as (gateway, upstream):
         client = await gateway.client()
         tokens = [gateway.token(jti=str(number)) for number in range(3)]
@@ -84,7 +84,7 @@ async def test_a_subject_is_let_through_as_often_as_is_said(tmp_path: Path) -> N
 
 
 async def test_times_are_told_rounded_up(tmp_path: Path) -> None:
-    """RFC 9110 section 10.2.3; the draft's section 6: never earlier than the end of the window that is told."""
+    """RFC 9110 section 10.2.3; the draft's section 6: never earlier than the end of the window in the answer."""
     async with limited(tmp_path, {"path": "/", "rate_limit": table(3, 100)}) as (gateway, _):
         token = gateway.token()
         assert told(await gateway.get("/", token=token))[2:] == ([b'"sub";r=0;t=34'], [])
@@ -111,7 +111,7 @@ async def test_an_address_is_counted_before_its_credential_is_looked_at(tmp_path
         assert (await gateway.get("/", forwarded("192.0.2.1"), token=gateway.token())).status == 429
         good = await gateway.get("/", forwarded("192.0.2.2"), token=gateway.token())
         assert told(good) == (200, [b'"address";q=5;w=10'], [b'"address";r=4;t=2'], [])
-        # Whoever is believed by nobody cannot choose another address.
+        # A client that is not a trusted proxy cannot choose another address.
         assert len(upstream.requests) == 1
 
 
@@ -220,7 +220,7 @@ async def test_routes_have_limits_of_their_own(tmp_path: Path) -> None:
 
 
 async def test_only_callers_who_may_are_counted(tmp_path: Path) -> None:
-    """A 401 or 403 takes nothing from anybody, and tells nobody what is left."""
+    """A 401 or 403 takes nothing from any caller, and does not show what is left."""
     async with limited(tmp_path, {"path": "/", "scopes": ["read"], "rate_limit": table(1)}) as (gateway, _):
         for token in (b"", b"junk", gateway.token(scope="other"), gateway.token(exp=1)):
             assert told(await gateway.get("/", token=token))[1:] == ([], [], [])

@@ -172,7 +172,7 @@ async def test_nobody_waits_longer_than_the_time_limit_for_a_server_that_stands_
         try:
             assert max(await asyncio.gather(*map(wait, clients))) < usual + 0.1 + 0.15  # what a busy machine adds
             waits = sorted([await wait(client) for client in clients])
-            assert waits[10] < usual + 0.05  # nobody tries any more
+            assert waits[10] < usual + 0.05  # no worker tries any more
             assert rate_limits(gateway.app).fallbacks == before + 40
         finally:
             server.resume()

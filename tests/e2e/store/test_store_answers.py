@@ -218,7 +218,7 @@ async def test_an_odd_value_and_then_no_redis_never_pass_for_knowledge(fault: st
 @pytest.mark.parametrize("seconds", [0.1, 10])
 @pytest.mark.rule("R406", "R441")
 async def test_a_silent_store_is_no_knowledge_however_long_it_may_take(seconds: float, tmp_path: Path) -> None:
-    """A question under way makes nothing younger, and no request waits for it."""
+    """A command under way makes nothing younger, and no request waits for it."""
     async with RespServer() as store, contextlib.AsyncExitStack() as stack:
         options: dict[str, Any] = {"redis": {"url": store.url, "timeout_seconds": seconds}, "routes": REVOCATION_ROUTES}
         upstream = await stack.enter_async_context(raw_upstream())

@@ -1,4 +1,4 @@
-"""``gateway/features/abuse_watch/watch.py``: what is found and told, and who is refused for how long."""
+"""``gateway/features/abuse_watch/watch.py``: what is found and logged, and what is refused for how long."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_whoever_was_found_is_refused_for_so_long(caplog: pytest.LogCaptureFixtu
     assert watch.status()["refused"] == {"addresses": 1, "tokens": 0, "subjects": 0}
     clock.jump(19.5)
     watch.demand_unbarred(ONE)
-    assert not watch.barring  # so that nobody is asked about any more
+    assert not watch.barring  # so that no client is looked up any more
 
 
 def test_whoever_goes_on_is_refused_again_at_once_but_told_once_in_a_window(caplog: pytest.LogCaptureFixture) -> None:
@@ -184,7 +184,7 @@ def test_a_token_used_from_too_many_addresses_is_found(caplog: pytest.LogCapture
     assert watch.flags["token_addresses"] == 0
     use(watch, "192.0.2.9", token, b"the same token, coded otherwise")
     assert watch.flags["token_addresses"] == 1
-    use(watch, "192.0.2.10", token)  # it is only told
+    use(watch, "192.0.2.10", token)  # reported only
     (line,) = caplog.messages
     subject = hashlib.sha256(b"alice").hexdigest()[:16]
     assert line.startswith("abuse: kind=token_addresses most=3 window_seconds=60 refuse_seconds=0 untold=0 token_hash=")

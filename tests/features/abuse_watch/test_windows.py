@@ -43,7 +43,7 @@ def test_varieties_are_different_things_within_the_window() -> None:
     assert not any(varieties.too_many(b"a", b"same", START + second) for second in range(100))
     assert not any(varieties.too_many(b"a", b"%d" % thing, START + 100) for thing in range(2))
     assert varieties.too_many(b"a", b"one more", START + 100)
-    assert not varieties.too_many(b"a", b"anew", START + 100)  # whoever was found begins anew
+    assert not varieties.too_many(b"a", b"anew", START + 100)  # a key that was found begins anew
 
 
 def test_things_seen_before_the_window_do_not_count() -> None:
@@ -74,7 +74,7 @@ def test_memory_has_a_bound_whatever_comes() -> None:
         varieties.too_many(b"one", b"%d" % number, START)
         varieties.too_many(b"%d" % (number // 3), b"%d" % number, START)
     assert len(bursts) == 50
-    assert len(varieties) in (49, 50)  # whoever was found is forgotten
+    assert len(varieties) in (49, 50)  # a key that was found is forgotten
 
 
 def test_of_a_key_no_more_things_are_kept_than_are_not_too_many() -> None:

@@ -24,7 +24,7 @@ def with_file(file: Path, *keys: dict[str, Any], **route: Any) -> dict[str, Any]
 
 
 def test_keys_alone_are_enough(tmp_path: Path) -> None:
-    """No issuer is needed where nobody looks at tokens."""
+    """No issuer is needed where tokens are not looked at."""
     made = config(entry(expires="2027-01-01T00:00:00Z"))
     del made["issuers"]
     settings = load_text(tmp_path, toml(made)).settings

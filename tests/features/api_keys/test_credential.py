@@ -1,4 +1,4 @@
-"""API keys as a kind of credential: in the field that the route names, and nobody else's to see."""
+"""API keys as a kind of credential: in the header that the route names, and shown to no other server."""
 
 from __future__ import annotations
 

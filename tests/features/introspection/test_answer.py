@@ -54,7 +54,7 @@ def test_answer_becomes_an_identity() -> None:
 
 @pytest.mark.rule("R121")
 def test_answer_without_an_issuer_is_of_the_one_that_was_asked() -> None:
-    """``iss`` is optional there (RFC 7662 section 2.2), and must fit when it is told."""
+    """``iss`` is optional there (RFC 7662 section 2.2), and must fit when it is there."""
     assert judged(said(NOW, iss=None)).issuer == ISSUER
     assert judged(said(NOW, iss="https://as.test/2")).issuer == "https://as.test/2"
     assert reason(said(NOW, iss="https://as.test")) is Reasons.UNKNOWN_ISSUER
@@ -74,7 +74,7 @@ def test_absent_is_not_active() -> None:
 
 @pytest.mark.rule("R121")
 def test_absent_audience_is_refused_unless_the_configuration_says_otherwise() -> None:
-    """And one that is told counts all the same."""
+    """And one that is there counts all the same."""
     assert reason(said(NOW, aud=None)) is Reasons.MISSING_CLAIM
     assert judged(said(NOW, aud=None), introspection_require_audience=False).subject == "alice"
     assert reason(said(NOW, aud="other"), introspection_require_audience=False) is Reasons.WRONG_AUDIENCE

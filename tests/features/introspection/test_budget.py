@@ -1,4 +1,4 @@
-"""Places for questions, and the budget for made-up tokens."""
+"""Slots for introspection requests, and the budget for made-up tokens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_one_place_is_for_everybody() -> None:
 
 
 def ask(gate: Gate, count: int, *, good: bool = False, known: bool = False) -> int:
-    """Ask so many questions one after the other; return how many were begun."""
+    """Send so many introspection requests one after the other; return how many were begun."""
     begun = 0
     for _ in range(count):
         if gate.enter(known=known):
@@ -108,7 +108,7 @@ def test_closed_gate_says_for_how_long_it_is_at_least() -> None:
 @given(st.lists(st.tuples(st.sampled_from(["known", "new", "good", "bad", "time"]), st.floats(0, 2))))
 @pytest.mark.rule("R125")
 def test_no_order_of_events_opens_more_places_or_a_larger_budget(events: list[tuple[str, float]]) -> None:
-    """In whatever order questions begin and end."""
+    """In whatever order introspection requests begin and end."""
     clock = FakeClock()
     gate = Gate(5, 3, clock)
     inside: list[bool] = []

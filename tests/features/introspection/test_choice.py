@@ -41,7 +41,7 @@ JWT, OPAQUE, BOTH = {"credentials": ["jwt"]}, {"credentials": ["opaque"]}, {"cre
 @pytest.mark.parametrize(
     ("introspect", "expected"),
     [
-        # for each route: an opaque token, a JWT of main, one of as, one of nobody's
+        # for each route: an opaque token, a JWT of main, one of as, one of an unknown issuer
         ("opaque", [[None] * 4, ["as", None, None, None], ["as", None, None, None]]),
         ("all", [[None] * 4, ["as", None, "as", None], ["as", None, "as", None]]),
         ("jwt", [[None] * 4, [None, None, "as", None], [None, None, "as", None]]),

@@ -1,4 +1,4 @@
-"""One question over a real socket: how it is asked, and what is no answer."""
+"""One introspection request over a real socket: how it is sent, and what is no answer."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Desk:
         self.credentials = Credentials(kinds, self.routes, authenticator.revocations)
 
     def judge(self, route: Route, token: bytes) -> Any:
-        """Return the name of whoever judges a token: an issuer that is asked, or "jwt"; or why nobody does."""
+        """Return the name of what judges a token: an issuer that is asked, or "jwt"; or why nothing does."""
         try:
             kind, verifier = self.credentials.judge(Shown(token), route)
         except GatewayError as error:
@@ -65,7 +65,7 @@ class Desk:
 @pytest.mark.parametrize(
     ("introspect", "expected"),
     [
-        # for each route: an opaque token, a JWT of main, one of as, one of nobody's
+        # for each route: an opaque token, a JWT of main, one of as, one of an unknown issuer
         ("opaque", [["jwt"] * 4, ["as", NO, NO, NO], ["as", "jwt", "jwt", "jwt"]]),
         ("all", [["jwt"] * 4, ["as", NO, "as", NO], ["as", "jwt", "as", "jwt"]]),
         ("jwt", [["jwt"] * 4, [NO, NO, "as", NO], ["jwt", "jwt", "as", "jwt"]]),
@@ -84,7 +84,7 @@ def test_whose_a_token_is(introspect: str, expected: list[list[Any]], tmp_path: 
 
 @pytest.mark.rule("R118")
 def test_jwt_that_cannot_be_read_is_verified_by_keys(tmp_path: Path) -> None:
-    """Nobody is asked about it."""
+    """No issuer is asked about it."""
     desk = Desk(tmp_path, BOTH, introspect="all")
     for token in (b"eyJhbGciOiJub25lIn0.e30.x", of("urn:as")[:-5] + b"!!!!!", mint(KEY, good_claims(1, iss=5))):
         assert desk.judge(desk.routes[0], token) == "jwt"

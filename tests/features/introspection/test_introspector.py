@@ -1,4 +1,4 @@
-"""The opaque tokens of one issuer: memory, shared answers and questions, in this order and one for all who wait."""
+"""The opaque tokens of one issuer: memory, shared answers, requests, in this order and one for all that wait."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_failure_is_everybodys_and_is_not_remembered(tmp_path: Path, caplo
 
 @pytest.mark.rule("R122")
 async def test_question_has_one_time_limit_for_all_of_it(tmp_path: Path) -> None:
-    """The wait for a turn included."""
+    """The time until a slot is free included."""
     limits = {"introspection_timeout_seconds": 0.2, "introspection_max_concurrent": 1}
     async with asking(tmp_path, **limits) as (asker, server, _):
         server.gate = asyncio.Event()

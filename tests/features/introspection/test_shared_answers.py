@@ -59,7 +59,7 @@ def keys(server: RedisServer) -> list[bytes]:
 
 @pytest.mark.rule("R123")
 async def test_answer_is_shared_for_its_time(server: RedisServer, tmp_path: Path) -> None:
-    """By whoever has the same client's secret, for what is left of its time."""
+    """By gateways that have the same client's secret, for what is left of its time."""
     clock = FakeClock()
     async with sharing(server, tmp_path, clock) as one, sharing(server, tmp_path, clock) as other:
         assert await one.find(DIGEST, SECRET) is None

@@ -63,7 +63,7 @@ async def lab(tmp_path: Path) -> Any:
 
 @pytest.mark.rule("R118")
 async def test_only_tokens_that_the_issuer_map_sends_there(lab: Lab) -> None:
-    """A route for JWTs asks nobody, whatever it is shown; nor does a JWT of another issuer elsewhere."""
+    """A route for JWTs asks no issuer, whatever it is shown; nor does a JWT of another issuer elsewhere."""
     jwt = lab.gateway.token().decode()
     assert await lab.answers("/jwt", jwt, "t", "a.b.c") == [
         (200, ""),

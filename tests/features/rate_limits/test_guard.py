@@ -1,4 +1,4 @@
-"""``gateway/features/rate_limits/guard.py``: which buckets a request takes from, and what is told of it."""
+"""``gateway/features/rate_limits/guard.py``: which buckets a request takes from, and what the answers say of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Buckets shared through a real Redis: a worker's own arithmetic, one exchange, nobody's clock but the server's."""
+"""Buckets shared through a real Redis: a worker's own arithmetic, one exchange, no clock but the server's."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def lines(*entries: dict[str, Any]) -> bytes:
 
 
 class Watched:
-    """A source on a file, and how often it told of a change."""
+    """A source on a file, and how often it reported a change."""
 
     def __init__(self, file: Path) -> None:
         self.clock = FakeClock()

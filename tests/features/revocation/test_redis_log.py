@@ -1,4 +1,4 @@
-"""The log of revocations in a real Redis: written once, read page by page, told, swept."""
+"""The log of revocations in a real Redis: written once, read page by page, published, swept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeping up with Redis: filled, told, caught up after an absence, and what a server that lost everything gets back."""
+"""Keeping up with Redis: filled, notified, caught up after an outage, and what an emptied server gets back."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class RevocationLogOf:
 
 
 async def test_the_log_is_swept_in_the_course_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revocation_redis, "SWEEP_LOOKS", 1)
+    monkeypatch.setattr(revocation_redis, "SWEEP_POLLS", 1)
     async with RedisServer(tmp_path) as server, linked(server.url) as link:
         log = RevocationLog(link)
         await log.add(token("ended", -120) + token("a"))
@@ -189,7 +189,7 @@ async def test_whatever_ends_a_look_is_a_failed_look(
 
 @pytest.mark.rule("R406", "R441")
 async def test_what_is_known_grows_old_whatever_has_become_of_the_looks(tmp_path: Path) -> None:
-    """With no task left to look, and with a question under way that is never answered."""
+    """With no task left to look, and with a command under way that is never answered."""
     async with (
         RedisServer(tmp_path) as server,
         linked(server.url, timeout_seconds=5) as link,

@@ -104,7 +104,7 @@ def test_what_cannot_apply_is_a_fault(made: dict[str, Any], fault: str, tmp_path
 
 @pytest.mark.rule("R138")
 def test_a_secret_has_a_least_and_a_greatest_length(tmp_path: Path) -> None:
-    """Nobody guesses it, and what is read has a bound."""
+    """It cannot be guessed, and what is read has a bound."""
     file = tmp_path / "secret"
     made = config(dpop={"nonce_secret_file": str(file), "nonce_seconds": 60})
     for size, good in ((0, False), (31, False), (32, True), (MAX_NONCE_SECRET, True), (MAX_NONCE_SECRET + 1, False)):

@@ -1,4 +1,4 @@
-"""Nonces that nobody has to remember."""
+"""Nonces that need not be remembered."""
 
 from __future__ import annotations
 

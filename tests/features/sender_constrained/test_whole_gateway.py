@@ -71,7 +71,7 @@ async def test_a_bound_token_as_a_bearer_token_is_refused_on_every_path(tmp_path
         answers = [await kept.exchange(request(b"GET", "/", token=fresh)) for _ in range(3)]
         assert (await kept.exchange(proved(token))).status == 200
         for one in (token, fresh):
-            # Requests that differ in nothing, in their token, and in a field that nobody reads.
+            # Requests that differ in nothing, in their token, and in a field that is not read.
             answers += [await kept.exchange(request(b"GET", "/", token=one)) for _ in range(3)]
             answers += [
                 await kept.exchange(request(b"GET", "/", (b"X-Trace", b"%d" % number), token=one)) for number in (1, 2)
@@ -119,7 +119,7 @@ async def test_the_scheme_dpop_takes_no_plain_bearer_token(tmp_path: Path) -> No
 
 @pytest.mark.rule("R133")
 async def test_a_proof_beside_a_plain_bearer_token_is_not_looked_at(tmp_path: Path) -> None:
-    """It vouches for nothing, and nobody asked for it; the upstream does not get it."""
+    """It vouches for nothing, and no route asks for it; the upstream does not get it."""
     async with running(tmp_path) as (gateway, upstream):
         assert (await gateway.get("/", (b"DPoP", b"nonsense"), token=gateway.token())).status == 200
         assert (await gateway.get("/public", (b"DPoP", b"nonsense"))).status == 200
@@ -224,7 +224,7 @@ async def test_the_uri_is_compared_as_the_client_knows_it(tmp_path: Path) -> Non
 )
 @pytest.mark.rule("R135")
 async def test_behind_a_trusted_proxy_the_uri_is_the_clients(tmp_path: Path, fields: dict[str, str], uri: str) -> None:
-    """Behind a TLS terminator; nobody else is believed."""
+    """Behind a TLS terminator; no other client is believed."""
     extra = [(name.encode(), value.encode()) for name, value in fields.items()]
     kind = "forwarded" if "Forwarded" in fields else "x-forwarded"
     server = {"trusted_proxies": ["127.0.0.0/8"], "forwarded_fields": kind}
@@ -340,7 +340,7 @@ async def test_the_error_is_in_the_challenge_of_the_scheme_in_use(tmp_path: Path
 
 @pytest.mark.rule("R096")
 async def test_an_observed_route_notes_a_bad_proof(tmp_path: Path) -> None:
-    """The upstream is told nobody's identity."""
+    """The upstream gets no identity."""
     async with running(tmp_path) as (gateway, upstream):
         token = bound_token(gateway)
         assert (await gateway.get("/observed", token=token)).status == 200

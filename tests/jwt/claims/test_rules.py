@@ -78,7 +78,7 @@ def test_what_is_absent_is_absent() -> None:
 @pytest.mark.parametrize("jti", [5, None, ["x"], {}])
 @pytest.mark.rule("R034")
 def test_a_jti_that_is_no_text_is_no_id(jti: object) -> None:
-    """The token is good, it just cannot be told apart by it."""
+    """The token is good; it just cannot be distinguished by it."""
     assert accepted(judge_claims(jti=jti)).token_id is None
 
 
@@ -90,7 +90,7 @@ def test_claims_that_cannot_be_headers_refuse_the_token(role: object) -> None:
 
 @pytest.mark.rule("C97")
 def test_a_scope_with_a_space_does_not_read_as_two() -> None:
-    """One scope to routes, and one to whoever splits the header at spaces."""
+    """One scope to routes, and one to services that split the header at spaces."""
     identity = accepted(judge_claims(scope=["read", "admin all"]))
     assert identity.scopes == ("read", "admin all")
     assert dict(identity.headers)[b"x-scope"].split(b" ") == [b"read", b"admin%20all"]

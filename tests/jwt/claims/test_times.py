@@ -53,7 +53,7 @@ def test_repeated_claims_are_refused(name: str) -> None:
 @pytest.mark.parametrize("claim", ["exp", "iat", "x"])
 @pytest.mark.rule("R072", "C12")
 def test_numbers_are_finite(value: str, claim: str) -> None:
-    """Also in claims that nobody looks at."""
+    """Also in claims that are not looked at."""
     old = {"exp": f'"exp": {int(NOW) + 600}', "iat": f'"iat": {int(NOW)}', "x": '"sub"'}[claim]
     new = f'"x": {value}, "sub"' if claim == "x" else f'"{claim}": {value}'
     assert raw((old, new)) is Reasons.BAD_PAYLOAD

@@ -99,7 +99,7 @@ async def test_a_caller_that_leaves_does_not_cancel_the_shared_fetch(make: Make)
 
 @pytest.mark.rule("R030", "R162")
 async def test_a_flood_of_unknown_keys_causes_one_fetch_per_cooldown(clock: FakeClock, make: Make) -> None:
-    """Counted from the start of the last one; nobody sleeps."""
+    """Counted from the start of the last one; no request sleeps."""
     keys, source = make(Fetched(A, 86400), jwks_cooldown_seconds=10)
     await _started(keys)
     outcomes = []
@@ -180,7 +180,7 @@ async def test_a_forced_fetch_may_bring_the_schedule_forward(clock: FakeClock, m
 
 @pytest.mark.rule("R174")
 async def test_first_fetch_waits_its_turn_and_so_does_who_needs_it(clock: FakeClock) -> None:
-    """Workers that start together ask one after the other; nobody is refused for it, and later nobody waits."""
+    """Workers that start together ask one after the other; no request is refused for it, and later none waits."""
     source = ScriptedSource(GOOD)
     keys = IssuerKeys(issuer_settings(), source, clock, jitter=lambda: 0.0, first_wait=0.25)
     keys.start()

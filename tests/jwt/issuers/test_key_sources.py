@@ -124,7 +124,7 @@ async def test_an_odd_validator_is_not_sent_back(idp: FakeIdp, etag: str) -> Non
 
 @pytest.mark.rule("R160", "C30")
 async def test_a_validator_of_a_set_that_was_not_taken_is_forgotten(idp: FakeIdp) -> None:
-    """Else the next 304 would confirm a set that nobody has."""
+    """Else the next 304 would confirm a set that the gateway does not have."""
     source = make_source(issuer_settings(jwks_url=idp.jwks_url))
     idp.keys_answer = Answer(b"{}", 200, {"ETag": '"bad"'})
     with pytest.raises(FetchError):

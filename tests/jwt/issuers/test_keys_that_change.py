@@ -212,7 +212,7 @@ async def test_entries_that_are_no_objects_harm_only_themselves(odd: Any) -> Non
 
 @pytest.mark.rule("C35")
 async def test_a_key_without_algorithm_serves_what_the_issuer_allows() -> None:
-    """Members that nobody knows are ignored."""
+    """Unknown members are ignored."""
     entry = A.public_jwk(use="sig", x5t="AAAA", x5c=["AAAA"], issuer="https://login.test/v2.0")
     async with FakeIdp() as idp:
         idp.keys_answer = Answer(jwks(entry))

@@ -140,7 +140,7 @@ async def test_an_error_outside_a_fetch_does_not_end_the_refresher(
 
 @pytest.mark.rule("R167")
 async def test_a_cancelled_fetch_is_begun_again(clock: FakeClock, make: Make) -> None:
-    """Whoever cancels the task of a fetch, before or while it runs."""
+    """Whatever cancels the task of a fetch, before or while it runs."""
     keys, source = make(GOOD)
     source.gate = asyncio.Event()
     keys.start()

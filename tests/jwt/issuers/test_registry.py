@@ -1,4 +1,4 @@
-"""From ``iss`` to one issuer's rules and keys: never to somebody else's."""
+"""From ``iss`` to one issuer's rules and keys: never to another issuer's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gateway/jwt/issuers/tenants.py``: which tenants have keys, whoever names them, and when they are given up.
+"""``gateway/jwt/issuers/tenants.py``: which tenants have keys, whichever client names them, and when they are given up.
 
 The sources are scripts, not sockets: what is tested is who gets a place. The
 same through the whole gateway is in ``tests/e2e/issuers/test_tenants.py``.
@@ -17,7 +17,7 @@ from gateway import tasks
 from gateway.errors import GatewayError, Reasons
 from gateway.jwt.issuers.key_sources import Fetched
 from gateway.jwt.issuers.refresher import IssuerKeys
-from gateway.jwt.issuers.tenants import FAILED_SIZE, MAX_SHOWN, SWEEP_SECONDS, Tenants
+from gateway.jwt.issuers.tenants import FAILED_SIZE, MAX_STATUS_ENTRIES, SWEEP_SECONDS, Tenants
 from gateway.jwt.jose.keys import import_jwks
 from gateway.outbound.http import FetchError
 from tests.support.clock import FakeClock, settle
@@ -117,7 +117,7 @@ async def test_keys_begin_with_the_first_token_that_may_begin_them_and_are_then_
 @pytest.mark.parametrize("options", [LISTED, ANY], ids=["listed", "pattern"])
 @pytest.mark.rule("R172")
 async def test_each_tenant_has_a_refresher_of_its_own(make: Make, options: dict[str, Any]) -> None:
-    """What is wrong with one tenant's keys is nobody else's matter."""
+    """What is wrong with one tenant's keys does not concern the others."""
     table = make(**options)
     await table.use("acme", "other")
     table.sources["acme"][0].steps = [DOWN]
@@ -129,7 +129,7 @@ async def test_each_tenant_has_a_refresher_of_its_own(make: Make, options: dict[
 
 
 async def test_listed_tenant_without_keys_keeps_its_place_and_backs_off(make: Make) -> None:
-    """The list is the bound: there is nobody whose place it could take."""
+    """The list is the bound: there is no tenant whose slot it could take."""
     table = make(**LISTED)
     await table.use("nobody")
     await table.clock.advance(1)
@@ -188,7 +188,7 @@ async def test_memory_of_failed_tenants_is_bounded_and_ends(make: Make) -> None:
 
 
 async def test_unproven_tenants_have_few_places_and_take_them_from_each_other_only(make: Make) -> None:
-    """Keys alone prove nothing: anybody can name a tenant that exists. A verified token does."""
+    """Keys alone prove nothing: any client can name a tenant that exists. A verified token does."""
     table = make(**ANY, max_tenants=8)
     await table.use("acme")
     names = [f"real{number}" for number in range(7)]
@@ -198,7 +198,7 @@ async def test_unproven_tenants_have_few_places_and_take_them_from_each_other_on
 
 
 async def test_no_fetch_under_way_is_cut_off_for_another_tenant(make: Make) -> None:
-    """CWE-400: as many fetches run at a time as there are places; whoever is over is told to come back."""
+    """CWE-400: as many fetches run at a time as there are slots; what is over gets Retry-After."""
     table = make(**ANY, max_tenants=8)
     table.gate = asyncio.Event()
     await table.begin("a", "b", "c", "d")
@@ -236,7 +236,7 @@ async def test_tenant_in_use_is_never_given_up_for_another_one(make: Make) -> No
 
 
 async def test_tenant_in_use_that_found_no_lasting_place_is_not_pushed_out_either(make: Make) -> None:
-    """More tenants in use than ``max_tenants``: whoever comes is refused before one of them would be given up."""
+    """More tenants in use than ``max_tenants``: a new one is refused before one of them would be given up."""
     table = make(**ANY, max_tenants=1)
     await table.use("kept", "a", "b", "c", "d")
     table.clock.jump(60)
@@ -259,7 +259,7 @@ async def test_few_tenants_may_still_begin_as_often_as_ten_a_minute(make: Make) 
 
 
 async def test_idle_tenant_is_given_up_and_comes_back_with_its_next_token(make: Make) -> None:
-    """Its keys are believed no longer from that moment on, for nobody keeps them fresh."""
+    """Its keys are believed no longer from that moment on, since they are not kept fresh."""
     table = make(**ANY, tenant_idle_seconds=600)
     await table.use("acme")
     await table.begin("unproven")
@@ -298,7 +298,7 @@ async def test_token_of_a_tenant_that_was_given_up_meanwhile_changes_nothing(mak
 
 
 async def test_keys_that_were_given_up_fetch_no_more(make: Make) -> None:
-    """A request may still hold them: it is told that nothing can be decided."""
+    """A request may still hold them: it learns that nothing can be decided."""
     table = make(**ANY, tenant_idle_seconds=60)
     table.gate = asyncio.Event()
     keys = table.tenants.admit("acme")
@@ -315,16 +315,16 @@ async def test_keys_that_were_given_up_fetch_no_more(make: Make) -> None:
 
 
 async def test_status_shows_sums_and_a_bounded_list(make: Make) -> None:
-    table = make(**ANY, max_tenants=MAX_SHOWN + 50)
-    for number in range(MAX_SHOWN + 20):
+    table = make(**ANY, max_tenants=MAX_STATUS_ENTRIES + 50)
+    for number in range(MAX_STATUS_ENTRIES + 20):
         await table.use(f"t{number}")
         table.clock.jump(1)
     status = table.tenants.status()
-    assert len(status["tenants"]) == MAX_SHOWN
-    assert status["tenant_count"] == status["keys"] == status["fetches"] == MAX_SHOWN + 20
+    assert len(status["tenants"]) == MAX_STATUS_ENTRIES
+    assert status["tenant_count"] == status["keys"] == status["fetches"] == MAX_STATUS_ENTRIES + 20
     assert status["source"] == REALMS
     assert status["tenants"]["t0"]["key_ids"] == ["a"]
-    assert status["age_seconds"] == MAX_SHOWN + 20
+    assert status["age_seconds"] == MAX_STATUS_ENTRIES + 20
     assert status["rejected_keys"] == []
     assert table.tenants.usable() is None
     await table.tenants.wait_until_loaded()

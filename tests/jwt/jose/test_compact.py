@@ -159,7 +159,7 @@ class BrokenKey:
 
 @pytest.mark.rule("R094")
 def test_a_check_that_breaks_is_a_refusal_and_stops_no_other_key() -> None:
-    """Of the exception only the name is told."""
+    """Of the exception only the name is shown."""
     broken = VerifyingKey("a", frozenset({"RS256"}), "x", BrokenKey())  # type: ignore[arg-type]
     token = parse_token(TOKEN, MAX_BYTES)
     with pytest.raises(GatewayError) as caught:

@@ -93,7 +93,7 @@ def test_trust_is_name_material_and_algorithms() -> None:
 
 @pytest.mark.rule("R032", "C33")
 def test_candidates_follow_the_kid() -> None:
-    """Repeated names all count, a name that nobody has means the nameless keys."""
+    """Repeated names all count, a name that no key has means the nameless keys."""
     twin = SigningKey.rsa("a", variant=1)
     nameless = SigningKey.rsa(None)
     keys = import_jwks(jwks(RSA, SigningKey.ec("a"), twin, nameless, EC))
@@ -157,7 +157,7 @@ def test_nameless_tokens_try_a_bounded_number_of_keys() -> None:
 )
 @pytest.mark.rule("R007", "R011", "R012", "R013", "R014", "R015", "R016", "R017", "R021", "C34", "C38")
 def test_an_odd_key_harms_only_itself(odd: object, problem: str) -> None:
-    """It is left out, and told."""
+    """It is left out, and reported."""
     keys = import_jwks(json.dumps({"keys": [odd, SigningKey.ec("good").public_jwk()]}).encode())
     assert keys.kids == ("good",)
     (rejected,) = keys.rejected
@@ -225,7 +225,7 @@ def test_an_unusable_set_is_one_error(data: bytes) -> None:
 
 @pytest.mark.rule("R156")
 def test_the_number_of_keys_is_bounded() -> None:
-    """The rest is ignored, and told."""
+    """The rest is ignored, and reported."""
     keys = import_jwks(jwks(*[EC] * (MAX_KEYS + 50)))
     assert len(keys.keys) == MAX_KEYS
     assert "more than" in keys.rejected[0].problem
@@ -300,7 +300,7 @@ def test_a_key_file_is_known_by_its_content() -> None:
 )
 @pytest.mark.rule("C88")
 def test_key_keeps_whose_tokens_it_says_to_sign(member: Any, issuer: str | None) -> None:
-    """Microsoft's member ``issuer``; an odd one harms no key, but stands for nobody."""
+    """Microsoft's member ``issuer``; an odd one harms no key, but stands for no issuer."""
     [key] = import_jwks(jwks(SigningKey.ec("a").public_jwk(issuer=member))).keys
     assert key.issuer == issuer
 

@@ -18,7 +18,7 @@ from tests.support.tokens.minting import SigningKey, good_claims, mint
     [
         mint(SigningKey.ec("a"), good_claims(1, iss="https://as.test/")),
         b"eyJhbGciOiJub25lIn0.e30.x",
-        b"eyJ.e30.x",  # a header that begins as one, and is none: of nobody's opaque tokens
+        b"eyJ.e30.x",  # a header that begins as one, and is not: no issuer's opaque tokens
         b"IHsi.a.b",  # blanks before the object
         b"ewo.a.b",
         urlsafe_b64encode(b'{"alg":"RS256","crit":["x"]}').rstrip(b"=") + b".a.b",
@@ -26,7 +26,7 @@ from tests.support.tokens.minting import SigningKey, good_claims, mint
 )
 @pytest.mark.rule("R118")
 def test_jws_is_one_however_broken(token: bytes) -> None:
-    """So it is never sent to somebody whom it does not name."""
+    """So it is never sent to an issuer that it does not name."""
     assert is_jws(token)
 
 

@@ -174,7 +174,7 @@ def test_deep_headers_are_refused(depth: int) -> None:
 @pytest.mark.parametrize("number", [b"1" * 5000, b"1e999999", b"-1e999999", b"1" * 1500])
 @pytest.mark.rule("R054", "R079")
 def test_endless_numbers_break_nothing(number: bytes) -> None:
-    """Refused, or an integer that nobody asks for."""
+    """Refused, or an integer that is not used."""
     payload = PAYLOAD[:-1] + b', "x": ' + number + b"}"
     verdict = judge(mint_raw(KEY, b'{"alg":"RS256","kid":"a"}', payload), KEY)
     if number == b"1" * 1500:

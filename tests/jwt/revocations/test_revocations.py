@@ -1,4 +1,4 @@
-"""The question that every verdict asks: what is revoked, and whether anybody knows."""
+"""What every verdict asks: what is revoked, and whether that is known."""
 
 from __future__ import annotations
 

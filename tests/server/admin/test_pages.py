@@ -113,7 +113,7 @@ async def test_readiness_ends_when_keys_become_too_old_and_liveness_does_not(tmp
 
 
 async def test_without_issuers_the_gateway_is_ready_at_once(tmp_path: Path) -> None:
-    """A gateway with public routes only waits for nobody."""
+    """A gateway with public routes only waits for no issuer."""
     settings = configuration("http://127.0.0.1:1", tmp_path, routes=PUBLIC)
     settings["issuers"] = []
     clock = FakeClock()
@@ -141,7 +141,7 @@ async def test_other_admin_paths_are_not_found(path: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"OPTIONS", b"BREW"])
 async def test_admin_pages_are_only_read(method: bytes, tmp_path: Path) -> None:
-    """The port has no action to offer, whoever can reach it."""
+    """The port has no action to offer to any client that can reach it."""
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=PUBLIC) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.app.admin_port)
         writer.write(request(method, "/status", (b"Host", b"localhost")))

@@ -113,7 +113,7 @@ async def test_continue_is_not_sent_to_who_did_not_wait_or_has_nothing_to_send(t
 @pytest.mark.parametrize("cause", ["no-upstream", "too-large", "no-route"])
 @pytest.mark.rule("R293", "R294")
 async def test_refused_upload_that_waits_gets_no_continue_and_a_closed_connection(cause: str, tmp_path: Path) -> None:
-    """What the client does next, send or not, cannot be told apart from a request."""
+    """What the client does next, send or not, cannot be distinguished from a request."""
     routes = ({"path": "/only", "auth": "public"},) if cause == "no-route" else PUBLIC
     count = 11 if cause == "too-large" else 5
     async with running_gateway("http://127.0.0.1:1", tmp_path, routes=routes, server=LIMIT) as gateway:
@@ -149,7 +149,7 @@ async def test_upstream_that_refuses_before_the_content_is_not_kept_when_that_ha
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.rule("R211")
 async def test_content_that_makes_no_sense_is_a_bad_request(body: bytes, together: bool, tmp_path: Path) -> None:
-    """Told at once, whether it comes with the head or later; the connection is closed."""
+    """Reported at once, whether it comes with the head or later; the connection is closed."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         client = await gateway.client()
         head = request(b"POST", "/", CHUNKED)

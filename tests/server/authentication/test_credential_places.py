@@ -1,4 +1,4 @@
-"""``gateway/server/authentication/credential_places.py``: the one credential, or why there is none."""
+"""``gateway/server/authentication/credential_places.py``: the one credential, or why it is not found."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_two_credentials_are_refused_never_chosen_from(authorization: list[bytes
 )
 @pytest.mark.rule("R105", "C21")
 def test_a_second_token_in_the_query_is_refused(query: bytes) -> None:
-    """Whoever reads the query would use another credential than the one checked."""
+    """A service that reads the query would use another credential than the one checked."""
     assert _reason([b"Bearer " + TOKEN], query) is Reasons.SEVERAL_CREDENTIALS
 
 

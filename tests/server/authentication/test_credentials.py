@@ -58,7 +58,7 @@ def as_key(value: bytes) -> Shown:
 def shown(
     options: dict[str, Any], *pairs: tuple[bytes, bytes], query: bytes = b"", websocket: bool = False
 ) -> Shown | Reason:
-    """Return the credential, or why there is none."""
+    """Return the credential, or why it is not found."""
     asked = route(**options)
     admitted = Admitted(asked, TARGET, "", scan(pairs, NAMES), websocket=websocket)
     try:

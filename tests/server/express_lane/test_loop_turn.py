@@ -35,7 +35,7 @@ OPTIONS: dict[str, Any] = {"server": {"express": True, "access_log": "off"}}
 
 
 class Client:
-    """The connection of a deferred request, for whoever turns to it."""
+    """The connection of a deferred request, as the loop's turn sees it."""
 
     keep_alive = True
 
@@ -180,7 +180,7 @@ async def test_nobody_waits_longer_than_a_second(bench: Bench) -> None:
 
 
 async def test_time_that_nobody_used_is_not_saved_for_a_burst(bench: Bench) -> None:
-    """A gateway that served for an hour and refused nobody owes no hour's share."""
+    """A gateway that served for an hour and refused no request owes no hour's share."""
     bench.cost = MAX_TURN_SECONDS / 2
     await bench.turn(served=1, seconds=3600)
     bench.add(50)

@@ -1,4 +1,4 @@
-"""The order of a request's steps, what an observed route lets pass, and what the upstream is told."""
+"""The order of a request's steps, what an observed route lets pass, and what the upstream gets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BOTH_LANES = pytest.mark.parametrize("express", [False, True])
 
 LOOPED, BIG, EXPECT = (b"Via", b"1.1 PSEUDONYM"), (b"Content-Length", b"11"), (b"Expect", b"magic")
 
-# Each request has every fault from its own on: the first one in the path's order is the one that is told.
+# Each request has every fault from its own on: the first one in the path's order is the one that is reported.
 ORDER = [
     pytest.param(b"TRACE", b"/a/../b", (LOOPED, EXPECT), b"", 405, "method_refused", id="method"),
     pytest.param(b"POST", b"/a/../b", ((b"Host", b"a b"), LOOPED, EXPECT, BIG), b"", 400, "bad_path", id="path"),
@@ -190,7 +190,7 @@ async def test_optional_route_takes_nobody_or_somebody_but_nothing_bad(
     express: bool,
     tmp_path: Path,
 ) -> None:
-    """And with observe the bad ones pass as nobody."""
+    """And with observe the bad ones pass without an identity."""
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, routes=ROUTES, server={"express": express}) as gateway,

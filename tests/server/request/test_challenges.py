@@ -1,4 +1,4 @@
-"""What refused callers are told to come with: challenges by route, in the grammar of RFC 9110 and RFC 6750."""
+"""What refusals say that a caller needs: challenges by route, in the grammar of RFC 9110 and RFC 6750."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def parameters(value: bytes) -> dict[str, str]:
 @REASONS
 @pytest.mark.rule("R108", "R109", "R110")
 def test_challenge_follows_the_grammar(reason: Reason) -> None:
-    """Bare without a credential, else error and error_description; scope only when told to."""
+    """Bare without a credential, else error and error_description; scope only where it is wanted."""
     value = fields(answer(GatewayError(reason), TOKENS, "r")).get(b"www-authenticate")
     if reason.kind.challenge is Challenge.NONE:
         assert value is None

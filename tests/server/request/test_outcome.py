@@ -1,4 +1,4 @@
-"""How requests end, by the rules that both lanes call: each end is noted, told and counted once."""
+"""How requests end, by the rules that both lanes call: each end is noted, logged and counted once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Ends:
 
 
 class Client(SimpleNamespace):
-    """The client's side: what it is told about broken responses."""
+    """The client's side: what it learns about broken responses."""
 
     keep_alive, gone, draining, stalled = True, False, False, False
 

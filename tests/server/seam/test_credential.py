@@ -128,7 +128,7 @@ def test_a_kind_that_the_route_does_not_take_is_not_asked() -> None:
 @pytest.mark.parametrize("takes_both", [True, False])
 @pytest.mark.rule("R437")
 async def test_a_remote_kind_is_not_given_what_another_kind_owns(takes_both: bool) -> None:
-    """Also on a route that does not take that kind; whoever gets to see it could use it."""
+    """Also on a route that does not take that kind; a server that gets to see it could use it."""
     keys = Toy("api_key", field=b"x-key", owns=b"key-")
     remote = Toy("opaque", is_remote=True)
     credentials, route = made(remote, keys, credentials=["opaque", *(["api_key"] if takes_both else [])])

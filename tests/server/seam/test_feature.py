@@ -19,6 +19,7 @@ from gateway.server.request.request import Admitted
 from gateway.server.seam.credential import Shown
 from gateway.server.seam.feature import Core, Feature, Part, demand_distinct
 from gateway.server.seam.guard import Guard
+from gateway.settings.feature_faults import FeatureError
 from tests.server.admin.test_collector import scrape, value
 from tests.support.clients.proving import bound_token, challenges, proof_for
 from tests.support.gateways.running import RunningGateway, request, running_gateway
@@ -115,7 +116,7 @@ async def test_parts_are_built_then_started_in_the_order_of_the_list_and_stopped
 async def test_a_part_that_cannot_start_ends_the_start_and_all_are_stopped(tmp_path: Path) -> None:
     said: list[str] = []
     features = (Noting("one", said), Noting("two", said, fails=True), Noting("three", said))
-    with pytest.raises(OSError, match="no such file"):
+    with pytest.raises(FeatureError, match=r'^feature "two": start failed: no such file$'):
         async with running_gateway(NOWHERE, tmp_path, features=features):
             pytest.fail("it must not run")
     assert said[3:] == ["one started", "two started", "two stopped", "one stopped"]

@@ -31,7 +31,7 @@ BOTH_LANES = pytest.mark.parametrize("express", [False, True])
 
 
 class Watchman(Guard):
-    """Writes down what it is asked, and refuses where it is told to, at once or when awaited."""
+    """Writes down what it is asked, and refuses where the test says so, at once or when awaited."""
 
     def __init__(self, name: str, said: list[str], *, refuse: str = "", wait: bool = False) -> None:
         self.name, self.said, self.refuse, self.wait = name, said, refuse, wait

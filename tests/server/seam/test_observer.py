@@ -16,7 +16,7 @@ from tests.support.upstreams.recording import raw_upstream
 
 
 class Watching:
-    """Writes down what it sees, and bars everybody once it is told to."""
+    """Writes down what it sees, and bars all clients once the test says so."""
 
     def __init__(self) -> None:
         self.barring = False
@@ -115,7 +115,7 @@ class Stumbling(Watching):
 async def test_a_refusal_is_answered_though_the_observer_fails(
     express: bool, access_log: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without end, the connection's next request would wait for ever."""
+    """Without end, the connection's next request would wait indefinitely."""
     watcher = Watcher()
     watcher.observer = Stumbling()
     server = {"express": express, "access_log": access_log}

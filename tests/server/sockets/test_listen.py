@@ -173,7 +173,7 @@ async def test_reserved_ipv6_address_leaves_ipv4_alone() -> None:
 
 
 async def test_reserved_unix_socket_is_listened_on_by_all(tmp_path: Path) -> None:
-    """One socket for everybody; whoever connects between two of them waits and is not refused."""
+    """One socket for all processes; a client that connects between two of them waits and is not refused."""
     address = f"unix:{tmp_path / 'gateway.sock'}"
     reserved = await Reservation.make([address])
     assert reserved.ports == (0,)

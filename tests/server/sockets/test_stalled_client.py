@@ -26,7 +26,7 @@ class Sender(asyncio.Protocol):
 
 @contextlib.asynccontextmanager
 async def connection() -> AsyncIterator[tuple[asyncio.WriteTransport, Sender, socket.socket]]:
-    """Yield one end as the loop has it, and the other as a socket that nobody reads; both hold little."""
+    """Yield one end as the loop has it, and the other as a socket that is not read; both hold little."""
     near, far = socket.socketpair()
     near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     far.setblocking(False)
@@ -62,7 +62,7 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
 
 @pytest.mark.rule("R317")
 async def test_a_connection_that_waits_to_be_closed_is_cut_off_too() -> None:
-    """What the client does not take would keep a closed connection open for ever."""
+    """What the client does not take would keep a closed connection open indefinitely."""
     async with connection() as (transport, sender, _):
         transport.write(MUCH)
         watch = UnsentWatch(0.2)

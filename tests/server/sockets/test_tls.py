@@ -141,7 +141,7 @@ async def test_certificate_and_key_may_change_one_after_the_other(tmp_path: Path
 
 
 async def test_clients_are_judged_by_the_changed_bundle(tmp_path: Path) -> None:
-    """tls_client_ca: an authority that was taken out signs for nobody, also not for who was here before."""
+    """tls_client_ca: an authority that was taken out admits no client, also none that was admitted before."""
     async with listening(tmp_path, ask_clients=True) as server:
         other = authority(tmp_path / "other", "another authority")
         mine, others = server.ca.sign("mine", "mine"), other.sign("others", "others")

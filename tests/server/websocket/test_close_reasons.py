@@ -22,7 +22,7 @@ from gateway.server.websocket.close_reasons import BAD_FRAME, DRAINED, TOO_LARGE
 )
 @pytest.mark.rule("C65", "R322")
 def test_each_end_of_a_token_has_its_goodbye(reason: Reason, cause: str, code: int) -> None:
-    """1013 where nobody can say whether the token is good."""
+    """1013 where it is not known whether the token is good."""
     ending = reason.ending
     assert (ending.cause, ending.code) == (cause, code)
     assert len(ending.text) < 100

@@ -26,7 +26,7 @@ UPSTREAM_CLOSE = b"\x88\x02\x03\xe8"
 
 
 class Owner(BaseProtocol):
-    """Whose connection it was: knows when it was lost, and what else it was told."""
+    """Whose connection it was: knows when it was lost, and which other calls it got."""
 
     def __init__(self, *, paused: bool = False) -> None:
         super().__init__(asyncio.get_running_loop())
@@ -167,7 +167,7 @@ async def test_frames_that_cannot_be_delivered_any_more_are_not_followed_to_thei
 @pytest.mark.parametrize("name", ["client", "upstream"])
 @pytest.mark.rule("R326")
 async def test_end_of_one_connection_is_the_end_of_the_other(name: str) -> None:
-    """Both owners are told, the client's when all is over."""
+    """Both owners are notified, the client's when all is over."""
     async with joined() as it:
         other = "upstream" if name == "client" else "client"
         await it.far(name).close()

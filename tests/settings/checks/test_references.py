@@ -66,7 +66,7 @@ def test_two_identity_headers_that_services_fold_together_are_one(tmp_path: Path
 
 @pytest.mark.rule("R381")
 def test_a_faulty_name_does_not_hide_a_misspelt_one(tmp_path: Path) -> None:
-    """What cannot be the faulty one is still told; what may be it is not told twice."""
+    """What cannot be the faulty one is still reported; what may be it is not reported twice."""
     config = copy.deepcopy(SMALL)
     config["issuers"].append({**config["issuers"][0], "name": "not a name", "issuer": "https://other.test/"})
     name_fault = (

@@ -1,4 +1,4 @@
-"""Route paths that could never match, and routes of which nobody could say which is meant."""
+"""Route paths that could never match, and routes between which nothing decides."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
         "routes", {"cors_credentials": True}, "routes[0].cors_credentials: has no effect without `cors_origins`"),
     "CORS for a method that the route does not serve": (
         "routes", {"methods": ["GET"], "cors_origins": ["https://app.test"], "cors_methods": ["GET", "PUT"]},
-        "routes[0].cors_methods: has a method that is none of this route's `methods`"),
+        "routes[0].cors_methods: has a method that is not one of this route's `methods`"),
     "every origin with credentials": (
         "routes", {"cors_origins": ["*"], "cors_credentials": True},
         'routes[0].cors_credentials: with "*" every page could act for its visitors: list the origins'),

@@ -67,7 +67,7 @@ def test_different_addresses_are_no_contradiction(listen: str | list[str], tmp_p
 
 @pytest.mark.rule("C111")
 def test_a_certificate_without_a_tcp_address_is_a_fault(tmp_path: Path) -> None:
-    """A Unix socket stays plain, and nobody should believe otherwise."""
+    """A Unix socket stays plain, and a configuration must not look otherwise."""
     own = authority(tmp_path).sign("own", "localhost")
     config = changed("server", listen="unix:/run/g.sock", tls_cert=str(own.cert), tls_key=str(own.key))
     (fault,) = faults_of(tmp_path, config)

@@ -93,7 +93,7 @@ def test_template_is_not_introspected(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_fault_names_the_key(options: dict[str, Any], faults: list[str], tmp_path: Path) -> None:
-    """CWE-918, CWE-1188: nobody is a tenant that the configuration does not name, and no token names a host."""
+    """CWE-918, CWE-1188: no tenant is accepted that the configuration does not name, and no token names a host."""
     assert faults_of(tmp_path, changed("issuers", **options)) == faults
 
 

@@ -146,6 +146,6 @@ def test_values_out_of_bounds_are_named(option: str, value: object, tmp_path: Pa
 
 
 def test_faulty_url_causes_no_second_fault(tmp_path: Path) -> None:
-    """Nobody can say what the TLS options are for while a URL cannot be read."""
+    """It is not known what the TLS options are for while a URL cannot be read."""
     (line,) = faults(tmp_path, "http//up.test", tls_server_name="up.test")
     assert line.startswith("upstreams[0].urls[0]: ")

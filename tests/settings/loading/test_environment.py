@@ -166,7 +166,7 @@ def test_variables_of_others_are_left_alone(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["GATEWAY_PORT", "GATEWAY_PORT_80", "GATEWAY_SERVICE", "GATEWAY_PORT_80_TCP_NAME"])
 def test_nothing_else_passes_as_kubernetes(name: str) -> None:
-    """A number in GATEWAY_PORT is somebody who believes that it sets the port."""
+    """A number in GATEWAY_PORT is meant to set the port."""
     assert [fault.path for fault in read_environment(GatewaySettings, {name: "8080"}).faults] == [name]
 
 
@@ -206,7 +206,7 @@ def test_a_short_name_that_is_missing_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("table", ["issuers", "upstreams", "routes"])
 def test_short_names_beside_tables_are_refused(table: str) -> None:
-    """Nobody could say which of the two was meant."""
+    """It would not be clear which of the two was meant."""
     reading = read_short_names(SHORT, {"server": {}, table: []})
     assert reading.data == {}
     assert [fault.path for fault in reading.faults] == list(SHORT)

@@ -1,4 +1,4 @@
-"""Texts as values: what JSON is taken, and how its faults are told."""
+"""Texts as values: what JSON is taken, and how its faults are reported."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_the_examples_commented_lines_are_the_defaults(tmp_path: Path) -> None:
     text = re.sub(r"^#(?=\w+ = |\[\[)", "", render.example(Settings), flags=re.MULTILINE)
     file = tmp_path / "all.toml"
     file.write_text(text, encoding="utf-8")
-    # The one table that is a comment as a whole: a key that nobody has.
+    # The one table that is a comment as a whole: a key that no gateway has.
     found = load(file, {}, {}).settings
     assert len(found.api_keys) == 1
     assert found.model_copy(update={"api_keys": []}) == load(ROOT / render.EXAMPLE, {}, {}).settings

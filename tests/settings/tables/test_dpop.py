@@ -41,6 +41,6 @@ def test_origins_are_written_as_clients_write_them() -> None:
 )
 @pytest.mark.rule("R134", "R137")
 def test_values_beyond_their_bounds_are_refused(options: dict[str, Any]) -> None:
-    """No symmetric algorithm, and no proof for ever."""
+    """No symmetric algorithm, and no proof without an end."""
     with pytest.raises(ValidationError):
         Dpop.model_validate(options)

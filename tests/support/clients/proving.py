@@ -9,7 +9,7 @@ from tests.support.gateways.running import RawResponse, RunningGateway, request
 from tests.support.tokens.minting import SigningKey
 from tests.support.tokens.proofs import bound_to, make_proof, with_proof
 
-#: A client's key, and somebody else's.
+#: A client's key, and another client's.
 CLIENT, OTHER = SigningKey.ec("client"), SigningKey.ec("client", variant=1)
 
 #: What requests of ``tests.support.gateway`` name as their host.

@@ -1,4 +1,4 @@
-"""WebSockets through a running gateway, with a client and a server that nobody here wrote."""
+"""WebSockets through a running gateway, with a client and a server of other projects."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The parts that decide on a token, put together as the gateway does it, under a test's clock.
 
-Only the putting together lives here. Keys come over real sockets or from real
-files; nothing is mocked.
+Puts it together. Keys come over real sockets or from real files; nothing is
+mocked.
 """
 
 from __future__ import annotations

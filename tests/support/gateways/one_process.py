@@ -1,6 +1,6 @@
 """``gateway run`` in a process of its own, for what is said about processes: memory, open files, a peer that dies.
 
-Its output goes to files, so that nobody has to read it for the gateway to go on.
+Its output goes to files, so that it need not be read for the gateway to go on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who may be revoked, entries for it, and the wait for an answer that a revocation brings about."""
+"""What may be revoked, entries for it, and waiting for an answer that a revocation brings about."""
 
 from __future__ import annotations
 

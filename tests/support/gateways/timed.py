@@ -1,7 +1,7 @@
 """A running gateway whose time is a test's: for ages, expiry and back-off without waiting.
 
-Only the start under another clock lives here; everything else is
-``gateway.py``'s. Sockets and their time limits stay real.
+Starts it under another clock; everything else is ``gateway.py``'s. Sockets and
+their time limits stay real.
 """
 
 from __future__ import annotations

@@ -164,5 +164,5 @@ async def workers_gateway(
         if gateway.process.returncode is None:
             gateway.process.kill()
         await gateway.process.wait()
-        if reading is not None:  # to the end of standard error, which whoever is left behind holds open
+        if reading is not None:  # to the end of standard error, which any process left behind holds open
             await asyncio.wait_for(reading, 5)

@@ -39,7 +39,7 @@ def kids(fetched: Fetched) -> list[str]:
 
 
 class ScriptedSource:
-    """A source that gives one step after the other, and the last one for ever.
+    """A source that gives one step after the other, and then the last one again and again.
 
     Attributes:
         steps: what is still to come; an exception is raised.

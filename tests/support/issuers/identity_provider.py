@@ -1,7 +1,7 @@
 """An identity provider that says and does what a test wants: discovery, key set, and every way to fail.
 
-Only the provider's side lives here, on real loopback sockets. Its keys and
-tokens are made by ``minting.py``.
+This file has the provider's side, on real loopback sockets. Its keys and tokens
+are made by ``minting.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An authorization server that says of tokens what a test wants: its introspection endpoint, and every way to fail.
 
-Only the server's side lives here, on a real loopback socket, with the settings
+This file has the server's side, on a real loopback socket, with the settings
 that lead a gateway to it.
 """
 
@@ -27,7 +27,7 @@ CLIENT_ID, CLIENT_SECRET = "gate:way", "a:b%c+é"
 
 @dataclass(frozen=True)
 class Asked:
-    """A question that arrived."""
+    """An introspection request that arrived."""
 
     method: str
     target: str
@@ -47,9 +47,9 @@ class AuthorizationServer:
         tokens: what is said of each token; of any other that it is not active.
         answer: instead of all that: one answer to everything.
         gate: answers wait until this is set; None: they come at once.
-        asked: every question, in order.
+        asked: every introspection request, in order.
         sources: the connections that they came over.
-        running, most_running: questions being answered, and the most of them at a time.
+        running, most_running: introspection requests being answered, and the most of them at a time.
     """
 
     tokens: dict[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """A provider under its real host names: TLS on loopback, and the resolver that leads there.
 
-Only the provider's side lives here. What it answers at which URL is a test's;
-hosts that it does not have cannot be looked up, so that no test leaves the machine.
+This file has the provider's side. What it answers at which URL is a test's; hosts that it does not have cannot be
+looked up, so that no test leaves the machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Provider(AbstractResolver):
         documents: what is answered, by URL without query; 404 for every other URL.
         seen: the URL and the fields of every request, in order.
         looked_up: every host that was looked up, in order.
-        bearer: the only bearer token whose owner may read; empty for anybody.
+        bearer: the only bearer token whose owner may read; empty for any client.
         bundle: PEM file of the authority that signed the certificate.
     """
 

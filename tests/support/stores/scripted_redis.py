@@ -1,7 +1,7 @@
 """A server that speaks Redis' protocol and answers what a test wants, also what no Redis would.
 
-Only the server's side lives here, on a real loopback socket. What a test does
-not ask for is answered as by an empty Redis, as far as the gateway asks.
+This file has the server's side, on a real loopback socket. What a test does not
+ask for is answered as by an empty Redis, as far as the gateway asks.
 """
 
 from __future__ import annotations

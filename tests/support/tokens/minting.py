@@ -1,7 +1,7 @@
 """Tokens made by hand, good ones and every bad one: keys, claims, signing of arbitrary bytes.
 
-Only what an issuer does lives here. It is written on ``cryptography`` alone,
-so that a test never judges the gateway's JOSE code with that same code.
+This file does what an issuer does. It is written on ``cryptography`` alone, so
+that a test never judges the gateway's JOSE code with that same code.
 """
 
 from __future__ import annotations

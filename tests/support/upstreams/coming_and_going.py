@@ -1,6 +1,6 @@
 """A recording upstream on a port of its own that a test switches on and off.
 
-While it is off, its port refuses connections and belongs to nobody else.
+While it is off, its port refuses connections and belongs to no other process.
 """
 
 from __future__ import annotations

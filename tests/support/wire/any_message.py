@@ -1,8 +1,8 @@
 """Random HTTP/1.1 messages, and what docs/transparency.md says becomes of them.
 
-Only the making of messages and a model of the documented changes live here.
-The model is written from the document, on purpose without the gateway's own
-lists of names: it is the other opinion.
+Makes messages, and models the documented changes. The model is written from the
+document, on purpose without the gateway's own lists of names: it is the other
+opinion.
 """
 
 from __future__ import annotations

@@ -55,13 +55,13 @@ def _alone(line: bytes, number: int) -> bytes:
 
 
 def _behind_length(line: bytes, number: int) -> bytes:
-    """A length first: whoever believes the line instead sees the canary as a request (CL.TE)."""
+    """A length first: a reader that believes the line instead sees the canary as a request (CL.TE)."""
     content = b"0\r\n\r\n" + canary(number)
     return _head(number, b"Content-Length: %d\r\n%b" % (len(content), line)) + content
 
 
 def _before_length(line: bytes, number: int) -> bytes:
-    """A length behind: whoever believes it instead of the line sees the canary as a request (TE.CL)."""
+    """A length behind: a reader that believes it instead of the line sees the canary as a request (TE.CL)."""
     return _head(number, line + b"\r\nContent-Length: 4") + _coded(number)
 
 

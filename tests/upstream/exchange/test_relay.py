@@ -275,7 +275,7 @@ async def test_stalled_content_is_a_timeout(data: bytes, reason: Reason) -> None
 
 @pytest.mark.rule("R286")
 async def test_chunks_that_make_no_sense_are_a_protocol_fault() -> None:
-    """The reader is told at once, though the upstream keeps the connection open."""
+    """The reader learns of it at once, though the upstream keeps the connection open."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n")

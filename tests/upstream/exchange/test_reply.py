@@ -178,7 +178,7 @@ class _Sending:
 @pytest.mark.parametrize("upload", ["none", "whole", "running", "failed", "closed"])
 @pytest.mark.parametrize("ended", [True, False])
 async def test_connection_is_kept_only_after_a_whole_exchange(upload: str, ended: bool) -> None:
-    """RFC 9112 section 9.3: a request or a response that is not whole leaves bytes that nobody could place."""
+    """RFC 9112 section 9.3: a request or a response that is not whole leaves bytes that belong to no message."""
     lease, early = CountingLease(), upload in ("running", "failed", "closed")
     sending = None if upload == "none" else _Sending(upload)
     await asyncio.sleep(0)

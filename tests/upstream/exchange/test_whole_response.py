@@ -223,7 +223,7 @@ async def test_client_that_leaves_ends_the_wait(silent: tuple[RawUpstream, Origi
 
 
 async def _whole_then(silent: tuple[RawUpstream, Origin], then: Callable[[Any], None]) -> Reply:
-    """Return the reply when something happens after its last byte and before anybody looked at it."""
+    """Return the reply when something happens after its last byte and before it was looked at."""
     upstream, origin = silent
     lease = await origin.lease()
     sending = spawn(send(lease, heads=memory()), "sends", awaited=True)
@@ -275,7 +275,7 @@ async def test_response_in_the_turn_in_which_its_time_is_over_is_one(silent: tup
 async def test_unforeseen_fault_in_the_reading_is_the_exchanges(
     silent: tuple[RawUpstream, Origin], leaves: bool
 ) -> None:
-    """It ends this exchange, not the event loop's callback; and when nobody waits any more, it ends nothing."""
+    """It ends this exchange, not the event loop's callback; and when the caller no longer waits, it ends nothing."""
 
     def wrong(head: PlainHead) -> bytes:
         raise RuntimeError("wrong")
@@ -307,7 +307,7 @@ async def test_head_that_clients_cannot_be_given_goes_to_the_parser() -> None:
 
 @pytest.mark.parametrize("fields", [MAX_RESPONSE_FIELDS - 1, MAX_RESPONSE_FIELDS])
 async def test_number_of_fields_has_one_bound(fields: int) -> None:
-    """CWE-770: whoever reads the head."""
+    """CWE-770: whichever parser reads the head."""
     outcomes = []
     data = b"HTTP/1.1 200 OK\r\n" + b"X:\r\n" * fields + b"Content-Length: 2\r\n\r\nok"
     for heads in (memory(), None):

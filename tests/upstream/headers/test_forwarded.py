@@ -58,7 +58,7 @@ def sent(
 
 @pytest.mark.rule("C54", "R256", "R258")
 def test_strangers_are_not_believed() -> None:
-    """One line each with the real values, Forwarded dropped; by default nobody is trusted."""
+    """One line each with the real values, Forwarded dropped; by default no proxy is trusted."""
     real = {
         b"x-forwarded-for": [b"192.0.2.7"],
         b"x-forwarded-proto": [b"http"],
@@ -257,7 +257,7 @@ def test_a_unix_socket_between_two_trusted_proxies_hides_no_client() -> None:
 
 @pytest.mark.rule("R256")
 def test_what_is_no_socket_has_neither_address_nor_port() -> None:
-    """Nobody to trust, nothing made up."""
+    """No proxy to trust, nothing made up."""
     peer = Peer(address_text(""), False, 0)
     assert sent(*SPOOFED, peer=peer, client_host=b"") == {
         b"x-forwarded-for": [b"unknown"],
@@ -349,7 +349,7 @@ def test_forwarded_is_read_as_it_was_written(elements: list[dict[bytes, bytes]])
 
 
 @given(st.binary(max_size=60) | st.text('for=";,\\ab ', max_size=30).map(str.encode), st.booleans())
-@example(b"unix", True)  # as nginx behind a Unix socket says of whoever asked it
+@example(b"unix", True)  # as nginx behind a Unix socket says of its clients
 @pytest.mark.rule("R256", "R257", "R258")
 def test_any_forwarding_field_gives_one_line_each(value: bytes, trusted: bool) -> None:
     """Nothing raises, no address is made up, the peer always stands last."""
@@ -395,7 +395,7 @@ HTTPS = Peer(b"10.0.0.1", True, 8443)
 def test_the_clients_address_of_the_gateway_is_a_trusted_proxys_word(
     headers: tuple[tuple[bytes, bytes], ...], origin: tuple[bytes, bytes]
 ) -> None:
-    """Nobody else's."""
+    """No other proxy's."""
     assert external_origin(headers, TRUSTING.trusted, PROXY, b"inner.test") == origin
     assert external_origin(headers, TRUSTING.trusted, STRANGER, b"inner.test") == (b"http", b"inner.test")
 

@@ -121,7 +121,7 @@ def test_key_fields_are_those_of_the_routes_that_take_keys() -> None:
 
 @pytest.mark.rule("R139")
 def test_the_field_of_a_clients_certificate_passes_in_no_spelling() -> None:
-    """Whoever sends it, trusted or not; and nothing may be remembered past it."""
+    """From any client, trusted or not; and nothing may be remembered past it."""
     settings = Settings.model_validate(
         {
             "server": {"client_certificate_header": "X-Client-TLS", "trusted_proxies": ["10.0.0.1"]},

@@ -29,7 +29,7 @@ DEFAULT_RULES = (
 def identity_lines(
     client: list[tuple[bytes, bytes]], claims: dict[str, Any] | None, scopes: tuple[str, ...] = ()
 ) -> list[bytes]:
-    """The lines of the upstream's head whose names fold to an identity header; ``claims`` None for nobody."""
+    """The lines of the upstream's head whose names fold to an identity header; ``claims`` None for no caller."""
     section = request_headers(
         client,
         policy=POLICY,
@@ -56,7 +56,7 @@ SPOOFS = [
 
 @pytest.mark.rule("R340", "R341", "R344")
 def test_only_the_gateway_says_who_is_asking() -> None:
-    """Nobody; somebody without the claims; somebody with them, exactly once."""
+    """No caller; a caller without the claims; a caller with them, exactly once."""
     assert identity_lines(SPOOFS, None) == []
     assert identity_lines(SPOOFS, {}) == []
     assert identity_lines(SPOOFS, {"sub": "alice", "role": "user"}, ("read", "write")) == [

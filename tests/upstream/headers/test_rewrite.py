@@ -130,7 +130,7 @@ def test_names_of_other_characters_pass_only_where_the_configuration_says_so() -
 
 @pytest.mark.rule("C51")
 def test_identity_is_found_behind_many_other_fields() -> None:
-    """There is no number of fields after which nobody looks; the memory for names may overflow meanwhile."""
+    """No number of fields lets the rest pass unseen; the memory for names may overflow meanwhile."""
     policy = header_policy(IDENTITY_NAMES, b"gw")
     filler = tuple((b"X-Filler-%d" % number, b"1") for number in range(3000))
     assert passed(*filler, (b"X-USER-ID", b"admin"), policy=policy) == list(filler)

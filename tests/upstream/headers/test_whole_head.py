@@ -165,7 +165,7 @@ def test_sane_request_id_of_a_client_is_kept_once() -> None:
 
 @pytest.mark.rule("R340", "R341", "R342")
 def test_field_of_a_key_is_the_gateway_s_alone_where_keys_are_taken() -> None:
-    """In any spelling; what it holds is for nobody behind the gateway."""
+    """In any spelling; what it holds is for no service behind the gateway."""
     kept = ((b"X-Api-Keys", b"1"), (b"Accept", b"*/*"))
     spellings = (b"X-Api-Key", b"x_api_key", b"X.API.KEY", b"HTTP_X_API_KEY")
     given = (*((name, b"secret") for name in spellings), *kept)

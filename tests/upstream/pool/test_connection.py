@@ -67,7 +67,7 @@ async def test_nothing_was_heard_until_a_byte_comes_and_again_for_each_exchange(
 
 @pytest.mark.rule("R286")
 async def test_reader_of_content_that_makes_no_sense_is_told_at_once() -> None:
-    """aiohttp alone leaves it waiting for ever, the connection being open."""
+    """aiohttp alone leaves it waiting indefinitely, the connection being open."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(CHUNKED + b"2\r\nab\r\n")

@@ -116,7 +116,7 @@ async def two_addresses() -> AsyncIterator[tuple[RawUpstream, RawUpstream]]:
 
 
 async def test_name_is_looked_up_anew_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New connections follow a changed answer within ``DNS_SECONDS``; until then nobody is asked again."""
+    """New connections follow a changed answer within ``DNS_SECONDS``; until then no resolver is asked again."""
     clock, resolver = FakeClock(), MovingName("127.0.0.1")
     monkeypatch.setattr("aiohttp.connector.monotonic", clock.monotonic)
     async with two_addresses() as (old, new):

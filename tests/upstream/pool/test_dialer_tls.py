@@ -19,7 +19,7 @@ from tests.upstream.pools import opened, refusal, served, settings
 
 @pytest.mark.rule("R330")
 async def test_tls_faults_have_their_own_reason(tmp_path: Path) -> None:
-    """A certificate that nobody vouches for, one for another name, and a server that does not speak TLS."""
+    """A certificate that no authority vouches for, one for another name, and a server that does not speak TLS."""
     ca = authority(tmp_path)
     async with raw_upstream(tls=ca.server_tls("127.0.0.1")) as upstream, opened(upstream.url) as origin:
         assert await refusal(origin) is Reasons.UPSTREAM_TLS

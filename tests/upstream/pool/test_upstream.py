@@ -116,7 +116,7 @@ async def test_trial_is_a_new_connection_that_only_one_request_makes() -> None:
             await upstream.origins[0].lease(fresh=True)
         assert [asked_now(upstream) for _ in range(2)] == [1, 1]
         clock.jump(2)
-        assert asked_now(upstream) is None  # somebody who can connect must try
+        assert asked_now(upstream) is None  # a caller that can connect must try
         trial = spawn(upstream.lease(), "trial", awaited=True)
         await settle(1)
         assert await asked(upstream, 3) == [1, 1, 1]
@@ -219,7 +219,7 @@ async def test_full_pool_is_passed_over_while_another_has_a_place() -> None:
 
 @pytest.mark.rule("R314")
 async def test_request_waits_for_one_pool_only_but_takes_a_place_that_came_free_elsewhere() -> None:
-    """The wait is `pool_wait_seconds`, not that for each URL."""
+    """The timeout is `pool_wait_seconds` in all, not for each URL."""
     async with services(2) as members, balanced(members, pool_size=1, pool_wait_seconds=0.05) as upstream:
         held = [await upstream.lease() for _ in range(2)]
         waiting = [0, 0]

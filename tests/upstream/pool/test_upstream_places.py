@@ -1,4 +1,4 @@
-"""Places in an upstream's pool: none is lost and none is made, whoever leaves at whatever moment."""
+"""Slots in an upstream's pool: none is lost and none is made, whichever request leaves at whatever moment."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ async def test_connection_that_leaves_the_pool_frees_its_place_and_stays_open() 
         connection.close()
         await eventually(lambda: upstream.open_connections == 1)
         kept = (await origin.lease()).detach()
-    await eventually(lambda: upstream.open_connections == 0)  # the end of the pool is everybody's
+    await eventually(lambda: upstream.open_connections == 0)  # the end of the pool ends all of them
     kept.close()
 
 
@@ -128,7 +128,7 @@ async def test_connection_that_is_old_enough_serves_no_further_request() -> None
 
 
 async def test_idle_connection_is_had_at_once_but_not_before_those_who_wait() -> None:
-    """What the express lane asks: never a wait, never a place that somebody else is owed."""
+    """What the express lane asks: never waiting, never a slot that another request is owed."""
     async with raw_upstream() as upstream, opened(upstream.url, pool_size=1) as origin:
         assert origin.lease_now() is None
         await served(await origin.lease())
