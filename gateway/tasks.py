@@ -25,16 +25,16 @@ _periodic: set[Periodic] = set()
 
 #: Failures that end nothing, by kind, in this process: failed rounds, and everything else that was noted.
 failures: Counter[str] = Counter()
+_logged_at: dict[str, float] = {}
 
 #: Names of tasks that did not end in time, in this process. What they hold, such as a thread, may keep it from ending.
 given_up: list[str] = []
 
 #: Least seconds between two log lines about failures of one kind.
 LOG_SECONDS = 10.0
-_logged_at: dict[str, float] = {}
 
 #: The real pause, in seconds, after a failure that would leave none between two rounds.
-_PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.1
 
 
 def spawn(work: Coroutine[Any, Any, T], name: str, *, awaited: bool = False) -> asyncio.Task[T]:
@@ -121,7 +121,7 @@ async def go_on_after(error: BaseException, kind: str) -> None:
     if not survivable(error):
         raise error
     note_failure(kind, error)
-    await asyncio.sleep(_PAUSE_SECONDS)
+    await asyncio.sleep(PAUSE_SECONDS)
 
 
 class Periodic:
@@ -218,7 +218,7 @@ class Periodic:
             if not survivable(error):
                 raise
             self._failed(error)
-            await asyncio.sleep(_PAUSE_SECONDS)  # or rounds would follow each other without a pause
+            await asyncio.sleep(PAUSE_SECONDS)  # or rounds would follow each other without a pause
 
     def _failed(self, error: BaseException) -> None:
         self.failures += 1

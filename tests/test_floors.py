@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -147,6 +147,18 @@ OF_EACH_FEATURE = {
     "feature.py": "a declaration; tests/features/test_listed.py looks at each",
     "reasons.py": "declarations; tests/test_errors.py and test_listed.py look at each",
 }
+
+#: Tests that name what begins with an underscore, where the gateway has such a name as well, and why.
+REACH_INSIDE = {
+    "e2e/connections/test_slow_clients.py": "aiohttp's: how many bytes of content wait for a reader",
+    "test_tls_contexts.py": "redis-py's, which the gateway overrides: the TLS context of a connection",
+}
+
+#: Names of every object.
+OF_TUPLES_AND_PROCESSES = {"_asdict", "_exit", "_fields", "_make", "_replace"}
+
+#: What takes the name of an attribute as a text.
+BY_TEXT = {"delattr", "getattr", "hasattr", "object", "patch", "setattr"}
 
 
 # --- the files, and what they import ---
@@ -444,6 +456,99 @@ def test_what_is_pure_waits_for_nothing_and_asks_no_clock(file: Path) -> None:
 def test_one_file_reads_the_clock() -> None:
     """Time is an argument everywhere else, so that tests can let it pass."""
     assert [_name(file) for file in _modules() if "time" in set(_imported(file))] == ["clock"]
+
+
+# --- what tests may touch ---
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in OF_TUPLES_AND_PROCESSES | {"_"}
+
+
+def _named(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Return the names of functions, classes and variables that these define."""
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name))
+
+
+def _members(tree: ast.Module) -> Iterator[str]:
+    """Return the names that the classes of a module give to methods and attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from _named(node.body)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_own(node.value):
+            yield node.attr
+
+
+def _privates(files: Iterable[Path]) -> set[str]:
+    """Return what begins with an underscore in modules, and in their objects."""
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    return {name for tree in trees for name in (*_named(tree.body), *_members(tree)) if _is_private(name)}
+
+
+def _is_own(value: ast.expr) -> bool:
+    """Return whether this is the object whose method it stands in."""
+    if isinstance(value, ast.Call):
+        value = value.func
+    return isinstance(value, ast.Name) and value.id in ("self", "cls", "super")
+
+
+def _reached(node: ast.AST) -> Iterator[str]:
+    """Return the names that a piece of code takes from other objects and modules, as attributes or as texts."""
+    if isinstance(node, ast.Attribute) and not _is_own(node.value):
+        yield node.attr
+    elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "gateway":
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in BY_TEXT:
+        texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+        yield from (text.rpartition(".")[2] for text in texts if isinstance(text, str))
+
+
+def test_tests_reach_the_gateway_by_its_public_names_only() -> None:
+    """What begins with an underscore may be renamed without a test that fails.
+
+    A name is taken for the gateway's if it has one that is spelled so, and the test has not made one itself.
+    """
+    known = _privates(_modules())
+    inside: dict[str, list[str]] = {}
+    for file in _sources("tests"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        foreign = known.difference(_members(tree))
+        for node in ast.walk(tree):
+            for name in foreign.intersection(_reached(node)):
+                assert isinstance(node, ast.expr | ast.stmt)
+                inside.setdefault(str(file.relative_to(ROOT / "tests")), []).append(f"{node.lineno}: {name}")
+    assert {file: found for file, found in inside.items() if file not in REACH_INSIDE} == {}
+    assert set(REACH_INSIDE) <= set(inside), "these no longer do"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "source._epoch",
+        "source.table._ends[0]",
+        "found()._close()",
+        "source._epoch = 1",
+        "from gateway.tasks import _log",
+        "monkeypatch.setattr(Supervisor, '_live', 1)",
+        "monkeypatch.setattr('gateway.tasks._log', 1)",
+        "getattr(source, '_epoch', 0)",
+    ],
+)
+def test_each_way_to_reach_inside_is_noticed(code: str) -> None:
+    names = {"_close", "_ends", "_epoch", "_live", "_log"}
+    assert any(names.intersection(_reached(node)) for node in ast.walk(ast.parse(code)))
+
+
+@pytest.mark.parametrize(
+    "code", ["self._epoch", "super()._epoch()", "cls._epoch = 1", "from tests.a import _epoch", "say('_epoch')"]
+)
+def test_what_a_helper_has_of_its_own_is_none(code: str) -> None:
+    assert not any("_epoch" in _reached(node) for node in ast.walk(ast.parse(code)))
 
 
 # --- which tests there are ---

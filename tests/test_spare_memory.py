@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
-from gateway import spare_memory
 from gateway.spare_memory import MEMORY_LOOK_SECONDS, MIN_GROWTH_PAGES, REST, SpareMemory, resident_pages, trim_of_c
 from tests.support.clock import FakeClock, eventually, settle
 
 pytestmark = pytest.mark.skipif(
-    not spare_memory._STATM.exists(), reason="/proc says how much is in memory; only Linux has it"
+    not Path("/proc/self/statm").exists(), reason="/proc says how much is in memory; only Linux has it"
 )
 
 

@@ -16,7 +16,8 @@ import logging
 import os
 import random
 import signal
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
 
 from gateway.app import draw_pseudonym
 from gateway.clock import SystemClock
@@ -26,13 +27,15 @@ from gateway.process.worker_pages import Slot, Workers
 from gateway.process.worker_process import WorkerProcess
 from gateway.server.admin.port import open_admin
 from gateway.server.seam.feature import features_of
-from gateway.server.sockets.listen import Reservation, shown_addresses
+from gateway.server.sockets.listen import Reservation, SharedAddress, shown_addresses
 from gateway.settings.feature_faults import Hook
 from gateway.settings.loading import handed_over
 from gateway.settings.tables.root import Settings
 from gateway.tasks import cancelled, note_failure, spawn, survivable
 
 _log = logging.getLogger("gateway")
+
+StartProcess: TypeAlias = Callable[[Sequence[SharedAddress], str], Awaitable[WorkerProcess]]
 
 #: Most workers that "auto" makes, as many as can be configured.
 MAX_WORKERS = 256
@@ -78,13 +81,19 @@ def _cores() -> int:
 class Supervisor:
     """Starts the workers, replaces those that end, and ends them all.
 
+    Args:
+        settings: for the gateway.
+        count: of workers.
+        start_process: starts a process that waits for its plan; see ``WorkerProcess.start``.
+
     Attributes:
         fleet: the workers, as they are.
         up: resolved once every worker has listened: True, or False when one cannot start.
     """
 
-    def __init__(self, settings: Settings, count: int) -> None:
+    def __init__(self, settings: Settings, count: int, start_process: StartProcess = WorkerProcess.start) -> None:
         self._settings = settings
+        self._start_process = start_process
         self._clock = SystemClock()
         self._secret = os.urandom(SECRET_BYTES).hex()
         self._pseudonym = draw_pseudonym().decode("ascii")
@@ -234,7 +243,7 @@ class Supervisor:
             self._spare = spawn(self._stand_by(), "standby worker", awaited=True)
 
     async def _stand_by(self) -> WorkerProcess:
-        process = await WorkerProcess.start(self._reservation.shared, self._settings.listed)
+        process = await self._start_process(self._reservation.shared, self._settings.listed)
         if self.fleet.draining:
             process.signal(signal.SIGKILL)
         self.fleet.spare = process
@@ -250,7 +259,7 @@ class Supervisor:
                 if process.alive:
                     return process
                 await process.kill()
-        return await WorkerProcess.start(self._reservation.shared, self._settings.listed)
+        return await self._start_process(self._reservation.shared, self._settings.listed)
 
 
 async def _supervise(settings: Settings, count: int) -> int:

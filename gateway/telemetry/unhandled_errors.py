@@ -20,10 +20,12 @@ from gateway.paced_log import PacedLog
 from gateway.tasks import where
 
 _log = logging.getLogger("gateway")
-_paced = PacedLog(_log)
 
 #: Errors so far, by the hook that got them: ``event_loop``, ``unraisable``, ``thread`` or ``warning``.
 counts: Counter[str] = Counter()
+
+#: Writes the lines about them.
+paced = PacedLog(_log)
 
 
 def install() -> None:
@@ -60,4 +62,4 @@ def _warned(
 
 def _report(hook: str, place: str) -> None:
     counts[hook] += 1
-    _paced.write(logging.ERROR, hook, "unexpected error in %s: %s", hook, place)
+    paced.write(logging.ERROR, hook, "unexpected error in %s: %s", hook, place)

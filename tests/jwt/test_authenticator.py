@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway.clock import SystemClock
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.jwt import authenticator as authenticate
 from gateway.jwt.authenticator import Authenticator
-from gateway.jwt.issuers.key_sources import FileSource, RemoteSource
 from gateway.jwt.issuers.registry import build_issuers
-from tests.support.clock import eventually
+from tests.support.clock import FakeClock, eventually
 from tests.support.composed import Tokens
 from tests.support.gateways.authenticating import rig, rig_with_idp
 from tests.support.issuers.identity_provider import FakeIdp, gateway_settings, issuer_settings
@@ -216,17 +214,27 @@ async def test_an_unknown_issuer_is_told_from_a_similar_one_in_the_log(tmp_path:
             assert len(caught.value.detail) < 500
 
 
-def test_issuers_are_built_from_settings(tmp_path: Path) -> None:
-    """Design: build once."""
+async def test_issuers_are_built_from_settings(tmp_path: Path) -> None:
+    """Design: build once. What is fetched can wait at first, and a file does not."""
+    file, clock = tmp_path / "keys", FakeClock()
+    file.write_bytes(jwks(A))
     settings = gateway_settings(
-        issuer_settings(name="file", jwks_file=str(tmp_path)), issuer_settings(name="net", issuer="https://b.test")
+        issuer_settings(name="file", jwks_file=str(file), **ES),
+        issuer_settings(name="net", issuer="https://b.test", jwks_url="https://b.test/keys"),
     )
-    built = build_issuers(settings, SystemClock())
+    built = build_issuers(settings, clock, 0.2)
     assert list(built) == ["file", "net"]
-    assert isinstance(built["file"]._source, FileSource)
-    assert isinstance(built["net"]._source, RemoteSource)
-    late = build_issuers(settings, SystemClock(), 0.2)
-    assert [late[name]._first_wait for name in ("file", "net")] == [0.0, 0.2]
+    assert [each.status()["source"] for each in built.values()] == [str(file), "https://b.test/keys"]
+    try:
+        for each in built.values():
+            each.start()
+        await eventually(lambda: built["file"].fetches == 1)
+        assert built["file"].usable() is None
+        assert clock.naps[0] == pytest.approx(0.2)
+        assert built["net"].fetches == 0
+    finally:
+        for each in built.values():
+            await each.stop()
 
 
 async def test_a_cache_of_size_zero_verifies_each_time() -> None:

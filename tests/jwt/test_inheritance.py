@@ -18,6 +18,7 @@ from gateway.jwt.issuers.refresher import IssuerKeys
 from gateway.jwt.issuers.registry import build_issuers, build_tenants
 from gateway.jwt.issuers.tenants import Tenants
 from gateway.jwt.revocations.revocations import Revocations
+from gateway.jwt.revocations.source import Inheritance
 from gateway.jwt.revocations.table import EntryKind
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
@@ -42,8 +43,8 @@ class Worker:
         self.issuers = build_issuers(self.settings, SystemClock())
         self.tenants = build_tenants(self.settings, SystemClock())
         self.keys: dict[str, IssuerKeys | Tenants] = {**self.issuers, **self.tenants}
-        link = RedisLink(Redis(url="redis://127.0.0.1:1"), SystemClock())
-        self.source = RedisRevocations(link, SystemClock())
+        self._link = RedisLink(Redis(url="redis://127.0.0.1:1"), SystemClock())
+        self.source = RedisRevocations(self._link, SystemClock())
         self.file = FileRevocations(str(folder / "revoked"), SystemClock(), 60)
         self.revocations = Revocations([self.file, self.source], SystemClock())
 
@@ -54,12 +55,13 @@ class Worker:
         for each in self.keys.values():
             await each.stop()
         await self.revocations.stop()
-        await self.source._link.stop()
+        await self._link.stop()
 
-    def revoke(self, count: int) -> None:
-        now = time.time()
-        records = (revoked(EntryKind.TOKEN, str(number), expires=now + 3600) for number in range(count))
-        self.source.table.apply(b"".join(records), now)
+    def has_read(self, count: int, looked_at: float) -> None:
+        """Have it know so many revocations, which it read from Redis at that moment."""
+        expires = time.time() + 3600
+        records = b"".join(revoked(EntryKind.TOKEN, str(number), expires=expires) for number in range(count))
+        self.source.inherit(Inheritance(looked_at, f"0123456789abcdef {count}", [records]))
 
     def estate(self) -> dict[str, Any]:
         """Return all that it leaves, as it comes out of the channel."""
@@ -80,9 +82,7 @@ async def test_keys_and_revocations_are_left_with_their_age(tmp_path: Path) -> N
         await one.issuers["main"].wait_until_loaded()
         tenant = one.tenants["many"].admit("a")
         await tenant.wait_until_loaded()
-        one.revoke(10_000)
-        one.source._epoch, one.source._read = b"0123456789abcdef", 10_000
-        one.source.found_good(began := time.monotonic() - 5)
+        one.has_read(10_000, began := time.monotonic() - 5)
         asked = idp.key_fetches()
         await take_over(one.estate(), heir.keys, heir.revocations)
         main = heir.issuers["main"]
@@ -93,8 +93,8 @@ async def test_keys_and_revocations_are_left_with_their_age(tmp_path: Path) -> N
         assert (inherited.usable(), inherited.stale_at) == (None, tenant.stale_at)
         assert heir.tenants["many"].get("b") is None
         assert idp.key_fetches() == asked
-        assert (heir.source.filled, heir.source.known, heir.source._looked_at) == (True, False, began)
-        assert (heir.source._epoch, heir.source._read) == (b"0123456789abcdef", 10_000)
+        assert (heir.source.filled, heir.source.known) == (True, False)
+        assert (heir.source.bequeath().looked_at, heir.source.place) == (began, "0123456789abcdef 10000")
         assert heir.revocations.covers(caller(token="9999"))
         assert not heir.file.filled, "it was never read"
         left, again = one.estate(), heir.estate()
@@ -137,13 +137,11 @@ async def test_a_list_of_revocations_is_left_whole_or_not_at_all(
     monkeypatch.setattr(inheritance, "MAX_RECORD_BYTES", 28 * (5000 if fits else 4999))
     monkeypatch.setattr(inheritance, "PIECE_BYTES", 28 * 100)
     async with FakeIdp() as idp, Worker(idp, tmp_path) as one, Worker(idp, tmp_path) as heir:
-        one.revoke(5000)
-        one.source._epoch, one.source._read = b"0123456789abcdef", 5000
-        one.source.found_good(time.monotonic())
+        one.has_read(5000, time.monotonic())
         await take_over(one.estate(), heir.keys, heir.revocations)
         assert heir.source.filled is fits
         assert len(heir.source.table) == (5000 if fits else 0)
-        assert heir.source._read == (5000 if fits else 0)
+        assert heir.source.place == ("0123456789abcdef 5000" if fits else "")
 
 
 @pytest.mark.rule("R442")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
+import tracemalloc
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -198,13 +198,13 @@ def test_to_be_forgotten_gains_one_request_for_a_whole_table_of_newcomers() -> N
 
 def test_memory_of_a_bucket_is_what_the_documentation_says() -> None:
     buckets = Buckets(limit(1, 1000), 20_000)
+    tracemalloc.start()
     for number in range(20_000):
         take([(buckets, number.to_bytes(16, "big"))], START + number / 1000)
-    table = buckets._full_at
-    each = (
-        sys.getsizeof(table) / len(table) + sys.getsizeof(next(iter(table))) + sys.getsizeof(table[next(iter(table))])
-    )
-    assert 100 < each <= 250
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(buckets) == 20_000
+    assert 100 < size / 20_000 <= 250
 
 
 def test_barred_callers_are_few_and_let_go_in_time() -> None:

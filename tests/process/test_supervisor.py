@@ -7,15 +7,19 @@ import itertools
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.process import supervisor as workers
+from gateway.process.merged_metrics import Wire
 from gateway.process.supervisor import Supervisor, worker_count
 from gateway.process.worker_pages import Slot
-from gateway.server.sockets.listen import Reservation
+from gateway.process.worker_process import WorkerProcess
+from gateway.server.sockets.listen import SharedAddress
 from gateway.tasks import failures
 from tests.support.composed import Settings
 from tests.support.gateways.running import RawClient, configuration, request, until
@@ -44,6 +48,64 @@ def _kill(slot: Slot, number: signal.Signals) -> None:
 
 async def _replaced(slot: Slot, times: int) -> None:
     await until(lambda: slot.restarts == times and slot.state == "running", within=PATIENCE)
+
+
+class Pretended(WorkerProcess):
+    """A process that is none: it lives until it is told to end, or has ended before it began.
+
+    Args:
+        end: its exit code, or what its supervisor is told instead of one; none while it lives.
+    """
+
+    def __init__(self, end: int | BaseException | None = None) -> None:
+        self.pid = 0
+        self.loaded = self.listening = self.served = False
+        self.metrics: Wire = []
+        self.plan: dict[str, Any] = {}
+        self.heard: list[signal.Signals] = []
+        self.end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if isinstance(end, int):
+            self.end.set_result(end)
+        self._fault = end if isinstance(end, BaseException) else None
+
+    @property
+    def alive(self) -> bool:
+        return not self.end.done()
+
+    def begin(self, plan: dict[str, Any], on_listening: Callable[[], None]) -> None:
+        self.plan = plan
+
+    async def ended(self) -> int:
+        if self._fault is not None:
+            raise self._fault
+        return await self.end
+
+    def signal(self, number: signal.Signals) -> None:
+        self.heard.append(number)
+        if self.alive:
+            self.end.set_result(0)
+
+
+class Pretending:
+    """Starts processes that are none.
+
+    Args:
+        ends: of the first processes, in order; the others live until they are told to end.
+    """
+
+    def __init__(self, *ends: int | BaseException) -> None:
+        self._ends = iter(ends)
+        self.made: list[Pretended] = []
+        self.began: list[float] = []
+
+    async def start(self, shared: Sequence[SharedAddress], listed: str) -> WorkerProcess:
+        self.began.append(time.monotonic())
+        self.made.append(Pretended(next(self._ends, None)))
+        return self.made[-1]
+
+    def have_begun(self, count: int) -> bool:
+        """Return whether so many were made, and all were told what to be."""
+        return len(self.made) == count and all(one.plan for one in self.made)
 
 
 @pytest.mark.usefixtures("loading")
@@ -150,38 +212,40 @@ def test_one_worker_is_the_single_process_without_a_supervisor(tmp_path: Path, m
 
 
 @pytest.mark.rule("R174")
-async def test_first_fetches_of_workers_are_spread_and_later_ones_are_not(tmp_path: Path) -> None:
+async def test_first_fetches_of_workers_are_spread_and_later_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first worker asks at once, the others at moments of their own within two seconds."""
-    supervisor = Supervisor(_settings(tmp_path, 8), 8)
-    supervisor._reservation = await Reservation.make(["127.0.0.1:0"])
-    try:
-        for _ in range(50):
-            waits = [supervisor._plan(slot)["first_wait"] for slot in supervisor.fleet.slots]
+    monkeypatch.setattr(workers, "FIRST_WAIT", 0.01)
+    settings = _settings(tmp_path, 8)
+    for _ in range(50):
+        processes = Pretending()
+        supervisor = Supervisor(settings, 8, processes.start)
+        try:
+            await supervisor.start()
+            await until(partial(processes.have_begun, 8))
+            waits = {one.plan["worker"]: one.plan["first_wait"] for one in processes.made}
             assert waits[0] == 0
-            assert len(set(waits)) == 8
-            assert all(0 <= wait <= min(2.0, 0.3 * number) for number, wait in enumerate(waits))
-        supervisor.fleet.slots[7].restarts = 1
-        assert supervisor._plan(supervisor.fleet.slots[7])["first_wait"] == 0
-    finally:
-        supervisor._reservation.close()
+            assert len(set(waits.values())) == 8
+            assert all(0 <= wait <= min(2.0, 0.3 * number) for number, wait in waits.items())
+            (last,) = (one for one in processes.made if one.plan["worker"] == 7)
+            last.end.set_result(-9)
+            await until(partial(processes.have_begun, 9))
+            assert (processes.made[8].plan["worker"], processes.made[8].plan["first_wait"]) == (7, 0)
+        finally:
+            await supervisor.stop()
 
 
 async def test_workers_that_die_early_come_back_ever_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The delay doubles from a tenth of a second up to its limit, so that a poisoned start does not eat the machine."""
-    began: list[float] = []
-
-    async def dies(supervisor: Supervisor, slot: Any) -> tuple[int, bool]:
-        began.append(time.monotonic())
-        if len(began) == 6:
-            supervisor._end(signal.SIGTERM)
-        return -9, False
-
-    monkeypatch.setattr(Supervisor, "_live", dies)
+    processes = Pretending(*[-9] * 5)
     monkeypatch.setattr(workers, "FIRST_WAIT", 0.02)
     monkeypatch.setattr(workers, "LAST_WAIT", 0.1)
-    supervisor = Supervisor(_settings(tmp_path, 2), 1)
-    await supervisor._keep(supervisor.fleet.slots[0])
-    waits = [later - earlier for earlier, later in itertools.pairwise(began)]
+    supervisor = Supervisor(_settings(tmp_path, 2), 1, processes.start)
+    await supervisor.start()
+    await until(lambda: len(processes.began) == 6)
+    await supervisor.stop()
+    waits = [later - earlier for earlier, later in itertools.pairwise(processes.began)]
     assert all(wait > least - 0.005 for wait, least in zip(waits, (0.02, 0.04, 0.08, 0.1, 0.1), strict=True))
     assert supervisor.fleet.slots[0].restarts == 5
 
@@ -191,18 +255,14 @@ async def test_a_fault_in_keeping_a_worker_is_the_end_of_that_worker_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The place is filled again."""
-    before, lives = failures["worker"], iter([RuntimeError(), asyncio.CancelledError(), MemoryError()])
-    supervisor = Supervisor(_settings(tmp_path, 2), 1)
+    before = failures["worker"]
+    processes = Pretending(RuntimeError(), asyncio.CancelledError(), MemoryError())
+    supervisor = Supervisor(_settings(tmp_path, 2), 1, processes.start)
     supervisor.up.set_result(True)
-
-    async def broken(supervisor: Supervisor, slot: Any) -> tuple[int, bool]:
-        fault = next(lives, None)
-        if fault is None:
-            supervisor._end(signal.SIGTERM)
-            return 0, True
-        raise fault
-
-    monkeypatch.setattr(Supervisor, "_live", broken)
     monkeypatch.setattr(workers, "FIRST_WAIT", 0.01)
-    assert await supervisor._keep(supervisor.fleet.slots[0])
+    await supervisor.start()
+    await until(lambda: processes.have_begun(4))
+    assert await supervisor.drain(5) == 0
+    await supervisor.stop()
     assert (supervisor.fleet.slots[0].restarts, failures["worker"]) == (3, before + 3)
+    assert [one.heard[:1] for one in processes.made] == [[signal.SIGKILL]] * 3 + [[signal.SIGTERM]]

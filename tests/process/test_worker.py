@@ -98,9 +98,9 @@ async def test_a_question_that_makes_no_sense_is_passed_over() -> None:
     """The answers go on, or the worker would pass for dead."""
     before = failures["answers to the supervisor"]
     ours, theirs = socket.socketpair()
+    ours.sendall((4).to_bytes(4, "big") + b"none")
     supervisor, channel = await Channel.open(ours), await Channel.open(theirs)
     answering = spawn(worker.answer_supervisor(channel, {"odd": object, "metrics": lambda: [1]}), "answers")
-    supervisor._writer.write((4).to_bytes(4, "big") + b"none")
     supervisor.send({"page": "metrics"})
     supervisor.send({"id": 0, "page": "odd"})  # an answer that cannot be sent
     supervisor.send({"id": 1, "page": "metrics"})

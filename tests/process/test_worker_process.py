@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from gateway.configuration import GatewaySettings
 from gateway.process.channel import Channel
 from gateway.process.worker_process import WorkerProcess
 from gateway.server.sockets.listen import SharedAddress
-from gateway.tasks import cancelled, failures, spawn
+from gateway.tasks import failures
 from tests.support.gateways.running import until
 from tests.support.gateways.workers import PATIENCE
 
@@ -23,13 +24,20 @@ NOWHERE = [SharedAddress("127.0.0.1:0")]
 pytestmark = pytest.mark.usefixtures("loading")
 
 
-async def test_process_stands_by_until_it_is_not_needed() -> None:
+async def test_process_stands_by_until_it_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers nothing, and ends in order when its channel does."""
+    ends, whole = [], Channel.open
+
+    async def noted(end: socket.socket) -> Channel:
+        ends.append(end)
+        return await whole(end)
+
+    monkeypatch.setattr(Channel, "open", noted)
     process = await WorkerProcess.start(NOWHERE, GatewaySettings.listed)
     assert (process.alive, process.loaded) == (True, False)
     await until(lambda: process.loaded, within=PATIENCE)
     assert (process.listening, process.served, await process.ask("status")) == (False, False, None)
-    await process._channel.close()
+    ends[0].shutdown(socket.SHUT_WR)
     assert await process.ended() == 0
     assert not process.alive
     process.signal(signal.SIGTERM)  # no process there: nothing happens
@@ -80,14 +88,12 @@ async def test_worker_is_this_package_whatever_lies_in_the_current_directory(
 async def test_message_that_makes_no_sense_is_passed_over() -> None:
     """What comes after it is heard, or the worker would pass for dead."""
     before = failures["channel of a worker"]
-    process = await WorkerProcess.start(NOWHERE, GatewaySettings.listed)
+    ours, theirs = socket.socketpair()
+    theirs.sendall((4).to_bytes(4, "big") + b"none" + (2).to_bytes(4, "big") + b"[]")
+    channel = await Channel.open(theirs)
+    silent = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
+    process = WorkerProcess(silent, await Channel.open(ours))
     try:
-        ours, theirs = socket.socketpair()
-        await cancelled(process._reader)
-        await process._channel.close()
-        channel, process._channel = await Channel.open(theirs), await Channel.open(ours)
-        process._reader = spawn(process._read(), "reading", awaited=True)
-        channel._writer.write((4).to_bytes(4, "big") + b"none" + (2).to_bytes(4, "big") + b"[]")
         channel.send({"page": "metrics", "answer": [{}]})
         await until(lambda: process.metrics == [{}])
         assert failures["channel of a worker"] == before + 2

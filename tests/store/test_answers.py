@@ -16,6 +16,7 @@ from gateway.settings.tables.redis import Redis
 from gateway.store import answers
 from gateway.store.answers import OddAnswerError, StoreUnavailableError
 from gateway.store.redis_link import RedisLink
+from tests.support.clock import eventually
 from tests.support.stores.scripted_redis import ODD_ANSWERS, RespServer
 
 ALL: tuple[Any, ...] = (
@@ -133,10 +134,8 @@ async def test_a_heartbeat_that_is_answered_oddly_is_no_heartbeat() -> None:
     """What answers is no Redis then; nothing is asked of it."""
     async with linked() as (server, link):
         server.odd = {b"TIME": b":1\r\n"}
-        await link._ask()
-        assert not link.available
+        await eventually(lambda: not link.available)
         with pytest.raises(StoreUnavailableError):
             await link.command("GET", "a")
         server.odd = {}
-        await link._ask()
-        assert link.available
+        await eventually(lambda: link.available)

@@ -13,7 +13,7 @@ from gateway.clock import SystemClock
 from gateway.settings.tables.redis import Redis
 from gateway.store.conditions import CONDITIONS_LOOK_SECONDS, SOON_SECONDS, Conditions
 from gateway.store.redis_link import RedisLink
-from tests.support.clock import eventually
+from tests.support.clock import FakeClock, eventually
 from tests.support.composed import Settings
 from tests.support.gateways.running import configuration
 from tests.support.stores.redis import RedisServer
@@ -117,13 +117,24 @@ async def test_a_cluster_is_named(tmp_path: Path) -> None:
 
 
 async def test_after_an_outage_the_next_look_comes_soon(tmp_path: Path) -> None:
-    async with looking(tmp_path, settings()) as (server, conditions):
-        assert conditions._pause() == SOON_SECONDS
-        await conditions.look()
-        assert conditions._pause() == CONDITIONS_LOOK_SECONDS
-        conditions._link.outages += 1
-        assert conditions._pause() == SOON_SECONDS
-        await server.kill()
-        conditions._link.available = False
-        await conditions.look()
-        assert (len(conditions.problems), conditions._pause()) == (1, SOON_SECONDS)
+    async with RedisServer(tmp_path) as server:
+        link, clock = RedisLink(Redis(url=server.url, timeout_seconds=2), SystemClock()), FakeClock()
+        conditions = Conditions(link, settings(), clock)
+        try:
+            conditions.start()  # Redis has not answered yet
+            await eventually(lambda: clock.naps == [SOON_SECONDS])
+            await link.start()
+            await clock.advance(SOON_SECONDS)
+            await eventually(lambda: clock.naps == [CONDITIONS_LOOK_SECONDS])
+            await server.kill()
+            await eventually(lambda: not link.available)
+            await clock.advance(CONDITIONS_LOOK_SECONDS)
+            await eventually(lambda: clock.naps == [SOON_SECONDS])
+            assert len(conditions.problems) == 1
+            await server.restart()
+            await eventually(lambda: link.available)
+            await clock.advance(SOON_SECONDS)
+            await eventually(lambda: clock.naps == [CONDITIONS_LOOK_SECONDS])
+        finally:
+            await conditions.stop()
+            await link.stop()

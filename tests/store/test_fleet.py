@@ -24,6 +24,7 @@ from gateway.store.names import FLEET
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, OffsetClock, eventually
 from tests.support.composed import Settings
+from tests.support.gateways.revoking import linked
 from tests.support.stores.redis import RedisServer
 from tests.support.tokens.verifying import make_settings
 
@@ -153,14 +154,14 @@ async def test_a_crowd_is_bounded(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 @pytest.mark.rule("R435")
 async def test_a_store_that_is_away_or_answers_oddly_is_left_alone(tmp_path: Path) -> None:
     """Nothing waits for it, and nothing depends on it."""
-    async with RedisServer(tmp_path) as server, member(server, settings()) as one:
+    async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
+        one = Fleet(link, settings(), SystemClock())
         server.run("SET", FLEET, "x")
         await one.look()
         await server.kill()
-        await eventually(lambda: not one._link.available)
-        refusals = one._link.refusals
+        await eventually(lambda: not link.available)
         await one.look()
-        assert one._link.refusals == refusals
+        assert link.refusals == 0
 
 
 async def test_it_looks_again_and_again(tmp_path: Path) -> None:

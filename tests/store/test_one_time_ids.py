@@ -211,45 +211,39 @@ async def test_what_was_made_before_redis_began_to_remember_is_undecided(
                 await store.stop()
 
 
-class Answers(UsedIds):
-    """Gives the answers that a test has set, in their order."""
+def scripted(monkeypatch: pytest.MonkeyPatch) -> tuple[ReplayRedis, list[asyncio.Future[bytes]]]:
+    """Return a store, and what it asks Redis: a test gives the answers."""
+    asked: list[asyncio.Future[bytes]] = []
 
-    def __init__(self, link: RedisLink) -> None:
-        super().__init__(link, "proof")
-        self.asked: list[asyncio.Future[bytes]] = []
+    async def use(self: UsedIds, digest: bytes, earliest: float, until: float, *, undecided_passes: bool) -> bytes:
+        asked.append(asyncio.get_running_loop().create_future())
+        return await asked[-1]
 
-    async def use(self, digest: bytes, earliest: float, until: float, *, undecided_passes: bool) -> bytes:
-        self.asked.append(asyncio.get_running_loop().create_future())
-        return await self.asked[-1]
-
-
-def scripted(link: RedisLink) -> tuple[ReplayRedis, Answers]:
-    store, answers = made(link), Answers(link)
-    store._shared = answers
-    return store, answers
+    monkeypatch.setattr(UsedIds, "use", use)
+    return made(RedisLink(Redis(url="redis://127.0.0.1:1/0"), SystemClock())), asked
 
 
 @pytest.mark.rule("R137")
-async def test_the_first_passes_though_the_second_hears_first_that_it_is_late() -> None:
+async def test_the_first_passes_though_the_second_hears_first_that_it_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers come over several connections, in any order."""
-    store, answers = scripted(RedisLink(Redis(url="redis://127.0.0.1:1/0"), SystemClock()))
+    store, asked = scripted(monkeypatch)
     first, second = (asyncio.ensure_future(store.use(once(A, 60))) for _ in range(2))
     await settle()
-    answers.asked[1].set_result(USED)
+    asked[1].set_result(USED)
     assert not await second
-    answers.asked[0].set_result(NEW)
+    asked[0].set_result(NEW)
     assert await first
 
 
 @pytest.mark.rule("R439")
-async def test_what_passed_without_an_answer_is_not_new_with_the_next_one() -> None:
+async def test_what_passed_without_an_answer_is_not_new_with_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """One request fails, another one that was sent at the same time does not."""
-    store, answers = scripted(RedisLink(Redis(url="redis://127.0.0.1:1/0"), SystemClock()))
+    store, asked = scripted(monkeypatch)
     first, second = (asyncio.ensure_future(store.use(once(A, 60), undecided_passes=True)) for _ in range(2))
     await settle()
-    answers.asked[0].set_exception(StoreUnavailableError())
+    asked[0].set_exception(StoreUnavailableError())
     assert await first
-    answers.asked[1].set_result(NEW)
+    asked[1].set_result(NEW)
     assert not await second
 
 

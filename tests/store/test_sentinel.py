@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from gateway.clock import SystemClock
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
-from gateway.store.sentinel import Sentinels
+from gateway.store.sentinel import NoMasterError, Sentinels
 from tests.support.clock import eventually
 from tests.support.stores.redis import RedisServer, Sentinel
 from tests.support.stores.scripted_redis import ODD_ANSWERS, RespServer
@@ -103,5 +103,6 @@ async def test_a_sentinel_that_is_silent_costs_its_time_limit_once() -> None:
 async def test_the_name_is_taken_as_it_is_written() -> None:
     async with RespServer() as server:
         sentinels = Sentinels(settings(server.url.removesuffix("/0"), name="user:pw@MyMaster"))
-        assert sentinels._name == "MyMaster"
+        with pytest.raises(NoMasterError, match='"MyMaster"'):
+            sentinels.where()
         await sentinels.stop()

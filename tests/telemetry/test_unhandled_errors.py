@@ -25,7 +25,7 @@ def _hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module, name in ((sys, "unraisablehook"), (threading, "excepthook"), (warnings, "showwarning")):
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(logging, "raiseExceptions", True)
-    monkeypatch.setattr(last_resort, "_paced", PacedLog(logging.getLogger("gateway"), FakeClock().monotonic))
+    monkeypatch.setattr(last_resort, "paced", PacedLog(logging.getLogger("gateway"), FakeClock().monotonic))
     last_resort.counts.clear()
     last_resort.install()
     yield
@@ -65,7 +65,7 @@ def _thread() -> None:
 def _warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = last_resort._warned
+        last_resort.install()  # pytest has set its own hook
         warnings.warn(SECRET, UserWarning, stacklevel=1)
 
 

@@ -53,7 +53,7 @@ class _Pass(NamedTuple):
 
 def fall_through_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     """Return the routes past which a weaker one is reached, each with who passes and what to write instead."""
-    table = _Table(settings.routes, settings.features)
+    table = RouteOrder(settings.routes, settings.features)
     services = {upstream.name: _service(upstream) for upstream in settings.upstreams}
     bases = {upstream.name: _bases(upstream) for upstream in settings.upstreams}
     near = _near(settings.routes, bases)
@@ -123,7 +123,7 @@ def _values(value: object) -> set[str]:
     return {repr(one) for one in (value if isinstance(value, list | tuple) else [value])}
 
 
-class _Table:
+class RouteOrder:
     """The routes in the order in which they are tried, found by path (``policy/routes.py``)."""
 
     def __init__(self, routes: Sequence[RouteSettings], features: Sequence[FeatureRules]) -> None:
@@ -169,7 +169,7 @@ class _Table:
         return None
 
 
-def _by_method(table: _Table, index: int, services: dict[str, frozenset[object]]) -> _Pass | None:
+def _by_method(table: RouteOrder, index: int, services: dict[str, frozenset[object]]) -> _Pass | None:
     """Find the weaker route that requests with other methods reach."""
     route = table.routes[index]
     passing: dict[int, set[str]] = {}
@@ -209,7 +209,7 @@ def _is_unmeant(route: RouteSettings, other: RouteSettings, methods: set[str], w
     return bool(methods.intersection(_CHANGING)) or (same and "GET" in route.methods)
 
 
-def _by_host(table: _Table, index: int, services: dict[str, frozenset[object]]) -> _Pass | None:
+def _by_host(table: RouteOrder, index: int, services: dict[str, frozenset[object]]) -> _Pass | None:
     """Find the weaker route to the same service that requests with another Host reach."""
     route = table.routes[index]
     for path in table.paths_of(index):
@@ -232,7 +232,7 @@ def _by_host(table: _Table, index: int, services: dict[str, frozenset[object]]) 
     return None
 
 
-def _with_slash(table: _Table, index: int, services: dict[str, frozenset[object]]) -> _Pass | None:
+def _with_slash(table: RouteOrder, index: int, services: dict[str, frozenset[object]]) -> _Pass | None:
     """Find the weaker route that the path of an exact route reaches with a final slash."""
     route = table.routes[index]
     if route.path.endswith("/"):
@@ -248,7 +248,7 @@ def _with_slash(table: _Table, index: int, services: dict[str, frozenset[object]
     return None
 
 
-def _same_service(table: _Table, index: int, near: Iterable[int], bases: dict[str, _Bases]) -> str:
+def _same_service(table: RouteOrder, index: int, near: Iterable[int], bases: dict[str, _Bases]) -> str:
     """Say which weaker route leads to the same paths of the same service, by another prefix or another base path.
 
     Args:

@@ -23,8 +23,8 @@ from gateway.http1.trusted_proxies import FORWARDING, ForwardedFields, TrustedPr
 from gateway.settings.tables.root import Settings
 from gateway.upstream.headers.claimed_names import is_claimed
 
-# Always made anew or left out, also for trusted proxies. In folded spelling.
-_DROPPED = HOP_BY_HOP | {
+#: Always made anew or left out, also for trusted proxies. In folded spelling.
+DROPPED = HOP_BY_HOP | {
     # made by the gateway
     b"host",
     b"content-length",
@@ -71,6 +71,9 @@ _USUAL = frozenset(
     b" sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user traceparent"
     b" tracestate user-agent x-requested-with".split()
 )
+
+#: All names by which fields mean something to the gateway itself, whatever the configuration. In folded spelling.
+MEANINGFUL = DROPPED | _READ | _UNDERSTOOD.keys() | _EXACT
 
 # Every byte to lower case if it is a letter or digit, else to "-".
 _FOLDING = bytes(
@@ -126,7 +129,7 @@ class HeaderPolicy:
         self._reads = _READ | reads
         self.stripped = stripped
         self._plain_only = plain_only
-        self.usual = _USUAL | _UNDERSTOOD.keys() | self._reads | _EXACT | _DROPPED | identity_names
+        self.usual = _USUAL | _UNDERSTOOD.keys() | self._reads | _EXACT | DROPPED | identity_names
 
     def meaning(self, name: bytes) -> Meaning:
         """Return what a client's field of this name means, as spelled by the client."""
@@ -153,7 +156,7 @@ class HeaderPolicy:
             return False
         if folded in _EXACT:
             return name.lower() == folded
-        return not (folded in _DROPPED or is_claimed(folded))
+        return not (folded in DROPPED or is_claimed(folded))
 
 
 def compile_header_policy(settings: Settings, pseudonym: bytes, reads: Iterable[bytes] = ()) -> HeaderPolicy:

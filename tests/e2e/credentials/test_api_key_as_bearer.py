@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.tasks import periodic
 from tests.e2e.credentials.test_introspection import scene
 from tests.support.gateways.running import request
 from tests.support.issuers.introspection import said
@@ -47,8 +48,9 @@ async def test_api_key_is_not_asked_about_before_the_file_could_be_read(tmp_path
         assert await one.status("/", "opaque") == 401
         assert [asked.token for asked in one.server.asked] == ["opaque"]
         write_keys(file, entry())
+        (looks,) = (each for each in periodic() if each.kind == "API key file")
         while not len(api_keys(one.gateway.app)):
-            await api_keys(one.gateway.app)._look()
+            await looks.work()
         assert await one.status("/", KEY) == 401
         assert one.server.questions(KEY.decode()) == 0
         assert await one.status("/", OTHER) == 401

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,4 +75,12 @@ def test_memory_has_a_bound_whatever_comes() -> None:
         varieties.too_many(b"%d" % (number // 3), b"%d" % number, START)
     assert len(bursts) == 50
     assert len(varieties) in (49, 50)  # a key that was found is forgotten
-    assert max(map(len, varieties._seen.values())) <= 4
+
+
+def test_of_a_key_no_more_things_are_kept_than_are_not_too_many() -> None:
+    """However many there are in one moment."""
+    varieties, sizes = Varieties(4, 60, 50), []
+    for number in range(1000):
+        varieties.too_many(b"one", b"%05d" % number, START)
+        sizes.append(len(pickle.dumps(varieties)))  # all that it holds
+    assert max(sizes) == max(sizes[:4])

@@ -16,8 +16,8 @@ from joserfc.jwk import ECKey
 from gateway.features.introspection.shared_answers import Shared, SharedAnswers
 from gateway.settings.client_credentials import ClientKey
 from gateway.settings.tables.redis import Redis
-from gateway.store.redis_link import RedisLink
-from tests.support.clock import FakeClock
+from gateway.store.redis_link import HEARTBEAT_SECONDS, RedisLink
+from tests.support.clock import FakeClock, eventually
 from tests.support.issuers.introspection import introspecting, said
 from tests.support.pace import paced
 from tests.support.stores.redis import RedisServer
@@ -35,14 +35,22 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 
 @contextlib.asynccontextmanager
-async def sharing(server: RedisServer, folder: Path, clock: FakeClock, **options: Any) -> AsyncIterator[SharedAnswers]:
+async def linked(
+    server: RedisServer, folder: Path, clock: FakeClock, **options: Any
+) -> AsyncIterator[tuple[SharedAnswers, RedisLink]]:
     settings = Redis(url=server.url, timeout_seconds=paced(0.2))
     link = RedisLink(settings, clock)
     await link.start()
     try:
-        yield SharedAnswers(link, settings, introspecting(folder, "https://as.test/introspect", **options))
+        yield SharedAnswers(link, settings, introspecting(folder, "https://as.test/introspect", **options)), link
     finally:
         await link.stop()
+
+
+@contextlib.asynccontextmanager
+async def sharing(server: RedisServer, folder: Path, clock: FakeClock, **options: Any) -> AsyncIterator[SharedAnswers]:
+    async with linked(server, folder, clock, **options) as (answers, _):
+        yield answers
 
 
 def keys(server: RedisServer) -> list[bytes]:
@@ -146,7 +154,7 @@ async def test_what_has_ended_is_not_shared(seconds: float, server: RedisServer,
 async def test_redis_away_is_a_miss_and_never_a_wait(server: RedisServer, tmp_path: Path) -> None:
     """Standing still it costs the time limit at most; dead, nothing."""
     clock = FakeClock()
-    async with sharing(server, tmp_path, clock) as one:
+    async with linked(server, tmp_path, clock) as (one, link):
         await one.put(DIGEST, SECRET, ANSWER, 30)
         server.pause()
         began = time.monotonic()
@@ -158,7 +166,8 @@ async def test_redis_away_is_a_miss_and_never_a_wait(server: RedisServer, tmp_pa
         assert await one.find(DIGEST, SECRET) is not None
         await server.kill()
         assert await one.find(DIGEST, SECRET) is None
-        one._link.available = False  # as the heartbeat finds out
+        await clock.advance(HEARTBEAT_SECONDS)
+        await eventually(lambda: not link.available)
         failures = one.failures
         assert await one.find(DIGEST, SECRET) is None
         await one.put(DIGEST, SECRET, ANSWER, 30)

@@ -12,26 +12,29 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.features.revocation import redis_source as revocation_redis
-from gateway.features.revocation.redis_log import RevocationLog
-from gateway.features.revocation.redis_source import SETTLING_SECONDS, RedisRevocations
+from gateway.features.revocation.redis_log import LogPage, RevocationLog
+from gateway.features.revocation.redis_source import RESTORE_SECONDS, SETTLING_SECONDS, RedisRevocations
 from gateway.jwt.revocations.source import Inheritance
-from gateway.jwt.revocations.table import EntryKind, RevocationTable
+from gateway.jwt.revocations.table import EntryKind
 from gateway.store.redis_link import RedisLink
 from tests.support.clock import FakeClock, eventually
 from tests.support.gateways.fleet import Relay
-from tests.support.gateways.revoking import caller, covers, following, linked, revoked, size, token
+from tests.support.gateways.revoking import (
+    all_of,
+    caller,
+    covers,
+    following,
+    linked,
+    looking,
+    restoring,
+    revoked,
+    size,
+    subscribed,
+    token,
+)
+from tests.support.pace import paced
+from tests.support.ports import free_port
 from tests.support.stores.redis import RedisServer
-
-
-@contextlib.asynccontextmanager
-async def looking(link: RedisLink) -> AsyncIterator[tuple[RedisRevocations, FakeClock]]:
-    """Have a source that looks only when it is asked to, by a clock of the test."""
-    clock = FakeClock(time.time())
-    source = RedisRevocations(link, clock)
-    try:
-        yield source, clock
-    finally:
-        await source.stop()
 
 
 @contextlib.asynccontextmanager
@@ -55,10 +58,11 @@ async def test_a_flushed_database_gets_back_what_is_known(tmp_path: Path) -> Non
         log = RevocationLog(link)
         await log.add(token("a") + token("b"))
         await source.look()
+        lost = (await log.page(0)).epoch
         server.run("FLUSHALL")
         await eventually(lambda: source.restored == 2)
         assert size(server) == 2
-        await eventually(lambda: (source._epoch or b"") != b"")
+        assert (await log.page(0)).epoch not in (b"", lost)
         assert covers(source, "ab") == [True, True]
 
 
@@ -71,7 +75,8 @@ async def test_one_of_several_writes_back(tmp_path: Path, monkeypatch: pytest.Mo
         await asyncio.gather(*(source.look() for source in sources))
         server.run("FLUSHALL")
         await eventually(lambda: sum(source.restored for source in sources) == 1500)
-        await eventually(lambda: all(source._restoring is None or source._restoring.done() for source in sources))
+        await asyncio.gather(*(source.look() for source in sources))  # each has noticed it
+        await eventually(lambda: not restoring())
         assert sum(source.restored for source in sources) == 1500
 
 
@@ -90,16 +95,30 @@ async def test_a_number_that_went_back_is_a_loss(tmp_path: Path) -> None:
 
 
 async def test_writing_back_goes_on_after_an_outage(tmp_path: Path) -> None:
-    async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
+    async with (
+        RedisServer(tmp_path) as server,
+        Relay(server.port) as relay,
+        linked(f"redis://127.0.0.1:{relay.port}", timeout_seconds=2) as link,
+        linked(server.url, timeout_seconds=2) as other,
+        looking(link) as (source, clock),
+    ):
         await RevocationLog(link).add(token("a"))
         await source.look()
-        async with source._looking:
-            source._there = there = RevocationTable()
-            await server.kill()
-            await source._restore(there)
-            assert (source._there, source.restored) == (there, 0)
-        await server.restart()
+        server.run("FLUSHALL")
+        assert await RevocationLog(other).may_restore(), "another worker has the task"
+        await source.look()
+        await eventually(lambda: clock.naps, within=paced(5))
+        relay.to = free_port()
+        relay.cut()
+        await clock.advance(RESTORE_SECONDS)
+        await eventually(lambda: not restoring())
+        assert (source.failures, source.restored) == (1, 0)
+        relay.to = server.port
+        await eventually(lambda: link.available)
+        await RevocationLog(other).restored()
+        await source.look()
         await eventually(lambda: source.restored == 1)
+        assert size(server) == 1
 
 
 @pytest.mark.rule("R438", "C121")
@@ -211,13 +230,16 @@ async def test_what_comes_after_its_log_was_lost_is_written_back(tmp_path: Path,
         if way == "taken":
             source.take(token("b"), written.epoch)
         else:
-            await source._hear(b"%b 1 2 " % written.epoch + token("b"))
+            await source.start()
+            await subscribed(server)
+            server.run("PUBLISH", log.channel, b"%b 1 2 " % written.epoch + token("b"))
+            await eventually(lambda: all_of(source, "b"))
         await source.look()
         await eventually(lambda: source.restored == 2)
         assert (size(server), covers(source, "ab")) == (2, [True, True])
 
 
-async def test_what_is_taken_of_the_same_log_is_not_compared(tmp_path: Path) -> None:
+async def test_what_is_taken_of_the_same_log_is_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long log is not read again for each revocation."""
     async with stage(tmp_path) as (_, link, source, _):
         log = RevocationLog(link)
@@ -225,7 +247,15 @@ async def test_what_is_taken_of_the_same_log_is_not_compared(tmp_path: Path) -> 
         await source.look()
         written = await log.add(token("b"))
         source.take(token("b"), written.epoch)
-        assert (source._there, source._read, covers(source, "ab")) == (None, 1, [True, True])
+        asked, page = [], RevocationLog.page
+
+        async def noted(log: RevocationLog, after: int) -> LogPage:
+            asked.append(after)
+            return await page(log, after)
+
+        monkeypatch.setattr(RevocationLog, "page", noted)
+        await source.look()
+        assert (asked, covers(source, "ab"), source.known) == ([1], [True, True], True)
 
 
 @pytest.mark.rule("R442")

@@ -14,17 +14,24 @@ from gateway.features.revocation import redis_source as revocation_redis
 from gateway.features.revocation.redis_log import LogPage, RevocationLog
 from gateway.features.revocation.redis_source import SETTLING_SECONDS, STALE_SECONDS, RedisRevocations
 from gateway.jwt.revocations.source import Inheritance
-from gateway.jwt.revocations.table import MAX_RECORDS, RECORD, RevocationTable
+from gateway.jwt.revocations.table import MAX_RECORDS, RECORD
 from gateway.store import redis_link
+from gateway.tasks import periodic
 from tests.support.clock import eventually
 from tests.support.gateways.fleet import Relay
-from tests.support.gateways.revoking import all_of, covers, following, linked, size, token
+from tests.support.gateways.revoking import (
+    LOG,
+    all_of,
+    covers,
+    following,
+    linked,
+    looking,
+    size,
+    subscribed,
+    token,
+)
 from tests.support.pace import paced
 from tests.support.stores.redis import RedisServer
-
-
-async def subscribed(server: RedisServer, count: int = 1) -> None:
-    await eventually(lambda: server.run("PUBSUB", "NUMSUB", "gateway:{revocation}:0")[1] == count)
 
 
 async def test_what_is_there_is_known_from_the_start(tmp_path: Path) -> None:
@@ -66,15 +73,18 @@ async def test_a_write_that_was_never_told_is_found_by_the_look(tmp_path: Path) 
 
 
 async def test_a_gap_in_what_is_told_is_read_at_once(tmp_path: Path) -> None:
-    async with RedisServer(tmp_path) as server, linked(server.url) as link, following(link) as source:
+    """No look is due, for the clock stands still; and what is no message changes nothing."""
+    async with RedisServer(tmp_path) as server, linked(server.url) as link, looking(link) as (source, _):
         log = RevocationLog(link)
         await log.add(token("a"))
-        await source.look()
         epoch, head, *_ = await log.page(0)
-        await log.add(token("b"))
-        await source._hear(b"%b %d %d " % (epoch, head + 1, head + 1) + token("c"))
-        assert covers(source, "abc") == [True, True, True]
-        await source._hear(b"nonsense")
+        await source.start()
+        await subscribed(server)
+        server.run("PUBLISH", log.channel, "nonsense")
+        server.run("ZADD", LOG, head + 1, token("b"))  # as a write that nobody is told of
+        server.run("SET", "gateway:{revocation}:head", head + 1)
+        server.run("PUBLISH", log.channel, b"%b %d %d " % (epoch, head + 1, head + 1) + token("c"))
+        await eventually(lambda: covers(source, "abc") == [True, True, True])
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "lost"])
@@ -96,7 +106,6 @@ async def test_a_server_that_comes_back_is_caught_up_with_and_nothing_is_forgott
             assert time.monotonic() - began < paced(1)
             await eventually(lambda: source.known)
             assert time.monotonic() - began < paced(1 + SETTLING_SECONDS)
-            await eventually(lambda: source._restoring is not None and source._restoring.done())
             assert size(server) == 3
             assert source.restored == (0 if keep else 2)
 
@@ -195,7 +204,8 @@ async def test_what_is_known_grows_old_whatever_has_become_of_the_looks(tmp_path
         assert not looking.done()
         server.resume()
         await looking
-        await source._watching.stop()
+        (looks,) = (each for each in periodic() if each.kind == "revocations from Redis")
+        await looks.stop()
         await eventually(lambda: not source.known)
 
 
@@ -234,9 +244,11 @@ async def test_what_is_inherited_is_as_old_as_it_was_and_goes_on_from_there(tmp_
         await RevocationLog(link).add(token("c"))
         heir = RedisRevocations(link, SystemClock())
         heir.inherit(Inheritance(left.looked_at, left.place, records))
-        assert (heir.filled, heir._looked_at, covers(heir, "abc")) == (True, left.looked_at, [True, True, False])
+        assert (heir.filled, heir.bequeath().looked_at) == (True, left.looked_at)
+        assert covers(heir, "abc") == [True, True, False]
         await heir.look()
-        assert (covers(heir, "abc"), heir.restored, heir._there) == ([True, True, True], 0, None)
+        assert (covers(heir, "abc"), heir.restored) == ([True, True, True], 0)
+        assert heir.place, "nothing is compared"
         await heir.stop()
         server.run("FLUSHALL")
         heir = RedisRevocations(link, SystemClock())
@@ -253,16 +265,15 @@ async def test_a_look_is_as_old_as_its_last_page(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(revocation_redis, "MAX_RECORDS", 1)
     async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
         await RevocationLog(link).add(b"".join(map(token, "abcd")))
-        source = RedisRevocations(link, SystemClock())
-        pages = source._entries.page
+        source, pages = RedisRevocations(link, SystemClock()), RevocationLog.page
 
-        async def page(after: int) -> LogPage:
+        async def page(log: RevocationLog, after: int) -> LogPage:
             await asyncio.sleep(STALE_SECONDS / 4)
-            found = await pages(after)
+            found = await pages(log, after)
             first = found.records[: RECORD.size]
             return LogPage(found.epoch, found.head, min(found.last, after + 1), first)
 
-        monkeypatch.setattr(source._entries, "page", page)
+        monkeypatch.setattr(RevocationLog, "page", page)
         await source.look()
         assert (source.known, len(source.table)) == (True, 4)
         await source.stop()
@@ -271,15 +282,26 @@ async def test_a_look_is_as_old_as_its_last_page(tmp_path: Path, monkeypatch: py
 @pytest.mark.rule("R442", "R438")
 async def test_a_place_is_left_only_by_who_has_compared(tmp_path: Path) -> None:
     """A worker that begins in the middle would compare nothing."""
-    async with RedisServer(tmp_path) as server, linked(server.url, timeout_seconds=2) as link:
-        source = RedisRevocations(link, SystemClock())
+    async with (
+        RedisServer(tmp_path) as server,
+        linked(server.url, timeout_seconds=2) as link,
+        looking(link) as (source, clock),
+    ):
+        log = RevocationLog(link)
         assert source.place == ""
-        await RevocationLog(link).add(token("a"))
+        await log.add(token("a"))
         await source.look()
-        assert source.place.endswith(" 1")
-        source._there = RevocationTable()
+        assert source.bequeath().place.endswith(" 1")
+        server.run("FLUSHALL")
+        assert await log.may_restore(), "another worker has the task"
+        await source.look()
+        clock.jump(2 * SETTLING_SECONDS)
         assert source.bequeath().place == ""
-        await source.stop()
+        await log.restored()
+        await clock.advance(1)
+        await eventually(lambda: source.restored == 1)
+        await source.look()
+        assert source.bequeath().place.endswith(" 1")
 
 
 @pytest.mark.rule("R445")
@@ -313,14 +335,15 @@ async def test_a_silent_channel_is_given_up(tmp_path: Path, monkeypatch: pytest.
         RedisServer(tmp_path) as server,
         Relay(server.port) as relay,
         linked(f"redis://127.0.0.1:{relay.port}", timeout_seconds=2) as link,
-        following(link) as source,
+        following(link),
     ):
         await subscribed(server)
-        rounds = source._rounds
+        (listening,) = (each for each in periodic() if each.kind == "revocation channel")
+        rounds = listening.rounds
         await asyncio.sleep(8 * wait)
-        assert source._rounds == rounds, "its answers keep it"
+        assert listening.rounds == rounds, "its answers keep it"
         relay.silent = True
-        await eventually(lambda: source._rounds > rounds)
+        await eventually(lambda: listening.rounds > rounds)
         relay.silent = False
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -117,19 +119,18 @@ async def test_no_error_ends_the_refresher(clock: FakeClock, make: Make, error: 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), asyncio.CancelledError()])
 @pytest.mark.rule("R167", "R406")
 async def test_an_error_outside_a_fetch_does_not_end_the_refresher(
-    clock: FakeClock, make: Make, error: BaseException
+    clock: FakeClock, make: Make, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also a cancellation that was not meant for the refresher itself."""
-    broken = iter([True])
-    keys, source = make(GOOD)
-    original = keys._sleep_until_due
+    broken, sleep = iter([True]), clock.sleep
 
-    async def sleep() -> None:
-        if next(broken, False):
+    def nap(seconds: float) -> Coroutine[Any, Any, None]:
+        if seconds and next(broken, False):
             raise error
-        await original()
+        return sleep(seconds)
 
-    keys._sleep_until_due = sleep  # type: ignore[method-assign]
+    monkeypatch.setattr(clock, "sleep", nap)
+    keys, source = make(GOOD)
     await _started(keys)
     assert keys.failures == 1
     await clock.advance(clock.naps[0])

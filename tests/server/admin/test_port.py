@@ -16,6 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.server.admin import port as admin_port
 from gateway.server.admin.port import MAX_CONNECTIONS, PIECE, is_known, known_names, most_connections
+from gateway.server.aiohttp_lane.protocol import ServerProtocol
 from gateway.settings.tables.server import Server
 from gateway.tasks import cancelled, spawn
 from tests.support.gateways.revoking import SECRET
@@ -255,7 +256,7 @@ async def test_what_follows_the_request_is_not_looked_at(tmp_path: Path, monkeyp
     take = RequestHandler.data_received
 
     def counted(connection: RequestHandler, data: bytes) -> None:
-        if isinstance(connection, admin_port._Connection):
+        if isinstance(connection, ServerProtocol):
             looked_at.append(len(data))
         take(connection, data)
 

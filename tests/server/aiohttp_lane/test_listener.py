@@ -11,9 +11,12 @@ from typing import Any, cast
 import pytest
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.http1.message_scanner import MAX_PARTS
+from gateway.errors import Reason
+from gateway.http1.message_scanner import MAX_PARTS, MessageScanner
+from gateway.http1.request_head import RequestHead
 from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES, MAX_AHEAD_REQUESTS, ClientProtocol, reset_at_end
-from gateway.server.aiohttp_lane.protocol import CONTENT_AHEAD_BYTES
+from gateway.server.aiohttp_lane.placeholders import StandIns
+from gateway.server.aiohttp_lane.protocol import CONTENT_AHEAD_BYTES, RequestStream
 from tests.support.certificates import authority
 from tests.support.clock import settle
 from tests.support.gateways.running import RawClient, request, running_gateway, until
@@ -289,8 +292,24 @@ async def test_nothing_is_read_behind_a_read_that_is_more_than_may_be_held(tmp_p
 
 
 @pytest.mark.rule("R429", "C119")
-async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp_path: Path) -> None:
+async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A head in memory takes many times its bytes; the rest stays as it came."""
+    heads, sizes, make, feed = [0], {0}, StandIns.make, MessageScanner.feed
+
+    def making(self: StandIns, head: RequestHead) -> bytes:
+        made = make(self, head)
+        heads.append(len(self))
+        return made
+
+    def feeding(self: MessageScanner, data: bytes, room: int) -> tuple[list[bytes | RequestHead], Reason | None]:
+        found = feed(self, data, room)
+        sizes.add(self.size_ahead)
+        return found
+
+    monkeypatch.setattr(StandIns, "make", making)
+    monkeypatch.setattr(MessageScanner, "feed", feeding)
     turns = asyncio.Semaphore(0)
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -304,11 +323,11 @@ async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp
         (protocol,) = gateway.app.listener.connections
         assert isinstance(protocol, ClientProtocol)
         client.writer.write(request(b"GET", "/", (b"X-Pad", b"x" * 1000)) * 2000)
-        await until(lambda: protocol._buffer_paused)
+        await until(lambda: protocol.input_paused)
         for _ in range(20):
-            assert len(protocol._stand_ins) <= MAX_AHEAD_REQUESTS
-            assert len(protocol._messages) <= MAX_AHEAD_REQUESTS
-            assert protocol._scanner.size_ahead <= MAX_AHEAD_BYTES or protocol._buffer_paused
+            assert max(heads) <= MAX_AHEAD_REQUESTS
+            assert len(protocol.requests_ahead) <= MAX_AHEAD_REQUESTS
+            assert max(sizes) <= MAX_AHEAD_BYTES or protocol.input_paused
             turns.release()
             await client.response()
         for _ in range(2000):
@@ -320,17 +339,24 @@ async def test_requests_behind_a_slow_one_are_read_to_a_bound_and_no_further(tmp
 
 
 @pytest.mark.rule("R429")
-async def test_many_chunks_that_nothing_takes_are_read_to_a_bound(tmp_path: Path) -> None:
+async def test_many_chunks_that_nothing_takes_are_read_to_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each is an object of its own in memory, so what has come behind them stays as it came.
 
     Smaller ones become one chunk, or they would have to be fewer bytes.
     """
-    turns = asyncio.Semaphore(0)
+    turns, contents, whole = asyncio.Semaphore(0), [], ClientProtocol.request_ahead
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         await turns.acquire()
         return OK
 
+    def noting(self: ClientProtocol, place: int) -> RequestStream | None:
+        contents.append(whole(self, place))
+        return contents[-1]
+
+    monkeypatch.setattr(ClientProtocol, "request_ahead", noting)
     options: dict[str, Any] = {
         "routes": ({"path": "/", "auth": "public"},),
         "server": {"express": False},
@@ -342,15 +368,11 @@ async def test_many_chunks_that_nothing_takes_are_read_to_a_bound(tmp_path: Path
         await until(lambda: bool(upstream.requests))
         chunks = b"10\r\n%b\r\n" % (b"a" * 16) * 20_000
         second.writer.write(request(b"POST", "/", (b"Transfer-Encoding", b"chunked")) + chunks)
-
-        def protocol() -> ClientProtocol:
-            found = [one for one in gateway.app.listener.connections if cast(ClientProtocol, one)._content.total_bytes]
-            return cast(ClientProtocol, found[0])
-
-        await until(lambda: any(cast(ClientProtocol, one)._buffer_paused for one in gateway.app.listener.connections))
-        await until(lambda: protocol()._reading_paused)
+        connections = [cast(ClientProtocol, one) for one in gateway.app.listener.connections]
+        await until(lambda: any(one.input_paused and one.content_paused for one in connections))
         await asyncio.sleep(0.05)  # nothing more is read: there is no event to wait for
-        assert protocol()._content.total_bytes <= CONTENT_AHEAD_BYTES + 16 * MAX_PARTS
+        assert contents[-1] is not None
+        assert 0 < contents[-1].total_bytes <= CONTENT_AHEAD_BYTES + 16 * MAX_PARTS
         for _ in range(2):
             turns.release()
         await first.response()

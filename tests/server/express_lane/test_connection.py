@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway import tasks
-from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES
+from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES, ClientProtocol
 from gateway.server.express_lane import connection as express_connection
 from gateway.server.express_lane import response as express_response
 from gateway.server.express_lane.connection import MAX_CONTENT_BYTES, ExpressConnection
 from tests.support.gateways.running import RunningGateway, request, running_gateway, until
+from tests.support.loop_side import Arrivals, Timers
 from tests.support.upstreams.recording import OK, Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
@@ -27,6 +30,12 @@ async def only(gateway: RunningGateway) -> ExpressConnection:
     """Return the gateway's one connection, once it is there."""
     await until(lambda: len(gateway.app.express.connections) == 1)
     return next(iter(gateway.app.express.connections))
+
+
+@pytest.fixture
+def arrivals(monkeypatch: pytest.MonkeyPatch) -> Arrivals:
+    """What the loop tells connections of this lane."""
+    return Arrivals(monkeypatch, ExpressConnection)
 
 
 async def test_idle_connection_is_closed_without_a_word(tmp_path: Path) -> None:
@@ -61,16 +70,16 @@ async def test_head_that_does_not_end_is_408(sent: bytes, before: int, tmp_path:
 
 
 @pytest.mark.rule("R317")
-async def test_time_for_a_head_is_not_renewed_by_its_bytes(tmp_path: Path) -> None:
+async def test_time_for_a_head_is_not_renewed_by_its_bytes(arrivals: Arrivals, tmp_path: Path) -> None:
     """A byte at a time does not hold the connection."""
     async with running_gateway("http://127.0.0.1:9", tmp_path, **settings(request_head_timeout_seconds=5)) as gateway:
         client = await gateway.client()
         connection = await only(gateway)
         await client.send(b"GET ")
-        await until(lambda: connection._buffer == b"GET ")
+        await until(lambda: arrivals.data == [b"GET "])
         first = connection.deadline
         await client.send(b"/")
-        await until(lambda: connection._buffer == b"GET /")
+        await until(lambda: arrivals.data == [b"GET ", b"/"])
         assert connection.deadline == first
 
 
@@ -109,14 +118,14 @@ async def test_what_is_not_plain_is_handed_over_with_every_byte(
 ) -> None:
     """And is answered there; so is all that follows on the connection."""
     monkeypatch.setattr(express_connection, "CONTENT_WAIT_SECONDS", 5.0)
-    handed_over: list[bytes] = []
-    whole = ExpressConnection._hand_over
+    handed_over: dict[ClientProtocol, bytes] = {}
+    whole = ClientProtocol.data_received
 
-    def noting(self: ExpressConnection, rest: bytes) -> Any:
-        handed_over.append(rest)
-        return whole(self, rest)
+    def noting(self: ClientProtocol, data: bytes) -> None:
+        handed_over.setdefault(self, data)  # what comes to it at first
+        whole(self, data)
 
-    monkeypatch.setattr(ExpressConnection, "_hand_over", noting)
+    monkeypatch.setattr(ClientProtocol, "data_received", noting)
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, **settings(max_head_bytes=2048)) as gateway,
@@ -129,7 +138,7 @@ async def test_what_is_not_plain_is_handed_over_with_every_byte(
             response = await client.response()
         assert response.status in (200, 400)
         assert len(handed_over) == (0 if kept else 1)
-        assert all(data.startswith(rest) and rest for rest in handed_over)
+        assert all(data.startswith(rest) and rest for rest in handed_over.values())
         assert len(gateway.app.express.connections) == (1 if kept else 0)
 
 
@@ -214,40 +223,41 @@ async def test_connection_beyond_the_limit_is_handed_over_to_be_refused(tmp_path
 
 @pytest.mark.parametrize("in_time", [True, False])
 async def test_content_apart_from_its_head_is_waited_for_a_moment(
-    in_time: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_time: bool, arrivals: Arrivals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then it is streamed, by the full lane."""
-    monkeypatch.setattr(express_connection, "CONTENT_WAIT_SECONDS", 30.0 if in_time else 0.01)
+    wait, timers = 31.5 if in_time else 0.0125, Timers(monkeypatch)
+    monkeypatch.setattr(express_connection, "CONTENT_WAIT_SECONDS", wait)
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **settings()) as gateway:
         client = await gateway.client()
-        connection = await only(gateway)
+        await only(gateway)
         await client.send(request(b"POST", "/", (b"Content-Length", b"6"), body=b"ab"))
         if in_time:
-            await until(lambda: connection._content_timer is not None)
+            await until(lambda: timers.stopped(wait) == [False])
             await client.send(b"cd")
         else:
             await until(lambda: not gateway.app.express.connections)
             await client.send(b"cd")
         assert (await client.exchange(b"ef")).status == 200
-        assert connection._content_timer is None
+        assert timers.stopped(wait) == [in_time]
         assert len(gateway.app.express.connections) == (1 if in_time else 0)
     assert upstream.requests[0].body == b"abcdef"
 
 
 async def test_wait_for_content_ends_with_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(express_connection, "CONTENT_WAIT_SECONDS", 30.0)
+    wait, timers = 31.5, Timers(monkeypatch)
+    monkeypatch.setattr(express_connection, "CONTENT_WAIT_SECONDS", wait)
     async with running_gateway("http://127.0.0.1:9", tmp_path, **settings()) as gateway:
         client = await gateway.client()
-        connection = await only(gateway)
         await client.send(request(b"POST", "/", (b"Content-Length", b"6"), body=b"ab"))
-        await until(lambda: connection._content_timer is not None)
+        await until(lambda: timers.stopped(wait) == [False])
         await client.close()
         await until(lambda: not gateway.app.express.connections)
-        assert connection._content_timer is None
+        assert timers.stopped(wait) == [True]
 
 
 @pytest.mark.rule("R317")
-async def test_client_that_sends_far_ahead_is_not_read_until_its_turn(tmp_path: Path) -> None:
+async def test_client_that_sends_far_ahead_is_not_read_until_its_turn(arrivals: Arrivals, tmp_path: Path) -> None:
     """The requests behind a slow one do not fill the memory, and none of them is lost."""
     hold = asyncio.Event()
 
@@ -257,21 +267,23 @@ async def test_client_that_sends_far_ahead_is_not_read_until_its_turn(tmp_path: 
 
     async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **settings()) as gateway:
         client = await gateway.client()
-        connection = await only(gateway)
-        await client.send(request(b"GET", "/first"))
+        await client.send(first := request(b"GET", "/first"))
         await upstream.got_request.wait()
         client.writer.write(b"".join(request(b"GET", f"/{n}", (b"X-Pad", b"x" * 4000)) for n in range(50)))
-        await until(lambda: connection._reading_paused)
-        assert len(connection._buffer) > MAX_AHEAD_BYTES
+        (transport,) = arrivals.transports
+        await until(lambda: not transport.is_reading())
+        assert sum(map(len, arrivals.data)) - len(first) > MAX_AHEAD_BYTES
         hold.set()
         for _ in range(51):
             assert (await client.response()).status == 200
-        assert not connection._reading_paused
+        assert transport.is_reading()
     assert [received.target for received in upstream.requests] == [b"/first", *(b"/%d" % n for n in range(50))]
 
 
 @pytest.mark.rule("R429", "C119")
-async def test_client_that_sends_far_ahead_is_not_read_after_each_request_either(tmp_path: Path) -> None:
+async def test_client_that_sends_far_ahead_is_not_read_after_each_request_either(
+    arrivals: Arrivals, tmp_path: Path
+) -> None:
     """Only when less is left than may be; what is left is not copied for each request."""
     turns = asyncio.Semaphore(0)
 
@@ -280,23 +292,31 @@ async def test_client_that_sends_far_ahead_is_not_read_after_each_request_either
         return OK
 
     async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **settings()) as gateway:
+
+        def received(count: int) -> bool:
+            return len(upstream.requests) == count
+
         client = await gateway.client()
         connection = await only(gateway)
+        (transport,) = arrivals.transports
         one = request(b"GET", "/", (b"X-Pad", b"x" * 1000))
-        client.writer.write(one * 2000)
-        await until(lambda: connection._reading_paused)
-        stood = connection._buffer
-        for _ in range(20):
+        enough = MAX_AHEAD_BYTES // len(one)
+        data = one * (enough + 22)  # one is begun at once, and each answer begins another
+        unheld = sys.getrefcount(data)
+        connection.data_received(data)
+        await until(partial(received, 1))
+        held = sys.getrefcount(data)
+        assert held == unheld + 2  # by the connection, and by what is noted
+        for answered in range(20):
+            assert not transport.is_reading()
+            assert sys.getrefcount(data) == held, "it was copied"
             turns.release()
             await client.response()
-            assert len(connection._buffer) - connection._start > MAX_AHEAD_BYTES
-            assert connection._reading_paused
-            assert connection._buffer is stood
-        while len(connection._buffer) - connection._start > MAX_AHEAD_BYTES:
-            turns.release()
-            await client.response()
-        await until(lambda: connection._buffer is not stood)  # it was read on
-        for _ in range(2000):
+            await until(partial(received, answered + 2))
+        assert not transport.is_reading()
+        turns.release()
+        await until(transport.is_reading)
+        for _ in range(enough):
             turns.release()
         client.writer.transport.abort()
         await until(lambda: not gateway.app.express.connections)

@@ -10,9 +10,11 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.server.express_lane.connection import ExpressConnection
 from gateway.server.express_lane.exchange import ExpressExchange
 from gateway.server.pipeline.judge_steps import Pipeline
-from tests.support.gateways.running import RawClient, RunningGateway, request, running_gateway, until
+from tests.support.gateways.running import RawClient, request, running_gateway, until
+from tests.support.loop_side import Arrivals
 from tests.support.upstreams.recording import OK, Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
@@ -20,11 +22,18 @@ OPTIONS: dict[str, Any] = {"routes": PUBLIC, "server": {"express": True}}
 LARGE = 20_000_000
 
 
-def running_exchange(gateway: RunningGateway) -> ExpressExchange:
-    """Return the request that is being served."""
-    exchanges = [connection._exchange for connection in gateway.app.express.connections]
-    (exchange,) = (exchange for exchange in exchanges if isinstance(exchange, ExpressExchange))
-    return exchange
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[ExpressExchange]:
+    """The requests that were begun in this lane."""
+    noted: list[ExpressExchange] = []
+    whole = ExpressExchange.start
+
+    def noting(self: ExpressExchange) -> None:
+        noted.append(self)
+        whole(self)
+
+    monkeypatch.setattr(ExpressExchange, "start", noting)
+    return noted
 
 
 async def hold(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
@@ -35,19 +44,21 @@ async def hold(received: Received, reader: asyncio.StreamReader, writer: asyncio
     return None
 
 
-async def test_request_goes_without_a_task_whether_or_not_a_connection_is_idle(tmp_path: Path) -> None:
+async def test_request_goes_without_a_task_whether_or_not_a_connection_is_idle(
+    begun: list[ExpressExchange], tmp_path: Path
+) -> None:
     async with raw_upstream(hold) as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await gateway.client()
         await client.send(request(b"GET", "/hold"))
         await until(lambda: len(upstream.requests) == 1)
-        assert running_exchange(gateway).task is None  # the first one has to connect, which is another's task
+        assert begun[0].task is None  # the first one has to connect, which is another's task
         await client.close()
         await until(lambda: not gateway.app.express.connections)
         await gateway.get()
         client = await gateway.client()
         await client.send(request(b"GET", "/hold"))
         await until(lambda: len(upstream.requests) == 3)
-        exchange = running_exchange(gateway)
+        exchange = begun[2]
         assert exchange.task is None
         assert exchange.lease is not None
         assert exchange.lease.reused
@@ -135,7 +146,7 @@ async def test_client_that_leaves_ends_its_request(warm: bool, tmp_path: Path) -
 
 
 @pytest.mark.rule("R282")
-async def test_client_that_does_not_read_holds_its_upstream_back(tmp_path: Path) -> None:
+async def test_client_that_does_not_read_holds_its_upstream_back(begun: list[ExpressExchange], tmp_path: Path) -> None:
     """What it does not take is not read; once it reads, it gets everything."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -148,11 +159,11 @@ async def test_client_that_does_not_read_holds_its_upstream_back(tmp_path: Path)
         client = await gateway.client()
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await client.send(request(b"GET", "/large"))
-        await until(lambda: any(connection._paused for connection in gateway.app.express.connections))
-        lease = running_exchange(gateway).lease
+        await until(lambda: len(begun) == 2 and begun[1].lease is not None)
+        lease = begun[1].lease
         assert lease is not None
         transport = cast(asyncio.Transport, lease.protocol.transport)
-        assert not transport.is_reading()
+        await until(lambda: not transport.is_reading())
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         response = await client.response()
         assert (len(response.body), response.complete) == (LARGE, True)
@@ -161,7 +172,9 @@ async def test_client_that_does_not_read_holds_its_upstream_back(tmp_path: Path)
 
 
 @pytest.mark.rule("R282")
-async def test_connection_whose_last_bytes_a_client_does_not_take_serves_others(tmp_path: Path) -> None:
+async def test_connection_whose_last_bytes_a_client_does_not_take_serves_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It went back to the pool unread, and the next request, another client's, waited for its answer in vain."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -170,6 +183,7 @@ async def test_connection_whose_last_bytes_a_client_does_not_take_serves_others(
 
     path = str(tmp_path / "gateway.sock")
     options: dict[str, Any] = {"server": {"express": True, "listen": ["127.0.0.1:0", f"unix:{path}"]}}
+    arrivals = Arrivals(monkeypatch, ExpressConnection)
     async with (
         raw_upstream(respond) as upstream,
         running_gateway(
@@ -180,13 +194,12 @@ async def test_connection_whose_last_bytes_a_client_does_not_take_serves_others(
         client = RawClient(*await asyncio.open_unix_connection(path))
         gateway.clients.append(client)
         assert (await client.exchange(request(b"GET", "/"))).status == 200
-        [connection] = gateway.app.express.connections
-        assert connection._transport is not None
-        connection._transport.set_write_buffer_limits(high=0)
-        connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        [transport] = arrivals.transports
+        transport.set_write_buffer_limits(high=0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await client.send(request(b"GET", "/large"))
-        await until(lambda: connection._paused and connection._exchange is None)
+        await until(lambda: transport.get_write_buffer_size() > 0 and gateway.app.telemetry.running == 0)
         assert (await gateway.get()).status == 200
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert len((await client.response()).body) == 60_000

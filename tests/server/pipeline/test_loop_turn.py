@@ -25,6 +25,7 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.counters import Telemetry
 from tests.support.clock import FakeClock
 from tests.support.gateways.running import RawClient, RunningGateway, request, running_gateway, until
+from tests.support.loop_side import standing_still
 from tests.support.upstreams.recording import raw_upstream
 
 #: What it takes to turn to one request, and the length of a turn of a busy loop, in seconds.
@@ -327,7 +328,7 @@ async def test_who_is_refused_in_a_task_is_put_behind(held: list[DeferredRequest
 
 
 async def test_a_request_whose_client_left_while_it_waited_goes_nowhere(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     """Also one that would have been served."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
@@ -335,13 +336,11 @@ async def test_a_request_whose_client_left_while_it_waited_goes_nowhere(
         queue = gateway.app.express.serving.deferred
         client = await gateway.client()
         assert (await client.exchange(request(b"GET", "/", token=b"junk"))).status == 401
-        with monkeypatch.context() as patch:
-            patch.setattr(queue, "_soon", lambda: None)
+        with standing_still(queue):
             await client.send(request(b"GET", "/", token=gateway.token()))
             await until(lambda: gateway.app.telemetry.deferred == 1)
             client.writer.transport.abort()
             await until(lambda: gateway.app.telemetry.connections == 1)
-        queue._soon()
         await until(lambda: gateway.app.telemetry.deferred == 0)
         assert (await gateway.get("/", token=gateway.token(sub="last"))).status == 200
     assert [received.one(b"x-user-id") for received in upstream.requests] == [b"first", b"last"]
@@ -358,14 +357,11 @@ async def refused_clients(gateway: RunningGateway) -> list[RawClient]:
     return clients
 
 
-async def test_a_client_that_leaves_while_it_waits_leaves_nothing(
-    held: list[DeferredRequest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_a_client_that_leaves_while_it_waits_leaves_nothing(held: list[DeferredRequest], tmp_path: Path) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         queue, clients = gateway.app.express.serving.deferred, await refused_clients(gateway)
         held.clear()
-        with monkeypatch.context() as patch:
-            patch.setattr(queue, "_soon", lambda: None)
+        with standing_still(queue):
             for number, (client, data) in enumerate(zip(clients, REFUSED, strict=True), 1):
                 await client.send(data)
                 await until(lambda number=number: gateway.app.telemetry.deferred == number)  # type: ignore[misc]
@@ -373,25 +369,20 @@ async def test_a_client_that_leaves_while_it_waits_leaves_nothing(
                 client.writer.transport.abort()
             await until(lambda: gateway.app.telemetry.connections == 0)
         assert gateway.app.telemetry.deferred == len(held) == 2
-        queue._soon()
         await until(lambda: gateway.app.telemetry.deferred == 0)
         assert (await gateway.get("/", token=gateway.token())).status == 200
     assert len(upstream.requests) == 1
 
 
-async def test_one_who_waits_while_the_gateway_drains_is_answered_for_the_last_time(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_one_who_waits_while_the_gateway_drains_is_answered_for_the_last_time(tmp_path: Path) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         queue, clients = gateway.app.express.serving.deferred, await refused_clients(gateway)
-        with monkeypatch.context() as patch:
-            patch.setattr(queue, "_soon", lambda: None)
+        with standing_still(queue):
             for client, data in zip(clients, REFUSED, strict=True):
                 await client.send(data)
             await until(lambda: gateway.app.telemetry.deferred == 2)
-        draining = spawn(gateway.app.drain(), "drain", awaited=True)
-        await until(lambda: gateway.app.listener.draining)
-        queue._soon()
+            draining = spawn(gateway.app.drain(), "drain", awaited=True)
+            await until(lambda: gateway.app.listener.draining)
         for client in clients:
             answer = await client.response()
             assert (answer.status, answer.one(b"connection")) == (401, b"close")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.features.listed import FEATURES
 from gateway.policy.routes import RouteTable
-from gateway.settings.checks.fall_through import _Table, fall_through_warnings, weakness
+from gateway.settings.checks.fall_through import RouteOrder, fall_through_warnings, weakness
 from tests.settings.configs import SMALL, load_text, toml
 from tests.support.composed import Route, Settings
 
@@ -274,7 +274,7 @@ def test_routes_are_compared_in_the_order_in_which_requests_find_them(
 ) -> None:
     """The warnings would be wrong if the two orders differed."""
     served = RouteTable(routes).match(host, method, path)
-    table = _Table(routes, FEATURES)
+    table = RouteOrder(routes, FEATURES)
     chosen = table.chosen(table.covering(path), method, host)
     assert (served.settings if served else None) == (None if chosen is None else routes[chosen])
 

@@ -18,6 +18,8 @@ from gateway.jwt.revocations.entry import RevocationEntry
 from gateway.jwt.revocations.table import EntryKind
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import RedisLink
+from gateway.tasks import running
+from tests.support.clock import FakeClock, eventually
 from tests.support.gateways.running import RawClient, RawResponse, request
 from tests.support.pace import paced
 from tests.support.stores.redis import RedisServer
@@ -118,6 +120,27 @@ async def following(link: RedisLink) -> AsyncIterator[RedisRevocations]:
         yield source
     finally:
         await source.stop()
+
+
+@contextlib.asynccontextmanager
+async def looking(link: RedisLink) -> AsyncIterator[tuple[RedisRevocations, FakeClock]]:
+    """Have revocations that look only when they are asked to, by a clock of the test."""
+    clock = FakeClock(time.time())
+    source = RedisRevocations(link, clock)
+    try:
+        yield source, clock
+    finally:
+        await source.stop()
+
+
+async def subscribed(server: RedisServer, count: int = 1) -> None:
+    """Wait until so many hear the channel."""
+    await eventually(lambda: server.run("PUBSUB", "NUMSUB", "gateway:{revocation}:0")[1] == count)
+
+
+def restoring() -> bool:
+    """Return whether anybody in this process is writing back what Redis has lost."""
+    return any(task.get_name() == "revocations restored" for task in running())
 
 
 def size(server: RedisServer) -> int:

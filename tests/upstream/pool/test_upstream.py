@@ -13,6 +13,7 @@ import pytest
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError, Reasons
 from gateway.tasks import spawn
+from gateway.upstream.pool.dialer import Dialer
 from gateway.upstream.pool.upstream import Upstream, open_upstreams
 from tests.support.clock import FakeClock, eventually, settle
 from tests.support.upstreams.coming_and_going import Service, services
@@ -162,20 +163,20 @@ async def test_nobody_is_refused_only_because_every_url_is_ejected() -> None:
         lease.release()
 
 
-async def test_last_resorts_are_tried_for_one_connect_timeout() -> None:
+async def test_last_resorts_are_tried_for_one_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """URLs that answer nothing at all cost a request one connect timeout more, however many there are."""
     clock, options = FakeClock(), {"eject_after_failures": 1, "connect_timeout_seconds": 0.5}
     async with services(3, on=False) as members, balanced(members, clock, **options) as upstream:
         with pytest.raises(GatewayError):
             await upstream.lease()
-        dialer = upstream.origins[0]._dialer
-        connect = dialer.connect
+        connect = Dialer.connect
 
-        async def slow_connect() -> Any:
-            clock.jump(0.5)
-            return await connect()
+        async def slow_connect(dialer: Dialer) -> Any:
+            if dialer.url == upstream.origins[0].url:
+                clock.jump(0.5)
+            return await connect(dialer)
 
-        dialer.connect = slow_connect  # type: ignore[method-assign]
+        monkeypatch.setattr(Dialer, "connect", slow_connect)
         with pytest.raises(GatewayError):
             await upstream.lease()
         assert failures(upstream) == [2, 1, 1]
