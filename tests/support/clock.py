@@ -8,10 +8,11 @@ so it waits for the condition that it wants.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from gateway.clock import SystemClock
 
@@ -86,6 +87,38 @@ async def settle(turns: int = 20) -> None:
     """Give everything that is ready to run its turn."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+#: The steps in which ``patience`` counts, in seconds.
+PATIENCE_STEP_SECONDS = 0.05
+
+
+@contextlib.asynccontextmanager
+async def patience(seconds: float) -> AsyncIterator[None]:
+    """Bound a block in time, where what is waited for runs in the same event loop.
+
+    A busy machine may stop the loop for seconds, and then every timer is over before anything that has arrived is read.
+    So time is counted in steps, and however long the loop stands still, that is one step.
+
+    Raises:
+        TimeoutError: when the block has not ended in time.
+    """
+    loop, left = asyncio.get_running_loop(), seconds
+    async with asyncio.timeout(None) as limit:
+
+        def count() -> None:
+            nonlocal left, timer
+            left -= PATIENCE_STEP_SECONDS
+            if left <= 0:
+                limit.reschedule(loop.time())
+            else:
+                timer = loop.call_later(PATIENCE_STEP_SECONDS, count)
+
+        timer = loop.call_later(PATIENCE_STEP_SECONDS, count)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 async def eventually(condition: Callable[[], object], *, within: float = 10.0) -> None:
