@@ -12,6 +12,7 @@ import contextlib
 import heapq
 import itertools
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from gateway.clock import SystemClock
@@ -103,22 +104,21 @@ async def patience(seconds: float) -> AsyncIterator[None]:
     Raises:
         TimeoutError: when the block has not ended in time.
     """
-    loop, left = asyncio.get_running_loop(), seconds
+    loop, steps = asyncio.get_running_loop(), round(seconds / PATIENCE_STEP_SECONDS)
     async with asyncio.timeout(None) as limit:
 
-        def count() -> None:
-            nonlocal left, timer
-            left -= PATIENCE_STEP_SECONDS
-            if left <= 0:
-                limit.reschedule(loop.time())
+        def count(left: int) -> None:
+            if left:
+                timers.append(loop.call_later(PATIENCE_STEP_SECONDS, count, left - 1))
             else:
-                timer = loop.call_later(PATIENCE_STEP_SECONDS, count)
+                limit.reschedule(loop.time())
 
-        timer = loop.call_later(PATIENCE_STEP_SECONDS, count)
+        timers: deque[asyncio.TimerHandle] = deque(maxlen=1)
+        count(steps)
         try:
             yield
         finally:
-            timer.cancel()
+            timers[-1].cancel()
 
 
 async def eventually(condition: Callable[[], object], *, within: float = 10.0) -> None:
