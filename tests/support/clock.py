@@ -8,10 +8,12 @@ so it waits for the condition that it wants.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 
 from gateway.clock import SystemClock
 
@@ -86,6 +88,37 @@ async def settle(turns: int = 20) -> None:
     """Give everything that is ready to run its turn."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+#: The steps in which ``patience`` counts, in seconds.
+PATIENCE_STEP_SECONDS = 0.05
+
+
+@contextlib.asynccontextmanager
+async def patience(seconds: float) -> AsyncIterator[None]:
+    """Bound a block in time, where what is waited for runs in the same event loop.
+
+    A busy machine may stop the loop for seconds, and then every timer is over before anything that has arrived is read.
+    So time is counted in steps, and however long the loop stands still, that is one step.
+
+    Raises:
+        TimeoutError: when the block has not ended in time.
+    """
+    loop, steps = asyncio.get_running_loop(), round(seconds / PATIENCE_STEP_SECONDS)
+    async with asyncio.timeout(None) as limit:
+
+        def count(left: int) -> None:
+            if left:
+                timers.append(loop.call_later(PATIENCE_STEP_SECONDS, count, left - 1))
+            else:
+                limit.reschedule(loop.time())
+
+        timers: deque[asyncio.TimerHandle] = deque(maxlen=1)
+        count(steps)
+        try:
+            yield
+        finally:
+            timers[-1].cancel()
 
 
 async def eventually(condition: Callable[[], object], *, within: float = 10.0) -> None:

@@ -18,6 +18,7 @@ from gateway.app import GatewayApp
 from gateway.configuration import compose
 from gateway.features.listed import FEATURES
 from gateway.server.seam.feature import Feature
+from tests.support.clock import patience
 from tests.support.composed import Settings
 from tests.support.pace import paced
 from tests.support.tokens.minting import SigningKey, good_claims, jwks, mint
@@ -64,7 +65,7 @@ class RawClient:
 
     async def response(self, *, head_only: bool = False, within: float = 5) -> RawResponse:
         """Read one response; ``complete`` is False when the connection ended before its content did."""
-        async with asyncio.timeout(within):
+        async with patience(within):
             response = RawResponse(await self.reader.readuntil(b"\r\n\r\n"))
             if head_only or response.status in (204, 304) or 100 <= response.status < 200:
                 return response
@@ -96,7 +97,7 @@ class RawClient:
 
     async def at_end(self, within: float = 5) -> bool:
         """Whether the gateway closes the connection, with nothing more sent on it."""
-        async with asyncio.timeout(within):
+        async with patience(within):
             try:
                 return await self.reader.read(1) == b""
             except ConnectionError:
