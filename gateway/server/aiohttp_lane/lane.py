@@ -107,7 +107,7 @@ class FullLane:
         refused = run.record.outcome == "refused"
         if refused or protocol.refusals:
             known = refused and self.serving.pipeline.knows(run.head)
-            protocol.refusals = ((protocol.refusals or 0) + 1 if known else 1) if refused else 0
+            protocol.refusals = max(1, (protocol.refusals or 0) + known) if refused else 0
             self.serving.deferred.saw(run.peer.address, protocol.refusals)
         protocol.watch_unsent()
         if protocol.pipelining:

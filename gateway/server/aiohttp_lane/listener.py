@@ -61,8 +61,14 @@ Refuse = Callable[["ClientProtocol", GatewayError], web.StreamResponse]
 class FrontLane(Protocol):
     """A lane that stands in front of this one."""
 
-    def take_back(self, transport: asyncio.Transport, place: Place) -> None:
-        """Take a connection on which nothing is under way; its next request may be a plain one."""
+    def take_back(self, transport: asyncio.Transport, place: Place, refusals: int | None) -> None:
+        """Take a connection on which nothing is under way; its next request may be a plain one.
+
+        Args:
+            transport: the connection.
+            place: its place among them.
+            refusals: see ``ClientProtocol``.
+        """
         ...
 
 
@@ -243,7 +249,7 @@ class ClientProtocol(ServerProtocol):
             return
         self.place = None
         self.let_go()
-        front.take_back(transport, place)
+        front.take_back(transport, place, self.refusals)
 
     @property
     def _answer_due(self) -> bool:

@@ -98,6 +98,17 @@ class ExpressConnection(ClientOutput):
             self._refusals = refusals
         self.deadline = self._made + self._limits.keepalive_timeout_seconds
 
+    def come_back(self, transport: asyncio.Transport, refusals: int | None) -> None:
+        """Go on with a connection that was handed over, and on which nothing is under way.
+
+        Args:
+            transport: the connection.
+            refusals: how many of its last requests were refused; None when that is not known.
+        """
+        self.connection_made(transport)
+        if refusals is not None:
+            self._refusals = refusals  # its own, whatever other connections from its address have done since
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
         if self.place is not None:
@@ -243,7 +254,6 @@ class ExpressConnection(ClientOutput):
         if self._refusals and not self._its_turn and self._waits(head):
             self._defer()
             return False
-        self._its_turn = False
         length = head.content_length or 0
         if head.chunked or not head.http_11 or (head.read and any(name in _UNUSUAL for name, _ in head.read)):
             self._hand_over(self._rest())
@@ -252,6 +262,7 @@ class ExpressConnection(ClientOutput):
             return False
         if self._content_timer is not None:
             self._stop_content_timer()
+        self._its_turn = False  # only here: whoever has waited does not wait again for its content, or in the other lane
         stop = end + length
         if stop == len(buffer):
             self._buffer, self._start = b"", 0
@@ -327,10 +338,10 @@ class ExpressConnection(ClientOutput):
             self._go_on()
 
     def _note(self, refused: bool) -> None:
-        """Note how many requests in a row were refused, the ones before the last with a token that is known."""
+        """Note how many requests were refused since one was served; those without a known token count as one."""
         serving, exchange = self._serving, self._exchange
         known = isinstance(exchange, ExpressExchange) and serving.pipeline.knows(exchange.head)
-        self._refusals = (self._refusals + 1 if known else 1) if refused else 0
+        self._refusals = max(1, self._refusals + known) if refused else 0
         serving.deferred.saw(self._peer.address, self._refusals)
 
     def resume(self) -> None:

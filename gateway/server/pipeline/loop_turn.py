@@ -32,7 +32,8 @@ IDLE_TURNS, STEP = 4, 0.000003
 #: Addresses from which the last request was refused: so many are remembered.
 MAX_REFUSED_ADDRESSES = 4096
 
-#: So many refusals in a row, and a caller waits behind the others though its token is known to be good.
+#: So many refusals since a request was served, and a caller waits behind the others though its token is known to be
+#: good. Those of tokens that are not known count as one: they wait anyway.
 MAX_REFUSALS_OF_KNOWN = 3
 
 #: Seconds after which one is turned to whatever else there is to do.
@@ -129,11 +130,11 @@ class Deferred:
         self._looked_at = clock.monotonic()
 
     def saw(self, address: bytes, refusals: int) -> None:
-        """Note how many requests of a connection from an address were refused in a row; none, if the last was not.
+        """Note how many requests of a connection from an address were refused since one was served.
 
         Args:
             address: the other end's.
-            refusals: the last one, and those right before it that came with a token that is known to be good.
+            refusals: those that came with a token that is known to be good; at least one, if the last was refused.
         """
         if refusals:
             if len(self._refused) >= MAX_REFUSED_ADDRESSES and address not in self._refused:

@@ -283,6 +283,47 @@ async def test_nothing_in_a_head_takes_a_request_out_of_the_order(
         assert len(held) == 4
 
 
+@pytest.mark.parametrize("express", [True, False], ids=["express", "full"])
+@pytest.mark.rule("R404")
+async def test_bad_tokens_between_do_not_excuse_refusals_of_a_known_one(
+    express: bool, held: list[DeferredRequest], tmp_path: Path
+) -> None:
+    """Else two in three of a flood would never wait: one bad token, two good ones where they may not, and again."""
+    routes = ({"path": "/"}, {"path": "/admin", "scopes": ["admin"]})
+    server = {"express": express}
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, server=server, routes=routes) as gateway,
+    ):
+        client, good = await gateway.client(), gateway.token()
+        assert (await client.exchange(request(b"GET", "/", token=good))).status == 200
+        waits = []
+        for token in (b"junk", good, good, b"junk", good, good, b"junk", good, good):
+            before = len(held)
+            assert (await client.exchange(request(b"GET", "/admin", token=token))).status in (401, 403)
+            waits.append(len(held) - before)
+    assert waits == [0, 0, 0, 1, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.rule("R404")
+async def test_a_connection_that_returns_to_the_express_lane_keeps_its_place_in_the_order(
+    held: list[DeferredRequest], tmp_path: Path
+) -> None:
+    """Whatever was served meanwhile to other connections of its address."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client, other, good = await gateway.client(), await gateway.client(), gateway.token()
+        express = gateway.app.express.connections
+        chunked = request(b"POST", "/", (b"Transfer-Encoding", b"chunked"), token=b"junk") + b"0\r\n\r\n"
+        assert (await client.exchange(chunked)).status == 401
+        await until(lambda: len(express) == 2)
+        for number in range(3):
+            assert (await other.exchange(request(b"GET", "/", token=good))).status == 200
+            assert len(held) == number
+            assert (await client.exchange(chunked)).status == 401
+            await until(lambda: len(express) == 2)
+            assert len(held) == number + 1
+
+
 async def test_requests_sent_at_once_are_answered_in_their_order(held: list[DeferredRequest], tmp_path: Path) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         good = gateway.token()
