@@ -236,7 +236,8 @@ class ExpressConnection(ClientOutput):
         if end < 4 and len(buffer) <= most:
             rest = self._rest()
             if not_http(rest):
-                self._hand_over(rest)
+                if not self._defers_refusal():
+                    self._hand_over(rest)
                 return False
             self.deadline = min(self.deadline, self._loop.time() + self._limits.request_head_timeout_seconds)
             return False
@@ -246,7 +247,9 @@ class ExpressConnection(ClientOutput):
             head = self._serving.pipeline.reader.read(buffer[start:end])
         except MalformedError as error:
             # Empty lines before a request may be passed over (RFC 9112 section 2.2): the other lane counts them.
-            if buffer.startswith(b"\r\n", start):
+            if self._defers_refusal():
+                pass
+            elif buffer.startswith(b"\r\n", start):
                 self._hand_over(self._rest())
             else:
                 self._refuse_connection(error.reason)
@@ -262,7 +265,9 @@ class ExpressConnection(ClientOutput):
             return False
         if self._content_timer is not None:
             self._stop_content_timer()
-        self._its_turn = False  # only here: whoever has waited does not wait again for its content, or in the other lane
+        self._its_turn = (
+            False  # only here: whoever has waited does not wait again for its content, or in the other lane
+        )
         stop = end + length
         if stop == len(buffer):
             self._buffer, self._start = b"", 0
@@ -296,6 +301,13 @@ class ExpressConnection(ClientOutput):
     def _waits(self, head: RequestHead) -> bool:
         """Return whether a request waits behind those that are served."""
         return self._refusals >= MAX_REFUSALS_OF_KNOWN or not self._serving.pipeline.knows(head)
+
+    def _defers_refusal(self) -> bool:
+        """Have what is no request wait behind those that are served, if it has to; return whether it does."""
+        if not self._refusals or self._its_turn:
+            return False
+        self._defer()
+        return True
 
     def _defer(self) -> None:
         """Have the next request wait behind those that are served."""

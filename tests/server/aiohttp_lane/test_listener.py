@@ -12,13 +12,7 @@ import pytest
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.http1.message_scanner import MAX_PARTS
-from gateway.server.aiohttp_lane.listener import (
-    MAX_AHEAD_BYTES,
-    MAX_AHEAD_REQUESTS,
-    MAX_AT_ONCE_BYTES,
-    ClientProtocol,
-    reset_at_end,
-)
+from gateway.server.aiohttp_lane.listener import MAX_AHEAD_BYTES, MAX_AHEAD_REQUESTS, ClientProtocol, reset_at_end
 from gateway.server.aiohttp_lane.protocol import CONTENT_AHEAD_BYTES
 from tests.support.certificates import authority
 from tests.support.clock import settle
@@ -397,32 +391,3 @@ async def test_nothing_behind_a_request_that_was_refused_is_parsed(
         turn.set()
         assert (await client.response()).status == 200
         assert (await client.response()).status == 400
-
-
-@pytest.mark.rule("R214")
-async def test_what_comes_while_a_connection_is_about_to_change_lanes_is_not_lost(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """CWE-444: more than is read at once waits for a turn. Lost, and what follows of it would be taken for requests."""
-    hidden = request(b"GET", "/hidden")
-    body = b"x" * MAX_AT_ONCE_BYTES + hidden
-    first = request(b"POST", "/first", (b"Transfer-Encoding", b"chunked")) + b"0\r\n\r\n"
-    second = request(b"POST", "/second", (b"Content-Length", b"%d" % len(body))) + body
-    whole = ClientProtocol._go_back
-
-    def go_back(self: ClientProtocol, turns_left: int) -> None:
-        if self.idle:
-            monkeypatch.setattr(ClientProtocol, "_go_back", whole)
-            self.data_received(second[: -len(hidden)])
-        whole(self, turns_left)
-
-    options: dict[str, Any] = {"routes": ({"path": "/", "auth": "public"},), "server": {"express": True}}
-    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
-        client = await gateway.client()
-        monkeypatch.setattr(ClientProtocol, "_go_back", go_back)
-        assert (await client.exchange(first)).status == 200
-        await asyncio.sleep(0.02)
-        assert (await client.exchange(second[-len(hidden) :] + request(b"GET", "/third"))).status == 200
-        assert (await client.response()).status == 200
-    assert [received.target for received in upstream.requests] == [b"/first", b"/second", b"/third"]
-    assert upstream.requests[1].body == body

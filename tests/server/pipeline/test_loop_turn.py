@@ -284,6 +284,37 @@ async def test_nothing_in_a_head_takes_a_request_out_of_the_order(
 
 
 @pytest.mark.parametrize("express", [True, False], ids=["express", "full"])
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nHost: h\r\nX : y\r\n\r\n", id="malformed"),
+        pytest.param(b"GET / HTTP/2.0\r\n\r\n", id="version"),
+        pytest.param(b"GET /" + b"x" * 70000, id="too long"),
+        pytest.param(b"\r\n\r\n\r\n\r\n", id="empty lines"),
+        pytest.param(b"*1\r\n$4\r\nPING\r\n", id="not HTTP"),
+    ],
+)
+@pytest.mark.rule("R404")
+async def test_what_is_no_request_is_in_the_order_too(
+    express: bool, refused: bytes, held: list[DeferredRequest], tmp_path: Path
+) -> None:
+    """Each costs a connection; else a client that writes nonsense would be served before all who write requests."""
+    server = {"express": express}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=server) as gateway:
+        good = gateway.token()
+        assert (await gateway.get("/", token=good)).status == 200
+        for number in range(3):
+            client = await gateway.client()
+            assert (await client.exchange(refused)).status in (400, 431, 505)
+            assert await client.at_end()
+            assert len(held) == number
+        assert (await gateway.get("/", token=b"junk")).status == 401
+        assert len(held) == 3, "its address is known for refusals"
+        assert (await gateway.get("/", token=good)).status == 200
+        assert len(held) == 3
+
+
+@pytest.mark.parametrize("express", [True, False], ids=["express", "full"])
 @pytest.mark.rule("R404")
 async def test_bad_tokens_between_do_not_excuse_refusals_of_a_known_one(
     express: bool, held: list[DeferredRequest], tmp_path: Path
