@@ -356,11 +356,13 @@ class ExpressConnection(ClientOutput):
         self._refusals = max(1, self._refusals + known) if refused else 0
         serving.deferred.saw(self._peer.address, self._refusals)
 
-    def resume(self) -> None:
-        """Begin with the waiting request after all."""
+    def resume(self) -> bool:
+        """Begin with the waiting request after all; return whether it goes on in a task."""
         self._exchange, self._its_turn = None, True
-        if self._transport is not None:
-            self._work()
+        if self._transport is None:
+            return False
+        self._work()
+        return self.place is None or (self._exchange is not None and self._exchange.task is not None)
 
     def _end(self, transport: asyncio.Transport) -> None:
         """Close the connection after an answer: what the client has sent behind its request is no request any more."""

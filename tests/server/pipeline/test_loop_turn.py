@@ -17,6 +17,7 @@ from gateway.server.pipeline.loop_turn import (
     MAX_TURN_REQUESTS,
     MAX_WAIT_SECONDS,
     SHARE,
+    TASK_SECONDS,
     Deferred,
     DeferredRequest,
 )
@@ -40,12 +41,13 @@ class Client:
         self._bench = bench
         self.fault: Exception | None = None
         self.cut = False
+        self.in_task = False  # it goes on in one
         self.ahead = 0  # requests that it has sent behind the one that waits
 
     def abort(self) -> None:
         self.cut = True
 
-    def resume(self) -> None:
+    def resume(self) -> bool:
         if self.fault is not None:
             raise self.fault
         self._bench.resumed.append((self, self._bench.clock.monotonic()))
@@ -53,6 +55,7 @@ class Client:
         if self.ahead:
             self.ahead -= 1
             self._bench.deferred.add(DeferredRequest(self))
+        return self.in_task
 
 
 class Bench:
@@ -153,6 +156,19 @@ async def test_while_requests_are_served_they_get_a_share_of_the_time(kind: str,
         await bench.turn(served=kind == "callers", seconds=BUSY_TURN)
         bench.add(MAX_TURN_REQUESTS - bench.telemetry.deferred)
     assert len(bench.resumed) * COST == pytest.approx(SHARE * 0.9 * MAX_WAIT_SECONDS, rel=0.15)
+    await until_free(bench)
+
+
+@pytest.mark.rule("R404")
+async def test_work_that_goes_on_in_a_task_counts_as_well(bench: Bench) -> None:
+    """It is done in later turns, so nothing of it is seen in this one; the full lane's requests are all like that."""
+    bench.cost = 0.0
+    began = bench.clock.monotonic()
+    while bench.clock.monotonic() - began < 0.9 * MAX_WAIT_SECONDS:
+        for client in bench.add(MAX_TURN_REQUESTS - bench.telemetry.deferred):
+            client.in_task = True
+        await bench.turn(served=1, seconds=BUSY_TURN)
+    assert len(bench.resumed) * TASK_SECONDS == pytest.approx(SHARE * 0.9 * MAX_WAIT_SECONDS, rel=0.15)
     await until_free(bench)
 
 
