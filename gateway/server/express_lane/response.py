@@ -125,7 +125,8 @@ class ExpressResponse:
         return self._run.head.method == "HEAD"
 
     def _await_content(self) -> None:
-        idle = self._upstream.idle_timeout
+        """Bound the time for the next piece; the upstream is not late with what is not read because of the client."""
+        idle = 0.0 if self._held_back else self._upstream.idle_timeout
         self._client.deadline = asyncio.get_running_loop().time() + idle if idle else float("inf")
 
     def _whole(self) -> None:
