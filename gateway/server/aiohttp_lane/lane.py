@@ -105,7 +105,7 @@ class FullLane:
         run = self._begin(request)
         keep_alive = await self.serving.settle(run, self._serve(run, request))
         protocol = cast(ClientProtocol, request.protocol)
-        refused = run.record.outcome == "refused"
+        refused = run.record.refused_here
         if refused or protocol.refusals:
             known = refused and self.serving.pipeline.knows(run.head)
             protocol.refusals = max(1, (protocol.refusals or 0) + known) if refused else 0

@@ -202,7 +202,7 @@ class ExpressResponse:
         run.record.bytes_out = reply.content
         self._client.send(reply.data)
         self._serving.outcomes.finish(run)
-        self._client.ended(reply.keep_alive, refused=run.record.upstream_seconds is None)
+        self._client.ended(reply.keep_alive, refused=run.record.refused_here)
 
     # --- the shared run takes over ---
 
@@ -212,7 +212,7 @@ class ExpressResponse:
 
     async def _settled(self, work: Coroutine[Any, Any, bool]) -> None:
         keep_alive = await self._serving.settle(self._run, work)
-        self._client.ended(keep_alive, refused=self._run.record.outcome == "refused")
+        self._client.ended(keep_alive, refused=self._run.record.refused_here)
 
     def cancel(self) -> None:
         """End the shared run, if it has taken over; not before it has begun, or nobody would clean up."""

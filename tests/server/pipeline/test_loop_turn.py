@@ -26,7 +26,7 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.counters import Telemetry
 from tests.support.clock import FakeClock
 from tests.support.gateways.running import RawClient, RunningGateway, request, running_gateway, until
-from tests.support.upstreams.recording import raw_upstream
+from tests.support.upstreams.recording import OK, Received, raw_upstream
 
 #: What it takes to turn to one request, and the length of a turn of a busy loop, in seconds.
 COST, BUSY_TURN = 0.00005, 0.001
@@ -399,6 +399,30 @@ async def test_a_failure_of_the_upstream_puts_nobody_behind(
         assert (await client.exchange(request(method, "/", token=good))).status == 502
         assert (await client.exchange(request(method, "/x", token=new))).status == 502
     assert held == []
+
+
+@pytest.mark.parametrize("express", [True, False], ids=["express", "full"])
+@pytest.mark.rule("R404")
+async def test_what_the_gateway_cannot_do_now_waits_as_well(
+    express: bool, held: list[DeferredRequest], tmp_path: Path
+) -> None:
+    """503 without an upstream, in either lane; else tokens of an issuer whose keys are away would be before all."""
+    answer = asyncio.Event()
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await answer.wait()
+        return OK
+
+    server = {"express": express, "max_concurrent_requests": 1}
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, server=server) as gateway:
+        first, client = await gateway.client(), await gateway.client()
+        await first.send(request(b"GET", "/", token=gateway.token()))
+        await upstream.got_request.wait()
+        for number, name in enumerate(("ann", "bob")):
+            assert (await client.exchange(request(b"GET", "/", token=gateway.token(sub=name)))).status == 503
+            assert len(held) == number
+        answer.set()
+        assert (await first.response()).status == 200
 
 
 async def test_who_is_refused_in_a_task_is_put_behind(held: list[DeferredRequest], tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_sending_ends_at_once_and_a_silent_client_is_closed_after_a_while(loop: 
 
 
 def test_client_that_has_left_is_no_fault(loop: Loop) -> None:
-    """R432: asyncio's own loop raises where uvloop reports it later, and its handler would write a traceback."""
+    """Asyncio's own loop raises where uvloop reports it later, and its handler would write a traceback."""
     transport = Transport()
     transport.lost = True
     Lingering(cast(asyncio.Transport, transport))
