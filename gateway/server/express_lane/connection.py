@@ -362,7 +362,8 @@ class ExpressConnection(ClientOutput):
         if self._transport is None:
             return False
         self._work()
-        return self.place is None or (self._exchange is not None and self._exchange.task is not None)
+        in_task = self._exchange is not None and self._exchange.task is not None
+        return in_task or self.place is None or self._content_timer is not None  # its content is late: the other lane's
 
     def _end(self, transport: asyncio.Transport) -> None:
         """Close the connection after an answer: what the client has sent behind its request is no request any more."""
