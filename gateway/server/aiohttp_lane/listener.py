@@ -226,7 +226,7 @@ class ClientProtocol(ServerProtocol):
         scanner = self._scanner
         under_way = self._running or self._stand_ins.weight or scanner.holds or scanner.upgrading or not scanner.at_head
         ends = self.closing or self._refusal is not None or self._half_closed is not None or self._lingering is not None
-        return not (under_way or ends or self.input_paused or self.content_paused)
+        return not (under_way or ends or self.input_paused or self.content_paused or self.writing_paused)
 
     def _go_back(self, turns_left: int) -> None:
         """Give the connection to the lane in front, once aiohttp waits for the next request."""
