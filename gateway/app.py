@@ -244,7 +244,12 @@ class GatewayApp:
         lane = FullLane(serving)
         self.websockets = lane.websockets
         self.listener = Listener(
-            lane.handle, lane.refuse_connection, self.pipeline.reader, settings.server, self.telemetry
+            lane.handle,
+            lane.refuse_connection,
+            lane.turn_to_refuse,
+            self.pipeline.reader,
+            settings.server,
+            self.telemetry,
         )
         # What is still there after the drain is cut off; 0 would mean no limit to aiohttp.
         self._stop.push_async_callback(self.listener.shutdown, 0.05)

@@ -78,7 +78,7 @@ class MessageScanner:
         upgrading: such a head was let through. Set it to False to go on with requests.
         ahead: it has stopped before a request, because as many as it may were let through.
         resting: it has stopped anywhere, because it has done much. Set it to True to have it begin later.
-        holds: some bytes were kept by ``feed``: those of a part that is not whole, or of what it stopped before.
+        holds: some bytes were kept: those of a part that is not whole, or of what it stopped before.
     """
 
     __slots__ = (
@@ -129,12 +129,12 @@ class MessageScanner:
 
     def hold(self, data: bytes) -> bool:
         """Keep bytes while it is ``upgrading`` or ``resting``; return whether it has enough, ``MAX_HELD`` or more."""
-        self._held, self._from = self._held[self._from :] + data, 0
+        self._held, self._from, self.holds = self._held[self._from :] + data, 0, True
         return len(self._held) >= MAX_HELD
 
     def take_held(self) -> bytes:
         """Return the bytes that were kept, for the code that follows them from now on."""
-        held, self._held = self._held, b""
+        held, self._held, self.holds = self._held, b"", False
         return held
 
     def feed(self, data: bytes, most: float = math.inf) -> tuple[list[RequestHead | bytes], Reason | None]:

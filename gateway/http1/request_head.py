@@ -235,7 +235,8 @@ def _sorted(noted: list[tuple[int, bytes, bytes, bytes, int]], version: bytes) -
     withheld: tuple[tuple[int, bytes], ...] = ()
     forwarding: tuple[tuple[bytes, bytes], ...] = ()
     read: tuple[tuple[bytes, bytes], ...] = ()
-    options, given, length, chunked = _NO_OPTIONS, None, None, False
+    connection: tuple[bytes, ...] = ()
+    given, length, chunked = None, None, False
     for meaning, name, value, line, place in noted:
         if meaning == _HOST:
             hosts += (value,)
@@ -243,7 +244,7 @@ def _sorted(noted: list[tuple[int, bytes, bytes, bytes, int]], version: bytes) -
             authorization += (value,)
             withheld += ((place, line),)
         elif meaning == _CONNECTION:
-            options |= options_of(value)
+            connection += (value,)
         elif meaning == _REQUEST_ID:
             given = value if given is None else b""
         elif meaning == _FORWARDING:
@@ -264,6 +265,8 @@ def _sorted(noted: list[tuple[int, bytes, bytes, bytes, int]], version: bytes) -
                 withheld += ((place, line),)
     if given is not None and _IS_REQUEST_ID(given) is None:
         given = None
+    # All lines at once: sets that grow line by line cost the square of what a client writes (CWE-407).
+    options = options_of(b",".join(connection)) if connection else _NO_OPTIONS
     return hosts, authorization, withheld, forwarding, read, options, length, chunked, given
 
 

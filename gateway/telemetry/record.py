@@ -40,3 +40,8 @@ class Record:
     bytes_in: int = 0
     bytes_out: int = 0
     tunnel_end: str = ""
+
+    @property
+    def refused_here(self) -> bool:
+        """Whether the gateway refused the request, or could not do it, without asking an upstream."""
+        return self.outcome == "refused" or (self.outcome == "failed" and self.upstream_seconds is None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +19,8 @@ from gateway.http1.fields import (
     parse_fields,
     values_of,
 )
+from gateway.http1.request_head import MalformedError
+from tests.support.wire.heads import PLAIN, reader_of
 
 GATEWAY = Path(__file__).parents[2] / "gateway"
 
@@ -34,6 +38,25 @@ def test_characters_of_a_token_are_spelled_in_one_place() -> None:
     spelled = re.compile(r"!#\$%&'\*\+")
     found = [file.name for file in GATEWAY.rglob("*.py") if spelled.search(file.read_text(encoding="utf-8"))]
     assert found == ["fields.py"]
+
+
+@pytest.mark.parametrize(
+    ("block", "sound"),
+    [
+        (b"\r\n", True),
+        (b"A:\r\n\r\n", True),
+        (b"A: b\t\xff\r\nC:d\r\n\r\n", True),
+        (b"A : b\r\n\r\n", False),
+        (b"A: b\n\r\n", False),
+        (b"A: b\r\n c\r\n\r\n", False),
+        (b"A: \x00\r\n\r\n", False),
+        (b": b\r\n\r\n", False),
+    ],
+)
+@pytest.mark.rule("R200", "R201", "R202")
+def test_section_is_field_lines_and_an_empty_line(block: bytes, sound: bool) -> None:
+    with contextlib.nullcontext() if sound else pytest.raises(MalformedError):
+        reader_of(PLAIN).read(b"GET / HTTP/1.1\r\n" + block)
 
 
 def test_fields_are_split_as_they_stand() -> None:

@@ -7,6 +7,7 @@ decided here.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import cast
 
@@ -104,10 +105,10 @@ class FullLane:
         run = self._begin(request)
         keep_alive = await self.serving.settle(run, self._serve(run, request))
         protocol = cast(ClientProtocol, request.protocol)
-        refused = run.record.outcome == "refused"
+        refused = run.record.refused_here
         if refused or protocol.refusals:
             known = refused and self.serving.pipeline.knows(run.head)
-            protocol.refusals = ((protocol.refusals or 0) + 1 if known else 1) if refused else 0
+            protocol.refusals = max(1, (protocol.refusals or 0) + known) if refused else 0
             self.serving.deferred.saw(run.peer.address, protocol.refusals)
         protocol.watch_unsent()
         if protocol.pipelining:
@@ -118,6 +119,13 @@ class FullLane:
         # Where the client did not say so, it may be sending its next request already.
         ends = not keep_alive and request.keep_alive and not protocol.draining
         return sent(keep_alive=keep_alive, then=protocol.close_after_answer if ends else protocol.answered)
+
+    def turn_to_refuse(self, protocol: ClientProtocol) -> Callable[[], Awaitable[None]] | None:
+        """Return what bytes that are no request wait for, before they are refused; None when they do not wait."""
+        waits = protocol.refusals
+        if waits is None:
+            waits = self.serving.deferred.refusals(_peer(protocol).address)
+        return self.serving.deferred.turn if waits and not protocol.its_turn else None
 
     def refuse_connection(self, protocol: ClientProtocol, error: GatewayError) -> web.StreamResponse:
         """Answer and count a connection whose bytes are no request; it is closed afterwards."""

@@ -15,7 +15,8 @@ import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Protocol, cast
+from functools import partial
+from typing import cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -26,7 +27,8 @@ from gateway.http1.message_scanner import MessageScanner
 from gateway.http1.request_head import MAX_FIELDS, HeadReader, RequestHead
 from gateway.http1.trusted_proxies import address_text
 from gateway.paced_log import PacedLog
-from gateway.server.aiohttp_lane.placeholders import NO_REQUEST, StandIns
+from gateway.server.aiohttp_lane.front_lane import FrontLane
+from gateway.server.aiohttp_lane.placeholders import NO_REQUEST, StandIns, sent
 from gateway.server.aiohttp_lane.protocol import (
     NO_REQUEST_CONTENT,
     TOO_MANY_FIELDS,
@@ -58,20 +60,13 @@ MAX_TURNS_TO_IDLE = 8
 Refuse = Callable[["ClientProtocol", GatewayError], web.StreamResponse]
 
 
-class FrontLane(Protocol):
-    """A lane that stands in front of this one."""
-
-    def take_back(self, transport: asyncio.Transport, place: Place) -> None:
-        """Take a connection on which nothing is under way; its next request may be a plain one."""
-        ...
-
-
 class Listener(web.Server):
     """Makes one protocol for each connection, and knows them all.
 
     Args:
         handler: a lane: request to sent response.
         refuse: writes the answer for a connection that has no request yet.
+        turn_to_refuse: returns what is waited for before that; None when nothing is.
         reader: reads heads.
         settings: the limits.
         telemetry: where connections are counted.
@@ -81,6 +76,7 @@ class Listener(web.Server):
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         refuse: Refuse,
+        turn_to_refuse: Callable[[ClientProtocol], Callable[[], Awaitable[None]] | None],
         reader: HeadReader,
         settings: Server,
         telemetry: Telemetry,
@@ -89,7 +85,7 @@ class Listener(web.Server):
         self.settings = settings
         self.reader = reader
         self.telemetry = telemetry
-        self.refuse = refuse
+        self.refuse, self.turn_to_refuse = refuse, turn_to_refuse
         self.places = Places(telemetry, settings.max_connections)
         self.paced = PacedLog(_log)
         self.front: FrontLane | None = None
@@ -231,7 +227,7 @@ class ClientProtocol(ServerProtocol):
         scanner = self._scanner
         under_way = self._running or self._stand_ins.weight or scanner.holds or scanner.upgrading or not scanner.at_head
         ends = self.closing or self._refusal is not None or self._half_closed is not None or self._lingering is not None
-        return not (under_way or ends or self.input_paused or self.content_paused)
+        return not (under_way or ends or self.input_paused or self.content_paused or self.writing_paused)
 
     def _go_back(self, turns_left: int) -> None:
         """Give the connection to the lane in front, once aiohttp waits for the next request."""
@@ -244,7 +240,7 @@ class ClientProtocol(ServerProtocol):
             return
         self.place = None
         self.let_go()
-        front.take_back(transport, place)
+        front.take_back(transport, place, self.refusals)
 
     @property
     def _answer_due(self) -> bool:
@@ -428,7 +424,12 @@ class ClientProtocol(ServerProtocol):
         """Answer what is no HTTP request; nothing of it is quoted (R274)."""
         too_many = isinstance(exc, LineTooLong) or message == TOO_MANY_FIELDS
         reason = self._refusal or (Reasons.HEAD_TOO_LARGE if too_many else Reasons.MALFORMED_HTTP)
-        response = self._listener.refuse(self, GatewayError(reason, detail=self._not_http()))
+        error, turn = GatewayError(reason, detail=self._not_http()), self._listener.turn_to_refuse(self)
+        late = None if turn is None else sent(keep_alive=False, then=partial(self._refuse, error), first=turn)
+        return late or self._refuse(error)
+
+    def _refuse(self, error: GatewayError) -> web.StreamResponse:
+        response = self._listener.refuse(self, error)
         self.close_after_answer()
         return response
 

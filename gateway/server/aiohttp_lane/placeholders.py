@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from aiohttp import web
@@ -78,19 +78,28 @@ class Sent:
 
     Args:
         then: called when aiohttp is done with the request.
+        first: what is waited for before that.
     """
 
-    __slots__ = ("_then", "keep_alive")
+    __slots__ = ("_first", "_then", "keep_alive")
 
-    def __init__(self, *, keep_alive: bool, then: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        keep_alive: bool,
+        then: Callable[[], object] | None = None,
+        first: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.keep_alive = keep_alive
-        self._then = then
+        self._then, self._first = then, first
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Nothing is left to prepare."""
 
     async def write_eof(self) -> None:
         """Nothing is left to write."""
+        if self._first is not None:
+            await self._first()
         if self._then is not None:
             self._then()
         # From Python 3.12 on aiohttp begins handlers without a turn of the loop: requests that wait on one connection,
@@ -98,6 +107,8 @@ class Sent:
         await asyncio.sleep(0)
 
 
-def sent(*, keep_alive: bool, then: Callable[[], None] | None = None) -> web.StreamResponse:
-    """Return the stand-in as the type that aiohttp's signatures ask for."""
-    return cast(web.StreamResponse, Sent(keep_alive=keep_alive, then=then))
+def sent(
+    *, keep_alive: bool, then: Callable[[], object] | None = None, first: Callable[[], Awaitable[None]] | None = None
+) -> web.StreamResponse:
+    """Return the stand-in as the type that aiohttp's signatures ask for; see ``Sent``."""
+    return cast(web.StreamResponse, Sent(keep_alive=keep_alive, then=then, first=first))

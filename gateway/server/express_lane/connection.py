@@ -101,6 +101,17 @@ class ExpressConnection(ClientOutput):
             self._refusals = refusals
         self.deadline = self._made + self._limits.keepalive_timeout_seconds
 
+    def come_back(self, transport: asyncio.Transport, refusals: int | None) -> None:
+        """Go on with a connection that was handed over, and on which nothing is under way.
+
+        Args:
+            transport: the connection.
+            refusals: how many of its last requests were refused; None when that is not known.
+        """
+        self.connection_made(transport)
+        if refusals is not None:
+            self._refusals = refusals  # its own, whatever other connections from its address have done since
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
         if self.place is not None:
@@ -232,7 +243,8 @@ class ExpressConnection(ClientOutput):
         if end < 4 and len(buffer) <= most:
             rest = self._rest()
             if not_http(rest):
-                self._hand_over(rest)
+                if not self._defers_refusal():
+                    self._hand_over(rest)
                 return False
             self.deadline = min(self.deadline, self._loop.time() + self._limits.request_head_timeout_seconds)
             return False
@@ -242,7 +254,9 @@ class ExpressConnection(ClientOutput):
             head = self._serving.pipeline.reader.read(buffer[start:end])
         except MalformedError as error:
             # Empty lines before a request may be passed over (RFC 9112 section 2.2): the other lane counts them.
-            if buffer.startswith(b"\r\n", start):
+            if self._defers_refusal():
+                pass
+            elif buffer.startswith(b"\r\n", start):
                 self._hand_over(self._rest())
             else:
                 self._refuse_connection(error.reason)
@@ -250,7 +264,6 @@ class ExpressConnection(ClientOutput):
         if self._refusals and not self._its_turn and self._waits(head):
             self._defer()
             return False
-        self._its_turn = False
         length = head.content_length or 0
         if head.chunked or not head.http_11 or (head.read and any(name in _UNUSUAL for name, _ in head.read)):
             self._hand_over(self._rest())
@@ -259,6 +272,9 @@ class ExpressConnection(ClientOutput):
             return False
         if self._content_timer is not None:
             self._stop_content_timer()
+        self._its_turn = (
+            False  # only here: whoever has waited does not wait again for its content, or in the other lane
+        )
         stop = end + length
         if stop == len(buffer):
             self._buffer, self._start = b"", 0
@@ -292,6 +308,13 @@ class ExpressConnection(ClientOutput):
     def _waits(self, head: RequestHead) -> bool:
         """Return whether a request waits behind those that are served."""
         return self._refusals >= MAX_REFUSALS_OF_KNOWN or not self._serving.pipeline.knows(head)
+
+    def _defers_refusal(self) -> bool:
+        """Have what is no request wait behind those that are served, if it has to; return whether it does."""
+        if not self._refusals or self._its_turn:
+            return False
+        self._defer()
+        return True
 
     def _defer(self) -> None:
         """Have the next request wait behind those that are served."""
@@ -334,17 +357,20 @@ class ExpressConnection(ClientOutput):
             self._go_on()
 
     def _note(self, refused: bool) -> None:
-        """Note how many requests in a row were refused, the ones before the last with a token that is known."""
+        """Note how many requests were refused since one was served; those without a known token count as one."""
         serving, exchange = self._serving, self._exchange
         known = isinstance(exchange, ExpressExchange) and serving.pipeline.knows(exchange.head)
-        self._refusals = (self._refusals + 1 if known else 1) if refused else 0
+        self._refusals = max(1, self._refusals + known) if refused else 0
         serving.deferred.saw(self._peer.address, self._refusals)
 
-    def resume(self) -> None:
-        """Begin with the waiting request after all."""
+    def resume(self) -> bool:
+        """Begin with the waiting request after all; return whether it goes on in a task."""
         self._exchange, self._its_turn = None, True
-        if self._transport is not None:
-            self._work()
+        if self._transport is None:
+            return False
+        self._work()
+        in_task = self._exchange is not None and self._exchange.task is not None
+        return in_task or self.place is None or self._content_timer is not None  # its content is late: the other lane's
 
     def _end(self, transport: asyncio.Transport) -> None:
         """Close the connection after an answer: what the client has sent behind its request is no request any more."""

@@ -195,6 +195,8 @@ class ExpressExchange(ExpressResponse):
                 transport.pause_reading()
             else:
                 transport.resume_reading()
+            if self._left > 0:
+                self._await_content()
 
     async def _identified_and_forwarded(
         self, finding: Coroutine[Any, Any, Identity | None], admitted: Admitted

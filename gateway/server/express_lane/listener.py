@@ -58,11 +58,11 @@ class ExpressLane:
         made.place = place
         return made
 
-    def take_back(self, transport: asyncio.Transport, place: Place) -> None:
+    def take_back(self, transport: asyncio.Transport, place: Place, refusals: int | None) -> None:
         """Take a connection that was handed over, and on which nothing is under way."""
         connection = self.serve(place)
         transport.set_protocol(connection)
-        connection.connection_made(transport)
+        connection.come_back(transport, refusals)
 
     def start(self) -> None:
         """Begin to watch the connections' time limits."""

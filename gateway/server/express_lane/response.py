@@ -162,7 +162,8 @@ class ExpressResponse:
         return self._run.head.method == "HEAD"
 
     def _await_content(self) -> None:
-        idle = self._upstream.idle_timeout
+        """Bound the time for the next piece; the upstream is not late with what is not read because of the client."""
+        idle = 0.0 if self._held_back else self._upstream.idle_timeout
         self._client.deadline = self._client.in_seconds(idle) if idle else float("inf")
 
     def _whole(self) -> None:
@@ -246,7 +247,7 @@ class ExpressResponse:
         run.record.bytes_out = reply.content
         self._client.send(reply.data)
         self._serving.outcomes.finish(run)
-        self._client.ended(reply.keep_alive, refused=run.record.upstream_seconds is None)
+        self._client.ended(reply.keep_alive, refused=run.record.refused_here)
 
     # --- the shared run takes over ---
 
@@ -256,7 +257,7 @@ class ExpressResponse:
 
     async def _settled(self, work: Coroutine[Any, Any, bool]) -> None:
         keep_alive = await self._serving.settle(self._run, work)
-        self._client.ended(keep_alive, refused=self._run.record.outcome == "refused")
+        self._client.ended(keep_alive, refused=self._run.record.refused_here)
 
     def cancel(self) -> None:
         """End the shared run, if it has taken over; not before it has begun, or it would not clean up."""

@@ -26,13 +26,18 @@ SHARE = 0.01
 #: Most seconds in one turn of the loop, but for the end of the last of them, and most requests.
 MAX_DEFERRED_SECONDS, MAX_TURN_REQUESTS = 0.001, 64
 
+#: What a request takes that goes on in a task once its turn has come, in seconds: about a refusal of the full lane.
+#: It is not seen here, because it is done in turns of the loop to come.
+TASK_SECONDS = 0.0002
+
 #: Turns of the loop in which nothing is served before time is taken for left; seconds by which it grows from there.
 IDLE_TURNS, STEP = 4, 0.000003
 
 #: Addresses from which the last request was refused: so many are remembered.
 MAX_REFUSED_ADDRESSES = 4096
 
-#: So many refusals in a row, and a caller waits behind the others though its token is known to be good.
+#: So many refusals since a request was served, and a caller waits behind the others though its token is known to be
+#: good. Those of tokens that are not known count as one: they wait anyway.
 MAX_REFUSALS_OF_KNOWN = 3
 
 #: Seconds after which one is turned to whatever else there is to do.
@@ -46,8 +51,8 @@ class DeferredClient(Protocol):
         """Cut the connection."""
         ...
 
-    def resume(self) -> None:
-        """Begin with the waiting request after all."""
+    def resume(self) -> bool:
+        """Begin with the waiting request after all; return whether it goes on in a task."""
         ...
 
 
@@ -70,9 +75,9 @@ class DeferredRequest:
         self._client = client
         self.since = 0.0
 
-    def resume(self) -> None:
-        """Turn to it."""
-        self._client.resume()
+    def resume(self) -> bool:
+        """Turn to it; return whether it goes on in a task."""
+        return self._client.resume()
 
     def fail(self) -> None:
         """Give it up, after a fault of the gateway's own: nothing else would end its connection."""
@@ -100,10 +105,12 @@ class DeferredTask(DeferredRequest):
         self.come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.since = 0.0
 
-    def resume(self) -> None:
-        """Let it go on, if its task still waits."""
-        if not self.come.done():
-            self.come.set_result(None)
+    def resume(self) -> bool:
+        """Let it go on, if its task still waits; return whether it does."""
+        if self.come.done():
+            return False
+        self.come.set_result(None)
+        return True
 
     def fail(self) -> None:
         """Let it go on: its own task answers what went wrong."""
@@ -129,11 +136,11 @@ class Deferred:
         self._looked_at = clock.monotonic()
 
     def saw(self, address: bytes, refusals: int) -> None:
-        """Note how many requests of a connection from an address were refused in a row; none, if the last was not.
+        """Note how many requests of a connection from an address were refused since one was served.
 
         Args:
             address: the other end's.
-            refusals: the last one, and those right before it that came with a token that is known to be good.
+            refusals: those that came with a token that is known to be good; at least one, if the last was refused.
         """
         if refusals:
             if len(self._refused) >= MAX_REFUSED_ADDRESSES and address not in self._refused:
@@ -173,7 +180,8 @@ class Deferred:
                 break
             request = waiting.popleft()
             try:
-                request.resume()
+                if request.resume():
+                    self._left -= TASK_SECONDS
             except Exception as error:  # those that wait behind it are turned to all the same
                 note_failure("deferred requests", error)
                 request.fail()

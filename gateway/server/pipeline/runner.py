@@ -23,7 +23,7 @@ from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.pipeline.loop_turn import Deferred
 from gateway.server.request.in_progress import Run
 from gateway.server.request.local_answers import last_recipient, own_answer
-from gateway.server.request.outcome import Outcomes, Rendered, blame, may_repeat, note
+from gateway.server.request.outcome import Outcomes, Rendered, blame, may_repeat, note, outcome_of
 from gateway.server.request.request import Admitted
 from gateway.server.request.response_head import client_head
 from gateway.settings.tables.root import Settings
@@ -79,12 +79,15 @@ class Serving:
         """Count bytes of a client that are no request; return the answer, behind which its connection ends.
 
         Args:
-            client: its address.
+            client: the address of the other end.
             seconds: for how long a request was waited for.
             error: why.
             head_only: what came begins as a HEAD request.
             gone: nothing can be written to it any more.
         """
+        if outcome_of(error) == "refused":
+            address = client.encode("ascii")
+            self.deferred.saw(address, max(1, self.deferred.refusals(address)))
         now = self.clock.monotonic()
         record = Record(now - seconds, client, self.new_id().decode("ascii"))
         reply = self.outcomes.refusal_of_connection(record, error, head_only=head_only)

@@ -10,6 +10,7 @@ dropped until the client closes, too, is silent, or goes on for too long.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 #: Seconds of silence after which a client is expected to send nothing more, and seconds for all of it.
 SILENCE, MAX_LINGERING_SECONDS = 5.0, 30.0
@@ -38,7 +39,8 @@ class Lingering:
         self._timer: asyncio.TimerHandle | None = None
         self._pause: asyncio.TimerHandle | None = None
         if transport.can_write_eof():  # TLS cannot end its sending alone here
-            transport.write_eof()
+            with contextlib.suppress(OSError):  # the client has left; asyncio's own loop raises what uvloop does not
+                transport.write_eof()
         self._wait()
 
     def heard(self) -> None:

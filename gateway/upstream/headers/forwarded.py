@@ -38,8 +38,8 @@ _HTTP_SCHEMES = {b"ws": b"http", b"wss": b"https"}
 
 
 #: Of how many different clients it is remembered what follows from where they come from, and how long what they say of
-#: it may be, in bytes: it is theirs to choose.
-MAX_CLIENTS, MAX_SAID = 4096, 1024
+#: it may be, in bytes, with so many for each line besides: it is theirs to choose, also in a thousand empty lines.
+MAX_CLIENTS, MAX_SAID, LINE_COST = 4096, 1024, 64
 
 
 class Forwarding:
@@ -63,13 +63,15 @@ class Forwarding:
             peer: the connection's other end.
             said: the forwarding lines of the request.
         """
+        if said and not self._trusted.believes(peer.address):
+            said = ()
         key = (peer, said)
         found = self._addresses.get(key)
         if found is None:
             found = client_address(said, self._trusted, peer).decode("ascii")
             if len(self._addresses) >= MAX_CLIENTS:
                 self._addresses.clear()
-            if _length(said) <= MAX_SAID:
+            if _cost(said) <= MAX_SAID:
                 self._addresses[key] = found
         return found
 
@@ -82,6 +84,8 @@ class Forwarding:
             client_host: the host that the client asked for, as received and checked; empty when it named none.
             http_11: the version of the request.
         """
+        if said and not self._trusted.believes(peer.address):
+            said = ()
         key = (peer, said, client_host, http_11)
         found = self._lines.get(key)
         if found is None:
@@ -91,13 +95,13 @@ class Forwarding:
             found = render_lines(pairs)
             if len(self._lines) >= MAX_CLIENTS:
                 self._lines.clear()
-            if _length(said) + len(client_host) <= MAX_SAID:
+            if _cost(said) + len(client_host) <= MAX_SAID:
                 self._lines[key] = found
         return found
 
 
-def _length(said: RawHeaders) -> int:
-    return sum(len(value) for _, value in said)
+def _cost(said: RawHeaders) -> int:
+    return sum(LINE_COST + len(value) for _, value in said)
 
 
 def forwarding_headers(

@@ -30,8 +30,6 @@ _NOT_NOMINABLE_BY_UPSTREAM = frozenset({b"content-length", b"via"})
 # Schemes whose credentials are those of a connection and not of a request.
 _FOR_A_CONNECTION = re.compile(rb"(?:negotiate|ntlm)(?!" + TOKEN + rb")", re.IGNORECASE).match
 
-_NO_NAMES: frozenset[bytes] = frozenset()
-
 
 def names_no_field(options: frozenset[bytes]) -> bool:
     """Return whether the options of a connection nominate no field that would go on without that."""
@@ -163,11 +161,7 @@ def passed_before(headers: RawHeaders, pseudonym: bytes) -> bool:
 def _without_nominated(
     pairs: list[tuple[bytes, bytes]], connection: list[bytes], protected: frozenset[bytes]
 ) -> list[tuple[bytes, bytes]]:
-    nominated = _NO_NAMES
-    for value in connection:
-        nominated |= options_of(value)
-    nominated -= _USUAL_OPTIONS
-    nominated -= protected
+    nominated = options_of(b",".join(connection)) - _USUAL_OPTIONS - protected
     if not nominated:
         return pairs
     return [pair for pair in pairs if pair[0].lower() not in nominated]

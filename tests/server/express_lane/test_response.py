@@ -130,6 +130,29 @@ async def test_response_that_breaks_off_is_cut_for_the_client_too(
         assert gateway.app.telemetry.running == 0
 
 
+@pytest.mark.rule("R282")
+async def test_a_client_that_reads_late_is_not_the_upstream_being_late(tmp_path: Path) -> None:
+    """What the client does not take is not read; the upstream's time limit does not run meanwhile."""
+    size = 24 << 20  # more than all that holds it on the way
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        return (
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size) if b"big" in received.target else OK
+        )
+
+    async with (
+        raw_upstream(respond) as upstream,
+        running_gateway(upstream.url, tmp_path, **OPTIONS, upstream={"idle_timeout_seconds": 0.3}) as gateway,
+    ):
+        client = await gateway.client()
+        assert (await client.exchange(request(b"GET", "/"))).status == 200
+        await client.send(request(b"GET", "/big"))
+        await asyncio.sleep(1)
+        response = await client.response(within=20)
+        assert (response.complete, len(response.body)) == (True, size)
+        assert gateway.app.upstreams["main"].failures == {}
+
+
 @pytest.mark.parametrize(("method", "tries"), [(b"GET", 2), (b"DELETE", 2), (b"POST", 1)])
 @pytest.mark.rule("R310")
 async def test_request_on_a_closed_connection_is_sent_again_if_it_may_be(

@@ -17,6 +17,7 @@ from gateway.server.pipeline.loop_turn import (
     MAX_TURN_REQUESTS,
     MAX_WAIT_SECONDS,
     SHARE,
+    TASK_SECONDS,
     Deferred,
     DeferredRequest,
 )
@@ -26,7 +27,7 @@ from gateway.telemetry.counters import Telemetry
 from tests.support.clock import FakeClock
 from tests.support.gateways.running import RawClient, RunningGateway, request, running_gateway, until
 from tests.support.loop_side import standing_still
-from tests.support.upstreams.recording import raw_upstream
+from tests.support.upstreams.recording import OK, Received, raw_upstream
 
 #: What it takes to turn to one request, and the length of a turn of a busy loop, in seconds.
 COST, BUSY_TURN = 0.00005, 0.001
@@ -41,12 +42,13 @@ class Client:
         self._bench = bench
         self.fault: Exception | None = None
         self.cut = False
+        self.in_task = False  # it goes on in one
         self.ahead = 0  # requests that it has sent behind the one that waits
 
     def abort(self) -> None:
         self.cut = True
 
-    def resume(self) -> None:
+    def resume(self) -> bool:
         if self.fault is not None:
             raise self.fault
         self._bench.resumed.append((self, self._bench.clock.monotonic()))
@@ -54,6 +56,7 @@ class Client:
         if self.ahead:
             self.ahead -= 1
             self._bench.deferred.add(DeferredRequest(self))
+        return self.in_task
 
 
 class Bench:
@@ -154,6 +157,19 @@ async def test_while_requests_are_served_they_get_a_share_of_the_time(kind: str,
         await bench.turn(served=kind == "callers", seconds=BUSY_TURN)
         bench.add(MAX_TURN_REQUESTS - bench.telemetry.deferred)
     assert len(bench.resumed) * COST == pytest.approx(SHARE * 0.9 * MAX_WAIT_SECONDS, rel=0.15)
+    await until_free(bench)
+
+
+@pytest.mark.rule("R404")
+async def test_work_that_goes_on_in_a_task_counts_as_well(bench: Bench) -> None:
+    """It is done in later turns, so nothing of it is seen in this one; the full lane's requests are all like that."""
+    bench.cost = 0.0
+    began = bench.clock.monotonic()
+    while bench.clock.monotonic() - began < 0.9 * MAX_WAIT_SECONDS:
+        for client in bench.add(MAX_TURN_REQUESTS - bench.telemetry.deferred):
+            client.in_task = True
+        await bench.turn(served=1, seconds=BUSY_TURN)
+    assert len(bench.resumed) * TASK_SECONDS == pytest.approx(SHARE * 0.9 * MAX_WAIT_SECONDS, rel=0.15)
     await until_free(bench)
 
 
@@ -284,6 +300,78 @@ async def test_nothing_in_a_head_takes_a_request_out_of_the_order(
         assert len(held) == 4
 
 
+@pytest.mark.parametrize("express", [True, False], ids=["express", "full"])
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nHost: h\r\nX : y\r\n\r\n", id="malformed"),
+        pytest.param(b"GET / HTTP/2.0\r\n\r\n", id="version"),
+        pytest.param(b"GET /" + b"x" * 70000, id="too long"),
+        pytest.param(b"\r\n\r\n\r\n\r\n", id="empty lines"),
+        pytest.param(b"*1\r\n$4\r\nPING\r\n", id="not HTTP"),
+    ],
+)
+@pytest.mark.rule("R404")
+async def test_what_is_no_request_is_in_the_order_too(
+    express: bool, refused: bytes, held: list[DeferredRequest], tmp_path: Path
+) -> None:
+    """Each costs a connection; else a client that writes nonsense would be served before all who write requests."""
+    server = {"express": express}
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, server=server) as gateway:
+        good = gateway.token()
+        assert (await gateway.get("/", token=good)).status == 200
+        for number in range(3):
+            client = await gateway.client()
+            assert (await client.exchange(refused)).status in (400, 431, 505)
+            assert await client.at_end()
+            assert len(held) == number
+        assert (await gateway.get("/", token=b"junk")).status == 401
+        assert len(held) == 3, "its address is known for refusals"
+        assert (await gateway.get("/", token=good)).status == 200
+        assert len(held) == 3
+
+
+@pytest.mark.parametrize("express", [True, False], ids=["express", "full"])
+@pytest.mark.rule("R404")
+async def test_bad_tokens_between_do_not_excuse_refusals_of_a_known_one(
+    express: bool, held: list[DeferredRequest], tmp_path: Path
+) -> None:
+    """Else two in three of a flood would never wait: one bad token, two good ones where they may not, and again."""
+    routes = ({"path": "/"}, {"path": "/admin", "scopes": ["admin"]})
+    server = {"express": express}
+    async with (
+        raw_upstream() as upstream,
+        running_gateway(upstream.url, tmp_path, server=server, routes=routes) as gateway,
+    ):
+        client, good = await gateway.client(), gateway.token()
+        assert (await client.exchange(request(b"GET", "/", token=good))).status == 200
+        waits = []
+        for token in (b"junk", good, good, b"junk", good, good, b"junk", good, good):
+            before = len(held)
+            assert (await client.exchange(request(b"GET", "/admin", token=token))).status in (401, 403)
+            waits.append(len(held) - before)
+    assert waits == [0, 0, 0, 1, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.rule("R404")
+async def test_a_connection_that_returns_to_the_express_lane_keeps_its_place_in_the_order(
+    held: list[DeferredRequest], tmp_path: Path
+) -> None:
+    """Whatever was served meanwhile to other connections of its address."""
+    async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
+        client, other, good = await gateway.client(), await gateway.client(), gateway.token()
+        express = gateway.app.express.connections
+        chunked = request(b"POST", "/", (b"Transfer-Encoding", b"chunked"), token=b"junk") + b"0\r\n\r\n"
+        assert (await client.exchange(chunked)).status == 401
+        await until(lambda: len(express) == 2)
+        for number in range(3):
+            assert (await other.exchange(request(b"GET", "/", token=good))).status == 200
+            assert len(held) == number
+            assert (await client.exchange(chunked)).status == 401
+            await until(lambda: len(express) == 2)
+            assert len(held) == number + 1
+
+
 async def test_requests_sent_at_once_are_answered_in_their_order(held: list[DeferredRequest], tmp_path: Path) -> None:
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         good = gateway.token()
@@ -312,6 +400,30 @@ async def test_a_failure_of_the_upstream_puts_nobody_behind(
         assert (await client.exchange(request(method, "/", token=good))).status == 502
         assert (await client.exchange(request(method, "/x", token=new))).status == 502
     assert held == []
+
+
+@pytest.mark.parametrize("express", [True, False], ids=["express", "full"])
+@pytest.mark.rule("R404")
+async def test_what_the_gateway_cannot_do_now_waits_as_well(
+    express: bool, held: list[DeferredRequest], tmp_path: Path
+) -> None:
+    """503 without an upstream, in either lane; else tokens of an issuer whose keys are away would be before all."""
+    answer = asyncio.Event()
+
+    async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        await answer.wait()
+        return OK
+
+    server = {"express": express, "max_concurrent_requests": 1}
+    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, server=server) as gateway:
+        first, client = await gateway.client(), await gateway.client()
+        await first.send(request(b"GET", "/", token=gateway.token()))
+        await upstream.got_request.wait()
+        for number, name in enumerate(("ann", "bob")):
+            assert (await client.exchange(request(b"GET", "/", token=gateway.token(sub=name)))).status == 503
+            assert len(held) == number
+        answer.set()
+        assert (await first.response()).status == 200
 
 
 async def test_who_is_refused_in_a_task_is_put_behind(held: list[DeferredRequest], tmp_path: Path) -> None:

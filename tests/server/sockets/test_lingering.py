@@ -60,12 +60,15 @@ class Transport:
     def __init__(self, *, half: bool = True) -> None:
         self.half, self.done = half, []  # type: tuple[bool, list[str]]
         self.reading = True
+        self.lost = False
 
     def can_write_eof(self) -> bool:
         return self.half
 
     def write_eof(self) -> None:
         self.done.append("end of sending")
+        if self.lost:
+            raise OSError(107, "Transport endpoint is not connected")
 
     def close(self) -> None:
         self.done.append("closed")
@@ -119,6 +122,15 @@ def test_sending_ends_at_once_and_a_silent_client_is_closed_after_a_while(loop: 
     loop.move(SILENCE - 0.1)
     assert transport.done == ["end of sending"]
     loop.move(0.2)
+    assert transport.done == ["end of sending", "closed"]
+
+
+def test_client_that_has_left_is_no_fault(loop: Loop) -> None:
+    """Asyncio's own loop raises where uvloop reports it later, and its handler would write a traceback."""
+    transport = Transport()
+    transport.lost = True
+    Lingering(cast(asyncio.Transport, transport))
+    loop.move(SILENCE + 0.1)
     assert transport.done == ["end of sending", "closed"]
 
 

@@ -450,6 +450,28 @@ def test_what_is_remembered_of_clients_is_bounded() -> None:
     assert (len(forwarding._addresses), len(forwarding._lines)) == before
 
 
+@pytest.mark.rule("R191")
+def test_many_short_forwarding_lines_are_not_remembered() -> None:
+    """CWE-770: a line in memory takes many times its bytes, and a head may have a thousand of them without a value."""
+    forwarding = Forwarding(TRUSTING.trusted, b"gw")
+    said = ((b"x-forwarded-for", b"2.2.2.2"), *[(b"x-forwarded-for", b"")] * 900)
+    assert forwarding.client(PROXY, said) == "2.2.2.2"
+    assert b"2.2.2.2, 10.0.0.1\r\n" in forwarding.lines(PROXY, said, b"h", http_11=True)
+    assert not forwarding._addresses
+    assert not forwarding._lines
+
+
+@pytest.mark.rule("R191")
+def test_of_clients_that_are_not_believed_nothing_that_they_say_is_remembered() -> None:
+    """CWE-770: it says nothing, so all of it is one entry."""
+    forwarding = Forwarding(TRUSTING.trusted, b"gw")
+    for number in range(3):
+        said = ((b"x-forwarded-for", b"2.2.2.%d" % number),)
+        assert forwarding.client(STRANGER, said) == "192.0.2.7"
+        assert b"X-Forwarded-For: 192.0.2.7\r\n" in forwarding.lines(STRANGER, said, b"h", http_11=True)
+    assert (len(forwarding._addresses), len(forwarding._lines)) == (1, 1)
+
+
 @pytest.mark.rule("R256", "R402")
 def test_a_stripped_forwarding_field_is_not_sent_on_whoever_wrote_it() -> None:
     """The service gets the connection's own in its place; the rules believe the trusted proxy all the same."""
