@@ -272,9 +272,8 @@ class ExpressConnection(ClientOutput):
             return False
         if self._content_timer is not None:
             self._stop_content_timer()
-        self._its_turn = (
-            False  # only here: whoever has waited does not wait again for its content, or in the other lane
-        )
+        # Only here: a request that has waited does not wait again for its content, or in the other lane.
+        self._its_turn = False
         stop = end + length
         if stop == len(buffer):
             self._buffer, self._start = b"", 0
