@@ -165,7 +165,6 @@ def test_names_of_services_take_bounded_memory(heads: int, names: int, length: i
         for head in range(heads):
             lines = b"".join((b"X-%d-%d" % (head, number)).ljust(length, b"x") + b": 1\r\n" for number in range(names))
             assert reader.read(b"HTTP/1.1 200 OK\r\n" + lines + b"Content-Length: 2\r\n\r\n") is not None
-        del lines
     assert kept.size < MAX_NAMES * (MAX_NAME + 200)
 
 
