@@ -1,4 +1,4 @@
-"""Few fetches go to one provider at a time, in order, and a silent one keeps nobody waiting for long."""
+"""Few fetches go to one provider at a time, in order, and a silent one keeps no issuer waiting for long."""
 
 from __future__ import annotations
 

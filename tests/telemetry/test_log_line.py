@@ -105,7 +105,7 @@ def test_json_line_tells_what_is_known_and_nothing_else() -> None:
 @pytest.mark.parametrize("form", ["json", "text"])
 @pytest.mark.rule("R196", "R389")
 def test_subject_is_only_a_hash_and_the_same_for_the_same_subject(form: Form) -> None:
-    """Who it was cannot be read, but two lines of one caller can be told to be his."""
+    """Who it was cannot be read, but two lines of one caller can be recognised."""
     lines = [line_of(form, identity=make_identity(subject)) for subject in ("alice@example", "alice@example", "bob")]
     assert lines[0] == lines[1] != lines[2]
     assert "alice" not in lines[0]
@@ -160,7 +160,7 @@ def test_hostile_text_stays_one_line_of_printable_ascii(form: Form, name: str) -
 )
 @pytest.mark.rule("R197")
 def test_text_line_quotes_what_could_be_taken_for_another_field(value: str, written: str) -> None:
-    """Name=value pairs can be told apart whatever a value holds."""
+    """Name=value pairs can be separated whatever a value holds."""
     assert f" path={written} route=" in line_of("text", path=value)
 
 

@@ -298,7 +298,7 @@ async def test_token_is_judged_the_same_on_a_connection_that_was_used_and_on_a_n
 
 @pytest.mark.rule("R171")
 async def test_token_whose_key_has_to_be_asked_for_is_judged_once(tmp_path: Path) -> None:
-    """By the shared run, which can wait; and nothing is counted as being served for ever."""
+    """By the shared run, which can wait; and nothing is counted as being served indefinitely."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await warm(gateway, gateway.token())
         other = mint(SigningKey.ec("other"), good_claims(time.time()))

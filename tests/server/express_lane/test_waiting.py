@@ -35,32 +35,32 @@ OPTIONS: dict[str, Any] = {
 
 
 class Noting:
-    """An exchange that notes what it is told."""
+    """An exchange that notes how it is called."""
 
     def __init__(self) -> None:
-        self.told: list[object] = []
+        self.calls: list[object] = []
 
     def connected(self, origin: Origin, lease: Lease) -> None:
-        self.told.append(lease)
+        self.calls.append(lease)
 
     def not_connected(self, error: GatewayError) -> None:
-        self.told.append(error.reason)
+        self.calls.append(error.reason)
 
     def client_paused(self, paused: bool) -> None:
-        self.told.append(paused)
+        self.calls.append(paused)
 
 
 class Queue:
     """As much of an upstream as a wait uses."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, object]] = []
+        self.calls: list[tuple[str, object]] = []
 
     def lease_soon(self, wait: object) -> None:
-        self.told.append(("soon", wait))
+        self.calls.append(("soon", wait))
 
     def leave(self, wait: object) -> None:
-        self.told.append(("leave", wait))
+        self.calls.append(("leave", wait))
 
 
 def test_wait_tells_its_exchange_and_its_queue() -> None:
@@ -69,12 +69,12 @@ def test_wait_tells_its_exchange_and_its_queue() -> None:
     wait = WaitingRequest(exchange, cast(Upstream, queue))
     wait.begin()
     wait.end()
-    assert queue.told == [("soon", wait), ("leave", wait)]
+    assert queue.calls == [("soon", wait), ("leave", wait)]
     wait.leased(cast(Origin, None), lease)
     wait.client_paused = True
     wait.leased(cast(Origin, None), lease)
     wait.not_leased(GatewayError(Reasons.POOL_EXHAUSTED))
-    assert exchange.told == [lease, lease, True, Reasons.POOL_EXHAUSTED]
+    assert exchange.calls == [lease, lease, True, Reasons.POOL_EXHAUSTED]
 
 
 class Held:

@@ -477,7 +477,7 @@ def test_what_is_remembered_of_clients_takes_bounded_memory(
 
 
 @pytest.mark.rule("R256", "R402")
-def test_a_stripped_forwarding_field_is_not_sent_on_whoever_wrote_it() -> None:
+def test_a_stripped_forwarding_field_is_not_sent_on_whatever_wrote_it() -> None:
     """The service gets the connection's own in its place; the rules believe the trusted proxy all the same."""
     names = ["x-forwarded-for", "X_Forwarded_Host", "forwarded"]
     policy = header_policy((), b"gw", PROXIES, fields="both", stripped=names)

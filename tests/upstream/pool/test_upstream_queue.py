@@ -121,16 +121,16 @@ class Caller(LeaseWait):
         self.error: GatewayError | None = None
 
     @property
-    def told(self) -> bool:
+    def has_ended(self) -> bool:
         return self in self.ends
 
     def leased(self, origin: Origin, lease: Lease) -> None:
-        assert not self.told
+        assert not self.has_ended
         self.origin, self.lease = origin, lease
         self.ends.append(self)
 
     def not_leased(self, error: GatewayError) -> None:
-        assert not self.told
+        assert not self.has_ended
         self.error = error
         self.ends.append(self)
 
@@ -174,7 +174,7 @@ async def test_one_task_for_each_connection_that_is_opened_and_none_for_those_wh
     assert {str(caller.error and caller.error.reason.code) for caller in come[2:]} == {"upstream_connect"}
 
 
-async def test_connection_that_comes_back_goes_to_the_first_at_once_whoever_comes_then() -> None:
+async def test_connection_that_comes_back_goes_to_the_first_at_once_whatever_comes_then() -> None:
     """In both forms; a newcomer finds none, though one has just come back."""
     upstream, network, _ = made(pool_size=1)
     first = Caller()
@@ -190,7 +190,7 @@ async def test_connection_that_comes_back_goes_to_the_first_at_once_whoever_come
     assert upstream.lease_now() is None
     newcomer = spawn(upstream.lease(), "waits", awaited=True)
     _, lease = await waiting
-    assert not late.told
+    assert not late.has_ended
     lease.release()
     assert late.lease is not None  # within the release
     late.lease.release()
@@ -200,7 +200,7 @@ async def test_connection_that_comes_back_goes_to_the_first_at_once_whoever_come
 
 
 async def test_opened_connection_goes_to_the_first_and_its_cause_takes_what_comes_back() -> None:
-    """An opening is nobody's: who was served meanwhile leaves it to the next, and at last to the pool."""
+    """An opening is no request's own: one that was served meanwhile leaves it to the next, and at last to the pool."""
     upstream, network, _ = made()
     (first,) = callers(upstream, 1)
     await settle()
@@ -209,7 +209,7 @@ async def test_opened_connection_goes_to_the_first_and_its_cause_takes_what_come
     await settle()
     assert first.lease is not None
     first.lease.release()
-    assert (second.lease is not None, third.told) == (True, False)
+    assert (second.lease is not None, third.has_ended) == (True, False)
     await network.open()
     assert third.lease is not None
     (fourth,) = callers(upstream, 1)
@@ -219,7 +219,7 @@ async def test_opened_connection_goes_to_the_first_and_its_cause_takes_what_come
     await upstream.close()
 
 
-async def test_connection_that_nobody_waits_for_any_more_is_kept_but_one_of_who_left_is_not_opened() -> None:
+async def test_connection_that_is_not_needed_any_more_is_kept_but_one_for_a_request_that_left_is_not_opened() -> None:
     upstream, network, _ = made()
     (first,) = callers(upstream, 1)
     await settle()
@@ -239,15 +239,15 @@ async def test_connection_that_nobody_waits_for_any_more_is_kept_but_one_of_who_
     upstream.leave(third)
     upstream.leave(third)
     await settle()
-    assert (network.pending, third.told) == ([], False)
+    assert (network.pending, third.has_ended) == ([], False)
     assert upstream.states()[0].in_use == 1
     assert leased is not None
     leased[1].release()
     await upstream.close()
 
 
-async def test_failed_opening_is_told_to_one_and_the_next_is_opened_for_the_next() -> None:
-    """As if each had connected itself: a service that is down is told to all, one opening each, and none twice."""
+async def test_failed_opening_refuses_one_and_the_next_is_opened_for_the_next() -> None:
+    """As if each had connected itself: a service that is down refuses all, one opening each, and none twice."""
     upstream, network, _ = made(pool_size=2)
     ends: list[Caller] = []
     come = callers(upstream, 5, ends)
@@ -261,7 +261,7 @@ async def test_failed_opening_is_told_to_one_and_the_next_is_opened_for_the_next
     await upstream.close()
 
 
-async def test_failed_opening_is_told_to_nobody_when_all_who_wait_have_another() -> None:
+async def test_failed_opening_refuses_none_when_all_who_wait_have_another() -> None:
     upstream, network, _ = made()
     (first,) = callers(upstream, 1)
     await settle()
@@ -269,7 +269,7 @@ async def test_failed_opening_is_told_to_nobody_when_all_who_wait_have_another()
     (second,) = callers(upstream, 1)
     await settle()
     assert first.lease is not None
-    first.lease.release()  # to the second, so that its opening is for nobody
+    first.lease.release()  # to the second, so that its opening is for no request
     assert second.lease is not None
     await network.fail()
     (third,) = callers(upstream, 1)
@@ -279,7 +279,7 @@ async def test_failed_opening_is_told_to_nobody_when_all_who_wait_have_another()
     await upstream.close()
 
 
-async def test_own_shortage_is_told_at_once_and_no_other_url_is_tried() -> None:
+async def test_own_shortage_refuses_at_once_and_no_other_url_is_tried() -> None:
     upstream, network, _ = made(urls=2)
     (first,) = callers(upstream, 1)
     await settle()
@@ -290,7 +290,7 @@ async def test_own_shortage_is_told_at_once_and_no_other_url_is_tried() -> None:
     await upstream.close()
 
 
-async def test_url_that_cannot_be_connected_to_costs_nobody_an_answer_while_another_is_only_full() -> None:
+async def test_url_that_cannot_be_connected_to_costs_no_answer_while_another_is_only_full() -> None:
     """What is in use there comes back; and the one that fails is not tried again and again meanwhile."""
     upstream, network, clock = made(urls=2, pool_size=1)
     (first,) = callers(upstream, 1)
@@ -299,7 +299,7 @@ async def test_url_that_cannot_be_connected_to_costs_nobody_an_answer_while_anot
     (second,) = callers(upstream, 1)
     await settle()
     await network.fail()
-    assert (second.told, network.pending) == (False, [])
+    assert (second.has_ended, network.pending) == (False, [])
     assert first.lease is not None
     first.lease.release()
     assert second.lease is not None
@@ -363,7 +363,7 @@ async def test_request_that_must_not_use_a_used_connection_gets_a_new_one_when_i
     assert second.lease is not None
     first.lease.release()
     await settle()
-    assert (len(network.pending), again.told, after.told) == (1, False, False)
+    assert (len(network.pending), again.has_ended, after.has_ended) == (1, False, False)
     assert first.lease.protocol.is_connected() is False
     second.lease.release()
     assert after.lease is not None  # it did not have to wait for the other's new one
@@ -438,7 +438,7 @@ class Play:
 
     @property
     def waiting(self) -> list[Caller]:
-        return [caller for caller in self.all if not caller.told and caller not in self.left]
+        return [caller for caller in self.all if not caller.has_ended and caller not in self.left]
 
     @property
     def holding(self) -> list[Caller]:
