@@ -1,6 +1,6 @@
 """Real traffic: requests of many clients, as they come over the kept connections of a load balancer.
 
-Only the making of requests lives here. Each client has its own token, browser or
+Makes the requests. Each client has its own token, browser or
 library, language, cookies and address; what it sends varies in names, values and
 order of its 10 to 14 header fields as such clients do, and each request has an
 X-Request-Id or a traceparent, or both, that never comes again. The danger of this file

@@ -122,12 +122,12 @@ def prove(title: str, target: Target, keys: Material, work: Work = Work.ALL) -> 
 
 
 def prove_forwarding(title: str, target: Target, token: bytes, setup: Setup) -> None:
-    """See that the service is told the address that a trusted proxy gives, and never ends with one that a client gave.
+    """Check that the service gets the address that a trusted proxy gives, and never ends with one that a client gave.
 
     One proxy's connection carries many clients, so two of them share one here.
 
     Raises:
-        ProofError: it is told another one.
+        ProofError: it gets another one.
     """
     with contextlib.closing(_http(target)) as connection:
         for client in (OTHER_CLIENT, CLIENT):

@@ -55,7 +55,7 @@ class Sends:
 
     @property
     def refused(self) -> bool:
-        """Whether the right answer is 4xx, or 503 for a token that nobody has the time to ask about."""
+        """Whether the right answer is 4xx, or 503 for a token for whose introspection there is no time."""
         return self.misplaced or self.credential in ("none", "forged", "made-up")
 
 

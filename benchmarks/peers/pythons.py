@@ -1,6 +1,6 @@
 """Other interpreters for this gateway: found where they usually are, with a virtual environment of their own.
 
-Only the finding and the environment live here. Nothing is downloaded but the pinned packages; where they cannot be
+Finds them and makes the environment. Nothing is downloaded but the pinned packages; where they cannot be
 installed the rows that need them are skipped with the reason.
 """
 

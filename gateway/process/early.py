@@ -1,7 +1,7 @@
 """What has to be before anything else is imported: the entry points of processes import this file first.
 
-Only what makes a start short and small lives here. Whatever imports the rest
-without it gets the same gateway, a tenth of a second later.
+Makes a start short and small. A process that imports the rest without it gets
+the same gateway, a tenth of a second later.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class LogLine:
             waited is None,
         ]
         if record.detail or record.observed:
-            behind_duration += self._told(record)
+            behind_duration += self._explained(record)
         if identity is not None:
             behind_duration += self._callers[
                 identity.credential, identity.issuer_name, identity.tenant, identity.subject
@@ -140,7 +140,7 @@ class LogLine:
             text += form.pair("subject_hash", hashlib.sha256(subject.encode()).hexdigest()[:16])
         return text
 
-    def _told(self, record: Record) -> str:
+    def _explained(self, record: Record) -> str:
         text = self._form.pair("detail", record.detail) if record.detail else ""
         return text + self._form.pair("observed", record.observed) if record.observed else text
 

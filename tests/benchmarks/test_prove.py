@@ -110,7 +110,7 @@ def test_peers_that_do_less_do_exactly_that(keys: Material) -> None:
 
 
 def test_the_service_learns_the_address_that_a_trusted_proxy_gives_and_no_other(keys: Material) -> None:
-    """Of two clients on one connection; a gateway that keeps the first one's, or believes anybody, is found."""
+    """Of two clients on one connection; a gateway that keeps the first one's, or believes any client, is found."""
     first: list[str] = []
 
     def keeps(request: bytes) -> list[bytes]:

@@ -115,7 +115,7 @@ def test_what_should_be_small_is_judged_the_other_way() -> None:
 
 
 def test_the_page_opens_with_where_the_gateway_is_slower_the_worst_first() -> None:
-    """Beside gateways that do the same work under the same conditions, and nobody else."""
+    """Beside gateways that do the same work under the same conditions, and no others."""
     rates = {"gateway": [50.0, 50.0], "haproxy": [80.0, 60.0], "envoy-cache": [40.0, 40.0], "nginx": [900.0, 900.0]}
     hot = result({**rates, "gateway-no-log": [70.0, 70.0], "haproxy-no-log": [71.0, 75.0]}, "hot")
     refused = result({"hot": [10.0], "gateway": [20.0], "haproxy": [80.0]}, "no-token")

@@ -61,7 +61,7 @@ def test_scenarios_name_peers_and_rows_that_exist() -> None:
             assert goal.metric in scenario.metrics
 
 
-def _told_apart(scenario: Scenario, goal: Goal) -> tuple[str, ...]:
+def _distinction(scenario: Scenario, goal: Goal) -> tuple[str, ...]:
     """Return the metric of a goal where another one is about the same rows."""
     same = [each for each in scenario.goals if (each.of, each.to) == (goal.of, goal.to)]
     return (goal.metric.key,) if len(same) > 1 else ()
@@ -70,7 +70,7 @@ def _told_apart(scenario: Scenario, goal: Goal) -> tuple[str, ...]:
 def test_every_goal_that_was_set_is_declared() -> None:
     """Changing a bound means changing it here too, on purpose."""
     declared = {
-        (scenario.name, goal.of, goal.to, *_told_apart(scenario, goal)): (goal.must, goal.aim)
+        (scenario.name, goal.of, goal.to, *_distinction(scenario, goal)): (goal.must, goal.aim)
         for scenario in SCENARIOS
         for goal in scenario.goals
     }
@@ -160,7 +160,7 @@ def test_rows_near_what_the_load_reaches_are_named() -> None:
     assert limited(rows) == []
 
 
-def test_a_run_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_run_that_is_asked_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
     """SIGTERM ends the gateways that were started, too."""
     command = [sys.executable, "-m", "benchmarks", "run", "--scenario", "workers", "--seconds", "60"]
     child = subprocess.Popen([*command, "--output", tmp_path / "x.json"], cwd=ROOT, stderr=subprocess.DEVNULL)

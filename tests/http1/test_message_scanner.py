@@ -177,7 +177,7 @@ def test_head_over_the_limit_is_refused_complete_or_not() -> None:
 
 @pytest.mark.rule("R214")
 def test_bytes_are_cut_where_a_request_ends() -> None:
-    """Whoever reads on gets one request at a time."""
+    """What reads on gets one request at a time."""
     scanner = Scanner(4096)
     pieces, reason = scanner.feed(b"".join(SOUND))
     assert reason is None

@@ -19,6 +19,7 @@ from gateway.http1.plain_response import (
     PlainReader,
 )
 from gateway.server.request.response_head import client_head
+from tests.support.kept_memory import kept_memory
 
 READER = PlainReader(b"gw")
 
@@ -156,18 +157,24 @@ def test_the_moment_is_no_part_of_what_is_read(name: bytes) -> None:
     assert not other.dated
 
 
-def test_names_of_services_are_remembered_within_bounds() -> None:
-    """Whatever they are; and what a name means is the same before and after."""
+@pytest.mark.parametrize(("heads", "names", "length"), [(40, 500, 20), (300, 6, 10_000)], ids=["many", "long"])
+def test_names_of_services_take_bounded_memory(heads: int, names: int, length: int) -> None:
+    """CWE-770: in number and in length; services choose them."""
     reader = PlainReader(b"gw")
-    for first in range(0, 3 * MAX_NAMES, 500):
-        lines = b"".join(b"X-%d: 1\r\n" % number for number in range(first, first + 500))
-        assert reader.read(b"HTTP/1.1 200 OK\r\n" + lines + b"Content-Length: 2\r\n\r\n") is not None
-        assert len(reader._learned) <= MAX_NAMES
+    with kept_memory() as kept:
+        for head in range(heads):
+            lines = b"".join((b"X-%d-%d" % (head, number)).ljust(length, b"x") + b": 1\r\n" for number in range(names))
+            assert reader.read(b"HTTP/1.1 200 OK\r\n" + lines + b"Content-Length: 2\r\n\r\n") is not None
+    assert kept.size < MAX_NAMES * (MAX_NAME + 200)
+
+
+def test_names_of_services_mean_the_same_each_time() -> None:
+    """Before and after they are remembered, and where they are too long for that."""
+    reader = PlainReader(b"gw")
     for name in (b"L" * (MAX_NAME + 1), b"tRansfer-encoding", b"upGrade", b"X Y", b"", b"\xe9", b"keeP-alive"):
         verdicts = [reader.read(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b: 1\r\n\r\n" % name) for _ in range(3)]
         assert verdicts[0] == verdicts[1] == verdicts[2]
         assert (verdicts[0] is None) is (name not in (b"L" * (MAX_NAME + 1), b"keeP-alive"))
-    assert max(map(len, reader._learned)) <= MAX_NAME
 
 
 # --- beside a parser that is plain, slow, and obviously strict ---

@@ -36,10 +36,10 @@ class Batch:
         """Let one turn of the loop pass; return each new outcome: a subject, a refusal's reason, or None."""
         before = len(self.outcomes)
         await asyncio.sleep(0)
-        return {name: told(outcome) for name, outcome in self.outcomes[before:]}
+        return {name: shown(outcome) for name, outcome in self.outcomes[before:]}
 
 
-def told(outcome: TokenOutcome) -> object:
+def shown(outcome: TokenOutcome) -> object:
     if isinstance(outcome, Identity):
         return outcome.subject
     return outcome if outcome is None else outcome.reason

@@ -31,7 +31,7 @@ def _printed(program: str, **environment: str) -> list[str]:
 
 
 @pytest.mark.parametrize("entry", ["gateway.cli", "gateway.process.worker"])
-def test_what_aiohttp_would_verify_by_trusts_nobody_and_the_gateway_trusts_the_system(
+def test_what_aiohttp_would_verify_by_trusts_no_authority_and_the_gateway_trusts_the_system(
     entry: str, tmp_path: Path
 ) -> None:
     """No session uses aiohttp's own contexts; one that did would be refused, not let through."""

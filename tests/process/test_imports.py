@@ -55,7 +55,7 @@ OPTIONAL = (
     "gateway.features.single_use.part",
 )
 
-#: Nobody listens there: the gateway serves without.
+#: No server listens there: the gateway serves without.
 REDIS = {"url": "redis://127.0.0.1:1/0", "timeout_seconds": 0.05}
 
 

@@ -1,6 +1,6 @@
 """What passes between the event loop and the gateway: timers, bytes, connections, and callbacks for its next turn.
 
-Only the noting and the holding of it lives here, for what no client can see from its end.
+Notes it and holds it back, for what no client can see from its end.
 """
 
 from __future__ import annotations
@@ -13,32 +13,60 @@ from typing import Any, cast
 import pytest
 
 
+class Timer:
+    """One timer of the loop, and what it calls."""
+
+    handle: asyncio.TimerHandle
+
+    def __init__(self, delay: float, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.delay = delay
+        self.has_run = False
+        self._callback, self._args = callback, args
+
+    def calls(self, owner: object) -> bool:
+        """Return whether it calls a method of that object."""
+        return getattr(self._callback, "__self__", None) is owner
+
+    def run(self) -> None:
+        """Call what is to be called, once."""
+        self.has_run = True
+        self._callback(*self._args)
+
+
 class Timers:
     """The timers that are set on the running loop from now on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._made: list[tuple[float, Callable[..., Any], asyncio.TimerHandle]] = []
+        self._made: list[Timer] = []
         loop = asyncio.get_running_loop()
         whole = loop.call_later
 
         def noting(delay: float, callback: Callable[..., Any], *args: Any, **options: Any) -> asyncio.TimerHandle:
-            handle = whole(delay, callback, *args, **options)
-            self._made.append((delay, callback, handle))
-            return handle
+            timer = Timer(delay, callback, args)
+            timer.handle = whole(delay, timer.run, **options)
+            self._made.append(timer)
+            return timer.handle
 
         monkeypatch.setattr(loop, "call_later", noting)
 
     def stopped(self, seconds: float) -> list[bool]:
-        """Return of each timer of that length whether somebody has stopped it."""
-        return [handle.cancelled() for delay, _, handle in self._made if delay == seconds]
+        """Return for each timer of that length whether it was stopped."""
+        return [timer.handle.cancelled() for timer in self._made if timer.delay == seconds]
 
     def lengths(self, owner: object) -> list[float]:
         """Return the seconds of each timer that calls a method of that object."""
-        return [delay for delay, callback, _ in self._made if getattr(callback, "__self__", None) is owner]
+        return [timer.delay for timer in self._made if timer.calls(owner)]
+
+    def run_out(self, owner: object) -> None:
+        """Have the timers that call methods of that object run now, as if their time had passed."""
+        for timer in list(self._made):
+            if timer.calls(owner) and not timer.has_run and not timer.handle.cancelled():
+                timer.handle.cancel()
+                timer.run()
 
 
 class Arrivals:
-    """What the loop tells protocols of one kind.
+    """What the loop reports to protocols of one kind.
 
     Attributes:
         transports: of their connections, in order.

@@ -17,6 +17,7 @@ from gateway.identity import Identity
 from gateway.telemetry import log_line
 from gateway.telemetry.log_line import LogLine
 from gateway.telemetry.record import Record
+from tests.support.kept_memory import kept_memory
 
 Form = Literal["json", "text"]
 
@@ -104,7 +105,7 @@ def test_json_line_tells_what_is_known_and_nothing_else() -> None:
 @pytest.mark.parametrize("form", ["json", "text"])
 @pytest.mark.rule("R196", "R389")
 def test_subject_is_only_a_hash_and_the_same_for_the_same_subject(form: Form) -> None:
-    """Who it was cannot be read, but two lines of one caller can be told to be his."""
+    """Who it was cannot be read, but two lines of one caller can be recognised."""
     lines = [line_of(form, identity=make_identity(subject)) for subject in ("alice@example", "alice@example", "bob")]
     assert lines[0] == lines[1] != lines[2]
     assert "alice" not in lines[0]
@@ -159,7 +160,7 @@ def test_hostile_text_stays_one_line_of_printable_ascii(form: Form, name: str) -
 )
 @pytest.mark.rule("R197")
 def test_text_line_quotes_what_could_be_taken_for_another_field(value: str, written: str) -> None:
-    """Name=value pairs can be told apart whatever a value holds."""
+    """Name=value pairs can be separated whatever a value holds."""
     assert f" path={written} route=" in line_of("text", path=value)
 
 
@@ -287,16 +288,37 @@ def test_duration_is_rounded_to_the_microsecond(seconds: float) -> None:
 # --- what is kept ---
 
 
-def test_parts_that_are_kept_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def chosen(part: str, text: str) -> Record:
+    """Return a request one part of which a client has chosen."""
+    return record(identity=make_identity(text)) if part == "subject" else record(**{part: text})
+
+
+@pytest.mark.parametrize("part", ["client", "method", "subject"])
+def test_parts_that_are_kept_have_a_bound(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """CWE-770: clients choose addresses behind a trusted proxy, methods and subjects."""
     monkeypatch.setattr(log_line, "MAX_KEPT", 10)
     line = LogLine("json")
-    for number in range(35):
-        one = record(client=f"c{number}", method="A" * (number % 16), route=f"/{number}")
-        one.identity = make_identity(f"s{number}")
-        assert line.render(one, 0.0, WALL) == plain_line("json", one, 0.0, WALL)
-    assert [len(kept) for kept in (line._clients, line._courses, line._callers)] == [5, 5, 5]
-    long = "l" * (log_line.MAX_KEPT_CHARS + 1)
-    one = record(client=long, method=long, identity=make_identity(long))
-    assert line.render(one, 0.0, WALL) == plain_line("json", one, 0.0, WALL)
-    assert [len(kept) for kept in (line._clients, line._courses, line._callers)] == [5, 5, 5]
+    with kept_memory() as kept:
+        for number in range(1000):
+            one = chosen(part, f"A{number}")
+            assert line.render(one, 0.0, WALL) == plain_line("json", one, 0.0, WALL)
+    assert kept.size < 20_000
+
+
+@pytest.mark.parametrize("part", ["client", "method", "subject"])
+def test_parts_that_are_kept_are_not_long(part: str) -> None:
+    line = LogLine("json")
+    with kept_memory() as kept:
+        for number in range(300):
+            one = chosen(part, "l" * log_line.MAX_KEPT_CHARS + str(number))
+            assert line.render(one, 0.0, WALL) == plain_line("json", one, 0.0, WALL)
+    assert kept.size < 20_000
+
+
+@pytest.mark.parametrize("part", ["client", "method", "subject"])
+def test_parts_are_kept(part: str) -> None:
+    line = LogLine("json")
+    with kept_memory() as kept:
+        for number in range(300):
+            line.render(chosen(part, f"A{number}"), 0.0, WALL)
+    assert kept.size > 300 * 50

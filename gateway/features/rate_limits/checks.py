@@ -21,7 +21,7 @@ from gateway.settings.problems import Problem, Sound
 from gateway.settings.tables.root import Settings
 from gateway.settings.tables.routes import RouteSettings, takes_keys
 
-#: The fastest rate that can be told apart: a microsecond between two requests.
+#: The fastest rate that can be measured: a microsecond between two requests.
 MAX_PER_SECOND = 1_000_000
 
 

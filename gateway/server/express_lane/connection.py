@@ -1,6 +1,6 @@
 """One client connection in the express lane, until it is handed over.
 
-Only what comes in lives here: the connection's buffer, its time limits, the
+This file has what comes in: the connection's buffer, its time limits, the
 order of its requests, and the moment at which it becomes aiohttp's. What goes
 out is ``output.py``'s, and what happens to a request ``exchange.py``'s.
 """

@@ -1,6 +1,6 @@
 """What follows from a head for the request upstream: its framing, and how far it may go.
 
-Only pure functions of a head live here.
+This file has pure functions of a head only.
 """
 
 from __future__ import annotations

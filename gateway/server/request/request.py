@@ -1,7 +1,7 @@
 """One request, as the steps of its path see it.
 
-Only declarations live here: what is known of a request once its target is sound
-and a route serves it.
+This file has declarations only: what is known of a request once its target is
+sound and a route serves it.
 """
 
 from __future__ import annotations

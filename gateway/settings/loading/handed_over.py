@@ -1,6 +1,6 @@
 """A validated configuration on its way to another process of the same gateway.
 
-Only that way lives here: out as JSON, in as the same settings. What comes in was
+Writes it as JSON, and reads it as the same settings. What comes in was
 validated by the process that sends it, so no value is judged again and nothing
 that validates is built. The danger is another version of the gateway at the
 other end, installed while this one runs: an option that one of them does not

@@ -1,8 +1,8 @@
 """What the declarations say about each option: the text that stands below it.
 
-Only reading these texts lives here, for the reference, the JSON Schema and
-``--help``. A gateway that runs needs none of them, and to find them in the
-sources takes longer than everything else about the declarations.
+Reads these texts, for the reference, the JSON Schema and ``--help``. A gateway
+that runs needs none of them, and to find them in the sources takes longer than
+everything else about the declarations.
 """
 
 from __future__ import annotations

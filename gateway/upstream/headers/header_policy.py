@@ -1,6 +1,6 @@
 """What each request header name means to the gateway.
 
-Only names live here: their folding, the lists of names with a meaning, and the
+This file has names only: their folding, the lists of names with a meaning, and the
 ``HeaderPolicy`` that says to the reader of heads what each name means. The danger of
 this file is a spelling that the gateway takes for an unknown field and an upstream
 takes for a protected one: CGI, WSGI and PHP read ``X_User_Id``, ``X.User.Id`` and

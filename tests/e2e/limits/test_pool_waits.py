@@ -20,7 +20,7 @@ PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 
 
 class Gate:
-    """An upstream that answers ``/hold`` when it is told to, and everything else at once."""
+    """An upstream that answers ``/hold`` when a test says so, and everything else at once."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -201,7 +201,7 @@ async def test_those_who_wait_when_the_drain_is_over_are_cut_and_counted(tmp_pat
         gate.open.set()
 
 
-async def test_upstream_that_closes_its_connections_holds_nobody_up(tmp_path: Path) -> None:
+async def test_upstream_that_closes_its_connections_holds_no_request_up(tmp_path: Path) -> None:
     """Each answer is a connection's last: a new one is opened for each request in turn."""
 
     async def respond(received: Received, *_: object) -> bytes:
@@ -216,8 +216,8 @@ async def test_upstream_that_closes_its_connections_holds_nobody_up(tmp_path: Pa
     assert upstream.connections == 20
 
 
-async def test_upstream_that_is_down_is_told_to_each_who_waits(tmp_path: Path) -> None:
-    """One connection is tried for each, two at a time; nobody waits for the end of the time limit."""
+async def test_each_request_that_waits_for_an_upstream_that_is_down_is_refused(tmp_path: Path) -> None:
+    """One connection is tried for each, two at a time; none waits for the end of the time limit."""
     options: dict[str, Any] = {"routes": PUBLIC, "upstream": {"pool_size": 2, "pool_wait_seconds": 30}}
     async with services(1, on=False) as (service,), running_gateway(service.url, tmp_path, **options) as gateway:
         clients = [await gateway.client() for _ in range(20)]

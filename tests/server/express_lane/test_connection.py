@@ -165,14 +165,7 @@ async def test_what_is_no_request_is_refused_here_and_ends_its_connection(
     name: str, before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dearer lane gets to see none of its bytes, and none of those behind it."""
-    handed_over: list[bytes] = []
-    whole = ExpressConnection._hand_over
-
-    def noting(self: ExpressConnection, rest: bytes) -> Any:
-        handed_over.append(rest)
-        return whole(self, rest)
-
-    monkeypatch.setattr(ExpressConnection, "_hand_over", noting)
+    arrivals = Arrivals(monkeypatch, ClientProtocol)
     async with (
         raw_upstream() as upstream,
         running_gateway(upstream.url, tmp_path, **settings(max_head_bytes=2048)) as gateway,
@@ -188,7 +181,7 @@ async def test_what_is_no_request_is_refused_here_and_ends_its_connection(
         log = await gateway.log(before + 1)
         await gateway.settled()
     assert log[-1]["reason"] == reason.get(name, "malformed_http")
-    assert b"".join(handed_over) == b""
+    assert arrivals.data == []
     assert len(upstream.requests) == before
 
 

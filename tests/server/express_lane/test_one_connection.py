@@ -10,13 +10,13 @@ import pytest
 
 from gateway.jwt.batch import VerificationBatch
 from gateway.server.authentication.identify import Identification
-from gateway.server.authentication.jwt_kind import JwtKind
 from gateway.server.express_lane import connection as express_connection
 from gateway.server.express_lane.connection import ExpressConnection
-from tests.support.clock import FakeClock
+from tests.support.clock import FakeClock, settle
 from tests.support.composed import Settings
 from tests.support.gateways.running import RawClient, RunningGateway, configuration, request, running_gateway, until
 from tests.support.gateways.timed import timed_gateway
+from tests.support.loop_side import Arrivals, standing_still
 from tests.support.tokens.minting import SigningKey, good_claims, jwks, mint
 from tests.support.upstreams.recording import OK, Received, raw_upstream
 
@@ -36,20 +36,6 @@ async def warm(gateway: RunningGateway, *tokens: bytes) -> RawClient:
         assert (await gateway.get("/", token=token)).status == 200
     assert (await gateway.get("/public")).status == 200
     return await gateway.client()
-
-
-def connection_of(gateway: RunningGateway, client: RawClient) -> ExpressConnection:
-    port = client.writer.get_extra_info("sockname")[1]
-    for connection in gateway.app.express.connections:
-        transport = connection._transport
-        if transport is not None and transport.get_extra_info("peername")[1] == port:
-            return connection
-    raise AssertionError("the connection has left the lane")
-
-
-def batch_of(gateway: RunningGateway) -> VerificationBatch:
-    """Return the new tokens that wait for the end of the turn."""
-    return cast(JwtKind, gateway.app.express.serving.pipeline.credentials.kinds["jwt"])._batch
 
 
 async def statuses(client: RawClient, *requests: bytes) -> list[int]:
@@ -202,13 +188,14 @@ async def test_head_whose_content_is_not_all_there_waits_for_it(
 ) -> None:
     """And what comes behind the content is the next request."""
     monkeypatch.setattr(express_connection, "CONTENT_WAIT_SECONDS", 30.0)
+    arrivals = Arrivals(monkeypatch, ExpressConnection)
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         token = gateway.token(sub="ann")
         client = await warm(gateway, token)
         post = request(b"POST", "/a", (b"Content-Length", b"3"), token=token, body=b"one")
         assert await statuses(client, post) == [200]
         await client.send(post[:cut])
-        await until(lambda: connection_of(gateway, client)._buffer == post[:cut])
+        await until(lambda: arrivals.data[-1] == post[:cut])
         await client.send(post[cut:] + post)
         assert [(await client.response()).status for _ in range(2)] == [200, 200]
     assert [received.body for received in upstream.requests[-3:]] == [b"one"] * 3
@@ -244,16 +231,17 @@ async def test_refusal_that_comes_again_is_logged_again(tmp_path: Path) -> None:
     assert [line["reason"] for line in lines] == ["no_credential"] * 2
 
 
-@pytest.mark.parametrize("behind", [b"X", b"GET /"])
+@pytest.mark.parametrize("cut", [1, 5])
 @pytest.mark.rule("R213")
-async def test_bytes_behind_a_refused_request_are_not_swallowed(behind: bytes, tmp_path: Path) -> None:
+async def test_bytes_behind_a_refused_request_are_not_swallowed(cut: int, tmp_path: Path) -> None:
     """They are the beginning of the next one."""
     options = {**OPTIONS, "server": {"express": True, "access_log": "off"}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         client = await gateway.client()
         assert await statuses(client, request(b"GET", "/a"), request(b"GET", "/a")) == [401, 401]
-        assert await statuses(client, request(b"GET", "/a") + behind) == [401]
-        assert connection_of(gateway, client)._buffer == behind
+        following = request(b"GET", "/public")
+        assert await statuses(client, request(b"GET", "/a") + following[:cut], following[cut:]) == [401, 200]
+    assert [received.line for received in upstream.requests] == [b"GET /public HTTP/1.1"]
 
 
 async def test_refusal_of_one_token_is_not_that_of_the_next(tmp_path: Path) -> None:
@@ -310,7 +298,7 @@ async def test_token_is_judged_the_same_on_a_connection_that_was_used_and_on_a_n
 
 @pytest.mark.rule("R171")
 async def test_token_whose_key_has_to_be_asked_for_is_judged_once(tmp_path: Path) -> None:
-    """By the shared run, which can wait; and nothing is counted as being served for ever."""
+    """By the shared run, which can wait; and nothing is counted as being served indefinitely."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await warm(gateway, gateway.token())
         other = mint(SigningKey.ec("other"), good_claims(time.time()))
@@ -384,30 +372,41 @@ async def test_field_that_does_not_pass_passes_no_time(tmp_path: Path) -> None:
 async def test_client_that_leaves_while_its_token_is_verified_causes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is sent to the upstream for nobody; the request is counted, once, as the client's leaving."""
+    """Nothing is sent to the upstream; the request is counted, once, as the client's leaving."""
+    batches: list[VerificationBatch] = []
+    add = VerificationBatch.add
+
+    def noting(batch: VerificationBatch, *args: Any) -> None:
+        add(batch, *args)
+        batches.append(batch)
+
+    monkeypatch.setattr(VerificationBatch, "add", noting)
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await warm(gateway, gateway.token())
         assert await statuses(client, request(b"GET", "/a", token=gateway.token())) == [200]
-        batch = batch_of(gateway)
-        monkeypatch.setattr(batch, "_soon", lambda: None)
-        await client.send(request(b"GET", "/a", token=gateway.token(sub="ann")))
-        await until(lambda: bool(batch._waiting))
-        await client.close()
-        line = (await gateway.log(4))[-1]
-        batch._verify()
+        seen = len(batches)
+        with standing_still(batches[-1]):
+            await client.send(request(b"GET", "/a", token=gateway.token(sub="ann")))
+            await until(lambda: len(batches) > seen)
+            await client.close()
+            line = (await gateway.log(4))[-1]
+        await settle()
         assert (line["outcome"], line.get("upstream", "")) == ("client_gone", "")
         assert gateway.app.telemetry.running == 0
     assert [received.one(b"x-user-id") for received in upstream.requests].count(b"ann") == 0
 
 
 @pytest.mark.rule("R214")
-async def test_what_comes_while_a_token_is_verified_waits_for_its_answer(tmp_path: Path) -> None:
-    """Pipelined requests are answered in their order, whose token is new or not."""
+async def test_what_comes_while_a_token_is_verified_waits_for_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pipelined requests are answered in their order, whether their token is new or not."""
+    arrivals = Arrivals(monkeypatch, ExpressConnection)
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         old, new = gateway.token(sub="old"), gateway.token(sub="new")
         client = await warm(gateway, old)
         assert await statuses(client, request(b"GET", "/a", token=old)) == [200]
-        connection = connection_of(gateway, client)
+        connection = cast(ExpressConnection, arrivals.transports[-1].get_protocol())
         connection.data_received(request(b"GET", "/a", token=new))
         connection.data_received(request(b"GET", "/a", token=old))
         connection.data_received(request(b"GET", "/public"))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from gateway.server.express_lane.connection import ExpressConnection
-from gateway.server.express_lane.exchange import ExpressExchange
-from tests.support.gateways.running import RunningGateway, request, running_gateway, until
+from gateway.tasks import running
+from gateway.upstream.pool.connection import UpstreamConnection
+from tests.support.gateways.running import request, running_gateway, until
+from tests.support.loop_side import Arrivals
 from tests.support.upstreams.recording import OK, Received, raw_upstream
 
 pytestmark = pytest.mark.rule("R281", "R301")
@@ -37,14 +39,9 @@ class Steps:
         return piece
 
 
-def connection_of(gateway: RunningGateway) -> tuple[ExpressConnection, ExpressExchange]:
-    """Return the connection on which a request is being served, and that request."""
-    (found,) = (
-        (connection, connection._exchange)
-        for connection in gateway.app.express.connections
-        if isinstance(connection._exchange, ExpressExchange)
-    )
-    return found
+def has_task() -> bool:
+    """Whether a task serves a request of this lane."""
+    return any(task.get_name() == "express request" for task in running())
 
 
 @pytest.mark.parametrize(
@@ -85,7 +82,7 @@ async def test_each_piece_is_passed_on_when_it_comes(
                 if expected:
                     assert await client.reader.readexactly(len(expected)) == expected
             if not shown[-1].endswith(b"0\r\n\r\n"):
-                assert (connection_of(gateway)[1].task is not None) is task
+                assert has_task() is task
                 end = {b"fgh": b"\r\n0\r\n\r\n", b"0\r\n": b"\r\n"}.get(pieces[-1], b"0\r\n\r\n")
                 steps.pieces.put_nowait(end)
                 assert await client.reader.readexactly(5) == b"0\r\n\r\n"
@@ -115,7 +112,7 @@ async def test_each_piece_is_passed_on_when_it_comes(
     ],
 )
 @pytest.mark.rule("R302")
-async def test_what_is_behind_the_end_goes_to_nobody(pieces: list[bytes], connections: int, tmp_path: Path) -> None:
+async def test_what_is_behind_the_end_goes_to_no_client(pieces: list[bytes], connections: int, tmp_path: Path) -> None:
     """And its connection serves no further request; after a clean end it does."""
     steps = Steps()
     async with raw_upstream(steps.respond) as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
@@ -137,7 +134,7 @@ async def test_what_is_behind_the_end_goes_to_nobody(pieces: list[bytes], connec
 @pytest.mark.parametrize("behind", [b"", MANY, b"1;odd\r\nx\r\n"], ids=["plain", "many", "odd"])
 @pytest.mark.rule("R285")
 async def test_client_that_leaves_ends_the_response(behind: bytes, tmp_path: Path) -> None:
-    """Whoever reads the chunks: the upstream's connection is closed, and one line says so."""
+    """Whichever parser reads the chunks: the upstream's connection is closed, and one line says so."""
     steps = Steps()
     async with raw_upstream(steps.respond) as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         await gateway.get()
@@ -159,8 +156,11 @@ async def test_client_that_leaves_ends_the_response(behind: bytes, tmp_path: Pat
 
 @pytest.mark.parametrize("odd", [False, True], ids=["plain", "odd"])
 @pytest.mark.rule("R282")
-async def test_client_that_does_not_read_holds_its_upstream_back(odd: bool, tmp_path: Path) -> None:
+async def test_client_that_does_not_read_holds_its_upstream_back(
+    odd: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What waits for it in memory is a read more than may wait; once it reads, it gets everything."""
+    clients, upstreams = Arrivals(monkeypatch, ExpressConnection), Arrivals(monkeypatch, UpstreamConnection)
     count, size = 400, 65536
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -177,15 +177,11 @@ async def test_client_that_does_not_read_holds_its_upstream_back(odd: bool, tmp_
         client = await gateway.client()
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await client.send(request(b"GET", "/large"))
-        await until(lambda: any(connection._paused for connection in gateway.app.express.connections))
-        connection, exchange = connection_of(gateway)
-        assert (exchange.task is not None) is odd
-        if not odd:
-            assert exchange.lease is not None
-            assert not cast(asyncio.Transport, exchange.lease.protocol.transport).is_reading()
+        await until(lambda: not upstreams.transports[-1].is_reading())
         await asyncio.sleep(0.1)  # for what it should not do
-        assert connection._transport is not None
-        assert connection._transport.get_write_buffer_size() < 600_000
+        assert has_task() is odd
+        assert not upstreams.transports[-1].is_reading()
+        assert 0 < clients.transports[-1].get_write_buffer_size() < 600_000
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         response = await client.response(within=20)
         assert (len(response.body), response.complete) == (count * size, True)
@@ -193,7 +189,7 @@ async def test_client_that_does_not_read_holds_its_upstream_back(odd: bool, tmp_
     assert upstream.connections == 1
 
 
-async def test_last_request_of_a_client_is_told_so(tmp_path: Path) -> None:
+async def test_last_response_to_a_client_says_so(tmp_path: Path) -> None:
     def respond(*_: object) -> Any:
         return asyncio.sleep(0, HEAD + b"3\r\nabc\r\n0\r\n\r\n")
 

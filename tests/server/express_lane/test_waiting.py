@@ -12,13 +12,18 @@ from typing import Any, cast
 import pytest
 
 from gateway.errors import GatewayError, Reasons
-from gateway.server.express_lane.exchange import ExpressExchange
+from gateway.server.express_lane.connection import ExpressConnection
 from gateway.server.express_lane.waiting import WaitingRequest
 from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.tasks import running
 from gateway.upstream.pool.upstream import Upstream
 from gateway.upstream.pool.upstream_url import Lease, Origin
-from tests.support.gateways.running import RunningGateway, request, running_gateway, until
+from tests.support.clock import FakeClock
+from tests.support.composed import Settings
+from tests.support.gateways.running import RunningGateway, configuration, request, running_gateway, until
+from tests.support.gateways.timed import timed_gateway
+from tests.support.loop_side import Arrivals
+from tests.support.tokens.minting import SigningKey, jwks
 from tests.support.upstreams.recording import OK, Received, raw_upstream
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
@@ -30,32 +35,32 @@ OPTIONS: dict[str, Any] = {
 
 
 class Noting:
-    """An exchange that notes what it is told."""
+    """An exchange that notes how it is called."""
 
     def __init__(self) -> None:
-        self.told: list[object] = []
+        self.calls: list[object] = []
 
     def connected(self, origin: Origin, lease: Lease) -> None:
-        self.told.append(lease)
+        self.calls.append(lease)
 
     def not_connected(self, error: GatewayError) -> None:
-        self.told.append(error.reason)
+        self.calls.append(error.reason)
 
     def client_paused(self, paused: bool) -> None:
-        self.told.append(paused)
+        self.calls.append(paused)
 
 
 class Queue:
     """As much of an upstream as a wait uses."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, object]] = []
+        self.calls: list[tuple[str, object]] = []
 
     def lease_soon(self, wait: object) -> None:
-        self.told.append(("soon", wait))
+        self.calls.append(("soon", wait))
 
     def leave(self, wait: object) -> None:
-        self.told.append(("leave", wait))
+        self.calls.append(("leave", wait))
 
 
 def test_wait_tells_its_exchange_and_its_queue() -> None:
@@ -64,12 +69,12 @@ def test_wait_tells_its_exchange_and_its_queue() -> None:
     wait = WaitingRequest(exchange, cast(Upstream, queue))
     wait.begin()
     wait.end()
-    assert queue.told == [("soon", wait), ("leave", wait)]
+    assert queue.calls == [("soon", wait), ("leave", wait)]
     wait.leased(cast(Origin, None), lease)
     wait.client_paused = True
     wait.leased(cast(Origin, None), lease)
     wait.not_leased(GatewayError(Reasons.POOL_EXHAUSTED))
-    assert exchange.told == [lease, lease, True, Reasons.POOL_EXHAUSTED]
+    assert exchange.calls == [lease, lease, True, Reasons.POOL_EXHAUSTED]
 
 
 class Held:
@@ -79,11 +84,6 @@ class Held:
         leased = gateway.app.upstreams["main"].lease_now()
         assert leased is not None
         self.lease = leased[1]
-
-
-def exchanges(gateway: RunningGateway) -> list[ExpressExchange]:
-    found = [connection._exchange for connection in gateway.app.express.connections]
-    return [exchange for exchange in found if isinstance(exchange, ExpressExchange)]
 
 
 def waits(gateway: RunningGateway) -> int:
@@ -102,7 +102,6 @@ async def test_no_task_waits_and_none_is_made(log: str, tmp_path: Path) -> None:
             await client.send(request(b"GET", "/"))
         await until(lambda: waits(gateway) == 20)
         assert len(running()) == before
-        assert [exchange.task for exchange in exchanges(gateway)] == [None] * 20
         held.lease.release()
         assert [(await client.response()).status for client in clients] == [200] * 20
         assert gateway.app.telemetry.running == 0
@@ -111,6 +110,9 @@ async def test_no_task_waits_and_none_is_made(log: str, tmp_path: Path) -> None:
 
 async def test_answer_that_is_not_plain_comes_through_after_a_wait_too(tmp_path: Path) -> None:
     """Its time limit begins with the sending, not with the wait."""
+    key, clock = SigningKey.rsa("a"), FakeClock()
+    file = tmp_path / "jwks.json"
+    file.write_bytes(jwks(key))
 
     async def respond(received: Received, *_: object) -> bytes:
         return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
@@ -119,17 +121,18 @@ async def test_answer_that_is_not_plain_comes_through_after_a_wait_too(tmp_path:
         **OPTIONS,
         "upstream": {"pool_size": 1, "pool_wait_seconds": 30, "response_timeout_seconds": 0.5},
     }
-    async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
-        await gateway.get()
-        held = Held(gateway)
-        client = await gateway.client()
-        await client.send(request(b"GET", "/"))
-        await until(lambda: waits(gateway) == 1)
-        (exchange,) = exchanges(gateway)
-        exchange._began -= 60  # it has waited longer than an answer may take
-        held.lease.release()
-        assert (await client.response()).body == b"ok"
-        assert (await gateway.log(2))[1]["upstream_ms"] > 60_000
+    async with raw_upstream(respond) as upstream:
+        settings = Settings.model_validate(configuration(upstream.url, file, **options))
+        async with timed_gateway(settings, key, clock) as gateway:
+            await gateway.get()
+            held = Held(gateway)
+            client = await gateway.client()
+            await client.send(request(b"GET", "/"))
+            await until(lambda: waits(gateway) == 1)
+            clock.jump(60)  # longer than a response may take
+            held.lease.release()
+            assert (await client.response()).body == b"ok"
+            assert (await gateway.log(2))[1]["upstream_ms"] >= 60_000
 
 
 async def test_fault_after_a_wait_is_answered_and_the_next_is_served(
@@ -176,7 +179,11 @@ async def test_connection_that_is_closed_as_soon_as_it_is_opened_is_a_502(
         assert [line.get("reason") for line in await gateway.log(2)] == ["upstream_disconnected", None]
 
 
-async def test_client_that_stops_reading_while_it_waits_holds_its_upstream_back(tmp_path: Path) -> None:
+async def test_client_that_stops_reading_while_it_waits_holds_its_upstream_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrivals = Arrivals(monkeypatch, ExpressConnection)
+
     async def respond(received: Received, *_: object) -> bytes:
         return OK
 
@@ -186,11 +193,10 @@ async def test_client_that_stops_reading_while_it_waits_holds_its_upstream_back(
         client = await gateway.client()
         await client.send(request(b"GET", "/"))
         await until(lambda: waits(gateway) == 1)
-        (exchange,) = exchanges(gateway)
-        exchange.client_paused(True)
+        connection = cast(ExpressConnection, arrivals.transports[-1].get_protocol())
+        connection.pause_writing()
+        transport = cast(asyncio.Transport, held.lease.protocol.transport)  # the one that the request gets
         held.lease.release()
-        assert exchange.lease is not None
-        transport = cast(asyncio.Transport, exchange.lease.protocol.transport)
         assert not transport.is_reading()
-        exchange.client_paused(False)
+        connection.resume_writing()
         assert (await client.response()).status == 200

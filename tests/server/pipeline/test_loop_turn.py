@@ -87,7 +87,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
-    assert made.telemetry.deferred == 0, "a test leaves nobody waiting"
+    assert made.telemetry.deferred == 0, "a test leaves no request waiting"
 
 
 async def until_free(bench: Bench) -> None:
@@ -187,7 +187,7 @@ async def test_nobody_waits_longer_than_a_second(bench: Bench) -> None:
 
 
 async def test_time_that_nobody_used_is_not_saved_for_a_burst(bench: Bench) -> None:
-    """A gateway that served for an hour and refused nobody owes no hour's share."""
+    """A gateway that served for an hour and refused no request owes no hour's share."""
     bench.cost = MAX_DEFERRED_SECONDS / 2
     await bench.turn(served=1, seconds=3600)
     bench.add(50)

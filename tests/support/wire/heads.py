@@ -17,7 +17,7 @@ from tests.support.wire.fields import fields
 
 Pair = tuple[bytes, bytes]
 
-#: The default names of identity headers, nobody trusted, API keys in two fields.
+#: The default names of identity headers, no trusted proxies, API keys in two fields.
 PLAIN = header_policy(("x-user-id", "x-user-role", "x-scope"), b"gw", (), ["x-api-key", "partner-key", "dpop"])
 
 

@@ -219,7 +219,7 @@ async def test_client_that_leaves_ends_the_wait(silent: tuple[RawUpstream, Pool]
 
 
 async def _whole_then(silent: tuple[RawUpstream, Pool], then: Callable[[Any], None]) -> Reply:
-    """Return the reply when something happens after its last byte and before anybody looked at it."""
+    """Return the reply when something happens after its last byte and before it was looked at."""
     upstream, origin = silent
     lease = await origin.lease()
     sending = spawn(send(lease, heads=reader()), "sends", awaited=True)
@@ -269,7 +269,7 @@ async def test_response_in_the_turn_in_which_its_time_is_over_is_one(silent: tup
 
 @pytest.mark.parametrize("leaves", [False, True])
 async def test_unforeseen_fault_in_the_reading_is_the_exchanges(silent: tuple[RawUpstream, Pool], leaves: bool) -> None:
-    """It ends this exchange, not the event loop's callback; and when nobody waits any more, it ends nothing."""
+    """It ends this exchange, not the event loop's callback; and when no request waits any more, it ends nothing."""
 
     class Wrong(PlainReader):
         def read(self, block: bytes) -> PlainHead | None:

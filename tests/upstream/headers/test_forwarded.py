@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.http1.trusted_proxies import UNIX, ForwardedFields, Peer, address_text, parse_node
+from gateway.upstream.headers import forwarded
 from gateway.upstream.headers.forwarded import (
-    MAX_CLIENTS,
     MAX_SAID,
     Forwarding,
     client_address,
@@ -18,6 +20,7 @@ from gateway.upstream.headers.forwarded import (
     parse_forwarded,
 )
 from gateway.upstream.headers.header_policy import HeaderPolicy, header_policy
+from tests.support.kept_memory import kept_memory
 from tests.support.wire.heads import upstream_section
 
 PROXIES = ["10.0.0.0/8", "2001:db8:1::/48"]
@@ -432,22 +435,45 @@ def test_what_is_remembered_is_what_follows_from_the_lines_and_the_connection(
         assert _REMEMBERING.client(peer, said) == client_address(said, TRUSTING.trusted, peer).decode()
 
 
-@pytest.mark.rule("R191")
-def test_what_is_remembered_of_clients_is_bounded() -> None:
-    """CWE-770: in number and in length; all of it is theirs to choose."""
-    forwarding = Forwarding(TRUSTING.trusted, b"gw")
-    for number in range(MAX_CLIENTS + 10):
+def ask_for_many(forwarding: Forwarding, asked: str) -> None:
+    for number in range(1000):
         said = ((b"x-forwarded-for", b"2.2.%d.%d" % divmod(number, 256)),)
-        assert forwarding.client(PROXY, said) == f"2.2.{number >> 8}.{number & 255}"
-        assert b"2.2.%d.%d, 10.0.0.1\r\n" % divmod(number, 256) in forwarding.lines(PROXY, said, b"h", http_11=True)
-        assert max(len(forwarding._addresses), len(forwarding._lines)) <= MAX_CLIENTS
-    long = ((b"x-forwarded-for", b"3.3.3.3, " * (MAX_SAID // 9 + 1) + b"4.4.4.4"),)
-    host = b"h" * (MAX_SAID + 1)
-    before = len(forwarding._addresses), len(forwarding._lines)
-    assert forwarding.client(PROXY, long) == "4.4.4.4"
-    assert b"4.4.4.4, 10.0.0.1\r\n" in forwarding.lines(PROXY, long, b"h", http_11=True)
-    assert b"h" * MAX_SAID in forwarding.lines(PROXY, (), host, http_11=True)
-    assert (len(forwarding._addresses), len(forwarding._lines)) == before
+        if asked == "client":
+            assert forwarding.client(PROXY, said) == f"2.2.{number >> 8}.{number & 255}"
+        else:
+            lines = forwarding.lines(PROXY, said, b"h", http_11=True)
+            assert b"2.2.%d.%d, 10.0.0.1\r\n" % divmod(number, 256) in lines
+
+
+def ask_for_long(forwarding: Forwarding, asked: str) -> None:
+    for number in range(256):
+        long = ((b"x-forwarded-for", b"3.3.3.3, " * (MAX_SAID // 9 + 1) + b"4.4.%d.4" % number),)
+        if asked == "client":
+            assert forwarding.client(PROXY, long) == f"4.4.{number}.4"
+        elif asked == "lines":
+            assert b"4.4.%d.4, 10.0.0.1\r\n" % number in forwarding.lines(PROXY, long, b"h", http_11=True)
+        else:
+            host = b"h" * MAX_SAID + b"%d" % number
+            assert host + b"\r\n" in forwarding.lines(PROXY, (), host, http_11=True)
+
+
+@pytest.mark.parametrize(
+    ("ask", "asked"),
+    [(ask_for_many, "client"), (ask_for_many, "lines")]
+    + [(ask_for_long, asked) for asked in ("client", "lines", "host")],
+)
+@pytest.mark.rule("R191")
+def test_what_is_remembered_of_clients_takes_bounded_memory(
+    ask: Callable[[Forwarding, str], None], asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CWE-770: in number and in length; all of it is theirs to choose."""
+    if ask is ask_for_many:
+        monkeypatch.setattr(forwarded, "MAX_CLIENTS", 10)
+    ask(Forwarding(TRUSTING.trusted, b"gw"), asked)  # which addresses are trusted is remembered by then
+    forwarding = Forwarding(TRUSTING.trusted, b"gw")
+    with kept_memory() as kept:
+        ask(forwarding, asked)
+    assert kept.size < 20_000
 
 
 @pytest.mark.rule("R191")
@@ -473,7 +499,7 @@ def test_of_clients_that_are_not_believed_nothing_that_they_say_is_remembered() 
 
 
 @pytest.mark.rule("R256", "R402")
-def test_a_stripped_forwarding_field_is_not_sent_on_whoever_wrote_it() -> None:
+def test_a_stripped_forwarding_field_is_not_sent_on_whatever_wrote_it() -> None:
     """The service gets the connection's own in its place; the rules believe the trusted proxy all the same."""
     names = ["x-forwarded-for", "X_Forwarded_Host", "forwarded"]
     policy = header_policy((), b"gw", PROXIES, fields="both", stripped=names)

@@ -133,13 +133,13 @@ def test_fields_of_keys_are_those_of_the_routes_that_take_keys() -> None:
     ):
         names = (b"X-Api-Key", b"Partner_KEY", b"Partner-Key", b"X-Other-Key")
         assert [policy.meaning(name) for name in names] == [
-            *(Meaning.READ, Meaning.TAKEN, Meaning.KEPT, Meaning.KEPT)  # a name with an underscore is for nobody else
+            *(Meaning.READ, Meaning.TAKEN, Meaning.KEPT, Meaning.KEPT)  # one with an underscore is read by nothing else
         ]
 
 
 @pytest.mark.rule("R139")
 def test_the_field_of_a_clients_certificate_passes_in_no_spelling() -> None:
-    """Whoever sends it, trusted or not; not even where it is read."""
+    """Whether its sender is trusted or not; not even where it is read."""
     settings = Settings.model_validate(
         {
             "server": {"client_certificate_header": "X-Client-TLS", "trusted_proxies": ["10.0.0.1"]},

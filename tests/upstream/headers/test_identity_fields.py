@@ -30,7 +30,7 @@ DEFAULT_RULES = (
 def identity_lines(
     client: list[tuple[bytes, bytes]], claims: dict[str, Any] | None, scopes: tuple[str, ...] = ()
 ) -> list[bytes]:
-    """The lines of the upstream's head whose names fold to an identity header; ``claims`` None for nobody."""
+    """The lines of the upstream's head whose names fold to an identity header; ``claims`` None: no caller."""
     head = upstream_bytes(
         client,
         policy=POLICY,

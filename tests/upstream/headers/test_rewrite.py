@@ -138,7 +138,7 @@ def test_names_of_other_characters_pass_only_where_the_configuration_says_so() -
 
 @pytest.mark.rule("C51")
 def test_identity_is_found_behind_many_other_fields() -> None:
-    """There is no number of fields after which nobody looks; the memory for names may overflow meanwhile."""
+    """After no number of fields does the gateway stop looking; the memory for names may overflow meanwhile."""
     for first in range(0, 3996, 999):
         filler = tuple((b"X-Filler-%d" % number, b"1") for number in range(first, first + 999))
         assert passed(*filler, (b"X-USER-ID", b"admin")) == list(filler)
@@ -344,7 +344,7 @@ def test_max_forwards_says_what_is_left() -> None:
 
 @pytest.mark.parametrize("scheme", [b"Negotiate abc", b"NTLM abc", b"negotiate", b"Ntlm\tx"])
 @pytest.mark.rule("R252", "C85")
-def test_a_credential_of_a_connection_is_nobodys_upstream(scheme: bytes) -> None:
+def test_a_credential_of_a_connection_goes_to_no_upstream(scheme: bytes) -> None:
     """RFC 4559 section 6: the connection to the service carries many clients."""
     token = (b"Authorization", scheme)
     assert passed((b"X-A", b"1"), token, forward_authorization=True) == [(b"X-A", b"1")]

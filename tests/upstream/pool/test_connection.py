@@ -280,7 +280,7 @@ async def _taken(
         if content.exception() is None:
             taken += content.read_nowait(-1)
         else:
-            taken += b"?" * (content.total_bytes - before)  # nobody can read it any more
+            taken += b"?" * (content.total_bytes - before)  # it cannot be read any more
     return taken, content.is_eof(), connection.exception() is not None and not content.is_eof()
 
 

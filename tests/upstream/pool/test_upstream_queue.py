@@ -1,4 +1,4 @@
-"""The queue of an upstream against what anybody would say it must do, under whatever happens in whatever order.
+"""The queue of an upstream against what it must do, under whatever happens in whatever order.
 
 Connections are opened, fail and come back when a test says so; the time is the test's. With real sockets:
 test_upstream_places.py and tests/e2e/limits/test_pool_waits.py.
@@ -7,9 +7,7 @@ test_upstream_places.py and tests/e2e/limits/test_pool_waits.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,10 +16,12 @@ from hypothesis import strategies as st
 from gateway.errors import GatewayError, Reason, Reasons
 from gateway.tasks import running, spawn
 from gateway.upstream.pool import upstream as upstream_module
+from gateway.upstream.pool import upstream_url
 from gateway.upstream.pool.upstream import Upstream
 from gateway.upstream.pool.upstream_url import Lease, Origin
 from gateway.upstream.pool.wait_queue import LeaseWait
 from tests.support.clock import FakeClock, eventually, settle
+from tests.support.loop_side import Timers
 from tests.upstream.pools import settings as configured
 
 SECONDS = 2.0
@@ -52,29 +52,22 @@ class Connection:
 
 
 class Network:
-    """Opens connections when it is told to, for all URLs of an upstream; a ``Dialer`` each."""
+    """Opens connections when a test says so, for all URLs of an upstream.
 
-    def __init__(self, upstream: Upstream) -> None:
-        self.upstream = upstream
-        self.asked: list[tuple[Origin, asyncio.Future[Connection]]] = []
-        for origin in upstream.origins:
-            cast(Any, origin)._dialer = SimpleNamespace(connect=self._connecting(origin), close=self._close)
+    Attributes:
+        asked: the URL and the connection of each opening, in order.
+    """
 
-    def _connecting(self, origin: Origin) -> Callable[[], Any]:
-        async def connect() -> tuple[Connection, Connection]:
-            opened: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
-            self.asked.append((origin, opened))
-            connection = await opened
-            return connection, connection
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, asyncio.Future[Connection]]] = []
 
-        return connect
-
-    async def _close(self) -> None:
-        pass
+    def dialer(self, url: str, *_: object) -> Dialing:
+        """Return what opens connections to one URL; called as ``Dialer`` is."""
+        return Dialing(url, self.asked)
 
     @property
-    def pending(self) -> list[tuple[Origin, asyncio.Future[Connection]]]:
-        return [(origin, opened) for origin, opened in self.asked if not opened.done()]
+    def pending(self) -> list[tuple[str, asyncio.Future[Connection]]]:
+        return [(url, opened) for url, opened in self.asked if not opened.done()]
 
     async def open(self, number: int = 0) -> None:
         self.pending[number][1].set_result(Connection())
@@ -83,6 +76,38 @@ class Network:
     async def fail(self, number: int = 0, reason: Reason = Reasons.UPSTREAM_CONNECT) -> None:
         self.pending[number][1].set_exception(GatewayError(reason))
         await settle(5)
+
+
+class Dialing:
+    """As much of a ``Dialer`` as the pool uses."""
+
+    host, base_path = b"127.0.0.1", b""
+
+    def __init__(self, url: str, asked: list[tuple[str, asyncio.Future[Connection]]]) -> None:
+        self.url = url
+        self._asked = asked
+
+    async def connect(self) -> tuple[Connection, Connection]:
+        opened: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._asked.append((self.url, opened))
+        connection = await opened
+        return connection, connection
+
+    async def close(self) -> None:
+        pass
+
+
+class Time(FakeClock):
+    """The time of one upstream, as its clock and the loop's timers know it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._timers = Timers(pytest.MonkeyPatch())  # of this loop, which ends with the test
+
+    def go(self, upstream: Upstream, seconds: float) -> None:
+        """Let time pass, and the upstream's timer run out."""
+        self.jump(seconds)
+        self._timers.run_out(upstream)
 
 
 class Caller(LeaseWait):
@@ -96,29 +121,27 @@ class Caller(LeaseWait):
         self.error: GatewayError | None = None
 
     @property
-    def told(self) -> bool:
+    def has_ended(self) -> bool:
         return self in self.ends
 
     def leased(self, origin: Origin, lease: Lease) -> None:
-        assert not self.told
+        assert not self.has_ended
         self.origin, self.lease = origin, lease
         self.ends.append(self)
 
     def not_leased(self, error: GatewayError) -> None:
-        assert not self.told
+        assert not self.has_ended
         self.error = error
         self.ends.append(self)
 
 
-def made(urls: int = 1, **options: Any) -> tuple[Upstream, Network, FakeClock]:
-    clock = FakeClock()
+def made(urls: int = 1, **options: Any) -> tuple[Upstream, Network, Time]:
+    clock, network = Time(), Network()
     names = [f"http://127.0.0.1:{number + 1}" for number in range(urls)]
     options = {"pool_size": 2, "pool_wait_seconds": SECONDS, "eject_after_failures": 0, **options}
-    upstream = Upstream(configured(*names, **options), clock)
-    real = [origin._dialer for origin in upstream.origins]
-    network = Network(upstream)
-    closing = [spawn(dialer.close(), "closes") for dialer in real]  # never used: no session is left open
-    assert closing
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upstream_url, "Dialer", network.dialer)
+        upstream = Upstream(configured(*names, **options), clock)
     return upstream, network, clock
 
 
@@ -151,7 +174,7 @@ async def test_one_task_for_each_connection_that_is_opened_and_none_for_those_wh
     assert {str(caller.error and caller.error.reason.code) for caller in come[2:]} == {"upstream_connect"}
 
 
-async def test_connection_that_comes_back_goes_to_the_first_at_once_whoever_comes_then() -> None:
+async def test_connection_that_comes_back_goes_to_the_first_at_once_whatever_comes_then() -> None:
     """In both forms; a newcomer finds none, though one has just come back."""
     upstream, network, _ = made(pool_size=1)
     first = Caller()
@@ -167,7 +190,7 @@ async def test_connection_that_comes_back_goes_to_the_first_at_once_whoever_come
     assert upstream.lease_now() is None
     newcomer = spawn(upstream.lease(), "waits", awaited=True)
     _, lease = await waiting
-    assert not late.told
+    assert not late.has_ended
     lease.release()
     assert late.lease is not None  # within the release
     late.lease.release()
@@ -177,7 +200,7 @@ async def test_connection_that_comes_back_goes_to_the_first_at_once_whoever_come
 
 
 async def test_opened_connection_goes_to_the_first_and_its_cause_takes_what_comes_back() -> None:
-    """An opening is nobody's: who was served meanwhile leaves it to the next, and at last to the pool."""
+    """An opening is no request's own: one that was served meanwhile leaves it to the next, and at last to the pool."""
     upstream, network, _ = made()
     (first,) = callers(upstream, 1)
     await settle()
@@ -186,7 +209,7 @@ async def test_opened_connection_goes_to_the_first_and_its_cause_takes_what_come
     await settle()
     assert first.lease is not None
     first.lease.release()
-    assert (second.lease is not None, third.told) == (True, False)
+    assert (second.lease is not None, third.has_ended) == (True, False)
     await network.open()
     assert third.lease is not None
     (fourth,) = callers(upstream, 1)
@@ -196,7 +219,7 @@ async def test_opened_connection_goes_to_the_first_and_its_cause_takes_what_come
     await upstream.close()
 
 
-async def test_connection_that_nobody_waits_for_any_more_is_kept_but_one_of_who_left_is_not_opened() -> None:
+async def test_connection_that_is_not_needed_any_more_is_kept_but_one_for_a_request_that_left_is_not_opened() -> None:
     upstream, network, _ = made()
     (first,) = callers(upstream, 1)
     await settle()
@@ -216,15 +239,15 @@ async def test_connection_that_nobody_waits_for_any_more_is_kept_but_one_of_who_
     upstream.leave(third)
     upstream.leave(third)
     await settle()
-    assert (network.pending, third.told) == ([], False)
+    assert (network.pending, third.has_ended) == ([], False)
     assert upstream.states()[0].in_use == 1
     assert leased is not None
     leased[1].release()
     await upstream.close()
 
 
-async def test_failed_opening_is_told_to_one_and_the_next_is_opened_for_the_next() -> None:
-    """As if each had connected itself: a service that is down is told to all, one opening each, and none twice."""
+async def test_failed_opening_refuses_one_and_the_next_is_opened_for_the_next() -> None:
+    """As if each had connected itself: a service that is down refuses all, one opening each, and none twice."""
     upstream, network, _ = made(pool_size=2)
     ends: list[Caller] = []
     come = callers(upstream, 5, ends)
@@ -238,7 +261,7 @@ async def test_failed_opening_is_told_to_one_and_the_next_is_opened_for_the_next
     await upstream.close()
 
 
-async def test_failed_opening_is_told_to_nobody_when_all_who_wait_have_another() -> None:
+async def test_failed_opening_refuses_none_when_all_who_wait_have_another() -> None:
     upstream, network, _ = made()
     (first,) = callers(upstream, 1)
     await settle()
@@ -246,7 +269,7 @@ async def test_failed_opening_is_told_to_nobody_when_all_who_wait_have_another()
     (second,) = callers(upstream, 1)
     await settle()
     assert first.lease is not None
-    first.lease.release()  # to the second, so that its opening is for nobody
+    first.lease.release()  # to the second, so that its opening is for no request
     assert second.lease is not None
     await network.fail()
     (third,) = callers(upstream, 1)
@@ -256,7 +279,7 @@ async def test_failed_opening_is_told_to_nobody_when_all_who_wait_have_another()
     await upstream.close()
 
 
-async def test_own_shortage_is_told_at_once_and_no_other_url_is_tried() -> None:
+async def test_own_shortage_refuses_at_once_and_no_other_url_is_tried() -> None:
     upstream, network, _ = made(urls=2)
     (first,) = callers(upstream, 1)
     await settle()
@@ -267,7 +290,7 @@ async def test_own_shortage_is_told_at_once_and_no_other_url_is_tried() -> None:
     await upstream.close()
 
 
-async def test_url_that_cannot_be_connected_to_costs_nobody_an_answer_while_another_is_only_full() -> None:
+async def test_url_that_cannot_be_connected_to_costs_no_answer_while_another_is_only_full() -> None:
     """What is in use there comes back; and the one that fails is not tried again and again meanwhile."""
     upstream, network, clock = made(urls=2, pool_size=1)
     (first,) = callers(upstream, 1)
@@ -276,15 +299,14 @@ async def test_url_that_cannot_be_connected_to_costs_nobody_an_answer_while_anot
     (second,) = callers(upstream, 1)
     await settle()
     await network.fail()
-    assert (second.told, network.pending) == (False, [])
+    assert (second.has_ended, network.pending) == (False, [])
     assert first.lease is not None
     first.lease.release()
     assert second.lease is not None
     (third,) = callers(upstream, 1)
     await settle()
     await network.fail()
-    clock.jump(SECONDS)
-    upstream._refuse_overdue()
+    clock.go(upstream, SECONDS)
     assert third.error is not None
     assert third.error.reason is Reasons.POOL_EXHAUSTED
     second.lease.release()
@@ -299,10 +321,9 @@ async def test_waits_end_when_their_time_is_over_but_not_while_one_is_opened_for
     await settle()
     clock.jump(SECONDS - 0.1)
     (late,) = callers(upstream, 1, ends)
-    upstream._refuse_overdue()
+    clock.go(upstream, 0)
     assert ends == []
-    clock.jump(0.1)
-    upstream._refuse_overdue()
+    clock.go(upstream, 0.1)
     assert ends == [second, third]
     assert second.error is not None
     assert second.error.reason is Reasons.POOL_EXHAUSTED
@@ -321,8 +342,7 @@ async def test_many_that_come_due_together_are_refused_in_parts(monkeypatch: pyt
     ends: list[Caller] = []
     callers(upstream, 8, ends)
     await settle()
-    clock.jump(SECONDS)
-    upstream._refuse_overdue()
+    clock.go(upstream, SECONDS)
     assert len(ends) == 3
     await eventually(lambda: len(ends) == 7)
     await upstream.close()
@@ -343,7 +363,7 @@ async def test_request_that_must_not_use_a_used_connection_gets_a_new_one_when_i
     assert second.lease is not None
     first.lease.release()
     await settle()
-    assert (len(network.pending), again.told, after.told) == (1, False, False)
+    assert (len(network.pending), again.has_ended, after.has_ended) == (1, False, False)
     assert first.lease.protocol.is_connected() is False
     second.lease.release()
     assert after.lease is not None  # it did not have to wait for the other's new one
@@ -418,7 +438,7 @@ class Play:
 
     @property
     def waiting(self) -> list[Caller]:
-        return [caller for caller in self.all if not caller.told and caller not in self.left]
+        return [caller for caller in self.all if not caller.has_ended and caller not in self.left]
 
     @property
     def holding(self) -> list[Caller]:
@@ -433,8 +453,7 @@ class Play:
             caller = self._come()
             self.tasks[caller] = spawn(self._awaiting(caller), "awaits", awaited=True)
         elif name == "pass":
-            self.clock.jump(SECONDS / 2)
-            self.upstream._refuse_overdue()
+            self.clock.go(self.upstream, SECONDS / 2)
         elif name in ("open", "fail") and pending:
             await (self.network.open if name == "open" else self.network.fail)(number % len(pending))
         elif one:
@@ -455,12 +474,12 @@ class Play:
     def check(self, *, failed: bool) -> None:
         new, self.checked = self.ends[self.checked :], len(self.ends)
         states, waiting = self.upstream.states(), self.waiting
-        # Places: each is somebody's, or a connection is being opened in it.
+        # Places: each is held by a request, or a connection is being opened in it.
         for origin, state in zip(self.upstream.origins, states, strict=True):
-            opened = sum(to is origin for to, _ in self.network.pending)
+            opened = sum(url == origin.url for url, _ in self.network.pending)
             assert state.in_use == opened + sum(caller.origin is origin for caller in self.holding)
             assert state.in_use + state.idle <= 2
-        # Order: who is served has nobody before them who could have taken it.
+        # Order: no other request stood before the one that is served and could have taken it.
         for caller in new:
             assert caller not in self.left
             if caller.lease is not None and not caller.fresh:
@@ -473,7 +492,7 @@ class Play:
         for caller in new:
             if caller.error is not None and caller.error.reason is Reasons.POOL_EXHAUSTED:
                 assert self.clock.monotonic() >= self.came[caller] + SECONDS
-        # Nobody waits for nothing.
+        # No request waits in vain.
         patient = [caller for caller in waiting if not caller.fresh]
         covered = len(self.network.pending)
         if len(states) == 1 and patient:
@@ -485,7 +504,7 @@ class Play:
         assert len(overdue) <= covered
 
     async def end(self) -> None:
-        """Let everything come to its end: nobody is left, and every place is free."""
+        """Let everything come to its end: no request is left, every place is free, and two can be opened again."""
         for _ in range(500):
             if self.holding:
                 await self.step("release", 0)
@@ -495,7 +514,13 @@ class Play:
                 await self.step("pass", 0)
         assert not self.waiting
         assert [state.in_use for state in self.upstream.states()] == [0] * len(self.upstream.origins)
-        assert not self.upstream._openings
+        assert opening_tasks() == 0
+        for origin in self.upstream.origins:
+            while lease := origin.lease_now():
+                lease.discard()
+        callers(self.upstream, 2)
+        await settle(8)
+        assert opening_tasks() == len(self.network.pending) == 2
         await self.upstream.close()
 
 

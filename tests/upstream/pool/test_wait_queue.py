@@ -17,11 +17,11 @@ FULL = GatewayError(Reasons.POOL_EXHAUSTED)
 
 
 class Waiting(LeaseWait):
-    """Notes what it is told; raises it as well when it is a broken one."""
+    """Notes what it is given; raises it as well when it is a broken one."""
 
     def __init__(self, *, broken: bool = False) -> None:
         super().__init__()
-        self.told: list[object] = []
+        self.given: list[object] = []
         self._broken = broken
 
     def leased(self, origin: Origin, lease: Lease) -> None:
@@ -31,7 +31,7 @@ class Waiting(LeaseWait):
         self._note(error)
 
     def _note(self, what: object) -> None:
-        self.told.append(what)
+        self.given.append(what)
         if self._broken:
             raise RuntimeError
 
@@ -99,7 +99,7 @@ def test_fault_of_one_that_waits_is_not_that_of_whose_turn_it_is() -> None:
     assert failures["upstream connections"] == before + 2
 
 
-async def test_awaited_wait_returns_or_raises_what_it_was_told() -> None:
+async def test_awaited_wait_returns_or_raises_what_it_was_given() -> None:
     good, bad, origin, lease = AwaitedLease(fresh=False), AwaitedLease(fresh=True), somewhere(), held()
     assert (good.fresh, bad.fresh) == (False, True)
     give(good, origin, lease)
@@ -109,21 +109,21 @@ async def test_awaited_wait_returns_or_raises_what_it_was_told() -> None:
         await bad.result(lambda wait: None)
 
 
-@pytest.mark.parametrize("told", ["nothing", "lease", "error", "lease too late", "error too late"])
-async def test_awaited_wait_that_is_cancelled_leaves_and_hands_on_what_it_got(told: str) -> None:
+@pytest.mark.parametrize("given", ["nothing", "lease", "error", "lease too late", "error too late"])
+async def test_awaited_wait_that_is_cancelled_leaves_and_hands_on_what_it_got(given: str) -> None:
     """The request is cancelled just before or just after, and has not noticed yet."""
     wait, lease = AwaitedLease(fresh=False), held()
     left: list[LeaseWait] = []
     waiting = spawn(wait.result(left.append), "waits", awaited=True)
     await settle(1)
-    if told.endswith("too late"):
+    if given.endswith("too late"):
         waiting.cancel()
-    if told.startswith("lease"):
+    if given.startswith("lease"):
         give(wait, somewhere(), lease)
-    elif told.startswith("error"):
+    elif given.startswith("error"):
         refuse_wait(wait, FULL)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert left == [wait]
-    assert lease.ends == (["released"] if told.startswith("lease") else [])
+    assert lease.ends == (["released"] if given.startswith("lease") else [])
