@@ -33,8 +33,6 @@ _NOT_NOMINABLE_BY_UPSTREAM = frozenset({b"content-length", b"via"})
 # Schemes whose credentials are those of a connection and not of a request.
 _FOR_A_CONNECTION = re.compile(rb"(?:negotiate|ntlm)(?!" + TOKEN + rb")", re.IGNORECASE).match
 
-_NO_NAMES: frozenset[bytes] = frozenset()
-
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}").fullmatch
 
 # Controls that no part of a head may hold, apart from its line ends (RFC 9110 section 5.5).
@@ -182,11 +180,7 @@ def passed_before(headers: RawHeaders, pseudonym: bytes) -> bool:
 def _without_nominated(
     pairs: list[tuple[bytes, bytes]], connection: list[bytes], protected: frozenset[bytes]
 ) -> list[tuple[bytes, bytes]]:
-    nominated = _NO_NAMES
-    for value in connection:
-        nominated |= options_of(value)
-    nominated -= _USUAL_OPTIONS
-    nominated -= protected
+    nominated = options_of(b",".join(connection)) - _USUAL_OPTIONS - protected
     if not nominated:
         return pairs
     return [pair for pair in pairs if pair[0].lower() not in nominated]
