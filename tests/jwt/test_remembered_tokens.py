@@ -119,6 +119,7 @@ async def test_nothing_of_a_route_is_in_an_entry() -> None:
             "issued_at",
             "confirmation",
             "tenant",
+            "has_issuer",
         }
 
 

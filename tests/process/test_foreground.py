@@ -37,7 +37,7 @@ class Process:
     async def says(self, word: bytes) -> None:
         """Wait until it writes this to standard error."""
         assert self.process.stderr is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while word not in (line := await self.process.stderr.readline()):
                 assert line, "it ended"
 
@@ -63,7 +63,7 @@ async def gateway_process(upstream_url: str, tmp_path: Path, **server: Any) -> A
     )
     try:
         assert process.stderr is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while True:
                 line = (await process.stderr.readline()).decode()
                 assert line, "the gateway ended instead of listening"

@@ -169,7 +169,7 @@ async def test_worker_that_hangs_is_shown_and_killed_after_the_drain(tmp_path: P
         assert (ready.status, ready.json["workers"][0]["state"]) == (503, "no_answer")
         assert (count, up, health.status) == (10, 0, 200)
         gateway.process.send_signal(signal.SIGTERM)
-        assert await gateway.ended(6) == 1
+        assert await gateway.ended(paced(6)) == 1
         assert all(map(gone, pids))
     assert any("killing 1 workers" in line for line in gateway.lines)
 

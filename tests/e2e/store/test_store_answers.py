@@ -213,7 +213,7 @@ async def test_an_odd_value_and_then_no_redis_never_pass_for_knowledge(fault: st
         await until_status(lambda: gateway.get("/", token=token), 200, within=paced(2))
         assert (await gateway.get("/", token=gone)).status == 401
         assert await sample(gateway, "gateway_redis_odd_answers_total") > 0
-        assert await sample(gateway, "gateway_revocation_failures_total") > 1
+        assert await sample(gateway, "gateway_revocation_failures_total") > 0
 
 
 @pytest.mark.parametrize("seconds", [0.1, 10])

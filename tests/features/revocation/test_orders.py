@@ -16,7 +16,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.features.revocation.redis_log import RevocationLog
-from gateway.features.revocation.redis_source import RedisRevocations
+from gateway.features.revocation.redis_source import SETTLING_SECONDS, RedisRevocations
 from gateway.jwt.revocations.table import EntryKind, RevocationTable
 from gateway.settings.tables.redis import Redis
 from gateway.store.answers import StoreUnavailableError
@@ -65,6 +65,7 @@ class Model:
         self.gateways: list[list[Worker]] = [[] for _ in relays]
         self.names: set[str] = set()
         self.written: dict[str, float] = {}
+        self.lost = -math.inf  # when Redis may have lost something last
         self.tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -128,9 +129,11 @@ class Model:
         relay.silent = relay.closed = False
 
     async def restart(self) -> None:
+        self.lost = time.monotonic()
         await self.servers[0].restart()
 
     async def flush(self) -> None:
+        self.lost = time.monotonic()
         self.servers[0].run("FLUSHALL")
 
     async def copy(self) -> None:
@@ -144,6 +147,7 @@ class Model:
         """The replica takes over with what it has; a former master does not until it is a replica again."""
         if self.servers[1].run("INFO", "replication")["role"] != "slave":
             return
+        self.lost = time.monotonic()
         self.servers[1].run("REPLICAOF", "NO", "ONE")
         for relay in self.relays:
             relay.to = self.servers[1].port
@@ -173,9 +177,15 @@ class Model:
         return [(worker, names) for worker, names in found if names]
 
     def pretends(self, worker: Worker, names: set[str]) -> bool:
-        """Return whether a worker says that it knows all there is, and has looked since one of these was written."""
-        looked = time.monotonic() - worker.source.age
-        return worker.source.known and any(looked > self.written.get(name, math.inf) for name in names)
+        """Return whether a worker says that it knows all there is, and has looked since one of these was written.
+
+        What Redis lost longer ago than a loss leaves its readers undecided does not count: the gateway that alone
+        knows of it may have been cut off since then.
+        """
+        now = time.monotonic()
+        since = self.lost if now - self.lost > SETTLING_SECONDS else -math.inf
+        written = [self.written.get(name, math.inf) for name in names]
+        return worker.source.known and any(since < moment < now - worker.source.age for moment in written)
 
 
 @contextlib.asynccontextmanager

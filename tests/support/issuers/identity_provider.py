@@ -164,8 +164,14 @@ async def raw_server(
 
 
 def issuer_settings(**options: Any) -> Issuer:
-    """Return an issuer's settings with the test defaults of ``minting.py``."""
-    return Issuer(**{"name": "main", "issuer": "https://idp.test/", "audience": ["api"]} | options)
+    """Return an issuer's settings with the test defaults of ``minting.py``, and time for a busy machine."""
+    defaults: dict[str, Any] = {
+        "name": "main",
+        "issuer": "https://idp.test/",
+        "audience": ["api"],
+        "jwks_timeout_seconds": 30,
+    }
+    return Issuer(**defaults | options)
 
 
 def gateway_settings(*issuers: Issuer, **sections: Any) -> Settings:

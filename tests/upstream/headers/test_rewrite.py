@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.http1.fields import connection_options
+from gateway.http1.fields import connection_options, options_of
 from gateway.http1.request_head import MalformedError
 from gateway.http1.trusted_proxies import Peer
 from gateway.upstream.headers.header_policy import HeaderPolicy, compile_header_policy, fold, header_policy
@@ -166,6 +166,22 @@ def test_configured_names_are_the_protected_ones() -> None:
     ]
     assert policy.trusted.believes(b"10.1.2.3")
     assert not policy.trusted.believes(b"11.1.2.3")
+
+
+@pytest.mark.rule("R334")
+def test_fields_that_many_lines_nominate_go_after_one_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CWE-407, as for the options of a connection."""
+    taken = []
+
+    def counting(value: bytes) -> frozenset[bytes]:
+        taken.append(value)
+        return options_of(value)
+
+    monkeypatch.setattr("gateway.upstream.headers.rewrite.options_of", counting)
+    lines = [(b"Connection", b"x-%d" % number) for number in range(900)]
+    answered = response_headers([*lines, (b"X-899", b"1"), (b"X-A", b"2")], b"gw")
+    assert answered == [(b"X-A", b"2"), (b"Via", b"1.1 gw")]
+    assert len(taken) == 1
 
 
 @pytest.mark.rule("R251")
