@@ -115,6 +115,7 @@ async def test_nothing_passes_twice_when_a_replica_takes_over_late(tmp_path: Pat
             relay.cut()
             await master.kill()
             await eventually(lambda: since(one) != before)  # it looks four times a second
+            await eventually(available(one, two))
             assert await statuses(two, early) == [401] * 10
             assert await statuses(two, late) == [503] * 10
             assert await statuses(one, early + late) == [401] * 20
