@@ -74,6 +74,8 @@ async def test_nothing_passes_twice_when_the_store_has_lost_everything(how: str,
         remembering_server(tmp_path / "redis") as server,
         fleet(tmp_path, upstream.url, server.url, Member(), Member(), **OPTIONS) as (one, two),
     ):
+        await new_ones_pass(one)  # it has learned since when the store remembers
+        upstream.requests.clear()
         used = uses(one)
         assert await statuses(one, used) == [200] * 40
         await lose(server, how)
@@ -113,6 +115,7 @@ async def test_nothing_passes_twice_when_a_replica_takes_over_late(tmp_path: Pat
             relay.cut()
             await master.kill()
             await eventually(lambda: since(one) != before)  # it looks four times a second
+            await eventually(available(one, two))
             assert await statuses(two, early) == [401] * 10
             assert await statuses(two, late) == [503] * 10
             assert await statuses(one, early + late) == [401] * 20

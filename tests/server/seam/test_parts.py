@@ -35,7 +35,7 @@ class Noted(Part):
     async def start(self) -> None:
         self._said.append(f"{self._name} started")
         if self._start is not None:
-            raise self._start
+            raise self._start.with_traceback(None)  # it is one object for all tests
 
     async def stop(self) -> None:
         self._said.append(f"{self._name} stops")
