@@ -93,7 +93,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
-    assert made.telemetry.deferred == 0, "a test leaves nobody waiting"
+    assert made.telemetry.deferred == 0, "no request may wait at the end of a test"
 
 
 async def until_free(bench: Bench) -> None:

@@ -454,7 +454,7 @@ async def test_field_that_does_not_pass_is_read_anew(known: list[bool], tmp_path
 async def test_client_that_leaves_while_its_token_is_verified_causes_nothing(
     known: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is sent to the upstream for nobody; the request is counted, once, as the client's leaving."""
+    """Nothing is sent to the upstream; the request is counted, once, as the client's leaving."""
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **OPTIONS) as gateway:
         client = await warm(gateway, gateway.token())
         assert await statuses(client, request(b"GET", "/a", token=gateway.token())) == [200]
