@@ -118,7 +118,7 @@ class ClientAuthentication:
         now = self._monotonic()
         if self._credential is None or now - self._looked_at >= CREDENTIAL_LOOK_SECONDS:
             self._looked_at = now
-            async with self._looking:  # while it is read for the first time, there is none yet to go on with
+            async with self._looking:  # callers wait here for the first read, because they cannot go on without it
                 await asyncio.to_thread(self._look)
         if self._credential is None:
             raise FetchError("client_file", "the client secret or key cannot be read")

@@ -51,10 +51,10 @@ async def _replaced(slot: Slot, times: int) -> None:
 
 
 class Pretended(WorkerProcess):
-    """A process that is none: it lives until it is told to end, or has ended before it began.
+    """Stands for a process: it lives until it is asked to end, or has ended before it began.
 
     Args:
-        end: its exit code, or what its supervisor is told instead of one; none while it lives.
+        end: its exit code, or what its supervisor gets instead of one; None while it lives.
     """
 
     def __init__(self, end: int | BaseException | None = None) -> None:

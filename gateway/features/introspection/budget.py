@@ -92,7 +92,7 @@ class Gate:
         self._left = min(self._max_left, self._left + (now - self._counted_at) * self._budget)
         self._counted_at = now
         # Of the requests that run, the same share will be wasted as of the last ones. After a start, when all tokens
-        # are unknown and good, that is none, so they need not wait for each other; in a flood it is all of them.
+        # are unknown and good, the share is zero, so they need not wait for each other; in a flood it is one.
         missing = 1.0 + self._wasted * self._unknown - self._left
         if missing <= 0:
             return True

@@ -87,7 +87,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
-    assert made.telemetry.deferred == 0, "a test leaves no request waiting"
+    assert made.telemetry.deferred == 0, "no request may wait at the end of a test"
 
 
 async def until_free(bench: Bench) -> None:
