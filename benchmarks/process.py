@@ -41,19 +41,20 @@ class Process:
         command: the program and its arguments.
         log: the file that gets its output.
         core: where it and its children run; None = anywhere.
-        environment: added to this process's own.
+        environment: added to this process's own, without what says how Python is to run: users have not set that.
     """
 
     def __init__(
         self, command: Sequence[str | Path], log: Path, core: int | None, environment: Mapping[str, str] | None = None
     ) -> None:
         self._name, self._log = str(command[0]), log
+        inherited = {name: text for name, text in os.environ.items() if not name.startswith("PYTHON")}
         # Appended to, so that what is an access log, too, can be emptied while it is written.
         with log.open("ab") as output, pinned(core):
             self._child = subprocess.Popen(
                 [str(part) for part in command],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+                env={**inherited, "PYTHONPATH": str(ROOT), **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
