@@ -19,13 +19,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.tasks import spawn
-
 #: How many connections the system keeps until they are accepted.
 BACKLOG = 1024
 
 #: How many connections are accepted in one turn of the event loop.
-ACCEPTS = 16
+ACCEPTS = 8
 
 # From 3.13 on event loops remove the file of a Unix socket as soon as one of their servers closes, while other
 # processes may still listen on it: it is its owner's to remove.
@@ -107,54 +105,29 @@ async def listen(
             listening = socket.socket(fileno=address.fileno)
         else:
             listening, file = unix_listener(text.removeprefix("unix:"))
-        several = _Several(protocol, listening)
-        return Port([await loop.create_unix_server(several, sock=listening, backlog=backlog, **_KEEP_FILE)], 0, file)
+        unix = [
+            await loop.create_unix_server(protocol, sock=one, backlog=backlog, **_KEEP_FILE)
+            for one in _several([listening])
+        ]
+        return Port(unix, 0, file)
     sockets = await tcp_sockets(text, share=shared)
+    number = sockets[0].getsockname()[1]
+    all_of_them = _several(sockets)
     try:
-        servers = [await loop.create_server(_Several(protocol, one), sock=one, backlog=backlog) for one in sockets]
+        servers = [await loop.create_server(protocol, sock=one, backlog=backlog) for one in all_of_them]
     except OSError:
-        close_all(sockets)
+        close_all(all_of_them)
         raise
-    return Port(servers, sockets[0].getsockname()[1])
+    return Port(servers, number)
 
 
-class _Several:
-    """Makes the protocols of connections, and has several of them accepted in one turn of the event loop.
+def _several(listening: Sequence[socket.socket]) -> list[socket.socket]:
+    """Return these sockets and copies of them.
 
-    uvloop accepts one. When fifty clients connect at once while each turn has work, a client behind them waits
-    for fifty turns.
-
-    Args:
-        protocol: makes one.
-        listening: the socket.
+    uvloop accepts one connection from a socket in one turn of the event loop. When fifty clients connect at once while
+    each turn has work, a client behind them would wait for fifty turns.
     """
-
-    def __init__(self, protocol: Callable[[], asyncio.BaseProtocol], listening: socket.socket) -> None:
-        self._protocol, self._listening = protocol, listening
-        self._loop = asyncio.get_running_loop()
-        self._asked = False
-
-    def __call__(self) -> asyncio.BaseProtocol:
-        """Make the protocol of a connection that the event loop has accepted; others may wait behind it."""
-        if not self._asked:
-            self._asked = True
-            self._loop.call_soon(self._accept)
-        return self._protocol()
-
-    def _accept(self) -> None:
-        self._asked = False
-        for _ in range(ACCEPTS - 1):
-            try:
-                accepted = self._listening.accept()[0]
-            except ConnectionError:  # gone already
-                continue
-            except OSError:  # no connection waits, or no file is left for it: the event loop sees to that
-                return
-            accepted.setblocking(False)
-            _ = spawn(self._connect(accepted), "accepted connection")
-
-    async def _connect(self, accepted: socket.socket) -> None:
-        await self._loop.connect_accepted_socket(self._protocol, accepted)
+    return [copy for one in listening for copy in (one, *(one.dup() for _ in range(ACCEPTS - 1)))]
 
 
 async def tcp_sockets(address: str, *, share: bool) -> list[socket.socket]:

@@ -101,8 +101,19 @@ async def test_zero_waits_for_content_as_long_as_it_takes(tmp_path: Path) -> Non
 
 
 async def endless(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await send_chunks(writer, b"10000")
+
+
+async def endless_with_extensions(
+    received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Answer in a way that aiohttp's parser reads in either lane."""
+    await send_chunks(writer, b"10000;a=b")
+
+
+async def send_chunks(writer: asyncio.StreamWriter, size_line: bytes) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    piece = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    piece = size_line + b"\r\n" + b"x" * 65536 + b"\r\n"
     while True:
         writer.write(piece)
         await writer.drain()
@@ -146,7 +157,10 @@ async def test_what_a_client_did_not_read_is_not_kept_when_it_has_left(tmp_path:
         found = [one for one in gc.get_objects() if isinstance(one, StreamReader)]
         return sum(getattr(reader, "_size", 0) for reader in found)
 
-    async with raw_upstream(endless) as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
+    async with (
+        raw_upstream(endless_with_extensions) as upstream,
+        running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway,
+    ):
         gc.collect()
         before = kept()
         gc.disable()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 from pathlib import Path
@@ -20,7 +19,6 @@ from gateway.server.sockets.listen import (
     shown_addresses,
     unix_listener,
 )
-from tests.support.gateways.running import until
 from tests.support.socket_buffers import require_ipv6
 
 
@@ -272,31 +270,6 @@ async def test_those_who_connect_at_once_are_accepted_in_few_turns_of_the_loop(w
         await asyncio.sleep(0)
     assert sum(made) == len(clients)
     assert max(made) <= 2 * ACCEPTS  # and no turn is long
-    for client in clients:
-        client.close()
-    port.close()
-    await port.wait_closed()
-
-
-@pytest.mark.rule("R431")
-async def test_a_connection_that_fails_or_finds_no_file_is_for_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next one is accepted, and without a file none is."""
-    made = [0]
-    port = await listen(lambda: Counting(made), "127.0.0.1:0", backlog=BACKLOG)
-    faults: list[OSError] = [ConnectionAbortedError(), OSError(errno.EMFILE, "no file")]
-    accept = socket.socket.accept
-
-    def failing(listening: socket.socket) -> object:
-        if faults:
-            raise faults.pop(0)
-        return accept(listening)
-
-    monkeypatch.setattr(socket.socket, "accept", failing)
-    clients = [socket.socket() for _ in range(5)]
-    for client in clients:
-        client.connect(("127.0.0.1", port.number))
-    await until(lambda: made[0] == len(clients))
-    assert faults == []
     for client in clients:
         client.close()
     port.close()
