@@ -62,6 +62,8 @@ class Identification:
             else:
                 if waiting is not None:
                     return self._after_waiting(waiting, run, admitted)
+        elif (identity := self.known(run, admitted)) is not UNSETTLED:
+            return identity
         return self._of_credential(run, admitted)
 
     def _of_credential(self, run: Run, admitted: Admitted) -> Identity | Coroutine[Any, Any, Identity | None] | None:

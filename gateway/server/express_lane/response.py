@@ -23,7 +23,7 @@ from gateway.server.request.request import Admitted
 from gateway.tasks import spawn
 from gateway.upstream.exchange.exchange import receive
 from gateway.upstream.exchange.reply import rest_of_reply
-from gateway.upstream.exchange.upload import chunk, may_close_unread
+from gateway.upstream.exchange.upload import LAST_CHUNK, chunk, may_close_unread
 from gateway.upstream.pool.upstream import Upstream
 from gateway.upstream.pool.upstream_url import Lease
 
@@ -277,4 +277,4 @@ class ExpressResponse:
 def _in_chunks(content: bytes, chunks: ChunkedContent) -> bytes:
     """Return what a client gets of content that came in chunks."""
     framed = chunk(content) if content else b""
-    return framed + b"0\r\n\r\n" if chunks.ended else framed
+    return framed + LAST_CHUNK if chunks.ended else framed

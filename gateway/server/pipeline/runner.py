@@ -251,12 +251,13 @@ class Serving:
 
     def _response_head(self, run: Run, reply: Reply, *, chunked: bool, keep_alive: bool) -> bytes:
         """Return the head of a response as this request's client gets it."""
-        fields, added = reply.headers, tuple(run.answer_fields)
+        added = tuple(run.answer_fields)
+        if reply.known is not None and keep_alive and run.head.http_11 and not added and run.cors is None:
+            return reply.known.start + reply.known.end(self.outcomes.date)
+        fields = reply.fields
         if run.cors is not None:
             added = (*response_fields(run.cors, run.head.read, fields, added), *added)
             fields = without_own(fields)
-        if reply.known is not None and keep_alive and run.head.http_11 and not added and run.cors is None:
-            return reply.known.start + reply.known.end(self.outcomes.date)
         return client_head(
             reply.status,
             reply.phrase,

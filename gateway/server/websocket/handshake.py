@@ -85,10 +85,10 @@ class WebSockets:
             ConnectionResetError: the client left.
         """
         serving = self._serving
-        check_response(reply.headers, key)
+        check_response(reply.fields, key)
         token = admitted.route.websocket_protocol_token
         chosen = token_protocol(admitted.head.values(b"sec-websocket-protocol")) if token else None
-        fields = reply.headers if run.cors is None else without_own(reply.headers)
+        fields = reply.fields if run.cors is None else without_own(reply.fields)
         head = switching_head(reply.phrase, fields, serving.pipeline.pseudonym, chosen, serving.outcomes.date.value)
         protocol = reply.lease.protocol
         transport, from_upstream = protocol.hand_over()

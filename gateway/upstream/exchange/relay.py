@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import GatewayError, Reasons
 from gateway.upstream.exchange.reply import Reply
-from gateway.upstream.exchange.upload import chunk
+from gateway.upstream.exchange.upload import LAST_CHUNK, chunk
 from gateway.upstream.pool.connection import BUFFER, ContentStream
 
 Write = Callable[[bytes], Awaitable[None]]
@@ -41,7 +41,8 @@ async def relay(reply: Reply, head: bytes, write: Write, *, chunked: bool, idle_
     try:
         if reply.whole is not None:
             reply.finish()
-            await _write(reply, write, head + reply.whole, len(reply.whole))  # never in chunks: it has a length
+            end = LAST_CHUNK if chunked else b""
+            await _write(reply, write, head + _framed(reply.whole, chunked) + end, len(reply.whole))
         else:
             await _relay_content(reply, head, write, chunked)
         reply.delivered = True
@@ -82,7 +83,7 @@ async def _relay_content(reply: Reply, pending: bytes, write: Write, chunked: bo
     if not reply.bodyless:
         if reply.length is not None and read != reply.length:
             raise GatewayError(Reasons.UPSTREAM_DISCONNECTED, detail="content broke off")
-        pending += b"0\r\n\r\n" if chunked else b""
+        pending += LAST_CHUNK if chunked else b""
     if not reply.answered_early:
         reply.finish()  # before the client takes it: the connection is free for the next request
     if pending:

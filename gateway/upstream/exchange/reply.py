@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from gateway.errors import GatewayError, Reasons
-from gateway.http1.plain_response import PlainHead
+from gateway.http1.plain_response import IN_CHUNKS, PlainHead
 from gateway.upstream.exchange.upload import Upload, unacknowledged
 from gateway.upstream.pool.connection import NO_CONTENT, ContentStream, ResponseMessage
 from gateway.upstream.pool.upstream_url import Lease
@@ -28,7 +28,7 @@ class Reply:
     Attributes:
         status: its status code.
         phrase: its reason phrase, cleaned of what may not stand there.
-        headers: its fields as received.
+        headers: its fields as received, unless ``known`` has them; see ``fields``.
         length: content length; None when the content ends with the last chunk or the connection.
         bodyless: the response has no content, whatever its fields say (RFC 9112 section 6.3).
         until_close: the content ends when the connection does.
@@ -40,7 +40,7 @@ class Reply:
         relayed: content bytes that were written to the client so far.
         delivered: all of it was.
         whole: the content, when all of it came with the head; nothing is left in ``content`` then.
-        known: what is remembered of the head, when it is a plain one that came with all of its content.
+        known: the head of a plain response that came with all of its content.
         ended: the connection is no longer this exchange's.
     """
 
@@ -60,6 +60,11 @@ class Reply:
     whole: bytes | None = None
     known: PlainHead | None = None
     ended: bool = False
+
+    @property
+    def fields(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The fields of its head as received."""
+        return self.headers if self.known is None else self.known.headers
 
     @property
     def answered_early(self) -> bool:
@@ -164,8 +169,8 @@ def whole_reply(known: PlainHead, content: bytes, lease: Lease) -> Reply:
     return Reply(
         status=known.status,
         phrase=known.phrase,
-        headers=known.headers,
-        length=known.length,
+        headers=(),
+        length=None if known.length == IN_CHUNKS else known.length,
         bodyless=False,
         until_close=False,
         content=NO_CONTENT,

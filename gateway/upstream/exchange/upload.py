@@ -20,6 +20,9 @@ from aiohttp.http_writer import StreamWriter
 from gateway.tasks import cancelled, spawn
 from gateway.upstream.pool.connection import UpstreamConnection
 
+#: What ends content in chunks, without trailers (RFC 9112 section 7.1).
+LAST_CHUNK = b"0\r\n\r\n"
+
 #: Content of more bytes than this may be unread where it was refused: see ``may_close_unread``.
 MAX_TAKEN_WITH_HEAD = 16384
 
@@ -88,7 +91,7 @@ class Upload:
                 await writer.write(chunk(piece) if content.chunked else piece)
                 self._moved_at = loop.time()
             if content.chunked:
-                await writer.write(b"0\r\n\r\n")
+                await writer.write(LAST_CHUNK)
             self.whole = True
         except ConnectionError:
             # The upstream closed before it had everything. It may have answered
@@ -173,7 +176,7 @@ def whole_content(content: Content) -> bytes | None:
     whole = content.whole()
     if whole is None or not content.chunked:
         return whole
-    return (chunk(whole) if whole else b"") + b"0\r\n\r\n"
+    return (chunk(whole) if whole else b"") + LAST_CHUNK
 
 
 def chunk(piece: bytes) -> bytes:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.http1.plain_response import PlainHead, PlainReader
+from gateway.http1.chunked_content import ChunkedContent
+from gateway.http1.plain_response import IN_CHUNKS, PlainHead, PlainReader
 from gateway.upstream.pool.connection import BUFFER, UpstreamConnection
 
 
@@ -62,8 +63,8 @@ class WholeReading:
         protocol = self._protocol
         end = data.find(b"\r\n\r\n") + 4
         known = self._heads.read(data[:end]) if end >= 4 and len(data) <= BUFFER else None
-        if known is not None and len(data) - end == known.length:
-            self._whole = known, data[end:]
+        if known is not None and (content := _whole_content(known, data[end:])) is not None:
+            self._whole = known, content
         else:
             protocol.expect_response(head_only=False, idle_timeout=self._idle_timeout)
             protocol.data_received(data)
@@ -80,3 +81,12 @@ class WholeReading:
             self._arrived.set_result(None)
         else:
             self._arrived.set_exception(error)
+
+
+def _whole_content(head: PlainHead, data: bytes) -> bytes | None:
+    """Return the content that stands behind a head; None when it is not whole, or not all of what stands there."""
+    if head.length != IN_CHUNKS:
+        return data if len(data) == head.length else None
+    chunks = ChunkedContent()
+    content = chunks.feed(data)
+    return content if chunks.ended and not chunks.rest else None

@@ -226,7 +226,7 @@ async def test_plain_response_in_one_piece_is_complete() -> None:
     known = PlainReader(b"gw").read(b"HTTP/1.1 404 No\r\n%b: %b\r\n\r\n" % LENGTH)
     assert known is not None
     reply = whole_reply(known, b"abcde", cast(Lease, lease))
-    assert (reply.status, reply.phrase, reply.headers, reply.length) == (404, b"No", (LENGTH,), 5)
+    assert (reply.status, reply.phrase, reply.fields, reply.length) == (404, b"No", (LENGTH,), 5)
     assert (reply.bodyless, reply.until_close, reply.answered_early) == (False, False, False)
     assert (reply.whole, reply.known) == (b"abcde", known)
     reply.finish()

@@ -45,7 +45,7 @@ async def test_plain_response_in_one_piece_needs_no_parser() -> None:
         heads = reader()
         for _ in range(2):
             reply = await send(await origin.lease(), heads=heads)
-            assert (reply.status, reply.phrase, reply.headers) == (200, b"OK", ((b"Content-Length", b"2"),))
+            assert (reply.status, reply.phrase, reply.fields) == (200, b"OK", ((b"Content-Length", b"2"),))
             assert (reply.length, reply.bodyless, reply.until_close) == (2, False, False)
             assert reply.known is not None
             assert (reply.whole, reply.known.length) == (b"ok", 2)
@@ -55,6 +55,18 @@ async def test_plain_response_in_one_piece_needs_no_parser() -> None:
             assert not reply.lease.protocol.heard
             assert (origin.state().in_use, origin.state().idle) == (0, 1)
         assert upstream.connections == 1
+
+
+async def test_chunks_in_one_piece_need_no_parser() -> None:
+    """They go on as one."""
+    data = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n4\r\ncdef\r\n0\r\n\r\n"
+    async with raw_upstream(answering(data)) as upstream, opened(upstream.url) as origin:
+        reply, client = await send(await origin.lease(), heads=reader()), Client()
+        assert (reply.whole, reply.length, reply.until_close) == (b"abcdef", None, False)
+        assert reply.fields == ((b"Transfer-Encoding", b"chunked"),)
+        await relay(reply, b"HEAD ", client.write, chunked=True)
+        assert client.writes == [b"HEAD 6\r\nabcdef\r\n0\r\n\r\n"]
+        assert (reply.relayed, origin.state().idle) == (6, 1)
 
 
 async def test_bytes_beyond_the_announced_length_are_the_parsers_to_judge() -> None:
@@ -103,6 +115,8 @@ async def test_client_gets_the_same_either_way(
         assert (origin.state().in_use, origin.state().idle) == (0, 0 if closes else 1)
 
 
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 NOT_WHOLE = [
     pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", b"abcd", b"abcd", 1, id="content-later"),
     pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab", b"cd", b"abcd", 1, id="rest-of-content-later"),
@@ -119,6 +133,9 @@ NOT_WHOLE = [
         1,
         id="chunked-with-trailer",
     ),
+    pytest.param(CHUNKS + b"2\r\nab\r\n", b"2\r\ncd\r\n0\r\n\r\n", b"abcd", 1, id="last-chunk-later"),
+    pytest.param(CHUNKS + b"4;a=b\r\nabcd\r\n0\r\n\r\n", b"", b"abcd", 1, id="chunk-extension"),
+    pytest.param(CHUNKS + b"2\r\nab\r\n0\r\n\r\n" + OK, b"", b"ab", 0, id="chunks-and-a-response"),
     pytest.param(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", b"", b"ok", 0, id="closing"),
     pytest.param(OK + OK, b"", b"ok", 0, id="two-responses"),
 ]
@@ -299,7 +316,7 @@ async def test_number_of_fields_has_one_bound(fields: int) -> None:
             except GatewayError as error:
                 outcomes.append(error.reason.code)
             else:
-                outcomes.append(str(len(reply.headers)))
+                outcomes.append(str(len(reply.fields)))
                 reply.abort()
     assert outcomes[0] == outcomes[1]
     assert (outcomes[0] == Reasons.UPSTREAM_PROTOCOL.code) is (fields >= MAX_RESPONSE_FIELDS)
