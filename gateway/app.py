@@ -38,7 +38,7 @@ from gateway.server.pipeline.judge_steps import Pipeline
 from gateway.server.pipeline.runner import Serving
 from gateway.server.seam.feature import Core, Part, demand_distinct, features_of
 from gateway.server.seam.parts import start_parts
-from gateway.server.sockets.listen import BACKLOG, Port, SharedAddress, listen, tcp_sockets
+from gateway.server.sockets.listen import ACCEPTS, BACKLOG, Port, SharedAddress, listen, tcp_sockets
 from gateway.server.sockets.tls import RELOAD_SECONDS, ServerTls
 from gateway.server.sockets.tls_port import TlsPort
 from gateway.settings.feature_faults import Hook
@@ -268,7 +268,7 @@ class GatewayApp:
         lane = self.express if self.settings.server.express else self.listener
         text = address if isinstance(address, str) else address.address
         if tls is None or text.startswith("unix:"):
-            port = await listen(lane, address, backlog=BACKLOG)
+            port = await listen(lane, address, backlog=BACKLOG, accepts=ACCEPTS)
             self._stop.callback(port.close)
             return port
         sockets = await tcp_sockets(text, share=self._share is not None)

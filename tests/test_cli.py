@@ -176,7 +176,6 @@ main()
         ("def weakness(self, *routes): return 1 / 0", "weakness failed: ZeroDivisionError at Faulty.weakness:"),
         ("def replaces_keys(self, *of): return 1 / 0", "replaces_keys failed: ZeroDivisionError at "),
         ("def calls_issuer(self, issuer): return 1 / 0", "calls_issuer failed: ZeroDivisionError at "),
-        ("def commands(self, model): return 1 / 0", "commands failed: ZeroDivisionError at Faulty.commands:"),
         ("options = {'nothing': None}", "options for tables that the core does not have: nothing"),
     ],
 )
@@ -191,6 +190,18 @@ def test_run_with_a_feature_whose_hook_fails_is_one_line_and_exit_code_1(
     given = [sys.executable, "-c", code, "run", "--config", str(file)]
     ended = subprocess.run(given, capture_output=True, text=True, timeout=20, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f'gateway: feature "faulty": {said}')
+    assert ended.stderr.count("\n") == 1
+
+
+def test_help_with_a_feature_whose_commands_fail_is_one_line_and_exit_code_1() -> None:
+    """``gateway run`` asks no feature for commands."""
+    code = _WITH_A_FAULTY_FEATURE.format(declared="def commands(self, model): return 1 / 0")
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    said = "commands failed: ZeroDivisionError at Faulty.commands:"
     assert ended.stderr.startswith(f'gateway: feature "faulty": {said}')
     assert ended.stderr.count("\n") == 1
 

@@ -10,15 +10,16 @@ import logging
 import resource
 
 from gateway.server.admin.port import MAX_CONNECTIONS, most_connections
+from gateway.server.sockets.listen import ACCEPTS
 from gateway.server.sockets.slots import lingering_places
 from gateway.settings.feature_faults import Hook
 from gateway.settings.tables.root import Settings
 
 _log = logging.getLogger("gateway")
 
-#: Files for what is not counted one by one: the ports, standard streams, the event loop's own, the files that are
+#: Files for what is not counted one by one: the admin port, standard streams, the event loop's own, the files that are
 #: read again, looking up names.
-SPARE_FILES = 56
+SPARE_FILES = 48
 
 #: Connections to one issuer for keys.
 FETCHES = 2
@@ -33,7 +34,7 @@ def fit_open_files(settings: Settings) -> Settings:
         never answered.
     """
     most = settings.server.max_connections
-    reserve = SPARE_FILES + _stores(settings)
+    reserve = SPARE_FILES + ACCEPTS * len(settings.server.addresses) + _stores(settings)
     wanted = most + lingering_places(most) + _pools(settings) + reserve + MAX_CONNECTIONS
     limit = _raise_limit(wanted)
     if limit >= wanted:

@@ -109,7 +109,8 @@ class Unreliable:
 
     async def _spoils_the_framing(self, writer: asyncio.StreamWriter, head: bytes, body: bytes) -> bool:
         writer.write(b"HTTP/1.1 418 Early\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n%b\r\n" % EARLY[:5])
-        writer.write(self._chance.choice([b"xyz\r\n", b"3\r\nabcd\r\n", b"-1\r\n\r\n", b"ffffffffffffffffff\r\n"]))
+        too_long = b"3\r\n%bd\r\n" % EARLY[5:8]
+        writer.write(self._chance.choice([b"xyz\r\n", too_long, b"-1\r\n\r\n", b"ffffffffffffffffff\r\n"]))
         return True
 
     async def _says_more(self, writer: asyncio.StreamWriter, head: bytes, body: bytes) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.process.open_files import FETCHES, SPARE_FILES, connections_within, fit_open_files
 from gateway.server.admin.port import MAX_CONNECTIONS, most_connections
+from gateway.server.sockets.listen import ACCEPTS
 from gateway.server.sockets.slots import lingering_places
 from gateway.settings.tables.redis import Redis
 from gateway.store.redis_link import POOL_SIZE
@@ -45,9 +46,9 @@ class Limits:
 # fmt: off
 FITS: dict[str, tuple[int, int, int]] = {
     "enough": (5000, 5000, 5000),
-    "permitted to raise": (1024, 5000, 1000 + 125 + 20 + SPARE_FILES + MAX_CONNECTIONS),
+    "permitted to raise": (1024, 5000, 1000 + 125 + 20 + SPARE_FILES + ACCEPTS + MAX_CONNECTIONS),
     "no limit for the process": (resource.RLIM_INFINITY, resource.RLIM_INFINITY, resource.RLIM_INFINITY),
-    "no limit for the system": (256, resource.RLIM_INFINITY, 1000 + 125 + 20 + SPARE_FILES + MAX_CONNECTIONS),
+    "no limit for the system": (256, resource.RLIM_INFINITY, 1000 + 125 + 20 + SPARE_FILES + ACCEPTS + MAX_CONNECTIONS),
 }
 # fmt: on
 
@@ -75,12 +76,12 @@ def test_a_limit_that_is_too_low_is_told_and_kept(
     limits = Limits(monkeypatch, 200, 200 if not refuses else 5000, refuses=refuses)
     with caplog.at_level(logging.WARNING, "gateway"):
         fitted = fit_open_files(settings(1000))
-    room = 200 - SPARE_FILES - most_connections(200) - 10
+    room = 200 - SPARE_FILES - ACCEPTS - most_connections(200) - 10
     assert fitted.server.max_connections == room * 8 // 9  # the ninth: who is turned away
     assert limits.soft == 200
     (line,) = [record.getMessage() for record in caplog.records]
     assert "is 200" in line
-    assert str(1000 + 125 + 10 + SPARE_FILES + MAX_CONNECTIONS) in line
+    assert str(1000 + 125 + 10 + SPARE_FILES + ACCEPTS + MAX_CONNECTIONS) in line
 
 
 @pytest.mark.parametrize(

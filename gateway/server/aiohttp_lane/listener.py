@@ -219,7 +219,7 @@ class ClientProtocol(ServerProtocol):
         if self._half_closed is not None and not self._answer_due:
             self.close()
         elif self._listener.front is not None and self._between_requests:
-            self.loop.call_soon(self._go_back, MAX_TURNS_TO_IDLE)
+            self.loop.call_soon(self.go_back, MAX_TURNS_TO_IDLE)
 
     @property
     def _between_requests(self) -> bool:
@@ -229,14 +229,14 @@ class ClientProtocol(ServerProtocol):
         ends = self.closing or self._refusal is not None or self._half_closed is not None or self._lingering is not None
         return not (under_way or ends or self.input_paused or self.content_paused or self.writing_paused)
 
-    def _go_back(self, turns_left: int) -> None:
+    def go_back(self, turns_left: int) -> None:
         """Give the connection to the lane in front, once aiohttp waits for the next request."""
         transport, place, front = self.transport, self.place, self._listener.front
         if transport is None or transport.is_closing() or place is None or front is None or not self._between_requests:
             return
         if not self.idle:
             if turns_left:
-                self.loop.call_soon(self._go_back, turns_left - 1)
+                self.loop.call_soon(self.go_back, turns_left - 1)
             return
         self.place = None
         self.let_go()
@@ -338,8 +338,7 @@ class ClientProtocol(ServerProtocol):
         if sound:
             self.since = 0.0
         if self._refusal is not None:
-            # Answered in its turn: behind the requests before it.
-            sound.append(NO_REQUEST)
+            sound.append(NO_REQUEST)  # answered in its turn: behind the requests before it
         for piece in sound:
             self.parse(self._stand_ins.make(piece) if isinstance(piece, RequestHead) else piece)
             if self.requests_ahead and piece is not NO_REQUEST:

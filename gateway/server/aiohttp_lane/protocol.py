@@ -189,10 +189,14 @@ class ServerProtocol(RequestHandler):
     # --- what aiohttp calls ---
 
     def data_received(self, data: bytes) -> None:
-        if data:
-            self.arrived(data)
-        else:
-            self.parse(data)  # aiohttp calls this itself, without data, to go on with what it has already
+        try:
+            if data:
+                self.arrived(data)
+            else:
+                self.parse(data)  # aiohttp calls this itself, without data, to go on with what it has already
+        except Exception as error:  # the event loop would close the connection, too, and quote the fault
+            self.log_fault(error)
+            self.force_close()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """The content's reader has taken enough. aiohttp says so with each piece that is taken."""

@@ -26,6 +26,7 @@ from gateway.server.request.body import CollectedContent
 from gateway.server.request.in_progress import Run
 from gateway.server.sockets.half_closed import HalfClosed
 from gateway.server.sockets.slots import Place
+from gateway.tasks import note_failure
 from gateway.telemetry.record import Record
 
 #: How long the rest of a request's content is waited for, in seconds: many clients send head and content apart.
@@ -132,15 +133,19 @@ class ExpressConnection(ClientOutput):
         idle = self._exchange is None and not (self._paused or self._in_turn)
         self._buffer = self._rest() + data if self._buffer else data
         self._start = 0
-        if idle and len(self._buffer) <= MAX_AT_ONCE_BYTES:
-            if not self._next():
-                self._pace_reading()
-            elif self._buffer or self._reading_paused or self._half_closed is not None:
-                self._work()
-            return  # mostly that was one request, and nothing is left to do
-        if idle:
-            self._wait_for_turn()
-        self._pace_reading()
+        try:
+            if idle and len(self._buffer) <= MAX_AT_ONCE_BYTES:
+                if not self._next():
+                    self._pace_reading()
+                elif self._buffer or self._reading_paused or self._half_closed is not None:
+                    self._work()
+                return  # mostly that was one request, and nothing is left to do
+            if idle:
+                self._wait_for_turn()
+            self._pace_reading()
+        except Exception as error:  # a fault of the gateway's own
+            note_failure("client connections", error)
+            self.abort()
 
     def eof_received(self) -> bool:
         """The client sends nothing more: answer the requests that came whole, then close."""

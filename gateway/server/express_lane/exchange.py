@@ -8,20 +8,16 @@ every end is accounted for by the shared run of a request
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from gateway.errors import GatewayError, Reasons
+from gateway.errors import GatewayError
 from gateway.identity import Identity
 from gateway.server.express_lane.response import ExpressResponse
 from gateway.server.express_lane.waiting import WaitingRequest
 from gateway.server.request.request import UNSETTLED, Admitted
 from gateway.server.seam.credential import SOON, Outcome, Shown
-from gateway.tasks import where
 from gateway.upstream.pool.upstream_url import Lease, Origin
-
-_log = logging.getLogger("gateway")
 
 
 class ExpressExchange(ExpressResponse):
@@ -147,11 +143,6 @@ class ExpressExchange(ExpressResponse):
         if run.content is not None:
             data += run.content.whole() or b""
         self._send(lease, data)
-
-    def _broken(self, error: Exception) -> None:
-        """Answer a fault of the gateway's own."""
-        _log.error("request %s: %s", self._run.record.request_id, where(error))
-        self._refuse(GatewayError(Reasons.INTERNAL))
 
     def _send(self, lease: Lease, data: bytes) -> None:
         protocol = lease.protocol

@@ -8,6 +8,7 @@ or is not plain. How the request gets to its upstream is ``exchange.py``'s.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -20,12 +21,14 @@ from gateway.server.pipeline.runner import Serving
 from gateway.server.request.in_progress import Client, Run
 from gateway.server.request.outcome import blame, may_repeat
 from gateway.server.request.request import Admitted
-from gateway.tasks import spawn
+from gateway.tasks import spawn, where
 from gateway.upstream.exchange.exchange import receive
 from gateway.upstream.exchange.reply import rest_of_reply
 from gateway.upstream.exchange.upload import LAST_CHUNK, chunk, may_close_unread
 from gateway.upstream.pool.upstream import Upstream
 from gateway.upstream.pool.upstream_url import Lease
+
+_log = logging.getLogger("gateway")
 
 
 class ClientConnection(Client, Protocol):
@@ -82,12 +85,17 @@ class ExpressResponse:
 
     def upstream_data(self, data: bytes) -> None:
         """Take the next bytes of the response."""
-        if self._left < 0:
-            self._response_head(data)
-            return
-        if self._chunks is not None:
-            self._more_chunks(self._chunks, data)
-            return
+        try:
+            if self._left < 0:
+                self._response_head(data)
+            elif self._chunks is not None:
+                self._more_chunks(self._chunks, data)
+            else:
+                self._more_content(data)
+        except Exception as error:
+            self._broken(error)
+
+    def _more_content(self, data: bytes) -> None:
         lease, run = self.lease, self._run
         assert lease is not None
         if len(data) > self._left:
@@ -207,8 +215,12 @@ class ExpressResponse:
             record.upstream_seconds = self._serving.clock.monotonic() - self._began
             self._refuse(error)
             return
-        self._serving.outcomes.broke_off(run, error)
-        self._serving.outcomes.finish(run)
+        self._break_off(error)
+
+    def _break_off(self, error: GatewayError) -> None:
+        """End a response that has begun, so that it cannot be taken for complete."""
+        self._serving.outcomes.broke_off(self._run, error)
+        self._serving.outcomes.finish(self._run)
         self._client.ended(False)
 
     def _read_by_aiohttp(self, data: bytes) -> None:
@@ -240,6 +252,20 @@ class ExpressResponse:
         return lease
 
     # --- from the gateway ---
+
+    def _broken(self, error: Exception) -> None:
+        """End the request after a fault of the gateway's own."""
+        run = self._run
+        _log.error("request %s: %s", run.record.request_id, where(error))
+        lease = None if self.lease is None else self._give_up_lease()
+        if lease is not None:
+            lease.discard()
+        if not run.started_reply:
+            self._refuse(GatewayError(Reasons.INTERNAL))
+        elif lease is not None:
+            self._break_off(GatewayError(Reasons.INTERNAL))
+        else:  # the response was sent
+            self._client.abort()
 
     def _refuse(self, error: GatewayError) -> None:
         run = self._run

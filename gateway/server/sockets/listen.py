@@ -89,9 +89,18 @@ class Port:
 
 
 async def listen(
-    protocol: Callable[[], asyncio.BaseProtocol], address: str | SharedAddress, *, backlog: int = 128
+    protocol: Callable[[], asyncio.BaseProtocol],
+    address: str | SharedAddress,
+    *,
+    backlog: int = 128,
+    accepts: int = 1,
 ) -> Port:
     """Listen on ``address`` for plain connections.
+
+    Args:
+        protocol: makes what handles a connection.
+        backlog: how many connections the system keeps until they are accepted.
+        accepts: how many of them are accepted in one turn of the event loop.
 
     Raises:
         OSError: the address is taken, not ours, or not permitted.
@@ -107,27 +116,27 @@ async def listen(
             listening, file = unix_listener(text.removeprefix("unix:"))
         unix = [
             await loop.create_unix_server(protocol, sock=one, backlog=backlog, **_KEEP_FILE)
-            for one in _several([listening])
+            for one in _copies([listening], accepts)
         ]
         return Port(unix, 0, file)
     sockets = await tcp_sockets(text, share=shared)
     number = sockets[0].getsockname()[1]
-    all_of_them = _several(sockets)
+    copies = _copies(sockets, accepts)
     try:
-        servers = [await loop.create_server(protocol, sock=one, backlog=backlog) for one in all_of_them]
+        servers = [await loop.create_server(protocol, sock=one, backlog=backlog) for one in copies]
     except OSError:
-        close_all(all_of_them)
+        close_all(copies)
         raise
     return Port(servers, number)
 
 
-def _several(listening: Sequence[socket.socket]) -> list[socket.socket]:
-    """Return these sockets and copies of them.
+def _copies(listening: Sequence[socket.socket], count: int) -> list[socket.socket]:
+    """Return so many of each of these sockets.
 
     uvloop accepts one connection from a socket in one turn of the event loop. When fifty clients connect at once while
     each turn has work, a client behind them would wait for fifty turns.
     """
-    return [copy for one in listening for copy in (one, *(one.dup() for _ in range(ACCEPTS - 1)))]
+    return [copy for one in listening for copy in (one, *(one.dup() for _ in range(count - 1)))]
 
 
 async def tcp_sockets(address: str, *, share: bool) -> list[socket.socket]:

@@ -116,6 +116,8 @@ async def test_token_is_in_nothing_said_about_an_upstream_that_is_down(tmp_path:
 
 
 STEPS = [
+    "gateway.http1.request_head.HeadReader.read",
+    "gateway.http1.plain_response.PlainReader.read",
     "gateway.server.pipeline.judge_steps.parse_target",
     "gateway.server.pipeline.judge_steps.parse_host",
     "gateway.server.authentication.credentials.bearer_token",
@@ -144,9 +146,11 @@ STEPS = [
 async def _echoing_or_in_chunks(
     received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> bytes | None:
-    """Answer ``/chunked`` as the quick way of reading responses does not take it."""
+    """Answer ``/chunked`` and ``/odd`` as the quick ways of reading responses do not take it."""
     if received.target.endswith(b"/chunked"):
         return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    if received.target.endswith(b"/odd"):
+        return b"HTTP/1.1 200 OK\r\nConnection: x\r\nContent-Length: 2\r\n\r\nok"
     return await echoing(received, reader, writer)
 
 
@@ -184,6 +188,7 @@ async def test_fault_inside_quotes_no_token_and_is_no_500(
                 request(b"GET", "/keys", (b"X-Api-Key", KEY)),
                 request(b"GET", "/keys", (b"X-Api-Key", KEY + b"x")),
                 request(b"GET", "/chunked", token=sender.token),
+                request(b"GET", "/odd", token=sender.token),
                 request(b"GET", "/", token=sender.token).replace(b"HTTP/1.1", b"HTTP/1.0"),
                 request(b"GET", "/", (b"X Bad", b"a"), token=sender.token),
             ):

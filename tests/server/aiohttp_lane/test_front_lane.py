@@ -22,18 +22,18 @@ async def test_what_comes_while_a_connection_is_about_to_change_lanes_is_not_los
     body = b"x" * MAX_AT_ONCE_BYTES + hidden
     first = request(b"POST", "/first", (b"Transfer-Encoding", b"chunked")) + b"0\r\n\r\n"
     second = request(b"POST", "/second", (b"Content-Length", b"%d" % len(body))) + body
-    whole = ClientProtocol._go_back
+    whole = ClientProtocol.go_back
 
     def go_back(self: ClientProtocol, turns_left: int) -> None:
         if self.idle:
-            monkeypatch.setattr(ClientProtocol, "_go_back", whole)
+            monkeypatch.setattr(ClientProtocol, "go_back", whole)
             self.data_received(second[: -len(hidden)])
         whole(self, turns_left)
 
     options: dict[str, Any] = {"routes": ({"path": "/", "auth": "public"},), "server": {"express": True}}
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         client = await gateway.client()
-        monkeypatch.setattr(ClientProtocol, "_go_back", go_back)
+        monkeypatch.setattr(ClientProtocol, "go_back", go_back)
         assert (await client.exchange(first)).status == 200
         await asyncio.sleep(0.02)
         assert (await client.exchange(second[-len(hidden) :] + request(b"GET", "/third"))).status == 200
@@ -45,11 +45,11 @@ async def test_what_comes_while_a_connection_is_about_to_change_lanes_is_not_los
 @pytest.mark.rule("R282")
 async def test_a_connection_whose_client_does_not_read_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """CWE-770: the loop says only once that it should be waited for; the other protocol would write without a bound."""
-    whole = ClientProtocol._go_back
+    whole = ClientProtocol.go_back
 
     def go_back(self: ClientProtocol, turns_left: int) -> None:
         if self.idle:
-            monkeypatch.setattr(ClientProtocol, "_go_back", whole)
+            monkeypatch.setattr(ClientProtocol, "go_back", whole)
             self.pause_writing()
         whole(self, turns_left)
 
@@ -57,7 +57,7 @@ async def test_a_connection_whose_client_does_not_read_stays(monkeypatch: pytest
     chunked = request(b"POST", "/", (b"Transfer-Encoding", b"chunked")) + b"0\r\n\r\n"
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, **options) as gateway:
         client = await gateway.client()
-        monkeypatch.setattr(ClientProtocol, "_go_back", go_back)
+        monkeypatch.setattr(ClientProtocol, "go_back", go_back)
         assert (await client.exchange(chunked)).status == 200
         await asyncio.sleep(0.02)
         (protocol,) = gateway.app.listener.connections

@@ -29,7 +29,7 @@ from tests.support.upstreams.recording import OK, Received, raw_upstream, reset
 
 PUBLIC: tuple[dict[str, Any], ...] = ({"path": "/", "auth": "public"},)
 FULL: dict[str, Any] = {"express": False}
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+ODD_CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0\r\n\r\n"
 SECRET = "eyJsecret.eyJtoken.c2ln"
 
 
@@ -72,7 +72,7 @@ async def test_fault_anywhere_is_503_one_line_and_never_its_text(
     """No 500, no stack trace, no text of an exception; the log says where to look."""
 
     async def respond(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        return CHUNKED if step in PARSER_FAULTS else OK
+        return ODD_CHUNKS if step in PARSER_FAULTS else OK
 
     async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, server=FULL) as gateway:
         FAULTS[step](monkeypatch)

@@ -12,7 +12,6 @@ import pytest
 
 from gateway.server.sockets.listen import (
     ACCEPTS,
-    BACKLOG,
     Reservation,
     SharedAddress,
     listen,
@@ -260,7 +259,7 @@ async def test_those_who_connect_at_once_are_accepted_in_few_turns_of_the_loop(w
     """One in each turn, and a client behind fifty others waits for fifty turns of a busy loop."""
     made = [0]
     path = tmp_path / "socket"
-    port = await listen(lambda: Counting(made), f"unix:{path}" if where == "unix" else where, backlog=BACKLOG)
+    port = await listen(lambda: Counting(made), f"unix:{path}" if where == "unix" else where, accepts=ACCEPTS)
     family, address = (socket.AF_UNIX, str(path)) if where == "unix" else (socket.AF_INET, ("127.0.0.1", port.number))
     clients = [socket.socket(family) for _ in range(4 * ACCEPTS)]
     for client in clients:
