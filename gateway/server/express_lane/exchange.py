@@ -163,11 +163,12 @@ class ExpressExchange(ExpressResponse):
         self.cancel()
         if self.task is not None:
             return
-        if self.lease is not None:
-            self._give_up_lease().discard()
-        elif self._waiting is not None:
+        if self.lease is not None or self._waiting is not None:
+            if self.lease is not None:
+                self._give_up_lease().discard()
             self._waiting = None
-            self._run.record.upstream_seconds = self._serving.clock.monotonic() - self._began
+            if not self._run.started_reply:
+                self._run.record.upstream_seconds = self._serving.clock.monotonic() - self._began
         elif self._shown is not None:
             self._shown = None
         else:

@@ -194,7 +194,7 @@ class ExpressResponse:
         lease.discard()
         assert self.admitted is not None
         if may_repeat(lease, run.head.method, content=bool(self._content)):
-            run.retried = True
+            run.retried, run.asked_at = True, self._began
             self._in_task(self._serving.forward(run, self.admitted, self._identity))
             return
         detail = "content broke off" if run.started_reply else ""

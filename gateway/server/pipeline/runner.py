@@ -165,7 +165,7 @@ class Serving:
         """
         upstream = self.upstreams[admitted.route.upstream]
         run.record.upstream = upstream.name
-        began = self.clock.monotonic()
+        began = self.clock.monotonic() if run.asked_at is None else run.asked_at
         try:
             return await self._exchange(run, admitted, upstream, identity), upstream
         except GatewayError as error:

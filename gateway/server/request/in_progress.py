@@ -118,6 +118,7 @@ class Run:
         cut_off: why the response was ended with its token.
         entered: it is counted among those that are being served.
         retried: it was sent once already, over a connection that turned out to be closed.
+        asked_at: monotonic seconds at which a connection for it was first asked for; None before a repetition.
         answer_fields: further fields of whatever response its client gets.
     """
 
@@ -126,6 +127,7 @@ class Run:
     started_reply = False
     delivered = False
     retried = False
+    asked_at: float | None = None
     cors: CorsPolicy | None = None
     in_use: InUse | None = None
     cut_off: Reason | None = None

@@ -373,6 +373,30 @@ async def test_request_that_must_not_use_a_used_connection_gets_a_new_one_when_i
     await upstream.close()
 
 
+@pytest.mark.rule("R310")
+async def test_request_that_is_sent_again_goes_before_those_who_have_not_had_their_turn() -> None:
+    """And is refused when it has waited long enough itself, not with those behind it."""
+    upstream, network, clock = made(pool_size=1)
+    (first,) = callers(upstream, 1)
+    await settle()
+    await network.open()
+    waiting = callers(upstream, 2)
+    clock.go(upstream, SECONDS / 2)
+    again = Caller(fresh=True)
+    upstream.lease_soon(again)
+    clock.go(upstream, SECONDS / 2)
+    await eventually(lambda: all(caller.has_ended for caller in waiting))
+    assert not again.has_ended
+    assert first.lease is not None
+    late = callers(upstream, 1)
+    first.lease.release()
+    await settle()
+    await network.open()
+    assert again.lease is not None
+    assert not late[0].has_ended
+    await upstream.close()
+
+
 async def test_request_that_fails_as_it_is_served_does_not_hold_up_those_behind_it() -> None:
     """However many: each gives its connection back within its turn, and nothing goes deeper for that."""
 
