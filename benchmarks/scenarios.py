@@ -273,11 +273,14 @@ SCENARIOS: tuple[Scenario, ...] = (
             "bad-paths": beside(Sends(target="/orders/..%2f1", misplaced=True), "bad paths with a good token"),
             "unread-slow": beside(NONE, "the slower flood offered to nobody", CONNECTING_RATE, unread=True),
             "connecting": beside(replace(NONE, close=True), "no token, new connections", CONNECTING_RATE),
+            "malformed": beside(
+                Sends(close=True, malformed=True), "heads that cannot be read, new connections", CONNECTING_RATE
+            ),
         },
         metrics=(RATE, BESIDE),
         goals=(
             *(Goal(kind, "unread", 0.8, 0.95) for kind in ("forged", "nominating", "no-token", "bad-paths")),
-            Goal("connecting", "unread-slow", 0.8, 0.95),
+            *(Goal(kind, "unread-slow", 0.8, 0.95) for kind in ("connecting", "malformed")),
         ),
     ),
     Scenario(

@@ -40,6 +40,7 @@ class Sends:
         proxied: they came through a proxy, which names each client's address.
         nominates: Connection names a field, which takes a request off the plainest way.
         misplaced: the right answer is 400, because of the target.
+        malformed: the right answer is 400 and the end of the connection: the name of a field has a space in it.
     """
 
     credential: Credential = "one"
@@ -52,11 +53,12 @@ class Sends:
     proxied: bool = False
     nominates: bool = False
     misplaced: bool = False
+    malformed: bool = False
 
     @property
     def refused(self) -> bool:
         """Whether the right answer is 4xx, or 503 for a token for whose introspection there is no time."""
-        return self.misplaced or self.credential in ("none", "forged", "made-up")
+        return self.misplaced or self.malformed or self.credential in ("none", "forged", "made-up")
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def build(sends: Sends, keys: Material, scale: float = 1.0) -> Traffic:
     head += ["Accept: */*"]
     if sends.close:
         head.append("Connection: close")
+    if sends.malformed:
+        head.append("X Field: 1")
     if sends.nominates:
         head.append("Connection: keep-alive, x")
     if sends.body:

@@ -24,7 +24,7 @@ class Challenge(Enum):
     ERROR = "error"  # with error= and error_description=
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RefusalKind:
     """The HTTP face that several reasons share.
 

@@ -2,12 +2,11 @@
 
 The grammar of one HTTP/1.1 request's head (RFC 9112), as one pass over its bytes. It
 decides nothing about what a request may do; it decides whether the bytes have one
-reading, and sorts the field lines by what their names mean to the gateway. llhttp,
-which parses behind it in the full lane, forgives several things that RFC 9112 does not;
-what two parsers in a row may read differently is what request smuggling is made of, so
-nothing is forgiven here. The danger of this file is a line that is kept although it
-means something: so a name that was never seen is classified before its line goes
-anywhere.
+reading, and sorts the field lines by what their names mean to the gateway. Services
+forgive several things that RFC 9112 does not; what two parsers in a row may read
+differently is what request smuggling is made of, so nothing is forgiven here. The
+danger of this file is a line that is kept although it means something: so a name that
+was never seen is classified before its line goes anywhere.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ class RequestHead(NamedTuple):
         content_length: the declared length; None without one.
         chunked: the content comes in chunks.
         request_id: the client's id for the request, if it gave one of a sane form.
-        size: bytes of the head.
+        weight: for how many small heads it counts where a number of them is the bound.
     """
 
     line: bytes
@@ -115,12 +114,7 @@ class RequestHead(NamedTuple):
     content_length: int | None
     chunked: bool
     request_id: bytes | None
-    size: int
-
-    @property
-    def weight(self) -> int:
-        """For how many small heads it counts where a number of them is the bound."""
-        return 1 + self.size // SMALL_HEAD
+    weight: int
 
     @property
     def has_content(self) -> bool:
@@ -200,7 +194,8 @@ class HeadReader:
                 if meaning == _READ:
                     keep(line)
         known_method = _METHODS.get(method) or method.decode("ascii")
-        return RequestHead(lines[0], known_method, target, version == b"1", kept, *_sorted(noted, version), len(block))
+        weight = 1 + len(block) // SMALL_HEAD
+        return RequestHead(lines[0], known_method, target, version == b"1", kept, *_sorted(noted, version), weight)
 
     def _learn(self, name: bytes) -> int:
         """Return what a name means that is not known.

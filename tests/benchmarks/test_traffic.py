@@ -80,6 +80,7 @@ def test_each_credential_is_the_request_that_its_name_says(keys: Material) -> No
     assert build(Sends("forged"), keys).refused
     assert not build(Sends(), keys).refused
     assert build(Sends(misplaced=True), keys).refused
+    assert build(Sends(malformed=True), keys).refused
     assert b"\r\nConnection: keep-alive, x\r\n" in first(Sends("forged", nominates=True))
 
 

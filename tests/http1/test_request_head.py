@@ -47,7 +47,7 @@ def test_head_is_read_as_it_stands() -> None:
 def test_head_without_fields_says_nothing() -> None:
     head = read(b"M-SEARCH * HTTP/1.0\r\n\r\n")
     plain = RequestHead(
-        b"M-SEARCH * HTTP/1.0", "M-SEARCH", b"*", False, [], (), (), (), (), (), frozenset(), None, False, None, size=23
+        b"M-SEARCH * HTTP/1.0", "M-SEARCH", b"*", False, [], (), (), (), (), (), frozenset(), None, False, None, weight=1
     )
     assert head == plain
     assert (head.host, head.has_content, head.weight) == (b"", False, 1)
@@ -172,7 +172,7 @@ def test_other_spelling_of_request_id_is_not_read() -> None:
 def test_long_heads_weigh_more() -> None:
     for size in (100, SMALL_HEAD - 1, SMALL_HEAD, 5 * SMALL_HEAD + 7):
         head = read(b"GET / HTTP/1.1\r\nX: " + b"a" * (size - 23) + b"\r\n\r\n")
-        assert (head.size, head.weight) == (size, 1 + size // SMALL_HEAD)
+        assert head.weight == 1 + size // SMALL_HEAD
 
 
 @pytest.mark.rule("R191")
@@ -260,7 +260,7 @@ def test_line_without_a_meaning_is_kept_as_it_is(line: bytes) -> None:
     """And everything else in the head is what it was."""
     usual, head = read(changed(LINES[2], 2)), read(changed(line, 2))
     assert head.kept == [line, *usual.kept[1:]]
-    assert head._replace(kept=usual.kept, size=usual.size) == usual
+    assert head._replace(kept=usual.kept, weight=usual.weight) == usual
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ class ExpressConnection(ClientOutput):
     _exchange: ExpressExchange | DeferredRequest | None = None
     _refusals = 0  # requests that were refused in a row; see ``_note``
     _its_turn = False  # the next request has waited
+    _head: RequestHead | None = None  # of the next request, when it was read before that waited
     _asked = False  # a request has come
     deadline = 0.0
     place: Place | None = None
@@ -256,7 +257,7 @@ class ExpressConnection(ClientOutput):
         try:
             if not 4 <= end <= most:
                 raise MalformedError(Reasons.HEAD_TOO_LARGE)
-            head = self._serving.pipeline.reader.read(buffer[start:end])
+            head, self._head = self._head or self._serving.pipeline.reader.read(buffer[start:end]), None
         except MalformedError as error:
             # Empty lines before a request may be passed over (RFC 9112 section 2.2): the other lane counts them.
             if self._defers_refusal():
@@ -267,6 +268,7 @@ class ExpressConnection(ClientOutput):
                 self._refuse_connection(error.reason)
             return False
         if self._refusals and not self._its_turn and self._waits(head):
+            self._head = head
             self._defer()
             return False
         length = head.content_length or 0

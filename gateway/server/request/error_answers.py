@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import NamedTuple
 
 import orjson
 
 from gateway.errors import Challenge, GatewayError, RefusalKind
+from gateway.http1.fields import render_lines
 from gateway.http1.websocket import UPGRADE_FIELDS, WEBSOCKET_VERSION
 from gateway.server.request.challenges import ANY_ROUTE, RouteChallenges
 from gateway.settings.tables.tokens import Tokens
@@ -64,6 +66,53 @@ def answer(error: GatewayError, tokens: Tokens, request_id: str, challenges: Rou
     return Answer(status, tuple(headers), body, kind.close)
 
 
+class RefusalForm(NamedTuple):
+    """What all answers to one kind of refusal on one route have in common: everything but id, Date and Connection.
+
+    Attributes:
+        status: HTTP status code.
+        start: the status line and the fields up to and with the request id's name.
+        fields: those that stand behind the request id, each with its end.
+        content: the JSON body up to the request id.
+        close: the connection is closed afterwards.
+    """
+
+    status: int
+    start: bytes
+    fields: bytes
+    content: bytes
+    close: bool
+
+    def render(
+        self, request_id: bytes, *, http_11: bool, keep_alive: bool, head_only: bool, date: bytes
+    ) -> tuple[bytes, int]:
+        """Return the same bytes as ``render`` of the answer with this id, and how many of them are content.
+
+        Args:
+            request_id: of characters that JSON does not escape (``request_head``).
+        """
+        content = b'%b%b"}' % (self.content, request_id)
+        connection = connection_field(http_11=http_11, keep_alive=keep_alive)
+        head = b"%b%b\r\n%bContent-Length: %d\r\n%bDate: %b\r\n\r\n" % (
+            self.start,
+            request_id,
+            self.fields,
+            len(content),
+            b"Connection: %b\r\n" % connection if connection else b"",
+            date,
+        )
+        return (head, 0) if head_only else (head + content, len(content))
+
+
+def refusal_form(error: GatewayError, tokens: Tokens, challenges: RouteChallenges) -> RefusalForm:
+    """Return what the answers to refusals like this one have in common; see ``answer``."""
+    made = answer(error, tokens, "", challenges)
+    place = [name for name, _ in made.headers].index(b"X-Request-Id")
+    before, behind = render_lines(made.headers[:place]), render_lines(made.headers[place + 1 :])
+    start = b"%b\r\n%bX-Request-Id: " % (_status_line(made.status), before)
+    return RefusalForm(made.status, start, behind, made.body.removesuffix(b'"}'), made.close)
+
+
 def _status(kind: RefusalKind, tokens: Tokens) -> int:
     if kind.error == "invalid_token":
         return tokens.invalid_token_status
@@ -79,7 +128,7 @@ def render(reply: Answer, *, http_11: bool, keep_alive: bool, head_only: bool, d
         keep_alive: whether the connection stays open.
         head_only: the request was HEAD: Content-Length is sent, the body is not.
     """
-    lines = [b"HTTP/1.1 %d %s" % (reply.status, phrase(reply.status))]
+    lines = [_status_line(reply.status)]
     lines += [b"%s: %s" % pair for pair in reply.headers]
     if reply.status != HTTPStatus.NO_CONTENT:  # RFC 9110 section 8.6
         lines.append(b"Content-Length: %d" % len(reply.body))
@@ -88,6 +137,10 @@ def render(reply: Answer, *, http_11: bool, keep_alive: bool, head_only: bool, d
     lines.append(b"Date: " + date)
     head = b"\r\n".join(lines) + b"\r\n\r\n"
     return head if head_only else head + reply.body
+
+
+def _status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %s" % (status, phrase(status))
 
 
 def connection_field(*, http_11: bool, keep_alive: bool) -> bytes:

@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from gateway.clock import Clock
-from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reasons
+from gateway.errors import BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE, GatewayError, Reason, Reasons
 from gateway.http1.date_field import DateField
 from gateway.paced_log import PacedLog
 from gateway.policy.cors import refusal_fields
 from gateway.server.request.challenges import RouteChallenges
-from gateway.server.request.error_answers import Answer, answer, render
+from gateway.server.request.error_answers import Answer, RefusalForm, answer, refusal_form, render
 from gateway.server.request.in_progress import Run
 from gateway.settings.tables.root import Settings
 from gateway.tasks import where
@@ -36,6 +36,9 @@ REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 #: The kinds of reasons that are no refusal: the gateway or an upstream could not do what was asked.
 FAILURES = (BAD_GATEWAY, GATEWAY_TIMEOUT, UNAVAILABLE)
+
+#: Kinds of refusals whose form is remembered: reasons and routes are few, seconds of Retry-After may be many.
+MAX_FORMS = 1024
 
 #: What the access log shows as the status of a request whose client left before the answer.
 CLIENT_CLOSED_REQUEST = 499
@@ -116,6 +119,7 @@ class Outcomes:
         self._telemetry = telemetry
         self._monotonic = clock.monotonic
         self._paced = PacedLog(_log, clock.monotonic)
+        self._forms: dict[tuple[Reason, str, str, int | None, str], RefusalForm] = {}
 
     # --- counting ---
 
@@ -191,32 +195,55 @@ class Outcomes:
 
     def account(self, record: Record, error: GatewayError) -> Answer:
         """Note a refusal or failure in the record and return its answer."""
-        reply = self._answer_to(error, record.route, record.request_id)
+        reply = answer(error, self._tokens, record.request_id, self._challenges_on(record.route))
         record.status = reply.status
         note(record, error)
         return reply
 
     def refusal(self, run: Run, error: GatewayError) -> Rendered:
         """Note a refusal or failure and return its answer, with the headers that this request's answers get besides."""
-        reply = self.account(run.record, error)
-        if run.cors is not None or run.answer_fields:
-            added = tuple(run.answer_fields)
-            pages = refusal_fields(run.cors, run.head.read, added) if run.cors is not None else ()
-            reply = replace(reply, headers=(*reply.headers, *pages, *added))
-        return self.rendered(run, reply)
+        record = run.record
+        if run.cors is None and not run.answer_fields:
+            form = self._form(error, record.route)
+            record.status = form.status
+            note(record, error)
+            keep_alive = self._keeps_alive(run, close=form.close)
+            http_11, head_only = run.head.http_11, run.head.method == "HEAD"
+            data, content = form.render(
+                run.id, http_11=http_11, keep_alive=keep_alive, head_only=head_only, date=self.date.value
+            )
+            return Rendered(data, content, keep_alive)
+        reply = self.account(record, error)
+        added = tuple(run.answer_fields)
+        pages = refusal_fields(run.cors, run.head.read, added) if run.cors is not None else ()
+        return self.rendered(run, replace(reply, headers=(*reply.headers, *pages, *added)))
 
     def rendered(self, run: Run, reply: Answer) -> Rendered:
-        """Return an answer as bytes; the connection does not outlive content that was not read."""
-        content = run.content
-        keep_alive = run.client.keep_alive and not (reply.close or (content is not None and content.unread))
+        """Return an answer as bytes."""
+        keep_alive = self._keeps_alive(run, close=reply.close)
         return self._render(reply, http_11=run.head.http_11, keep_alive=keep_alive, head_only=run.head.method == "HEAD")
 
     def refusal_of_connection(self, record: Record, error: GatewayError, *, head_only: bool) -> Rendered:
         """Note why a connection is refused whose bytes are no request, and return the answer, behind which it ends."""
         return self._render(self.account(record, error), http_11=True, keep_alive=False, head_only=head_only)
 
-    def _answer_to(self, error: GatewayError, route: str, request_id: str) -> Answer:
-        return answer(error, self._tokens, request_id, self._challenges.get(route) or self._challenges[""])
+    def _challenges_on(self, route: str) -> RouteChallenges:
+        return self._challenges.get(route) or self._challenges[""]
+
+    def _form(self, error: GatewayError, route: str) -> RefusalForm:
+        """Return what answers to this refusal on this route have in common; made once."""
+        key = (error.reason, error.scheme, error.scope, error.retry_after, route)
+        form = self._forms.get(key)
+        if form is None:
+            if len(self._forms) >= MAX_FORMS:
+                self._forms.clear()
+            form = self._forms[key] = refusal_form(error, self._tokens, self._challenges_on(route))
+        return form
+
+    @staticmethod
+    def _keeps_alive(run: Run, *, close: bool) -> bool:
+        """Return whether the connection outlives an answer of the gateway's own; never content that was not read."""
+        return run.client.keep_alive and not (close or (run.content is not None and run.content.unread))
 
     def _render(self, reply: Answer, *, http_11: bool, keep_alive: bool, head_only: bool) -> Rendered:
         data = render(reply, http_11=http_11, keep_alive=keep_alive, head_only=head_only, date=self.date.value)

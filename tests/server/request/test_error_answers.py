@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from typing import Any
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from gateway.errors import Challenge, GatewayError, Reason, Reasons
 from gateway.features.listed import reasons
 from gateway.features.resource_metadata.reasons import DOCUMENT_METHOD
-from gateway.server.request.error_answers import Answer, answer, connection_field, phrase, render
+from gateway.server.request.challenges import ANY_ROUTE
+from gateway.server.request.error_answers import Answer, answer, connection_field, phrase, refusal_form, render
 from tests.support.composed import Tokens
 
 REASONS = pytest.mark.parametrize("reason", reasons(), ids=lambda reason: reason.code)
@@ -121,3 +123,19 @@ def test_connection_field_says_only_what_the_version_does_not(http_11: bool, kee
 def test_phrase_is_the_registered_one_or_none(status: int, text: bytes) -> None:
     """RFC 9110 section 15."""
     assert phrase(status) == text
+
+
+@REASONS
+@pytest.mark.rule("R400")
+def test_what_refusals_have_in_common_makes_the_same_answer(reason: Reason) -> None:
+    """CWE-444: whatever the id's length; an answer with another one's Content-Length ends in the next one."""
+    error = GatewayError(reason, scope="a b", retry_after=7)
+    form = refusal_form(error, TOKENS, ANY_ROUTE)
+    for http_11, keep_alive, head_only in itertools.product((True, False), repeat=3):
+        how: dict[str, Any] = {"http_11": http_11, "keep_alive": keep_alive, "head_only": head_only, "date": b"now"}
+        for request_id in ("a", "A9._~+/=:@-" * 11, "0" * 32):
+            made = answer(error, TOKENS, request_id)
+            data, content = form.render(request_id.encode("ascii"), **how)
+            assert data == render(made, **how)
+            assert content == (0 if head_only else len(made.body))
+    assert (form.status, form.close) == (made.status, made.close)
