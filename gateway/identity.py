@@ -31,6 +31,9 @@ MAX_HEADERS_TOTAL = 32768
 SCOPES, ISSUER, CLIENT, TENANT = "$scopes", "$issuer", "$client", "$tenant"
 OWN_NAMES = frozenset({SCOPES, ISSUER, CLIENT, TENANT})
 
+#: The time of what has always been. One object: each identity would keep one of its own of what is calculated anew.
+ALWAYS = -math.inf
+
 # Where the token's client is named: OpenID Connect Core section 2, then RFC 9068 section 2.2.
 _CLIENT_CLAIMS = ("azp", "client_id")
 
@@ -96,7 +99,7 @@ class Identity(NamedTuple):
     token_id: str | None
     credential: str = "jwt"
     session_id: str | None = None
-    issued_at: float = -math.inf
+    issued_at: float = ALWAYS
     confirmation: Confirmation | None = None
     tenant: str | None = None
     has_issuer: bool = True

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from math import inf
 
 from gateway.clock import Clock
 from gateway.errors import Reason, Reasons
-from gateway.identity import Identity, identity_cost
+from gateway.identity import ALWAYS, Identity, identity_cost
 from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.claims.rules import is_current
 from gateway.jwt.issuers.refresher import IssuerKeys
@@ -109,7 +108,7 @@ class CachedToken:
         self.keyset: KeySet | None = None
         self.generation: object = None
         self.marks: Sequence[Mark] = ()
-        self.fresh_until = -inf
+        self.fresh_until = ALWAYS
 
 
 class TokenCache:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.errors import GatewayError, Reason, Reasons, printable
-from gateway.identity import TENANT, Identity, UnsafeClaimError, freeze, identity_lines
+from gateway.identity import ALWAYS, TENANT, Identity, UnsafeClaimError, freeze, identity_lines
 from gateway.jwt.claims.confirmation import read_confirmation
 from gateway.jwt.claims.issuer_policy import IssuerPolicy
 from gateway.jwt.jose.compact import Unverified
@@ -146,11 +146,11 @@ def make_identity(
         _kept(claims, policy),
         lines,
         _moment(claims, "exp", math.inf),
-        _moment(claims, "nbf", -math.inf),
+        _moment(claims, "nbf", ALWAYS),
         token_id if isinstance(token_id, str) else None,
         credential,
         session_id if isinstance(session_id, str) else None,
-        _moment(claims, "iat", -math.inf),
+        _moment(claims, "iat", ALWAYS),
         read_confirmation(claims),
         policy.tenant,
         has_issuer,
@@ -172,7 +172,7 @@ def _kept(claims: dict[str, Any], policy: IssuerPolicy) -> Mapping[str, Any]:
 
 def _check_times(claims: dict[str, Any], policy: IssuerPolicy, now: float) -> None:
     expires_at = _moment(claims, "exp", math.inf)
-    not_before = _moment(claims, "nbf", -math.inf)
+    not_before = _moment(claims, "nbf", ALWAYS)
     issued_at = _moment(claims, "iat", now)
     if reason := is_current(expires_at, not_before, policy.leeway, now):
         raise GatewayError(reason)
