@@ -47,7 +47,21 @@ def test_head_is_read_as_it_stands() -> None:
 def test_head_without_fields_says_nothing() -> None:
     head = read(b"M-SEARCH * HTTP/1.0\r\n\r\n")
     plain = RequestHead(
-        b"M-SEARCH * HTTP/1.0", "M-SEARCH", b"*", False, [], (), (), (), (), (), frozenset(), None, False, None, weight=1
+        b"M-SEARCH * HTTP/1.0",
+        "M-SEARCH",
+        b"*",
+        False,
+        [],
+        (),
+        (),
+        (),
+        (),
+        (),
+        frozenset(),
+        None,
+        False,
+        None,
+        weight=1,
     )
     assert head == plain
     assert (head.host, head.has_content, head.weight) == (b"", False, 1)

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import Reason, Reasons
-from gateway.http1.request_head import HeadReader, MalformedError, Meaning, RequestHead
+from gateway.http1.request_head import SMALL_HEAD, HeadReader, MalformedError, Meaning, RequestHead
 from gateway.http1.trusted_proxies import ForwardedFields
 from gateway.upstream.headers.header_policy import HeaderPolicy, header_policy
 from tests.support.wire.any_message import folded, is_removed
@@ -102,7 +102,7 @@ def sorted_by_meaning(
         content_length=framed[0],
         chunked=framed[1],
         request_id=ids[0] if sane else None,
-        size=size,
+        weight=1 + size // SMALL_HEAD,
     )
 
 

@@ -138,4 +138,4 @@ def test_what_refusals_have_in_common_makes_the_same_answer(reason: Reason) -> N
             data, content = form.render(request_id.encode("ascii"), **how)
             assert data == render(made, **how)
             assert content == (0 if head_only else len(made.body))
-    assert (form.status, form.close) == (made.status, made.close)
+            assert (form.status, form.close) == (made.status, made.close)
