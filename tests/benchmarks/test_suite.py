@@ -112,6 +112,7 @@ def test_every_goal_that_was_set_is_declared() -> None:
         ("floods", "no-token", "unread"): (0.8, 0.95),
         ("floods", "bad-paths", "unread"): (0.8, 0.95),
         ("floods", "connecting", "unread-slow"): (0.8, 0.95),
+        ("floods", "malformed", "unread-slow"): (0.8, 0.95),
         ("attack", "gateway-attacked", "gateway"): (0.9, None),
         ("opaque-flood", "made-up", "unread"): (0.9, None),
         ("tls", "gateway", "envoy-cache"): (1.3, 1.6),
