@@ -225,18 +225,21 @@ class ExpressResponse:
 
     def _read_by_aiohttp(self, data: bytes) -> None:
         """Give the response to aiohttp's parser, from its first byte, and the request to the shared run."""
-        lease = self._give_up_lease()
+        lease = self.lease
+        assert lease is not None
         head_only = self._head_only
         left = self._client.deadline - asyncio.get_running_loop().time()
+        # Given up last: if the parser fails, the connection is still this object's to discard.
         lease.protocol.expect_response(head_only=head_only, idle_timeout=self._upstream.idle_timeout)
-        self._in_task(self._received_and_delivered(lease, head_only, left))
         lease.protocol.data_received(data)
+        self._in_task(self._received_and_delivered(self._give_up_lease(), head_only, left))
 
     def _rest_by_aiohttp(self, rest: bytes) -> None:
         """Give the rest of a response in chunks to aiohttp's parser, and the request to the shared run."""
-        lease = self._give_up_lease()
+        lease = self.lease
+        assert lease is not None
         lease.protocol.expect_rest(rest, idle_timeout=self._upstream.idle_timeout)
-        self._in_task(self._rest_delivered(lease, self._run.record.status))
+        self._in_task(self._rest_delivered(self._give_up_lease(), self._run.record.status))
 
     def _give_up_lease(self) -> Lease:
         """Take the connection away from this object: its bytes go to aiohttp's parser from now on."""

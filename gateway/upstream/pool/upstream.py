@@ -359,15 +359,13 @@ class Upstream:
             origin.health.sound for origin in self.origins if origin not in tried
         )
         if wait is not None:
-            if own is None:
-                return True  # it has left
-            if not elsewhere:
+            # Refused wherever else there may come a place: it would be the first to try the same URL again, at once.
+            if own is not None:  # else it has left
                 refuse_wait(wait, error)
-                return True
-            self._stand_in_queue(wait, self._counting())
-        elif len(self._openings) >= len(self._waits):
             return True
-        elif not elsewhere:
+        if len(self._openings) >= len(self._waits):
+            return True
+        if not elsewhere:
             refuse_wait(self._queue.pop(), error)
             return True
         self._refuse_overdue()  # one more waits for a place now, and it may have waited long enough

@@ -119,11 +119,9 @@ class WaitQueue:
         self.waits: OrderedDict[LeaseWait, None] = OrderedDict()
 
     def add(self, wait: LeaseWait, home: Origin, now: float) -> None:
-        """Put one at the end; one that takes no used connection had its turn, lost what it got, and goes first."""
+        """Put one at the end."""
         wait.home, wait.due = home, now + self._seconds
         self.waits[wait] = None
-        if wait.fresh:
-            self.waits.move_to_end(wait, last=False)
 
     def first(self) -> LeaseWait:
         """Return who is next; there must be one."""
@@ -143,10 +141,9 @@ class WaitQueue:
         """
         found = []
         for wait in islice(self.waits, covered, covered + most):
-            if wait.due <= now:
-                found.append(wait)
-            elif not wait.fresh:  # those behind are due later; only the fresh ones in front are not due first
+            if wait.due > now:
                 break
+            found.append(wait)
         return found
 
     def next_due(self, covered: int) -> float | None:
@@ -155,12 +152,8 @@ class WaitQueue:
         Args:
             covered: see ``overdue``.
         """
-        due = None
-        for wait in islice(self.waits, covered, None):
-            due = wait.due if due is None else min(due, wait.due)
-            if not wait.fresh:
-                break
-        return due
+        wait = next(islice(self.waits, covered, None), None)
+        return None if wait is None else wait.due
 
     def counted_for(self, home: Origin, covered: int) -> int:
         """Return how many wait for a place and are counted for this URL.

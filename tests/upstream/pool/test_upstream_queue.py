@@ -374,26 +374,23 @@ async def test_request_that_must_not_use_a_used_connection_gets_a_new_one_when_i
 
 
 @pytest.mark.rule("R310")
-async def test_request_that_is_sent_again_goes_before_those_who_have_not_had_their_turn() -> None:
-    """And is refused when it has waited long enough itself, not with those behind it."""
-    upstream, network, clock = made(pool_size=1)
-    (first,) = callers(upstream, 1)
+async def test_request_that_must_not_use_a_used_connection_tries_each_url_once() -> None:
+    """Though another URL is up, and only full: it was in the queue again, first, and tried the dead URL without end."""
+    upstream, network, _ = made(urls=2, pool_size=1)
+    first, second = callers(upstream, 2)
     await settle()
     await network.open()
-    waiting = callers(upstream, 2)
-    clock.go(upstream, SECONDS / 2)
+    await network.open()
+    assert first.lease is not None
     again = Caller(fresh=True)
     upstream.lease_soon(again)
-    clock.go(upstream, SECONDS / 2)
-    await eventually(lambda: all(caller.has_ended for caller in waiting))
-    assert not again.has_ended
-    assert first.lease is not None
-    late = callers(upstream, 1)
-    first.lease.release()
+    first.lease.discard()
     await settle()
-    await network.open()
-    assert again.lease is not None
-    assert not late[0].has_ended
+    assert len(network.pending) == 1
+    await network.fail()
+    assert (len(network.pending), again.has_ended, second.lease is not None) == (0, True, True)
+    assert again.error is not None
+    assert again.error.reason is Reasons.UPSTREAM_CONNECT
     await upstream.close()
 
 
