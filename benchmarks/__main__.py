@@ -76,7 +76,7 @@ def _leave(number: int, _: FrameType | None) -> None:
 
 
 def shown(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments without the file's place, which is nobody's business."""
+    """Return the arguments without the file's place, which says something of this machine only."""
     kept, skip = [], False
     for argument in arguments:
         if not skip and not argument.startswith("--output"):

@@ -26,7 +26,7 @@ class Target:
     """Where the load goes.
 
     Attributes:
-        unread: nobody reads there, so no answers come.
+        unread: what is sent there is not read, so no answers come.
     """
 
     port: int

@@ -164,7 +164,7 @@ class Generator:
             if self._idle:
                 self._receive(max(0.0, dues[-1] - time.perf_counter()) if dues else 0.0)
             else:
-                # Whatever falls due cannot be sent: to wake up for it would take time from whoever shares the core.
+                # Whatever falls due cannot be sent: to wake up for it would take time from what shares the core.
                 self._receive(BUSY_PATIENCE)
 
     def _drain(self, end: float) -> None:

@@ -39,7 +39,7 @@ from benchmarks.stage import Stage, Subject
 from benchmarks.tokens import material
 from benchmarks.traffic import build
 
-#: How the progress of a run is told: one line.
+#: What the progress of a run looks like: one line.
 Say = Callable[[str], None]
 
 #: Seconds of load before the first round; pools, caches and JITs are warm then.
@@ -99,7 +99,7 @@ class Lane:
         with contextlib.ExitStack() as around:
             if self._beside is not None:
                 count, rate = self.contender.beside_connections, self.contender.beside_rate
-                to = around.enter_context(_nobody(count)) if self.contender.beside_unread else target
+                to = around.enter_context(_unread(count)) if self.contender.beside_unread else target
                 self.beside = around.enter_context(self._driver.beside(self._beside, to, count, seconds, rate))
                 self._beside = self._beside.later(int(rate * (seconds + 1)))
             around.enter_context(self._named())
@@ -144,7 +144,7 @@ class Lane:
 
 
 @contextlib.contextmanager
-def _nobody(connections: int) -> Iterator[Target]:
+def _unread(connections: int) -> Iterator[Target]:
     """Take so many connections, and read nothing of what comes over them."""
     with socket.create_server(("127.0.0.1", 0), backlog=connections) as deaf:
         yield Target(deaf.getsockname()[1], unread=True)

@@ -69,7 +69,7 @@ class Contender:
         peer: a key of ``PEERS``.
         title: of the row; empty = the peer's own.
         beside: what is offered at ``beside_rate`` requests a second at the same time, over ``beside_connections``.
-        beside_unread: it is offered to a socket that nobody reads: what making the load costs by itself.
+        beside_unread: it is offered to a socket that is not read: what making the load costs by itself.
     """
 
     peer: str

@@ -133,9 +133,9 @@ def prove_forwarding(title: str, target: Target, token: bytes, setup: Setup) -> 
         for client in (OTHER_CLIENT, CLIENT):
             headers = {"X-Forwarded-For": client, "Authorization": f"Bearer {token.decode()}"}
             connection.request("GET", "/echo-forwarded", headers=headers)
-            told = connection.getresponse().read().decode("latin-1").replace(" ", "").split(",")
-            if not (told[0] == client if setup.trusted else told[-1] not in ("", client)):
-                raise ProofError(f"{title}: the service must learn the client's address, not {told}")
+            seen = connection.getresponse().read().decode("latin-1").replace(" ", "").split(",")
+            if not (seen[0] == client if setup.trusted else seen[-1] not in ("", client)):
+                raise ProofError(f"{title}: the service must learn the client's address, not {seen}")
 
 
 def prove_log(title: str, file: Path, setup: Setup) -> None:

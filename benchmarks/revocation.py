@@ -113,7 +113,7 @@ async def read(url: str, count: int, repeat: int) -> dict[str, float]:
     async def others() -> None:
         nonlocal longest
         while True:
-            began = time.thread_time()  # of the processor: what else runs on this machine holds nobody up
+            began = time.thread_time()  # of the processor: what else runs on this machine does not count
             await asyncio.sleep(0.001)
             longest = max(longest, time.thread_time() - began)
 

@@ -263,15 +263,15 @@ SCENARIOS: tuple[Scenario, ...] = (
         f"Real traffic as fast as it goes; beside it 64 connections offer {FLOOD_RATE:,} requests a second that are "
         f"refused, or {CONNECTING_RATE:,} on connections of their own. To offer them takes time from clients and "
         "service, which share the generator's core, so the rates are compared with those beside the same load offered "
-        "to a socket that nobody reads.",
+        "to a socket that is not read.",
         {
             "alone": Contender("gateway", MIXED, ROUTED, "this gateway, nothing beside it"),
-            "unread": beside(NONE, "the flood offered to nobody", unread=True),
+            "unread": beside(NONE, "the flood sent elsewhere", unread=True),
             "forged": beside(FORGED, "bad signatures"),
             "nominating": beside(replace(FORGED, nominates=True), "bad signatures that name a field in Connection"),
             "no-token": beside(NONE, "no token"),
             "bad-paths": beside(Sends(target="/orders/..%2f1", misplaced=True), "bad paths with a good token"),
-            "unread-slow": beside(NONE, "the slower flood offered to nobody", CONNECTING_RATE, unread=True),
+            "unread-slow": beside(NONE, "the slower flood sent elsewhere", CONNECTING_RATE, unread=True),
             "connecting": beside(replace(NONE, close=True), "no token, new connections", CONNECTING_RATE),
             "malformed": beside(
                 Sends(close=True, malformed=True), "heads that cannot be read, new connections", CONNECTING_RATE
@@ -302,11 +302,11 @@ SCENARIOS: tuple[Scenario, ...] = (
         "One good JWT as fast as it goes, on a route that takes opaque tokens, too; beside it other connections offer "
         "requests at a fixed rate. In one row they have no token; in another each has another opaque token, about "
         "which the issuer would have to be asked. To offer them takes time from clients and service, which share the "
-        "generator's core: in one row the same load is offered to a socket that nobody reads.",
+        "generator's core: in one row the same load is offered to a socket that is not read.",
         {
             "alone": Contender("gateway", _EITHER, _OPAQUE, "this gateway, JWTs alone"),
             "unread": replace(
-                flooded(_MADE_UP, "this gateway, JWTs alone, the load offered to nobody"), beside_unread=True
+                flooded(_MADE_UP, "this gateway, JWTs alone, the load sent elsewhere"), beside_unread=True
             ),
             "no-token": flooded(replace(_EITHER, credential="none"), "this gateway, beside requests without a token"),
             "made-up": flooded(_MADE_UP, "this gateway, beside made-up tokens"),

@@ -106,7 +106,7 @@ class Stage:
 
 
 def roomy_memory() -> str | None:
-    """Return a folder in memory with room for access logs, so that no disk slows a peer down; None = there is none."""
+    """Return a folder in memory with room for access logs, so that no disk slows a peer down; None without one."""
     folder = Path("/dev/shm")
     if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > MIN_ROOM:
         return str(folder)

@@ -90,11 +90,11 @@ class Workers:
         workers = []
         issuers = {name: {"ready": True, "reason": ""} for name in self.issuers}
         for slot, process, answer in await self._ask("readiness"):
-            told: dict[str, Any] = answer[1] if answer else {"ready": False, "issuers": {}}
+            shown: dict[str, Any] = answer[1] if answer else {"ready": False, "issuers": {}}
             state = self._state(slot, process, answer)
-            workers.append({"worker": slot.number, "state": state, **told})
+            workers.append({"worker": slot.number, "state": state, **shown})
             for name, summary in issuers.items():
-                one = told["issuers"].get(name, {"ready": False, "reason": state})
+                one = shown["issuers"].get(name, {"ready": False, "reason": state})
                 if summary["ready"] and not one["ready"]:
                     summary.update(one)
         self.was_ready = self.was_ready or all(worker["ready"] for worker in workers)
@@ -110,9 +110,9 @@ class Workers:
         cache: Counter[str] = Counter(size=0, bytes=0, hits=0, misses=0, evictions=0)
         connections = 0
         for slot, process, answer in await self._ask("status"):
-            told: dict[str, Any] = answer[1] if answer else {}
-            cache.update(told.get("token_cache", {}))
-            connections += told.get("open_connections", 0)
+            shown: dict[str, Any] = answer[1] if answer else {}
+            cache.update(shown.get("token_cache", {}))
+            connections += shown.get("open_connections", 0)
             workers.append(
                 {
                     "worker": slot.number,
@@ -120,7 +120,7 @@ class Workers:
                     "pid": process.pid if process else None,
                     "age_seconds": round(self.clock.monotonic() - slot.began, 3) if process else None,
                     "restarts": slot.restarts,
-                    **told,
+                    **shown,
                 }
             )
         return 200, {

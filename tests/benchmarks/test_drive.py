@@ -52,7 +52,7 @@ def test_load_beside_a_block_is_there_from_its_first_moment(tmp_path: Path) -> N
     assert outcomes[0].answers == len(seen) == 30
 
 
-def test_load_that_is_offered_to_nobody_has_no_answers_and_is_no_fault(tmp_path: Path) -> None:
+def test_load_that_is_not_read_has_no_answers_and_is_no_fault(tmp_path: Path) -> None:
     """Load that should have had answers and got none is one."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         port = deaf.getsockname()[1]

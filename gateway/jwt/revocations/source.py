@@ -58,8 +58,8 @@ class RevocationSource(ABC):
         self.known_until = float("-inf")
         self.failures = 0
         self.applied = 0
-        self.changed: Callable[[], None] = _nobody
-        self.moved: Callable[[], None] = _nobody
+        self.changed: Callable[[], None] = _unheard
+        self.moved: Callable[[], None] = _unheard
         self._wall, self._monotonic = clock.wall, clock.monotonic
         self._max_age, self._looked_at = max_age, float("-inf")
         self._told = False
@@ -160,5 +160,5 @@ class RevocationSource(ABC):
         }
 
 
-def _nobody() -> None:
+def _unheard() -> None:
     """Do nothing: the source has no listener yet."""

@@ -335,7 +335,7 @@ class Upstream:
                 self._serve()
 
     def _opened(self, opening: _Opening, wait: LeaseWait | None, origin: Origin, lease: Lease) -> None:
-        """Give a connection to the request that it is for; keep it if there is none."""
+        """Give a connection to the request that it is for; keep it if that has left."""
         self._openings.pop(opening, None)
         own = None if wait is None else self._own_openings.pop(wait, None)
         if wait is not None and own is not None:

@@ -165,7 +165,7 @@ class Origin:
         return self._in_use < self._pool_size
 
     def lease_now(self) -> Lease | None:
-        """Return an idle connection; None when there is none. Whether others wait for one is not looked at."""
+        """Return an idle connection; None without one. Whether others wait for one is not looked at."""
         if self._idle and self._in_use < self._pool_size:
             lease = self._pop_idle()
             if lease is not None:
