@@ -197,7 +197,7 @@ async def test_side_that_has_said_goodbye_can_still_read_the_other_ones(tmp_path
     async with raw_upstream(respond) as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         client, _ = await shake(gateway)
         await client.send(b"\x88\x82\0\0\0\0\x03\xe8")
-        client.writer.write_eof()
+        client.half_close()
         assert await asyncio.wait_for(client.reader.read(), 2) == b"\x81\x04last\x88\x02\x03\xe8"
         await until(lambda: upstream.open_connections == 0, within=1)
         assert (await gateway.log())[0]["reason"] == "client_closed"

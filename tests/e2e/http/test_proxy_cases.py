@@ -266,7 +266,7 @@ async def test_broken_chunks_never_complete_an_upstream_request(body: bytes, tmp
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=PUBLIC) as gateway:
         client = await gateway.client()
         await client.send(request(b"POST", "/", (b"Transfer-Encoding", b"chunked"), body=body))
-        client.writer.write_eof()
+        client.half_close()
         try:
             response = await client.response()
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -99,7 +99,7 @@ async def test_refusals_of_one_connection_answer_each_its_own_request(name: str,
                 assert (length, response.json["request_id"]) == (len(response.body), id_.decode())
             shapes.add(shape(response, id_))
         assert len(shapes) == 1
-        kept.writer.write_eof()
+        kept.half_close()
         assert await kept.at_end()  # nothing stands between or behind them
         assert not [one for one in upstream.requests if one.target != b"/limited"]
 

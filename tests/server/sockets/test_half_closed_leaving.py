@@ -113,7 +113,7 @@ async def test_what_came_whole_is_answered_though_another_request_has_begun_behi
     async with raw_upstream() as upstream, running_gateway(upstream.url, tmp_path, routes=ROUTES) as gateway:
         client = await gateway.client()
         await client.send(request(b"GET", "/pub") * whole + BEGUN[kind])
-        client.writer.write_eof()
+        client.half_close()
         assert [(await client.response()).status for _ in range(whole)] == [200] * whole
         assert await client.at_end()
         await none_is_left(gateway)

@@ -58,6 +58,13 @@ class RawClient:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    half_closed: bool = False
+    times_asked: int = 0  # whether it was still there, after that
+
+    def half_close(self) -> None:
+        """Send nothing more. From now on the gateway may ask at any time whether it is still there, with a 100."""
+        self.writer.write_eof()
+        self.half_closed = True
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -67,6 +74,9 @@ class RawClient:
         """Read one response; ``complete`` is False when the connection ended before its content did."""
         async with patience(within):
             response = RawResponse(await self.reader.readuntil(b"\r\n\r\n"))
+            while self.half_closed and response.status == 100:
+                self.times_asked += 1
+                response = RawResponse(await self.reader.readuntil(b"\r\n\r\n"))
             if head_only or response.status in (204, 304) or 100 <= response.status < 200:
                 return response
             try:
