@@ -4,20 +4,23 @@ Reads a plain response's head: a strict head, one Content-Length or chunks, noth
 about the connection. Every other response goes to aiohttp's parser, with every byte,
 so that there is one judge of odd responses.
 
-Nothing is remembered but what names mean: the heads of real services differ from
+Nothing is remembered but what names and status lines mean: the heads of real services differ from
 one to the next in a length, a tag or a cookie.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from gateway.http1.date_field import DateField
 from gateway.http1.fields import HOP_BY_HOP, VISIBLE, is_token, parse_fields
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*)").fullmatch
-_LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
+
+#: Digits of a length.
+MAX_DIGITS = 18
 
 #: The interim response that lets a client send its content (RFC 9110 section 15.2.1).
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -26,7 +29,8 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 MAX_RESPONSE_FIELD = 65536
 MAX_RESPONSE_FIELDS = 1000
 
-#: Names whose meaning is remembered besides the usual ones, and how long they may be: services choose them.
+#: Names whose meaning is remembered besides the usual ones, and how long they may be: services choose them. The same
+#: for status lines.
 MAX_NAMES, MAX_NAME = 1024, 64
 
 # What a field's name means; the first one is falsy.
@@ -56,6 +60,8 @@ IN_CHUNKS = -1
 
 _UNSAID = -2
 
+_NO_TAB = VISIBLE.replace(b"\t", b"")
+
 
 class Receiver(Protocol):
     """What takes the bytes of a leased connection instead of aiohttp's parser."""
@@ -69,8 +75,9 @@ class Receiver(Protocol):
         ...
 
 
-class PlainHead(NamedTuple):
-    """The head of a plain response.
+@dataclass(slots=True)
+class PlainHead:
+    """The head of a plain response. It does not change: its types say so, which costs nothing.
 
     Attributes:
         status: 200 to 599, but none without content.
@@ -81,12 +88,12 @@ class PlainHead(NamedTuple):
         block: as received.
     """
 
-    status: int
-    phrase: bytes
-    length: int
-    start: bytes
-    dated: bool
-    block: bytes
+    status: Final[int]
+    phrase: Final[bytes]
+    length: Final[int]
+    start: Final[bytes]
+    dated: Final[bool]
+    block: Final[bytes]
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
@@ -109,27 +116,31 @@ class PlainReader:
     """
 
     def __init__(self, pseudonym: bytes) -> None:
-        self._via = b"Via: 1.1 %b\r\n" % pseudonym
-        self._known = {
-            spelling: _meaning(spelling) for name in _USUAL for spelling in (name, name.title(), name.upper())
+        self._via = b"\nVia: 1.1 %b\r\n" % pseudonym
+        self._usual = {
+            b"\n" + spelling: _meaning(spelling) for name in _USUAL for spelling in (name, name.title(), name.upper())
         }
-        self._learned: dict[bytes, int] = {}
+        self._known = self._usual.copy()  # by the name behind its LF
+        self._first_lines: dict[bytes, tuple[int, bytes]] = {}
 
     def read(self, block: bytes) -> PlainHead | None:
         """Read a head, from the status line to the empty line; None when it is not plain."""
         if len(block) > MAX_RESPONSE_FIELD:
             return None  # one of its fields may be too long: that is the parser's to say, as all that is odd
-        lines = block.split(b"\r\n")
+        lines = block.split(b"\r")
         count = len(lines) - 1
-        if count > MAX_RESPONSE_FIELDS + 2 or block.translate(None, VISIBLE) != b"\r\n" * count:
+        # Controls are left to the parser, and tabs. That each LF follows its CR at once is seen below: no name is known
+        # without the LF before it.
+        if count > MAX_RESPONSE_FIELDS + 2 or block.translate(None, _NO_TAB) != b"\r\n" * count:
             return None
         # Lines go on as they are. White space that is no part of a value (RFC 9110 section 5.5) is left to the parser,
         # which drops it: the same response must not look different when it comes in two pieces.
-        if b"\t" in block or b":  " in block or block.find(b" \r\n", len(lines[0])) >= 0:
+        if b":  " in block or block.find(b" \r", len(lines[0])) >= 0:
             return None
-        first = _STATUS_LINE(lines[0])
+        first = self._first_lines.get(lines[0]) or self._first_line(lines[0])
         if first is None:
             return None
+        status, phrase = first
         kept = [lines[0]]
         keep, known = kept.append, self._known.get
         length, dated = _UNSAID, False
@@ -138,38 +149,49 @@ class PlainReader:
             meaning = known(name)
             if meaning is None:
                 meaning = self._learn(name)
-            if meaning == _ODD or not colon:
+            if not colon:
                 return None
             if not meaning:
                 keep(line)
-            elif meaning == _CONTENT_LENGTH:
-                if length != _UNSAID or _LENGTH(value) is None:
-                    return None
-                length = int(value)
-                keep(line)
             elif meaning == _DATE:
                 dated = True
+                keep(line)
+            elif meaning == _CONTENT_LENGTH:
+                if length != _UNSAID or not value.isdigit() or len(value) > MAX_DIGITS:
+                    return None
+                length = int(value)
                 keep(line)
             elif meaning == _CODING:
                 if length != _UNSAID or value.lower() != b"chunked":
                     return None
                 length = IN_CHUNKS
-            elif meaning == _CONNECTION and value.lower() != b"keep-alive":
+            elif meaning == _ODD or (meaning == _CONNECTION and value.lower() != b"keep-alive"):
                 return None
-        status = int(first[1])
-        if length == _UNSAID or status in (204, 304):
+        if length == _UNSAID or status in (204, 304) or lines[-2] != b"\n":
             return None
         keep(self._via)
-        return PlainHead(status, first[2], length, b"\r\n".join(kept), dated, block)
+        return PlainHead(status, phrase, length, b"\r".join(kept), dated, block)
+
+    def _first_line(self, line: bytes) -> tuple[int, bytes] | None:
+        """Return status and phrase of a status line; None when it is not plain."""
+        parts = _STATUS_LINE(line)
+        if parts is None:
+            return None
+        found = int(parts[1]), parts[2]
+        if len(line) <= MAX_NAME:
+            if len(self._first_lines) >= MAX_NAMES:
+                self._first_lines.clear()
+            self._first_lines[line] = found
+        return found
 
     def _learn(self, name: bytes) -> int:
-        meaning = self._learned.get(name)
-        if meaning is None:
-            meaning = _meaning(name)
-            if len(name) <= MAX_NAME:
-                if len(self._learned) >= MAX_NAMES:
-                    self._learned.clear()
-                self._learned[name] = meaning
+        """Return what a name means that is not known; ``name`` stands behind the LF before it."""
+        meaning = _meaning(name[1:]) if name[:1] == b"\n" else _ODD
+        if len(name) <= 1 + MAX_NAME:
+            if len(self._known) >= len(self._usual) + MAX_NAMES:
+                self._known.clear()
+                self._known.update(self._usual)
+            self._known[name] = meaning
         return meaning
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final
 
 from gateway.errors import Reason, Reasons
 from gateway.http1.fields import METHOD, VISIBLE, is_token, options_of
@@ -77,10 +78,12 @@ _WITHHELD = int(Meaning.WITHHELD)
 _AUTHORIZATION_TAKEN = int(Meaning.AUTHORIZATION_TAKEN)
 
 
-class RequestHead(NamedTuple):
-    """A request's head that has one reading.
+@dataclass(slots=True)
+class RequestHead:
+    """A request's head that has one reading. It does not change: its types say so, which costs nothing.
 
-    Values are without outer white space; lines are as received, without their ends.
+    Values are without outer white space; lines are as received. A line of a field begins with the LF that ends the line
+    before it, and is without its own end: so they are cut at single bytes, and joined as they are.
 
     Attributes:
         line: the request line.
@@ -100,21 +103,21 @@ class RequestHead(NamedTuple):
         weight: for how many small heads it counts where a number of them is the bound.
     """
 
-    line: bytes
-    method: str
-    target: bytes
-    http_11: bool
-    kept: list[bytes]
-    hosts: tuple[bytes, ...]
-    authorization: tuple[bytes, ...]
-    withheld: tuple[tuple[int, bytes], ...]
-    forwarding: tuple[tuple[bytes, bytes], ...]
-    read: tuple[tuple[bytes, bytes], ...]
-    options: frozenset[bytes]
-    content_length: int | None
-    chunked: bool
-    request_id: bytes | None
-    weight: int
+    line: Final[bytes]
+    method: Final[str]
+    target: Final[bytes]
+    http_11: Final[bool]
+    kept: Final[list[bytes]]
+    hosts: Final[tuple[bytes, ...]]
+    authorization: Final[tuple[bytes, ...]]
+    withheld: Final[tuple[tuple[int, bytes], ...]]
+    forwarding: Final[tuple[tuple[bytes, bytes], ...]]
+    read: Final[tuple[tuple[bytes, bytes], ...]]
+    options: Final[frozenset[bytes]]
+    content_length: Final[int | None]
+    chunked: Final[bool]
+    request_id: Final[bytes | None]
+    weight: Final[int]
 
     @property
     def has_content(self) -> bool:
@@ -131,20 +134,6 @@ class RequestHead(NamedTuple):
         return [value for key, value in self.read if key == name]
 
 
-# The same, from ``hosts`` to ``request_id``.
-_Sorted = tuple[
-    tuple[bytes, ...],
-    tuple[bytes, ...],
-    tuple[tuple[int, bytes], ...],
-    tuple[tuple[bytes, bytes], ...],
-    tuple[tuple[bytes, bytes], ...],
-    frozenset[bytes],
-    int | None,
-    bool,
-    bytes | None,
-]
-
-
 class HeadReader:
     """Reads heads under one configuration.
 
@@ -155,10 +144,9 @@ class HeadReader:
 
     def __init__(self, meaning: Callable[[bytes], Meaning], usual: Iterable[bytes]) -> None:
         self._meaning = meaning
-        self._known = {
-            spelling: int(meaning(spelling)) for name in usual for spelling in (name, name.title(), name.upper())
-        }
-        self._learned: dict[bytes, int] = {}
+        spellings = (spelling for name in usual for spelling in (name, name.title(), name.upper()))
+        self._usual = {b"\n" + spelling: int(meaning(spelling)) for spelling in spellings}
+        self._known = self._usual.copy()  # by the name behind its LF
 
     def read(self, block: bytes) -> RequestHead:
         """Read a head, from the request line to the empty line.
@@ -166,19 +154,21 @@ class HeadReader:
         Raises:
             MalformedError: for anything that RFC 9112 sections 3, 5 and 6 do not allow a sender to send.
         """
-        lines = block.split(b"\r\n")
+        lines = block.split(b"\r")
         count = len(lines) - 1
-        # All that is no part of a line is its end: nowhere a control, nowhere a CR or LF alone.
-        if block.translate(None, VISIBLE) != b"\r\n" * count:
-            raise MalformedError(_wrong_line(lines[0]))
+        # All that is no part of a line is its end: nowhere a control, nowhere a CR or LF alone. That each LF follows
+        # its CR at once is seen below: no name is known without the LF before it.
         request_line = _REQUEST_LINE(lines[0])
-        if request_line is None:
-            raise MalformedError(_wrong_line(lines[0]))
+        if request_line is None or block.translate(None, VISIBLE) != b"\r\n" * count:
+            raise MalformedError(_wrong_line(block.partition(b"\r\n")[0]))
         if count > MAX_FIELDS + 2:
             raise MalformedError(Reasons.HEAD_TOO_LARGE)
         method, target, version = request_line.groups()
         kept: list[bytes] = []
-        noted: list[tuple[int, bytes, bytes, bytes, int]] = []
+        hosts: tuple[bytes, ...] = ()
+        authorization: tuple[bytes, ...] = ()
+        withheld: tuple[tuple[int, bytes], ...] = ()
+        others: list[tuple[int, bytes, bytes]] = []
         keep, known = kept.append, self._known.get
         for line in lines[1:-2]:
             name, colon, value = line.partition(b":")
@@ -189,61 +179,83 @@ class HeadReader:
                 raise MalformedError
             if not meaning:
                 keep(line)
+            elif meaning == _HOST:
+                hosts += (value.strip(b" \t"),)
+            elif meaning == _AUTHORIZATION:
+                authorization += (value.strip(b" \t"),)
+                withheld += ((len(kept), line),)
+            elif meaning == _AUTHORIZATION_TAKEN:
+                authorization += (value.strip(b" \t"),)
             elif meaning != _DROPPED:
-                noted.append((meaning, name, value.strip(b" \t"), line, len(kept)))
+                others.append((meaning, name, value.strip(b" \t")))
                 if meaning == _READ:
                     keep(line)
-        known_method = _METHODS.get(method) or method.decode("ascii")
-        weight = 1 + len(block) // SMALL_HEAD
-        return RequestHead(lines[0], known_method, target, version == b"1", kept, *_sorted(noted, version), weight)
+                elif meaning == _WITHHELD:
+                    withheld += ((len(kept), line),)
+        if lines[-2] != b"\n":
+            raise MalformedError
+        forwarding, read, options, length, chunked, given = _sorted(others, version) if others else _NOTHING
+        verb = _METHODS.get(method) or method.decode("ascii")
+        return RequestHead(
+            lines[0], verb, target, version == b"1", kept, hosts, authorization, withheld,
+            forwarding, read, options, length, chunked, given, 1 + len(block) // SMALL_HEAD,
+        )  # fmt: skip
+
+    def read_alone(self, block: bytes) -> RequestHead | None:
+        """Read bytes that end as a head does; None when they are no head, or a head and more: that has no reading."""
+        try:
+            return self.read(block)
+        except MalformedError:
+            return None
 
     def _learn(self, name: bytes) -> int:
         """Return what a name means that is not known.
 
+        Args:
+            name: behind the LF before it.
+
         Raises:
             MalformedError: it is no name.
         """
-        meaning = self._learned.get(name)
-        if meaning is None:
-            if is_token(name) is None:
-                raise MalformedError
-            meaning = int(self._meaning(name))
-            if len(name) <= MAX_LEARNED_NAME:
-                if len(self._learned) >= MAX_LEARNED:
-                    self._learned.clear()
-                self._learned[name] = meaning
+        if name[:1] != b"\n" or is_token(name[1:]) is None:
+            raise MalformedError
+        meaning = int(self._meaning(name[1:]))
+        if len(name) <= 1 + MAX_LEARNED_NAME:
+            if len(self._known) >= len(self._usual) + MAX_LEARNED:
+                self._known.clear()
+                self._known.update(self._usual)
+            self._known[name] = meaning
         return meaning
 
 
-def _sorted(noted: list[tuple[int, bytes, bytes, bytes, int]], version: bytes) -> _Sorted:
+# From ``forwarding`` to ``request_id``.
+_Sorted = tuple[
+    tuple[tuple[bytes, bytes], ...], tuple[tuple[bytes, bytes], ...], frozenset[bytes], int | None, bool, bytes | None
+]
+_NOTHING: _Sorted = ((), (), _NO_OPTIONS, None, False, None)
+
+
+def _sorted(noted: list[tuple[int, bytes, bytes]], version: bytes) -> _Sorted:
     """Return what the lines say that mean something.
 
     Args:
-        noted: meaning, name, value, the line, and how many kept lines stand before it.
+        noted: meaning, name behind its LF, and value.
         version: the minor one.
 
     Raises:
         MalformedError: the framing has no reading, or two (RFC 9112 sections 6.1 to 6.3).
     """
-    hosts: tuple[bytes, ...] = ()
-    authorization: tuple[bytes, ...] = ()
-    withheld: tuple[tuple[int, bytes], ...] = ()
     forwarding: tuple[tuple[bytes, bytes], ...] = ()
     read: tuple[tuple[bytes, bytes], ...] = ()
     connection: tuple[bytes, ...] = ()
     given, length, chunked = None, None, False
-    for meaning, name, value, line, place in noted:
-        if meaning == _HOST:
-            hosts += (value,)
-        elif meaning == _AUTHORIZATION:
-            authorization += (value,)
-            withheld += ((place, line),)
-        elif meaning == _CONNECTION:
+    for meaning, name, value in noted:
+        if meaning == _CONNECTION:
             connection += (value,)
         elif meaning == _REQUEST_ID:
             given = value if given is None else b""
         elif meaning == _FORWARDING:
-            forwarding += ((name.lower(), value),)
+            forwarding += ((name[1:].lower(), value),)
         elif meaning == _LENGTH_LINE:
             if length is not None or chunked or _LENGTH(value) is None:
                 raise MalformedError
@@ -252,17 +264,13 @@ def _sorted(noted: list[tuple[int, bytes, bytes, bytes, int]], version: bytes) -
             if length is not None or chunked or value.lower() != b"chunked" or version == b"0":
                 raise MalformedError
             chunked = True
-        elif meaning == _AUTHORIZATION_TAKEN:
-            authorization += (value,)
         else:
-            read += ((name.lower(), value),)
-            if meaning == _WITHHELD:
-                withheld += ((place, line),)
+            read += ((name[1:].lower(), value),)
     if given is not None and _IS_REQUEST_ID(given) is None:
         given = None
     # All lines at once: sets that grow line by line cost the square of what a client writes (CWE-407).
     options = options_of(b",".join(connection)) if connection else _NO_OPTIONS
-    return hosts, authorization, withheld, forwarding, read, options, length, chunked, given
+    return forwarding, read, options, length, chunked, given
 
 
 def _wrong_line(line: bytes) -> Reason:

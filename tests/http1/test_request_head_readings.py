@@ -81,9 +81,9 @@ def sorted_by_meaning(
     withheld = []
     for name, _, text in lines:
         if policy.meaning(name) in (Meaning.KEPT, Meaning.READ):
-            kept.append(text)
+            kept.append(b"\n" + text)
         elif policy.meaning(name) in (Meaning.AUTHORIZATION, Meaning.WITHHELD):
-            withheld.append((len(kept), text))
+            withheld.append((len(kept), b"\n" + text))
     options = [option.strip(b" \t").lower() for value in values(Meaning.CONNECTION) for option in value.split(b",")]
     ids = values(Meaning.REQUEST_ID)
     sane = len(ids) == 1 and re.fullmatch(rb"[A-Za-z0-9._~+/=:@-]{1,128}", ids[0])
@@ -255,11 +255,11 @@ def test_no_line_that_means_something_is_kept(block: bytes) -> None:
     if isinstance(head, Reason):
         return
     for line in head.kept:
-        name = line.partition(b":")[0]
+        name = line.partition(b":")[0].removeprefix(b"\n")
         assert not is_removed(name)
         assert not is_removed(name.lower().removeprefix(b"grpc-metadata-"))
     for _, line in head.withheld:
-        assert line.partition(b":")[0].lower() in (b"authorization", b"dpop")
+        assert line.partition(b":")[0].lower() in (b"\nauthorization", b"\ndpop")
 
 
 # --- names that the configuration gives a meaning, and that have one already ---
@@ -295,11 +295,11 @@ def test_no_configuration_lets_a_name_pass_that_is_the_gateways(
     mine |= {b"host", b"content-length", b"transfer-encoding", b"connection", b"x-request-id", b"expect", b"upgrade"}
     mine |= {b"te", b"forwarded", b"x-forwarded-for"}
     for line in (*head.kept, *(line for _, line in head.withheld)):
-        name = line.partition(b":")[0]
+        name = line.partition(b":")[0].removeprefix(b"\n")
         spelled = folded(name.lower().removeprefix(b"grpc-metadata-"))
         assert spelled not in mine
         assert spelled not in (b"via", b"max-forwards", b"authorization", b"dpop") or name.lower() == spelled
-    assert not {line.partition(b":")[0].lower() for line in head.kept} & {b"authorization", b"dpop"}
+    assert not {line.partition(b":")[0].lower() for line in head.kept} & {b"\nauthorization", b"\ndpop"}
 
 
 @pytest.mark.parametrize("plain_only", [True, False])

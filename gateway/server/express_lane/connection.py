@@ -244,29 +244,16 @@ class ExpressConnection(ClientOutput):
     def _next(self) -> bool:
         """Begin the next request; return whether to go on."""
         buffer, start = self._buffer, self._start
-        end = buffer.find(b"\r\n\r\n", start) + 4
-        most = start + self._limits.max_head_bytes
-        if end < 4 and len(buffer) <= most:
-            rest = self._rest()
-            if not_http(rest):
-                if not self._defers_refusal():
-                    self._hand_over(rest)
+        head, end = None, len(buffer)
+        if not start and self._head is None and buffer.endswith(b"\r\n\r\n") and end <= self._limits.max_head_bytes:
+            # Mostly that is one request without content: where it ends need not be looked for. If more than that has
+            # come, it has no reading as one head.
+            head = self._serving.pipeline.reader.read_alone(buffer)
+        if head is None:
+            found = self._find_head(buffer, start)
+            if found is None:
                 return False
-            self.deadline = min(self.deadline, self._loop.time() + self._limits.request_head_timeout_seconds)
-            return False
-        try:
-            if not 4 <= end <= most:
-                raise MalformedError(Reasons.HEAD_TOO_LARGE)
-            head, self._head = self._head or self._serving.pipeline.reader.read(buffer[start:end]), None
-        except MalformedError as error:
-            # Empty lines before a request may be passed over (RFC 9112 section 2.2): the other lane counts them.
-            if self._defers_refusal():
-                pass
-            elif buffer.startswith(b"\r\n", start):
-                self._hand_over(self._rest())
-            else:
-                self._refuse_connection(error.reason)
-            return False
+            head, end = found
         if self._refusals and not self._its_turn and self._waits(head):
             self._head = head
             self._defer()
@@ -288,6 +275,33 @@ class ExpressConnection(ClientOutput):
             self._start = stop
         self._begin(head, buffer[end:stop] if length else b"")
         return True
+
+    def _find_head(self, buffer: bytes, start: int) -> tuple[RequestHead, int] | None:
+        """Return the next request's head, and where in the buffer it ends; None when there is none, or it must wait."""
+        end = buffer.find(b"\r\n\r\n", start) + 4
+        most = start + self._limits.max_head_bytes
+        if end < 4 and len(buffer) <= most:
+            rest = self._rest()
+            if not_http(rest):
+                if not self._defers_refusal():
+                    self._hand_over(rest)
+                return None
+            self.deadline = min(self.deadline, self._loop.time() + self._limits.request_head_timeout_seconds)
+            return None
+        try:
+            if not 4 <= end <= most:
+                raise MalformedError(Reasons.HEAD_TOO_LARGE)
+            head, self._head = self._head or self._serving.pipeline.reader.read(buffer[start:end]), None
+        except MalformedError as error:
+            # Empty lines before a request may be passed over (RFC 9112 section 2.2): the other lane counts them.
+            if self._defers_refusal():
+                pass
+            elif buffer.startswith(b"\r\n", start):
+                self._hand_over(self._rest())
+            else:
+                self._refuse_connection(error.reason)
+            return None
+        return head, end
 
     def _begin(self, head: RequestHead, content: bytes) -> None:
         serving, peer = self._serving, self._peer

@@ -135,7 +135,7 @@ class ExpressResponse:
         client = self._client
         run = self._run
         added = run.answer_fields
-        if known is None or client.draining or self._head_only:
+        if known is None or client.draining or run.head.method == "HEAD":
             self._read_by_aiohttp(data)
             return
         content, size = data[end:], len(data) - end

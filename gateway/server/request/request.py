@@ -6,8 +6,9 @@ sound and a route serves it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Final
 
 from gateway.http1.request_head import RequestHead
 from gateway.http1.target import Target
@@ -24,8 +25,11 @@ class Unsettled(Enum):
 UNSETTLED = Unsettled.UNSETTLED
 
 
-class Admitted(NamedTuple):
+@dataclass(slots=True)
+class Admitted:
     """A request that may go on to its credential: its target is sound and a route serves it.
+
+    It does not change: its types say so, which costs nothing.
 
     Attributes:
         head: the request's.
@@ -37,13 +41,13 @@ class Admitted(NamedTuple):
         endpoint: what answers it instead of an upstream.
     """
 
-    route: Route
-    target: Target
-    host: str
-    head: RequestHead
-    preflight: bool = False
-    websocket: bool = False
-    endpoint: Endpoint | None = None
-    guarded: bool = False
-    overridden: bool = False
-    forwards_left: int | None = None
+    route: Final[Route]
+    target: Final[Target]
+    host: Final[str]
+    head: Final[RequestHead]
+    preflight: Final[bool] = False
+    websocket: Final[bool] = False
+    endpoint: Final[Endpoint | None] = None
+    guarded: Final[bool] = False
+    overridden: Final[bool] = False
+    forwards_left: Final[int | None] = None

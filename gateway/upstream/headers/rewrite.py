@@ -44,7 +44,7 @@ def client_lines(
     websocket_token: bool = False,
     forwards_left: int | None = None,
 ) -> list[bytes]:
-    """Return the lines of a client's head that go upstream, in order and as received.
+    """Return the lines of a client's head that go upstream, in order and as received, each behind an LF.
 
     Args:
         head: the client's.
@@ -65,11 +65,11 @@ def client_lines(
         lines = [line for line in lines if _name(line) not in nominated]
     for field in without:
         folded = fold(field)
-        lines = [line for line in lines if fold(line.partition(b":")[0]) != folded]
+        lines = [line for line in lines if fold(_name(line)) != folded]
     if websocket_token:
         lines = _without_token(lines, head)
     if forwards_left:
-        fewer = b"Max-Forwards: %d" % (forwards_left - 1)
+        fewer = b"\nMax-Forwards: %d" % (forwards_left - 1)
         lines = [fewer if _name(line) == b"max-forwards" else line for line in lines]
     return lines
 
@@ -91,8 +91,8 @@ def upstream_head(
         identity: the identity fields of the verified caller, likewise; empty without one.
         request_id: the request's id.
     """
-    rest = b"".join((framing, own, identity, b"X-Request-Id: ", request_id, b"\r\n\r\n"))
-    return b"\r\n".join((line, b"Host: " + host, *lines, rest))
+    rest = b"".join((b"\n", framing, own, identity, b"X-Request-Id: ", request_id, b"\r\n\r\n"))
+    return b"\r".join((line, b"\nHost: " + host, *lines, rest))
 
 
 def _without_token(lines: list[bytes], head: RequestHead) -> list[bytes]:
@@ -102,12 +102,13 @@ def _without_token(lines: list[bytes], head: RequestHead) -> list[bytes]:
         return lines
     kept = [line for line in lines if _name(line) != b"sec-websocket-protocol"]
     if others:
-        kept.append(b"Sec-WebSocket-Protocol: " + b", ".join(others))
+        kept.append(b"\nSec-WebSocket-Protocol: " + b", ".join(others))
     return kept
 
 
 def _name(line: bytes) -> bytes:
-    return line.partition(b":")[0].lower()
+    """Return the name of a line that stands behind an LF, in lower case."""
+    return line[1:].partition(b":")[0].lower()
 
 
 def response_headers(headers: RawHeaders, pseudonym: bytes, http_version: bytes = b"1.1") -> list[tuple[bytes, bytes]]:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,7 +191,7 @@ async def test_content_of_an_answer_is_counted_only_if_it_was_sent(method: str, 
     """An answer to HEAD has none."""
     async with serving_of(tmp_path) as (serving, gateway):
         run, client = new_run(serving)
-        run.head = run.head._replace(method=method)
+        run.head = replace(run.head, method=method)
         await serving.settle(run, raising(GatewayError(Reasons.NO_CREDENTIAL)))
         sent = client.got.partition(b"\r\n\r\n")[2]
         assert (await gateway.log())[0]["bytes_out"] == len(sent)
