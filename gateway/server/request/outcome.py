@@ -83,7 +83,12 @@ def outcome_of(error: GatewayError) -> Literal["failed", "refused"]:
 
 
 def note(record: Record, error: GatewayError) -> None:
-    """Note why a request was refused or failed; not the status, which its client may have got already."""
+    """Note why a request was refused or failed; not the status, which its client may have got already.
+
+    Where the error was raised is forgotten: functions through which it went have it as an argument, and would keep it,
+    themselves and the request until the garbage collector looks, which refusals alone would have do so all the time.
+    """
+    error.__traceback__ = None
     record.reason = error.reason.code
     record.detail = error.detail
     record.outcome = outcome_of(error)

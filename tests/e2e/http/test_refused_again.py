@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import socket
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import GatewayError
+from gateway.http1.request_head import RequestHead
+from gateway.telemetry.record import Record
 from tests.support.gateways.running import RawResponse, RunningGateway, request, running_gateway
 from tests.support.tokens.api_keys import entry
 from tests.support.upstreams.recording import raw_upstream
@@ -192,3 +196,34 @@ async def test_client_that_sends_on_behind_a_last_answer_is_not_reset(name: str,
                 await asyncio.sleep(0.01)
             assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
         assert upstream.requests == []
+
+
+@pytest.mark.parametrize("name", [*REFUSED, "upstream gone"])
+@pytest.mark.rule("R404")
+async def test_refusals_leave_nothing_to_the_garbage_collector(name: str, tmp_path: Path) -> None:
+    """It would hold up everybody, again and again, for as long as somebody is refused."""
+    routes = (*ROUTES, {"path": "/gone", "auth": "public", "upstream": "gone"})
+    gone = {"name": "gone", "urls": ["http://127.0.0.1:9"], "eject_after_failures": 0}
+    async with raw_upstream() as upstream:
+        options = {"api_keys": KEYS, "upstreams": [{"name": "main", "urls": [upstream.url]}, gone]}
+        async with running_gateway(upstream.url, tmp_path, routes=routes, **options) as gateway:
+            if name == "upstream gone":
+                data = request(b"GET", "/gone")
+            else:
+                method, target, token, fields = refused(gateway, name)
+                data = request(method, target, *fields, token=token)
+            kept = await gateway.client()
+            await kept.exchange(data, head_only=data.startswith(b"HEAD"))
+            gc.collect()
+            gc.disable()
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            try:
+                for _ in range(3):
+                    await kept.exchange(data, head_only=data.startswith(b"HEAD"))
+                gc.collect()
+                left = [one for one in gc.garbage if isinstance(one, RequestHead | Record | GatewayError)]
+            finally:
+                gc.set_debug(0)
+                gc.garbage.clear()
+                gc.enable()
+            assert left == []
