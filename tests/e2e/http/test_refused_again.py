@@ -205,7 +205,7 @@ async def test_refusals_leave_nothing_to_the_garbage_collector(name: str, tmp_pa
     routes = (*ROUTES, {"path": "/gone", "auth": "public", "upstream": "gone"})
     gone = {"name": "gone", "urls": ["http://127.0.0.1:9"], "eject_after_failures": 0}
     async with raw_upstream() as upstream:
-        options = {"api_keys": KEYS, "upstreams": [{"name": "main", "urls": [upstream.url]}, gone]}
+        options: dict[str, Any] = {"api_keys": KEYS, "upstreams": [{"name": "main", "urls": [upstream.url]}, gone]}
         async with running_gateway(upstream.url, tmp_path, routes=routes, **options) as gateway:
             if name == "upstream gone":
                 data = request(b"GET", "/gone")
