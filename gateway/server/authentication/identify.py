@@ -58,7 +58,8 @@ class Identification:
             try:
                 waiting = self._guards.before(run, admitted)
             except GatewayError as error:
-                _let_pass_if_observed(run, admitted, error)
+                if not _is_only_observed(run, admitted, error):
+                    raise
             else:
                 if waiting is not None:
                     return self._after_waiting(waiting, run, admitted)
@@ -81,7 +82,8 @@ class Identification:
             try:
                 waiting = self._guards.after(run, admitted, shown, identity)
             except GatewayError as error:
-                _let_pass_if_observed(run, admitted, error)
+                if not _is_only_observed(run, admitted, error):
+                    raise
             else:
                 if waiting is not None:
                     return self._after_guards(waiting, run, admitted, identity)
@@ -115,8 +117,10 @@ class Identification:
         try:
             return self._credentials.find(admitted, admitted.target.query or b"")
         except GatewayError as error:
-            if auth != "optional" or error.reason.kind is not MISSING_TOKEN:
-                self._refuse(run, admitted, error)
+            if auth == "optional" and error.reason.kind is MISSING_TOKEN:
+                return None
+            if not self.lets_pass(run, admitted, error):
+                raise
             return None
 
     def known(self, run: Run, admitted: Admitted) -> Identity | Unsettled | None:
@@ -144,7 +148,8 @@ class Identification:
         try:
             authorize(admitted.route, identity)
         except GatewayError as error:
-            self._refuse(run, admitted, error)
+            if not self.lets_pass(run, admitted, error):
+                raise
             return None
         return identity
 
@@ -178,21 +183,23 @@ class Identification:
                 return found
             return self._judged(found, shown, run, admitted)
         except GatewayError as error:
-            self._refuse(run, admitted, error)
+            if not self.lets_pass(run, admitted, error):
+                raise
             return None
 
-    def learned(self, outcome: Outcome, shown: Shown, run: Run, admitted: Admitted) -> Identity | Unsettled | None:
-        """Return what ``recognise`` would, from what became of the credential.
+    def learned(
+        self, identity: Identity | None, shown: Shown, run: Run, admitted: Admitted
+    ) -> Identity | Unsettled | None:
+        """Return what ``recognise`` would, from what is known by now of who shows the credential.
 
         Raises:
             GatewayError: 401, 403 or 503.
         """
         try:
-            if isinstance(outcome, GatewayError):
-                raise outcome
-            return self._judged(outcome, shown, run, admitted)
+            return self._judged(identity, shown, run, admitted)
         except GatewayError as error:
-            self._refuse(run, admitted, error)
+            if not self.lets_pass(run, admitted, error):
+                raise
             return None
 
     def _judged(self, identity: Identity | None, shown: Shown, run: Run, admitted: Admitted) -> Identity | Unsettled:
@@ -232,7 +239,8 @@ class Identification:
             self._demand_not_revoked(admitted, identity)
             authorize(admitted.route, identity)
         except GatewayError as error:
-            self._refuse(run, admitted, error)
+            if not self.lets_pass(run, admitted, error):
+                raise
             return None
         finally:
             run.record.verify_seconds = self._monotonic() - began
@@ -271,15 +279,11 @@ class Identification:
         if self._monotonic() >= revocations.known_until:
             revocations.demand_known(closed=admitted.route.settings.revocation_failure == "closed")
 
-    def _refuse(self, run: Run, admitted: Admitted, error: GatewayError) -> None:
-        """Refuse a credential, or note it where the route only observes.
-
-        Raises:
-            GatewayError: the refusal.
-        """
+    def lets_pass(self, run: Run, admitted: Admitted, error: GatewayError) -> bool:
+        """Note that a credential is refused; return whether the request goes on all the same."""
         if admitted.guarded:
             self._guards.refused(run, admitted, error)
-        _let_pass_if_observed(run, admitted, error)
+        return _is_only_observed(run, admitted, error)
 
 
 async def _heard(waiting: Awaitable[None], run: Run, admitted: Admitted) -> None:
@@ -287,7 +291,8 @@ async def _heard(waiting: Awaitable[None], run: Run, admitted: Admitted) -> None
     try:
         await waiting
     except GatewayError as error:
-        _let_pass_if_observed(run, admitted, error)
+        if not _is_only_observed(run, admitted, error):
+            raise
 
 
 def _refuse_unbound(shown: Shown, identity: Identity) -> None:
@@ -308,10 +313,11 @@ def _name_scheme(admitted: Admitted, error: GatewayError) -> None:
         error.scheme = "DPoP" if about_dpop else "Bearer"
 
 
-def _let_pass_if_observed(run: Run, admitted: Admitted, error: GatewayError) -> None:
-    """Note a refusal that an observed route does not act on; raise it on every other route."""
+def _is_only_observed(run: Run, admitted: Admitted, error: GatewayError) -> bool:
+    """Note a refusal, and return whether the route only observes refusals."""
     if not admitted.route.observe:
         _name_scheme(admitted, error)
-        raise error
+        return False
     run.record.observed = error.reason.code
     run.record.detail = error.detail
+    return True

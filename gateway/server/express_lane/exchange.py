@@ -15,7 +15,7 @@ from gateway.errors import GatewayError
 from gateway.identity import Identity
 from gateway.server.express_lane.response import ExpressResponse
 from gateway.server.express_lane.waiting import WaitingRequest
-from gateway.server.request.request import UNSETTLED, Admitted
+from gateway.server.request.request import UNSETTLED, Admitted, Unsettled
 from gateway.server.seam.credential import SOON, Outcome, Shown
 from gateway.upstream.pool.upstream_url import Lease, Origin
 
@@ -72,8 +72,15 @@ class ExpressExchange(ExpressResponse):
         run, admitted, serving = self._run, self.admitted, self._serving
         assert admitted is not None
         run.record.verify_seconds = serving.clock.monotonic() - self._began
+        identification = serving.pipeline.identification
         try:
-            identity = serving.pipeline.identification.learned(outcome, shown, run, admitted)
+            if isinstance(outcome, GatewayError):
+                if not identification.lets_pass(run, admitted, outcome):
+                    self._refuse(outcome)
+                    return
+                identity: Identity | Unsettled | None = None
+            else:
+                identity = identification.learned(outcome, shown, run, admitted)
             if identity is UNSETTLED:
                 self._in_task(self._verified_and_forwarded(shown, admitted))
                 return
