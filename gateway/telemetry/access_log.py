@@ -1,8 +1,8 @@
 """The access log: one line a request, written without ever making a request wait.
 
-Collects lines: they stand in a list and go to the writer's thread a few times a second, or when they
-are many. What a line says is ``log_line.py``'s, the thread ``log_writer.py``'s. The danger is an output that is not
-read: what waits for it is bounded, and what is dropped is counted.
+Collects what has finished, renders some lines together, and hands them to the writer's thread a few times a second, or
+when they are many. What a line says is ``log_line.py``'s, the thread ``log_writer.py``'s. The danger is an output that
+is not read: what waits for it is bounded, and what is dropped is counted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Literal, TextIO
 
 from gateway.clock import Clock
+from gateway.tasks import note_failure
 from gateway.telemetry.log_line import LogLine
 from gateway.telemetry.record import Record
 
@@ -21,6 +22,10 @@ MAX_BUFFERED = 8 * 1024 * 1024
 
 #: Seconds that a line waits for others at most, and characters of lines that are written without waiting for more.
 COLLECT_SECONDS, COLLECT_CHARS = 0.2, 128 * 1024
+
+#: Requests whose lines are rendered together: that costs a third less than one line among the work on each request,
+#: which pushes its code and data out of the processor's caches.
+RENDERED_TOGETHER = 32
 
 
 class AccessLog:
@@ -57,6 +62,7 @@ class AccessLog:
         self._wall = clock.wall
         self._run = run
         self._later = later
+        self._finished: list[tuple[Record, float, float]] = []  # and when
         self._lines: list[str] = []
         self._waiting = 0  # characters of these
         self._handed = 0  # characters of those that are being written
@@ -74,20 +80,38 @@ class AccessLog:
         """
         if self._render is None:
             return
-        if self._waiting + self._handed > MAX_BUFFERED:
-            self.dropped += 1
-            return
-        line = self._render(record, seconds, self._wall())
-        self._lines.append(line)
-        self._waiting += len(line)
-        if self._waiting >= COLLECT_CHARS or self._later is None:
-            self.flush()
-        elif not self._timed:
+        finished = self._finished
+        finished.append((record, seconds, self._wall()))
+        if len(finished) >= RENDERED_TOGETHER or self._later is None:
+            self._render_finished()
+            if self._waiting >= COLLECT_CHARS or self._later is None:
+                self.flush()
+        if not self._timed and self._later is not None:
             self._timed = True
             self._later(COLLECT_SECONDS, self._time_over)
 
+    def _render_finished(self) -> None:
+        """Render the lines of requests that have finished, one after the other."""
+        finished, self._finished = self._finished, []
+        render, lines = self._render, self._lines
+        assert render is not None
+        for record, seconds, wall in finished:
+            if self._waiting + self._handed > MAX_BUFFERED:
+                self.dropped += 1
+                continue
+            try:
+                line = render(record, seconds, wall)
+            except Exception as error:  # the other lines are written all the same
+                self.dropped += 1
+                note_failure("access log", error)
+                continue
+            lines.append(line)
+            self._waiting += len(line)
+
     def flush(self) -> None:
         """Have every collected line written, as soon as the writer has ended what it writes."""
+        if self._finished:
+            self._render_finished()
         if self._writing:
             self._due = True
         elif self._lines:

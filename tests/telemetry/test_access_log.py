@@ -97,6 +97,7 @@ def test_lines_wait_for_others_and_are_written_together() -> None:
 
 def test_many_lines_do_not_wait_for_the_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_log, "COLLECT_CHARS", 1000)
+    monkeypatch.setattr(access_log, "RENDERED_TOGETHER", 1)
     out, thread, timers = io.StringIO(), HeldThread(), Timers()
     log = log_with(out, thread, timers)
     count = 0
@@ -111,6 +112,25 @@ def test_many_lines_do_not_wait_for_the_timer(monkeypatch: pytest.MonkeyPatch) -
     timers.end()
     thread.work()()
     assert paths(out.getvalue())[-1] == "/next"
+
+
+class Odd(str):
+    """A text that cannot be written."""
+
+    def __format__(self, form: str) -> str:
+        raise RuntimeError
+
+
+def test_line_that_cannot_be_rendered_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted as dropped, and reported without what it shows."""
+    out, thread, timers = io.StringIO(), HeldThread(), Timers()
+    log = log_with(out, thread, timers)
+    for path in ("/0", Odd("/1"), "/2"):
+        log.write(record(path=path), 0)
+    log.flush()
+    thread.work()()
+    assert (paths(out.getvalue()), log.dropped) == (["/0", "/2"], 1)
+    assert "access log failed" in caplog.text
 
 
 def test_flush_writes_what_has_not_been_written_also_behind_a_running_write() -> None:
@@ -165,6 +185,7 @@ def test_without_a_timer_lines_that_come_during_a_write_follow_it_in_order_and_i
 def test_no_line_is_lost_or_doubled_in_any_order_of_events(timed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Model test: writes, timers and both halves of a hand-over in random order give every line once, in order."""
     monkeypatch.setattr(access_log, "COLLECT_CHARS", 1000)
+    monkeypatch.setattr(access_log, "RENDERED_TOGETHER", 3)
     for seed in range(200):
         choice = random.Random(seed)
         out, thread, timers = io.StringIO(), HeldThread(), Timers()
