@@ -89,6 +89,7 @@ def test_the_upstream_cannot_tell_the_gateway_from_its_client(tmp_path: Path) ->
         @example(
             Request(b"GET", b"/", b"HTTP/1.1", ((b"A", b"\xff"), (b"a", b"")), Body("chunked"), 1, (b"\t", b" \t"))
         )
+        @example(Request(b"GET", b"/", b"HTTP/1.1", ((b"DPOP", b""), (b"HTTP-Via", b"a")), Body("none"), 0, (b"", b"")))
         @given(REQUESTS)
         def compare(request: Request) -> None:
             direct, through = run(both_received(made, request))

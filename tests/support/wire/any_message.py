@@ -28,7 +28,7 @@ _HOP_BY_HOP = frozenset(
     b"proxy-authenticate proxy-authentication-info proxy-authorization".split()
 )
 _REMOVED = _HOP_BY_HOP | frozenset(
-    b"authorization host content-length x-request-id expect proxy forwarded "
+    b"authorization dpop host content-length x-request-id expect proxy forwarded "
     b"x-user-id x-user-role x-scope script-name path-info remote-user "
     b"x-real-ip x-client-ip x-cluster-client-ip true-client-ip cf-connecting-ip cf-connecting-ipv6 fastly-client-ip "
     b"client-cert client-cert-chain "
@@ -55,7 +55,7 @@ def is_removed(name: bytes) -> bool:
         not _PLAIN_NAME(name)
         or spelled in _REMOVED
         or spelled.startswith(_REMOVED_BEGINNINGS)
-        or (spelled == b"via" and name.lower() != b"via")  # another spelling of a listed name
+        or (spelled in (b"via", b"max-forwards") and name.lower() != spelled)  # another spelling of a listed name
     )
 
 
