@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import resource
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,18 @@ async def _answered(client: RawClient) -> int:
         return 0
 
 
+async def _tries(port: int) -> AsyncIterator[int]:
+    """Ask over a connection each time, until the answer is 200 or many were not."""
+    for _ in range(100):
+        (client,) = await _connect(port, 1)
+        status = await _answered(client)
+        await client.close()
+        yield status
+        if status == 200:
+            return
+        await asyncio.sleep(0.05)
+
+
 @pytest.mark.rule("R318", "R319", "R385")
 async def test_too_few_open_files_are_told_at_start_and_not_exceeded(tmp_path: Path) -> None:
     """Who is too many gets 503, the others are served, and nothing has crashed."""
@@ -149,17 +162,14 @@ async def test_too_few_open_files_are_told_at_start_and_not_exceeded(tmp_path: P
 async def test_gateway_out_of_open_files_goes_on_accepting_when_some_are_free_again(tmp_path: Path) -> None:
     """Files that others than clients hold, here taken away from the running process; the log stays short."""
     async with raw_upstream() as upstream, GatewayProcess(tmp_path, [upstream.url]) as gateway:
-        own = gateway.open_sockets()
         limit_files(gateway.pid, 40)
         clients = await _connect(gateway.port, 80)
         statuses = await asyncio.gather(*map(_answered, clients))
         assert statuses.count(0) > 20
         for client in clients:
             await client.close()
-        await until(lambda: gateway.open_sockets() < own + 16)
-        (client,) = await _connect(gateway.port, 1)
-        assert await _answered(client) == 200
-        await client.close()
+        # Until the last of them has gone, the system may still have no file for another one.
+        assert 200 in [status async for status in _tries(gateway.port)]
         assert len([line for line in gateway.output().splitlines() if not line.startswith("{")]) < 20
 
 
