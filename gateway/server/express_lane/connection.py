@@ -277,7 +277,7 @@ class ExpressConnection(ClientOutput):
         return True
 
     def _find_head(self, buffer: bytes, start: int) -> tuple[RequestHead, int] | None:
-        """Return the next request's head, and where in the buffer it ends; None when there is none, or it must wait."""
+        """Return the next request's head, and where in the buffer it ends; None when it is not there, or waits."""
         end = buffer.find(b"\r\n\r\n", start) + 4
         most = start + self._limits.max_head_bytes
         if end < 4 and len(buffer) <= most:

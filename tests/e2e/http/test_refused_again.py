@@ -201,7 +201,7 @@ async def test_client_that_sends_on_behind_a_last_answer_is_not_reset(name: str,
 @pytest.mark.parametrize("name", [*REFUSED, "upstream gone"])
 @pytest.mark.rule("R404")
 async def test_refusals_leave_nothing_to_the_garbage_collector(name: str, tmp_path: Path) -> None:
-    """It would hold up everybody, again and again, for as long as somebody is refused."""
+    """Collections would delay all other requests for as long as any are refused."""
     routes = (*ROUTES, {"path": "/gone", "auth": "public", "upstream": "gone"})
     gone = {"name": "gone", "urls": ["http://127.0.0.1:9"], "eject_after_failures": 0}
     async with raw_upstream() as upstream:
